@@ -185,7 +185,7 @@ int fill_spans(struct spans *in)
 			continue;
 		span->number = i;
 		span->time = in->first + i * in->step % in->modulo;
-		mapring_commit(span);
+		mapring_commit(&t_spans, span);
 	}
 	return 0;
 }
@@ -217,7 +217,7 @@ int fill_others(struct input *in)
 		raw->low = -1;
 		__builtin_memcpy(raw->args, "ls\0-l\0/tmp\0\0\0\0\0", 16);
 		__builtin_memcpy(tail, "cat\0\xff\"\\\0", 8);
-		mapring_commit_with_tail(&t_raw, raw, 8);
+		mapring_commit_tail(&t_raw, raw, 8);
 	}
 	sized = mapring_reserve(&t_sized);
 	if (sized) {

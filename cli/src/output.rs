@@ -43,12 +43,6 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::say(&format!("{}\n", format_args!($($text)*))) };
 }
 
-/// The same without the end of the line.
-#[cfg(feature = "bpf")]
-macro_rules! eprint {
-    ($($text:tt)*) => { $crate::output::say(&format!($($text)*)) };
-}
-
 /// Writes this on stderr, if it can.
 pub(crate) fn say(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());

@@ -17,7 +17,7 @@ use crate::flight::pins::{self as recorder, Lock};
 use crate::output::{bytes, note};
 use crate::regions::find::{All, Place, find, is_pinned};
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::printable;
+use crate::regions::text::{printable, said};
 
 /// Pin a region, so that it stays when its loader ends
 #[derive(clap::Args)]
@@ -197,11 +197,12 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     }
     all.hidden.iter().for_each(|why| eprintln!("mapring: {why}"));
     let mut out = io::stdout().lock();
-    let (mut removed, mut failed) = (0, false);
+    // A directory that was named must be looked at.
+    let (mut removed, mut failed) = (0, !args.directories.is_empty() && !all.hidden.is_empty());
     for stale in &found {
         let remove = args.yes
             && stale.remove().unwrap_or_else(|error| {
-                eprintln!("mapring: {} is not removed: {error:#}", shown(&stale.pin));
+                eprintln!("mapring: {} is not removed: {}", shown(&stale.pin), said(&error));
                 failed = true;
                 false
             });

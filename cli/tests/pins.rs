@@ -115,7 +115,9 @@ fn links_of_another_user_are_not_followed() {
     let flight = pins.path("mapring/flight");
     fs::create_dir_all(&flight).unwrap();
     let own = |path: &Path| lchown(path, Some(nobody::NOBODY), Some(nobody::NOBODY)).unwrap();
-    [&pins.path("mapring"), &flight].map(|dir| own(Path::new(dir)));
+    for dir in [&pins.path("mapring"), &flight] {
+        own(Path::new(dir));
+    }
     for part in ["new", "recording"] {
         let dir = Path::new(&flight).join(part);
         fs::create_dir(&dir).unwrap();

@@ -20,7 +20,7 @@ pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Test, Work};
 
 use Count::{Code, Outputs};
 use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Servers, Strace, Tools};
-use Takes::{Cpus, Kernel};
+use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
 const BPF: &[Need] = &[Tools, Bpf];
@@ -29,7 +29,7 @@ const ARM: &[Need] = &[Tools, Aarch64];
 const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
 
 /// The step that builds the tests of all packages.
-const BUILD: &str = "build";
+pub(crate) const BUILD: &str = "build";
 /// The command's tests of the flight recorder, which records what all processes do.
 const FLIGHT: &[&str] = &["flight", "flight_dump"];
 /// The command's tests that need servers.
@@ -69,20 +69,20 @@ static CHECKS: &[Check] = &[
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&["cargo fmt --all --check"]))),
     check("clippy", "lints of all crates, benchmarks included")
-        .test(part(170, &[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"])))
+        .test(part(170, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking))
         .only_in_all(),
     check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
         .test(part(
             60,
             &[],
             Lines(&[
-                "cargo clippy -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
-                "cargo check -p mapring --no-default-features --features bpf,derive --all-targets",
+                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
+                "cargo check --target-dir target/check -p mapring --no-default-features --features bpf,derive --all-targets",
             ]),
-        ))
+        ).takes(Checking))
         .only_in_all(),
     check("docs", "the library's documentation, its links included")
-        .test(part(30, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features"])))
+        .test(part(30, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking))
         .only_in_all(),
     check("package", "the crates' files as cargo would publish them")
         .test(part(5, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
@@ -265,8 +265,9 @@ static CHECKS: &[Check] = &[
             part(
                 90,
                 FAULTS,
-                code("the program `faults` of proofs/hostile in the step `build`", |tools| {
-                    Tests { only: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
+                code("one of four calls: the program `faults` of proofs/hostile in the step `build`", |tools| {
+                    let vars = vec![("MAPRING_FAULTS_EVERY", "4".to_owned())];
+                    Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
                 }),
             )
             .takes(Kernel)
@@ -292,7 +293,7 @@ static CHECKS: &[Check] = &[
             part(
                 700,
                 &[Tools, Machines(vm::STEPS)],
-                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- flight::", |tools| {
+                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- flight::records:: …", |tools| {
                     vm::step(vm::STEPS, tools.context("no tools")?).map(drop)
                 }),
             )
@@ -304,7 +305,7 @@ static CHECKS: &[Check] = &[
         .test(part(60, &[Tools], code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools))))
         .prove(1, &[], &["ring", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
     check("clippy-aarch64", "lints of all crates but the benchmarks for aarch64")
-        .test(part(120, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …", |tools| aarch64::lint(tools.context("no tools")?))))
+        .test(part(120, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …", |tools| aarch64::lint(tools.context("no tools")?))).takes(Checking))
         .only_in_all(),
     check("aarch64", "the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
@@ -401,10 +402,10 @@ static CHECKS: &[Check] = &[
             60,
             &[Tools, OldestRust],
             Lines(&[
-                "rustup run 1.88.0 cargo check -p mapring",
-                "rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features",
+                "rustup run 1.88.0 cargo check --target-dir target/check -p mapring",
+                "rustup run 1.88.0 cargo check --target-dir target/check -p mapring -p mapring-cli -p xtask --no-default-features",
             ]),
-        ))
+        ).takes(Checking))
         .only_in_all(),
 ];
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail};
@@ -119,6 +120,21 @@ pub(crate) fn run_with_signals(command: &mut Command) -> Result<ExitStatus> {
         }
     });
     Ok(child.wait()?)
+}
+
+/// Lets children receive the signals that this process ignores (`nohup`, a background job): tests send them. It still does
+/// nothing about them itself.
+pub(crate) fn children_get_signals() -> Result<()> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        if ignored >> (signal - 1) & 1 == 1 {
+            // A handler, unlike SIG_IGN, is not inherited by a program that is executed.
+            signal_hook::flag::register(signal, Arc::default())?;
+        }
+    }
+    Ok(())
 }
 
 /// The exit code that a shell would report.

@@ -79,9 +79,15 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup => setup::report()?,
         Command::Demo(args) => return demo::run(&args),
         Command::Record => record::run()?,
-        Command::Test(args) => return test::run(&args),
+        Command::Test(args) => {
+            cmd::children_get_signals()?;
+            return test::run(&args);
+        }
         Command::Loom(args) => loom::run(&args)?,
-        Command::Prove(args) => return prove::run(&args),
+        Command::Prove(args) => {
+            cmd::children_get_signals()?;
+            return prove::run(&args);
+        }
         Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
         Command::Bench(args) => return bench::run(&args),
         Command::Vm(args) => return vm::run(&args),

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::cmd;
 use crate::counts::Counts;
@@ -14,7 +15,7 @@ use crate::setup::Tools;
 use crate::times;
 
 /// A test program.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Program {
     /// The name of its target.
     pub(crate) name: String,
@@ -39,7 +40,7 @@ pub(crate) struct Job {
 }
 
 /// What a cargo command built.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Built {
     pub(crate) tests: Vec<Program>,
     /// All other programs.
@@ -142,9 +143,19 @@ pub(crate) fn together(tools: &Tools) -> Command {
     cargo
 }
 
-/// Builds them all.
+/// The variable that says that they are built: cargo would wait for other steps that build.
+pub(crate) const BUILT: &str = "MAPRING_TEST_BUILT";
+
+/// Builds them all, unless this run of the steps did.
 pub(crate) fn build_together(tools: &Tools) -> Result<Built> {
-    build(together(tools).arg("--no-run"))
+    let list = cmd::target_dir().join("test/built.json");
+    if env::var_os(BUILT).is_some() {
+        return Ok(serde_json::from_slice(&fs::read(&list)?)?);
+    }
+    let built = build(together(tools).arg("--no-run"))?;
+    fs::create_dir_all(list.parent().context("it lies in a folder")?)?;
+    fs::write(list, serde_json::to_vec(&built)?)?;
+    Ok(built)
 }
 
 /// Tests of one package.

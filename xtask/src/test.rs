@@ -154,6 +154,7 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
     let mut all_times = BTreeMap::new();
     while rows.len() < chosen.len() {
+        let built = rows.get(checks::BUILD).is_some_and(|row| row.outcome == Outcome::Ok);
         let failed = rows.values().any(|row| matches!(row.outcome, Outcome::Failed(_)));
         while !(failed && args.fail_fast)
             && let Some(at) = schedule.next()
@@ -163,7 +164,7 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
             println!("[{:6.0} s] {name}", clock(start));
             // A step alone builds with all CPUs, and so does a build.
             let share = if matches!(part.takes, Takes::Cpus | Takes::Machine) { cpus() } else { 1 };
-            let mut child = step::start(name, quick, share)?;
+            let mut child = step::start(name, quick, built, share)?;
             *state = State::Running;
             started.insert(*name, Instant::now());
             let (name, sender) = (*name, sender.clone());

@@ -86,13 +86,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// `cargo xtask test --all`: what preemption could break, on a kernel that preempts programs wherever it can. Not
 /// `liveness::`, `stream::` and `combinations::`: these test userspace more than programs, and would take minutes.
 const STEP_PREEMPT: &str = "cargo xtask vm 6.12-preempt -- \
-                            flight:: claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged:: \
+                            claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged:: \
                             commands:: latches:: top:: writers:: histogram:: gauge:: merged:: clocks:: \
                             --skip as_the_library_reads --skip tails_are_mapped --skip died::";
 /// The oldest and the newest kernel: programs load, attach and are read, and the recorder records.
-const STEP_ENDS: &str = "cargo xtask vm 5.10 sid -- basic:: verifier:: flight::";
+const STEP_ENDS: &str = "cargo xtask vm 5.10 sid -- basic:: verifier:: flight::records::";
 /// The oldest kernel that the flight recorder records. Debian had none of this release.
-const STEP_FLIGHT: &str = "cargo xtask vm 5.15 -- flight::";
+const STEP_FLIGHT: &str = "cargo xtask vm 5.15 -- flight::records::";
 pub(crate) const STEPS: &[&str] = if cfg!(target_arch = "aarch64") {
     &[STEP_PREEMPT, STEP_ENDS]
 } else {
@@ -101,7 +101,7 @@ pub(crate) const STEPS: &[&str] = if cfg!(target_arch = "aarch64") {
 
 /// `cargo xtask prove`: the usual kernels with all tests, apart from those of memory files, and of the reader in C that
 /// take longest. For these, any kernel will do.
-const PROOF_ALL: &str = "cargo xtask vm -- --skip memfd:: --skip as_the_library_reads";
+const PROOF_ALL: &str = "cargo xtask vm --timeout 7200 -- --skip memfd:: --skip as_the_library_reads";
 pub(crate) const PROOF: &[&str] = &[PROOF_ALL];
 /// On aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
 pub(crate) const PROOF_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \

@@ -215,7 +215,7 @@ mod tests {
             (&metric.replace('y', "é"), "not a name of a metric"),
             ("\u{1b}[2J = 1", "line 1"),
         ] {
-            let error = format!("{:#}", Config::parse(text).unwrap_err());
+            let error = crate::regions::text::said(&Config::parse(text).unwrap_err());
             assert!(error.contains(said) && !error.contains('\u{1b}'), "{text}: {error}");
         }
     }

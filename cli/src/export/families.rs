@@ -8,7 +8,7 @@ use super::config::Metric;
 use super::page::Kept;
 use super::series::{Family, Kind, Labels, Number, name_of};
 use super::source::{Source, Values, number};
-use crate::regions::text::printable;
+use crate::regions::text::{printable, said};
 
 /// All families, in order.
 #[derive(Default)]
@@ -71,7 +71,7 @@ impl Families {
             if let Err(e) =
                 self.add(family, Part { source: index, what, scale: None, series, kept: Kept::default() })
             {
-                notes.push(format!("{}: left out: {e:#}", source.target.place));
+                notes.push(format!("{}: left out: {}", source.target.place, said(&e)));
             }
         };
         match &source.values {

@@ -341,7 +341,13 @@ impl<'a> Client<'a> {
                     self.parsed += length + 2;
                     return Ok(Some(message));
                 }
-                ["-ERR", ..] => bail!("the server says: {}", printable(&line[4..]).trim()),
+                // Any white space can come before it.
+                ["-ERR", ..] => {
+                    bail!(
+                        "the server says: {}",
+                        printable(line.trim_start().trim_start_matches("-ERR")).trim()
+                    )
+                }
                 _ => {} // INFO, PONG, +OK
             }
         }

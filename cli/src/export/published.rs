@@ -66,7 +66,7 @@ impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
     pub(super) fn open(place: Place, now: bool) -> Result<Self> {
         let target = Target::open(place)?;
-        let (stamp, guess) = stamp::Args::default().find(&target)?;
+        let (stamp, guess) = stamp::Wanted::default().find(&target)?;
         if let Some(guess) = guess {
             output::note(format_args!("mapring: {guess}"));
         }

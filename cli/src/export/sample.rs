@@ -16,7 +16,7 @@ use crate::output;
 use crate::regions::find::{self, All, Place};
 use crate::regions::shortage;
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::{printable, said};
+use crate::regions::text::printable;
 
 /// The regions of an export, open, with what is exported of them.
 pub(super) struct Sampler {
@@ -59,7 +59,9 @@ impl Sampler {
         new.open = new.opened(Vec::new(), all);
         new.open.notes.iter().for_each(|note| output::note(format_args!("mapring: {note}")));
         if new.wants_all() {
-            new.open.down.iter().for_each(|(name, e)| say_down(name, e));
+            new.open.down.iter().for_each(|(name, e)| {
+                eprintln!("mapring: {}", shortage::left_out(&printable(name), e));
+            });
         } else if !new.open.down.is_empty() {
             return Err(new.open.down.swap_remove(0).1);
         }
@@ -129,7 +131,8 @@ impl Sampler {
             self.open = self.opened(earlier, all);
             for (name, e) in &self.open.down {
                 if !before.down.iter().any(|(known, _)| known == name) {
-                    say_down(name, e);
+                    let name = format!("{}: no longer exported", printable(name));
+                    eprintln!("mapring: {}", shortage::left_out(&name, e));
                 }
             }
             for note in self.open.notes.iter().filter(|note| !before.notes.contains(note)) {
@@ -320,10 +323,6 @@ fn is_same((source, place, _): &Opened) -> bool {
             Ok(map) => Some(map.facts().id) == id,
             Err(e) => shortage::of_library(&e),
         }
-}
-
-fn say_down(name: &str, e: &anyhow::Error) {
-    eprintln!("mapring: {}", shortage::left_out(&printable(name), e));
 }
 
 fn own(name: &str, help: &str, kind: Kind) -> Family {

@@ -10,6 +10,7 @@ use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 
 use super::series::Number;
 use crate::regions::target::{Sort, Target};
+use crate::regions::text::said;
 use crate::regions::untyped::{self, Copied, Table};
 use crate::regions::value::Value;
 
@@ -152,7 +153,7 @@ impl Source {
     /// Reads all values. Of a mapped region it makes no system call.
     pub(super) fn read(&mut self) {
         let done = self.try_read();
-        self.error = done.err().map(|e| format!("{e:#}"));
+        self.error = done.err().as_ref().map(said);
     }
 
     fn try_read(&mut self) -> Result<()> {

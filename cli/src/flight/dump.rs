@@ -16,8 +16,8 @@ use super::event::Gap;
 use super::names::{Names, Older, Threads};
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
-use crate::outfile::OutFile;
 use super::{clocks, pins};
+use crate::outfile::OutFile;
 use crate::output;
 use crate::table::{Format as Tables, Out, format_of};
 

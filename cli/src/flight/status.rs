@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::programs::{Cost, Programs};
 use super::rings::{self, GroupRings};
 use super::{pins, programs};
-use crate::regions::text::printable;
+use crate::regions::text::{printable, said};
 use crate::{exit, output};
 
 /// Options of `mapring flight status`.
@@ -120,7 +120,7 @@ fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
     let statistics = match &programs {
         Ok(_) => programs::enable_statistics(),
         Err(error) if error.is::<exit::Refused>() => Err("only root can read them".to_owned()),
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(said(error)),
     };
     let costs = || programs.as_ref().map(Programs::costs).unwrap_or_default();
     let (written, before, start) = (written(rings), costs(), Instant::now());

@@ -231,11 +231,11 @@ fn another_type_ends_a_table_but_not_what_is_before() {
 fn each_column_has_a_name_of_its_own() {
     const COUNT: u32 = 10_000;
     let mut types = base();
-    let fields: Vec<_> = (0..COUNT).flat_map(|_| field("time", 2, 0)).collect();
-    types.push(ty("rec", STRUCT, COUNT, 8, &fields)); // 6
-    let mut of = recorded(Sort::Array, Some(6), 8, None);
+    let fields: Vec<_> = (0..COUNT).flat_map(|at| field("time", 2, 64 * at)).collect();
+    types.push(ty("rec", STRUCT, COUNT, 8 * COUNT, &fields)); // 6
+    let mut of = recorded(Sort::Array, Some(6), 8 * COUNT as usize, None);
     of.btf = Some(btf(&types));
-    let (columns, is_whole) = columns(&of, &of.decode(&[0; 8]));
+    let (columns, is_whole) = columns(&of, &of.decode(&[0; 8 * COUNT as usize]));
     let names: HashSet<_> = columns.iter().map(|(name, _)| name).collect();
     assert_eq!((names.len(), columns.len(), is_whole), (4 + COUNT as usize, 4 + COUNT as usize, false));
     let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();

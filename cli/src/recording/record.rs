@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = output::span, default_value = "100ms")]
     every: Duration,
     #[command(flatten)]
-    stamp: stamp::Args,
+    stamp: stamp::Wanted,
 }
 
 /// The longest wait before the pin, the signals and the losses are looked at again.

@@ -48,7 +48,7 @@ pub(crate) struct Source {
     pub(crate) target: Target,
     pub(crate) records: Box<dyn Records>,
     pub(crate) stamp: Option<Stamp>,
-    wanted: stamp::Args,
+    wanted: stamp::Wanted,
     /// Whether nothing was pinned at the last look.
     gone: bool,
 }
@@ -87,7 +87,7 @@ pub(crate) fn look_at_pin<T>(
 
 impl Source {
     /// Opens the ring at a place. Its shards are merged by the stamp that is wanted, or else by one that fits a clock.
-    pub(crate) fn open(place: Place, wanted: &stamp::Args, start: Start) -> Result<Self> {
+    pub(crate) fn open(place: Place, wanted: &stamp::Wanted, start: Start) -> Result<Self> {
         let target = Target::open(place)?;
         let (stamp, guess) = wanted.find(&target)?;
         if let Some(guess) = guess {

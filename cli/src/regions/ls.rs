@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::find::{self, All, Place};
 use super::target::{Facts, Sort, Target};
-use super::text::{cut, json_line, printable, wrapped};
+use super::text::{cut, json_line, printable, said, wrapped};
 use crate::output;
 
 /// List regions and mmapable arrays: their content, their writers, and how this user reads them
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(target) => target,
             // A map may end, or be replaced, at any time; but a path that was named must be there.
             Err(e) if args.path.is_empty() => {
-                hidden.push(format!("not opened: {e:#}"));
+                hidden.push(format!("not opened: {}", said(&e)));
                 continue;
             }
             Err(e) => return Err(e),

@@ -5,6 +5,8 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::text::said;
+
 /// Whether a call failed for want of file descriptors or memory, and may succeed later.
 pub(crate) fn is_short(e: &io::Error) -> bool {
     of_errno(e.raw_os_error().unwrap_or_default())
@@ -34,7 +36,7 @@ pub(crate) fn left_out(place: &impl std::fmt::Display, e: &anyhow::Error) -> Str
         ),
         false => String::new(),
     };
-    format!("{place}: left out: {e:#}{fix}")
+    format!("{place}: left out: {}{fix}", said(e))
 }
 
 fn errno_of(e: &(dyn std::error::Error + 'static)) -> Option<i32> {

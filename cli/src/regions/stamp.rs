@@ -15,7 +15,7 @@ use super::value;
 
 /// Options of commands that read records in the order of time.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Wanted {
     /// The field with the time in nanoseconds, by which CPUs are merged; `none` for no field [default: ns, ts, time or
     /// similar, if its values fit a clock]
     #[arg(long, value_name = "FIELD")]
@@ -126,7 +126,7 @@ const LOOKED_AT: usize = 1 << 14;
 /// The stamp of a target's records, and a sentence about a guess.
 pub(crate) type Found = (Option<Stamp>, Option<String>);
 
-impl Args {
+impl Wanted {
     /// Finds the stamp that these options name, or else one that fits a clock.
     pub(crate) fn find(&self, target: &Target) -> Result<Found> {
         let wanted = self.stamp.as_deref();

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]
-    stamp: stamp::Args,
+    stamp: stamp::Wanted,
     /// Stop at the last record that the ring holds now
     #[arg(long)]
     no_follow: bool,

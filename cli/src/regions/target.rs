@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use super::find::Place;
 use super::ringbuf::Observed;
-use super::stamp::{self, Stamp};
 use super::shortage;
+use super::stamp::{self, Stamp};
 use super::text::printable;
 use super::untyped::{self, Records};
 use super::value::{self, Value};
@@ -197,7 +197,7 @@ impl Target {
 
     /// The field of its records that is the time, as far as the clocks say.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
-        stamp::Args::default().find(self).ok()?.0
+        stamp::Wanted::default().find(self).ok()?.0
     }
 
     /// The variables of global data.

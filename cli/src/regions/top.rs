@@ -18,6 +18,7 @@ use super::Interrupted;
 use super::follow::{LOOK, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::screen::{Line, Sort, View};
+use super::text::said;
 use super::{show, stat};
 
 /// Show regions on the full screen: how fast they are written, and the values of the selected one
@@ -69,7 +70,7 @@ impl Row {
     /// Reads all counts. Of a mapped region it makes no system call.
     fn read(&mut self) {
         std::mem::swap(&mut self.before, &mut self.now);
-        self.error = self.meter.read(&mut self.now).err().map(|e| format!("{e:#}"));
+        self.error = self.meter.read(&mut self.now).err().as_ref().map(said);
         if self.before.counts.len() == self.now.counts.len() {
             let grown = self.now.total().wrapping_sub(self.before.total());
             // A ring that was replaced started again.
@@ -135,7 +136,7 @@ impl Row {
         }
         match show::lines(&self.meter.target, ROWS) {
             Ok(values) => lines.extend(values),
-            Err(e) => lines.push(format!("{e:#}")),
+            Err(e) => lines.push(said(&e)),
         }
         lines
     }

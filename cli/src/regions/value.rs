@@ -256,7 +256,10 @@ impl fmt::Display for Value {
                         _ => write!(f, "{space}{name}={value}")?,
                     }
                 }
-                Ok(())
+                // What follows the end of a text is named.
+                let mut texts =
+                    fields.iter().filter(|(_, value)| matches!(value, Self::Text(text) if text.continues()));
+                texts.try_for_each(|(name, _)| write!(f, " +{name}.bytes"))
             }
             Self::List(list) => {
                 f.write_str("[")?;

@@ -96,7 +96,7 @@ fn a_record_is_decoded_field_by_field() {
     assert_eq!(
         value.to_string(),
         "pid=-12 state=STOPPED comm=\"ba\\u{1b}sh\" args=[7, -8] low=-2 high=300 ok=true \
-         next=0xffff800012345678 float=1.5"
+         next=0xffff800012345678 float=1.5 +comm.bytes"
     );
     assert_eq!(value.json()["comm"], "ba\x1bsh");
     assert_eq!((value.at("args[1]"), value.at("args[2]")), (Some(&Value::Signed(-8)), None));
@@ -241,7 +241,8 @@ fn cost(value: &Value) -> (usize, usize) {
             (parts, bytes + name.len())
         })),
         Value::List(list) => sum(&mut list.iter().map(cost)),
-        Value::Text(text) | Value::Name(text) => (1, text.len()),
+        Value::Text(text) => (1, text.bytes().len()),
+        Value::Name(text, _) => (1, text.len()),
         Value::Bytes(bytes) => (1, bytes.len()),
         _ => (1, 0),
     }

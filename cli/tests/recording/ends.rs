@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use mapring::Ring;
 use rustix::process::Signal;
 
-use super::{Dir, Running, common, inspect, mapring, path, tickets, until};
+use super::{Dir, Running, common, growing, inspect, mapring, path, tickets, until};
 
 fn is_recorded(file: &str) -> bool {
-    let summary = common::command(&["inspect", file, "--json"]).output().unwrap().stdout;
+    let summary = common::command(&["inspect", &growing(file), "--json"]).output().unwrap().stdout;
     !summary.is_empty() && !common::lines(&summary)[0]["parts"].as_array().unwrap().is_empty()
 }
 
@@ -53,7 +53,7 @@ fn signals_that_were_ignored_stay_ignored() {
     record.signal(Signal::HUP);
     record.signal(Signal::INT);
     ring.writer(0).unwrap().push(&[3, 4]).unwrap();
-    until("the second record", || tickets(&file) == [0, 1]);
+    until("the second record", || tickets(&growing(&file)) == [0, 1]);
     record.signal(Signal::TERM);
     assert!(record.end().0);
     assert_eq!(inspect(&file)["whole"], true);

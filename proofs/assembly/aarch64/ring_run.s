@@ -6,7 +6,7 @@
 	mov x29, sp
 	ldr w11, [x1, #48]
 	mov w9, #1
-	ldr x21, [x0, #88]
+	ldr x21, [x0, #112]
 	mov x19, x0
 	lsl x9, x9, x11
 	sub x10, x9, #1
@@ -75,17 +75,17 @@ L8:
 	subs x9, x13, x21
 	b.eq L10
 L9:
-	ldr x12, [x19, #104]
-	str x13, [x19, #88]
-	str wzr, [x19, #200]
+	ldr x12, [x19, #128]
+	str x13, [x19, #112]
+	str wzr, [x19, #232]
 	add x9, x9, x12
-	str x9, [x19, #104]
+	str x9, [x19, #128]
 L10:
 	cmp x11, #2
 	b.eq L20
 	cmp x11, #1
 	b.ne L18
-	ldr x9, [x19, #88]
+	ldr x9, [x19, #112]
 	lsr x9, x9, x10
 	lsl x10, x9, #1
 	and x9, x2, #0x7fffffffffffffff
@@ -95,13 +95,13 @@ L10:
 	cmp x11, #0
 	b.gt L22
 	orr x10, x10, #0x1
-	ldr w11, [x19, #200]
+	ldr w11, [x19, #232]
 	cmp x9, x10
-	ldr x10, [x19, #96]
+	ldr x10, [x19, #120]
 	cset w12, ne
 	add w9, w11, #1
-	strb w12, [x19, #208]
-	str w9, [x19, #200]
+	strb w12, [x19, #240]
+	str w9, [x19, #232]
 	cbz x10, L22
 	and w9, w9, #0xf
 	cbz w9, L22
@@ -127,10 +127,10 @@ L19:
 L20:
 	mov w9, #1
 L21:
-	ldr x10, [x19, #144]
+	ldr x10, [x19, #176]
 	mov w0, #1
 	add x9, x10, x9
-	str x9, [x19, #144]
+	str x9, [x19, #176]
 	stp x20, x0, [x8]
 	ldp x20, x19, [sp, #48]
 	ldp x22, x21, [sp, #32]
@@ -160,10 +160,10 @@ L26:
 L27:
 	subs x8, x20, x21
 	b.eq L29
-	ldr x9, [x19, #104]
-	str x20, [x19, #88]
-	str wzr, [x19, #200]
+	ldr x9, [x19, #128]
+	str x20, [x19, #112]
+	str wzr, [x19, #232]
 	add x8, x8, x9
-	str x8, [x19, #104]
+	str x8, [x19, #128]
 L29:
 	bl _Unwind_Resume

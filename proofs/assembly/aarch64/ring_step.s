@@ -4,7 +4,7 @@
 	mov x29, sp
 	ldr w10, [x1, #48]
 	mov x8, #-1
-	ldr x11, [x0, #88]
+	ldr x11, [x0, #112]
 	ldr x9, [x1, #40]
 	ldr x12, [x1, #24]
 	lsl x8, x8, x10
@@ -55,12 +55,12 @@ L5:
 	cmp x12, x11
 	b.eq L7
 L6:
-	ldr x11, [x0, #104]
-	str x12, [x0, #88]
-	str wzr, [x0, #200]
+	ldr x11, [x0, #128]
+	str x12, [x0, #112]
+	str wzr, [x0, #232]
 	add x11, x14, x11
 	add x11, x11, #1
-	str x11, [x0, #104]
+	str x11, [x0, #128]
 L7:
 	tbz w13, #0, L9
 	mov x0, xzr
@@ -71,9 +71,9 @@ L7:
 L9:
 	cmp x8, x9
 	b.ne L12
-	ldr x8, [x0, #144]
+	ldr x8, [x0, #176]
 	add x8, x8, #1
-	str x8, [x0, #144]
+	str x8, [x0, #176]
 	mov w0, #1
 	mov x1, x19
 	ldr x19, [sp, #16]
@@ -88,7 +88,7 @@ L11:
 	b.ne L6
 	b L7
 L12:
-	ldr x8, [x0, #88]
+	ldr x8, [x0, #112]
 	and x9, x10, #0x3f
 	lsr x8, x8, x9
 	lsl x9, x8, #1
@@ -106,13 +106,13 @@ L13:
 	ret
 L14:
 	orr x9, x9, #0x1
-	ldr w10, [x0, #200]
+	ldr w10, [x0, #232]
 	cmp x8, x9
-	ldr x9, [x0, #96]
+	ldr x9, [x0, #120]
 	cset w11, ne
 	add w8, w10, #1
-	strb w11, [x0, #208]
-	str w8, [x0, #200]
+	strb w11, [x0, #240]
+	str w8, [x0, #232]
 	cbz x9, L13
 	and w8, w8, #0xf
 	cbz w8, L13

@@ -8,7 +8,7 @@
 	subq $56, %rsp
 	movq %rcx, %r9
 	movq %rdi, 48(%rsp)
-	movq 88(%rsi), %r15
+	movq 112(%rsi), %r15
 	movl 48(%rdx), %ecx
 	andl $63, %ecx
 	movl $1, %edi
@@ -105,7 +105,7 @@ L11:
 	cmpq %r12, %r8
 	je L19
 L12:
-	movq 88(%rsi), %rax
+	movq 112(%rsi), %rax
 	shrq %cl, %rax
 	leaq 2(,%rax,2), %rcx
 	movabsq $9223372036854775807, %rdx
@@ -118,11 +118,11 @@ L12:
 	addq %rax, %rax
 	orq $1, %rax
 	cmpq %rax, %rdx
-	setne 208(%rsi)
-	movl 200(%rsi), %eax
+	setne 240(%rsi)
+	movl 232(%rsi), %eax
 	incl %eax
-	movl %eax, 200(%rsi)
-	cmpq $0, 96(%rsi)
+	movl %eax, 232(%rsi)
+	cmpq $0, 120(%rsi)
 	je L16
 	movl $2, %edi
 	andl $15, %eax
@@ -144,15 +144,15 @@ L17:
 	movq 8(%rsp), %rsi
 	je L11
 L18:
-	addq %rax, 104(%rsi)
-	movq %r13, 88(%rsi)
-	movl $0, 200(%rsi)
+	addq %rax, 128(%rsi)
+	movq %r13, 112(%rsi)
+	movl $0, 232(%rsi)
 	cmpq %r12, %r8
 	jne L12
 L19:
 	movl $1, %edi
 L20:
-	addq %rdx, 144(%rsi)
+	addq %rdx, 176(%rsi)
 L21:
 	movq 48(%rsp), %rax
 	movq %r14, (%rax)
@@ -184,9 +184,9 @@ L26:
 	movq %r14, %rcx
 	subq %r15, %rcx
 	je L28
-	addq %rcx, 104(%rbx)
-	movq %r14, 88(%rbx)
-	movl $0, 200(%rbx)
+	addq %rcx, 128(%rbx)
+	movq %r14, 112(%rbx)
+	movl $0, 232(%rbx)
 L28:
 	movq %rax, %rdi
 	callq _Unwind_Resume@PLT

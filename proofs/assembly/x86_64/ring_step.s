@@ -2,7 +2,7 @@
 	pushq %r15
 	pushq %r14
 	pushq %rbx
-	movq 88(%rdi), %r9
+	movq 112(%rdi), %r9
 	movl 48(%rsi), %ecx
 	andl $63, %ecx
 	movq $-1, %rax
@@ -59,12 +59,12 @@ L3:
 	cmpq %r9, %r11
 	je L8
 L10:
-	movq 104(%rdi), %r9
+	movq 128(%rdi), %r9
 	addq %rbx, %r9
 	incq %r9
-	movq %r9, 104(%rdi)
-	movq %r11, 88(%rdi)
-	movl $0, 200(%rdi)
+	movq %r9, 128(%rdi)
+	movq %r11, 112(%rdi)
+	movl $0, 232(%rdi)
 L8:
 	testb %al, %al
 	je L11
@@ -77,7 +77,7 @@ L17:
 L11:
 	cmpq %r8, %r10
 	jne L12
-	incq 144(%rdi)
+	incq 176(%rdi)
 	movl $1, %eax
 	popq %rbx
 	popq %r14
@@ -91,7 +91,7 @@ L5:
 	jne L10
 	jmp L8
 L12:
-	movq 88(%rdi), %rax
+	movq 112(%rdi), %rax
 	shrq %cl, %rax
 	leaq 2(,%rax,2), %rcx
 	movabsq $9223372036854775807, %r8
@@ -104,11 +104,11 @@ L12:
 	addq %rax, %rax
 	orq $1, %rax
 	cmpq %rax, %r8
-	setne 208(%rdi)
-	movl 200(%rdi), %r8d
+	setne 240(%rdi)
+	movl 232(%rdi), %r8d
 	incl %r8d
-	movl %r8d, 200(%rdi)
-	cmpq $0, 96(%rdi)
+	movl %r8d, 232(%rdi)
+	cmpq $0, 120(%rdi)
 	je L16
 	movl $2, %eax
 	andl $15, %r8d

@@ -11,13 +11,14 @@ use super::kinds::MapType;
 use super::lookup::Lookup;
 use super::uapi::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
 use crate::abi::WORD;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::region::{Mapping, Memory, Refusal};
 
 /// Maps an array, also for writing if that is requested and allowed. Otherwise reads it by lookups.
 pub(crate) fn map_or_lookup(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
+    what: &str,
     write: bool,
 ) -> Result<(Memory, Result<(), Refusal>)> {
     let mut writable = Err(Refusal::NotAsked);
@@ -34,12 +35,20 @@ pub(crate) fn map_or_lookup(
         Ok(mapping) => Memory::Mapped(mapping),
         Err(e) => {
             let fd_of_lookup = fd.try_clone_to_owned().map_err(|e| Error::system("dup", e))?;
-            let lookup =
-                Lookup::new(fd_of_lookup, info).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
-            Memory::Lookup(lookup, refusal(&e, info, fd, false))
+            let refusal = refusal(&e, info, fd, false);
+            let lookup = Lookup::new(fd_of_lookup, info).map_err(|e| unreadable(e, refusal, what))?;
+            Memory::Lookup(lookup, refusal)
         }
     };
     Ok((memory, writable))
+}
+
+/// The error of a lookup in a map that was not mapped for this reason.
+pub(super) fn unreadable(e: io::Error, refusal: Refusal, what: &str) -> Error {
+    match refusal {
+        Refusal::WriteOnlyFd => Error::from(Cause::NotReadable { what: what.to_owned(), refusal }),
+        _ => Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e),
+    }
 }
 
 /// The reason for an error of mmap, for this map and descriptor. `docs/kernels.md` has the table.

@@ -27,7 +27,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let entries = info.max_entries as usize;
     let bytes = element * entries;
 
-    let (memory, writable) = map_or_lookup(fd.as_fd(), &info, options.write)?;
+    let (memory, writable) = map_or_lookup(fd.as_fd(), &info, &what, options.write)?;
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
         nothing_hidden(&types, element, &what)?;
     }

@@ -37,7 +37,7 @@ impl Plain {
                 expected: expected.layout.bytes(),
             }));
         }
-        let (memory, _) = map_or_lookup(fd.as_fd(), &info, false)?;
+        let (memory, _) = map_or_lookup(fd.as_fd(), &info, &what, false)?;
         Ok(Self { what, memory, entries, stride, compared })
     }
 

@@ -3,12 +3,13 @@
 use std::os::fd::BorrowedFd;
 
 use super::lookup;
+use super::memory::unreadable;
 use super::sys::Elements;
 use super::uapi::MapInfo;
 use crate::abi::{Preamble, PreambleError, Process, WORD};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::{Words, ring};
-use crate::region::{Mapping, Memory, Refusal, this_process, with_loader, write_preamble};
+use crate::region::{Mapping, Memory, this_process, with_loader, write_preamble};
 use crate::sync::{Ordering, fence};
 
 const NO_PREAMBLE: &str = "; its loader writes one with mapring::loader::initialize once the map is loaded; open a map of \
@@ -31,12 +32,7 @@ pub(super) fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result
     }
     let words = match memory {
         Memory::Mapped(mapping) => preamble_words(mapping.words()),
-        Memory::Lookup(lookup, refusal) => lookup.preamble().map_err(|e| match refusal {
-            Refusal::WriteOnlyFd => {
-                Error::from(Cause::NotReadable { what: what.to_owned(), refusal: *refusal })
-            }
-            _ => Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e),
-        })?,
+        Memory::Lookup(lookup, refusal) => lookup.preamble().map_err(|e| unreadable(e, *refusal, what))?,
     };
     fence(Ordering::Acquire);
     Preamble::decode(&words).map_err(|error| {

@@ -52,7 +52,7 @@ impl Section {
                 hint: "; Array reads plain values",
             }));
         };
-        let (memory, writable) = map_or_lookup(fd.as_fd(), &info, options.write)?;
+        let (memory, writable) = map_or_lookup(fd.as_fd(), &info, &what, options.write)?;
         Ok(Self { what, identity: Identity::Map(info.id), name, bytes, memory, writable, globals, btf })
     }
 

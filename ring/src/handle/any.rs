@@ -52,7 +52,7 @@ impl AnyMap {
         if map.expect_array().is_err() {
             return Ok(Self { map, memory: None });
         }
-        let (memory, _) = map_or_lookup(map.fd.as_fd(), &map.info, false)?;
+        let (memory, _) = map_or_lookup(map.fd.as_fd(), &map.info, &map.what, false)?;
         Ok(Self { map, memory: Some(memory) })
     }
 

@@ -47,6 +47,8 @@ pub(crate) enum Takes {
     Share,
     /// The same. It changes the kernel's state, or looks at all regions of the machine: one such step at a time.
     Kernel,
+    /// A share. cargo checks sources in a folder of its own, which it locks: one such step at a time.
+    Check,
     /// All CPUs: other steps wait for what it builds.
     Cpus,
     /// The machine: it records, counts or times what all processes do.

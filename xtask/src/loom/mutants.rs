@@ -258,7 +258,7 @@ fn build_models(mutants: &[&Mutant]) -> Result<Vec<Program>> {
     let mut cargo = models::cargo("test");
     let models: BTreeSet<_> = mutants.iter().map(|mutant| &mutant.model).collect();
     models.iter().for_each(|model| _ = cargo.args(["--test", model]));
-    if models.is_empty() { Ok(Vec::new()) } else { programs::build(&mut cargo) }
+    if models.is_empty() { Ok(Vec::new()) } else { Ok(programs::build(cargo.arg("--no-run"))?.tests) }
 }
 
 fn run_one(mutant: &Mutant, program: &Path, log: &Path) -> Result<Outcome> {

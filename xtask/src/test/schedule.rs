@@ -54,7 +54,7 @@ impl Schedule {
         match takes {
             // What runs already goes on beside a build; nothing else starts until it ends.
             Takes::Share | Takes::Cpus => free,
-            Takes::Kernel => free && self.running().all(|other| other != Takes::Kernel),
+            Takes::Kernel | Takes::Check => free && self.running().all(|other| other != takes),
             Takes::Machine => self.running().next().is_none(),
         }
     }
@@ -72,7 +72,7 @@ impl Schedule {
             |step: &Step| step.state == State::Ready && self.is_built(step) && self.fits(step.part.takes);
         let rank = |step: &Step| match step.part.takes {
             Takes::Cpus => 0,
-            Takes::Share | Takes::Kernel => 1,
+            Takes::Share | Takes::Kernel | Takes::Check => 1,
             Takes::Machine => 2,
         };
         let ready = self.steps.iter().enumerate().filter(|(_, step)| can_start(step));

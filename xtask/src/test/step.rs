@@ -1,9 +1,9 @@
 //! One step in a process of its own: its output goes to a file, and its result and times to another.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -57,18 +57,19 @@ pub(super) fn log(step: &str) -> PathBuf {
     file(step, "log")
 }
 
-/// Starts a step that may use this many CPUs.
-pub(super) fn start(step: &str, quick: bool, cpus: usize) -> Result<Child> {
+/// Starts a step that may use this many CPUs. `built`: this run has built the tests of all packages.
+pub(super) fn start(step: &str, quick: bool, built: bool, cpus: usize) -> Result<Child> {
     let result = file(step, "json");
     fs::create_dir_all(result.parent().context("it lies in a folder")?)?;
     if result.exists() {
         fs::remove_file(&result)?;
     }
     let log = File::create(log(step))?;
-    let mut child = Command::new(env::current_exe()?);
+    // Not by its path: a build may have put another file there.
+    let mut child = Command::new("/proc/self/exe");
     child.args(["test-step", step]).args(quick.then_some("--quick"));
     child.env(programs::CPUS, cpus.to_string()).env("CARGO_BUILD_JOBS", cpus.to_string());
-    child.envs(quick.then_some((programs::QUICK, "1")));
+    child.envs(quick.then_some((programs::QUICK, "1"))).envs(built.then_some((programs::BUILT, "1")));
     child.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
     child.spawn().with_context(|| format!("cannot start the step {step}"))
 }

@@ -42,15 +42,16 @@ impl Expr {
             Self::Field(_) | Self::Match(..) => None,
             Self::Compare(path, how, with) => {
                 let Field { ty, sort } = find(path)?;
-                sort.mismatch(*how, with).map(|why| format!("{path} is {ty}{why}"))
+                let ty = ty.map_or(String::new(), |ty| format!("; its type is {ty}"));
+                sort.mismatch(*how, with).map(|why| format!("{path} is {}{why}{ty}", sort.name()))
             }
         }
     }
 }
 
-/// A field: its type in words, and what it can be compared with.
+/// A field: its type, if it is known, and what it can be compared with.
 struct Field<'t> {
-    ty: String,
+    ty: Option<String>,
     sort: Sort<'t>,
 }
 
@@ -75,22 +76,22 @@ impl<'t> Field<'t> {
     fn find(path: &str, empty: Names<'_>, ty: Option<Type<'t>>) -> Option<Self> {
         if let Some((ty, bits)) = ty.and_then(|ty| leaf(ty, path)) {
             let width = if bits > 0 { format!(":{bits}") } else { String::new() };
-            return Some(Self { ty: format!("{}{width}", value::type_name(ty)), sort: Sort::of(ty, bits)? });
+            return Some(Self { ty: Some(value::type_name(ty) + &width), sort: Sort::of(ty, bits)? });
         }
-        let (ty, sort) = match empty.at(path)? {
-            Part::Tail(_) => ("a text", Sort::Text),
-            Part::Bytes(_) => ("the bytes of a text", Sort::AllBytes),
-            Part::Byte(_) => ("a byte", Sort::Whole(0, 255)),
-            Part::Value(Value::Unsigned(_)) => ("a number", Sort::Whole(0, u64::MAX.into())),
-            Part::Value(Value::Signed(_)) => ("a number", Sort::Whole(i64::MIN.into(), i64::MAX.into())),
-            Part::Value(Value::Float(_)) => ("a number", Sort::Float),
-            Part::Value(Value::Text(_)) => ("a text", Sort::Text),
-            Part::Value(Value::Bytes(bytes)) => ("bytes", Sort::Bytes(bytes.len())),
-            Part::Value(Value::Struct(_)) => ("a struct", Sort::Struct),
-            Part::Value(Value::List(_)) => ("an array", Sort::List),
+        let sort = match empty.at(path)? {
+            Part::Tail(_) => Sort::Text,
+            Part::Bytes(_) => Sort::AllBytes,
+            Part::Byte(_) => Sort::Whole(0, 255),
+            Part::Value(Value::Unsigned(_)) => Sort::Whole(0, u64::MAX.into()),
+            Part::Value(Value::Signed(_)) => Sort::Whole(i64::MIN.into(), i64::MAX.into()),
+            Part::Value(Value::Float(_)) => Sort::Float,
+            Part::Value(Value::Text(_)) => Sort::Text,
+            Part::Value(Value::Bytes(bytes)) => Sort::Bytes(bytes.len()),
+            Part::Value(Value::Struct(_)) => Sort::Struct,
+            Part::Value(Value::List(_)) => Sort::List,
             Part::Value(_) => return None,
         };
-        Some(Self { ty: ty.to_owned(), sort })
+        Some(Self { ty: None, sort })
     }
 }
 
@@ -153,6 +154,21 @@ impl<'t> Sort<'t> {
         })
     }
 
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Whole(..) | Self::Float => "a number",
+            Self::Enum(..) => "an enum",
+            Self::Bool => "a boolean",
+            Self::Pointer => "a pointer",
+            Self::Text => "a text",
+            Self::AllBytes => "the bytes of a text",
+            Self::Bytes(_) => "bytes",
+            Self::Struct => "a struct",
+            Self::List => "an array",
+            Self::Other => "a value",
+        }
+    }
+
     /// Why a comparison with this literal never holds, as the end of a sentence.
     fn mismatch(&self, how: Compare, with: &Literal) -> Option<String> {
         let is_text = with.number.is_none() && with.float.is_none();
@@ -200,7 +216,7 @@ impl<'t> Sort<'t> {
                 let is_one = with.bytes.as_ref().is_some_and(|bytes| bytes.len() == *count);
                 let such =
                     if *count <= 16 { format!(" such as 0x{}", "00".repeat(*count)) } else { String::new() };
-                (!is_one).then(|| format!(": compare it with {count} bytes{such}"))
+                (!is_one).then(|| format!(": compare them with {count} bytes{such}"))
             }
             Self::Struct => Some(": compare one of its fields".to_owned()),
             Self::List => Some(": compare one of its elements".to_owned()),

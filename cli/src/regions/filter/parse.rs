@@ -209,7 +209,6 @@ impl Parser<'_> {
             if c == '"' && !escaped {
                 let text = self.rest[..at].to_owned();
                 self.rest = self.rest[at + 1..].trim_start();
-                self.eat("…"); // as it is printed if more bytes follow
                 return Ok(Some(text));
             }
             escaped = c == '\\' && !escaped;

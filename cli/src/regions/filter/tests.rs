@@ -105,8 +105,7 @@ fn quotes_and_escapes() {
     let text = |bytes: &[u8]| Value::Struct(vec![("t".to_owned(), Value::Text(Chars::array(bytes)))]);
     assert!(holds(r#"t ~ ".*\"\.c""#, &text(b"a \"b\".c")));
     // What is printed, for people and as JSON, is a literal.
-    for bytes in
-        [&b"a \"b\".c"[..], b"\x1b\n\t\\x1b", b"caf\xe9", b"\xc3\xa9 \xf0\x9f\x98\x80", b"a\0b", b"", b" a "]
+    for bytes in [&b"a \"b\".c"[..], b"\x1b\n\t\\x1b", b"caf\xe9", b"\xc3\xa9 \xf0\x9f\x98\x80", b"", b" a "]
     {
         let record = text(bytes);
         assert!(holds(&record.to_string().replace('=', " == "), &record), "{record}");

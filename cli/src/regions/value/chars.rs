@@ -44,7 +44,7 @@ impl Chars {
     }
 
     /// Whether bytes other than zero follow the text.
-    fn continues(&self) -> bool {
+    pub(crate) fn continues(&self) -> bool {
         self.bytes[self.end..].iter().any(|byte| *byte != 0)
     }
 
@@ -53,7 +53,7 @@ impl Chars {
     }
 }
 
-/// The text in quotes, as a filter takes it. `…` follows if bytes other than zero follow the text.
+/// The text in quotes, as a filter takes it.
 impl fmt::Display for Chars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
@@ -62,7 +62,7 @@ impl fmt::Display for Chars {
             f.write_str(&printable(&escaped))?;
             chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
         }
-        f.write_str(if self.continues() { "\"…" } else { "\"" })
+        f.write_str("\"")
     }
 }
 
@@ -74,9 +74,9 @@ mod tests {
     fn an_array_is_text_up_to_its_first_zero_and_nothing_is_hidden() {
         for (bytes, text, shown, is_all) in [
             (&b"bash\0\0\0\0"[..], "bash", "\"bash\"", true),
-            (b"ls\0-l\0/tmp", "ls", "\"ls\"…", false),
+            (b"ls\0-l\0/tmp", "ls", "\"ls\"", false),
             (b"caf\xe9\0\0", "caf\u{fffd}", "\"caf\\xe9\"", false),
-            (b"\0x", "", "\"\"…", false),
+            (b"\0x", "", "\"\"", false),
             (b"\0\0", "", "\"\"", true),
             (b"a \"b\"\\\x1b\n", "a \"b\"\\\x1b\n", "\"a \\\"b\\\"\\\\\\u{1b}\\n\"", true),
             (b"", "", "\"\"", true),

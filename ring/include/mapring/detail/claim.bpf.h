@@ -394,10 +394,10 @@ static __always_inline void mapring__zero(void *record, __u32 size)
 
 /* At the end of a scope that has a record: discards it, unless it was committed. */
 #define MAPRING__SCOPE(name, record_type)                                                          \
-	static __always_inline __attribute__((unused)) void mapring__leave__##name(record_type **record) \
+	static __always_inline __attribute__((unused)) void mapring__leave__##name(record_type **mapring__left) \
 	{                                                                                          \
-		if (*record)                                                                       \
-			mapring_discard(&name, *record);                                           \
+		if (*mapring__left)                                                                \
+			mapring_discard(&name, *mapring__left);                                    \
 	}
 
 /*

@@ -47,7 +47,7 @@ fn build_model(model: &str, copy: &Path) -> Result<PathBuf> {
     // own names there, since the profile differs.
     let mut cargo = models::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
-    let programs = programs::build(cargo.args(["--test", model]))?;
+    let programs = programs::build(cargo.args(["--test", model, "--no-run"]))?.tests;
     let program = programs.into_iter().rfind(|program| program.name == model);
     Ok(program.context("cargo built no test program")?.path)
 }
@@ -81,7 +81,7 @@ fn reduced(manifest: &str) -> Result<String> {
     workspace.insert("members".into(), PARTS.to_vec().into());
     workspace.remove("default-members");
     // It is for packages that the copy does not have.
-    manifest.get_mut("profile").and_then(|profiles| profiles.as_table_mut()?.remove("quick"));
+    manifest.get_mut("profile").and_then(|profiles| profiles.as_table_mut()?.remove("dev"));
     // These packages are compiled once per mutant and run briefly, so they are optimized less. All others stay as
     // built. With the usual profile, cargo would mistake a mutant for the unchanged sources.
     let quick = ["mapring", "mapring-derive", "mapring-loom-tests"]
