@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
     }
-    let mut demo = cmd::line("cargo run -p mapring-cli --no-default-features -- demo --memfd");
+    let mut demo = cmd::line("cargo run --release -p mapring-cli --no-default-features -- demo --memfd");
     hand_on(args, &mut demo);
     cmd::announce(&demo);
     // Replaces this process: signals and the exit code are the demo's own.
@@ -57,7 +57,7 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
         Ok(tools) => tools,
         Err(cannot) => return Ok(Err(vec![cannot.to_string()])),
     };
-    let mut demo = cmd::line("cargo run -p mapring-cli --features bpf -- demo");
+    let mut demo = cmd::line("cargo run --release -p mapring-cli --features bpf -- demo");
     hand_on(args, tools.export(&mut demo));
     let code = cmd::exit_code(cmd::run_with_signals(&mut demo)?);
     Ok(if code == REFUSED {
