@@ -1,9 +1,9 @@
 //! Compiles every BPF program of the repository with every clang of this machine, with warnings as errors.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -194,13 +194,10 @@ pub(crate) fn libbpf_include() -> Result<[PathBuf; 2]> {
     let libbpf = Path::new(manifest).with_file_name("libbpf");
     let include = cmd::target_dir().join("bpf-include");
     fs::create_dir_all(&include)?;
-    let link = include.join("bpf");
-    if let Err(error) = fs::remove_file(&link)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error).context(format!("{}", link.display()));
-    }
-    symlink(libbpf.join("src"), &link)?;
+    // Renamed into place: another step may make it, or compile with it, at this moment.
+    let new = include.join(format!("bpf-{}", std::process::id()));
+    symlink(libbpf.join("src"), &new)?;
+    fs::rename(&new, include.join("bpf"))?;
     Ok([include, libbpf.join("include/uapi")])
 }
 
