@@ -270,7 +270,7 @@ fn a_thread_that_executes_a_program_takes_the_number_of_the_first() {
 fn bring_up(socket: &UdpSocket) {
     // SAFETY: a structure of the kernel that may be zero.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[..2].copy_from_slice(&[b'l', b'o'].map(u8::cast_signed));
+    request.ifr_name[..2].copy_from_slice(&b"lo".map(|byte| libc::c_char::from_ne_bytes([byte])));
     request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).unwrap();
     // SAFETY: this call reads such a request.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };

@@ -160,7 +160,7 @@ pub(super) struct Companions {
 }
 
 impl Companions {
-    /// `None` for a ring without these maps.
+    /// `None` for a ring without these maps. ESTALE if those of another ring are pinned now.
     pub(super) fn pinned(ring: &Region, pin: &Path) -> Result<Option<Self>> {
         if ring.geometry().kind() != Kind::Ring {
             return Ok(None);
@@ -184,9 +184,9 @@ fn pinned(pin: &Path, suffix: &str, id: u32) -> Result<MapFd> {
         Ok(map) if is_it(&map) => Ok(map),
         // It may have been moved there between the two.
         _ => MapFd::pinned(&with_suffix(pin, suffix)).and_then(|map| {
-            let is_other =
-                || Error::from(Cause::Open { what: map.what.clone(), error: Errno::NOENT.into(), hint: "" });
-            if is_it(&map) { Ok(map) } else { Err(is_other()) }
+            let replaced =
+                || Error::from(Cause::Open { what: map.what.clone(), error: Errno::STALE.into(), hint: "" });
+            if is_it(&map) { Ok(map) } else { Err(replaced()) }
         }),
     }
 }

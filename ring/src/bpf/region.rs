@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::describe::LoadedObject;
 use super::fdinfo::{is_frozen, map_info};
 use super::freeze::{Publish, publish};
@@ -108,11 +110,12 @@ impl OpenOptions {
                 MapLocator::Pin(path) => Companions::pinned(&region, path),
                 MapLocator::Inner(_) | MapLocator::Loaded(_) => Ok(None),
             };
-            // If they are those of another ring, this one was replaced after it was opened.
+            // This one was replaced after it was opened. (By now it may be there again.)
+            let others = |e: &Error| e.io_error().and_then(Errno::from_io_error) == Some(Errno::STALE);
             if again > 0
-                && companions.is_err()
+                && let Err(error) = &companions
                 && let Ok(now) = place.open()
-                && now.info.id != id
+                && (now.info.id != id || others(error))
             {
                 opened = now;
                 continue;
