@@ -14,8 +14,9 @@ use crate::setup::{self, Tools};
 use crate::skip::Skip;
 use crate::vm::{Arch, Cross};
 
-/// Compiles all crates with all tests and examples. The peers in the benchmarks are most of the packages.
-const LINT: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets --all-features";
+/// Compiles all crates with all tests and examples. The peers in the benchmarks, and Parquet, are most of the packages.
+const LINT: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets \
+                    --features mapring-cli/bpf,mapring-hostile-tests/bpf,mapring/hdrhistogram";
 /// Runs the library's tests of plain memory, memfds and threads.
 const TEST: &str = "cargo test -p mapring --all-features --all-targets";
 

@@ -100,9 +100,6 @@ static CHECKS: &[Check] = &[
         )
         .after(BUILD),
     ),
-    check("unit-memfd", "the library's tests without BPF and without libbpf")
-        .test(part(60, &[], Lines(&["cargo test -p mapring --no-default-features --all-targets"])))
-        .only_in_all(),
     check("doctest", "the examples in the documentation").test(
         part(
             60,
@@ -155,11 +152,13 @@ static CHECKS: &[Check] = &[
         .takes(Takes::Machine)
         .after(BUILD),
     ),
-    check("command-memfd", "the command without BPF: it compiles, and says what it lacks")
+    check("memfd", "the library and the command without BPF and libbpf: their tests, what they lack, and the demo")
         .test(part(
-            90,
+            120,
             &[],
-            Lines(&["cargo test -p mapring-cli --no-default-features --test flight_without_bpf --test command"]),
+            code("cargo test -p mapring -p mapring-cli --no-default-features …; cargo xtask demo --json --seconds 1 --memfd", |_| {
+                runs::without_bpf()
+            }),
         ))
         .only_in_all(),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
@@ -188,16 +187,13 @@ static CHECKS: &[Check] = &[
         ),
     check("demo", "the demo, run for a second")
         .test(
-            part(60, BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[])))
+            part(5, BPF, code("mapring demo --json --seconds 1", |tools| {
+                let mut demo = programs::command(tools.context("no tools")?)?;
+                runs::one_json_object(demo.arg("demo"))
+            }))
                 .takes(Kernel)
                 .after(BUILD),
         ),
-    check("demo-memfd", "the same without BPF")
-        .test(
-            part(30, &[], code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])))
-                .after("command-memfd"),
-        )
-        .only_in_all(),
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
             part(
@@ -304,8 +300,8 @@ static CHECKS: &[Check] = &[
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .test(part(60, &[Tools], code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools))))
         .prove(1, &[], &["ring", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
-    check("clippy-aarch64", "lints of all crates but the benchmarks for aarch64")
-        .test(part(120, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …", |tools| aarch64::lint(tools.context("no tools")?))).takes(Checking))
+    check("clippy-aarch64", "lints of all crates for aarch64, without benchmarks and Parquet")
+        .test(part(120, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |tools| aarch64::lint(tools.context("no tools")?))).takes(Checking))
         .only_in_all(),
     check("aarch64", "the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
@@ -325,6 +321,7 @@ static CHECKS: &[Check] = &[
             "cargo test -p mapring --no-default-features --features bpf,derive --lib",
             "cargo test -p mapring --doc --no-default-features",
             "cargo test --release -p mapring -p mapring-derive --all-targets",
+            "cargo check -p mapring-cli -p xtask --no-default-features",
         ]),
     ),
     check("release", "the examples and the command, optimized, with and without BPF").prove(
@@ -336,6 +333,7 @@ static CHECKS: &[Check] = &[
             "cargo test --release -p mapring-examples --no-default-features",
             "cargo test --release -p mapring-cli --all-features",
             "cargo test -p mapring-cli --no-default-features",
+            "cargo xtask demo --json --seconds 1",
         ]),
     ),
     check("clippy-loom", "lints of the loom models")
@@ -401,10 +399,7 @@ static CHECKS: &[Check] = &[
         .test(part(
             60,
             &[Tools, OldestRust],
-            Lines(&[
-                "rustup run 1.88.0 cargo check --target-dir target/check -p mapring",
-                "rustup run 1.88.0 cargo check --target-dir target/check -p mapring -p mapring-cli -p xtask --no-default-features",
-            ]),
+            Lines(&["rustup run 1.88.0 cargo check --target-dir target/check -p mapring -p mapring-cli -p xtask"]),
         ).takes(Checking))
         .only_in_all(),
 ];

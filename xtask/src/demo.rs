@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Share a memfd between processes, even if BPF is available
     #[arg(long)]
     memfd: bool,
+    /// How cargo builds the demo
+    #[arg(long, hide = true, default_value = "release")]
+    profile: String,
 }
 
 /// Runs the best demo that this machine supports.
@@ -38,8 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
     }
-    let mut demo = cmd::line("cargo run --release -p mapring-cli --no-default-features -- demo --memfd");
-    hand_on(args, &mut demo);
+    let mut demo = args.cargo("-p mapring-cli --no-default-features -- demo --memfd");
+    args.hand_on(&mut demo);
     cmd::announce(&demo);
     // Replaces this process: signals and the exit code are the demo's own.
     Err(demo.exec()).context("cannot start cargo")
@@ -57,8 +60,8 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
         Ok(tools) => tools,
         Err(cannot) => return Ok(Err(vec![cannot.to_string()])),
     };
-    let mut demo = cmd::line("cargo run --release -p mapring-cli --features bpf -- demo");
-    hand_on(args, tools.export(&mut demo));
+    let mut demo = args.cargo("-p mapring-cli --features bpf -- demo");
+    args.hand_on(tools.export(&mut demo));
     let code = cmd::exit_code(cmd::run_with_signals(&mut demo)?);
     Ok(if code == REFUSED {
         Err(vec!["the kernel refused the program, as the demo says above".into()])
@@ -67,11 +70,17 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
     })
 }
 
-fn hand_on(args: &Args, demo: &mut Command) {
-    if let Some(seconds) = args.seconds {
-        demo.arg("--seconds").arg(seconds.to_string());
+impl Args {
+    fn cargo(&self, run: &str) -> Command {
+        cmd::line(&format!("cargo run --profile {} {run}", self.profile))
     }
-    if args.json {
-        demo.arg("--json");
+
+    fn hand_on(&self, demo: &mut Command) {
+        if let Some(seconds) = self.seconds {
+            demo.arg("--seconds").arg(seconds.to_string());
+        }
+        if self.json {
+            demo.arg("--json");
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cmd;
 use crate::setup::Tools;
+use crate::{cmd, programs};
 
 /// How long the program runs.
 const TIME: Duration = Duration::from_secs(2);
@@ -34,10 +34,10 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
         fs::remove_dir_all(&project)?;
     }
     fs::create_dir_all(&target)?;
-    let mut new = cmd::line("cargo run --release -p mapring-cli --features bpf -- new");
-    cmd::run(tools.export(new.arg(&project)))?;
+    cmd::run(programs::command(tools)?.arg("new").arg(&project))?;
     let mut build = Command::new("cargo");
-    build.arg("build").current_dir(&project).env("CARGO_TARGET_DIR", target.join("target"));
+    build.arg("build").current_dir(&project);
+    build.env("CARGO_TARGET_DIR", target.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "false");
     cmd::run(tools.export(&mut build))?;
 
     let mut program = Command::new(target.join("target/debug/switches"));

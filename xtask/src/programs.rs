@@ -158,6 +158,12 @@ pub(crate) fn build_together(tools: &Tools) -> Result<Built> {
     Ok(built)
 }
 
+/// The command `mapring` of that build.
+pub(crate) fn command(tools: &Tools) -> Result<Command> {
+    let built = build_together(tools)?.others.into_iter().find(|program| program.name == "mapring");
+    Ok(Command::new(built.context("the build has no mapring")?.path))
+}
+
 /// Tests of one package.
 pub(crate) struct Tests {
     /// Its folder.

@@ -89,7 +89,12 @@ fn rounds(args: &Args, mut run: impl FnMut() -> Result<Vec<Row>>) -> Result<Vec<
         for row in run()? {
             match all.iter_mut().find(|old| old.name == row.name) {
                 Some(old) => {
-                    *old = Row { seconds: old.seconds + row.seconds, rounds: old.rounds + row.rounds, ..row };
+                    *old = Row {
+                        seconds: old.seconds + row.seconds,
+                        cpu: old.cpu + row.cpu,
+                        rounds: old.rounds + row.rounds,
+                        ..row
+                    };
                 }
                 None => all.push(row),
             }
@@ -131,7 +136,8 @@ fn run_here((name, part): Chosen) -> Row {
         .unwrap_or_else(|| step::run_part(part, &machine));
     step::say(name, &outcome);
     println!("{outcome} {name}: {:.1} s", start.elapsed().as_secs_f32());
-    Row { name, outcome, seconds: start.elapsed().as_secs_f32(), rounds: 1, usual: part.seconds }
+    let seconds = start.elapsed().as_secs_f32();
+    Row { name, outcome, seconds, cpu: times::cpu(), rounds: 1, usual: part.seconds }
 }
 
 /// What the main loop waits for.
@@ -177,7 +183,7 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
             let Step { name, part, state } = &mut schedule.steps()[at];
             *state = State::Ended;
             let outcome = Outcome::Failed("its build did not pass".into());
-            rows.insert(name, Row { name, outcome, seconds: 0.0, rounds: 1, usual: part.seconds });
+            rows.insert(name, Row { name, outcome, seconds: 0.0, cpu: 0.0, rounds: 1, usual: part.seconds });
         }
         if rows.len() == chosen.len() {
             break;
@@ -189,17 +195,18 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
             }
             Event::Looked(name, Some(outcome)) => {
                 step::say(name, &outcome);
-                (name, Ended { outcome, times: Vec::new() })
+                (name, Ended { outcome, cpu: 0.0, times: Vec::new() })
             }
             Event::Ended(name, ended) => (name, ended),
         };
         let seconds = started.get(name).map_or(0.0, |&since| clock(since));
-        report(name, &ended.outcome, clock(start), seconds);
+        let Ended { outcome, cpu, times } = ended;
+        report(name, &outcome, clock(start), seconds);
         let step = schedule.find(name);
-        step.state = if ended.outcome == Outcome::Ok { State::Passed } else { State::Ended };
+        step.state = if outcome == Outcome::Ok { State::Passed } else { State::Ended };
         let usual = step.part.seconds;
-        rows.insert(name, Row { name, outcome: ended.outcome, seconds, rounds: 1, usual });
-        all_times.insert(name.to_owned(), ended.times);
+        rows.insert(name, Row { name, outcome, seconds, cpu, rounds: 1, usual });
+        all_times.insert(name.to_owned(), times);
     }
     times::save(all_times)?;
     Ok(chosen.iter().filter_map(|(name, _)| rows.remove(name)).collect())
@@ -334,7 +341,7 @@ mod tests {
     #[test]
     fn repetition_ends_at_the_first_failure() {
         let args = args("fmt unit --repeat 3");
-        let row = |name, outcome| Row { name, outcome, seconds: 1.0, rounds: 1, usual: 1 };
+        let row = |name, outcome| Row { name, outcome, seconds: 1.0, cpu: 1.0, rounds: 1, usual: 1 };
         let mut left = vec!["", "by chance"].into_iter();
         let rows = rounds(&args, || {
             let outcome = match left.next().expect("it goes on after a failure") {

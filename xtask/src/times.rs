@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use rustix::param::clock_ticks_per_second;
 use serde::{Deserialize, Serialize};
 
 use crate::cmd;
@@ -49,6 +50,15 @@ pub(crate) fn of<R>(name: &str, f: impl FnOnce() -> R) -> R {
 /// Notes the time of a build.
 pub(crate) fn of_build<R>(name: &str, f: impl FnOnce() -> R) -> R {
     note(name, What::Build, f)
+}
+
+/// The seconds that this process and its children that ended had a CPU; 0 if the kernel does not say.
+pub(crate) fn cpu() -> f32 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the name of the program, in brackets.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks as f32 / clock_ticks_per_second() as f32
 }
 
 /// What this process noted since the last call.

@@ -10,18 +10,29 @@ use crate::counts::{self, Counts};
 use crate::loom::models;
 use crate::programs::Tests;
 use crate::setup::Tools;
-use crate::{aarch64, cmd, litmus, vm};
+use crate::{aarch64, cmd, litmus, times, vm};
 
-/// Runs the demo as a user does: stdout must contain one JSON object and nothing else.
-pub(super) fn one_json_object(options: &[&str]) -> Result<()> {
-    let mut demo = Command::new(env::current_exe()?);
-    demo.args(["demo", "--json", "--seconds", "1"]).args(options).stderr(Stdio::inherit());
-    let said = cmd::output(&mut demo)?;
+/// Runs a demo for a second: stdout must contain one JSON object and nothing else.
+pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
+    let said = cmd::output(demo.args(["--json", "--seconds", "1"]).stderr(Stdio::inherit()))?;
     let object: serde_json::Value =
         serde_json::from_str(&said).with_context(|| format!("not JSON: {said:?}"))?;
     ensure!(object.is_object(), "not a JSON object: {said:?}");
     println!("{}", said.trim_end());
     Ok(())
+}
+
+/// What works without BPF, in a target folder of its own: other steps use the command with BPF.
+pub(super) fn without_bpf() -> Result<()> {
+    let target = cmd::target_dir().join("memfd");
+    for line in [
+        "cargo test -p mapring --no-default-features --all-targets",
+        "cargo test -p mapring-cli --no-default-features --test flight_without_bpf --test command",
+    ] {
+        times::of(line, || cmd::run(cmd::line(line).env("CARGO_TARGET_DIR", &target)))?;
+    }
+    let mut demo = Command::new(env::current_exe()?);
+    one_json_object(demo.env("CARGO_TARGET_DIR", &target).args(["demo", "--memfd", "--profile", "dev"]))
 }
 
 /// The kernel tests, one after the other: most measure or change something of the whole kernel.

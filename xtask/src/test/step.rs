@@ -45,6 +45,8 @@ impl fmt::Display for Outcome {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Ended {
     pub(super) outcome: Outcome,
+    /// The seconds that its processes had a CPU.
+    pub(super) cpu: f32,
     pub(super) times: Vec<Time>,
 }
 
@@ -80,7 +82,8 @@ pub(super) fn result(step: &str, child: &mut Child) -> Ended {
     let read = || -> Result<Ended> { Ok(serde_json::from_slice(&fs::read(file(step, "json"))?)?) };
     read().unwrap_or_else(|_| {
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        Ended { outcome: Outcome::Failed(format!("it ended without a result ({how})")), times: Vec::new() }
+        let outcome = Outcome::Failed(format!("it ended without a result ({how})"));
+        Ended { outcome, cpu: 0.0, times: Vec::new() }
     })
 }
 
@@ -93,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let part = if args.quick { test.quick().context("it has no quick part")? } else { &test.whole };
     let outcome = run_part(part, &Machine::default());
     say(&args.step, &outcome);
-    let ended = Ended { outcome, times: times::take() };
+    let ended = Ended { outcome, cpu: times::cpu(), times: times::take() };
     fs::write(file(&args.step, "json"), serde_json::to_vec(&ended)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,26 +8,29 @@ pub(super) struct Row {
     pub(super) outcome: Outcome,
     /// Of all rounds.
     pub(super) seconds: f32,
+    /// In which its processes had a CPU.
+    pub(super) cpu: f32,
     /// How often it ran; the outcome is the last one.
     pub(super) rounds: u16,
-    /// Its usual seconds on the machine of reference.
+    /// Its usual CPU seconds on the machine of reference.
     pub(super) usual: u16,
 }
 
 impl Row {
-    /// How many times its usual time a round took, if that is more than twice.
+    /// How many times its usual CPU time a round took, if that is more than twice: other steps don't change it.
     fn over(&self, speed: f32) -> Option<f32> {
         let usual = f32::from(self.usual.max(5) * self.rounds.max(1)) * speed;
-        Some(self.seconds / usual).filter(|times| *times > 2.0)
+        Some(self.cpu / usual).filter(|times| *times > 2.0)
     }
 }
 
 /// All rows. `wall` is the time of the whole run, `speed` that of this machine (`speed.rs`).
 pub(super) fn table(rows: &[Row], repeat: u16, wall: f32, speed: f32) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max("sum".len());
-    let mut table = format!("{:width$}  {:7}  {:>7}  {:>5}\n", "step", "result", "seconds", "usual");
+    let mut table =
+        format!("{:width$}  {:7}  {:>7}  {:>7}  {:>5}\n", "step", "result", "seconds", "cpu", "usual");
     for row in rows {
-        let Row { name, outcome, seconds, rounds, usual } = row;
+        let Row { name, outcome, seconds, cpu, rounds, usual } = row;
         let mut notes = Vec::new();
         match outcome {
             _ if repeat == 1 => {}
@@ -37,18 +40,23 @@ pub(super) fn table(rows: &[Row], repeat: u16, wall: f32, speed: f32) -> String 
         if let Outcome::Failed(why) | Outcome::Skipped(why) = outcome {
             notes.push(why.lines().next().unwrap_or_default().to_owned());
         } else if let Some(times) = row.over(speed) {
-            notes.push(format!("SLOW: {times:.1} times its usual time"));
+            notes.push(format!("SLOW: {times:.1} times its usual CPU time"));
         }
         let row = format!(
-            "{name:width$}  {:7}  {seconds:7.1}  {usual:5}  {}",
+            "{name:width$}  {:7}  {seconds:7.1}  {cpu:7.1}  {usual:5}  {}",
             outcome.to_string(),
             notes.join(": ")
         );
         table += row.trim_end();
         table.push('\n');
     }
-    let sum: f32 = rows.iter().map(|row| row.seconds).sum();
-    table + &format!("{:width$}  {:7}  {sum:7.1}\n{:width$}  {:7}  {wall:7.1}\n", "sum", "", "wall", "")
+    let sum = |of: fn(&Row) -> f32| rows.iter().map(of).sum::<f32>();
+    let (seconds, cpu) = (sum(|row| row.seconds), sum(|row| row.cpu));
+    table
+        + &format!(
+            "{:width$}  {:7}  {seconds:7.1}  {cpu:7.1}\n{:width$}  {:7}  {wall:7.1}\n",
+            "sum", "", "wall", ""
+        )
 }
 
 /// The last line, for programs to parse.
@@ -67,7 +75,7 @@ mod tests {
     use super::*;
 
     fn row(name: &'static str, outcome: Outcome, seconds: f32) -> Row {
-        Row { name, outcome, seconds, rounds: 1, usual: 20 }
+        Row { name, outcome, seconds: seconds + 5.0, cpu: seconds, rounds: 1, usual: 20 }
     }
 
     #[test]
@@ -80,12 +88,12 @@ mod tests {
         ];
         assert_eq!(
             table(&rows, 1, 70.0, 1.0),
-            "step    result   seconds  usual\n\
-             fmt     ok           0.5     20\n\
-             kernel  SKIPPED      0.0     20  missing CAP_BPF\n\
-             unit    FAILED      61.0     20  `cargo test` failed\n\
-             loom    ok          61.0     20  SLOW: 3.0 times its usual time\n\
-             sum                122.5\n\
+            "step    result   seconds      cpu  usual\n\
+             fmt     ok           5.5      0.5     20\n\
+             kernel  SKIPPED      5.0      0.0     20  missing CAP_BPF\n\
+             unit    FAILED      66.0     61.0     20  `cargo test` failed\n\
+             loom    ok          66.0     61.0     20  SLOW: 3.0 times its usual CPU time\n\
+             sum                142.5    122.5\n\
              wall                70.0\n"
         );
         assert!(!table(&rows, 1, 70.0, 2.0).contains("SLOW"), "a slow machine is no slow step");

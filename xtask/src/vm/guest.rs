@@ -130,31 +130,40 @@ fn nodes() -> Result<Vec<String>> {
 
 /// The requested tests of a binary.
 fn names(binary: &TestBinary, plan: &Plan) -> Result<Vec<String>> {
-    let (parts, options) = sorted(&plan.args);
+    let wanted = Wanted::new(&plan.args);
     let mut list = Command::new(&binary.path);
-    list.args(["--list", "--format", "terse"]).args(options).current_dir(&plan.dir);
+    list.args(["--list", "--format", "terse"]).args(&wanted.options).current_dir(&plan.dir);
     let names = listed(&crate::cmd::output(&mut list)?).into_iter();
-    Ok(names.filter(|name| is_wanted(&parts, &format!("{}::{name}", binary.name))).collect())
+    Ok(names.filter(|name| wanted.has(&format!("{}::{name}", binary.name))).collect())
 }
 
-/// Splits the arguments into parts of names, and others. libtest does not match the name of its binary, so the parts
-/// are searched here.
-fn sorted(args: &[String]) -> (Vec<&str>, Vec<&str>) {
-    let (mut parts, mut options) = (Vec::new(), Vec::new());
-    let mut args = args.iter().map(String::as_str);
-    while let Some(arg) = args.next() {
-        if arg.starts_with('-') {
-            options.push(arg);
-            options.extend(args.by_ref().take(usize::from(arg == "--skip")));
-        } else {
-            parts.push(arg);
+/// The arguments that choose tests: by parts of their names, which begin with the name of the binary. (libtest does not
+/// match that.)
+struct Wanted<'a> {
+    parts: Vec<&'a str>,
+    skipped: Vec<&'a str>,
+    /// The other arguments.
+    options: Vec<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(args: &'a [String]) -> Self {
+        let mut wanted = Self { parts: Vec::new(), skipped: Vec::new(), options: Vec::new() };
+        let mut args = args.iter().map(String::as_str);
+        while let Some(arg) = args.next() {
+            match arg {
+                "--skip" => wanted.skipped.extend(args.next()),
+                _ if arg.starts_with('-') => wanted.options.push(arg),
+                _ => wanted.parts.push(arg),
+            }
         }
+        wanted
     }
-    (parts, options)
-}
 
-fn is_wanted(parts: &[&str], test: &str) -> bool {
-    parts.is_empty() || parts.iter().any(|part| test.contains(part))
+    fn has(&self, test: &str) -> bool {
+        let any = |parts: &[&str]| parts.iter().any(|part| test.contains(part));
+        (self.parts.is_empty() || any(&self.parts)) && !any(&self.skipped)
+    }
 }
 
 fn listed(said: &str) -> Vec<String> {
@@ -271,13 +280,13 @@ mod tests {
     #[test]
     fn parts_of_names_select_binaries_and_tests() {
         let args = ["stress::", "--skip", "portably", "--ignored", "torn"].map(str::to_owned);
-        let (parts, options) = sorted(&args);
-        assert_eq!(
-            (&parts[..], &options[..]),
-            (&["stress::", "torn"][..], &["--skip", "portably", "--ignored"][..])
-        );
-        assert!(is_wanted(&parts, "stress::nested_writers") && is_wanted(&parts, "basic::nothing_torn"));
-        assert!(!is_wanted(&parts, "basic::no_stress") && is_wanted(&[], "basic::any"));
+        let wanted = Wanted::new(&args);
+        assert_eq!(wanted.options, ["--ignored"]);
+        assert!(wanted.has("stress::nested_writers") && wanted.has("basic::nothing_torn"));
+        assert!(!wanted.has("basic::no_stress") && !wanted.has("stress::portably"));
+        assert!(Wanted::new(&[]).has("basic::any"));
+        let args = ["commands::", "--skip", "flight::"].map(str::to_owned);
+        assert!(!Wanted::new(&args).has("flight::commands::a"), "by the name of the binary");
     }
 
     #[test]
