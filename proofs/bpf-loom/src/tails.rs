@@ -25,8 +25,9 @@ pub const LONGEST: u64 = 64;
 /// A short tail.
 pub const SHORT: u64 = 8;
 
-/// The header of the shard, and the words of drops in it: how often no slot was free, and when that was.
+/// The header of the shard, its word for tails, and when there were drops.
 const HEADER: usize = Preamble::WORDS;
+const STEPPED: usize = HEADER + 5;
 const SINCE: usize = HEADER + 6;
 const UNTIL: usize = HEADER + 7;
 /// The header for tails, and its words.
@@ -40,6 +41,8 @@ const BESIDE: usize = TAILS + 5;
 const ACTIVE: usize = TAILS + 8;
 /// Set in the first entry by a program that moves NEXT in the guard.
 const MOVING: u64 = 2;
+/// Set in an entry whose position is about to change.
+const ENTERS: u64 = 4;
 /// The slots, and the words of one: sequence, position, length, record.
 const FIRST_SLOT: usize = ACTIVE + Tails::WRITERS;
 const SLOT: usize = 4;
@@ -100,10 +103,15 @@ impl Ring {
         Shard::new(Words::new(&self.map.words), &self.place)
     }
 
-    /// The words before the area, and whether there were drops instead of their times.
+    /// The words before the area, and whether there were drops instead of their times. BESIDE, which only programs
+    /// have, counts as NEXT.
     fn words(&self) -> Vec<u64> {
         let mut words: Vec<_> = (0..self.area()).map(|word| self.get(word)).collect();
         (words[SINCE], words[UNTIL]) = (0, u64::from(words[UNTIL] != 0));
+        let beside = std::mem::take(&mut words[BESIDE]);
+        if beside.wrapping_sub(words[NEXT]).cast_signed() > 0 {
+            words[NEXT] = beside;
+        }
         words
     }
 

@@ -60,7 +60,8 @@ fn tails_are_written_alike() {
     everywhere_alone(|found, code| {
         found.fast(code);
         found.refused(code);
-        found.in_the_way(code);
+        found.steps_over(code);
+        found.exhausted(code);
         found.overtaken(code);
         found.beside(code);
         found.given_back(code);

@@ -55,7 +55,7 @@ fn a_program_that_writes_tails_otherwise_fails() {
             found.mutate_only(code);
             found.fast(code);
             found.refused(code);
-            found.in_the_way(code);
+            found.steps_over(code);
             found.overtaken(code);
             found.beside(code);
             found.given_back(code);

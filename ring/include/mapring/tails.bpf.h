@@ -29,10 +29,8 @@
  *
  * New tails overwrite the oldest ones; a record whose tail was overwritten is lost, and counted by readers. A program
  * may be interrupted, be preempted, and sleep between reserve and commit: no other program overwrites its tail. Up to 16
- * programs of a CPU may be there at once. While a program stays there, others can write as many bytes of tails
- * as the area has; then they drop their records, and count them. Every reserve needs a commit or discard. The verifier
- * does not check this. A missing one keeps its place for good, so that after one round of the area all records of its
- * CPU are dropped.
+ * programs of a CPU may be there at once; others leave their bytes out. Every reserve needs a commit or discard. The verifier
+ * does not check this. A missing one costs its slot, the longest tail of the area, and one of the 16 for good.
  *
  * Claims are guarded where they can be (claim.bpf.h). Otherwise by atomic operations: any license, any loader, Linux 5.12.
  *
@@ -109,11 +107,18 @@
                                                                                                        \
 		return shard ? mapring__claim(mapring__ring__##name(shard), shard->header, 0) : -1;    \
 	}                                                                                              \
+	__attribute__((noinline)) __u64 mapring__way__##name(__u64 at)                                 \
+	{                                                                                              \
+		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
+                                                                                                       \
+		return shard ? mapring__tail_way(mapring__tails__##name(shard), at) : 0;               \
+	}                                                                                              \
 	__attribute__((noinline)) __u64 mapring__tail__##name(void)                                    \
 	{                                                                                              \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
                                                                                                        \
-		return shard ? mapring__tail_search(mapring__tails__##name(shard), unread) :           \
+		return shard ? mapring__tail_search(mapring__tails__##name(shard),                     \
+						    mapring__way__##name, unread) :                    \
 			       MAPRING__TAIL_NONE;                                                     \
 	}                                                                                              \
 	MAPRING__FN record_type *mapring_reserve_with_tail(                                            \
@@ -181,6 +186,7 @@
 			len = 0;                                                                       \
 		}                                                                                      \
 		claim = mapring__load(words + 2);                                                      \
+		mapring__store(words + 1, mapring__tail_ends_at(mapring__tails__##name(shard), claim)); \
 		mapring__store(words + 2, len);                                                        \
 		lap = mapring__load(words) >> 1;                                                       \
 		mapring__publish(words, (mapring__load(words) + 1) | discarded);                       \

@@ -2,7 +2,7 @@
 
 use super::{
     ACTIVE, BESIDE, Code, FIRST_SLOT, Found, GRANTED, HIGH, LONGEST, Machine, NEXT, NO_SPACE, Preamble,
-    Reader, Ring, SHORT, SINCE, SLOT, ShardMut, TOO_LONG, Tails, TailsMut, UNTIL, WordsMut,
+    Reader, Ring, SHORT, SINCE, SLOT, STEPPED, ShardMut, TOO_LONG, Tails, TailsMut, UNTIL, WordsMut,
 };
 use crate::decode::Insn;
 
@@ -41,7 +41,7 @@ impl Found {
             // Also where positions wrap.
             let first = if seed % 2 == 0 { 0 } else { (8 * bpf.capacity).wrapping_neg() };
             for ring in &rings {
-                [NEXT, HIGH, GRANTED, BESIDE].into_iter().for_each(|word| ring.put(word, first));
+                [NEXT, HIGH, GRANTED, BESIDE, STEPPED].into_iter().for_each(|word| ring.put(word, first));
             }
             let mut reader = Reader::default();
             for value in 0..40 {
@@ -59,24 +59,58 @@ impl Found {
         }
     }
 
-    /// One other program in a tail, in each entry, is in the way or is not.
-    pub fn in_the_way(&mut self, code: &Code) {
+    /// One other program is in a tail, in each entry, and has been there for less than a round or for several: its bytes
+    /// are left out.
+    pub fn steps_over(&mut self, code: &Code) {
         let capacity = (self.ring)().capacity;
-        let limit = capacity - LONGEST.next_multiple_of(capacity / 8);
-        for entry in ACTIVE..FIRST_SLOT {
-            for behind in [limit, limit + 16, capacity] {
-                let rings = [(self.ring)(), (self.ring)()];
-                for ring in &rings {
-                    [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, 8 * capacity));
-                    ring.put(entry, 8 * capacity - behind + 1);
-                }
-                let published = self.run(&mut rings[0].machine(code, 1, SHORT));
-                assert_eq!(published, u64::from(behind == limit), "{behind} behind, in {entry}");
-                assert_eq!(rings[1].push_in_rust(1, SHORT), published);
+        let distances = [16, LONGEST, capacity - LONGEST, capacity - 16, capacity, 3 * capacity + 16];
+        for (entry, behind) in (ACTIVE..FIRST_SLOT).flat_map(|entry| distances.map(|behind| (entry, behind)))
+        {
+            let rings = [(self.ring)(), (self.ring)()];
+            // Not where it overlaps the next position: nobody claims there.
+            let (first, next) = (8 * capacity - behind, 8 * capacity + LONGEST.saturating_sub(behind));
+            for ring in &rings {
+                [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, next));
+                ring.put(entry, first + 1);
+            }
+            for value in 0..3 * capacity / LONGEST {
+                let published = self.run(&mut rings[0].machine(code, value, LONGEST));
+                assert_eq!(published, 1, "{behind} behind, in {entry}");
+                assert_eq!(rings[1].push_in_rust(value, LONGEST), published);
                 assert!(rings[0].words() == rings[1].words());
+                let slot = FIRST_SLOT + usize::try_from(value).unwrap() % rings[0].slots * SLOT;
+                let apart = (rings[0].get(slot + 1) - first) % capacity;
+                assert!((LONGEST..=capacity - LONGEST).contains(&apart), "{apart} after its first byte");
                 self.cases += 1;
             }
         }
+    }
+
+    /// Two programs are in tails that fill the area, for good.
+    pub fn exhausted(&mut self, code: &Code) {
+        let rings = [(self.ring)(), (self.ring)()];
+        let capacity = rings[0].capacity;
+        for ring in &rings {
+            [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, capacity));
+            let positions =
+                (0..Tails::WRITERS as u64).map(|entry| entry * LONGEST).filter(|at| *at < capacity);
+            (ACTIVE..).zip(positions).for_each(|(entry, at)| ring.put(entry, at + 1));
+        }
+        for value in 0..20 {
+            assert_eq!(self.push_all(&rings[0], code, value, &[SHORT]), 0);
+            assert_eq!(rings[1].push_in_rust(value, SHORT), 0);
+            assert!(rings[0].words() == rings[1].words());
+            self.dropped += 1;
+            self.cases += 1;
+        }
+        rings.iter().for_each(|ring| ring.put(ACTIVE, 0));
+        let published = (20..40).map(|value| {
+            let published = self.push_all(&rings[0], code, value, &[SHORT]);
+            assert_eq!(rings[1].push_in_rust(value, SHORT), published);
+            published
+        });
+        // A claim steps over four others at most.
+        assert!(published.sum::<u64>() >= 4);
     }
 
     /// Others have overtaken the next position: its program drops the record, and the one after it does not.

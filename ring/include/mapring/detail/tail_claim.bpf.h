@@ -17,18 +17,21 @@
 #define MAPRING__TAIL_GRANTED 2 /* no program may write at or beyond this position yet */
 #define MAPRING__TAIL_NO_SPACE 3
 #define MAPRING__TAIL_TOO_LONG 4
-#define MAPRING__TAIL_BESIDE 5  /* positions before this one were claimed beside NEXT, and NEXT may be behind them */
+#define MAPRING__TAIL_BESIDE 5  /* positions before this one were claimed beside NEXT or stepped over, and NEXT may be behind them */
 /* Of a ring that keeps its oldest records: required readers have read all records with tails before READ. Those with
  * tails before a position near it have tickets before another one: both are in MARK (see mapring__tail_unread). */
 #define MAPRING__TAIL_READ 6
 #define MAPRING__TAIL_MARK 7
 #define MAPRING__TAIL_ACTIVE 8 /* no later than the positions of programs between reserve and commit, plus 1 */
-/* Words of the shard's header, which is right before the one for tails: records dropped because of a required reader, and
- * 1 + the newest ticket that has ended. */
+/* Words of the shard's header, which is right before the one for tails: records dropped because of a required reader,
+ * 1 + the newest ticket that has ended, and: what was claimed before this position and not granted then is void. */
 #define MAPRING__TAIL_FULL (MAPRING__FULL - (int)MAPRING__LINE / 8)
 #define MAPRING__TAIL_ENDED (4 - (int)MAPRING__LINE / 8)
+#define MAPRING__TAIL_STEPPED (5 - (int)MAPRING__LINE / 8)
 /* Set in entry 0 while its program moves NEXT by plain stores, in the guard. */
 #define MAPRING__TAIL_MOVING 2ULL
+/* Set in an entry whose position is about to change. Nobody steps over it then. */
+#define MAPRING__TAIL_ENTERS 4ULL
 /* No claim. Otherwise a claim is a position, with the number of its entry in the low bits. */
 #define MAPRING__TAIL_NONE ~0ULL
 /* How often a program tries to move a word that others move. */
@@ -112,9 +115,10 @@ static __always_inline __u64 mapring__tail_guarded(struct mapring__tails tails)
 		return MAPRING__TAIL_NONE;
 	mapring__store(active, (mapring__load(next) + 1) | MAPRING__TAIL_MOVING);
 	at = mapring__load(next) & -MAPRING__TAIL_ALIGN;
-	if (mapring__after(mapring__load(header + MAPRING__TAIL_BESIDE), at) ||
-	    mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity) ||
-	    mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED))) {
+	/* BESIDE last: an interrupting program that steps over something moves it before GRANTED. */
+	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity) ||
+	    mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)) ||
+	    mapring__after(mapring__load(header + MAPRING__TAIL_BESIDE), at)) {
 		mapring__store(active, 0);
 		return MAPRING__TAIL_NONE;
 	}
@@ -136,16 +140,39 @@ static __always_inline int mapring__tail_raise(__u64 *word, __u64 to)
 	return 0;
 }
 
-/* Whether a program between reserve and commit is more than the capacity behind `to`. */
-static __always_inline int mapring__tail_in_the_way(struct mapring__tails tails, __u64 to)
+/*
+ * Looks for the bytes of programs between reserve and commit, around the claim at `at`. The high half of what it returns is how
+ * far behind `at` others can be granted, or 0 if a program is in the way that is about to change its position. The low half is 0,
+ * or how far behind the position one round before `at` those are that were claimed a round ago or more.
+ */
+static __always_inline __u64 mapring__tail_way(struct mapring__tails tails, __u64 at)
 {
-	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
-		__u64 other = mapring__load(tails.header + MAPRING__TAIL_ACTIVE + i);
+	__u64 end = at + tails.space, limit = end + tails.space + tails.capacity / 8, clear = at - tails.capacity;
 
-		if (other && mapring__after(to, (other & -MAPRING__TAIL_ALIGN) + tails.capacity))
-			return 1;
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
+		__u64 other = mapring__load(tails.header + MAPRING__TAIL_ACTIVE + i), last = other & -MAPRING__TAIL_ALIGN, rounds;
+
+		if (!other || !mapring__after(limit, last + tails.capacity))
+			continue;
+		/* Where its bytes come for the last time before the end of this claim. */
+		rounds = (end - last - 1) & -tails.capacity;
+		if (rounds && (other & (MAPRING__TAIL_MOVING | MAPRING__TAIL_ENTERS)))
+			return 0;
+		last += rounds;
+		if (rounds && mapring__after(last + tails.space, clear))
+			clear = last + tails.space;
+		if (mapring__after(limit, last + tails.capacity))
+			limit = last + tails.capacity;
 	}
-	return 0;
+	return (limit - at) << 32 | (__u32)(clear - (at - tails.capacity));
+}
+
+/* The place of a program's bytes that comes last before HIGH. */
+static __always_inline __u64 mapring__tail_last(struct mapring__tails tails, __u64 at)
+{
+	__u64 high = mapring__load(tails.header + MAPRING__TAIL_HIGH);
+
+	return mapring__after(high, at + tails.capacity) ? at + ((high - at - 1) & -tails.capacity) : at;
 }
 
 /*
@@ -196,10 +223,12 @@ static __always_inline int mapring__tail_unread(struct mapring__tails tails, voi
 	__u64 first = to, ended, since, within, behind;
 
 	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
-		__u64 other = mapring__load(active + i);
+		__u64 other = mapring__load(active + i), at = other & -MAPRING__TAIL_ALIGN;
 
-		if (other && mapring__after(first, (other - 1) & -MAPRING__TAIL_ALIGN))
-			first = (other - 1) & -MAPRING__TAIL_ALIGN;
+		if (!(other & (MAPRING__TAIL_MOVING | MAPRING__TAIL_ENTERS)))
+			at = mapring__tail_last(tails, at);
+		if (other && mapring__after(first, at))
+			first = at;
 	}
 	/* After the programs above have left, and after the mark, which may be moved meanwhile: so it is not before that. */
 	ended = mapring__load(header + MAPRING__TAIL_ENDED);
@@ -236,41 +265,76 @@ static __always_inline void mapring__tail_ended(struct mapring__tails tails, __u
 }
 
 /*
- * The slow path: returns the position and the entry, or MAPRING__TAIL_NONE after it counted the drop. `unread` is
- * mapring__tail_unread in a function of its own, because the verifier multiplies loops; or NULL.
+ * Where readers will find the tail of a record that ends now. If others have stepped over its bytes, these have a later position,
+ * too, and nobody steps over them until the program has left its entry.
  */
-static __always_inline __u64 mapring__tail_search(struct mapring__tails tails, int (*unread)(__u64 to))
+static __always_inline __u64 mapring__tail_ends_at(struct mapring__tails tails, __u64 claim)
 {
-	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE, step = tails.capacity / 8, at, to, kept = 0;
-	__u64 from = mapring__load(header + MAPRING__TAIL_NEXT);
-	int cause = MAPRING__TAIL_NO_SPACE;
+	__u64 entry = claim & (MAPRING__TAIL_WRITERS - 1), at = claim & -MAPRING__TAIL_ALIGN;
+
+	if (!mapring__after(mapring__load(tails.header + MAPRING__TAIL_HIGH), at + tails.capacity))
+		return at;
+	asm volatile("" : "+r"(entry));
+	mapring__store(tails.header + MAPRING__TAIL_ACTIVE + (entry & (MAPRING__TAIL_WRITERS - 1)),
+		       (at + 1) | MAPRING__TAIL_ENTERS);
+	return mapring__tail_last(tails, at);
+}
+
+/*
+ * The slow path: returns the position and the entry, or MAPRING__TAIL_NONE after it counted the drop. `way` and `unread` are
+ * mapring__tail_way and mapring__tail_unread in functions of their own, because the verifier multiplies loops. `unread` may be
+ * NULL.
+ */
+static __always_inline __u64 mapring__tail_search(struct mapring__tails tails, __u64 (*way)(__u64 at), int (*unread)(__u64 to))
+{
+	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE, step = tails.capacity / 8;
+	__u64 from = mapring__load(header + MAPRING__TAIL_NEXT), at, to, ways, clear, kept = 0;
+	int cause = MAPRING__TAIL_NO_SPACE, steps;
 	__s64 entry = -1;
 
 	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS && entry < 0; i++)
-		if (!mapring__load(active + i) && mapring__cmpxchg(active + i, 0, from + 1) == 0)
+		if (!mapring__load(active + i) &&
+		    mapring__cmpxchg(active + i, 0, (from + 1) | MAPRING__TAIL_ENTERS) == 0)
 			entry = i;
 	if (entry < 0)
 		goto dropped;
-	if (!mapring__tail_position(tails, from, &at)) {
-		mapring__store(active + entry, 0);
-		goto dropped;
+	for (__u32 i = 0; i < MAPRING__TAIL_TRIES; i++) {
+		if (!mapring__tail_position(tails, from, &at)) {
+			mapring__store(active + entry, 0);
+			goto dropped;
+		}
+		mapring__store(active + entry, at + 1);
+		if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity)) {
+			kept = tails.space; /* otherwise the next claim would be overtaken, too, and all after it */
+			goto end;
+		}
+		if (mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED))) {
+			/* No program may be in the bytes that will be overwritten. One that enters later is behind this one. */
+			ways = way(at);
+			if (!ways)
+				goto end;
+			clear = at - tails.capacity + (__u32)ways;
+			/* Over bytes that this claim overlaps, or up to the next step. */
+			steps = mapring__after(clear, at);
+			to = steps ? clear : (at + tails.space + step - 1) & -step;
+			if (to - at > ways >> 32)
+				to = at + (ways >> 32);
+			if (unread && unread(to)) {
+				cause = MAPRING__TAIL_FULL;
+				goto end;
+			}
+			if ((steps && !mapring__tail_raise(header + MAPRING__TAIL_BESIDE, to)) ||
+			    ((__u32)ways && !mapring__tail_raise(header + MAPRING__TAIL_STEPPED, steps ? to : clear)) ||
+			    !mapring__tail_raise(header + MAPRING__TAIL_HIGH, to) ||
+			    !mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
+				goto end;
+		}
+		/* SYNC step: after GRANTED, and what moved it moved this before. */
+		if (!mapring__after(mapring__load(header + MAPRING__TAIL_STEPPED), at))
+			return at | entry;
+		mapring__store(active + entry, (at + 1) | MAPRING__TAIL_ENTERS);
+		kept = tails.space;
 	}
-	mapring__store(active + entry, at + 1);
-	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity)) {
-		kept = tails.space; /* otherwise the next claim would be overtaken, too, and all after it */
-		goto end;
-	}
-	if (!mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)))
-		return at | entry;
-	/* No program may still be in the bytes that will be overwritten. One that enters later is behind this one. */
-	to = (at + tails.space + step - 1) & -step;
-	if (unread && unread(to)) {
-		cause = MAPRING__TAIL_FULL;
-		goto end;
-	}
-	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_HIGH, to) &&
-	    mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
-		return at | entry;
 end:
 	mapring__tail_end(tails, at | entry, kept);
 dropped:

@@ -13,6 +13,10 @@
 //!
 //! - **Claims get on.** A writer that was overtaken gives nothing back. Otherwise the next one would claim the same bytes,
 //!   and be overtaken, too, and so would all after it.
+//! - **A writer that has not ended costs its own bytes only.** In each later round, claims leave out the positions at which
+//!   its bytes come again. `GRANTED` stops before them. The writer whose claim overlaps them steps over: it moves `STEPPED`
+//!   behind them, then `HIGH` and `GRANTED`, and claims again. Any other writer that claimed a position before `STEPPED`,
+//!   and finds it within `GRANTED`, loads `STEPPED` after that, and claims again.
 //!
 //! `HIGH` and `GRANTED` are moved in steps of an eighth of the area, so most claims only load them.
 
@@ -34,6 +38,8 @@ const GRANTED: usize = 2;
 pub(crate) const NO_SPACE: usize = 3;
 /// Tails that were refused because they were longer than the longest.
 pub(crate) const TOO_LONG: usize = 4;
+/// In the shard's header: what was claimed before this position and not granted then is void.
+const STEPPED: usize = 5;
 /// The first word with the position of a writer, plus 1. 0 if it is unused.
 const ACTIVE: usize = Tails::HEADER - Tails::WRITERS;
 /// Bytes of two words. Tails begin at multiples of it.
@@ -45,6 +51,8 @@ const TRIES: usize = 4;
 /// The place of a shard's tails in its region.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {
+    /// The first word of the shard's header, and of that for tails.
+    shard: usize,
     header: usize,
     first: usize,
     capacity: u64,
@@ -61,6 +69,7 @@ impl Area {
         assert!(shard < geometry.shards());
         let element = shard * geometry.element_words();
         Some(Self {
+            shard: element + Tails::SHARD,
             header: element + Tails::SLOTS - Tails::HEADER,
             first: element + geometry.area(),
             capacity: tails.bytes() as u64,
@@ -117,6 +126,7 @@ impl Area {
 /// The Rust writers' view of a shard's tails.
 #[derive(Clone, Copy, Debug)]
 pub struct TailsMut<'a> {
+    shard: WordsMut<'a>,
     header: WordsMut<'a>,
     bytes: WordsMut<'a>,
     area: Area,
@@ -130,6 +140,30 @@ pub struct Claim {
     entry: usize,
 }
 
+/// How a claim went.
+enum Tried {
+    Claimed(Claim),
+    /// Its bytes are a writer's that has not ended. The next try gets others.
+    Stepped,
+    /// Writers are in the way.
+    Full,
+}
+
+/// The bytes of writers that have not ended, around a claim.
+struct Way {
+    /// The position behind those of writers that claimed a round ago or more, if there are such.
+    clear: Option<u64>,
+    /// The next multiple of the step from the end of the claim on.
+    to: u64,
+    /// Where the bytes of another writer come next: nothing is granted beyond.
+    limit: u64,
+}
+
+/// The earlier position.
+fn first(a: u64, b: u64) -> u64 {
+    if after(a, b) { b } else { a }
+}
+
 impl<'a> TailsMut<'a> {
     /// The tails at `area` of the region `words`.
     ///
@@ -140,39 +174,58 @@ impl<'a> TailsMut<'a> {
         #[allow(clippy::cast_possible_truncation)]
         let len = (area.capacity + area.space()) as usize / WORD;
         Self {
+            shard: words.slice(area.shard, area.header - area.shard),
             header: words.slice(area.header, Tails::HEADER),
             bytes: words.slice(area.first, len),
             area: *area,
         }
     }
 
-    /// Claims bytes for the longest tail, in a bounded number of steps. `None` if a writer has not ended since a whole
-    /// area ago, or [`Tails::WRITERS`] are inside a tail; the record is then counted as dropped, after `on_drop`.
+    /// Claims bytes for the longest tail, in a bounded number of steps. `None` if the writers that have not ended leave no
+    /// room, or [`Tails::WRITERS`] are inside a tail; the record is then counted as dropped, after `on_drop`.
     #[inline]
     pub fn claim(&self, on_drop: impl FnOnce()) -> Option<Claim> {
+        for _ in 0..TRIES {
+            match self.try_claim() {
+                Tried::Claimed(claim) => return Some(claim),
+                Tried::Stepped => {}
+                Tried::Full => break,
+            }
+        }
+        on_drop();
+        self.header.add(NO_SPACE, 1);
+        None
+    }
+
+    #[inline]
+    fn try_claim(&self) -> Tried {
         let (space, capacity) = (self.area.space(), self.area.capacity);
         // SYNC give back: the bytes may be what another writer gave back.
         let at = self.header.fetch_add(NEXT, space, order!(At::TailClaim));
         let Some(entry) = self.enter(at) else {
             self.give_back(at, 0);
-            on_drop();
-            self.header.add(NO_SPACE, 1);
-            return None;
+            return Tried::Full;
         };
         let claim = Claim { at, entry };
         fence(order!(At::TailEntered)); // SYNC grant: pairs with the fence in `grant`
         let overtaken = after(self.header.load(HIGH, Ordering::Relaxed), at.wrapping_add(capacity));
-        let end = at.wrapping_add(space);
-        // Acquire. SYNC grant: its other writers have seen that no writer is in the way.
-        if overtaken || (after(end, self.header.load(GRANTED, order!(At::TailIsGranted))) && !self.grant(end))
+        // Acquire. SYNC grant: its other writers have seen that no writer is in the way. SYNC step: what they stepped over.
+        let granted = self.header.load(GRANTED, order!(At::TailIsGranted));
+        let tried = if overtaken {
+            Tried::Full
+        } else if after(at.wrapping_add(space), granted)
+            && let Err(tried) = self.grant(at)
         {
-            // If it is overtaken, it keeps its bytes. Otherwise the next claim would get them, and be overtaken, too.
-            self.end(&claim, if overtaken { space } else { 0 });
-            on_drop();
-            self.header.add(NO_SPACE, 1);
-            return None;
-        }
-        Some(claim)
+            tried
+        } else if after(self.shard.load(STEPPED, Ordering::Relaxed), at) {
+            Tried::Stepped
+        } else {
+            return Tried::Claimed(claim);
+        };
+        // If it is overtaken or void, it keeps its bytes. Otherwise the next claim would get them, and be void, too.
+        let keeps = overtaken || matches!(tried, Tried::Stepped);
+        self.end(&claim, if keeps { space } else { 0 });
+        tried
     }
 
     /// Enters a writer at position `at`, and returns its entry.
@@ -185,32 +238,72 @@ impl<'a> TailsMut<'a> {
         })
     }
 
-    /// Moves `GRANTED` to `end` or beyond, unless a writer is still in those bytes, one area before.
+    /// Moves `GRANTED` behind the claim at `at`, or steps over the bytes of writers that have not ended since a round.
     #[cold]
-    fn grant(&self, end: u64) -> bool {
-        let to = end.wrapping_add(self.area.step() - 1) & !(self.area.step() - 1);
-        // First without moving `HIGH`: otherwise readers would take the writer's tail for overwritten.
-        if self.in_the_way(to) || !self.raise(HIGH, to, Ordering::Relaxed) {
-            return false;
+    fn grant(&self, at: u64) -> Result<(), Tried> {
+        // First without moving `HIGH`: otherwise readers would take a writer's tail for overwritten.
+        let way = self.way(at);
+        let step = way.clear.filter(|&clear| after(clear, at));
+        let to = first(step.unwrap_or(way.to), way.limit);
+        let raised = |word, order| self.raise(self.header, word, to, order);
+        let steps_over = |behind| self.raise(self.shard, STEPPED, behind, Ordering::Relaxed);
+        if !raised(HIGH, Ordering::Relaxed) {
+            return Err(Tried::Full);
         }
         fence(order!(At::TailRaised)); // SYNC grant: pairs with the fence in `claim`
-        !self.in_the_way(to) && self.raise(GRANTED, to, order!(At::TailGrant))
+        let now = self.way(at);
+        // SYNC step: pairs with the load of `GRANTED` in `claim`, after which `STEPPED` is loaded.
+        if after(to, now.limit)
+            || !step.map(|_| to).or(now.clear).is_none_or(steps_over)
+            || !raised(GRANTED, order!(At::TailGrant))
+        {
+            return Err(Tried::Full);
+        }
+        if step.is_none() {
+            return Ok(());
+        }
+        self.raise(self.header, NEXT, to, Ordering::Relaxed);
+        Err(Tried::Stepped)
     }
 
-    /// Whether a writer is more than the capacity behind `to`.
-    fn in_the_way(&self, to: u64) -> bool {
-        (0..Tails::WRITERS).any(|entry| {
+    /// Looks for the bytes of the other writers, in this round and in the next one.
+    fn way(&self, at: u64) -> Way {
+        let Area { capacity, .. } = self.area;
+        let (end, step) = (at.wrapping_add(self.area.space()), self.area.step());
+        let to = end.wrapping_add(step - 1) & !(step - 1);
+        let mut way = Way { clear: None, to, limit: end.wrapping_add(self.area.space() + step) };
+        for entry in 0..Tails::WRITERS {
             // Acquire. SYNC give back: the writer whose bytes these were has ended.
             let active = self.header.load(ACTIVE + entry, order!(At::TailInTheWay));
-            active != 0 && after(to, active.wrapping_sub(1).wrapping_add(self.area.capacity))
-        })
+            let position = active.wrapping_sub(1);
+            if active == 0 || !after(way.limit, position.wrapping_add(capacity)) {
+                continue;
+            }
+            // Where its bytes come for the last time before the end of this claim.
+            let rounds = end.wrapping_sub(position).wrapping_sub(1) & !(capacity - 1);
+            let last = position.wrapping_add(rounds);
+            let behind = last.wrapping_add(self.area.space());
+            if rounds != 0 && way.clear.is_none_or(|clear| after(behind, clear)) {
+                way.clear = Some(behind);
+            }
+            way.limit = first(way.limit, last.wrapping_add(capacity));
+        }
+        way
+    }
+
+    /// The last position before `HIGH` of the bytes at `at`: others may have stepped over them. (If one does so before the
+    /// record ends, readers count the record as lost.)
+    fn last_position(&self, at: u64) -> u64 {
+        let ahead = self.header.load(HIGH, Ordering::Relaxed).wrapping_sub(at);
+        let rounds = if after(ahead, self.area.capacity) { ahead.wrapping_sub(1) } else { 0 };
+        at.wrapping_add(rounds & !(self.area.capacity - 1))
     }
 
     /// Moves a word to `to`, unless it is there or beyond.
-    fn raise(&self, word: usize, to: u64, success: Ordering) -> bool {
+    fn raise(&self, words: WordsMut<'_>, word: usize, to: u64, success: Ordering) -> bool {
         (0..TRIES).any(|_| {
-            let seen = self.header.load(word, order!(At::TailRaise));
-            !after(to, seen) || self.header.swap_if(word, seen, to, success)
+            let seen = words.load(word, order!(At::TailRaise));
+            !after(to, seen) || words.swap_if(word, seen, to, success)
         })
     }
 
@@ -323,7 +416,7 @@ impl Tailed<'_> {
     pub fn commit(mut self, len: usize) -> Option<u64> {
         self.used = len as u64;
         let mut slot = self.slot.take()?;
-        slot.write(&[self.claim.at, self.used]);
+        slot.write(&[self.tails.last_position(self.claim.at), self.used]);
         slot.commit()
     }
 }
