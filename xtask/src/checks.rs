@@ -368,7 +368,7 @@ static CHECKS: &[Check] = &[
         )
         .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
-        .test(part(300, &[], code("cargo xtask loom --mutants", |_| mutants::run(&mutants::selected("")?))))
+        .test(part(300, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
         .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
         .prove(4, &[Path("loom-tests/mutants.toml")], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(

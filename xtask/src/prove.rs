@@ -16,7 +16,7 @@ use crate::skip::{Skip, banner};
 use crate::{privilege, setup};
 
 use record::Pass;
-pub(crate) use record::age;
+pub(crate) use record::{Since, age, since};
 
 /// Which methods to run, and for how long.
 #[derive(clap::Args)]

@@ -22,6 +22,7 @@ use super::models::{self, Model};
 use super::orderings;
 use crate::cmd;
 use crate::programs::{self, Program};
+use crate::prove::{self, Since};
 
 const LIST: &str = "loom-tests/mutants.toml";
 
@@ -29,7 +30,7 @@ const LIST: &str = "loom-tests/mutants.toml";
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A `[[mutant]]` entry of the list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mutant {
     name: String,
@@ -142,6 +143,25 @@ pub(crate) fn selected(filter: &str) -> Result<Vec<Mutant>> {
     for mutant in mutants.iter().filter(|mutant| mutant.weaken.is_none()) {
         mutant.apply(&fs::read_to_string(cmd::root().join(&mutant.file)).context(mutant.file.clone())?)?;
     }
+    Ok(mutants)
+}
+
+/// All mutants but those that need a build and on which nothing has changed since `cargo xtask prove mutants` passed: neither the
+/// file, nor the model, nor the entry.
+pub(crate) fn due() -> Result<Vec<Mutant>> {
+    let mut mutants = selected("")?;
+    let Some(Since { commit, files }) = prove::since("mutants") else { return Ok(mutants) };
+    let then = cmd::output(&mut cmd::line(&format!("git show {commit}:{LIST}")))?;
+    let then = toml::from_str::<List>(&then)?.mutant;
+    let all = mutants.len();
+    mutants.retain(|mutant| {
+        let model = format!("loom-tests/tests/{}", mutant.model);
+        let depends = |file: &String| {
+            *file == mutant.file || file.starts_with(&model) || file.starts_with("loom-tests/src/")
+        };
+        mutant.weaken.is_some() || !then.contains(mutant) || files.iter().any(depends)
+    });
+    println!("{} mutants passed on commit {commit}, and have not changed since", all - mutants.len());
     Ok(mutants)
 }
 

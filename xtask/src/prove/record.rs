@@ -104,6 +104,22 @@ pub(super) fn save(passes: &Passes) -> Result<()> {
     fs::write(path(), text(passes)).with_context(|| path().display().to_string())
 }
 
+/// What has changed since a method passed.
+pub(crate) struct Since {
+    /// The commit for which it passed.
+    pub(crate) commit: String,
+    /// The files that the method covers and that differ.
+    pub(crate) files: Vec<String>,
+}
+
+/// What has changed since this method passed; `None` if it never did, or its commit is gone.
+pub(crate) fn since(method: &str) -> Option<Since> {
+    let commit = load().remove(method)?.commit;
+    let (_, proof) = checks::proofs().into_iter().find(|(check, _)| check.name == method)?;
+    let files = cmd::output(&mut git(&["diff", "--name-only", &commit, "--"], proof)).ok()?;
+    Some(Since { commit, files: files.lines().map(str::to_owned).collect() })
+}
+
 /// Which methods have passed on the files that they cover, for the head of a run of tests.
 pub(crate) fn age() -> String {
     let passes = load();

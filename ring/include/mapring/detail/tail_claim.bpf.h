@@ -329,7 +329,7 @@ static __always_inline __u64 mapring__tail_search(struct mapring__tails tails, _
 			    !mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
 				goto end;
 		}
-		/* SYNC step: after GRANTED, and what moved it moved this before. */
+		/* After GRANTED: what moved that moved this before. */
 		if (!mapring__after(mapring__load(header + MAPRING__TAIL_STEPPED), at))
 			return at | entry;
 		mapring__store(active + entry, (at + 1) | MAPRING__TAIL_ENTERS);

@@ -209,7 +209,7 @@ impl<'a> TailsMut<'a> {
         let claim = Claim { at, entry };
         fence(order!(At::TailEntered)); // SYNC grant: pairs with the fence in `grant`
         let overtaken = after(self.header.load(HIGH, Ordering::Relaxed), at.wrapping_add(capacity));
-        // Acquire. SYNC grant: its other writers have seen that no writer is in the way. SYNC step: what they stepped over.
+        // Acquire. SYNC grant: its other writers have seen that no writer is in the way.
         let granted = self.header.load(GRANTED, order!(At::TailIsGranted));
         let tried = if overtaken {
             Tried::Full
@@ -252,7 +252,7 @@ impl<'a> TailsMut<'a> {
         }
         fence(order!(At::TailRaised)); // SYNC grant: pairs with the fence in `claim`
         let now = self.way(at);
-        // SYNC step: pairs with the load of `GRANTED` in `claim`, after which `STEPPED` is loaded.
+        // Before `GRANTED`: a claim loads `STEPPED` after that.
         if after(to, now.limit)
             || !step.map(|_| to).or(now.clear).is_none_or(steps_over)
             || !raised(GRANTED, order!(At::TailGrant))
