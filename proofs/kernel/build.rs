@@ -7,10 +7,19 @@ fn main() {
     mapring_bpf_build::skeletons("bpf");
     // libbpf no longer loads it, so libbpf-cargo makes no skeleton of it.
     mapring_bpf_build::object("bpf/legacy/legacy.bpf.c", "legacy", None);
+    for (name, option) in
+        [("guarded", None), ("none", Some("-DNO_LICENSE")), ("no_guard", Some("-DMAPRING_NO_GUARD"))]
+    {
+        mapring_bpf_build::object("bpf/license/license.bpf.c", &format!("license_{name}"), option);
+    }
+    for name in ["one", "two"] {
+        mapring_bpf_build::object(format!("bpf/linked/{name}.bpf.c"), &format!("linked_{name}"), None);
+    }
     // Compiled with every clang, since the verifier may accept the code of one clang and reject the code of another as
     // too complex.
     mapring_bpf_build::objects("bpf/loops/longest.bpf.c", "longest");
     mapring_bpf_build::objects("bpf/loops/longest_waking.bpf.c", "longest_waking");
+    mapring_bpf_build::objects("bpf/stack/stack.bpf.c", "stack");
     conformance();
 }
 

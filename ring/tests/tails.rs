@@ -131,7 +131,30 @@ fn rings_without_tails_say_so() {
     assert_eq!(plain.reader().for_each_with_tail(9, |_, _| {}), 0);
     let ring = ring(8, 1, 300, 1024);
     let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
-    assert_eq!(Ring::<Record>::open(fd).unwrap_err().kind(), ErrorKind::Layout);
+    let error = Ring::<Record>::open(fd).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongType);
+    let said = error.to_string();
+    assert!(said.contains("has records with tails") && said.contains("Ring<Tailed<T>>"), "{said}");
+    assert!(said.contains("poll_with_tail") && !said.contains("tail_at"), "{said}");
+    let fd = plain_ring().region().as_fd().try_clone_to_owned().unwrap();
+    let said = Ring::<Tailed<Record>>::open(fd).unwrap_err().to_string();
+    assert!(said.contains("without Tailed") && said.contains("Ring::create_memfd_with_tails"), "{said}");
+    assert!(!said.contains("MAPRING_"), "a memfd has no macro: {said}");
+}
+
+/// What a ring in a memfd lacks, no macro gives it.
+#[test]
+fn a_memfd_is_not_told_to_use_a_macro() {
+    let ring = plain_ring();
+    for error in
+        [ring.resize(64).unwrap_err(), ring.reader().require(std::time::Duration::from_secs(1)).unwrap_err()]
+    {
+        assert!(error.to_string().contains("memfd") && !error.to_string().contains("MAPRING_"), "{error}");
+    }
+}
+
+fn plain_ring() -> Ring<Record> {
+    Ring::create_memfd(8, 1).unwrap()
 }
 
 /// Threads write all shards, and readers check each byte.

@@ -90,6 +90,32 @@ const REFUSED: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// Declarations that can't be, and what the error must say. `r` has one byte, `none` has no byte.
+const IMPOSSIBLE: [(&str, &str, &str); 14] = [
+    ("ring", "MAPRING_RING(map, struct none, 64);", "records have at least 1 byte: give the struct a field"),
+    ("tails", "MAPRING_RING_WITH_TAILS(map, struct none, 64, 64, 128);", "records have at least 1 byte"),
+    ("resizable", "MAPRING_RESIZABLE_RING(map, struct none, 64);", "records have at least 1 byte"),
+    ("cell", "MAPRING_CELL(map, struct none);", "values have at least 1 byte"),
+    ("latch", "MAPRING_LATCH(map, struct none);", "values have at least 1 byte"),
+    ("global", "MAPRING_GLOBAL_CELL(map, struct none);", "values have at least 1 byte"),
+    ("commands", "MAPRING_COMMANDS(map, struct none, 64);", "commands have at least 1 byte"),
+    ("ring", "MAPRING_RING(map, struct r, 1 << 30);", "map has too many slots: 2^29 at most"),
+    ("numa", "MAPRING_NUMA_RING(map, struct r, 1 << 30);", "map has too many slots: 2^29 at most"),
+    ("cell", "MAPRING_CELLS(map, struct r, 1 << 30);", "map has too many cells: 2^29 at most"),
+    ("counters", "MAPRING_COUNTERS(map, 1 << 27);", "map is too large: 2^29 bytes on each CPU at most"),
+    (
+        "ring",
+        "MAPRING_WAKEABLE_RING(map, struct r, 64);",
+        "MAPRING_WAKEABLE_RING needs #include <mapring/wakeable.bpf.h>",
+    ),
+    ("cell", "MAPRING_RING(map, struct r, 64);", "MAPRING_RING needs #include <mapring/ring.bpf.h>"),
+    (
+        "tails",
+        "struct t { __u64 tag; union { MAPRING_VARIANT(1, struct r, r); }; };",
+        "MAPRING_VARIANT needs #include <mapring/tagged.bpf.h>",
+    ),
+];
+
 /// Rings of each kind.
 const RINGS: [(&str, &str); 8] = [
     ("ring", "MAPRING_RING(map, struct r, 64);"),
@@ -102,7 +128,8 @@ const RINGS: [(&str, &str); 8] = [
     ("wakeable_tails", "MAPRING_KEEP_OLDEST_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
 ];
 
-/// Programs that copy too much must get an error at the call; programs that copy the maximum must compile.
+/// Programs that copy too much must get an error at the call; programs that copy the maximum must compile. Declarations that
+/// can't be must get an error that says why.
 fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Result<()> {
     let dir = cmd::target_dir().join(format!("bpf-refused-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
@@ -128,6 +155,11 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
             let refused = said(header, text, bytes)?;
             ensure!(refused.is_none(), "{header}, {bytes} bytes: {}", refused.unwrap_or_default());
         }
+    }
+    for (header, declared, remedy) in IMPOSSIBLE {
+        let text = format!("struct none {{}}; {declared}");
+        let refused = said(header, &text, 1)?.with_context(|| format!("{declared} compiled"))?;
+        ensure!(refused.contains(&format!("mapring: {remedy}")), "{declared}: no {remedy:?} in {refused}");
     }
     // Ends of records that do not name the ring, or name another ring. A `void *` is a record of the ring that it names.
     for (header, declared) in RINGS {

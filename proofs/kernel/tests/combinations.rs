@@ -15,7 +15,9 @@ use mapring_kernel_tests::skel::{
     WakeableSkelBuilder,
 };
 use mapring_kernel_tests::tails::{Item, loaded};
-use mapring_kernel_tests::{Numbered, PinDir, fitted, load, map, read_only, require_bpf};
+use mapring_kernel_tests::{
+    Numbered, PinDir, assert_error, fitted, load, load_only, map, read_only, require_bpf,
+};
 
 /// `struct rec` of the wakeable rings.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -96,7 +98,29 @@ fn each_operation_works_or_is_refused() {
     }
     let by_call = Ring::<Tailed<Item>>::open(read_only(&map(tails.object(), "deep")));
     assert_eq!(by_call.unwrap_err().kind(), ErrorKind::NotReadable);
-    assert_eq!(Ring::<Item>::open(&map(tails.object(), "deep")).unwrap_err().kind(), ErrorKind::Layout);
-    let tailed = Ring::<Tailed<Rec>>::open(&map(wakeable.object(), "events"));
-    assert_eq!(tailed.unwrap_err().kind(), ErrorKind::Layout);
+    // The messages name what differs, not the fields of a tail, which nobody wrote.
+    let said =
+        "has records with tails, and mapring_kernel_tests::tails::Item has none: open it as Ring<Tailed<T>>";
+    assert_error(Ring::<Item>::open(&map(tails.object(), "deep")), ErrorKind::WrongType, said);
+    let said = "has no tails: read and write its records without Tailed; a ring with tails is declared with";
+    assert_error(Ring::<Tailed<Rec>>::open(&map(wakeable.object(), "events")), ErrorKind::WrongType, said);
+}
+
+/// The loader has not linked the maps of a wakeable ring: the message does not say that its macro is the wrong one, and has a
+/// remedy for loaders without libbpf.
+#[test]
+fn wakeable_rings_that_are_not_linked() {
+    require_bpf!();
+    let mut storages = [const { MaybeUninit::uninit() }; 2];
+    let [wakeable, keeping] = &mut storages;
+    let wakeable = load_only::<WakeableSkelBuilder>(wakeable, fitted);
+    let keeping = load_only::<KeepSkelBuilder>(keeping, fitted);
+    for (object, declared) in [(wakeable.object(), false), (keeping.object(), true)] {
+        let mut reader = Ring::<Rec>::open(&map(object, "events")).unwrap().reader();
+        let said = reader.bell().unwrap_err().to_string();
+        assert!(said.contains("its loader has not linked it to its maps __readers and __bells"), "{said}");
+        assert!(said.contains("mapring::loader::initialize_wakeable"), "{said}");
+        // Of a ring that keeps its oldest records, the ring itself says how it was declared.
+        assert!(declared != said.contains("neither WAKEABLE nor KEEP_OLDEST"), "{said}");
+    }
 }

@@ -188,9 +188,9 @@ fn what_does_not_fit_is_named() {
     );
     says(
         &bss.variable::<u32>("counted").unwrap_err(),
-        &["counted is int", "(8 bytes) in C", "an integer of 4 bytes in Rust"],
+        &["counted is unsigned long long", "(8 bytes) in C", "an integer of 4 bytes in Rust"],
     );
-    says(&data.variable::<u64>("unused").unwrap_err(), &["float double (8 bytes)", "an integer of 8 bytes"]);
+    says(&data.variable::<u64>("unused").unwrap_err(), &["is double (8 bytes)", "an integer of 8 bytes"]);
     says(&data.variable::<[u16; 4]>("pair").unwrap_err(), &["struct pair (8 bytes)", "4 times"]);
     says(&bss.variable::<Large>("torn").unwrap_err(), &["1, 2, 4 or 8 bytes", "MAPRING_GLOBAL_CELL"]);
     says(

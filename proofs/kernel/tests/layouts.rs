@@ -163,7 +163,7 @@ fn names_and_places() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     let cells = &skel.maps.cells;
-    let int = "int unsigned int (4 bytes)";
+    let int = "unsigned int (4 bytes)";
 
     other!(Swapped { second: u32, first: u32 });
     let integer = |at| format!("an integer of 4 bytes at byte {at}");
@@ -188,7 +188,7 @@ fn padding_and_packing() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    let long = "int unsigned long long (8 bytes)";
+    let long = "unsigned long long (8 bytes)";
 
     // Packed in one type, padded in the other, and the reverse.
     let (in_c, rust) = (format!("{long} at byte 8"), "an integer of 8 bytes at byte 1");
@@ -217,21 +217,21 @@ fn arrays_and_nested_structs() {
     differs::<Turned>(
         arrays,
         "arrays.matrix",
-        "2 times 3 times int unsigned int (4 bytes)",
+        "2 times 3 times unsigned int (4 bytes)",
         "3 times 2 times an integer of 4 bytes",
     );
     other!(Flat { matrix: [u32; 6], comm: [u8; 16], pairs: [Pair; 2] });
     differs::<Flat>(
         arrays,
         "arrays.matrix",
-        "2 times 3 times int unsigned int (4 bytes)",
+        "2 times 3 times unsigned int (4 bytes)",
         "6 times an integer of 4 bytes",
     );
     other!(Wider { matrix: [[u32; 3]; 2], comm: [u16; 8], pairs: [Pair; 2] });
-    differs::<Wider>(arrays, "arrays.comm", "16 times int char (1 bytes)", "8 times an integer of 2 bytes");
+    differs::<Wider>(arrays, "arrays.comm", "16 times char (1 bytes)", "8 times an integer of 2 bytes");
     other!(Riap { second: u32, first: u32 });
     other!(Within { matrix: [[u32; 3]; 2], comm: [u8; 16], pairs: [Riap; 2] });
-    let (in_c, rust) = ("int unsigned int (4 bytes) at byte 4", "an integer of 4 bytes at byte 0");
+    let (in_c, rust) = ("unsigned int (4 bytes) at byte 4", "an integer of 4 bytes at byte 0");
     differs::<Within>(arrays, "arrays.pairs[].second", in_c, rust);
 
     // Padding in another place, within a ring's record.
@@ -251,7 +251,7 @@ fn kinds_of_numbers() {
     let numbers = &skel.maps.numbers;
 
     other!(Whole { ratio: u64, r#where: u64, wide: u64, mode: u32, yes: u8, sign: i8, quick: u16 });
-    differs::<Whole>(numbers, "numbers.ratio", "float double (8 bytes)", "an integer of 8 bytes");
+    differs::<Whole>(numbers, "numbers.ratio", "double (8 bytes)", "an integer of 8 bytes");
     other!(Real { ratio: f64, r#where: u64, wide: u64, mode: f32, yes: u8, sign: i8, quick: u16 });
     differs::<Real>(numbers, "numbers.mode", "enum mode (4 bytes)", "a float of 4 bytes");
     other!(Wide { ratio: f64, r#where: u64, wide: [u32; 2], mode: u32, yes: u8, sign: i8, quick: u16 });
@@ -273,7 +273,7 @@ fn kinds_of_numbers() {
         "an integer of 4 bytes at byte 4",
     );
     other!(Unnamed { plain: u32, _bits: u32, after: u64 });
-    differs::<Unnamed>(&skel.maps.bits, "bits.flag", "int unsigned int (4 bytes)", "no such field");
+    differs::<Unnamed>(&skel.maps.bits, "bits.flag", "unsigned int (4 bytes)", "no such field");
 }
 
 #[test]

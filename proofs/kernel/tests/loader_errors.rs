@@ -7,15 +7,20 @@ use std::os::fd::AsFd;
 
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, OpenObject};
+use libbpf_rs::{MapHandle, ObjectBuilder, OpenObject};
 use mapring::OpenOptions;
-use mapring::loader::initialize_map;
+use mapring::cpus::possible_cpus;
+use mapring::loader::{initialize_map, initialize_object, prepare_object};
 use mapring::{Access, Cells, Error, ErrorKind, Reader, Refusal, Region, Ring};
 use mapring_kernel_tests::load_only;
 use mapring_kernel_tests::skel::{HiddenSkelBuilder, RefusalsSkelBuilder};
 use mapring_kernel_tests::{
-    Filled, PinDir, Runner, fitted, load, map, on_one_cpu, read_only, require_bpf, words_of,
+    Filled, PinDir, Runner, fitted, has_guard, load, map, on_one_cpu, read_only, require_bpf, words_of,
 };
+
+static GUARDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_guarded.bpf.o"));
+static NO_LICENSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_none.bpf.o"));
+static NO_GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_no_guard.bpf.o"));
 
 fn says(error: &Error, parts: &[&str]) {
     let said = error.to_string();
@@ -221,4 +226,51 @@ fn a_reader_that_would_write_is_told_how() {
         .unwrap()
         .writer()
         .unwrap();
+}
+
+/// The kernel refuses the guard to programs that are not GPL-compatible, in words that name no remedy.
+#[test]
+fn licenses_that_the_guard_does_not_allow() {
+    require_bpf!();
+    on_one_cpu();
+    let open = |bytes: &[u8]| ObjectBuilder::default().open_memory(bytes).unwrap();
+    for (bytes, license) in [(GUARDED, "its license is \"MIT\""), (NO_LICENSE, "the object has none")] {
+        let prepared = prepare_object(&mut open(bytes));
+        if has_guard() && cfg!(target_arch = "x86_64") {
+            let error = prepared.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            says(
+                &error,
+                &["bpf_preempt_disable", "GPL-compatible", license, "#define MAPRING_NO_GUARD", "3 ns"],
+            );
+            // It says what the kernel does.
+            assert!(open(bytes).load().is_err());
+        } else {
+            prepared.unwrap();
+            open(bytes).load().unwrap();
+        }
+    }
+    // Follows the message's advice.
+    let mut object = open(NO_GUARD);
+    prepare_object(&mut object).unwrap();
+    let object = object.load().unwrap();
+    initialize_object(&object).unwrap();
+    let mut reader = Ring::<u64>::open(&map(&object, "ring")).unwrap().reader();
+    Runner::new(&object, "write").run(&mut [0]);
+    assert_eq!(reader.drain().map(|event| event.record).collect::<Vec<_>>(), [7]);
+}
+
+/// The loader says what the load will cost: the memory of all possible CPUs.
+#[test]
+fn memory_of_a_prepared_object() {
+    require_bpf!();
+    let mut object = ObjectBuilder::default().open_memory(NO_GUARD).unwrap();
+    let bytes = prepare_object(&mut object).unwrap();
+    let object = object.load().unwrap();
+    initialize_object(&object).unwrap();
+    let ring = Ring::<u64>::open(&map(&object, "ring")).unwrap();
+    let shards = possible_cpus().unwrap().last().unwrap() + 1;
+    // The preamble, and for each CPU a header and 8 slots of 16 bytes.
+    assert_eq!(ring.region().geometry().bytes(), 128 + shards * (64 + 8 * 16));
+    assert_eq!(bytes, ring.region().geometry().bytes().next_multiple_of(rustix::param::page_size()) as u64);
 }

@@ -73,6 +73,36 @@ fn check_longest() {
     }
 }
 
+static STACK: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/stack.rs"));
+static STACK_SOURCE: &str = include_str!("../bpf/stack/stack.bpf.c");
+static GUIDE: &str = include_str!("../../../docs/guide.md");
+
+/// A program and the slow path of its reserve share 512 bytes of stack. The guide says how many a reserve leaves.
+#[test]
+fn stack_beside_a_record() {
+    for line in STACK_SOURCE.lines().filter(|line| line.starts_with("MAPRING_")) {
+        let (macro_name, rest) = line.split_once('(').unwrap();
+        let (name, _) = rest.split_once(',').unwrap();
+        let (_, rest) = STACK_SOURCE.split_once(&format!("PROGRAM({name}, ")).unwrap();
+        let (bytes, _) = rest.split_once(',').unwrap();
+        let row = GUIDE.lines().find(|line| {
+            line.starts_with("| ") && line.contains(&format!("`{macro_name}`")) && line.ends_with(" bytes |")
+        });
+        let row = row.unwrap_or_else(|| panic!("the guide has no stack for {macro_name}"));
+        assert!(
+            row.ends_with(&format!("| {bytes} bytes |")),
+            "{macro_name}: the programs have {bytes}, the guide: {row}"
+        );
+    }
+    require_bpf!();
+    for (clang, object) in STACK {
+        let mut open = ObjectBuilder::default().open_memory(object).unwrap();
+        fitted(&mut open);
+        let object = open.load().unwrap_or_else(|e| panic!("by clang {clang}: {e:#}"));
+        assert_eq!(object.progs().count(), 8);
+    }
+}
+
 /// Record number `n`.
 fn item(n: u64) -> Item {
     std::array::from_fn(|i| n + i as u64)

@@ -27,8 +27,10 @@
 
 #include <mapring/detail/atomic.bpf.h>
 
+#undef MAPRING_CELL
 #define MAPRING_CELL(name, value_type) MAPRING_CELLS(name, value_type, 1)
 
+#undef MAPRING_CELLS
 #define MAPRING_CELLS(name, value_type, count) MAPRING__CELLS(MAPRING__MAP, cell, name, value_type, count)
 
 /* Cells in a map that `make_map` declares. */
@@ -39,7 +41,8 @@
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: a table needs a cell");                              \
-	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most");     \
+	MAPRING__COUNT_CHECK(name, count, "cells")                                                 \
+	MAPRING__TYPE_CHECKS(value_type, "values")                                                 \
 	make_map(kind, name, MAPRING__FIRST(sizeof(struct mapring_##kind##__##name)) + (count));   \
                                                                                                    \
 	MAPRING__FN value_type *mapring_cell_begin(struct mapring_map__##name *map, __u32 index)   \

@@ -50,6 +50,7 @@
 #define MAPRING__LOCK 2
 #define MAPRING__SKIPPED 3
 
+#undef MAPRING_COMMANDS
 #define MAPRING_COMMANDS(name, command_type, slots)                                                   \
 	struct mapring_commands__##name {                                                             \
 		__u64 seq;                                                                            \
@@ -58,7 +59,8 @@
 	};                                                                                            \
 	_Static_assert((slots) > 0 && ((slots) & ((slots) - 1)) == 0,                                 \
 		       "mapring: commands need a power of two of slots");                             \
-	_Static_assert(_Alignof(command_type) <= 8, "mapring: commands are aligned to 8 at most");    \
+	MAPRING__COUNT_CHECK(name, slots, "slots")                                                    \
+	MAPRING__TYPE_CHECKS(command_type, "commands")                                                \
 	_Static_assert(sizeof(command_type) <= 256,                                                   \
 		       "mapring: a command has at most 256 bytes: programs copy it to their stack");  \
 	MAPRING__MAP(commands, name,                                                                  \

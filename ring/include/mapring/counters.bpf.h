@@ -15,6 +15,7 @@
 
 #include <mapring/detail/atomic.bpf.h>
 
+#undef MAPRING_COUNTERS
 #define MAPRING_COUNTERS(name, count) \
 	MAPRING__COUNTERS(MAPRING__MAP, counters, name, count, bpf_get_smp_processor_id())
 

@@ -18,13 +18,14 @@
 
 #define MAPRING__MAP_TYPE_PROG_ARRAY 3
 
+#undef MAPRING_DISPATCH
 #define MAPRING_DISPATCH(name, slots)                                                            \
 	struct mapring_map__##name {                                                             \
 		__uint(type, MAPRING__MAP_TYPE_PROG_ARRAY);                                      \
 		__uint(max_entries, slots);                                                      \
 		__type(key, __u32);                                                              \
 		__type(value, __u32);                                                            \
-	} name SEC(".maps");                                                                     \
+	} name __weak SEC(".maps");                                                                     \
 	MAPRING_COUNTERS(name##_misses, (slots) + 1);                                            \
                                                                                                  \
 	MAPRING__FN void mapring_dispatch(void *ctx, struct mapring_map__##name *map, __u32 slot) \

@@ -23,8 +23,10 @@
 #define MAPRING__GAUGE_BITS 36
 #define MAPRING__GAUGE_MAX ((1ULL << MAPRING__GAUGE_BITS) - 1)
 
+#undef MAPRING_GAUGE
 #define MAPRING_GAUGE(name) MAPRING_GAUGES(name, 1)
 
+#undef MAPRING_GAUGES
 #define MAPRING_GAUGES(name, count)                                                                \
 	struct mapring_gauges__##name {                                                            \
 		__u64 words[(count) * MAPRING__GAUGE];                                             \

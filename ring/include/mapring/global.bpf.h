@@ -26,13 +26,14 @@
 
 /* No initialiser: clang 14 fills the padding of `= {}` with undefined bytes. The variable is then in .bss, but BTF
  * says .data, and libbpf refuses the object. */
+#undef MAPRING_GLOBAL_CELL
 #define MAPRING_GLOBAL_CELL(name, value_type)                                                  \
 	struct mapring_global_cell__##name {                                                   \
 		__u64 seq;                                                                     \
 		value_type record;                                                             \
 		__u64 dropped; /* updates that were given up */                                \
-	} name;                                                                                \
-	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
+	} name __weak;                                                                         \
+	MAPRING__TYPE_CHECKS(value_type, "values")                                             \
                                                                                                \
 	MAPRING__FN value_type *mapring_cell_begin(struct mapring_global_cell__##name *cell)   \
 	{                                                                                      \
@@ -55,13 +56,14 @@
 		return 0;                                                                      \
 	}
 
+#undef MAPRING_GLOBAL_LATCH
 #define MAPRING_GLOBAL_LATCH(name, value_type)                                                 \
 	struct mapring_global_latch__##name {                                                  \
 		__u64 seq;                                                                     \
 		value_type record;                                                             \
 		value_type other __attribute__((aligned(8)));                                  \
-	} name;                                                                                \
-	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
+	} name __weak;                                                                         \
+	MAPRING__TYPE_CHECKS(value_type, "values")                                             \
                                                                                                \
 	MAPRING__COPIES(value_type, "make several latches of it")                              \
 	MAPRING__FN long mapring_latch_read(struct mapring_global_latch__##name *latch,        \

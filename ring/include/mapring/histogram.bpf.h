@@ -18,8 +18,10 @@
 #define MAPRING__BUCKETS 496
 #define MAPRING__HISTOGRAM 512UL /* words from one histogram to the next: multiplying by it is a shift */
 
+#undef MAPRING_HISTOGRAM
 #define MAPRING_HISTOGRAM(name) MAPRING_HISTOGRAMS(name, 1)
 
+#undef MAPRING_HISTOGRAMS
 #define MAPRING_HISTOGRAMS(name, count)                                                            \
 	struct mapring_histograms__##name {                                                        \
 		__u64 words[(count) * MAPRING__HISTOGRAM];                                         \

@@ -23,6 +23,7 @@
 
 #include <mapring/detail/readers.bpf.h>
 
+#undef MAPRING_KEEP_OLDEST_RING
 #define MAPRING_KEEP_OLDEST_RING(name, record_type, slots)                 \
 	MAPRING__RING_MAP(keep_ring, name, record_type, slots)             \
 	MAPRING__READERS_MAPS(name)                                        \

@@ -22,8 +22,10 @@
 
 #include <mapring/detail/atomic.bpf.h>
 
+#undef MAPRING_LATCH
 #define MAPRING_LATCH(name, value_type) MAPRING_LATCHES(name, value_type, 1)
 
+#undef MAPRING_LATCHES
 #define MAPRING_LATCHES(name, value_type, count)                                                   \
 	struct mapring_latch__##name {                                                             \
 		__u64 seq;                                                                         \
@@ -32,7 +34,8 @@
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: a table needs a latch");                             \
-	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most");     \
+	MAPRING__COUNT_CHECK(name, count, "latches")                                               \
+	MAPRING__TYPE_CHECKS(value_type, "values")                                                 \
 	MAPRING__MAP(latch, name, MAPRING__FIRST(sizeof(struct mapring_latch__##name)) + (count)); \
                                                                                                    \
 	MAPRING__COPIES(value_type, "make several latches of it")                                  \

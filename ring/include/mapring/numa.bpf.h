@@ -18,6 +18,7 @@
 
 #define MAPRING__F_NUMA_NODE (1U << 2)
 
+#undef MAPRING_NUMA_RING
 #define MAPRING_NUMA_RING(name, record_type, slots)                                              \
 	struct mapring_numa_ring__##name {                                                       \
 		__u64 seq;                                                                       \
@@ -34,13 +35,13 @@
 					    MAPRING__SHARD(sizeof(struct mapring_numa_ring__##name), slots)); \
 		__type(key, __u32);                                                              \
 		__type(value, struct mapring_numa_ring__##name);                                 \
-	} name##__first SEC(".maps");                                                            \
+	} name##__first __weak SEC(".maps");                                                            \
 	struct mapring_map__##name {                                                             \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                   \
 		__uint(max_entries, 1);                                                          \
 		__type(key, __u32);                                                              \
 		__array(values, struct mapring_shard__##name);                                   \
-	} name SEC(".maps") = { .values = { &name##__first } };                                  \
+	} name __weak SEC(".maps") = { .values = { &name##__first } };                                  \
 	MAPRING__NUMA_API(name, record_type, slots)                                              \
 	MAPRING__ENDS(name, record_type)                                                         \
 	MAPRING__OUTPUT(name, record_type)
@@ -53,7 +54,7 @@
 					       sizeof(struct mapring_numa_ring__##name),         \
 					       MAPRING__LOG2(slots), 0 };                        \
 	}                                                                                        \
-	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 cpu)                        \
+	MAPRING__SHARED __s64 mapring__claim__##name(__u32 cpu)                        \
 	{                                                                                        \
 		struct mapring__ring ring = mapring__ring__##name(cpu);                          \
 		__u32 base = MAPRING__FIRST(ring.size);                                          \

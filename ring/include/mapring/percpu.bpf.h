@@ -30,6 +30,7 @@
 #define MAPRING__PERCPU_MAX (32UL << 10)
 
 #define MAPRING__PERCPU_MAP(kind, name, entries)                                                    \
+	MAPRING__MAP_CHECKS(kind, name);                                                            \
 	_Static_assert(sizeof(struct mapring_##kind##__##name) <= MAPRING__PERCPU_MAX,              \
 		       "mapring: a value of a per-CPU map has 32 KiB at most");                     \
 	struct mapring_map__##name {                                                                \
@@ -37,10 +38,12 @@
 		__uint(max_entries, entries);                                                       \
 		__type(key, __u32);                                                                 \
 		__type(value, struct mapring_##kind##__##name);                                     \
-	} name SEC(".maps")
+	} name __weak SEC(".maps")
 
+#undef MAPRING_PERCPU_CELL
 #define MAPRING_PERCPU_CELL(name, value_type) MAPRING_PERCPU_CELLS(name, value_type, 1)
 
+#undef MAPRING_PERCPU_CELLS
 #define MAPRING_PERCPU_CELLS(name, value_type, count)                                               \
 	MAPRING__CELLS(MAPRING__PERCPU_MAP, percpu_cell, name, value_type, count)                   \
                                                                                                     \
@@ -66,6 +69,7 @@
 		return -1;                                                                          \
 	}
 
+#undef MAPRING_PERCPU_COUNTERS
 #define MAPRING_PERCPU_COUNTERS(name, count)                                                        \
 	MAPRING__COUNTERS(MAPRING__PERCPU_MAP, percpu_counters, name, count, 0)                     \
                                                                                                     \

@@ -27,6 +27,7 @@
 #define MAPRING__GATE 3
 #define MAPRING__OPEN 1
 
+#undef MAPRING_RESIZABLE_RING
 #define MAPRING_RESIZABLE_RING(name, record_type, slots)                                         \
 	struct mapring_inner_ring__##name {                                                      \
 		__u64 seq;                                                                       \
@@ -41,13 +42,13 @@
 					    MAPRING__SHARD(sizeof(struct mapring_inner_ring__##name), slots)); \
 		__type(key, __u32);                                                              \
 		__type(value, struct mapring_inner_ring__##name);                                \
-	} name##__first SEC(".maps");                                                            \
+	} name##__first __weak SEC(".maps");                                                            \
 	struct mapring_map__##name {                                                             \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                   \
 		__uint(max_entries, 1);                                                          \
 		__type(key, __u32);                                                              \
 		__array(values, struct mapring_inner__##name);                                   \
-	} name SEC(".maps") = { .values = { &name##__first } };                                  \
+	} name __weak SEC(".maps") = { .values = { &name##__first } };                                  \
 	MAPRING__RESIZABLE_API(name, record_type)                                                \
 	MAPRING__ENDS(name, record_type)                                                         \
 	MAPRING__OUTPUT(name, record_type)

@@ -29,7 +29,10 @@
  *
  * On x86-64 with Linux 6.10 or later, plain stores claim the slot with preemption disabled (the guard). Otherwise a
  * compare-and-swap does (Linux 5.12). A program that isn't GPL-compatible, or that aya loads, needs
- * `#define MAPRING_NO_GUARD` before the include, and uses the compare-and-swap.
+ * `#define MAPRING_NO_GUARD` before the include, and uses the compare-and-swap, which costs about 3 ns more. Without it
+ * the kernel says "cannot call kernel function from non-GPL compatible program".
+ *
+ * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring.
  *
  * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/ is the same in Rust.
  */
@@ -38,6 +41,7 @@
 
 #include <mapring/detail/claim.bpf.h>
 
+#undef MAPRING_RING
 #define MAPRING_RING(name, record_type, slots)         \
 	MAPRING__RING(name, record_type, slots)        \
 	MAPRING__ENDS(name, record_type)               \
@@ -67,7 +71,7 @@
 		return (struct mapring__ring){ &name, sizeof(*((struct mapring_map__##name *)0)->value), \
 					       MAPRING__LOG2(slots), readers };                       \
 	}                                                                                             \
-	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                            \
+	MAPRING__SHARED __s64 mapring__claim__##name(__u32 base)                            \
 	{                                                                                             \
 		return mapring__claim(mapring__ring__##name(), mapring__word(&name, base), base);                                 \
 	}                                                                                             \

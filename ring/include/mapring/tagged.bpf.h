@@ -30,7 +30,10 @@
 #ifndef MAPRING_TAGGED_BPF_H
 #define MAPRING_TAGGED_BPF_H
 
+#include <mapring/detail/missing.bpf.h>
+
 /* A variant. Readers find its tag in BTF, as the length of an array. */
+#undef MAPRING_VARIANT
 #define MAPRING_VARIANT(number, type, name)                                                     \
 	_Static_assert((number) > 0 && (number) <= 0xffffffff,                                  \
 		       "mapring: the tag of " #name " must be from 1 to 2^32 - 1");             \

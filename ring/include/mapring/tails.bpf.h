@@ -41,6 +41,7 @@
 
 #include <mapring/detail/tail_claim.bpf.h>
 
+#undef MAPRING_RING_WITH_TAILS
 #define MAPRING_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                              \
 	MAPRING__TAILED_MAP(name, record_type, slots, longest, bytes, 0, 0)                            \
 	MAPRING__RESERVE_WITH_TAIL(name, record_type, slots, bytes, 0)                                 \
@@ -101,19 +102,19 @@
 
 /* mapring_reserve_with_tail. */
 #define MAPRING__RESERVE_WITH_TAIL(name, record_type, slots, bytes, unread)                            \
-	__attribute__((noinline)) __s64 mapring__claim__##name(void)                                   \
+	MAPRING__SHARED __s64 mapring__claim__##name(void)                                   \
 	{                                                                                              \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
                                                                                                        \
 		return shard ? mapring__claim(mapring__ring__##name(shard), shard->header, 0) : -1;    \
 	}                                                                                              \
-	__attribute__((noinline)) __u64 mapring__way__##name(__u64 at)                                 \
+	MAPRING__SHARED __u64 mapring__way__##name(__u64 at)                                 \
 	{                                                                                              \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
                                                                                                        \
 		return shard ? mapring__tail_way(mapring__tails__##name(shard), at) : 0;               \
 	}                                                                                              \
-	__attribute__((noinline)) __u64 mapring__tail__##name(void)                                    \
+	MAPRING__SHARED __u64 mapring__tail__##name(void)                                    \
 	{                                                                                              \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
                                                                                                        \

@@ -24,6 +24,7 @@
 #define MAPRING__COUNTS (MAPRING__KEYS + MAPRING__WAYS)
 #define MAPRING__ERRORS (MAPRING__COUNTS + MAPRING__WAYS)
 
+#undef MAPRING_TOP_KEYS
 #define MAPRING_TOP_KEYS(name, buckets)                                                            \
 	struct mapring_top__##name {                                                               \
 		__u64 words[MAPRING__BUCKET_BYTES / 8];                                            \
@@ -31,6 +32,7 @@
 	};                                                                                         \
 	_Static_assert((buckets) > 0 && ((buckets) & ((buckets) - 1)) == 0,                        \
 		       "mapring: the number of buckets is a power of two");                        \
+	MAPRING__COUNT_CHECK(name, buckets, "buckets")                                             \
 	MAPRING__MAP(top, name, MAPRING__FIRST(MAPRING__BUCKET_BYTES) + (buckets));                \
                                                                                                    \
 	MAPRING__FN void mapring_top_add(struct mapring_map__##name *map, __u64 key, __u64 amount) \

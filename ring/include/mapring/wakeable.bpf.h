@@ -25,6 +25,7 @@
 
 #include <mapring/detail/readers.bpf.h>
 
+#undef MAPRING_WAKEABLE_RING
 #define MAPRING_WAKEABLE_RING(name, record_type, slots) \
 	MAPRING__RING(name, record_type, slots)         \
 	MAPRING__READERS_MAPS(name)                     \

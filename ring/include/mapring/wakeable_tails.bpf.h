@@ -20,16 +20,18 @@
 #include <mapring/detail/readers.bpf.h>
 #include <mapring/tails.bpf.h>
 
+#undef MAPRING_WAKEABLE_RING_WITH_TAILS
 #define MAPRING_WAKEABLE_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                             \
 	MAPRING__READERS_MAPS(name)                                                                            \
 	MAPRING__TAILED_MAP(name, record_type, slots, longest, bytes, 0, 0)                                    \
 	MAPRING__RESERVE_WITH_TAIL(name, record_type, slots, bytes, 0)                                         \
 	MAPRING__WAKING_TAILED_ENDS(name, record_type, longest)
 
+#undef MAPRING_KEEP_OLDEST_RING_WITH_TAILS
 #define MAPRING_KEEP_OLDEST_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                          \
 	MAPRING__READERS_MAPS(name)                                                                            \
 	MAPRING__TAILED_MAP(name, record_type, slots, longest, bytes, 1, &name##__readers)                     \
-	__attribute__((noinline)) int mapring__unread__##name(__u64 to)                                        \
+	MAPRING__SHARED int mapring__unread__##name(__u64 to)                                        \
 	{                                                                                                      \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                            \
                                                                                                                \
@@ -39,7 +41,7 @@
 	MAPRING__WAKING_TAILED_ENDS(name, record_type, longest)
 
 #define MAPRING__WAKING_TAILED_ENDS(name, record_type, longest)                                                \
-	__attribute__((noinline)) int mapring__wake__##name(__u32 number)                                      \
+	MAPRING__SHARED int mapring__wake__##name(__u32 number)                                      \
 	{                                                                                                      \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                            \
                                                                                                                \

@@ -177,9 +177,15 @@ pub(super) fn name_of(c: Type<'_>) -> String {
         text += &format!("{count} times ");
         c = of.resolved();
     }
-    let kind = format!("{:?}", c.kind()).to_lowercase();
     let bytes = c.bytes().map(|bytes| format!(" ({bytes} bytes)")).unwrap_or_default();
-    text + &format!("{kind} {}{bytes}", String::from_utf8_lossy(c.name()))
+    let name = String::from_utf8_lossy(c.name());
+    text += &match c.kind() {
+        Kind::Int | Kind::Float => name.into_owned(),
+        Kind::Ptr => "a pointer".to_owned(),
+        Kind::Enum64 => format!("enum {name}"),
+        kind => format!("{} {name}", format!("{kind:?}").to_lowercase()),
+    };
+    text.trim_end().to_owned() + &bytes
 }
 
 /// Compares the expected type with the records in a map's BTF, if it is available.

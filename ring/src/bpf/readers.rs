@@ -191,6 +191,13 @@ fn pinned(pin: &Path, suffix: &str, id: u32) -> Result<MapFd> {
     }
 }
 
+/// Why a ring has no readers.
+const NOT_LINKED: &str = "its loader has not linked it to its maps __readers and __bells: mapring::loader::initialize does, \
+                          and a loader without libbpf-rs calls mapring::loader::initialize_wakeable";
+const NOT_WAKEABLE: &str = "it was declared by a macro with neither WAKEABLE nor KEEP_OLDEST in its name, or else its loader has not linked it to \
+     its maps __readers and __bells: mapring::loader::initialize does, and a loader without libbpf-rs calls \
+     mapring::loader::initialize_wakeable";
+
 /// The maps of a ring's readers and bells. The ring names its readers, and these must name the ring: anyone who can
 /// write a ring can name the maps of another.
 fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
@@ -199,8 +206,7 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     let link = linked(ring)?;
     let readers = Preamble::readers(link)
         .filter(|_| ring.geometry().kind() == Kind::Ring)
-        .ok_or(no("its macro's name has neither WAKEABLE nor KEEP_OLDEST, or its loader did not call \
-         mapring::loader::initialize"))?;
+        .ok_or(no(if ring.geometry().keeps_oldest() { NOT_LINKED } else { NOT_WAKEABLE }))?;
     let readers = companion(ring, READERS, readers)?;
     let (of_ring, bells) = Preamble::linked(linked(&open(readers.try_clone()?, OpenOptions::new())?)?);
     if of_ring != id {

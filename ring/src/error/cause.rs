@@ -131,6 +131,14 @@ pub(crate) enum Cause {
              architecture: compile it for this machine, or without __TARGET_ARCH_x86"
     )]
     MemoryOrder { map: String },
+    /// The kernel refuses the guard's functions to programs with such a license.
+    #[error(
+        "the object's programs call bpf_preempt_disable, which this kernel allows only to programs with a GPL-compatible \
+         license, and {}: put `#define MAPRING_NO_GUARD` before mapring's headers, and programs claim slots by \
+         compare-and-swap instead, which costs about 3 ns more for each record; or choose a GPL-compatible license",
+        license.as_ref().map_or("the object has none (a variable in SEC(\"license\"))".to_owned(), |it| format!("its license is {it:?}"))
+    )]
+    License { license: Option<String> },
     /// This kernel refuses the program because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
     #[error(
         "program {program} claims by fetching atomics, which need Linux {since}, and this is {release}: rings need \
@@ -201,16 +209,20 @@ pub(crate) enum Cause {
     /// headers), or a NUMA ring without an element for each CPU's map.
     #[error(
         "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring::loader::prepare before the object is \
-         loaded",
+         loaded; a loader without libbpf-rs sets max_entries to Geometry::entries (docs/guide.md, Load with aya)",
         counted(*shards, "shard"), last + 1
     )]
     NotFitted { what: String, shards: usize, last: usize },
     /// The ring is not resizable.
     #[error(
-        "{what} isn't a resizable ring: declare it with MAPRING_RESIZABLE_RING (resizable.bpf.h), or open a plain ring with \
-         Ring::open"
+        "{what} isn't a resizable ring: {}",
+        one_with(
+            *memfd,
+            "a ring in a memfd keeps its number of slots; create one with more, and pass that on",
+            "declare it with MAPRING_RESIZABLE_RING (resizable.bpf.h), or open a plain ring with Ring::open"
+        )
     )]
-    NotResizable { what: String },
+    NotResizable { what: String, memfd: bool },
     /// A ring whose programs wake no reader.
     #[error("{what} wakes no reader: {why}; Reader::wait polls it instead")]
     NotWakeable { what: String, why: &'static str },
@@ -219,10 +231,15 @@ pub(crate) enum Cause {
     NoPlace { what: String },
     /// A ring whose programs wait for no reader.
     #[error(
-        "{what} does not keep its oldest records: declare it with MAPRING_KEEP_OLDEST_RING (keep_oldest.bpf.h), or \
-         MAPRING_KEEP_OLDEST_RING_WITH_TAILS (wakeable_tails.bpf.h)"
+        "{what} does not keep its oldest records: {}",
+        one_with(
+            *memfd,
+            "no ring in a memfd does; its writers overwrite the oldest, and the reader counts them as lost",
+            "declare it with MAPRING_KEEP_OLDEST_RING (keep_oldest.bpf.h), or \
+             MAPRING_KEEP_OLDEST_RING_WITH_TAILS (wakeable_tails.bpf.h)"
+        )
     )]
-    NotKeeping { what: String },
+    NotKeeping { what: String, memfd: bool },
     /// Programs took a required reader's place.
     #[error(
         "this reader of {what} is no longer required: it held programs back for longer than its lease. Programs overwrite \
@@ -231,10 +248,16 @@ pub(crate) enum Cause {
     LeaseEnded { what: String },
     /// The ring has no tails.
     #[error(
-        "{what} has no tails: declare it with MAPRING_RING_WITH_TAILS (tails.bpf.h), or create it with \
-         Ring::create_memfd_with_tails"
+        "{what} has no tails: read and write its records without Tailed; a ring with tails is {}",
+        one_with(*memfd, "created by Ring::create_memfd_with_tails", "declared with MAPRING_RING_WITH_TAILS (tails.bpf.h)")
     )]
-    NoTails { what: String },
+    NoTails { what: String, memfd: bool },
+    /// The ring has tails, and the Rust type has none.
+    #[error(
+        "{what} has records with tails, and {rust} has none: open it as Ring<Tailed<T>>, where T is the record without \
+         its tail, and read it with poll_with_tail or for_each_with_tail"
+    )]
+    HasTails { what: String, rust: &'static str },
     /// A ring with tails that can't be mapped. A lookup would copy a whole shard.
     #[error("{what} has tails, so it can be read only through a mapping: {refusal}")]
     TailsByCall { what: String, refusal: Refusal },
@@ -255,7 +278,8 @@ impl Cause {
         match self {
             Self::Open { .. } => ErrorKind::Open,
             Self::NotARegion { .. } | Self::MapType { .. } | Self::Kind { .. } => ErrorKind::WrongType,
-            Self::NotNuma { .. } | Self::InnerKey { .. } | Self::NoTails { .. } => ErrorKind::WrongType,
+            Self::NotNuma { .. } | Self::InnerKey { .. } => ErrorKind::WrongType,
+            Self::NoTails { .. } | Self::HasTails { .. } => ErrorKind::WrongType,
             Self::Preamble { .. } | Self::NoPreamble { .. } => ErrorKind::Preamble,
             Self::Contradiction { .. } | Self::BtfMismatch { .. } => ErrorKind::Contradiction,
             Self::Mismatch { .. } | Self::Companions { .. } => ErrorKind::NotReusable,
@@ -277,6 +301,7 @@ impl Cause {
             Self::NotKeeping { .. } => ErrorKind::NotKeepOldest,
             Self::LeaseEnded { .. } => ErrorKind::LeaseEnded,
             Self::MemoryOrder { .. } | Self::NoFetchingAtomics { .. } => ErrorKind::Unsupported,
+            Self::License { .. } => ErrorKind::Unsupported,
             Self::Program { .. } => ErrorKind::Program,
             Self::System { .. } | Self::Pin { .. } => ErrorKind::System,
             #[cfg(feature = "libbpf")]
@@ -295,6 +320,11 @@ impl Cause {
             _ => None,
         }
     }
+}
+
+/// The remedy for a ring in a memfd, or for one in a BPF map.
+fn one_with(memfd: bool, in_memfd: &'static str, in_map: &'static str) -> &'static str {
+    if memfd { in_memfd } else { in_map }
 }
 
 /// `1 shard`, or `4 shards`.

@@ -233,6 +233,11 @@ impl Region {
         self.0.identity
     }
 
+    /// Whether it is in a memfd, not in a BPF map.
+    pub(crate) fn is_memfd(&self) -> bool {
+        !self.0.identity.is_map()
+    }
+
     /// Its name in messages.
     pub(crate) fn what(&self) -> &str {
         &self.0.what

@@ -30,6 +30,7 @@ use self::maps::Maps;
 #[cfg(feature = "bpf")]
 pub(crate) use self::maps::initialize;
 use self::sweep::Sweep;
+pub(crate) use self::tails::expect_tails;
 use crate::abi::{Geometry, Kind};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;

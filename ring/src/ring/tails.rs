@@ -9,7 +9,7 @@ use crate::abi::{Geometry, Kind, LINE, Tails};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::tails::{Area, TailsMut};
 use crate::protocol::ring::{Loss, LossCause, Losses, ReadStats, ShardMut, ShardPlace};
-use crate::record::{Field, Record, TypeLayout};
+use crate::record::{Expected, Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
 use crate::sync::latest;
 
@@ -26,15 +26,44 @@ pub struct Tailed<T> {
     pub record: T,
 }
 
+/// The names of its fields, as in C.
+const FIELDS: [&str; 3] = ["tail_at", "tail_len", "record"];
+
 impl<T: Record> Record for Tailed<T> {
     const LAYOUT: TypeLayout = TypeLayout::Struct(
         size_of::<Self>(),
         &[
-            Field { name: "tail_at", offset: 0, layout: TypeLayout::Integer(8) },
-            Field { name: "tail_len", offset: 8, layout: TypeLayout::Integer(8) },
-            Field { name: "record", offset: Tails::PREFIX, layout: T::LAYOUT },
+            Field { name: FIELDS[0], offset: 0, layout: TypeLayout::Integer(8) },
+            Field { name: FIELDS[1], offset: 8, layout: TypeLayout::Integer(8) },
+            Field { name: FIELDS[2], offset: Tails::PREFIX, layout: T::LAYOUT },
         ],
     );
+}
+
+/// Refuses a type with tails for a region without, and the other way round: the fields of both would differ, in words that
+/// nobody wrote.
+pub(crate) fn expect_tails(
+    what: &str,
+    memfd: bool,
+    geometry: &Geometry,
+    expected: Option<&Expected>,
+) -> Result<()> {
+    let Some(expected) = expected.filter(|_| geometry.kind() == Kind::Ring) else { return Ok(()) };
+    match (geometry.tails().is_some(), is_tailed(&expected.layout)) {
+        (true, false) => Err(Error::from(Cause::HasTails { what: what.to_owned(), rust: expected.rust })),
+        (false, true) => Err(no_tails(what, memfd)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is the layout of a [`Tailed`] record.
+fn is_tailed(layout: &TypeLayout) -> bool {
+    let names = |fields: &[Field]| fields.iter().map(|field| field.name).eq(FIELDS);
+    matches!(layout, TypeLayout::Struct(_, fields) if names(fields))
+}
+
+fn no_tails(what: &str, memfd: bool) -> Error {
+    Error::from(Cause::NoTails { what: what.to_owned(), memfd })
 }
 
 /// What a reader of tails needs beside the ring's reader.
@@ -134,8 +163,7 @@ impl<T: AnyBitPattern> Ring<Tailed<T>> {
 
     fn expect_tails(&self) -> Result<()> {
         let region = self.region();
-        let error = || Error::from(Cause::NoTails { what: region.what().to_owned() });
-        region.geometry().tails().map(|_| ()).ok_or_else(error)
+        region.geometry().tails().map(|_| ()).ok_or_else(|| no_tails(region.what(), region.is_memfd()))
     }
 }
 

@@ -22,6 +22,7 @@ typedef __u64 __be64;
 typedef __u32 __wsum;
 
 #include <bpf/bpf_helpers.h>
+#include <mapring/detail/missing.bpf.h>
 
 #define MAPRING__MAP_TYPE_ARRAY 2
 #define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
@@ -58,14 +59,32 @@ typedef __u32 __wsum;
 #define MAPRING__TAG(capacity) __u8 mapring_any[0][capacity]
 #endif
 
+/* BTF describes no larger maps. The loader makes of these one shard for each CPU. */
+#define MAPRING__COUNT_CHECK(name, count, things)                                                         \
+	_Static_assert((count) <= 1ULL << 29, "mapring: " #name " has too many " things ": 2^29 at most");
+#define MAPRING__MAP_CHECKS(kind, name)                                                                   \
+	_Static_assert(sizeof(struct mapring_##kind##__##name) <= 1ULL << 29,                             \
+		       "mapring: " #name " is too large: 2^29 bytes on each CPU at most")
+
+#define MAPRING__TYPE_CHECKS(type, what)                                                                  \
+	_Static_assert(_Alignof(type) <= 8, "mapring: " what " are aligned to 8 at most");                \
+	_Static_assert(sizeof(type) > 0, "mapring: " what " have at least 1 byte: give the struct a field");
+
 #define MAPRING__MAP(kind, name, entries)                               \
+	MAPRING__MAP_CHECKS(kind, name);                                \
 	struct mapring_map__##name {                                    \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                  \
 		__uint(map_flags, MAPRING__F_MMAPABLE);                 \
 		__uint(max_entries, entries);                           \
 		__type(key, __u32);                                     \
 		__type(value, struct mapring_##kind##__##name);         \
-	} name SEC(".maps")
+	} name __weak SEC(".maps")
+
+/*
+ * Maps are weak, and so are the functions that the verifier checks apart. So several files may declare a ring, and
+ * libbpf's linker makes one of it.
+ */
+#define MAPRING__SHARED __weak __attribute__((noinline))
 
 /* Functions that a map's macro defines. They are overloaded for each map: mapring_reserve(&this_map). */
 #define MAPRING__FN static __always_inline __attribute__((overloadable, unused))

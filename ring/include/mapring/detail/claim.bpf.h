@@ -439,6 +439,7 @@ static __always_inline void mapring__zero(void *record, __u32 size)
 #define MAPRING__RING_CHECKS(name, record_type, slots)                                   \
 	_Static_assert((slots) > 0 && ((slots) & ((slots) - 1)) == 0,                    \
 		       "mapring: the slots of ring " #name " must be a power of two");   \
-	_Static_assert(_Alignof(record_type) <= 8, "mapring: records are aligned to 8 at most");
+	MAPRING__COUNT_CHECK(name, slots, "slots")                                       \
+	MAPRING__TYPE_CHECKS(record_type, "records")
 
 #endif

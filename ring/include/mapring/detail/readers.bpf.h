@@ -27,13 +27,13 @@ struct mapring__bell {
 		__uint(max_entries, MAPRING__WAKE_AT + MAPRING__OF_SHARD);                         \
 		__type(key, __u32);                                                                \
 		__type(value, struct mapring_readers__##name);                                     \
-	} name##__readers SEC(".maps");                                                            \
+	} name##__readers __weak SEC(".maps");                                                            \
 	struct {                                                                                   \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                     \
 		__uint(max_entries, MAPRING__READERS);                                             \
 		__type(key, __u32);                                                                \
 		__array(values, struct mapring__bell);                                             \
-	} name##__bells SEC(".maps");
+	} name##__bells __weak SEC(".maps");
 
 /* 1 if this slot is the last one of its shard, else 0. Without a branch, too. */
 static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 number)
@@ -63,7 +63,7 @@ static __always_inline int mapring__sleeps(struct mapring__ring ring, void *read
 
 /* The ends of a record, and mapring_output. */
 #define MAPRING__WAKING_ENDS(name, record_type)                                                    \
-	__attribute__((noinline)) int mapring__wake__##name(__u32 base, __u32 number)              \
+	MAPRING__SHARED int mapring__wake__##name(__u32 base, __u32 number)              \
 	{                                                                                          \
 		struct mapring__ring ring = mapring__ring__##name();                               \
                                                                                                    \

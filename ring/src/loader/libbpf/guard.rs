@@ -2,7 +2,11 @@
 
 use std::fs;
 
+use libbpf_rs::OpenObject;
+
+use super::types::{kernel_has, license};
 use crate::bpf::btf::{Btf, Kind};
+use crate::error::{Cause, Error, Result};
 
 /// The constant that the loader sets for programs (`claim.bpf.h`): 1 selects claims without the guard.
 const CONSTANT: &str = "mapring__guard_is_slow";
@@ -22,6 +26,34 @@ pub(super) fn is_slow() -> bool {
 
 fn is_slow_with(mitigation: &str) -> bool {
     SLOW.iter().any(|slow| mitigation.contains(slow))
+}
+
+/// The first of the two kernel functions of the guard. The kernel refuses a program with another license even if the
+/// verifier would remove the calls.
+const FUNCTION: &str = "bpf_preempt_disable";
+
+/// The licenses that the kernel calls GPL-compatible (`license_is_gpl_compatible`).
+const GPL_COMPATIBLE: [&str; 6] =
+    ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
+
+/// Refuses an object whose license keeps this kernel from loading its guard: the kernel's message names no remedy. Objects
+/// without the guard, and kernels without its functions, take any license.
+pub(super) fn check_license(object: &OpenObject, btf: &Btf) -> Result<()> {
+    let is_called =
+        |btf: &Btf| btf.types().any(|ty| ty.kind() == Kind::Func && ty.name() == FUNCTION.as_bytes());
+    if !is_called(btf) {
+        return Ok(());
+    }
+    let license = match btf.types().find(|ty| ty.kind() == Kind::DataSec && ty.name() == b"license") {
+        None => None,
+        Some(section) => match section.variables().next().and_then(|var| license(object, var.size)) {
+            // The kernel will tell.
+            None => return Ok(()),
+            license => license,
+        },
+    };
+    let compatible = license.as_deref().is_some_and(|license| GPL_COMPATIBLE.contains(&license));
+    if compatible || !kernel_has(FUNCTION) { Ok(()) } else { Err(Error::from(Cause::License { license })) }
 }
 
 /// The offset of the constant in an object's `.rodata`.

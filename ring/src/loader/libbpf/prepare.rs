@@ -6,7 +6,7 @@ use libbpf_rs::{MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
 use super::reuse::{Reused, declared};
 use super::types::{is_declared, preset, types_of};
 use super::{FIRST, atomics, guard, limits};
-use crate::abi::Kind;
+use crate::abi::{Geometry, Kind};
 use crate::bpf::btf::Btf;
 use crate::bpf::describe::{self, Inner};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
@@ -18,7 +18,7 @@ use crate::text::printable;
 ///
 /// # Errors
 /// As for [`Prepare::skeleton`].
-pub fn prepare<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<()> {
+pub fn prepare<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<u64> {
     Prepare::new().skeleton(open)
 }
 
@@ -26,7 +26,7 @@ pub fn prepare<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<()> {
 ///
 /// # Errors
 /// As for [`Prepare::object`].
-pub fn prepare_object(object: &mut OpenObject) -> Result<()> {
+pub fn prepare_object(object: &mut OpenObject) -> Result<u64> {
     Prepare::new().object(object)
 }
 
@@ -62,18 +62,23 @@ impl Prepare {
         Self { guard: Some(guard), ..self }
     }
 
-    /// Prepares the object of a skeleton. Reads a few files of sysfs. On kernels that may be too old for fetching
+    /// Prepares the object of a skeleton, and returns the bytes of kernel memory that its maps of mapring will take once they
+    /// are loaded and initialized. The kernel allocates all of it then, for each *possible* CPU, whether or not the CPU
+    /// exists, and charges it to the cgroup of the loader (before Linux 5.11, to its RLIMIT_MEMLOCK). Maps that the object
+    /// reuses are not counted.
+    ///
+    /// Reads a few files of sysfs. On kernels that may be too old for fetching
     /// atomics, it loads a program of five instructions to find out.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if
     /// a map would have more elements than maps can have, or for a key or value size that this kernel does not accept for
     /// arrays; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an object compiled for x86 on another
-    /// machine, and for programs that this kernel does not load; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
+    /// machine, and for programs that this kernel does not load, for example because of their license; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
     /// for a node that does not exist; [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable), with both sides, for a map
     /// that the object reuses and that holds something else than the object declares. The fields of records are
     /// compared only with CAP_SYS_ADMIN.
-    pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<()> {
+    pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<u64> {
         self.object(open.open_object_mut())
     }
 
@@ -81,10 +86,11 @@ impl Prepare {
     ///
     /// # Errors
     /// As for [`skeleton`](Self::skeleton).
-    pub fn object(self, object: &mut OpenObject) -> Result<()> {
+    pub fn object(self, object: &mut OpenObject) -> Result<u64> {
         // CPU numbers may have gaps, and a program uses the number of its CPU as an index.
         let shards = possible_cpus()?.last().map_or(1, |last| last + 1);
-        let Some(btf) = types_of(object)? else { return Ok(()) };
+        let Some(btf) = types_of(object)? else { return Ok(0) };
+        guard::check_license(object, &btf)?;
         let fetches = |program: &OpenProgram<'_>| {
             program.autoload() && program.insns().iter().any(|insn| atomics::is_fetching(insn.code, insn.imm))
         };
@@ -95,6 +101,7 @@ impl Prepare {
         let declared = declared(&btf);
         Reused::of_open(object, &btf, &declared)?.check()?;
         let mut shapes = Vec::new();
+        let mut bytes = 0;
         for (map, &(ref name, value)) in object.maps().filter(is_declared).zip(&declared) {
             let Some(description) = describe::from_btf(&btf, value) else { continue };
             // Messages name the map of maps, which programs use.
@@ -105,6 +112,9 @@ impl Prepare {
             }
             let geometry = description.geometry(shards as u64)?;
             limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
+            if preset(&map).is_none() {
+                bytes += memory_of(&geometry, description.inner)?;
+            }
             let count = |entries| u32::try_from(entries).expect("no more than maps have");
             if description.inner == Some(Inner::OfCpu) {
                 shapes.push((name.into(), count(shards), None));
@@ -122,7 +132,7 @@ impl Prepare {
                 }
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The node for a map of this kind; `None` leaves the choice to the kernel.
@@ -138,6 +148,20 @@ impl Prepare {
             }
         }
     }
+}
+
+/// The bytes that the maps of a region take, in whole pages.
+fn memory_of(geometry: &Geometry, inner: Option<Inner>) -> Result<u64> {
+    let cpus = possible_cpus()?.len() as u64;
+    Ok(match inner {
+        _ if geometry.kind().is_per_cpu() => geometry.bytes() as u64 * cpus,
+        Some(Inner::OfCpu) => in_pages(geometry) * cpus,
+        _ => in_pages(geometry),
+    })
+}
+
+fn in_pages(geometry: &Geometry) -> u64 {
+    geometry.bytes().next_multiple_of(rustix::param::page_size()) as u64
 }
 
 /// Sets the constant that selects the guard in the object's programs. Objects without this constant are not changed.

@@ -1,7 +1,7 @@
 //! The types of libbpf's objects: of an open one from libbpf's copy, of a loaded one from the kernel.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -55,6 +55,35 @@ pub(super) fn types_of_loaded(object: &Object) -> Result<Option<LoadedObject>> {
     // SAFETY: the object owns the descriptor, and is borrowed longer than this function uses it.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     fd.try_clone_to_owned().and_then(LoadedObject::new).map(Some).map_err(failed)
+}
+
+/// The license of an open object, from a variable of this many bytes. libbpf has no function for it, but its objects begin
+/// with `char name[16]`, which has one, and `char license[64]`. `None` unless these are text of that length.
+pub(super) fn license(object: &OpenObject, bytes: usize) -> Option<String> {
+    const NAME: usize = 16;
+    const LICENSE: usize = 64;
+    let length = bytes.checked_sub(1).filter(|&length| length < LICENSE)?;
+    // SAFETY: the object is open as long as it is borrowed.
+    let name = unsafe { libbpf_sys::bpf_object__name(object.as_libbpf_object().as_ptr()) };
+    let license = name.cast::<u8>().wrapping_add(NAME);
+    // SAFETY: the name is at the start of libbpf's object, which is much larger than both arrays, and stays as long as it is
+    // borrowed. All bytes of it were written.
+    let license = unsafe { slice::from_raw_parts(license, LICENSE) };
+    let text = CStr::from_bytes_until_nul(license).ok()?.to_str().ok()?;
+    (text.len() == length && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')).then(|| text.to_owned())
+}
+
+/// Whether the kernel's own types have this function.
+pub(super) fn kernel_has(function: &str) -> bool {
+    // SAFETY: no preconditions.
+    let Some(btf) = NonNull::new(unsafe { libbpf_sys::btf__load_vmlinux_btf() }) else { return false };
+    let name = CString::new(function).expect("no NUL");
+    // SAFETY: both live.
+    let id =
+        unsafe { libbpf_sys::btf__find_by_name_kind(btf.as_ptr(), name.as_ptr(), libbpf_sys::BTF_KIND_FUNC) };
+    // SAFETY: this function owns the types, and does not use them again.
+    unsafe { libbpf_sys::btf__free(btf.as_ptr()) };
+    id > 0
 }
 
 /// Whether the object's section `.maps` declares this map. (libbpf makes others for sections of data and for `struct_ops`.)

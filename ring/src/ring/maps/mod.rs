@@ -130,7 +130,10 @@ impl<T: AnyBitPattern> Ring<T> {
     pub fn resize(&self, slots: usize) -> Result<()> {
         match &self.flavour {
             Flavour::Maps(Maps::Resizable(ring)) => ring.resize(slots),
-            _ => Err(Error::from(Cause::NotResizable { what: self.region().what().to_owned() })),
+            _ => {
+                let (what, memfd) = (self.region().what().to_owned(), self.region().is_memfd());
+                Err(Error::from(Cause::NotResizable { what, memfd }))
+            }
         }
     }
 

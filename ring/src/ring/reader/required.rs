@@ -35,7 +35,10 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn require(&mut self, lease: Duration) -> Result<()> {
         let region = self.region();
         if !region.geometry().keeps_oldest() {
-            return Err(Error::from(Cause::NotKeeping { what: region.what().to_owned() }));
+            return Err(Error::from(Cause::NotKeeping {
+                what: region.what().to_owned(),
+                memfd: region.is_memfd(),
+            }));
         }
         let place = self.place()?;
         self.sweep.require(place, lease);

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Programs that have as many bytes of locals as docs/guide.md promises beside a record, in each type of ring. */
+#include <mapring/keep_oldest.bpf.h>
+#include <mapring/numa.bpf.h>
+#include <mapring/resizable.bpf.h>
+#include <mapring/wakeable.bpf.h>
+#include <mapring/wakeable_tails.bpf.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct event {
+	char comm[16];
+};
+
+/* All bytes are on the stack from the start to the end. */
+#define PROGRAM(name, locals, write)                                  \
+	SEC("syscall")                                                \
+	int write_##name(void *ctx)                                   \
+	{                                                             \
+		char bytes[locals];                                   \
+                                                                      \
+		(void)ctx;                                            \
+		asm volatile("" : : "r"(bytes) : "memory");           \
+		bpf_get_current_comm(bytes, 16);                      \
+		write(name);                                          \
+		asm volatile("" : : "r"(bytes) : "memory");           \
+		return 0;                                             \
+	}
+
+#define RECORD(name)                                                  \
+	mapring_record(name, e) {                                     \
+		__builtin_memcpy(e->comm, bytes, sizeof(e->comm));    \
+	}
+
+#define TAILED(name)                                                  \
+	do {                                                          \
+		void *tail;                                           \
+		long len = 0;                                         \
+                                                                      \
+		mapring_record_with_tail(name, e, tail, len) {        \
+			__builtin_memcpy(e->comm, bytes, sizeof(e->comm)); \
+		}                                                     \
+	} while (0)
+
+/* The number after each macro is in the guide. */
+MAPRING_RING(plain, struct event, 64);
+PROGRAM(plain, 416, RECORD)
+MAPRING_NUMA_RING(numa, struct event, 64);
+PROGRAM(numa, 416, RECORD)
+MAPRING_RING_WITH_TAILS(tails, struct event, 64, 64, 128);
+PROGRAM(tails, 416, TAILED)
+MAPRING_WAKEABLE_RING(wakeable, struct event, 64);
+PROGRAM(wakeable, 400, RECORD)
+MAPRING_WAKEABLE_RING_WITH_TAILS(wakeable_tails, struct event, 64, 64, 128);
+PROGRAM(wakeable_tails, 400, TAILED)
+MAPRING_KEEP_OLDEST_RING(keep, struct event, 64);
+PROGRAM(keep, 352, RECORD)
+MAPRING_RESIZABLE_RING(resizable, struct event, 64);
+PROGRAM(resizable, 352, RECORD)
+MAPRING_KEEP_OLDEST_RING_WITH_TAILS(keep_tails, struct event, 64, 64, 128);
+PROGRAM(keep_tails, 288, TAILED)
