@@ -2,7 +2,7 @@
 use std::mem::MaybeUninit;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::{Ring, loader};
+use mapring::{Ring, loader, record::string};
 
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/switches.skel.rs"));
@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     loop {
         reader.wait(std::time::Duration::from_secs(1))?; // until there are records
         for event in reader.drain() {
-            println!("{} {:?}", event.shard, event.record);
+            println!("cpu {}: {} ({})", event.shard, string(&event.record.comm), event.record.pid);
         }
         println!("{}", reader.stats()); // delivered, lost and dropped, by cause
     }

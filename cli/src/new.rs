@@ -3,63 +3,110 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf, absolute};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::output::note;
 use crate::regions::text::printable;
 
-/// The files of the project, which docs/guide.md explains.
-const FILES: [(&str, &str); 3] = [
-    ("build.rs", include_str!("../new/build.rs")),
-    ("src/main.rs", include_str!("../new/main.rs")),
-    ("src/switches.bpf.c", include_str!("../new/switches.bpf.c")),
-];
+/// The files of a project of this name, which docs/guide.md explains.
+const EXAMPLE: &str = "switches";
+const BUILD: &str = include_str!("../new/build.rs");
+const MAIN: &str = include_str!("../new/main.rs");
+const PROGRAM: &str = include_str!("../new/switches.bpf.c");
 const MANIFEST: &str = include_str!("../new/manifest.toml");
-/// What of the manifest depends on the project.
+/// What in them depends on the project.
 const NAME: &str = "name = \"switches\"";
 const SOURCE: &str = "mapring = { git = \"…\" }                 # the URL of this repository";
+const SKELETON: &str = "switches.skel.rs";
+const BUILDER: &str = "SwitchesSkelBuilder";
+const SOURCE_FILE: &str = "src/switches.bpf.c";
+/// The directory from which this command was built.
+const BUILT_FROM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ring");
 
 /// Options of `mapring new`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The project's directory. Its last part is the project's name
     path: PathBuf,
-    /// The directory of the crate mapring [default: where this command was built from]
+    /// The git repository of the crate mapring [default: the one from which this command was built, if it has a URL]
+    #[arg(long, value_name = "URL", conflicts_with = "mapring")]
+    git: Option<String>,
+    /// The directory of the crate mapring, for a project that is only built on this machine [default: where this command was built from]
     #[arg(long, value_name = "DIR")]
     mapring: Option<PathBuf>,
+}
+
+/// Where the project's build finds the crate mapring.
+enum Dependency {
+    Git(String),
+    Directory(PathBuf),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let name = args.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     ensure!(is_name(name), "{name:?} can't be the name of a package: use letters, digits, - and _");
-    let built_from = concat!(env!("CARGO_MANIFEST_DIR"), "/../ring");
-    let ring = args.mapring.as_deref().unwrap_or(Path::new(built_from));
-    if !ring.join("Cargo.toml").exists() {
-        bail!("the crate mapring is not in {}: say where by --mapring DIR", ring.display());
-    }
-    let ring = absolute(fs::canonicalize(ring)?)?;
+    let dependency = match (&args.git, &args.mapring) {
+        (Some(url), _) => Dependency::Git(url.clone()),
+        (None, Some(directory)) => Dependency::directory(directory)?,
+        (None, None) => origin(Path::new(BUILT_FROM))
+            .map_or_else(|| Dependency::directory(Path::new(BUILT_FROM)), |url| Ok(Dependency::Git(url)))?,
+    };
     let what = || format!("can't create {}", printable(&args.path.to_string_lossy()));
     fs::create_dir(&args.path).with_context(what)?;
-    if let Err(error) = write(&args.path, &manifest(name, &ring)) {
+    if let Err(error) = write(&args.path, &files(name, &dependency)) {
         // A part of a project helps nobody. The directory is new, so all in it is ours.
         let _ = fs::remove_dir_all(&args.path);
         return Err(error).with_context(what);
     }
     note(format_args!(
-        "{0} is ready: a BPF program in src/switches.bpf.c, its reader in src/main.rs.\n\
+        "{0} is ready: a BPF program in src/{1}.bpf.c, its reader in src/main.rs.\n\
          It needs clang, libelf-dev, zlib1g-dev and pkg-config. To run it:\n  \
          cd {0} && cargo build && sudo target/debug/{name}",
-        printable(&args.path.to_string_lossy())
+        printable(&args.path.to_string_lossy()),
+        identifier(name)
     ));
+    match dependency {
+        Dependency::Git(url) => note(format_args!("Cargo.toml takes mapring from {}.", printable(&url))),
+        Dependency::Directory(directory) => note(format_args!(
+            "Cargo.toml takes mapring from {}, so it builds only on this machine. For others, put the URL of its \
+             repository there: mapring = {{ git = \"URL\" }} (--git URL).",
+            printable(&directory.to_string_lossy())
+        )),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+impl Dependency {
+    fn directory(ring: &Path) -> Result<Self> {
+        if !ring.join("Cargo.toml").exists() {
+            bail!(
+                "the crate mapring is not in {}: say where by --git URL or --mapring DIR",
+                printable(&ring.to_string_lossy())
+            );
+        }
+        Ok(Self::Directory(absolute(fs::canonicalize(ring)?)?))
+    }
+}
+
+/// The URL from which the repository of a directory was cloned, if other machines can clone from it as well.
+fn origin(directory: &Path) -> Option<String> {
+    let git =
+        Command::new("git").args(["remote", "get-url", "origin"]).current_dir(directory).output().ok()?;
+    let url = String::from_utf8(git.stdout).ok()?.trim().to_owned();
+    (git.status.success() && is_remote(&url)).then_some(url)
+}
+
+/// Whether it is a URL that cargo takes, of another machine. `git@host:path` is none.
+fn is_remote(url: &str) -> bool {
+    ["https://", "ssh://", "git://", "http://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 /// Writes the files of the project into its new directory.
-fn write(directory: &Path, manifest: &str) -> io::Result<()> {
+fn write(directory: &Path, files: &[(String, String)]) -> io::Result<()> {
     fs::create_dir(directory.join("src"))?;
-    for (file, text) in FILES.into_iter().chain([("Cargo.toml", manifest)]) {
+    for (file, text) in files {
         let mut file = File::create_new(directory.join(file))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -67,11 +114,39 @@ fn write(directory: &Path, manifest: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn manifest(name: &str, ring: &Path) -> String {
-    let source = format!("mapring = {{ path = {:?} }}", ring.display().to_string());
+fn files(name: &str, dependency: &Dependency) -> Vec<(String, String)> {
+    let ident = identifier(name);
+    let source = match dependency {
+        Dependency::Git(url) => format!("mapring = {{ git = {url:?} }}"),
+        Dependency::Directory(ring) => format!("mapring = {{ path = {:?} }}", ring.display().to_string()),
+    };
     // Cargo may not take it for a part of a workspace around it.
-    let text = MANIFEST.replace(NAME, &format!("name = {name:?}")).replace(SOURCE, &source);
-    text.replace("# Cargo.toml\n", "[workspace]\n\n")
+    let manifest = MANIFEST.replace(NAME, &format!("name = {name:?}")).replace(SOURCE, &source);
+    let manifest = manifest.replace("# Cargo.toml\n", "[workspace]\n\n");
+    let program = SOURCE_FILE.replace(EXAMPLE, &ident);
+    let skeleton = SKELETON.replace(EXAMPLE, &ident);
+    let build = BUILD.replace(SOURCE_FILE, &program).replace(SKELETON, &skeleton);
+    let main = MAIN.replace(SKELETON, &skeleton).replace(BUILDER, &format!("{}SkelBuilder", camel(&ident)));
+    [
+        ("Cargo.toml", manifest),
+        (".gitignore", "/target\n".to_owned()),
+        ("build.rs", build),
+        ("src/main.rs", main),
+        (&*program, PROGRAM.to_owned()),
+    ]
+    .map(|(file, text)| (file.to_owned(), text))
+    .into()
+}
+
+/// The name of the project's BPF object, of which libbpf-cargo makes names of Rust.
+fn identifier(name: &str) -> String {
+    name.split(['-', '_']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+/// `watch_it` as `WatchIt`, as libbpf-cargo does.
+fn camel(ident: &str) -> String {
+    let parts = ident.split('_').map(|part| part.split_at(1));
+    parts.map(|(first, rest)| first.to_ascii_uppercase() + rest).collect()
 }
 
 /// As cargo has it, without the names that it reserves.
@@ -85,18 +160,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifest_names_the_project_and_the_crate() {
-        let text = manifest("watch-it", Path::new("/src/\"ring"));
+    fn files_are_named_after_the_project() {
+        let project = files("watch-it", &Dependency::Directory("/src/\"ring".into()));
+        let text = |name: &str| &project.iter().find(|(file, _)| file == name).unwrap().1;
+        let manifest = text("Cargo.toml");
+        assert!(manifest.contains("name = \"watch-it\"\n"), "{manifest}");
+        assert!(manifest.contains("path = \"/src/\\\"ring\""), "{manifest}");
+        assert_eq!(text(".gitignore"), "/target\n");
+        assert!(text("src/watch_it.bpf.c").contains("MAPRING_RING(switches, "));
+        let main = text("src/main.rs");
+        assert!(main.contains("skel::WatchItSkelBuilder::default()"), "{main}");
+        assert!(main.contains("\"/watch_it.skel.rs\"") && main.contains("(\"watch_it.skel.rs\":"), "{main}");
+        for (file, text) in &project {
+            assert!(
+                !text.contains('…') && !text.contains("switches.") && !text.contains("Switches"),
+                "{file}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_machines_can_take_the_crate_from_a_url() {
+        let project = files("a", &Dependency::Git("https://example.org/mapring.git".into()));
         assert!(
-            text.contains("name = \"watch-it\"\n") && text.contains("path = \"/src/\\\"ring\""),
-            "{text}"
+            project[0].1.contains("mapring = { git = \"https://example.org/mapring.git\" }\n"),
+            "{}",
+            project[0].1
         );
-        assert!(!text.contains('…') && !text.contains("switches"), "{text}");
+        assert!(["https://example.org/m", "ssh://git@example.org/m"].into_iter().all(is_remote));
+        assert!(!["/home/me/mapring", "file:///m", "git@example.org:m", ""].into_iter().any(is_remote));
     }
 
     #[test]
     fn names() {
         assert!(["a", "watch-it", "x_9"].into_iter().all(is_name));
         assert!(["", "9x", "-a", "a b", "ä", "a/b", "a\"", ".."].into_iter().all(|name| !is_name(name)));
+        assert_eq!(["a", "watch-it", "x__9-"].map(identifier), ["a", "watch_it", "x_9"]);
+        assert_eq!(["a", "watch_it", "x_9"].map(camel), ["A", "WatchIt", "X9"]);
     }
 }

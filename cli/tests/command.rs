@@ -134,7 +134,7 @@ fn a_new_project_is_not_written_over_another() {
     let output = new(&path);
     assert!(output.status.success());
     assert!(said(&output).contains("cargo build && sudo target/debug/mapring-test-"));
-    let files = ["Cargo.toml", "build.rs", "src/main.rs", "src/switches.bpf.c"];
+    let files = [".gitignore", "Cargo.toml", "build.rs", "src/main.rs", "src/mapring_test_new.bpf.c"];
     assert!(files.iter().all(|file| std::fs::exists(format!("{path}/{file}")).unwrap()));
     std::fs::write(format!("{path}/src/main.rs"), "mine").unwrap();
     let again = new(&path);

@@ -32,7 +32,7 @@
 //! ```c
 //! #include <mapring/ring.bpf.h>
 //!
-//! struct switch_event { __u64 ns; __u32 prev, next; char comm[16]; };
+//! struct switch_event { __u64 ns; __u32 pid, cpu; char comm[16]; };
 //! MAPRING_RING(switches, struct switch_event, 4096);      /* slots a CPU */
 //!
 //! SEC("tp_btf/sched_switch")
@@ -40,6 +40,8 @@
 //! {
 //!         mapring_record(switches, e) {                   /* skipped if no slot is free: counted */
 //!                 e->ns = bpf_ktime_get_ns();
+//!                 e->pid = bpf_get_current_pid_tgid() >> 32;
+//!                 e->cpu = bpf_get_smp_processor_id();
 //!                 bpf_get_current_comm(e->comm, sizeof(e->comm));
 //!         }                                               /* commits; return or break discard */
 //!         return 0;
@@ -52,7 +54,7 @@
 //!
 //! #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
 //! #[repr(C)]
-//! struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
+//! struct SwitchEvent { ns: u64, pid: u32, cpu: u32, comm: [u8; 16] }
 //!
 //! // In the loader: `mapring::loader::prepare(&mut open)?` between the skeleton's open and load,
 //! // then `Ring::<SwitchEvent>::open(&skel.maps.switches)?`. Anywhere else:

@@ -1,7 +1,8 @@
-//! Builds and runs the project of `mapring new`, which docs/guide.md and README.md show, as a newcomer would: in its own
-//! folder, outside this workspace.
+//! Builds and runs the project of `mapring new`, which docs/guide.md and README.md show, and the guide's project with aya, as a
+//! newcomer would: in folders of their own, outside this workspace.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::setup::Tools;
-use crate::{cmd, programs};
+use crate::{cmd, headers, programs};
 
 /// How long the program runs.
 const TIME: Duration = Duration::from_secs(2);
@@ -40,7 +41,33 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     build.env("CARGO_TARGET_DIR", target.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "false");
     cmd::run(tools.export(&mut build))?;
 
-    let mut program = Command::new(target.join("target/debug/switches"));
+    prints_switches(&target.join("target/debug/switches"))?;
+    with_aya(tools, &guide, &read("cli/new/switches.bpf.c")?, &target)
+}
+
+/// Creates the project with aya from the guide's blocks, builds it and runs it.
+fn with_aya(tools: &Tools, guide: &str, program: &str, target: &Path) -> Result<()> {
+    let project = target.join("aya");
+    fs::create_dir_all(project.join("src"))?;
+    let manifest = block(guide, "# Cargo.toml, with aya")?;
+    let here = format!("path = {:?}", cmd::root().join("ring").display().to_string());
+    let manifest = format!("{}\n[workspace]\n", manifest.replace("git = \"…\"", &here));
+    fs::write(project.join("Cargo.toml"), manifest)?;
+    fs::write(project.join("build.rs"), block(guide, "// build.rs, with aya")?)?;
+    fs::write(project.join("src/main.rs"), block(guide, "// src/main.rs, with aya")?)?;
+    fs::write(project.join("src/switches.bpf.c"), program)?;
+    let mut build = Command::new("cargo");
+    build.arg("build").current_dir(&project);
+    build.env("CARGO_TARGET_DIR", target.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "false");
+    // In place of the package libbpf-dev.
+    build.env("CPATH", std::env::join_paths(headers::libbpf_include()?)?);
+    cmd::run(tools.export(&mut build))?;
+    prints_switches(&target.join("target/debug/switches-aya"))
+}
+
+/// Runs a program for a while, and checks what it prints.
+fn prints_switches(program: &Path) -> Result<()> {
+    let mut program = Command::new(program);
     cmd::announce(&program);
     let mut program = program.stdout(Stdio::piped()).spawn()?;
     let mut said = program.stdout.take().context("piped")?;
@@ -51,10 +78,7 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     program.wait()?;
     let said = reading.join().expect("reads only")?;
     ensure!(ended.is_none(), "the guide's program ended: {ended:?}\n{said}");
-    ensure!(
-        said.contains("switch_event {") && said.contains(", 0 lost"),
-        "the guide's program says:\n{said}"
-    );
+    ensure!(said.contains("cpu 0: ") && said.contains(", 0 lost"), "the guide's program says:\n{said}");
     Ok(())
 }
 
