@@ -168,7 +168,7 @@ fn in_a_sticky_directory_pins_stay_what_they_are() {
             refused.contains(&Err(rustix::io::Errno::PERM)) // the name was there
         },
         || {
-            region.replace_pin(&p, 0o640).unwrap();
+            region.pin(&p, PinOptions::new(0o640).replace(true)).unwrap();
             let found = fs::symlink_metadata(&p).unwrap();
             assert_eq!((found.mode(), found.uid()), (0o100_640, 0));
         },
@@ -259,6 +259,12 @@ fn what_a_killed_process_left_is_finished() {
     left(&["new__readers", "new__bells"]);
     drop(Stage::beside(&p).unwrap());
     assert_eq!(names(), ["p", "p__bells", "p__readers"]);
+    // The same, in place of a directory.
+    ["p__bells", "p__readers"].iter().for_each(|name| root.remove(name).unwrap());
+    left(&["new__readers", "new__bells"]);
+    root.dir("p__next").unwrap().make("new", 0o700).unwrap();
+    drop(Stage::beside(&p).unwrap());
+    assert_eq!(names(), ["p", "p__bells", "p__readers"]);
     // In the middle of a removal.
     fs::remove_file(&p).unwrap();
     left(&["old"]);
@@ -268,7 +274,7 @@ fn what_a_killed_process_left_is_finished() {
     let held = Stage::beside(&p).unwrap();
     assert_eq!(mapring::abandoned(&beside), None);
     assert_eq!(
-        ring.replace_pin(&p, 0o600).unwrap_err().io_error().unwrap().kind(),
+        ring.pin(&p, PinOptions::new(0o600).replace(true)).unwrap_err().io_error().unwrap().kind(),
         io::ErrorKind::ResourceBusy
     );
     drop(held);

@@ -37,7 +37,7 @@ pub(crate) use copies::{numbered, possible_count};
 pub(crate) use fdinfo::{is_frozen, program_type};
 pub(crate) use fits::{Declared, belong_together};
 pub use freeze::PinOptions;
-pub(crate) use freeze::{Publish, publish, renew_pin};
+pub(crate) use freeze::{pinning, publish, renew_pin};
 pub(crate) use inner::{MapLocator, MapOfMaps, is_gone};
 pub(crate) use lookup::Lookup;
 pub(crate) use map::MapFd;

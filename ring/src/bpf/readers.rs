@@ -153,6 +153,12 @@ pub(super) fn companions_to_pin(ring: &Region) -> Result<Vec<(&'static str, Owne
     Ok(vec![(READERS, readers.fd), (BELLS, bells.into_fd()?)])
 }
 
+/// Whether the readers of a ring are pinned there.
+pub(super) fn are_readers(pin: &Path) -> bool {
+    let region = MapFd::pinned(pin).and_then(|map| open(map, OpenOptions::new()));
+    region.is_ok_and(|region| region.geometry().kind() == Kind::Readers)
+}
+
 /// The maps of a ring's readers and bells, from their pins beside the ring's.
 pub(super) struct Companions {
     readers: MapFd,

@@ -9,13 +9,13 @@ use rustix::io::Errno;
 
 use super::describe::LoadedObject;
 use super::fdinfo::{is_frozen, map_info};
-use super::freeze::{Publish, publish};
+use super::freeze::{pinning, publish};
 use super::inner::make_like;
 use super::lookup::update_run;
 use super::open::open;
 use super::readers::Companions;
 use super::sys::Elements;
-use super::{MapFd, MapLocator, PinOptions};
+use super::{MapFd, MapLocator};
 use crate::abi::{Geometry, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::region::{Memory, OpenOptions, Refusal, Region, generation};
@@ -129,56 +129,15 @@ impl OpenOptions {
     }
 }
 
+pinning!(
+    [] Region,
+    "Of a ring that wakes readers or keeps its oldest records, this also pins the maps of its readers and bells, as \
+     `PATH__readers` and `PATH__bells`.",
+    "",
+    |region, path, how| publish(&[(None, region)], path, how)
+);
+
 impl Region {
-    /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader, once there is
-    /// a preamble ([`loader::initialize`](crate::loader::initialize) writes it) and no process has the map mapped for
-    /// writing. If the map is already frozen, it is only pinned. Makes system calls.
-    ///
-    /// - `0o666`: any process maps it and reads without system calls.
-    /// - `PinOptions::new(0o660).group(id)`: the same for the processes of one group.
-    /// - `0o444`, or `0o440` and a group: Linux does not map read-only file descriptors, so readers make system calls.
-    ///
-    /// Readers also need search permission on the directories above.
-    ///
-    /// From then on no process can write the map: not through a mapping, not by `bpf(2)`, not as root. BPF programs
-    /// still can, and **any process that can open the pin and load a BPF program can load one that writes the map**;
-    /// mode `0o444` does not prevent that. With CAP_BPF a process can always load programs. Without it, it can while
-    /// the sysctl `kernel.unprivileged_bpf_disabled` is 0. So this call refuses a pin that other users can open while
-    /// procfs shows that the sysctl is 0; see [`PinOptions::allow_unprivileged_bpf`].
-    ///
-    /// Removing the pin does not take back what others opened. A process that opened it keeps its file descriptor, and
-    /// can pin the map again in any BPF file system directory that it may write.
-    ///
-    /// `docs/guarantees.md` has all of this as a table, and other ways to let other processes read a region.
-    ///
-    /// # Errors
-    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy.
-    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        let how = Publish { options: options.into(), freeze: true, replace: false };
-        publish(&[(None, self)], path.as_ref(), how)
-    }
-
-    /// Pins a BPF map at `path` with this mode. Of a wakeable ring this also pins the maps of its readers and bells, as
-    /// `PATH__readers` and `PATH__bells`. Nobody but root and this user may be able to exchange names in the directory.
-    /// Makes system calls.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
-    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        let how = Publish { options: PinOptions::new(mode), freeze: false, replace: false };
-        publish(&[(None, self)], path.as_ref(), how)
-    }
-
-    /// [`pin`](Self::pin), which replaces what is pinned at `path`: each process that opens `path` finds the earlier region or
-    /// this one, with its readers and bells, and never nothing.
-    ///
-    /// # Errors
-    /// As for [`pin`](Self::pin), but `path` may exist.
-    pub fn replace_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        let how = Publish { options: options.into(), freeze: false, replace: true };
-        publish(&[(None, self)], path.as_ref(), how)
-    }
-
     /// The id of the map, if it was found by its pin, in a map of maps or in a loaded object.
     pub(crate) fn id(&self) -> Option<u32> {
         self.origin().map(|origin| origin.id)

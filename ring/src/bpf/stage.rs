@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::pins::{PinAccess, PinDir};
@@ -66,6 +66,18 @@ impl Stage {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, said))
     }
 
+    /// An error if something has the name with this suffix. An empty directory has only a name.
+    pub(super) fn expect_free(&self, suffix: &str) -> io::Result<()> {
+        let name = joined(&self.pin, suffix);
+        let is_empty = || self.dir.dir(&name).and_then(|dir| dir.entries()).is_ok_and(|all| all.is_empty());
+        if self.dir.has(&name)? && !is_empty() { Err(Errno::EXIST.into()) } else { Ok(()) }
+    }
+
+    /// Removes the pins of the readers and bells of an earlier ring with this name.
+    pub(super) fn remove_companions(&self) -> io::Result<()> {
+        [READERS, BELLS].iter().try_for_each(|suffix| self.dir.remove(joined(&self.pin, suffix)))
+    }
+
     /// Pins the first map under the name, and the others under this name and their suffixes. Others get access before the
     /// names are public.
     pub(super) fn publish(
@@ -75,9 +87,6 @@ impl Stage {
         replace: bool,
     ) -> io::Result<()> {
         for (suffix, map) in maps {
-            if !replace && self.dir.has(joined(&self.pin, suffix))? {
-                return Err(Errno::EXIST.into());
-            }
             let name = joined(NEW.as_ref(), suffix);
             self.inside.pin(map, &name)?;
             self.inside.set_access_of(&name, access)?;
@@ -89,7 +98,6 @@ impl Stage {
             // The maps of a NUMA ring are pinned there.
             Err(e) if replace && e.kind() == io::ErrorKind::IsADirectory => {
                 self.inside.exchange(NEW.as_ref(), &self.dir, &self.pin)?;
-                self.inside.remove_all(NEW)?;
             }
             renamed => renamed?,
         }
@@ -153,12 +161,17 @@ impl Stage {
 
     /// Finishes what a process began: if the pin is public, its companions become so; otherwise all is taken back.
     fn finish(&self) -> io::Result<()> {
-        if self.inside.has(NEW)? || !self.dir.has(&self.pin)? {
+        let is_public = match self.inside.entries()?.iter().find(|(name, _)| name == NEW) {
+            // A directory that was exchanged for the pin. Those that are to be public have no companions.
+            Some((_, kind)) => *kind == FileType::Directory,
+            None => self.dir.has(&self.pin)?,
+        };
+        if !is_public {
             for suffix in [READERS, BELLS] {
                 self.inside.remove(joined(NEW.as_ref(), suffix))?;
             }
-            self.inside.remove_all(NEW)?;
         }
+        self.inside.remove_all(NEW)?;
         for suffix in [READERS, BELLS] {
             let name = joined(NEW.as_ref(), suffix);
             if self.inside.has(&name)? {

@@ -102,6 +102,11 @@ macro_rules! openers {
             }
         }
 
+        #[cfg(feature = "bpf")]
+        crate::bpf::pinning!([$($generics)*] $handle, "", "", |handle, path, how| {
+            crate::bpf::publish(&[(None, handle.region())], path, how)
+        });
+
         impl<$($generics)*> std::os::fd::AsFd for $handle {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.region().as_fd()

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use libbpf_rs::skel::Skel;
+use mapring::loader::PinOptions;
 use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{NOBODY, PublicPins, fitted, kernel, load, require_bpf, skipped};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -45,7 +46,7 @@ fn a_reader_finds_the_old_ring_whole_or_the_new_one() {
         let mut times = 0;
         while !reader.is_finished() && (times < TIMES || !all()) {
             times += 1;
-            rings[usize::from(times % 2 == 1)].replace_pin(&pin, 0o666).unwrap();
+            rings[usize::from(times % 2 == 1)].pin(&pin, PinOptions::new(0o666).replace(true)).unwrap();
         }
         end.store(true, Ordering::Relaxed);
     });

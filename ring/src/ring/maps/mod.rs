@@ -4,15 +4,13 @@
 mod nodes;
 mod resize;
 
-use std::path::Path;
-
 use bytemuck::AnyBitPattern;
 
 use self::nodes::PerCpu;
 use self::resize::Resizable;
 use super::sweep::Sweep;
 use super::{Flavour, Reader, Ring};
-use crate::bpf::{MapLocator, MapOfMaps, PinOptions, Publish, publish};
+use crate::bpf::{MapLocator, MapOfMaps, pinning, publish};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;
 use crate::region::{OpenOptions, Region, Source};
@@ -88,6 +86,21 @@ pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
     }
 }
 
+pinning!(
+    [T] Ring<T>,
+    "A NUMA ring is pinned in a directory, which is created if it does not exist: others need search permission on it. Of a \
+     resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its clones, the new map \
+     replaces the old one at the pin. Of a ring that wakes readers or keeps its oldest records, this also pins the maps of \
+     its readers and bells, as `PATH__readers` and `PATH__bells`.",
+    "After that, a resizable ring can no longer be resized. The readers and bells of a ring are not frozen: each process \
+     that can open the pin `PATH__readers` for writing can be a required reader.",
+    |ring, path, how| match &ring.flavour {
+        Flavour::Plain(region) => publish(&[(None, region)], path, how),
+        Flavour::Maps(Maps::Resizable(ring)) => ring.publish(path, how),
+        Flavour::Maps(Maps::PerCpu(ring)) => publish(&ring.pins(), path, how),
+    }
+);
+
 impl<T: AnyBitPattern> Ring<T> {
     /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors received
     /// through a socket, or for types that are not a [`Record`](crate::Record). Reads files of sysfs.
@@ -134,48 +147,6 @@ impl<T: AnyBitPattern> Ring<T> {
                 let (what, memfd) = (self.region().what().to_owned(), self.region().is_memfd());
                 Err(Error::from(Cause::NotResizable { what, memfd }))
             }
-        }
-    }
-
-    /// Pins the ring at `path` with this mode. A NUMA ring is pinned in a directory, which is created if it does not
-    /// exist. Of a resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its
-    /// clones, the new map replaces the old one at the pin. Of a wakeable ring this also pins the readers and bells, as
-    /// `PATH__readers` and `PATH__bells`. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
-    /// without privilege. Nobody but root and this user may be able to exchange names in the directory. Makes system calls.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
-    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        self.publish(path, Publish { options: PinOptions::new(mode), freeze: false, replace: false })
-    }
-
-    /// [`pin`](Self::pin), which replaces what is pinned at `path`. A process that opens `path` at any moment finds the
-    /// earlier ring or this one, whole: with its readers and bells, and of a NUMA ring with all its maps. (To replace a
-    /// NUMA ring needs Linux 5.16.) If this process dies meanwhile, this is still so.
-    ///
-    /// # Errors
-    /// As for [`pin`](Self::pin), but `path` may exist.
-    pub fn replace_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        self.publish(path, Publish { options: options.into(), freeze: false, replace: true })
-    }
-
-    /// [`Region::freeze_and_pin`] for all maps of the ring. The maps of a NUMA ring are pinned in a directory, which is
-    /// created if it does not exist. Other users need search permission on it. After that, a resizable ring can no
-    /// longer be resized. The readers and bells of a wakeable ring are pinned as by [`pin`](Self::pin), and are not frozen:
-    /// each process that can open the pin `PATH__readers` for writing can be a required reader.
-    ///
-    /// # Errors
-    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy.
-    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        self.publish(path, Publish { options: options.into(), freeze: true, replace: false })
-    }
-
-    fn publish(&self, path: impl AsRef<Path>, how: Publish) -> Result<()> {
-        let path = path.as_ref();
-        match &self.flavour {
-            Flavour::Plain(region) => publish(&[(None, region)], path, how),
-            Flavour::Maps(Maps::Resizable(ring)) => ring.publish(path, how),
-            Flavour::Maps(Maps::PerCpu(ring)) => publish(&ring.pins(), path, how),
         }
     }
 

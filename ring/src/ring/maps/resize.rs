@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::abi::{Gate, Geometry, Kind};
-use crate::bpf::{MapLocator, MapOfMaps, Publish, is_gone, publish, renew_pin};
+use crate::bpf::{MapLocator, MapOfMaps, PinOptions, is_gone, publish, renew_pin};
 use crate::error::{Error, Result};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::region::{OpenOptions, Refusal, Region, SharedMut, Source};
@@ -40,7 +40,7 @@ impl Resizable {
     }
 
     /// See [`Ring::pin`](crate::Ring::pin).
-    pub(super) fn publish(&self, path: &Path, how: Publish) -> Result<()> {
+    pub(super) fn publish(&self, path: &Path, how: PinOptions) -> Result<()> {
         let mut state = self.0.lock();
         publish(&[(None, &state.region)], path, how)?;
         state.pin = (!how.freeze).then(|| path.to_owned());
