@@ -4,7 +4,7 @@
 use super::MapFd;
 use super::alike::unlike;
 use super::btf::Btf;
-use super::describe::{Shape, from_btf, record_type};
+use super::describe::{Inner, Shape, from_btf, record_type};
 use super::kinds::MapType;
 use super::open::open;
 use super::readers::links_of;
@@ -88,6 +88,21 @@ impl Declared<'_> {
         Ok(())
     }
 
+    /// [`fits`](Self::fits) for a map that was found by its pin alone.
+    pub(crate) fn fits_at_its_pin(&self, map: &MapFd) -> Result<()> {
+        self.fits(map)?;
+        let is_resizable =
+            from_btf(self.btf, self.value).is_some_and(|it| it.inner == Some(Inner::Resizable));
+        if is_resizable
+            && open(map.try_clone()?, OpenOptions::new())?.gate().map_err(lookup)? == Gate::Closing
+        {
+            // Whether programs still write it, only its map of maps would tell.
+            let found = "a resizable ring that another one was to replace, by a process that died or has not finished";
+            return Err(mismatch(&map.what, found.to_owned(), "one in use".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Whether it is a ring.
     pub(crate) fn is_ring(&self) -> bool {
         from_btf(self.btf, self.value).is_some_and(|declared| declared.kind == Kind::Ring)
@@ -140,6 +155,6 @@ pub(crate) fn belong_together(all: [(&str, Option<&MapFd>); 3]) -> Result<()> {
 }
 
 /// The error for a map that holds something else than a loader declares.
-pub(super) fn mismatch(what: &str, found: String, declared: String) -> Error {
+pub(crate) fn mismatch(what: &str, found: String, declared: String) -> Error {
     Error::from(Cause::Mismatch { what: what.to_owned(), found, declared })
 }

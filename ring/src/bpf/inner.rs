@@ -14,7 +14,6 @@ use super::sys::{self, Elements, NewArray};
 use super::{MapFd, lookup};
 use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
-use crate::region::Region;
 
 /// Where to find a map, now and after another map replaced it.
 #[derive(Clone)]
@@ -130,7 +129,7 @@ impl MapOfMaps {
     }
 
     /// Puts maps under these keys, in one call if the kernel has batches: see [`put`](Self::put).
-    pub(crate) fn put_all<const KEY: usize>(&self, maps: &[([u8; KEY], Region)]) -> Result<()> {
+    pub(crate) fn put_all<const KEY: usize>(&self, maps: &[([u8; KEY], impl AsFd)]) -> Result<()> {
         assert_eq!(KEY, self.key.len());
         let (keys, fds): (Vec<_>, Vec<_>) =
             maps.iter().map(|(key, map)| (*key, map.as_fd().as_raw_fd())).unzip();

@@ -6,7 +6,8 @@
 //!         for all CPUs         maps of CPUs
 //! ```
 //!
-//! 1. Between open and load, [`prepare`] gives every map a shard for each possible CPU.
+//! 1. Between open and load, [`prepare`] gives every map a shard for each possible CPU. In a loader that starts again,
+//!    [`reuse`] before it takes over what is pinned.
 //! 2. After load, [`initialize`] writes the preambles for readers in other processes, creates the per-CPU maps of NUMA
 //!    rings, and lets programs write resizable rings. A loader without libbpf, such as aya, calls [`initialize_map`]
 //!    for each map; the other functions need the cargo feature `libbpf`.
@@ -18,7 +19,8 @@ mod libbpf;
 pub use crate::bpf::PinOptions;
 #[cfg(feature = "libbpf")]
 pub use libbpf::{
-    Prepare, initialize, initialize_object, map, place_on_node, prepare, prepare_object, section,
+    Prepare, Reuse, initialize, initialize_object, map, place_on_node, prepare, prepare_object, reuse,
+    section,
 };
 
 use crate::bpf::link;

@@ -29,6 +29,8 @@ pub use self::writer::Writer;
 use self::maps::Maps;
 #[cfg(feature = "bpf")]
 pub(crate) use self::maps::initialize;
+#[cfg(feature = "libbpf")]
+pub(crate) use self::maps::pin_of;
 use self::sweep::Sweep;
 pub(crate) use self::tails::expect_tails;
 use crate::abi::{Geometry, Kind};

@@ -16,6 +16,7 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{Map, MapCore, MapHandle, MapImpl, MapType, Object};
 
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
+pub use self::reuse::{Reuse, reuse};
 
 use self::reuse::{Reused, declared};
 use self::types::{is_declared, types_of_loaded};

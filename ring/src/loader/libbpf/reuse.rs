@@ -1,21 +1,28 @@
 //! The maps that an object reuses instead of creating its own: whether they hold what the object declares.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use libbpf_rs::{Object, OpenObject};
+use libbpf_rs::{MapHandle, MapType, Object, OpenObject, libbpf_sys};
 
-use super::FIRST;
 use super::types::{is_declared, pin_path, preset, types_of};
+use super::{FIRST, no_such};
 use crate::bpf::btf::{Btf, Type};
-use crate::bpf::describe::LoadedObject;
+use crate::bpf::describe::{Description, Inner, LoadedObject, from_btf};
 use crate::bpf::{
-    BELLS, Declared, MapFd, MapLocator, MapOfMaps, READERS, belong_together, is_gone, with_suffix,
+    BELLS, Declared, MapFd, MapLocator, MapOfMaps, PinOptions, READERS, Stage, belong_together, is_gone,
+    mismatch, not_pinned, with_suffix,
 };
 use crate::cpus::possible_cpus;
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::record::string;
+use crate::ring::pin_of;
 use crate::text::printable;
+
+/// The most bytes of a map's name that the kernel keeps.
+const MOST_NAME: usize = 15;
 
 /// The maps that an object declares, with the types of their values (0 if they have none), in the order in which libbpf has
 /// them. libbpf's own names and types are those of the map that is reused.
@@ -86,6 +93,10 @@ impl<'o> Reused<'o> {
         Some(Declared { btf: self.btf, value: value(name)?, shards: self.shards, wakeable })
     }
 
+    fn description(&self, name: &str) -> Option<Description> {
+        from_btf(self.btf, self.declaration(name)?.value)
+    }
+
     fn map(&self, name: &str) -> Option<&MapFd> {
         self.maps.iter().find(|(other, _)| *other == name).map(|(_, map)| map)
     }
@@ -126,44 +137,169 @@ impl<'o> Reused<'o> {
     }
 }
 
-/// What is pinned at `path` for the region that an open object declares as `name`: each map with the declared name of the one
-/// that can reuse it. Of a wakeable ring also what is pinned beside it. Makes system calls.
+/// What [`reuse`] found.
+#[derive(Debug)]
+#[must_use]
+pub enum Reuse {
+    /// The object uses the maps that are pinned.
+    Pinned,
+    /// Nothing is pinned. The object makes new maps.
+    Nothing,
+    /// What is pinned does not fit, for this reason. The object makes new maps.
+    Unfit(Error),
+}
+
+/// Use what is pinned at `pin` for the region that an object declares as `name`, if it fits; otherwise replace it. Call this
+/// between `open` and `load`, in a loader that starts again. After [`initialize`](super::initialize), pin the region in any
+/// case, with [`PinOptions::replace`](crate::loader::PinOptions::replace):
+///
+/// ```no_run
+/// # fn load(mut open: mapring::libbpf_rs::OpenObject) -> Result<(), Box<dyn std::error::Error>> {
+/// use mapring::loader::{self, PinOptions, Reuse};
+///
+/// const PIN: &str = "/sys/fs/bpf/switches";
+/// if let Reuse::Unfit(why) = loader::reuse(&mut open, "switches", PIN)? {
+///     eprintln!("{why}");
+/// }
+/// loader::prepare_object(&mut open)?;
+/// let object = open.load()?;
+/// loader::initialize_object(&object)?;
+/// let ring = mapring::Ring::<[u64; 2]>::open(loader::map(&object, "switches")?)?;
+/// ring.pin(PIN, PinOptions::new(0o600).replace(true))?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It fits if it has the kind, options, slots, shards, records and fields that the object declares; a resizable ring may have
+/// other slots. A ring that wakes readers or keeps its oldest records must be pinned with its readers and bells. Fields are
+/// compared only with CAP_SYS_ADMIN. The maps may be frozen. Of a NUMA ring, `pin` is the directory.
+///
+/// Nothing is changed at the pin, except that what a loader began that died is finished or taken back. So a loader may die at
+/// any step: until it pins the region, `pin` is as it was. Only one loader at a time may start.
+///
+/// Makes system calls. Waits up to a second for a process that changes the pin, and for a NUMA ring an RCU grace period:
+/// milliseconds. Needs write permission on the directory; for a NUMA ring also CAP_SYS_ADMIN.
 ///
 /// # Errors
-/// [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable) with both sides if the object declares something else;
-/// [`ErrorKind::Open`](crate::ErrorKind::Open) if nothing is pinned there.
-#[allow(dead_code)]
-pub(super) fn pinned(object: &OpenObject, name: &str, path: &Path) -> Result<Vec<(String, OwnedFd)>> {
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the object declares no such region;
+/// [`ErrorKind::Open`](crate::ErrorKind::Open) if this process may not open what is pinned;
+/// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) if a program or a link is pinned there;
+/// [`ErrorKind::System`](crate::ErrorKind::System).
+pub fn reuse(object: &mut OpenObject, name: &str, pin: impl AsRef<Path>) -> Result<Reuse> {
+    let pin = pin.as_ref();
+    // What another process began is finished, and none begins meanwhile.
+    let _lock = match Stage::beside(pin) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Reuse::Nothing),
+        lock => {
+            lock.map_err(|e| not_pinned(&format!("map {}", printable(name)), pin, PinOptions::new(0o600), e))?
+        }
+    };
     let btf = types_of(object)?;
     let declared = btf.as_ref().map(declared).unwrap_or_default();
+    let maps = match pinned(btf.as_ref(), &declared, name, pin) {
+        Ok(maps) if maps.is_empty() => return Ok(Reuse::Nothing),
+        Err(e) if is_unfit(&e) => return Ok(Reuse::Unfit(e)),
+        maps => maps?,
+    };
+    for (name, fd) in maps {
+        if let Some(mut map) = object.maps_mut().find(|map| map.name() == name) {
+            map.reuse_fd(fd.as_fd())?;
+        }
+    }
+    Ok(Reuse::Pinned)
+}
+
+fn is_unfit(e: &Error) -> bool {
+    use ErrorKind::{Contradiction, Layout, NotReusable, Preamble, Shape, WrongType};
+    [NotReusable, WrongType, Preamble, Contradiction, Shape, Layout].contains(&e.kind())
+        // A program or a link isn't the pin of an earlier loader.
+        && !matches!(e.cause(), Cause::NotARegion { .. })
+}
+
+/// What is pinned for the region that an object declares as `name`: each map with the name of the one that can reuse it.
+fn pinned<'o>(
+    btf: Option<&'o Btf>,
+    declared: &'o [(String, u32)],
+    name: &str,
+    pin: &Path,
+) -> Result<Vec<(&'o str, OwnedFd)>> {
     let named = |name: &str| declared.iter().find(|(other, _)| other == name).map(|(name, _)| name.as_str());
-    let (Some(btf), Some(name)) = (&btf, named(name)) else {
+    let (Some(btf), Some(name)) = (btf, named(name)) else {
         let there = declared.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Error::from(Cause::NoSuch {
-            thing: "map",
-            name: printable(name),
-            there: printable(&there),
+        return Err(no_such("map", name, &[there]));
+    };
+    let mut reused = Reused::new(btf, declared, None)?;
+    let first = named(&format!("{name}{FIRST}"));
+    let of_each = first.unwrap_or(name);
+    let (Some(each), Some(kind)) = (reused.declaration(of_each), reused.description(of_each)) else {
+        let why = "it is not a region that mapring's macros declare: use libbpf's reuse_pinned_map";
+        return Err(Error::from(Cause::NotARegion {
+            what: format!("map {}", printable(name)),
+            expected: "a region",
+            hint: why,
         }));
     };
-    let mut reused = Reused::new(btf, &declared, None)?;
-    let first = named(&format!("{name}{FIRST}"));
-    if let Some(first) = first.filter(|_| path.is_dir()) {
-        return Err(Error::from(Cause::Companions {
-            what: printable(&path.to_string_lossy()),
-            missing: printable(name),
-            why: "the map of maps of a NUMA ring is not pinned with its rings",
-            names: format!("{} and {}", printable(name), printable(first)),
-        }));
+    let of_cpu = kind.inner == Some(Inner::OfCpu);
+    if pin.exists() && pin.is_dir() != of_cpu {
+        let [found, declared] =
+            [!of_cpu, of_cpu].map(|dir| if dir { "a directory of maps" } else { "one map" });
+        return Err(mismatch(&printable(&pin.to_string_lossy()), found.to_owned(), declared.to_owned()));
     }
-    // The pin of a resizable ring is that of the ring in use.
-    reused.maps.push((first.unwrap_or(name), MapFd::pinned(path)?));
-    for suffix in [READERS, BELLS] {
-        if let Some(name) = named(&format!("{name}{suffix}")) {
-            reused.maps.extend(at_pin(&with_suffix(path, suffix))?.map(|map| (name, map)));
+    if of_cpu {
+        let cpus = possible_cpus()?.into_iter().map(|cpu| Ok((cpu, at_pin(&pin.join(pin_of(cpu)))?)));
+        let (found, missing): (Vec<_>, Vec<_>) =
+            cpus.collect::<Result<Vec<_>>>()?.into_iter().partition(|(_, map)| map.is_some());
+        if let ([_, ..], Some((cpu, _))) = (&found[..], missing.first()) {
+            return Err(Error::from(Cause::Companions {
+                what: printable(&pin.to_string_lossy()),
+                missing: pin_of(*cpu),
+                why: "programs on this CPU would drop what they write",
+                names: "the maps of all possible CPUs".to_owned(),
+            }));
+        }
+        let mut rings: Vec<_> = found.into_iter().filter_map(|(cpu, map)| Some((cpu, map?))).collect();
+        rings.iter().try_for_each(|(_, map)| each.fits(map))?;
+        if !rings.is_empty() {
+            reused.maps.push((name, in_one_map(name, reused.shards, &rings)?));
+            reused.maps.push((of_each, rings.swap_remove(0).1));
+        }
+    } else if let Some(map) = at_pin(pin)? {
+        // The pin of a resizable ring is that of the ring in use.
+        each.fits_at_its_pin(&map)?;
+        reused.maps.push((of_each, map));
+        for suffix in [READERS, BELLS] {
+            if let Some(name) = named(&format!("{name}{suffix}")) {
+                reused.maps.extend(at_pin(&with_suffix(pin, suffix))?.map(|map| (name, map)));
+            }
+        }
+    }
+    for (name, map) in &reused.maps {
+        // libbpf would give the object's map this name, and the loader would not find it.
+        let (found, declared) = (string(&map.info.name), name.get(..MOST_NAME).unwrap_or(name));
+        if found != declared {
+            return Err(mismatch(
+                &map.what,
+                format!("a map named {}", printable(&found)),
+                format!("one named {declared}"),
+            ));
         }
     }
     reused.check()?;
-    Ok(reused.maps.into_iter().map(|(name, map)| (name.to_owned(), map.fd)).collect())
+    Ok(reused.maps.into_iter().map(|(name, map)| (name, map.fd)).collect())
+}
+
+/// A new map of maps with the rings of all CPUs.
+fn in_one_map(name: &str, entries: usize, rings: &[(usize, MapFd)]) -> Result<MapFd> {
+    let number = |n: usize| u32::try_from(n).expect("CPUs are numbered by u32");
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        inner_map_fd: rings[0].1.fd.as_raw_fd().cast_unsigned(),
+        ..Default::default()
+    };
+    let made = MapHandle::create(MapType::ArrayOfMaps, Some(name), 4, 4, number(entries), &options)?;
+    let all: Vec<_> = rings.iter().map(|(cpu, map)| (number(*cpu).to_ne_bytes(), &map.fd)).collect();
+    MapOfMaps::new(loaded(made.as_fd(), name, None)?, &[0; 4])?.put_all(&all)?;
+    loaded(made.as_fd(), name, None)
 }
 
 /// The map that is pinned at `path`, if there is one.

@@ -7,6 +7,8 @@ mod resize;
 use bytemuck::AnyBitPattern;
 
 use self::nodes::PerCpu;
+#[cfg(feature = "libbpf")]
+pub(crate) use self::nodes::pin_of;
 use self::resize::Resizable;
 use super::sweep::Sweep;
 use super::{Flavour, Reader, Ring};

@@ -151,7 +151,7 @@ fn key(cpu: usize) -> [u8; 4] {
 }
 
 /// The name of a shard's pin.
-fn pin_of(cpu: usize) -> String {
+pub(crate) fn pin_of(cpu: usize) -> String {
     format!("cpu{cpu}")
 }
 

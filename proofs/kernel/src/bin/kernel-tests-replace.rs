@@ -1,0 +1,19 @@
+//! Replaces a pin while another process traces it: `kernel-tests-replace FROM TO` opens the ring pinned at FROM, stops itself,
+//! pins the ring at TO in place of the existing pin, and stops itself again.
+
+use anyhow::{Result, bail};
+use mapring::Region;
+use mapring::loader::PinOptions;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+
+fn main() -> Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let [from, to] = &args[..] else { bail!("kernel-tests-replace FROM TO") };
+    let ring = Region::open(from)?;
+    ptrace::traceme()?;
+    raise(Signal::SIGSTOP)?;
+    ring.pin(to, PinOptions::new(0o600).replace(true))?;
+    raise(Signal::SIGSTOP)?;
+    Ok(())
+}

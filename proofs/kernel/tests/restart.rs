@@ -1,0 +1,399 @@
+//! A loader that starts again: it pins every kind of region, and the next one goes on with what is pinned, or replaces it.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{Object, OpenObject};
+use mapring::loader::{PinOptions, Reuse, initialize_object, map, reuse};
+use mapring::{
+    Cells, Commands, Counters, Error, ErrorKind, Gauges, Histograms, Latches, Region, Ring, Start, Tailed,
+    TopKeys,
+};
+use mapring_kernel_tests::skel::{ReuseOtherSkelBuilder, ReuseSkelBuilder};
+use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, on_cpu, raw, require_bpf};
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    ns: u64,
+    pid: u32,
+    code: i32,
+}
+
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+#[repr(C)]
+struct Pair {
+    ns: u64,
+    more: u64,
+}
+
+/// Those that are the same in both objects.
+const SAME: [&str; 4] = ["same", "kept", "woken", "resized"];
+/// Those of which one handle can pin each.
+const ALL: [&str; 16] = [
+    "same",
+    "kept",
+    "woken",
+    "resized",
+    "sizes",
+    "nodes",
+    "tails",
+    "cells",
+    "per_cpu",
+    "latches",
+    "orders",
+    "counters",
+    "own_counters",
+    "histograms",
+    "gauges",
+    "top",
+];
+
+/// Pins the region `name` of an object by its own handle, and freezes it if asked to.
+fn pin(object: &Object, name: &str, path: &Path, freeze: bool) -> Result<(), Error> {
+    let source = map(object, name)?;
+    let options = PinOptions::new(0o640).replace(true);
+    macro_rules! pin {
+        ($handle:expr) => {{
+            let handle = $handle;
+            if freeze { handle.freeze_and_pin(path, options) } else { handle.pin(path, options) }
+        }};
+    }
+    match name {
+        "tails" => pin!(Ring::<Tailed<Rec>>::open(source)?),
+        "sizes" | "nodes" => pin!(Ring::<u64>::open(source)?),
+        "cells" | "per_cpu" => pin!(Cells::<Rec>::open(source)?),
+        "latches" => pin!(Latches::<Rec>::open(source)?),
+        "orders" => pin!(Commands::<Rec>::open(source)?),
+        "counters" | "own_counters" => pin!(Counters::open(source)?),
+        "histograms" => pin!(Histograms::open(source)?),
+        "gauges" => pin!(Gauges::open(source)?),
+        "top" => pin!(TopKeys::open(source)?),
+        _ => pin!(Ring::<Rec>::open(source)?),
+    }
+}
+
+/// As procfs says.
+fn is_frozen(pin: &Path) -> bool {
+    let region = Region::open(pin).unwrap();
+    let said = fs::read_to_string(format!("/proc/self/fdinfo/{}", region.as_fd().as_raw_fd())).unwrap();
+    said.lines().any(|line| line.split_whitespace().eq(["frozen:", "1"]))
+}
+
+#[test]
+fn every_handle_freezes_and_pins() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ReuseSkelBuilder>(&mut storage, fitted);
+    let pins = PinDir::new();
+    let all = [
+        "same",
+        "kept",
+        "woken",
+        "resized",
+        "sizes",
+        "nodes",
+        "tails",
+        "cells",
+        "latches",
+        "orders",
+        "counters",
+        "own_counters",
+        "histograms",
+        "gauges",
+        "top",
+    ];
+    for name in all {
+        let path = pins.path(name);
+        for freeze in [false, true] {
+            pin(skel.object(), name, &path, freeze).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let one = if path.is_dir() { path.join("cpu0") } else { path.clone() };
+            assert_eq!(fs::metadata(&one).unwrap().permissions().mode() & 0o777, 0o640);
+            assert_eq!(is_frozen(&one), freeze, "{name}");
+        }
+    }
+}
+
+/// A place that is refused leaves the map as it was.
+#[test]
+fn nothing_is_frozen_for_a_pin_that_exists() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ReuseSkelBuilder>(&mut storage, fitted);
+    let pins = PinDir::new();
+    let (path, nodes) = (pins.path("same"), pins.path("nodes"));
+    pin(skel.object(), "cells", &path, false).unwrap();
+    pin(skel.object(), "nodes", &nodes, false).unwrap();
+    let region = Region::open(map(skel.object(), "same").unwrap()).unwrap();
+    region.freeze_and_pin(&path, 0o600).unwrap_err();
+    let ring = Ring::<u64>::open(map(skel.object(), "nodes").unwrap()).unwrap();
+    ring.freeze_and_pin(&nodes, 0o600).unwrap_err();
+    for name in ["same", "nodes__first"] {
+        let fd = mapring_kernel_tests::map(skel.object(), name);
+        assert!(mapring::OpenOptions::new().write(true).open(&fd).unwrap().writable().is_ok(), "{name}");
+    }
+}
+
+/// What an earlier ring had besides is removed with it, and nothing else is.
+#[test]
+fn a_region_without_readers_and_bells_replaces_a_ring_with_them() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ReuseSkelBuilder>(&mut storage, fitted);
+    let pins = PinDir::new();
+    let path = pins.path("events");
+    let [readers, bells] = ["events__readers", "events__bells"].map(|name| pins.path(name));
+    for name in ["same", "nodes", "cells"] {
+        pin(skel.object(), "kept", &path, false).unwrap();
+        assert!(readers.exists() && bells.exists(), "before {name}");
+        pin(skel.object(), name, &path, false).unwrap();
+        assert!(!readers.exists() && !bells.exists(), "{name}");
+    }
+    pin(skel.object(), "cells", &readers, false).unwrap();
+    pin(skel.object(), "same", &path, false).unwrap();
+    assert!(readers.exists(), "it is no region of readers");
+}
+
+/// Starts again: what is pinned is reused if it fits. Returns what was found, for each of `names`.
+fn restart<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    pins: &PinDir,
+    names: &[&str],
+) -> (mapring_kernel_tests::Loaded<'o, B>, Vec<Reuse>) {
+    let mut open = B::default().open(storage).unwrap();
+    let object = open.open_object_mut();
+    let found = names.iter().map(|name| reuse(object, name, pins.path(name)).unwrap()).collect();
+    fitted(object);
+    let skel = open.load().unwrap();
+    initialize_object(skel.object()).unwrap();
+    (skel, found)
+}
+
+/// The ids of the maps that are pinned for it.
+fn ids(pin: &Path) -> Vec<u32> {
+    let mut all = match pin.is_dir() {
+        true => fs::read_dir(pin).unwrap().map(|entry| entry.unwrap().path()).collect(),
+        false => vec![pin.to_owned()],
+    };
+    all.sort();
+    all.iter().map(|pin| raw::info(mapring::any::AnyMap::open(pin).unwrap().as_fd()).id).collect()
+}
+
+#[test]
+fn what_is_pinned_is_used_if_it_fits() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    for freeze in [false, true] {
+        let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let pins = PinDir::new();
+        // The first start finds nothing.
+        let (skel, found) = restart::<ReuseSkelBuilder>(&mut a, &pins, &ALL);
+        assert!(found.iter().all(|found| matches!(found, Reuse::Nothing)), "{found:?}");
+        ALL.iter().for_each(|name| pin(skel.object(), name, &pins.path(name), freeze).unwrap());
+        let [mut kept, mut woken] = ["kept", "woken"].map(|name| {
+            let mut reader = Ring::<Rec>::open(pins.path(name)).unwrap().reader_from(Start::Now);
+            reader.bell().unwrap();
+            reader
+        });
+        kept.require(Duration::from_secs(3600)).unwrap();
+        Runner::new(skel.object(), "publish").run(&mut [7, 0]);
+        let before = ALL.map(|name| ids(&pins.path(name)));
+        drop(skel);
+
+        let (skel, found) = restart::<ReuseSkelBuilder>(&mut b, &pins, &ALL);
+        assert!(found.iter().all(|found| matches!(found, Reuse::Pinned)), "{found:?}");
+        ALL.iter().for_each(|name| pin(skel.object(), name, &pins.path(name), freeze).unwrap());
+        assert_eq!(ALL.map(|name| ids(&pins.path(name))), before);
+        let publish = Runner::new(skel.object(), "publish");
+        publish.run(&mut [8, 0]);
+        for reader in [&mut kept, &mut woken] {
+            assert_eq!([(); 2].map(|()| reader.poll().unwrap().record.ns), [7, 8]);
+            assert!(reader.poll().is_none() && reader.arm().is_some());
+        }
+        publish.run(&mut [9, 0]);
+        for reader in [&mut kept, &mut woken] {
+            assert!(reader.wait(Duration::from_secs(5)).unwrap());
+            assert_eq!(reader.poll().unwrap().record.ns, 9);
+        }
+        // Programs still keep what the required reader has not read.
+        (0..70).for_each(|_| publish.run(&mut [10, 0]));
+        assert!(std::iter::from_fn(|| kept.poll()).count() < 70);
+        assert_eq!(kept.lost(), 0);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_replaced() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let pins = PinDir::new();
+    let names: Vec<_> = ALL.into_iter().chain(["kind", "to_wakeable", "from_wakeable", "fields"]).collect();
+    let (skel, _) = restart::<ReuseSkelBuilder>(&mut a, &pins, &names);
+    let pin_all = |object: &Object, pair: bool| {
+        for name in &names {
+            let (source, path) = (map(object, name).unwrap(), pins.path(name));
+            let options = PinOptions::new(0o600).replace(true);
+            let done = match *name {
+                "nodes" | "sizes" if pair => Ring::<Pair>::open(source).unwrap().pin(path, options),
+                "nodes" | "sizes" => Ring::<u64>::open(source).unwrap().pin(path, options),
+                "resized" => Ring::<Rec>::open(source).unwrap().pin(path, options),
+                _ => Region::open(source).unwrap().pin(path, options),
+            };
+            done.unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    };
+    pin_all(skel.object(), false);
+    let olds: Vec<_> = names.iter().map(|name| ids(&pins.path(name))).collect();
+    let mut old = Ring::<Rec>::open(pins.path("kept")).unwrap();
+    assert!(pins.path("from_wakeable__bells").exists());
+    Runner::new(skel.object(), "publish").run(&mut [7, 0]);
+    drop(skel);
+
+    let (skel, found) = restart::<ReuseOtherSkelBuilder>(&mut b, &pins, &names);
+    for (name, found) in names.iter().zip(&found) {
+        match found {
+            Reuse::Pinned => assert!(SAME.contains(name), "{name}"),
+            Reuse::Unfit(why) => {
+                assert!(!SAME.contains(name) && why.kind() == ErrorKind::NotReusable, "{name}: {why}");
+            }
+            Reuse::Nothing => panic!("{name} is pinned"),
+        }
+    }
+    // Until the new ones are pinned, readers find the old ones.
+    assert!(names.iter().zip(&olds).all(|(name, old)| ids(&pins.path(name)) == *old));
+    let cells = Cells::<Rec>::open(pins.path("cells")).unwrap();
+    pin_all(skel.object(), true);
+    for (name, old) in names.iter().zip(&olds) {
+        assert_eq!(ids(&pins.path(name)) == *old, SAME.contains(name), "{name}");
+    }
+    assert!(!pins.path("from_wakeable__bells").exists() && pins.path("to_wakeable__bells").exists());
+    assert!(old.replaced().unwrap().is_none());
+    old = Ring::open(pins.path("kept")).unwrap();
+    assert_eq!(old.reader().poll().unwrap().record.ns, 7);
+    assert_eq!((cells.len(), cells.replaced().unwrap().unwrap().len()), (2, 3));
+}
+
+#[test]
+fn what_is_pinned_in_part_or_is_something_else() {
+    require_bpf!();
+    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let pins = PinDir::new();
+    let skel = load::<ReuseSkelBuilder>(&mut a, fitted);
+    let object = skel.object();
+    let mut open = ReuseSkelBuilder::default().open(&mut b).unwrap();
+    let mut found = |name: &str, at: &str| reuse(open.open_object_mut(), name, pins.path(at));
+    let mut unfit = |name: &str, at: &str, said: &str| match found(name, at) {
+        Ok(Reuse::Unfit(why)) => assert!(why.to_string().contains(said), "{why}"),
+        other => panic!("{name} at {at}: {other:?}"),
+    };
+    pin(object, "kept", &pins.path("kept"), false).unwrap();
+    fs::remove_file(pins.path("kept__bells")).unwrap();
+    unfit("kept", "kept", "can't be reused without kept__bells");
+    pin(object, "nodes", &pins.path("nodes"), false).unwrap();
+    unfit("same", "nodes", "it holds a directory of maps, but the object declares one map");
+    unfit("nodes", "kept", "it holds one map, but the object declares a directory of maps");
+    if cpus().len() > 1 {
+        fs::remove_file(pins.path("nodes").join(format!("cpu{}", cpus().last().unwrap()))).unwrap();
+        unfit("nodes", "nodes", "can't be reused without cpu");
+    }
+    pin(object, "slots", &pins.path("slots"), false).unwrap();
+    unfit("same", "slots", "it holds a map named slots, but the object declares one named same");
+    // Of a resizable ring, the pin names the ring in use.
+    let ring = Ring::<Rec>::open(map(object, "resized").unwrap()).unwrap();
+    ring.region().pin(pins.path("resized"), 0o600).unwrap();
+    ring.resize(128).unwrap();
+    unfit("resized", "resized", "which another ring has replaced");
+
+    assert!(matches!(found("same", "nothing"), Ok(Reuse::Nothing)));
+    assert!(matches!(found("same", "no/directory"), Ok(Reuse::Nothing)));
+    let absent = found("missing", "same").unwrap_err();
+    assert!(
+        absent.kind() == ErrorKind::OutOfRange && absent.to_string().contains("no map missing"),
+        "{absent}"
+    );
+    let program = object.progs().find(|program| program.name() == "publish").unwrap();
+    mapring::PinDir::open(&pins.path("")).unwrap().pin(&program, "program").unwrap();
+    let refused = found("same", "program").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongType, "{refused}");
+    let elsewhere = reuse(open.open_object_mut(), "same", "/tmp/same").unwrap_err();
+    assert!(elsewhere.to_string().contains("BPF file system"), "{elsewhere}");
+}
+
+/// Killed when dropped.
+struct Traced(Child);
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Another process pins the ring at `from` in place of the one at `to`. Kills it at its `stops`-th stop at the entry or exit
+/// of a system call. Returns whether it had finished.
+fn replace_and_die(from: &Path, to: &Path, stops: usize) -> bool {
+    let program = env!("CARGO_BIN_EXE_kernel-tests-replace");
+    let victim = Traced(Command::new(program).args([from, to]).spawn().unwrap());
+    let pid = Pid::from_raw(victim.0.id().cast_signed());
+    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
+    for _ in 0..stops {
+        ptrace::syscall(pid, None).unwrap();
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            // It stops itself again when it has finished.
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => return true,
+            other => panic!("{other:?}"),
+        }
+    }
+    false
+}
+
+/// Wherever a loader dies while it replaces a ring, a reader finds one of the two whole, and so does the next loader.
+#[test]
+fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
+    require_bpf!();
+    let mut storages = [const { MaybeUninit::uninit() }; 3];
+    let [a, b, c] = &mut storages;
+    let skels = [a, b].map(|storage| load::<ReuseSkelBuilder>(storage, fitted));
+    let pins = PinDir::new();
+    let (to, beside) = (pins.path("to"), pins.path("to__next"));
+    let from = ["one", "other"].map(|name| pins.path(name));
+    for (skel, from) in skels.iter().zip(&from) {
+        pin(skel.object(), "kept", from, false).unwrap();
+    }
+    pin(skels[0].object(), "kept", &to, false).unwrap();
+    let old = [0, 1].map(|at: usize| ids(&from[at]));
+    let mut half_way = 0;
+    for stops in 0.. {
+        assert!(stops < 1000, "it does not come to an end");
+        let now = ids(&to);
+        let next = usize::from(now == old[0]);
+        let done = replace_and_die(&from[next], &to, stops);
+        half_way += usize::from(beside.exists());
+        // Whichever it is, its readers and bells are its own.
+        let mut reader = Ring::<Rec>::open(&to).unwrap().reader();
+        reader.bell().unwrap_or_else(|e| panic!("after {stops} stops: {e}"));
+        let mut open = ReuseSkelBuilder::default().open(c).unwrap();
+        let found = reuse(open.open_object_mut(), "kept", &to).unwrap();
+        assert!(matches!(found, Reuse::Pinned), "after {stops} stops: {found:?}");
+        assert!(!beside.exists(), "nothing is left");
+        assert!(!done || ids(&to) == old[next], "what was done is done");
+        if done {
+            break;
+        }
+    }
+    assert!(half_way > 0);
+}
