@@ -201,12 +201,67 @@ mod bpf {
         assert!(last.contains(" delivered, 0 lost") && last.ends_with(", 0 dropped; read mapped"), "{last}");
     }
 
+    /// The loader is killed and starts again, with the same ring and with another one. The reader misses nothing.
+    #[test]
+    fn restart() {
+        if !allowed() {
+            return;
+        }
+        let Some(folder) = BpfFolder::new("restart") else { return };
+        fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
+        let pin = folder.0.join("starts");
+        let pin = pin.to_str().unwrap();
+        let start = |args: &[&str]| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_restart"));
+            let mut child = Running(program.args(args).stdout(Stdio::piped()).spawn().unwrap());
+            let lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+            (child, lines)
+        };
+        let load = |more: &[&str], expected: &str| {
+            let (loader, mut lines) = start(&[&["load", pin], more].concat());
+            let first = lines.next().unwrap();
+            assert!(first.starts_with(expected), "{first}");
+            assert_eq!(lines.next().as_deref(), Some("recording"));
+            loader
+        };
+        let begin = || {
+            let mut shell = Command::new("true").spawn().unwrap();
+            shell.wait().unwrap();
+            format!("{} started {}", std::process::id(), shell.id())
+        };
+        let mut loader = load(&[], "a new ring");
+        let mut expected = vec![begin()];
+        let (_reader, mut lines) = start(&["read", pin]);
+        let mut rings = 1;
+        for (more, said) in [
+            (&[][..], "the pinned ring"),
+            (&["larger"], "a new ring, as "),
+            (&["larger"], "the pinned ring"),
+            (&[], "a new ring, as "),
+        ] {
+            expected.push(begin());
+            drop(loader);
+            loader = load(more, said);
+            expected.push(begin());
+            // Each CPU's records are in order.
+            while !expected.is_empty() {
+                let line = lines.next().unwrap();
+                rings += usize::from(
+                    line.starts_with("the ring was read to its end: ") && line.contains(" 0 lost"),
+                );
+                expected.retain(|other| *other != line);
+            }
+        }
+        assert_eq!(rings, 3);
+        drop(loader);
+    }
+
     #[test]
     fn foreign() {
         if !allowed() {
             return;
         }
-        let Some(folder) = BpfFolder::new() else { return };
+        let Some(folder) = BpfFolder::new("foreign") else { return };
         let pin = folder.0.join("ring");
         let mut switches = Command::new(SWITCHES);
         switches.arg("60").arg(&pin).stdout(Stdio::null());
@@ -268,8 +323,8 @@ mod bpf {
     struct BpfFolder(PathBuf);
 
     impl BpfFolder {
-        fn new() -> Option<Self> {
-            let path = std::env::temp_dir().join(format!("mapring-examples-{}", std::process::id()));
+        fn new(name: &str) -> Option<Self> {
+            let path = std::env::temp_dir().join(format!("mapring-{name}-{}", std::process::id()));
             fs::create_dir(&path).unwrap();
             let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&path).status().unwrap();
             if mounted.success() {

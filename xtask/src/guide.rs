@@ -15,7 +15,7 @@ use crate::{cmd, headers, programs};
 /// How long the program runs.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Checks that the documents show the files of `mapring new`; then creates such a project, builds it and runs it.
+/// Checks that the documents show the files of `mapring new`, and an example; then creates such a project, builds it and runs it.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
     let read = |path: &str| fs::read_to_string(cmd::root().join(path)).with_context(|| path.to_owned());
     let (guide, readme) = (read("docs/guide.md")?, read("README.md")?);
@@ -23,6 +23,7 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
         (&guide, "cli/new/manifest.toml"),
         (&guide, "cli/new/build.rs"),
         (&guide, "cli/new/main.rs"),
+        (&guide, "examples/restart.rs"),
         (&readme, "cli/new/switches.bpf.c"),
     ] {
         let text = read(file)?;
