@@ -87,7 +87,8 @@ impl MapFd {
         let fd = sys::map_by_id(id).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned"
+                    "; opening maps by id needs CAP_SYS_ADMIN: run as root, or open the region by a pin (Ring::pin, \
+                     `mapring pin`)"
                 }
                 io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
                 _ => "",

@@ -1,5 +1,6 @@
 //! The map in which programs and the readers of a ring find each other: places in it, and how it is found.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::open::open;
 use super::stage::{NEW, NEXT};
-use super::{MapFd, MapOfMaps, Origin};
+use super::{MapFd, MapOfMaps, Origin, is_gone};
 use crate::abi::readers::{LOOK, NEVER, Owner};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
@@ -190,8 +191,10 @@ fn pinned(pin: &Path, suffix: &str, id: u32) -> Result<MapFd> {
         Ok(map) if is_it(&map) => Ok(map),
         // It may have been moved there between the two.
         _ => MapFd::pinned(&with_suffix(pin, suffix)).and_then(|map| {
+            let hint = "; it belongs to another ring than the one pinned beside it: have that one pinned by Ring::pin or \
+                        `mapring pin`, which also pin its readers and bells";
             let replaced =
-                || Error::from(Cause::Open { what: map.what.clone(), error: Errno::STALE.into(), hint: "" });
+                || Error::from(Cause::Open { what: map.what.clone(), error: Errno::STALE.into(), hint });
             if is_it(&map) { Ok(map) } else { Err(replaced()) }
         }),
     }
@@ -248,8 +251,22 @@ fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
     if let Some(map) = held.filter(|map| map.info.id == id) {
         return map.try_clone();
     }
-    let pinned = origin.and_then(Origin::pin).and_then(|pin| pinned(pin, suffix, id).ok());
-    pinned.map_or_else(|| MapFd::of(origin.and_then(Origin::object), id), Ok)
+    let beside = origin.and_then(Origin::pin).map(|pin| pinned(pin, suffix, id));
+    let refused = match beside {
+        Some(Ok(map)) => return Ok(map),
+        Some(Err(e)) if !is_gone(&e) => Some(e),
+        _ => None,
+    };
+    MapFd::of(origin.and_then(Origin::object), id).map_err(|by_id| match (by_id.into_cause(), refused) {
+        (Cause::Open { error, .. }, Some(e)) if error.kind() == ErrorKind::PermissionDenied => e,
+        (Cause::Open { error, .. }, None) if error.kind() == ErrorKind::PermissionDenied => {
+            let what = format!("the map {suffix} of {}", ring.what());
+            let hint = "; it isn't pinned beside the ring, and opening it by id needs CAP_SYS_ADMIN: run as root, or have the \
+                        ring pinned by Ring::pin, Ring::freeze_and_pin or `mapring pin`, which also pin its readers and bells";
+            Error::from(Cause::Open { what, error, hint })
+        }
+        (cause, _) => cause.into(),
+    })
 }
 
 /// The path of a pin next to that of a ring.
