@@ -1,7 +1,9 @@
 //! `mapring pin`, `freeze` and `clean`: the pins of regions.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,6 +61,10 @@ pub(crate) struct Clean {
     /// Look only below these directories [default: all BPF file systems]
     directories: Vec<PathBuf>,
 }
+
+/// What follows the name of a ring in the names of its readers and bells.
+const READERS: &str = "__readers";
+const BELLS: &str = "__bells";
 
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -195,6 +201,8 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
             found.push(Stale { pin, kind, bytes, what, why });
         }
     }
+    // The bells are judged by the readers.
+    found.sort_by_key(|stale| without(&stale.pin, BELLS).is_none());
     all.hidden.iter().for_each(|why| eprintln!("mapring: {why}"));
     let mut out = io::stdout().lock();
     // A directory that was named must be looked at.
@@ -233,6 +241,9 @@ impl Stale {
             StaleKind::Beside(pin) => return Ok(Stage::beside(pin).map(|_| true)?),
             StaleKind::Pin(id) => *id,
         };
+        // The process that pins a ring also pins its readers and bells.
+        let ring = [BELLS, READERS].iter().find_map(|suffix| without(&self.pin, suffix));
+        let _lock = ring.map(|ring| Stage::beside(&ring)).transpose()?;
         let stage = Stage::beside(&self.pin)?;
         if !stale(&self.pin)?.is_some_and(|now| matches!(now.kind, StaleKind::Pin(now) if now == id)) {
             return Ok(false);
@@ -258,7 +269,7 @@ pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
 
 fn stale_at(place: Place, pin: &Path) -> Result<Option<Stale>> {
     let Ok(target) = Target::open(place) else { return Ok(None) };
-    let Some(region) = target.region() else { return Ok(None) };
+    let Some(region) = target.region() else { return stale_bells(&target, pin) };
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands) {
         return Ok(None);
     }
@@ -274,4 +285,36 @@ fn stale_at(place: Place, pin: &Path) -> Result<Option<Stale>> {
         what: format!("{} of {}", facts.kind, facts.ty),
         why: format!("its loader (process {}) has ended, and no program uses it", loader.pid),
     }))
+}
+
+/// The bells of a ring that are pinned there, if its readers are stale, or not pinned any more.
+fn stale_bells(target: &Target, pin: &Path) -> Result<Option<Stale>> {
+    let facts = target.facts(&[], false);
+    let (Some(ring), Some(map), Some(id)) = (without(pin, BELLS), &target.map, facts.id) else {
+        return Ok(None);
+    };
+    if map.facts().kind != "array_of_maps" {
+        return Ok(None);
+    }
+    let readers = beside(&ring, READERS);
+    let why = if readers.exists() {
+        stale(&readers)?.map(|readers| readers.why)
+    } else {
+        let programs = map.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
+        programs.is_empty().then(|| "its readers aren't pinned any more, and no program uses it".to_owned())
+    };
+    let what = "bells of a ring".to_owned();
+    Ok(why.map(|why| Stale { pin: pin.to_owned(), kind: StaleKind::Pin(id), bytes: facts.bytes, what, why }))
+}
+
+/// The pin of the ring beside which this one is.
+fn without(pin: &Path, suffix: &str) -> Option<PathBuf> {
+    let name = pin.file_name()?.as_bytes().strip_suffix(suffix.as_bytes())?;
+    Some(pin.with_file_name(OsStr::from_bytes(name)))
+}
+
+fn beside(ring: &Path, suffix: &str) -> PathBuf {
+    let mut path = ring.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }

@@ -194,12 +194,83 @@ fn freeze_explains_and_then_lets_everybody_read() {
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("there is no group"));
 }
 
-/// The old and the new version of a program.
+/// Loads a ring in three maps and pins it, in a process that ends. The test below starts this one again as that process.
+#[test]
+fn loader_of_a_ring_in_three_maps() {
+    let Some(pin) = std::env::var_os("MAPRING_TEST_PIN") else { return };
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::woken::WokenSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
+    let skel = open.load().unwrap();
+    mapring::loader::initialize(&skel).unwrap();
+    mapring::Region::open(&skel.maps.woken).unwrap().pin(pin, 0o600).unwrap();
+}
+
+#[test]
+fn readers_and_bells_are_pinned_and_cleaned_with_their_ring() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("companions");
+    let dir = pins.path("");
+    let load = |name: &str| {
+        let mut loader = Command::new(std::env::current_exe().unwrap());
+        loader.args(["--exact", "loader_of_a_ring_in_three_maps"]).env("MAPRING_TEST_PIN", pins.path(name));
+        assert!(loader.stdout(Stdio::null()).status().unwrap().success());
+    };
+    let all = |name: &str| ["", "__bells", "__readers"].map(|suffix| pins.path(&format!("{name}{suffix}")));
+    let cleaned = |args: &[&str]| {
+        let found = objects(&mapring(&[&["clean", "--json", &dir], args].concat()));
+        let mut names: Vec<_> = found.iter().map(|pin| pin["pin"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    // Pinned again and frozen, with all of its maps.
+    load("one");
+    assert!(mapring(&["pin", &pins.path("one"), &pins.path("pinned"), "--mode", "640"]).status.success());
+    assert!(mapring(&["freeze", &pins.path("one"), &pins.path("sealed"), "--yes"]).status.success());
+    for (name, mode) in [("pinned", 0o640), ("sealed", 0o666)] {
+        for pin in all(name) {
+            assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, mode, "{pin}");
+        }
+    }
+    // The kernel frees the programs of the loader a bit later.
+    let expected = [all("one"), all("pinned"), all("sealed")].concat();
+    while cleaned(&[]) != expected {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(cleaned(&["--yes"]), expected);
+    assert!(expected.iter().all(|pin| !Path::new(pin).exists()));
+
+    // What is left of a ring whose pin was removed by hand, and nothing of one that lives.
+    load("left");
+    fs::remove_file(pins.path("left")).unwrap();
+    let [_, bells, readers] = all("left");
+    while cleaned(&[]) != [bells.clone(), readers.clone()] {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    fs::remove_file(&readers).unwrap();
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::woken::WokenSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
+    let skel = open.load().unwrap();
+    mapring::loader::initialize(&skel).unwrap();
+    mapring::Region::open(&skel.maps.woken).unwrap().pin(pins.path("live"), 0o600).unwrap();
+    fs::remove_file(pins.path("live__readers")).unwrap();
+    fs::remove_file(pins.path("live")).unwrap();
+    assert_eq!(cleaned(&["--yes"]), [bells]);
+    assert!(Path::new(&pins.path("live__bells")).exists());
+}
+
+/// The old and the new version of a program, and one with a ring in three maps.
 #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
 mod skel {
     pub(super) mod old {
         include!(concat!(env!("OUT_DIR"), "/old_version.skel.rs"));
+    }
+    pub(super) mod woken {
+        include!(concat!(env!("OUT_DIR"), "/woken.skel.rs"));
     }
     pub(super) mod new {
         include!(concat!(env!("OUT_DIR"), "/new_version.skel.rs"));

@@ -45,6 +45,7 @@ pub(crate) use memory::map_or_lookup;
 pub use pins::{PinAccess, PinDir};
 pub(crate) use plain::Plain;
 pub use programs::MapUser;
+pub(crate) use programs::users;
 pub(crate) use readers::{BELLS, READERS, ReaderPlace, link, readers_of, with_suffix};
 pub(crate) use region::{ByCall, Options, Origin, open_fd};
 pub use ringbuf::{ObserverStats, RingbufObserver};

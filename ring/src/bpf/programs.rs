@@ -37,21 +37,25 @@ impl Region {
     /// [`ErrorKind::System`](crate::ErrorKind::System): it needs CAP_SYS_ADMIN, and Linux 5.8.
     pub fn programs(&self) -> Result<Vec<MapUser>> {
         match self.identity() {
-            Identity::Map(id) => users_of(id).map_err(|error| {
-                let hint = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        "; which programs use a map is known to processes with CAP_SYS_ADMIN: run as root"
-                    }
-                    _ => "",
-                };
-                Error::from(Cause::System { call: "bpf(BPF_PROG_GET_NEXT_ID)", error, hint })
-            }),
+            Identity::Map(id) => users(id),
             Identity::File(..) => Ok(Vec::new()),
         }
     }
 }
 
 /// The programs that use the map `id`, with their links.
+pub(crate) fn users(id: u32) -> Result<Vec<MapUser>> {
+    users_of(id).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "; which programs use a map is known to processes with CAP_SYS_ADMIN: run as root"
+            }
+            _ => "",
+        };
+        Error::from(Cause::System { call: "bpf(BPF_PROG_GET_NEXT_ID)", error, hint })
+    })
+}
+
 fn users_of(map: u32) -> io::Result<Vec<MapUser>> {
     let mut known = HashMap::from([(map, true)]);
     let mut users = Vec::new();

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::bpf::btf::Btf;
 use crate::bpf::describe;
-use crate::bpf::{MapFd, map_or_lookup, no_types};
+use crate::bpf::{MapFd, MapUser, map_or_lookup, no_types, users};
 use crate::error::{ReadError, Result};
 use crate::record::UncheckedReason;
 use crate::region::{Access, Memory, Source};
@@ -68,6 +68,14 @@ impl AnyMap {
             max_entries: info.max_entries as usize,
             flags: info.flags,
         }
+    }
+
+    /// The loaded programs that use it: see [`Region::programs`](crate::Region::programs).
+    ///
+    /// # Errors
+    /// As for [`Region::programs`](crate::Region::programs).
+    pub fn programs(&self) -> crate::Result<Vec<MapUser>> {
+        users(self.map.info.id)
     }
 
     /// Its BTF, and the id of its values' type there; 0 if they have none. Makes system calls. The kernel gives the
