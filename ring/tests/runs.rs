@@ -1,4 +1,5 @@
-//! `poll` and `drain` read runs of records: what the reader knows in the midst of one, and who reads on from there.
+//! `poll` and `drain` read runs of records: what the reader knows in the midst of one, and who reads on from there. And
+//! readers that begin at a time.
 
 use std::collections::BTreeSet;
 
@@ -70,4 +71,65 @@ fn a_merged_reader_begins_where_a_run_was_left() {
     let mut merged = reader.merged(|record| record[0]);
     let stamps: Vec<_> = merged.drain().map(|event| event.record[0]).collect();
     assert_eq!(stamps, [1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10]);
+}
+
+/// Stamps and tickets that a reader delivers of one shard after `skip_before`, and how many stamps that asked for.
+fn skipped(ring: &Ring<[u64; 2]>, time: u64) -> (Vec<[u64; 2]>, u64) {
+    let (mut reader, mut asked) = (ring.reader(), 0);
+    reader.skip_before(time, |record| {
+        asked += 1;
+        record[0]
+    });
+    let read = reader.drain().map(|event| [event.record[0], event.ticket]).collect();
+    assert_eq!(reader.lost(), 0);
+    (read, asked)
+}
+
+#[test]
+fn a_reader_begins_at_a_time_with_a_bisection() {
+    let ring = Ring::<[u64; 2]>::create_memfd(1 << 12, 1).unwrap();
+    assert_eq!(skipped(&ring, 5), (vec![], 0));
+    let writer = ring.writer(0).unwrap();
+    let mut from = 0;
+    for to in [1, 2, 3, 100, 1 << 12, 10_000] {
+        (from..to).for_each(|n| assert!(writer.push(&[10 * n, 0]).is_some()));
+        let oldest = to.saturating_sub(1 << 12);
+        for first in [0, 1, 2, to / 2, to.saturating_sub(70), to - 1, to, to + 1] {
+            let (read, asked) = skipped(&ring, 10 * first);
+            // From the last older record on.
+            let from = first.min(to).saturating_sub(1).max(oldest);
+            assert_eq!(read, (from..to).map(|n| [10 * n, n]).collect::<Vec<_>>(), "{first} of {to}");
+            assert!(asked <= 13, "{asked}");
+        }
+        from = to;
+    }
+}
+
+/// Tickets without a record, and records that were stamped long after their tickets were reserved.
+#[test]
+fn no_record_that_was_reserved_in_time_is_passed_over() {
+    let mut random = 1_u64;
+    let mut below = |limit: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % limit
+    };
+    for _ in 0..500 {
+        let ring = Ring::<[u64; 2]>::create_memfd(1 << 8, 1).unwrap();
+        let (writer, gaps, count) = (ring.writer(0).unwrap(), below(100), below(600));
+        for n in 0..count {
+            let mut slot = writer.reserve().unwrap();
+            if below(100) >= gaps {
+                slot.write(&[n + if below(8) == 0 { below(300) } else { 0 }, 0]);
+                slot.commit();
+            }
+        }
+        let mut all = ring.reader();
+        let all: Vec<_> = all.drain().map(|event| [event.record[0], event.ticket]).collect();
+        let time = below(count + 10);
+        let (read, _) = skipped(&ring, time);
+        // It left out the first ones only, and none of them was reserved at this time or later.
+        let left_out = all.strip_suffix(&read[..]).unwrap();
+        assert!(left_out.iter().all(|[_, ticket]| *ticket < time), "{time}: {left_out:?}");
+        assert!(read.len() <= all.len());
+    }
 }

@@ -218,6 +218,15 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             let before = positions(&reader);
             reader.for_each_newest(|event| assert!(event.shard < ring.shards()));
             assert_eq!(positions(&reader), before);
+            let mut stamps = 0;
+            reader.skip_before(u64::MAX / 2, |record| {
+                stamps += 1;
+                bytemuck::bytes_of(record)
+                    .iter()
+                    .fold(0, |hash: u64, byte| hash.rotate_left(9) ^ u64::from(*byte))
+            });
+            assert!(stamps <= ring.shards() * 32, "{stamps} stamps");
+            assert!(reader.drain().count() <= limit);
             reads += Reads {
                 values: stats.delivered,
                 passed: stats.passed().wrapping_sub(stats.delivered),

@@ -150,6 +150,31 @@ impl<T: AnyBitPattern> Reader<T> {
         self
     }
 
+    /// Passes over records that are older than `time`, and does not count them, as if the reader had begun later. The stamps
+    /// may be of any clock. Of each shard, it still delivers the last older record that it has found, and a few others,
+    /// where later records have earlier stamps or were discarded.
+    ///
+    /// In a shard, every record that was *reserved* at `time` or later is still delivered. A program may stamp a record
+    /// later than it reserves it: to get all records with a stamp of `time`, pass a time that is earlier by this.
+    ///
+    /// This is a bisection in each shard: it copies a record, or looks for one in up to 64 slots, for each bit of the number
+    /// of slots. Makes system calls if the ring is not mapped. Only records of the present ring are passed over.
+    ///
+    /// ```
+    /// # use mapring::Ring;
+    /// let ring = Ring::<[u64; 2]>::create_memfd(1024, 1)?;
+    /// let (writer, mut reader) = (ring.writer(0)?, ring.reader());
+    /// (0..1000).for_each(|n| { writer.push(&[10 * n, n]); });
+    /// reader.skip_before(9_900, |record| record[0]);
+    /// let read: Vec<_> = reader.drain().map(|event| event.record[1]).collect();
+    /// assert_eq!(read, (989..1000).collect::<Vec<_>>());
+    /// assert_eq!(reader.lost(), 0);
+    /// # Ok::<(), mapring::Error>(())
+    /// ```
+    pub fn skip_before(&mut self, time: u64, mut stamp: impl FnMut(&T) -> u64) {
+        self.sweep.skip_before(|record| stamp(record) < time);
+    }
+
     /// Delivers the records of all shards in the order of their timestamps, which `stamp` returns. See [`Merged`].
     /// Allocates.
     pub fn merged<F: FnMut(&T) -> u64>(mut self, stamp: F) -> Merged<T, F> {

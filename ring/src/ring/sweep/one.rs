@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
+use super::quiet::Quiet;
 use super::sources::Slots;
 use super::{Event, Part, Sweep};
 use crate::abi::seq::after;
@@ -72,6 +73,25 @@ impl<T: AnyBitPattern> Sweep<T> {
             if let Some(ticket) = found {
                 f(Event { shard: *number, ticket, record });
             }
+        }
+    }
+
+    /// See [`Reader::skip_before`](crate::Reader::skip_before).
+    pub(in crate::ring) fn skip_before(&mut self, mut is_before: impl FnMut(&T) -> bool) {
+        self.settle();
+        for at in 0..self.shards.len() {
+            let Part { place, cursor, .. } = &mut self.shards[at];
+            let record = &mut self.record;
+            match self.sources.of_mut(at) {
+                (Slots::Mapped(shared), _) => {
+                    cursor.skip_before(&mut Shard::new(shared.words(), place), record, &mut is_before)
+                }
+                (Slots::Lookup(window), shard) => {
+                    cursor.skip_before(&mut window.of(shard, place), record, &mut is_before)
+                }
+            }
+            self.quiet[at] = Quiet::new(place, cursor.next());
+            self.has_read(at);
         }
     }
 

@@ -1,10 +1,14 @@
-//! Searches for the ends of what a shard contains: its oldest record, its last ticket, and a later one that has ended.
+//! Searches for the ends of what a shard contains: its oldest record, its last ticket, and a later one that has ended. And
+//! for the first record of a time.
 
 use bytemuck::AnyBitPattern;
 
-use super::SlotSource;
+use super::{Cursor, NoRecord, SlotSource};
 use crate::abi::seq::{PENDING, TRIES, WALK, after, state};
 use crate::sync::{At, fence, order};
+
+/// The most tickets in a row among which a bisection looks for a record.
+const PROBES: u64 = 64;
 
 /// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
 /// about to be overwritten, and in any case one after `t`.
@@ -76,4 +80,47 @@ pub(super) fn later(look: &mut impl SlotSource, t: u64) -> Option<u64> {
         let seen = state(look.peek(later));
         (!after(slots.published(later), seen)).then(|| slots.taken(seen, later).wrapping_sub(t))
     })
+}
+
+impl Cursor {
+    /// Moves to the last record that `is_before` accepts, as if the cursor had begun there, if it accepts one. Whatever the
+    /// order of the records: it accepted that record. Takes a bisection, which copies one record in each step.
+    #[cold]
+    pub fn skip_before<T: AnyBitPattern>(
+        &mut self,
+        look: &mut impl SlotSource,
+        out: &mut T,
+        mut is_before: impl FnMut(&T) -> bool,
+    ) {
+        let slots = look.slots();
+        let Some(last) = last_taken(look, self.next).filter(|&last| !after(self.next, last)) else { return };
+        // Nothing before `end - left` is searched any more, and nothing from `end` on.
+        let mut end = last.wrapping_add(1);
+        let mut left = end.wrapping_sub(self.next).min(slots.count());
+        while left > 0 {
+            let middle = end.wrapping_sub(left.div_ceil(2));
+            let upto = PROBES.min(end.wrapping_sub(middle));
+            let mut overwritten = false;
+            let found = (0..upto).map(|gap| middle.wrapping_add(gap)).find(|&t| {
+                match look.take::<T, true>(look.slot(t), slots.published(t), out) {
+                    Err(NoRecord::Not(seen)) => overwritten |= after(state(seen), slots.published(t)),
+                    Err(_) => {}
+                    Ok(()) => return true,
+                }
+                false
+            });
+            match found {
+                Some(ticket) if is_before(out) => {
+                    self.move_to(ticket);
+                    left = end.wrapping_sub(ticket) - 1;
+                }
+                None if overwritten => left = end.wrapping_sub(middle) - 1,
+                // Also if there is no record: rather too many are read than too few.
+                _ => {
+                    left -= end.wrapping_sub(middle);
+                    end = middle;
+                }
+            }
+        }
+    }
 }
