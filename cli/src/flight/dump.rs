@@ -129,11 +129,16 @@ impl Args {
     }
 }
 
-/// Learns the names of the threads between these times, also from earlier events.
+/// Events of this time before the first one still show names: of the threads that ran already, mostly. What runs for longer
+/// without a switch, and has ended since, has no name.
+const NAMES: Duration = Duration::from_secs(1);
+
+/// Learns the names of the threads between these times, also from the events a little earlier.
 fn learn(names: &mut Names, rings: &[GroupRings], times: Range<u64>) -> Vec<Older> {
     let mut threads = Threads::since(times.start);
     for ring in rings {
-        let earliest = if ring.shows_names() { 0 } else { times.start };
+        let before = if ring.shows_names() { NAMES } else { Duration::ZERO };
+        let earliest = times.start.saturating_sub(u64::try_from(before.as_nanos()).unwrap_or(u64::MAX));
         ring.scan(earliest..times.end, &mut |event| threads.see(event));
     }
     names.learn(threads)
@@ -175,30 +180,37 @@ fn write(
     }
     for ring in rings {
         written.losses.write(ring.take_last_gaps(), times.start, sink)?;
+        written.losses.not_ended.extend(ring.unended().lines(ring.name()));
     }
     sink.finish(names)?;
     Ok(written)
 }
 
-/// The number of lost records, by group and cause.
+/// Records that are missing.
 #[derive(Default)]
-struct Losses(BTreeMap<(&'static str, String), u64>);
+struct Losses {
+    /// How many are lost, by group and cause.
+    lost: BTreeMap<(&'static str, String), u64>,
+    /// Those that are not ended, in words.
+    not_ended: Vec<String>,
+}
 
 impl Losses {
     /// Writes gaps that ended at this time or later, and counts them.
     fn write(&mut self, gaps: Vec<Gap>, since: u64, sink: &mut dyn Sink) -> Result<()> {
         for gap in gaps.into_iter().filter(|gap| gap.until >= since) {
             sink.gap(&gap)?;
-            let total = self.0.entry((gap.group, gap.cause)).or_default();
+            let total = self.lost.entry((gap.group, gap.cause)).or_default();
             *total = total.saturating_add(gap.count);
         }
         Ok(())
     }
 
     fn report(&self) {
-        for ((group, cause), count) in &self.0 {
+        for ((group, cause), count) in &self.lost {
             eprintln!("mapring: {count} records of {group} are lost: {}", cause.escape_debug());
         }
+        self.not_ended.iter().for_each(|line| output::note(format_args!("mapring: {line}")));
     }
 }
 
@@ -242,6 +254,9 @@ fn follow(
             losses.write(gaps, from, sink.as_mut()).with_context(file)?;
         }
         if last {
+            for ring in rings.iter_mut() {
+                losses.not_ended.extend(ring.unended().lines(ring.name()));
+            }
             sink.finish(&mut names).with_context(file)?;
             losses.report();
             if recording != identity(pins) {

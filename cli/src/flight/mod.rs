@@ -7,6 +7,7 @@ mod cost;
 mod dump;
 mod event;
 #[cfg(feature = "bpf")]
+mod holes;
 mod limits;
 #[cfg(feature = "bpf")]
 mod load;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use std::{io, mem, thread};
 
 use anyhow::Result;
-use mapring::liveness::Process;
+use mapring::liveness::{Process, Unended};
 use mapring::reading::LossCause;
 use mapring::time::Clock;
 use mapring::{Loss, Merged, Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
+use super::holes::Holes;
 use super::pins;
 use super::record::{Block, Exec, Faults, Irq, Net, Recorded, Sched, Syscalls};
 use crate::exit::Refused;
@@ -124,6 +125,26 @@ pub(crate) struct Held {
     pub(crate) complete: Option<u64>,
     /// Records that are in no ring, by cause in words.
     pub(crate) lost: Vec<(String, u64)>,
+    pub(crate) unended: NotEnded,
+}
+
+/// Records that were reserved and not ended, and what follows of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NotEnded {
+    /// Later tickets of their slots. No program had these, so they are not lost.
+    pub(crate) stepped_over: u64,
+    pub(crate) records: Vec<Unended>,
+}
+
+impl NotEnded {
+    /// Lines for people.
+    pub(crate) fn lines(&self, group: &str) -> impl Iterator<Item = String> {
+        let records = self.records.iter().map(move |unended| format!("{group}: {unended}"));
+        let over = (self.stepped_over > 0).then(|| {
+            format!("{group}: programs stepped over {} tickets, which had no record", self.stepped_over)
+        });
+        records.chain(over)
+    }
 }
 
 impl GroupRings {
@@ -150,7 +171,7 @@ impl GroupRings {
         self.is_dry = false;
     }
 
-    /// Leaves out events before this time.
+    /// Begins at this time, and leaves out earlier events: before anything is read.
     pub(crate) fn since(&mut self, ns: u64) {
         self.records.since(ns);
     }
@@ -174,6 +195,11 @@ impl GroupRings {
     pub(crate) fn take_last_gaps(&mut self) -> Vec<Gap> {
         self.records.gaps(self.group.name, true, &mut self.gaps);
         self.take_gaps()
+    }
+
+    /// What the events that [`next`] has looked at show of records that are not ended.
+    pub(crate) fn unended(&mut self) -> NotEnded {
+        self.records.unended()
     }
 
     /// How many records programs wrote in each CPU since the start.
@@ -216,6 +242,7 @@ trait Records {
     fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event));
     /// `is_last`: no more events are read.
     fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>);
+    fn unended(&mut self) -> NotEnded;
     fn written(&self) -> Vec<u64>;
     fn held(&self) -> Held;
     fn region(&self) -> Region;
@@ -235,78 +262,47 @@ struct Typed<T> {
 
 impl<T: Recorded> Typed<T> {
     fn open(pin: &Path) -> mapring::Result<Self> {
-        let ring = Ring::<T>::open(pin)?;
+        Ok(Self::new(Ring::open(pin)?))
+    }
+
+    fn new(ring: Ring<T>) -> Self {
         let reader = ring.reader().merged(T::ns as fn(&T) -> u64);
-        let holes = Holes { last: vec![None; ring.shards()], found: Vec::new() };
-        Ok(Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new() })
+        let holes = Holes::new(ring.shards());
+        Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new() }
     }
-}
 
-/// Tickets that are missing among those that were read.
-struct Holes {
-    /// For each shard, the ticket after the largest one that was read, and this one's time.
-    last: Vec<Option<(u64, u64)>>,
-    found: Vec<Hole>,
-}
-
-/// Tickets that are missing between two records of a shard, and the times of these two.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Hole {
-    shard: usize,
-    tickets: Range<u64>,
-    times: Range<u64>,
-}
-
-impl Holes {
-    /// A program that interrupts another one has a later ticket, and may have an earlier stamp. More tickets are never out of
-    /// order.
-    const NESTED: u64 = 16;
-
-    fn see(&mut self, shard: usize, ticket: u64, ns: u64) {
-        let Some(last) = self.last.get_mut(shard) else { return };
-        match *last {
-            Some((next, _)) if ticket < next => return self.fill(shard, ticket),
-            Some((next, before)) if next < ticket => {
-                self.found.push(Hole { shard, tickets: next..ticket, times: before..ns.max(before) });
-            }
-            _ => {}
+    /// A reader that begins with the events of this time. A program may be interrupted between a record and its stamp, so it
+    /// begins a bit earlier.
+    fn reader_since(&self, ns: u64) -> Reader<T> {
+        let mut reader = self.ring.reader();
+        let reserved = ns.saturating_sub(u64::try_from(DELAY.as_nanos()).unwrap_or(u64::MAX));
+        if reserved > 0 {
+            reader.skip_before(reserved, T::ns);
         }
-        *last = Some((ticket.saturating_add(1), ns));
+        reader
     }
 
-    /// This ticket is not missing, it only came after a later one.
-    #[cold]
-    fn fill(&mut self, shard: usize, ticket: u64) {
-        let is_here = |hole: &Hole| hole.shard == shard && hole.tickets.contains(&ticket);
-        let Some(at) = self.found.iter().rposition(is_here) else { return };
-        let Hole { tickets, times, .. } = self.found.swap_remove(at);
-        for tickets in [tickets.start..ticket, ticket + 1..tickets.end] {
-            if !tickets.is_empty() {
-                self.found.push(Hole { shard, tickets, times: times.clone() });
+    /// Calls `f` with all that is present. Waits for records that are being written.
+    fn each(&self, reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T>)) {
+        let end = self.ring.reader_from(Start::Now);
+        let has_passed =
+            |reader: &Reader<T>| end.shards().all(|shard| reader.position(shard) >= end.position(shard));
+        let geometry = reader.region().geometry();
+        // A call stops early after many tickets in a row without a record. A ring has no more of these than slots.
+        let mut calls = geometry.shards() * (geometry.capacity() / Reader::<T>::STEPS_BY_CALL as usize + 1);
+        // A record that is not ended holds others back for the reader's patience.
+        let mut waits = 1000;
+        while calls > 0 && waits > 0 {
+            reader.for_each(usize::MAX, &mut f);
+            if has_passed(reader) {
+                break;
             }
-        }
-    }
-
-    /// The holes that remain.
-    fn take(&mut self, is_last: bool) -> Vec<Hole> {
-        let last = &self.last;
-        let is_over = |hole: &mut Hole| {
-            let next = last.get(hole.shard).copied().flatten().map_or(0, |(next, _)| next);
-            is_last || next >= hole.tickets.end.saturating_add(Self::NESTED)
-        };
-        self.found.extract_if(.., is_over).collect()
-    }
-}
-
-/// Calls `f` with all that is present, at most one lap of each CPU.
-fn each<T: Recorded>(reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T>)) {
-    let geometry = reader.region().geometry();
-    // A call stops early after many tickets in a row without a record. A ring has no more of these than slots.
-    let stops = geometry.shards() * (geometry.capacity() / Reader::<T>::STEPS_BY_CALL as usize + 1);
-    for _ in 0..=stops {
-        reader.for_each(usize::MAX, &mut f);
-        if !reader.stopped_early() {
-            break;
+            if reader.stopped_early() {
+                calls -= 1;
+            } else {
+                waits -= 1;
+                let _ = reader.wait(Duration::from_millis(1)); // naps, as it has no bell
+            }
         }
     }
 }
@@ -333,6 +329,7 @@ impl<T: Recorded> Records for Typed<T> {
 
     fn since(&mut self, ns: u64) {
         self.since = ns;
+        self.reader = self.reader_since(ns).merged(T::ns as fn(&T) -> u64);
     }
 
     fn position(&self) -> u64 {
@@ -341,7 +338,7 @@ impl<T: Recorded> Records for Typed<T> {
     }
 
     fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event)) {
-        each(&mut self.ring.reader(), |event| {
+        self.each(&mut self.reader_since(times.start), |event| {
             if times.contains(&event.record.ns())
                 && let Some(event) = event.record.event(cpu(event.shard))
             {
@@ -351,7 +348,8 @@ impl<T: Recorded> Records for Typed<T> {
     }
 
     /// Records that were overwritten before the first one that was read are no gap: the history is shorter. Later ones are
-    /// missing between two records. Those that programs dropped have no place among the tickets.
+    /// missing between two records, without those that are not lost: stepped over, or discarded. Those that programs dropped have
+    /// no place among the tickets.
     fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>) {
         let Self { reader, losses, holes, .. } = self;
         losses.extend(reader.take_losses());
@@ -365,30 +363,28 @@ impl<T: Recorded> Records for Typed<T> {
                 until: loss.until,
             });
         }
-        for Hole { shard, tickets, times } in holes.take(is_last) {
-            let is_here = |loss: &&Loss| {
-                loss.shard == Some(shard) && loss.tickets.as_ref().is_some_and(|t| t.contains(&tickets.start))
-            };
-            let cause = losses.iter().find(is_here).map_or(LossCause::Lapped, |loss| loss.cause);
-            gaps.push(Gap {
-                group,
-                cpu: cpu(shard),
-                count: tickets.end - tickets.start,
-                cause: cause.to_string(),
-                since: Some(times.start),
-                until: times.end,
-            });
+        for hole in holes.take(is_last) {
+            for (cause, count) in hole.lost(losses) {
+                gaps.push(Gap {
+                    group,
+                    cpu: cpu(hole.shard),
+                    count,
+                    cause: cause.to_string(),
+                    since: Some(hole.times.start),
+                    until: hole.times.end,
+                });
+            }
         }
-        losses.retain(|loss| {
-            let last = loss.shard.and_then(|shard| *holes.last.get(shard)?);
-            let tickets = loss.tickets.as_ref();
-            tickets.is_some_and(|tickets| last.is_none_or(|(next, _)| tickets.end + Holes::NESTED > next))
-        });
+        losses.retain(|loss| holes.is_ahead(loss));
         let unknown = mem::take(&mut self.unknown);
         if unknown > 0 {
             let (cause, until) = ("of a newer version of mapring".to_owned(), Clock::Monotonic.now());
             gaps.push(Gap { group, cpu: 0, count: unknown, cause, since: None, until });
         }
+    }
+
+    fn unended(&mut self) -> NotEnded {
+        NotEnded { stepped_over: self.reader.stats().read.stepped_over, records: self.reader.unended() }
     }
 
     fn written(&self) -> Vec<u64> {
@@ -400,7 +396,7 @@ impl<T: Recorded> Records for Typed<T> {
         let mut held = Held::default();
         let mut seen = vec![false; self.ring.shards()];
         let mut reader = self.ring.reader();
-        each(&mut reader, |event| {
+        self.each(&mut reader, |event| {
             let ns = event.record.ns();
             held.records += 1;
             let span = held.span.get_or_insert(ns..ns);
@@ -413,6 +409,7 @@ impl<T: Recorded> Records for Typed<T> {
         for loss in reader.take_losses().into_iter().filter(|loss| loss.cause != LossCause::Lapped) {
             held.lost.push((loss.cause.to_string(), loss.count));
         }
+        held.unended = NotEnded { stepped_over: reader.stats().stepped_over, records: reader.unended() };
         held
     }
 
@@ -423,21 +420,130 @@ impl<T: Recorded> Records for Typed<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use super::super::event::What;
     use super::*;
 
-    #[test]
-    fn a_hole_is_what_is_missing_and_not_what_comes_later() {
-        let mut holes = Holes { last: vec![None; 2], found: Vec::new() };
-        for ticket in [7, 6, 8, 11, 9, 12, 15] {
-            holes.see(1, ticket, 10 * ticket);
+    thread_local! {
+        /// The records whose stamps were read.
+        static STAMPS: Cell<u64> = const { Cell::new(0) };
+        /// The records that were decoded.
+        static DECODED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+    #[repr(C)]
+    struct Counted {
+        ns: u64,
+        n: u64,
+    }
+
+    impl Recorded for Counted {
+        fn ns(&self) -> u64 {
+            STAMPS.set(STAMPS.get() + 1);
+            self.ns
         }
-        holes.see(0, 3, 1);
-        holes.see(9, 3, 1); // a shard that there is not
-        assert_eq!(holes.take(false), []);
-        holes.see(1, 29, 290);
-        let hole = |tickets, times| Hole { shard: 1, tickets, times };
-        assert_eq!(holes.take(false), [hole(10..11, 80..110)]);
-        assert_eq!(holes.take(true), [hole(13..15, 120..150), hole(16..29, 150..290)]);
-        assert_eq!(holes.take(true), []);
+
+        fn task(&self) -> (u32, u32) {
+            (1, 1)
+        }
+
+        fn what(&self) -> Option<What> {
+            DECODED.set(DECODED.get() + 1);
+            Some(What::IrqEnter { irq: u32::try_from(self.n).unwrap() })
+        }
+    }
+
+    fn group(ring: &Ring<Counted>) -> GroupRings {
+        let records = Box::new(Typed::new(ring.clone()));
+        GroupRings { group: &GROUPS[0], records, ahead: VecDeque::new(), gaps: Vec::new(), is_dry: false }
+    }
+
+    /// Reads all events, and returns their numbers.
+    fn read(rings: &mut [GroupRings]) -> Vec<u32> {
+        let events = std::iter::from_fn(|| next(rings, u64::MAX));
+        let number = |event: Event| match event.what {
+            What::IrqEnter { irq } => irq,
+            _ => unreachable!(),
+        };
+        events.map(number).collect()
+    }
+
+    /// A dump of the last hundredth reads as much: neither it nor the names look at the events before.
+    #[test]
+    fn older_events_are_not_read() {
+        const EVENTS: u64 = 1 << 16;
+        const STEP: u64 = 1_000_000;
+        let ring = Ring::<Counted>::create_memfd(1 << 15, 2).unwrap();
+        let writers = [0, 1].map(|shard| ring.writer(shard).unwrap());
+        for n in 0..EVENTS {
+            writers[usize::from(n % 2 == 1)].push(&Counted { ns: n * STEP, n });
+        }
+        let last = EVENTS / 100;
+        let since = (EVENTS - last) * STEP;
+        let expected: Vec<_> = (EVENTS - last..EVENTS).map(|n| u32::try_from(n).unwrap()).collect();
+        // The stamps of the bisections; the delay before that time; one older record of each shard.
+        let more = 2 * 16 + u64::try_from(DELAY.as_millis()).unwrap() + 2;
+
+        let mut rings = [group(&ring)];
+        rings[0].since(since);
+        STAMPS.set(0);
+        assert_eq!(read(&mut rings), expected);
+        // The reader, its user, and the order of the shards look at the stamp.
+        assert!(STAMPS.get() <= 3 * (last + more), "{}", STAMPS.get());
+        assert_eq!(DECODED.replace(0), last);
+        let passed = rings[0].records.position();
+        let mut before = group(&ring);
+        before.since(since);
+        assert!(passed - before.records.position() <= last + more);
+        assert!(rings[0].take_last_gaps().is_empty());
+
+        STAMPS.set(0);
+        let mut seen = 0;
+        rings[0].scan(since..u64::MAX, &mut |_| seen += 1);
+        assert_eq!((seen, DECODED.get()), (last, last));
+        assert!(STAMPS.get() <= 2 * (last + more), "{}", STAMPS.get());
+    }
+
+    /// One record is not ended: it is lost once, and the later tickets of its slot are not.
+    #[test]
+    fn tickets_that_no_program_had_are_not_lost() {
+        let ring = Ring::<Counted>::create_memfd(64, 1).unwrap();
+        let writer = ring.writer(0).unwrap();
+        let mut rings = [group(&ring)];
+        let (mut n, mut read_all) = (0, Vec::new());
+        for round in 0..20 {
+            for _ in 0..32 {
+                n += 1;
+                writer.push(&Counted { ns: Clock::Monotonic.now(), n }).unwrap();
+            }
+            if round == 1 {
+                std::mem::forget(writer.reserve().unwrap());
+            }
+            // Until the reader's patience has ended.
+            while read_all.len() < usize::try_from(n).unwrap() {
+                rings[0].look_again();
+                read_all.extend(read(&mut rings));
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        assert!(read_all.iter().copied().map(u64::from).eq(1..=n));
+        let gaps = rings[0].take_last_gaps();
+        assert_eq!(
+            gaps.iter().map(|gap| (gap.count, gap.cause.as_str())).collect::<Vec<_>>(),
+            [(1, "skipped")]
+        );
+        let unended = rings[0].unended();
+        assert_eq!((unended.stepped_over, unended.records.len()), (9, 1));
+        let held = rings[0].held();
+        assert_eq!((held.records, held.unended.stepped_over, held.unended.records.len()), (63, 1, 1));
+        assert!(held.lost.is_empty());
+        let lines: Vec<_> = held.unended.lines("sched").collect();
+        assert!(
+            lines[0].starts_with("sched: shard 0: the record of ticket 64 has been reserved "),
+            "{lines:?}"
+        );
+        assert_eq!(lines[1], "sched: programs stepped over 1 tickets, which had no record");
     }
 }

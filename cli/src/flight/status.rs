@@ -16,6 +16,7 @@ use super::programs::{Cost, Programs};
 use super::rings::{self, GroupRings};
 use super::{pins, programs};
 use crate::regions::text::{printable, said};
+use crate::regions::unended;
 use crate::{exit, output};
 
 /// Options of `mapring flight status`.
@@ -78,6 +79,13 @@ struct Group {
     oldest_ns: Option<u64>,
     newest_ns: Option<u64>,
     lost: BTreeMap<String, u64>,
+    /// Tickets without a record, which programs stepped over: not lost.
+    stepped_over: u64,
+    /// Records that were reserved and not ended.
+    unended: Vec<serde_json::Value>,
+    /// The same in words.
+    #[serde(skip)]
+    not_ended: Vec<String>,
     /// The attached programs. `None` without privilege.
     programs: Option<Vec<String>>,
 }
@@ -181,6 +189,9 @@ fn group(
         oldest_ns,
         newest_ns,
         lost,
+        stepped_over: held.unended.stepped_over,
+        unended: held.unended.records.iter().map(unended::json_of).collect(),
+        not_ended: held.unended.lines(ring.name()).collect(),
         programs,
     }
 }
@@ -242,6 +253,7 @@ impl Recording {
             for (cause, count) in &group.lost {
                 text += &format!("\n{}: {count} lost: {cause}", group.group);
             }
+            group.not_ended.iter().for_each(|line| text.extend(["\n", line]));
             if group.programs.as_ref().is_some_and(Vec::is_empty) {
                 text += &format!("\n{}: no program is attached any more: stop, and start again", group.group);
             }

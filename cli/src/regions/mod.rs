@@ -18,6 +18,7 @@ pub(crate) mod tail;
 pub(crate) mod target;
 pub(crate) mod text;
 pub(crate) mod top;
+pub(crate) mod unended;
 pub(crate) mod untyped;
 pub(crate) mod value;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mapring::abi::Kind;
+use mapring::liveness::Unended;
 use mapring::reading::LossCause;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
@@ -48,6 +49,8 @@ pub(crate) struct Reading {
     pub(crate) counts: Vec<(usize, u64)>,
     /// Records or updates that programs dropped or did not end, by cause.
     pub(crate) losses: Vec<(&'static str, u64)>,
+    /// Tickets among a ring's counts that no program had.
+    pub(crate) stepped_over: u64,
 }
 
 impl Meter {
@@ -130,7 +133,7 @@ impl Meter {
 
     /// Reads all counts into `reading`. Of a mapped region it makes no system call.
     pub(crate) fn read(&mut self, reading: &mut Reading) -> Result<()> {
-        let Reading { at, counts, losses } = reading;
+        let Reading { at, counts, losses, stepped_over } = reading;
         counts.clear();
         losses.clear();
         match &mut self.counts {
@@ -150,7 +153,9 @@ impl Meter {
                     }
                 });
                 counts.extend(records.positions());
-                losses.extend(causes(&records.stats()));
+                let stats = records.stats();
+                losses.extend(causes(&stats));
+                *stepped_over = stats.stepped_over;
                 drop(records.take_losses());
                 if let Some(e) = records.take_error() {
                     return Err(e.into());
@@ -184,6 +189,14 @@ impl Meter {
         Ok(())
     }
 
+    /// Records of a ring that its reader found reserved and not ended.
+    pub(crate) fn unended(&mut self) -> Vec<Unended> {
+        match &mut self.counts {
+            Counts::Ring { records, .. } => records.unended(),
+            _ => Vec::new(),
+        }
+    }
+
     /// How old the newest record of a shard is, if records have a time.
     pub(crate) fn age(&self, shard: usize) -> Option<Duration> {
         let newest = self.newest.get(&shard)?;
@@ -207,7 +220,7 @@ fn causes(stats: &ReadStats) -> impl Iterator<Item = (&'static str, u64)> {
 
 impl Reading {
     pub(crate) fn new() -> Self {
-        Self { at: Instant::now(), counts: Vec::new(), losses: Vec::new() }
+        Self { at: Instant::now(), counts: Vec::new(), losses: Vec::new(), stepped_over: 0 }
     }
 
     /// The sum of all counts.
@@ -252,11 +265,17 @@ mod tests {
     #[test]
     fn growth_is_exact_and_survives_a_new_ring() {
         let at = Instant::now();
-        let earlier = Reading { at, counts: vec![(0, 5), (2, 100)], losses: vec![("full", 1), ("late", 2)] };
+        let earlier = Reading {
+            at,
+            counts: vec![(0, 5), (2, 100)],
+            losses: vec![("full", 1), ("late", 2)],
+            stepped_over: 0,
+        };
         let later = Reading {
             at: at + Duration::from_secs(2),
             counts: vec![(0, 9), (2, 7), (3, 1)],
             losses: vec![("full", 4), ("late", 2)],
+            stepped_over: 0,
         };
         assert_eq!(later.growth(&earlier), [(0, 4), (2, 7), (3, 1)]);
         assert_eq!(later.new_losses(&earlier), [("full", 3)]);

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mapring::liveness::Unended;
 use serde_json::json;
 
 use super::find::{self, All, Place};
@@ -12,6 +13,7 @@ use super::rates::{Meter, Reading, per_second};
 use super::shortage;
 use super::target::{Sort, Target};
 use super::text::{cut, grouped, json_line, rate, said};
+use super::unended::{self, Earlier};
 use super::{Interrupted, text};
 use crate::output;
 
@@ -60,15 +62,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             )?;
         }
         let look = looked.elapsed() >= LOOK;
-        for Metered { meter, before, gone } in &mut metered {
+        for Metered { meter, earlier, before, gone } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
                 eprintln!("mapring: {}: {}", meter.target.place, said(&e));
                 continue;
             }
+            let mut unended = earlier.as_mut().map(|all| all.unended(meter.unended())).unwrap_or_default();
+            // A program may be interrupted for a moment.
+            unended.retain(|unended| unended.noticed >= LOOK || args.count == Some(reports + 1));
             match args.json {
-                true => writeln!(out, "{}", json_line(&json_of(meter, &now, before)))?,
-                false => lines(&mut out, meter, &now, before)?,
+                true => writeln!(out, "{}", json_line(&json_of(meter, &now, before, &unended)))?,
+                false => lines(&mut out, meter, &now, before, &unended)?,
             }
             *before = now;
             if !look {
@@ -79,7 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 Pinned::Other(other) => {
                     let place = &other.target.place;
                     eprintln!("mapring: {place}: another region is pinned there now; continuing with it");
-                    (*meter, *before) = Metered::new(other).map(|new| (new.meter, new.before))?;
+                    let new = Metered::new(other)?;
+                    (*meter, *earlier, *before) = (new.meter, new.earlier, new.before);
                 }
                 Pinned::Gone(e) => eprintln!("mapring: {e}; waiting for another region there"),
             }
@@ -94,6 +100,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// A region, and what its meter showed in the last report.
 struct Metered {
     meter: Meter,
+    /// Of a ring.
+    earlier: Option<Earlier>,
     before: Reading,
     /// Whether nothing was pinned in its place at the last look.
     gone: bool,
@@ -102,8 +110,10 @@ struct Metered {
 impl Metered {
     fn new(mut meter: Meter) -> Result<Self> {
         let mut before = Reading::new();
+        let place = || meter.target.place.to_string();
+        let earlier = Earlier::new(&meter.target).with_context(place)?;
         meter.read(&mut before).with_context(|| meter.target.place.to_string())?;
-        Ok(Self { meter, before, gone: false })
+        Ok(Self { meter, earlier, before, gone: false })
     }
 }
 
@@ -156,7 +166,13 @@ fn history(meter: &Meter, rate: f64) -> Option<f64> {
     (meter.part() == "shard" && rate > 0.0).then(|| slots as f64 / rate)
 }
 
-fn lines(out: &mut impl Write, meter: &Meter, now: &Reading, before: &Reading) -> io::Result<()> {
+fn lines(
+    out: &mut impl Write,
+    meter: &Meter,
+    now: &Reading,
+    before: &Reading,
+    unended: &[Unended],
+) -> io::Result<()> {
     let seconds = now.seconds_since(before);
     let mut growth = now.growth(before);
     let sum: u64 = growth.iter().map(|(_, n)| *n).sum();
@@ -193,10 +209,17 @@ fn lines(out: &mut impl Write, meter: &Meter, now: &Reading, before: &Reading) -
     for (cause, n) in now.new_losses(before) {
         writeln!(out, "{:<20} {:<16} {:>10} lost: {cause}", "", "  dropped", rate(per_second(n, seconds)))?;
     }
+    for unended in unended {
+        writeln!(out, "{:<20} {unended}", "")?;
+    }
+    if now.stepped_over > 0 {
+        let count = grouped(now.stepped_over);
+        writeln!(out, "{:<20} programs stepped over {count} of the tickets, which had no record", "")?;
+    }
     Ok(())
 }
 
-fn json_of(meter: &Meter, now: &Reading, before: &Reading) -> serde_json::Value {
+fn json_of(meter: &Meter, now: &Reading, before: &Reading, unended: &[Unended]) -> serde_json::Value {
     let seconds = now.seconds_since(before);
     let growth = now.growth(before);
     let sum: u64 = growth.iter().map(|(_, n)| *n).sum();
@@ -218,5 +241,6 @@ fn json_of(meter: &Meter, now: &Reading, before: &Reading) -> serde_json::Value 
         "region": meter.target.place.to_string(), "name": meter.name, "kind": meter.kind,
         "seconds": seconds, "unit": meter.unit(), "per_second": per_second(sum, seconds), "total": now.total(),
         "parts": parts, "lost": losses(&now.new_losses(before)), "lost_total": losses(&now.losses),
+        "stepped_over": now.stepped_over, "unended": unended.iter().map(unended::json_of).collect::<Vec<_>>(),
     })
 }

@@ -8,6 +8,9 @@ mod event;
 #[path = "../../src/exit.rs"]
 mod exit;
 #[allow(dead_code)]
+#[path = "../../src/flight/holes.rs"]
+mod holes;
+#[allow(dead_code)]
 #[path = "../../src/flight/pins.rs"]
 mod pins;
 #[allow(dead_code)]

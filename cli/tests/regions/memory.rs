@@ -97,8 +97,27 @@ fn a_record_that_is_not_ended_is_named_and_lost_once() {
     let named = "shard 1: the record of ticket 0 has been reserved ";
     let shown = text(&mapring(&["show", &path]));
     assert!(shown.contains(named) && shown.contains("a path of the program has no commit"), "{shown}");
+    assert!(shown.contains("stepped over 1 of the tickets in the ring"), "{shown}");
     let output = mapring(&["tail", &path, "--no-follow"]);
     assert!(said(&output).contains(named), "{}", said(&output));
+
+    // Although nothing is written any more.
+    let reported = text(&mapring(&["stat", &path, "--count", "2", "--interval", "50ms"]));
+    assert_eq!(
+        reported.matches(named).count(),
+        1,
+        "the last report has it, the first is too early: {reported}"
+    );
+    let output = mapring(&["stat", &path, "--count", "1", "--interval", "600ms", "--json"]);
+    let unended = &lines(&output)[0]["unended"];
+    assert_eq!(
+        (&unended[0]["shard"], &unended[0]["ticket"], &unended[1]),
+        (&1.into(), &0.into(), &().into())
+    );
+    assert!(
+        lines(&output)[0]["lost_total"].as_object().unwrap().values().all(|count| *count == 0),
+        "{output:?}"
+    );
 }
 
 #[test]

@@ -80,6 +80,10 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     for unended in records.unended() {
         out.line(&unended.to_string())?;
     }
+    if stats.stepped_over > 0 {
+        let count = grouped(stats.stepped_over);
+        out.line(&format!("programs stepped over {count} of the tickets in the ring, which had no record"))?;
+    }
     let mut latest: Vec<_> = latest.into();
     latest.sort_by_key(|(order, shard, ticket, ..)| (*order, *shard, *ticket));
     if let Some(age) = stamp.zip(latest.last()).and_then(|(stamp, (.., bytes, _))| stamp.age(bytes)) {
