@@ -157,9 +157,13 @@ fn stream(path: &Path) -> Result<Option<File>> {
         Some("/dev/stderr") => return cloned(io::stderr().as_fd().try_clone_to_owned()),
         _ => {}
     }
-    // Another file that this process was started with, by its number.
-    if fs::canonicalize(directory(path)).is_ok_and(|directory| directory.starts_with("/proc")) {
-        return Ok(Some(File::create(path)?));
+    // Another file that this process was started with, by its number. Not one of another process, whose numbers another user
+    // may choose; and not by `path`, which may lead elsewhere by now.
+    if let Ok(own) = fs::canonicalize("/proc/self/fd")
+        && let Some(number) = path.file_name()
+        && fs::canonicalize(directory(path)).is_ok_and(|directory| directory == own)
+    {
+        return Ok(Some(File::create(own.join(number))?));
     }
     let is_stream = |metadata: &fs::Metadata| {
         let of = metadata.file_type();

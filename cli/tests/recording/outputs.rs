@@ -1,6 +1,7 @@
 //! Files that the command writes: whole or not there at all, for their owner alone, and never through a link.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -111,6 +112,26 @@ fn a_planted_link_is_not_followed() {
     assert!(!fs::exists(&nowhere).unwrap() && !dir.path("grows").is_empty());
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     assert_eq!(names(&dir.0), ["mine", "recording"], "nothing else is left");
+}
+
+/// A link to the descriptors of another process, which can read a file, and may not write it.
+#[test]
+fn a_descriptor_of_another_process_is_not_written() {
+    let dir = Dir::new();
+    let (ring, file) = recording(&dir, 10);
+    let mine = dir.file("mine", "mine");
+    let opened = fs::File::open(&mine).unwrap();
+    symlink(format!("/proc/{}/fd", std::process::id()), dir.path("link")).unwrap();
+    let out = dir.path(&format!("link/{}", opened.as_raw_fd()));
+    for args in [
+        &["inspect", &file, "--format", "csv", "--out", &out][..],
+        &["inspect", &file, "--format", "csv", "--out", &out, "--force"],
+        &["record", &path(&ring.region()), "--no-follow", "--out", &out],
+        &["record", &path(&ring.region()), "--no-follow", "--out", &out, "--force"],
+    ] {
+        assert_eq!(mapring(args).status.code(), Some(1), "{args:?}");
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+    }
 }
 
 #[test]
