@@ -33,19 +33,19 @@ struct {
 	__type(value, struct whole);
 } scratch SEC(".maps");
 
-/* A string whose end userspace has set: its last byte is 0. */
-__u8 text[LONGEST] SEC(".data.text");
+/* Strings that userspace has placed here; their last byte is 0. */
+__u8 text[16 * LONGEST] SEC(".data.text");
 
-/* Input: the first record's number, the bytes of the string with its end. Output: the nanoseconds of the loop. */
+/* Input: the first record's number, the place of the string in `text`. Output: the nanoseconds of the loop. */
 struct run {
-	__u64 first, len, ns;
+	__u64 first, at, ns;
 };
 
 #define PRODUCER(name, produce)                                                  \
 	SEC("syscall") int name(struct run *run)                                 \
 	{                                                                        \
 		__u64 first = run->first, start;                                 \
-		const void *from = text + (LONGEST - (run->len & (2 * LONGEST - 1))); \
+		const void *from = text + (run->at & (sizeof(text) - 1));        \
                                                                                  \
 		start = bpf_ktime_get_ns();                                      \
 		for (__u32 i = 0; i < TAILS; i++)                                \

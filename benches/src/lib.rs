@@ -8,9 +8,11 @@
 mod axis;
 mod chart;
 mod compare;
+mod copies;
 mod criterion;
 mod machine;
 mod markdown;
+
 mod placement;
 mod report;
 mod row;
@@ -20,6 +22,7 @@ mod versions;
 
 pub use chart::{Chart, Scale};
 pub use compare::{Plan, interleave, interleave_all};
+pub use copies::{OFFSETS, Placed, best_place};
 pub use machine::{Machine, bpf_is_missing};
 pub use placement::{cpus, hurry, pin, pin_to, ping_pong};
 pub use report::Report;

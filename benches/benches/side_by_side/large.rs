@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use mapring::{Access, Ring, Start};
-use mapring_benches::{Plan, Report, Row, interleave};
+use mapring_benches::{OFFSETS, Placed, Plan, Report, Row, best_place, interleave};
 
 use crate::programs::{load, run as run_program};
 
@@ -49,20 +49,24 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         ensure!(records == expected(first), "wrong records");
         Ok(ns)
     };
-    let mut records = vec![[0; 512]; LARGE];
-    let mut copy = Box::new([0; 512]);
-    let mut memcpy = || {
+    let (mut from, mut to) = (Placed::new(LARGE * 512), Placed::new(512));
+    let mut memcpy_at = |[source, destination]: [usize; 2]| {
         let first = first.get() + 1;
-        records.copy_from_slice(&expected(first));
+        let records = from.at(source);
+        records.copy_from_slice(expected(first).as_flattened());
+        let copy: &mut Large = to.at(destination).try_into()?;
         let (start, mut sum) = (Instant::now(), 0_u64);
-        for record in &records {
+        for record in records.as_chunks().0 {
             *copy = *black_box(record);
-            sum = sum.wrapping_add(ends(&copy));
+            sum = sum.wrapping_add(ends(copy));
         }
         let ns = start.elapsed().as_nanos() as f64 / LARGE as f64;
         check(sum, first)?;
         Ok(ns)
     };
+    let places = OFFSETS.iter().flat_map(|&source| OFFSETS.map(|destination| [source, destination]));
+    let place = best_place(places, &mut memcpy_at)?;
+    let mut memcpy = || memcpy_at(place);
     let [ours, memcpy] = interleave(plan, [&mut ours, &mut memcpy])?;
     report.add([Row::new("consume 4 KiB, `for_each`", &ours, "memcpy of 4 KiB", &memcpy)
         .target("consume_large", 1.5)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, ProgramMut};
 use mapring::{Access, Ring, Start, Tailed};
-use mapring_benches::{Plan, Report, Row, Spread, interleave};
+use mapring_benches::{OFFSETS, Plan, Report, Row, Spread, best_place, interleave};
 
 use crate::peers::RawRingBuffer;
 use crate::programs::{Program, load};
@@ -22,6 +22,8 @@ mapring::record!(Fixed { n, len });
 const LONGEST: usize = 4096;
 /// Records per run: `TAILS` there.
 const RECORDS: u64 = 64;
+/// Places for a string: each begins elsewhere in its page, and has two pages of the program's memory.
+const PLACES: usize = OFFSETS.len();
 /// Runs per block.
 const RUNS: u64 = 4;
 
@@ -98,19 +100,35 @@ const CONSUME_TRIED: &str = "The reader copies the tail, and then checks that no
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(tails::TailsSkelBuilder);
     let text: Vec<_> = (1..=251).cycle().take(LONGEST - 1).chain([0]).collect();
-    skel.maps.data_text.update(&0_u32.to_ne_bytes(), &text, MapFlags::ANY)?;
+    let mut placed = vec![0; PLACES * 2 * LONGEST];
+    for (pages, offset) in placed.chunks_exact_mut(2 * LONGEST).zip(OFFSETS) {
+        pages[offset..][..LONGEST].copy_from_slice(&text);
+    }
+    skel.maps.data_text.update(&0_u32.to_ne_bytes(), &placed, MapFlags::ANY)?;
     let ring = Ring::<Tailed<Fixed>>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
     let (ringbuf, progs) = (&skel.maps.ringbuf, &skel.progs);
     let claims = claims(skel.maps.rodata_data.as_ref().is_some_and(|data| data.mapring__guard_is_slow != 0));
     for (key, len, target) in [("tail_16", 16, 0.5), ("tail_256", 256, 1.0), ("tail_4096", LONGEST, 1.0)] {
-        let side = Side { text: &text[LONGEST - len..] };
         let [produced, consumed] = [Cost::Produce, Cost::Consume];
-        let mut ours = side.mapring(&ring, &progs.tails_mapring, produced);
-        let mut reserve = side.ringbuf(ringbuf, &progs.tails_reserve, produced)?;
-        let mut output = side.ringbuf(ringbuf, &progs.tails_output, produced)?;
-        let mut dynptr = side.ringbuf(ringbuf, &progs.tails_dynptr, produced)?;
-        let mut helper = side.helper(&progs.tails_helper);
+        let side_at = |place| Side { text: &text[LONGEST - len..], place };
+        let best = |side: &dyn Fn(Side<'_>) -> Result<f64>| {
+            Ok::<_, anyhow::Error>(side_at(best_place(0..PLACES, |place| side(side_at(place)))?))
+        };
+        // All copy the same string, so each does at its best place.
+        let mut ours = best(&|side| side.mapring(&ring, &progs.tails_mapring, produced)())?.mapring(
+            &ring,
+            &progs.tails_mapring,
+            produced,
+        );
+        let buffered = |program| {
+            best(&|side| side.ringbuf(ringbuf, program, produced)?())?.ringbuf(ringbuf, program, produced)
+        };
+        let mut reserve = buffered(&progs.tails_reserve)?;
+        let mut output = buffered(&progs.tails_output)?;
+        let mut dynptr = buffered(&progs.tails_dynptr)?;
+        let mut helper = best(&|side| side.helper(&progs.tails_helper)())?.helper(&progs.tails_helper);
+        let side = side_at(0);
         let [ours, reserve, output, dynptr, helper] =
             interleave(plan, [&mut ours, &mut reserve, &mut output, &mut dynptr, &mut helper])?;
         let what = format!("produce a string of {len} B, at most 4096");
@@ -145,13 +163,19 @@ enum Cost {
     Consume,
 }
 
-/// Strings of one length.
+/// Strings of one length, in one place.
 #[derive(Clone, Copy)]
 struct Side<'t> {
     text: &'t [u8],
+    place: usize,
 }
 
 impl<'t> Side<'t> {
+    /// Where programs find the string.
+    fn at(self) -> u64 {
+        (self.place * 2 * LONGEST + OFFSETS[self.place] + LONGEST - self.text.len()) as u64
+    }
+
     fn mapring<'p>(
         self,
         ring: &Ring<Tailed<Fixed>>,
@@ -178,7 +202,7 @@ impl<'t> Side<'t> {
         move || {
             let mut sum = 0;
             for _ in 0..RUNS {
-                let [.., ns] = program.run([0, self.text.len() as u64, 0])?;
+                let [.., ns] = program.run([0, self.at(), 0])?;
                 sum += ns;
             }
             Ok(sum as f64 / (RUNS * RECORDS) as f64)
@@ -211,7 +235,7 @@ impl<'t> Side<'t> {
         let mut sum = 0.0;
         for run in 0..RUNS {
             let first = run * RECORDS;
-            let [.., ns] = program.run([first, self.text.len() as u64, 0])?;
+            let [.., ns] = program.run([first, self.at(), 0])?;
             let (mut seen, mut expected) = (Strings::default(), Strings::default());
             let start = Instant::now();
             read(&mut seen)?;
