@@ -5,6 +5,9 @@ mod common;
 #[path = "regions/cpus.rs"]
 mod cpus;
 #[cfg(feature = "bpf")]
+#[path = "regions/huge_types.rs"]
+mod huge_types;
+#[cfg(feature = "bpf")]
 mod loaded;
 #[cfg(feature = "bpf")]
 #[path = "regions/maps.rs"]

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
 pub(crate) const NOBODY: u32 = 65534;
 
 /// Runs the command as nobody.
@@ -32,6 +34,14 @@ pub(crate) fn as_nobody_with(capabilities: &str, args: &[&str]) -> Option<Output
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         output => Some(output.unwrap()).filter(|output| !output.stderr.starts_with(b"setpriv")),
     }
+}
+
+/// Changes this thread to user nobody, who has no capabilities.
+pub(crate) fn become_nobody() {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_thread_groups(&[]).unwrap();
+    set_thread_res_gid(group, group, group).unwrap();
+    set_thread_res_uid(user, user, user).unwrap();
 }
 
 fn with_copy<T>(run: impl FnOnce(&Path) -> T) -> T {
