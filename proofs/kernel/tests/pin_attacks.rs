@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use mapring::loader::PinOptions;
-use mapring::{ErrorKind, PinDir, Region, Stage};
-use mapring_kernel_tests::skel::RefusalsSkelBuilder;
-use mapring_kernel_tests::{NOBODY, PublicPins, fitted, load, require_bpf};
+use mapring::{ErrorKind, PinDir, Region, Ring, Stage};
+use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizableSkelBuilder};
+use mapring_kernel_tests::{NOBODY, Numbered, PublicPins, fitted, load, require_bpf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -180,6 +180,37 @@ fn in_a_sticky_directory_pins_stay_what_they_are() {
     of_nobody(&beside, 0o777);
     let refused = region.pin(&p, 0o600).unwrap_err().to_string();
     assert!(refused.contains("p__next belongs to user 65534"), "{refused}");
+}
+
+/// The directory of a ring's pin becomes another user's. A resize replaces the ring, and no name in that directory.
+#[test]
+fn a_resize_changes_nothing_in_a_directory_of_another_user() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let ring = Ring::<Numbered>::open(&skel.maps.numbers).unwrap();
+    let (pins, victim) = (PublicPins::new(), Victim::new("resize"));
+    let dir = pins.path("his");
+    fs::create_dir(&dir).unwrap();
+    let (p, l, next) = (dir.join("p"), dir.join("l"), dir.join("p__next"));
+    ring.pin(&p, 0o640).unwrap();
+    symlink(&victim.0, &l).unwrap();
+    of_nobody(&dir, 0o755);
+    let mut sizes = [64, 128].into_iter().cycle();
+    attacked(
+        || {
+            [&p, &next]
+                .map(|name| exchange(&l, name))
+                .iter()
+                .all(|done| *done != Err(rustix::io::Errno::ACCESS))
+        },
+        || {
+            let refused = ring.resize(sizes.next().unwrap()).unwrap_err().to_string();
+            assert!(refused.contains("belongs to user 65534"), "{refused}");
+        },
+    );
+    victim.expect_untouched();
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
 }
 
 /// A pin that gets another map after the look is not removed.
