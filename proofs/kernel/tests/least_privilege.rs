@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::{Skel, SkelBuilder};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
 use mapring::globals::Globals;
-use mapring::loader::{self, initialize_map, initialize_object, section};
+use mapring::loader::{self, PinOptions, Reuse, initialize_map, initialize_object, section};
 use mapring::record::LayoutCheck;
 use mapring::{ErrorKind, Region, Ring};
 use mapring_kernel_tests::skel::{
@@ -148,6 +148,41 @@ fn the_loader_reads_its_rings() {
     assert!(
         unknown.to_string().contains("no map number: there are ") && unknown.to_string().contains("numbers")
     );
+}
+
+/// What is pinned is found by its pins alone.
+#[test]
+fn a_loader_starts_again() {
+    require_bpf!();
+    fn check<B: for<'o> SkelBuilder<'o> + Default>(name: &str, pin: impl Fn(&Object, &std::path::Path)) {
+        let pins = PinDir::new();
+        let path = pins.path(name);
+        for first in [true, false] {
+            let mut storage = MaybeUninit::uninit();
+            with_two(|| {
+                let mut open = B::default().open(&mut storage).unwrap();
+                let found = loader::reuse(open.open_object_mut(), name, &path).unwrap();
+                assert!(
+                    if first { matches!(found, Reuse::Nothing) } else { matches!(found, Reuse::Pinned) },
+                    "{found:?}"
+                );
+                prepared(open.open_object_mut());
+                let skel = open.load().unwrap();
+                initialize_object(skel.object()).unwrap();
+                pin(skel.object(), &path);
+            });
+        }
+    }
+    let replace = PinOptions::new(0o600).replace(true);
+    let ring = |object: &Object, name: &str| loader::map(object, name).unwrap();
+    for name in ["events", "tailed"] {
+        check::<WakeableSkelBuilder>(name, |object, path| {
+            Region::open(ring(object, name)).unwrap().pin(path, replace).unwrap();
+        });
+    }
+    check::<ResizableSkelBuilder>("numbers", |object, path| {
+        Ring::<Numbered>::open(ring(object, "numbers")).unwrap().pin(path, replace).unwrap();
+    });
 }
 
 /// A loader that does not pass the object reads the types by their id.
