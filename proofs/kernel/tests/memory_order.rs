@@ -11,9 +11,9 @@ use mapring_kernel_tests::skel::TsoSkelBuilder;
 
 const X86: bool = cfg!(target_arch = "x86_64");
 
-fn fit<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Result<u64, Error> {
+fn fit<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Result<(), Error> {
     let mut open = B::default().open(storage).unwrap_or_else(|e| panic!("open: {e:#}"));
-    mapring::loader::prepare_object(open.open_object_mut())
+    mapring::loader::prepare_object(open.open_object_mut()).map(drop)
 }
 
 #[test]
