@@ -213,7 +213,7 @@ fn maps_that_are_pinned_by_name() {
         maps.find(|map| map.name() == name).unwrap().set_pin_path(&pin).unwrap();
         drop(maps);
         match prepare_object(open.open_object_mut()) {
-            Ok(()) if name == "same" => initialize_object(open.load().unwrap().object()).unwrap(),
+            Ok(_) if name == "same" => initialize_object(open.load().unwrap().object()).unwrap(),
             Err(error) if name == "fields" => assert_eq!(error.kind(), ErrorKind::NotReusable, "{error}"),
             other => panic!("{name}: {other:?}"),
         }
