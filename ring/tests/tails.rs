@@ -146,9 +146,12 @@ fn rings_without_tails_say_so() {
 #[test]
 fn a_memfd_is_not_told_to_use_a_macro() {
     let ring = plain_ring();
-    for error in
-        [ring.resize(64).unwrap_err(), ring.reader().require(std::time::Duration::from_secs(1)).unwrap_err()]
-    {
+    let errors = [
+        #[cfg(feature = "bpf")]
+        ring.resize(64).unwrap_err(),
+        ring.reader().require(std::time::Duration::from_secs(1)).unwrap_err(),
+    ];
+    for error in errors {
         assert!(error.to_string().contains("memfd") && !error.to_string().contains("MAPRING_"), "{error}");
     }
 }
