@@ -88,7 +88,7 @@ fn shown(field: Option<Field<'_>>) -> String {
 fn described(ty: Type<'_>) -> String {
     let sign = match ty.kind() {
         Kind::Int if ty.encoding() & 1 == 1 => "signed ",
-        Kind::Int => "unsigned ",
+        Kind::Int if !ty.name().starts_with(b"unsigned") => "unsigned ",
         _ => "",
     };
     format!("{sign}{}", name_of(ty))
