@@ -138,7 +138,7 @@ fn the_wrong_rust_type_or_kind() {
     assert!(fields.kind() == ErrorKind::Layout, "{fields:?}");
     assert_says(
         &fields,
-        &["map ring_56_64 ([u32; 15])", "rec_56 is 14 times int", "15 times an integer of 4"],
+        &["map ring_56_64 ([u32; 15])", "rec_56 is 14 times unsigned int", "15 times an integer of 4"],
     );
     // Without types, or if no type is requested, only sizes are compared.
     let opened = |map| Region::open(map).unwrap();

@@ -274,7 +274,7 @@ fn the_wrong_type() {
     let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap_err();
     says(cells, &["holds cells for each CPU, expected cells"]);
     let size = PerCpuCells::<Filled<3>>::open(&skel.maps.cells_56).unwrap_err();
-    says(size, &["rec_56 is 14 times int", "3 times an integer of 4 bytes in Rust"]);
+    says(size, &["rec_56 is 14 times unsigned int", "3 times an integer of 4 bytes in Rust"]);
     let size = PerCpuCells::<Filled<3>>::from_region(Region::open(&skel.maps.cells_56).unwrap()).unwrap_err();
     says(size, &["56 bytes (rec_56)", "has 12"]);
     let kind = PerCpuCells::<Filled<3>>::open(&skel.maps.counters_1).unwrap_err();

@@ -74,7 +74,7 @@ fn other_processes_find_the_bells_of_a_ring_with_tails() {
     assert!(rung(&mut reader));
     assert_eq!(Records::numbers(&mut reader), [5]);
     // It is read as one with tails only: never by system calls.
-    assert_eq!(Ring::<Rec>::open(&pin).unwrap_err().kind(), ErrorKind::Layout);
+    assert_eq!(Ring::<Rec>::open(&pin).unwrap_err().kind(), ErrorKind::WrongType);
     let by_call = Ring::<Records>::open(read_only(&map(object, "tailed")));
     assert_eq!(by_call.unwrap_err().kind(), ErrorKind::NotReadable);
 }
