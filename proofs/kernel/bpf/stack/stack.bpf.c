@@ -48,11 +48,11 @@ PROGRAM(plain, 416, RECORD)
 MAPRING_NUMA_RING(numa, struct event, 64);
 PROGRAM(numa, 416, RECORD)
 MAPRING_RING_WITH_TAILS(tails, struct event, 64, 64, 128);
-PROGRAM(tails, 352, TAILED)
+PROGRAM(tails, 304, TAILED)
 MAPRING_WAKEABLE_RING(wakeable, struct event, 64);
 PROGRAM(wakeable, 400, RECORD)
 MAPRING_WAKEABLE_RING_WITH_TAILS(wakeable_tails, struct event, 64, 64, 128);
-PROGRAM(wakeable_tails, 352, TAILED)
+PROGRAM(wakeable_tails, 304, TAILED)
 MAPRING_KEEP_OLDEST_RING(keep, struct event, 64);
 PROGRAM(keep, 352, RECORD)
 MAPRING_RESIZABLE_RING(resizable, struct event, 64);
