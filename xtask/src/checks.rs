@@ -289,7 +289,7 @@ static CHECKS: &[Check] = &[
             part(
                 700,
                 &[Tools, Machines(vm::STEPS)],
-                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- flight::records:: …", |tools| {
+                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |tools| {
                     vm::step(vm::STEPS, tools.context("no tools")?).map(drop)
                 }),
             )
