@@ -6,7 +6,6 @@ mod clocks;
 mod cost;
 mod dump;
 mod event;
-#[cfg(feature = "bpf")]
 mod holes;
 mod limits;
 #[cfg(feature = "bpf")]
