@@ -59,7 +59,7 @@ static CHECKS: &[Check] = &[
         .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
     check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
         part(
-            280,
+            600,
             &[Tools],
             code("cargo test --workspace … --no-run", |tools| {
                 programs::build_together(tools.context("no tools")?).map(drop)
@@ -69,11 +69,11 @@ static CHECKS: &[Check] = &[
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&["cargo fmt --all --check"]))),
     check("clippy", "lints of all crates, benchmarks included")
-        .test(part(170, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking))
+        .test(part(330, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking))
         .only_in_all(),
     check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
         .test(part(
-            60,
+            45,
             &[],
             Lines(&[
                 "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
@@ -82,14 +82,14 @@ static CHECKS: &[Check] = &[
         ).takes(Checking))
         .only_in_all(),
     check("docs", "the library's documentation, its links included")
-        .test(part(30, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking))
+        .test(part(22, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking))
         .only_in_all(),
     check("package", "the crates' files as cargo would publish them")
-        .test(part(5, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
+        .test(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
         .only_in_all(),
     check("unit", "the tests of the library and of xtask").test(
         part(
-            40,
+            30,
             &[Tools],
             code("the programs of ring and xtask in the step `build`", |tools| {
                 let tools = tools.context("no tools")?;
@@ -102,7 +102,7 @@ static CHECKS: &[Check] = &[
     ),
     check("doctest", "the examples in the documentation").test(
         part(
-            60,
+            7,
             &[Tools],
             code("cargo test --workspace … --doc", |tools| {
                 cmd::run(programs::together(tools.context("no tools")?).arg("--doc"))
@@ -111,7 +111,7 @@ static CHECKS: &[Check] = &[
         .after(BUILD),
     ),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(part(80, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?, true))))
+        .test(part(60, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?, true))))
         .quick(part(
             40,
             &[Tools],
@@ -121,7 +121,7 @@ static CHECKS: &[Check] = &[
         )),
     check("examples", "the examples").test(
         part(
-            60,
+            7,
             BPF,
             code("the programs of examples in the step `build`", |tools| {
                 Tests::of("examples").run(tools.context("no tools")?)
@@ -132,7 +132,7 @@ static CHECKS: &[Check] = &[
     ),
     check("command", "the tests of the command").test(
         part(
-            120,
+            60,
             &[Tools],
             code("the programs of cli in the step `build`", |tools| {
                 Tests { without: APART, ..Tests::of("cli") }.run(tools.context("no tools")?)
@@ -143,7 +143,7 @@ static CHECKS: &[Check] = &[
     ),
     check("flight", "the tests of the flight recorder, by themselves: it records what all processes do").test(
         part(
-            60,
+            58,
             &[Tools],
             code("two programs of cli in the step `build`", |tools| {
                 Tests { only: FLIGHT, at_once: false, ..Tests::of("cli") }.run(tools.context("no tools")?)
@@ -154,7 +154,7 @@ static CHECKS: &[Check] = &[
     ),
     check("memfd", "the library and the command without BPF and libbpf: their tests, what they lack, and the demo")
         .test(part(
-            120,
+            230,
             &[],
             code("cargo test -p mapring -p mapring-cli --no-default-features …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
@@ -164,7 +164,7 @@ static CHECKS: &[Check] = &[
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
         .test(
             part(
-                60,
+                47,
                 &[Tools, Bpf, Servers],
                 code("the program `export` of cli in the step `build`, with Debian's servers", |tools| {
                     let vars = vec![(servers::VARIABLE, servers::folder().display().to_string())];
@@ -187,7 +187,7 @@ static CHECKS: &[Check] = &[
         ),
     check("demo", "the demo, run for a second")
         .test(
-            part(5, BPF, code("mapring demo --json --seconds 1", |tools| {
+            part(2, BPF, code("mapring demo --json --seconds 1", |tools| {
                 let mut demo = programs::command(tools.context("no tools")?)?;
                 runs::one_json_object(demo.arg("demo"))
             }))
@@ -197,7 +197,7 @@ static CHECKS: &[Check] = &[
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
             part(
-                90,
+                80,
                 BPF,
                 code("mapring new target/guide/switches; cargo build; target/debug/switches", |tools| {
                     guide::run(tools.context("no tools")?)
@@ -210,7 +210,7 @@ static CHECKS: &[Check] = &[
     check("kernel", "all tests of the real kernel")
         .test(
             part(
-                300,
+                340,
                 BPF,
                 code("the programs of proofs/kernel in the step `build`, two seconds for each stress test", |tools| {
                     runs::kernel(tools.context("no tools")?, 2)
@@ -246,7 +246,7 @@ static CHECKS: &[Check] = &[
     check("hostile", "memory that anyone scribbles on, memory files, writers that die")
         .test(
             part(
-                90,
+                82,
                 &[Tools],
                 code("the programs of proofs/hostile in the step `build`, but for `faults`", |tools| {
                     Tests { without: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
@@ -259,7 +259,7 @@ static CHECKS: &[Check] = &[
     check("faults", "each system call of the library fails once, at each place")
         .test(
             part(
-                90,
+                64,
                 FAULTS,
                 code("one of four calls: the program `faults` of proofs/hostile in the step `build`", |tools| {
                     let vars = vec![("MAPRING_FAULTS_EVERY", "4".to_owned())];
@@ -287,7 +287,7 @@ static CHECKS: &[Check] = &[
     check("vm", "tests of the real kernel on other kernels, under QEMU")
         .test(
             part(
-                700,
+                900,
                 &[Tools, Machines(vm::STEPS)],
                 code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |tools| {
                     vm::step(vm::STEPS, tools.context("no tools")?).map(drop)
@@ -298,10 +298,10 @@ static CHECKS: &[Check] = &[
         .only_in_all()
         .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(runs::count_guests)),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
-        .test(part(60, &[Tools], code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools))))
+        .test(part(50, &[Tools], code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools))))
         .prove(1, &[], &["ring", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
     check("clippy-aarch64", "lints of all crates for aarch64, without benchmarks and Parquet")
-        .test(part(120, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |tools| aarch64::lint(tools.context("no tools")?))).takes(Checking))
+        .test(part(230, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |tools| aarch64::lint(tools.context("no tools")?))).takes(Checking))
         .only_in_all(),
     check("aarch64", "the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
@@ -337,19 +337,19 @@ static CHECKS: &[Check] = &[
         ]),
     ),
     check("clippy-loom", "lints of the loom models")
-        .test(part(25, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy())))
+        .test(part(20, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy())))
         .only_in_all(),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
-        .test(part(40, &[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus())))
+        .test(part(176, &[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus())))
         .only_in_all()
         .prove(2, &[Path("proofs/litmus")], &["proofs/litmus"], Code(|_| runs::count_litmus())),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(part(200, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?))).after(BUILD))
+        .test(part(560, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?))).after(BUILD))
         .quick(part(
-            50,
+            40,
             &[Tools],
-            code("compiled code against the reference, one thread at a time", |tools| {
-                runs::bpf_loom_alone(tools.context("no tools")?)
+            code("compiled code against the reference, one thread at a time, without `tails`", |tools| {
+                runs::bpf_loom_alone(tools.context("no tools")?, &["stuck", "weakened", "tails"])
             }),
         ).after(BUILD))
         .prove(5, &[Path("proofs/bpf-loom"), Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
@@ -368,7 +368,7 @@ static CHECKS: &[Check] = &[
         )
         .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
-        .test(part(300, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
+        .test(part(450, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
         .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
         .prove(4, &[Path("loom-tests/mutants.toml")], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
@@ -397,7 +397,7 @@ static CHECKS: &[Check] = &[
     ),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .test(part(
-            60,
+            85,
             &[Tools, OldestRust],
             Lines(&["rustup run 1.88.0 cargo check --target-dir target/check -p mapring -p mapring-cli -p xtask"]),
         ).takes(Checking))

@@ -34,7 +34,7 @@ pub(crate) struct Part {
     pub(crate) needs: &'static [Need],
     pub(crate) work: Work,
     pub(crate) takes: Takes,
-    /// Its usual seconds on the machine of reference (`test/speed.rs`). The longest steps start first.
+    /// Its usual CPU seconds on the machine of reference (`test/speed.rs`). The longest steps start first.
     pub(crate) seconds: u16,
     /// The step whose build it uses.
     pub(crate) after: Option<&'static str>,
