@@ -63,11 +63,15 @@ pub(super) fn license(object: &OpenObject, bytes: usize) -> Option<String> {
     const NAME: usize = 16;
     const LICENSE: usize = 64;
     let length = bytes.checked_sub(1).filter(|&length| length < LICENSE)?;
+    let object = object.as_libbpf_object().as_ptr();
     // SAFETY: the object is open as long as it is borrowed.
-    let name = unsafe { libbpf_sys::bpf_object__name(object.as_libbpf_object().as_ptr()) };
+    let name = unsafe { libbpf_sys::bpf_object__name(object) };
+    if !std::ptr::eq(name.cast(), object) {
+        return None; // the name is elsewhere in this libbpf
+    }
     let license = name.cast::<u8>().wrapping_add(NAME);
-    // SAFETY: the name is at the start of libbpf's object, which is much larger than both arrays, and stays as long as it is
-    // borrowed. All bytes of it were written.
+    // SAFETY: libbpf's object begins with the name, is much larger than both arrays, and stays as long as it is borrowed. All
+    // bytes of it were written.
     let license = unsafe { slice::from_raw_parts(license, LICENSE) };
     let text = CStr::from_bytes_until_nul(license).ok()?.to_str().ok()?;
     (text.len() == length && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')).then(|| text.to_owned())
