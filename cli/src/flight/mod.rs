@@ -7,6 +7,7 @@ mod cost;
 mod dump;
 mod event;
 mod holes;
+#[cfg(feature = "bpf")]
 mod limits;
 #[cfg(feature = "bpf")]
 mod load;
