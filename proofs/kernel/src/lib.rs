@@ -20,6 +20,7 @@ mod records;
 mod slow_pages;
 mod sysctl;
 pub mod tails;
+mod traced;
 mod turns;
 
 pub use cpu::{cpus, everywhere, has_guard, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
@@ -39,6 +40,7 @@ pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Order, Sample, words_of};
 pub use slow_pages::SlowPages;
 pub use sysctl::UnprivilegedBpf;
+pub use traced::run_and_die;
 pub use turns::Turns;
 
 /// Ends the test early, with a visible message, if programs can't be loaded.

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
@@ -17,11 +17,7 @@ use mapring::{
     TopKeys,
 };
 use mapring_kernel_tests::skel::{ReuseOtherSkelBuilder, ReuseSkelBuilder};
-use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, on_cpu, raw, require_bpf};
-use nix::sys::ptrace;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, on_cpu, raw, require_bpf, run_and_die};
 
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 #[repr(C)]
@@ -314,34 +310,11 @@ fn what_is_pinned_in_part_or_is_something_else() {
     assert!(elsewhere.to_string().contains("BPF file system"), "{elsewhere}");
 }
 
-/// Killed when dropped.
-struct Traced(Child);
-
-impl Drop for Traced {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Another process pins the ring at `from` in place of the one at `to`. Kills it at its `stops`-th stop at the entry or exit
 /// of a system call. Returns whether it had finished.
 fn replace_and_die(from: &Path, to: &Path, stops: usize) -> bool {
     let program = env!("CARGO_BIN_EXE_kernel-tests-replace");
-    let victim = Traced(Command::new(program).args([from, to]).spawn().unwrap());
-    let pid = Pid::from_raw(victim.0.id().cast_signed());
-    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-    for _ in 0..stops {
-        ptrace::syscall(pid, None).unwrap();
-        match waitpid(pid, None).unwrap() {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
-            // It stops itself again when it has finished.
-            WaitStatus::Stopped(_, Signal::SIGSTOP) => return true,
-            other => panic!("{other:?}"),
-        }
-    }
-    false
+    run_and_die(Command::new(program).args([from, to]), stops)
 }
 
 /// Wherever a loader dies while it replaces a ring, a reader finds one of the two whole, and so does the next loader.

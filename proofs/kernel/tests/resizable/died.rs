@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use libbpf_rs::MapHandle;
 use libbpf_rs::skel::Skel;
@@ -11,44 +11,16 @@ use mapring::loader::initialize_object;
 use mapring::{ErrorKind, Ring};
 use mapring_kernel_tests::skel::ResizableSkelBuilder;
 use mapring_kernel_tests::{
-    Numbered, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, push, require_bpf,
+    Numbered, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, push, require_bpf, run_and_die,
 };
-use nix::sys::ptrace;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use crate::{all, open};
-
-/// Killed when dropped.
-struct Traced(Child);
-
-impl Drop for Traced {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Another process resizes the ring in the map of maps pinned at `maps`, and pins it at `pin`. Kills that process at
 /// its `stops`-th stop at the entry or exit of a system call. Returns whether it had finished.
 fn resize_and_die(maps: &str, pin: &str, slots: usize, stops: usize) -> bool {
     let program = env!("CARGO_BIN_EXE_kernel-tests-resize");
-    let child = Command::new(program).args([maps, pin, &slots.to_string()]).spawn();
-    let victim = Traced(child.unwrap_or_else(|e| panic!("{program}: {e}")));
-    let pid = Pid::from_raw(victim.0.id().cast_signed());
-    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-    for _ in 0..stops {
-        ptrace::syscall(pid, None).unwrap();
-        match waitpid(pid, None).unwrap() {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
-            // It stops itself again when it has finished.
-            WaitStatus::Stopped(_, Signal::SIGSTOP) => return true,
-            other => panic!("{other:?}"),
-        }
-    }
-    false
+    run_and_die(Command::new(program).args([maps, pin, &slots.to_string()]), stops)
 }
 
 #[test]
