@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A ring with a record for each process that ends. It wakes readers that sleep. */
-#include <mapring/wakeable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -11,7 +11,7 @@ struct exit_event {
 	char comm[16];
 };
 
-MAPRING_WAKEABLE_RING(exits, struct exit_event, 1024); /* slots per CPU */
+MAPRING_RING(exits, struct exit_event, 1024, WAKEABLE); /* slots per CPU */
 
 /* The fields that are read. libbpf finds their offsets when it loads the program. */
 struct task_struct {

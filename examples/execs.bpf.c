@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A record for each execve, with its arguments as a tail, and one for each process that ends. */
 #include <mapring/tagged.bpf.h>
-#include <mapring/wakeable_tails.bpf.h>
+#include <mapring/ring.bpf.h>
 #include "calls.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -31,7 +31,7 @@ struct event {
 	};
 };
 
-MAPRING_WAKEABLE_RING_WITH_TAILS(events, struct event, 4096, LONGEST, 1 << 20); /* slots and bytes per CPU */
+MAPRING_RING(events, struct event, 4096, WAKEABLE, TAILS(LONGEST, 1 << 20)); /* slots and bytes per CPU */
 
 /* The only fields that are read. libbpf finds their offsets when it loads the program. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A ring with a record for each system call. Each CPU's shard is on the NUMA node of that CPU. */
-#include <mapring/numa.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -9,7 +9,7 @@ struct call {
 	__u32 pid, number;
 };
 
-MAPRING_NUMA_RING(calls, struct call, 1 << 16); /* slots per CPU */
+MAPRING_RING(calls, struct call, 1 << 16, PER_CPU_MAPS); /* slots per CPU */
 
 SEC("raw_tp/sys_enter")
 int on_enter(__u64 *ctx)

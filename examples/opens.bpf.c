@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A record for each file that is opened. Programs drop new records rather than overwrite what the reader has not read. */
-#include <mapring/wakeable_tails.bpf.h>
+#include <mapring/ring.bpf.h>
 #include "calls.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -14,7 +14,7 @@ struct open_event {
 };
 
 /* Slots, the longest name, and the bytes of names, per CPU. */
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(opens, struct open_event, 8192, 4096, 1 << 20);
+MAPRING_RING(opens, struct open_event, 8192, KEEP_OLDEST, TAILS(4096, 1 << 20));
 
 #ifdef __TARGET_ARCH_arm64
 #define OPEN -1 /* there is only openat */
@@ -47,12 +47,11 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 {
 	struct open_event *e;
 	const char *name;
-	void *tail;
 	__u64 flags;
 
 	if (!arguments(regs, &name, &flags))
 		return 0;
-	e = mapring_reserve_with_tail(&opens, &tail);
+	e = mapring_reserve(&opens);
 	if (!e)
 		return 1; /* already counted */
 	e->ns = bpf_ktime_get_ns();
@@ -63,7 +62,7 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 	e->pad = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	/* Of an error: no name. */
-	return mapring_commit_tail(&opens, e, bpf_probe_read_user_str(tail, 4096, name)) != 0;
+	return mapring_commit_tail(&opens, e, bpf_probe_read_user_str(mapring_tail(&opens, e), 4096, name)) != 0;
 }
 
 SEC("tp_btf/sys_exit")

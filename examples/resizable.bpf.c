@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A ring with a record for each system call. A larger ring can replace it. */
-#include <mapring/resizable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -9,7 +9,7 @@ struct call {
 	__u32 pid, number;
 };
 
-MAPRING_RESIZABLE_RING(calls, struct call, 16); /* slots per CPU, at first */
+MAPRING_RING(calls, struct call, 16, RESIZABLE); /* slots per CPU, at first */
 
 SEC("raw_tp/sys_enter")
 int on_enter(__u64 *ctx)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A ring with a record for each process that starts. It wakes readers that sleep. */
-#include <mapring/wakeable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -13,7 +13,7 @@ struct start {
 	__u32 pid, parent;
 };
 
-MAPRING_WAKEABLE_RING(starts, struct start, SLOTS); /* slots per CPU */
+MAPRING_RING(starts, struct start, SLOTS, WAKEABLE); /* slots per CPU */
 
 /* The fields that are read. libbpf finds their offsets when it loads the program. */
 struct task_struct {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* One record at a time, with the time in it. */
-#include <mapring/wakeable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #include "stream.h"
 
@@ -50,7 +50,7 @@ struct woken {
 	__u64 words[7];
 };
 
-MAPRING_WAKEABLE_RING(waking, struct woken, SLOTS);
+MAPRING_RING(waking, struct woken, SLOTS, WAKEABLE);
 
 static __always_inline int wakeable_before(__u64 n, __u64 ns)
 {

@@ -2,9 +2,9 @@
 /* Produces into a ring with one map per CPU, in a map of maps. */
 #include "producers.h"
 
-#include <mapring/numa.bpf.h>
+#include <mapring/ring.bpf.h>
 
-MAPRING_NUMA_RING(shards, struct record, SLOTS);
+MAPRING_RING(shards, struct record, SLOTS, PER_CPU_MAPS);
 
 static __always_inline int shards_one(__u64 n)
 {

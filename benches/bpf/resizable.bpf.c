@@ -2,9 +2,9 @@
 /* Produces into a resizable ring, through a map of maps. */
 #include "producers.h"
 
-#include <mapring/resizable.bpf.h>
+#include <mapring/ring.bpf.h>
 
-MAPRING_RESIZABLE_RING(moving, struct record, SLOTS);
+MAPRING_RING(moving, struct record, SLOTS, RESIZABLE);
 
 NOINLINE int moving_call(__u64 n)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Produces on all CPUs at once: mapring's rings, one BPF ring buffer for all CPUs, and one for each CPU. */
-#include <mapring/wakeable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #include "stream.h"
 
@@ -15,7 +15,7 @@ struct woken {
 	__u64 words[7];
 };
 
-MAPRING_WAKEABLE_RING(waking, struct woken, SLOTS);
+MAPRING_RING(waking, struct woken, SLOTS, WAKEABLE);
 
 static __always_inline int wakeable_one(__u64 n)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Produces for many laps of a ring, and any program may preempt another. */
-#include <mapring/keep_oldest.bpf.h>
+#include <mapring/ring.bpf.h>
 #include "stream.h"
 
 /* As `struct record`. */
@@ -8,7 +8,7 @@ struct kept_record {
 	__u64 words[7];
 };
 
-MAPRING_KEEP_OLDEST_RING(kept, struct kept_record, SLOTS);
+MAPRING_RING(kept, struct kept_record, SLOTS, KEEP_OLDEST);
 
 static __always_inline int kept_one(__u64 n)
 {

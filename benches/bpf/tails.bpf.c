@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A record with a string of any length: a tail of mapring's, and the ways of the BPF ring buffer. */
-#include <mapring/tails.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
 #define BPF_RB_NO_WAKEUP 1
 #define LONGEST 4096
-#define TAILS 64 /* records per run */
+#define RECORDS 64 /* records per run */
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -19,7 +19,7 @@ struct whole {
 	__u8 tail[LONGEST];
 };
 
-MAPRING_RING_WITH_TAILS(ours, struct fixed, 256, LONGEST, 1 << 20);
+MAPRING_RING(ours, struct fixed, 256, TAILS(LONGEST, 1 << 20));
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -48,7 +48,7 @@ struct run {
 		const void *from = text + (run->at & (sizeof(text) - 1));        \
                                                                                  \
 		start = bpf_ktime_get_ns();                                      \
-		for (__u32 i = 0; i < TAILS; i++)                                \
+		for (__u32 i = 0; i < RECORDS; i++)                                \
 			produce(first + i, from);                                \
 		run->ns = bpf_ktime_get_ns() - start;                            \
 		return 0;                                                        \
@@ -56,13 +56,12 @@ struct run {
 
 static __always_inline void with_tail(__u64 n, const void *from)
 {
-	void *tail;
-	struct fixed *r = mapring_reserve_with_tail(&ours, &tail);
+	struct fixed *r = mapring_reserve(&ours);
 	long len;
 
 	if (!r)
 		return;
-	len = bpf_probe_read_kernel_str(tail, LONGEST, from);
+	len = bpf_probe_read_kernel_str(mapring_tail(&ours, r), LONGEST, from);
 	r->n = n;
 	r->len = len;
 	mapring_commit_tail(&ours, r, len);

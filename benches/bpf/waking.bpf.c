@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Records that wake a sleeping reader, in bursts; and the cost of a ring that could wake one. */
-#include <mapring/wakeable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #include "ringbuf.h"
 
@@ -13,7 +13,7 @@ struct woken {
 	__u64 words[7];
 };
 
-MAPRING_WAKEABLE_RING(waking, struct woken, SLOTS);
+MAPRING_RING(waking, struct woken, SLOTS, WAKEABLE);
 
 static __always_inline int wakeable_one(__u64 n)
 {

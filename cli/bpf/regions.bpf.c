@@ -5,10 +5,7 @@
 #include <mapring/counters.bpf.h>
 #include <mapring/gauge.bpf.h>
 #include <mapring/histogram.bpf.h>
-#include <mapring/numa.bpf.h>
-#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
-#include <mapring/tails.bpf.h>
 #include <mapring/top.bpf.h>
 
 /* As in linux/bpf.h, which a machine may lack. */
@@ -77,14 +74,14 @@ struct setting {
 };
 
 MAPRING_RING(t_events, struct event, 64);
-MAPRING_RING_WITH_TAILS(t_names, struct name, 16, 64, 4096);
-MAPRING_RING_WITH_TAILS(t_raw, struct raw, 16, 64, 4096);
+MAPRING_RING(t_names, struct name, 16, TAILS(64, 4096));
+MAPRING_RING(t_raw, struct raw, 16, TAILS(64, 4096));
 MAPRING_RING(t_spans, struct span, 64);
 /* The kernel keeps 15 bytes of these names. */
 MAPRING_CELLS(t_name_of_many_bytes, struct load, 1);
 MAPRING_CELLS(t_name_of_many_words, struct load, 1);
-MAPRING_RESIZABLE_RING(t_sized, struct sized, 16);
-MAPRING_NUMA_RING(t_nodes, struct on_node, 32);
+MAPRING_RING(t_sized, struct sized, 16, RESIZABLE);
+MAPRING_RING(t_nodes, struct on_node, 32, PER_CPU_MAPS);
 MAPRING_CELLS(t_loads, struct load, 8);
 MAPRING_COUNTERS(t_calls, 1000);
 MAPRING_HISTOGRAM(t_waits);
@@ -198,25 +195,24 @@ int fill_others(struct input *in)
 	struct sized *sized;
 	struct name *name;
 	struct raw *raw;
-	void *tail;
 	__u64 i;
 
 	mapring_cell_set(&t_loads, 3, &load);
 	mapring_gauge_set(&t_depths, 1, 17);
-	name = mapring_reserve_with_tail(&t_names, &tail);
+	name = mapring_reserve(&t_names);
 	if (name) {
 		name->ns = bpf_ktime_get_ns();
 		name->number = 8;
-		__builtin_memcpy(tail, "a tail", 6);
+		__builtin_memcpy(mapring_tail(&t_names, name), "a tail", 6);
 		mapring_commit_tail(&t_names, name, 6);
 	}
-	raw = mapring_reserve_with_tail(&t_raw, &tail);
+	raw = mapring_reserve(&t_raw);
 	if (raw) {
 		*raw = (struct raw){ .number = 7, .address = (void *)0xffff888104a2c000, .mac = { 2, 0xff, 0, 3, 1, 4 } };
 		raw->error = DENIED;
 		raw->low = -1;
 		__builtin_memcpy(raw->args, "ls\0-l\0/tmp\0\0\0\0\0", 16);
-		__builtin_memcpy(tail, "cat\0\xff\"\\\0", 8);
+		__builtin_memcpy(mapring_tail(&t_raw, raw), "cat\0\xff\"\\\0", 8);
 		mapring_commit_tail(&t_raw, raw, 8);
 	}
 	sized = mapring_reserve(&t_sized);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* For the tests of `mapring pin`, `freeze` and `clean`: a ring in three maps. */
-#include <mapring/wakeable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -8,7 +8,7 @@ struct woken_event {
 	__u64 ns;
 };
 
-MAPRING_WAKEABLE_RING(woken, struct woken_event, 64);
+MAPRING_RING(woken, struct woken_event, 64, WAKEABLE);
 
 SEC("syscall")
 int publish(__u64 *ns)

@@ -22,8 +22,8 @@
 //!   reader is [required](Reader::require). The reader counts both; [`Reader::take_losses`] lists which and when.
 //! - Records of different shards (CPUs) have no order, except by timestamps in the records: [`Reader::merged`].
 //! - Any process or program that can write a region can forge records. Readers stay safe, but can't detect this.
-//! - Programs wake readers only of rings that are declared as wakeable (`MAPRING_WAKEABLE_RING`,
-//!   `MAPRING_KEEP_OLDEST_RING`, and both with tails). Other readers nap between two checks ([`Reader::wait`]).
+//! - Programs wake readers only of rings with the option `WAKEABLE` or `KEEP_OLDEST`. Other readers nap between two checks
+//!   ([`Reader::wait`]).
 //!
 //! `docs/guarantees.md` in the repository explains why each guarantee holds.
 //!

@@ -64,8 +64,8 @@ const REFUSED: [(&str, &str, &str); 6] = [
         "reserve the record",
     ),
     (
-        "wakeable",
-        "MAPRING_WAKEABLE_RING(map, struct r, 64); long f(struct r *r) { return mapring_output(&map, r); }",
+        "ring",
+        "MAPRING_RING(map, struct r, 64, WAKEABLE); long f(struct r *r) { return mapring_output(&map, r); }",
         "reserve the record",
     ),
     (
@@ -91,42 +91,51 @@ const REFUSED: [(&str, &str, &str); 6] = [
 ];
 
 /// Declarations that can't be, and what the error must say. `r` has one byte, `none` has no byte.
-const IMPOSSIBLE: [(&str, &str, &str); 14] = [
+const IMPOSSIBLE: [(&str, &str, &str); 15] = [
     ("ring", "MAPRING_RING(map, struct none, 64);", "records have at least 1 byte: give the struct a field"),
-    ("tails", "MAPRING_RING_WITH_TAILS(map, struct none, 64, 64, 128);", "records have at least 1 byte"),
-    ("resizable", "MAPRING_RESIZABLE_RING(map, struct none, 64);", "records have at least 1 byte"),
+    ("ring", "MAPRING_RING(map, struct none, 64, TAILS(64, 128));", "records have at least 1 byte"),
+    ("ring", "MAPRING_RING(map, struct none, 64, RESIZABLE);", "records have at least 1 byte"),
     ("cell", "MAPRING_CELL(map, struct none);", "values have at least 1 byte"),
     ("latch", "MAPRING_LATCH(map, struct none);", "values have at least 1 byte"),
     ("global", "MAPRING_GLOBAL_CELL(map, struct none);", "values have at least 1 byte"),
     ("commands", "MAPRING_COMMANDS(map, struct none, 64);", "commands have at least 1 byte"),
     ("ring", "MAPRING_RING(map, struct r, 1 << 30);", "map has too many slots: 2^29 at most"),
-    ("numa", "MAPRING_NUMA_RING(map, struct r, 1 << 30);", "map has too many slots: 2^29 at most"),
+    ("ring", "MAPRING_RING(map, struct r, 1 << 30, PER_CPU_MAPS);", "map has too many slots: 2^29 at most"),
     ("cell", "MAPRING_CELLS(map, struct r, 1 << 30);", "map has too many cells: 2^29 at most"),
     ("counters", "MAPRING_COUNTERS(map, 1 << 27);", "map is too large: 2^29 bytes on each CPU at most"),
     (
         "ring",
-        "MAPRING_WAKEABLE_RING(map, struct r, 64);",
-        "MAPRING_WAKEABLE_RING needs #include <mapring/wakeable.bpf.h>",
+        "MAPRING_RING(map, struct r, 64, RESIZABLE, KEEP_OLDEST, TAILS(64, 128));",
+        "map is RESIZABLE: the other options are for rings that are not replaced",
     ),
+    ("ring", "MAPRING_RING(map, struct r, 64, PER_CPU_MAPS, RESIZABLE);", "map is RESIZABLE"),
     ("cell", "MAPRING_RING(map, struct r, 64);", "MAPRING_RING needs #include <mapring/ring.bpf.h>"),
     (
-        "tails",
+        "ring",
         "struct t { __u64 tag; union { MAPRING_VARIANT(1, struct r, r); }; };",
         "MAPRING_VARIANT needs #include <mapring/tagged.bpf.h>",
     ),
 ];
 
-/// Rings of each kind.
-const RINGS: [(&str, &str); 8] = [
-    ("ring", "MAPRING_RING(map, struct r, 64);"),
-    ("numa", "MAPRING_NUMA_RING(map, struct r, 64);"),
-    ("resizable", "MAPRING_RESIZABLE_RING(map, struct r, 64);"),
-    ("wakeable", "MAPRING_WAKEABLE_RING(map, struct r, 64);"),
-    ("keep_oldest", "MAPRING_KEEP_OLDEST_RING(map, struct r, 64);"),
-    ("tails", "MAPRING_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
-    ("wakeable_tails", "MAPRING_WAKEABLE_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
-    ("wakeable_tails", "MAPRING_KEEP_OLDEST_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
+/// Options of rings. Each set is possible, in one map and in a map for each CPU.
+const OPTIONS: [&str; 6] = [
+    "",
+    "WAKEABLE",
+    "KEEP_OLDEST",
+    "TAILS(64, 128)",
+    "TAILS(64, 128), WAKEABLE",
+    "KEEP_OLDEST, TAILS(64, 128)",
 ];
+
+/// Declarations of `map` with each set of options.
+fn rings() -> Vec<String> {
+    let declared = |options: String| format!("MAPRING_RING(map, struct r, 64{options});");
+    let places = ["", ", PER_CPU_MAPS"];
+    let sets = places.iter().flat_map(|place| {
+        OPTIONS.iter().map(move |set| format!("{place}{}{set}", if set.is_empty() { "" } else { ", " }))
+    });
+    sets.chain([", RESIZABLE".to_owned()]).map(declared).collect()
+}
 
 /// Programs that copy too much must get an error at the call; programs that copy the maximum must compile. Declarations that
 /// can't be must get an error that says why.
@@ -162,7 +171,7 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
         ensure!(refused.contains(&format!("mapring: {remedy}")), "{declared}: no {remedy:?} in {refused}");
     }
     // Ends of records that do not name the ring, or name another ring. A `void *` is a record of the ring that it names.
-    for (header, declared) in RINGS {
+    for declared in rings() {
         let calls = |records: &[&str]| {
             let ends = ["mapring_commit", "mapring_discard"];
             let calls: String =
@@ -171,17 +180,20 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
                 "{declared} struct other {{ long l; }};\nvoid *f(struct r *r, struct other *o, void *v) {{{calls} \
                  return r ? o : v; }}"
             );
-            said(header, &text, 56)
+            said("ring", &text, 56)
         };
         let wrong = ["r", "v", "&map, o", "r, &map"];
-        let refused = calls(&wrong)?.with_context(|| format!("{header}: ends without a ring compiled"))?;
+        let refused = calls(&wrong)?.with_context(|| format!("{declared}: ends without a ring compiled"))?;
         for end in ["mapring_commit", "mapring_discard"] {
             let remedy = format!("mapring: name the ring, and a record of this ring: {end}(&ring, record)");
-            ensure!(refused.matches(&remedy).count() == wrong.len(), "{header}: {refused}");
+            ensure!(refused.matches(&remedy).count() == wrong.len(), "{declared}: {refused}");
         }
-        ensure!(refused.matches("error:").count() == 2 * wrong.len(), "{header}: other messages: {refused}");
+        ensure!(
+            refused.matches("error:").count() == 2 * wrong.len(),
+            "{declared}: other messages: {refused}"
+        );
         let refused = calls(&["&map, r", "&map, v"])?;
-        ensure!(refused.is_none(), "{header}: {}", refused.unwrap_or_default());
+        ensure!(refused.is_none(), "{declared}: {}", refused.unwrap_or_default());
     }
     Ok(fs::remove_dir_all(&dir)?)
 }

@@ -74,7 +74,7 @@ impl Ring {
         let region = target.region().with_context(|| format!("{}: not a mapring ring", target.place))?;
         let boot = of_kernel("random/boot_id").context("boot_id")?;
         let id = target.map.as_ref().map_or(0, |map| map.facts().id);
-        let resized = match region.geometry().is_resizable() {
+        let resized = match region.geometry().options().is_resizable() {
             true => Some(Resized::new(&target, format!("{boot}-{id}."))?),
             false => None,
         };

@@ -296,7 +296,10 @@ impl Open {
     fn is_exported(&self, place: &Place) -> Result<bool> {
         Ok(self.earlier.iter().any(|(_, of, _)| of == place)
             || match Target::open(place.clone())?.sort {
-                Sort::Region(region) => !region.geometry().is_of_cpu() && !region.geometry().is_resizable(),
+                Sort::Region(region) => {
+                    let options = region.geometry().options();
+                    !options.has_per_cpu_maps() && !options.is_resizable()
+                }
                 Sort::RingInMaps(_) => true,
                 _ => false,
             })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use mapring::abi::{Kind, Preamble};
+use mapring::abi::{Kind, Preamble, RingOptions};
 use mapring::any::AnyMap;
 use mapring::btf::{self, Btf};
 use mapring::record::UncheckedReason;
@@ -281,16 +281,13 @@ impl Target {
 impl Facts {
     fn of_region(&mut self, region: &Region, all: &[(usize, Region)], writers: bool) {
         let geometry = region.geometry();
-        let sort = match () {
-            () if geometry.is_resizable() => "resizable ",
-            () if geometry.is_of_cpu() && all.len() > 1 => "NUMA ",
-            () if geometry.is_of_cpu() => "one CPU's ",
-            () if geometry.keeps_oldest() => "keep-oldest ",
-            () => "",
+        let options = geometry.options();
+        self.kind = match options == RingOptions::default() {
+            true => geometry.kind().to_string(),
+            false => format!("{} ({options})", geometry.kind()),
         };
-        self.kind = format!("{sort}{}", geometry.kind());
-        if geometry.tails().is_some() {
-            self.kind.push_str(" with tails");
+        if options.has_per_cpu_maps() && all.is_empty() {
+            self.kind.insert_str(0, "one CPU's ");
         }
         if !has_records(geometry.kind()) {
             self.no_types = None; // none are needed
@@ -401,8 +398,9 @@ fn ring_in_maps(map: &AnyMap, place: &Place) -> Result<Option<Vec<(usize, Region
         Err(e) if shortage::of_library(&e) => return Err(e.into()),
         Err(_) => return Ok(None),
     };
-    if !first.geometry().is_of_cpu() {
-        return Ok(first.geometry().is_resizable().then(|| vec![(0, first)]));
+    let options = first.geometry().options();
+    if !options.has_per_cpu_maps() {
+        return Ok(options.is_resizable().then(|| vec![(0, first)]));
     }
     let mut regions = vec![(0, first)];
     for cpu in 1..map.facts().max_entries {

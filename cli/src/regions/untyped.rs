@@ -133,7 +133,7 @@ pub(crate) fn records(
     let stamp = fitting(stamp, bytes);
     with_size!(bytes, N => {
         let ring = match regions {
-            [(0, region)] if !region.geometry().is_of_cpu() => Ring::from_region(region.clone())?,
+            [(0, region)] if !region.geometry().options().has_per_cpu_maps() => Ring::from_region(region.clone())?,
             _ => Ring::from_regions(regions.iter().cloned())?,
         };
         let reader: Reader<AnyRecord<N>> = ring.reader_from(start);

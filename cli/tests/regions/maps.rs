@@ -40,9 +40,9 @@ fn ls_lists_every_kind_in_80_columns() {
         |name: &str| found.iter().find(|map| map["name"].as_str().is_some_and(|n| n.contains(name))).unwrap();
     for (name, kind, ty, size, entries, access) in [
         ("t_events", "ring", "struct event", 64, 64, "mapped"),
-        ("t_names", "ring with tails", "struct name", 32, 16, "mapped"),
-        ("t_sized", "resizable ring", "struct sized", 16, 16, "mapped"),
-        ("t_nodes", "NUMA ring", "struct on_node", 16, 32, "mapped"),
+        ("t_names", "ring (TAILS)", "struct name", 32, 16, "mapped"),
+        ("t_sized", "ring (RESIZABLE)", "struct sized", 16, 16, "mapped"),
+        ("t_nodes", "ring (PER_CPU_MAPS)", "struct on_node", 16, 32, "mapped"),
         ("t_loads", "cells", "struct load", 16, 8, "mapped"),
         ("t_calls", "counters", "u64", 8, 1000, "mapped"),
         ("t_waits", "histograms", "u64", 4096, 1, "mapped"),

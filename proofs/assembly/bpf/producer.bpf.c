@@ -3,14 +3,13 @@
 #include <mapring/ring.bpf.h>
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
-#include <mapring/numa.bpf.h>
 
 struct record {
 	__u64 words[7];
 };
 
 MAPRING_RING(ring, struct record, 4096);
-MAPRING_NUMA_RING(numa, struct record, 4096);
+MAPRING_RING(numa, struct record, 4096, PER_CPU_MAPS);
 MAPRING_CELL(cell, struct record);
 MAPRING_COUNTERS(counters, 8);
 

@@ -7,16 +7,10 @@
 #include <mapring/gauge.bpf.h>
 #include <mapring/global.bpf.h>
 #include <mapring/histogram.bpf.h>
-#include <mapring/keep_oldest.bpf.h>
-#include <mapring/latch.bpf.h>
-#include <mapring/numa.bpf.h>
-#include <mapring/percpu.bpf.h>
-#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
-#include <mapring/tails.bpf.h>
+#include <mapring/latch.bpf.h>
+#include <mapring/percpu.bpf.h>
 #include <mapring/top.bpf.h>
-#include <mapring/wakeable.bpf.h>
-#include <mapring/wakeable_tails.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -35,16 +29,16 @@ MAPRING_RING(narrow8, struct narrow, 8); /* more slots than a claim tries */
 MAPRING_RING(narrow16, struct narrow, 16);
 MAPRING_RING(wide1, struct wide, 1);
 MAPRING_RING(wide2, struct wide, 2);
-MAPRING_WAKEABLE_RING(waking4, struct narrow, 4);
-MAPRING_KEEP_OLDEST_RING(keeping2, struct narrow, 2);
-MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
-MAPRING_NUMA_RING(placed2, struct narrow, 2);
-MAPRING_NUMA_RING(placed4, struct narrow, 4);
-MAPRING_RING_WITH_TAILS(tails4, struct narrow, 4, 64, 128);
-MAPRING_RING_WITH_TAILS(tails16, struct narrow, 16, 64, 1024);
-MAPRING_WAKEABLE_RING_WITH_TAILS(tailed4, struct narrow, 4, 64, 128);
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept4, struct narrow, 4, 64, 128);
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept16, struct narrow, 16, 64, 512);
+MAPRING_RING(waking4, struct narrow, 4, WAKEABLE);
+MAPRING_RING(keeping2, struct narrow, 2, KEEP_OLDEST);
+MAPRING_RING(moving, struct narrow, 2, RESIZABLE);
+MAPRING_RING(placed2, struct narrow, 2, PER_CPU_MAPS);
+MAPRING_RING(placed4, struct narrow, 4, PER_CPU_MAPS);
+MAPRING_RING(tails4, struct narrow, 4, TAILS(64, 128));
+MAPRING_RING(tails16, struct narrow, 16, TAILS(64, 1024));
+MAPRING_RING(tailed4, struct narrow, 4, WAKEABLE, TAILS(64, 128));
+MAPRING_RING(kept4, struct narrow, 4, KEEP_OLDEST, TAILS(64, 128));
+MAPRING_RING(kept16, struct narrow, 16, KEEP_OLDEST, TAILS(64, 512));
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
@@ -124,10 +118,11 @@ PROGRAMS(narrow, placed4)
 	int push_##ring(__u64 *ctx)                                                  \
 	{                                                                            \
 		void *tail;                                                          \
-		struct narrow *record = mapring_reserve_with_tail(&ring, &tail);     \
+		struct narrow *record = mapring_reserve(&ring);                      \
                                                                                      \
 		if (!record)                                                         \
 			return -1;                                                   \
+		tail = mapring_tail(&ring, record);                                  \
 		fill_narrow(record, ctx);                                            \
 		((volatile __u64 *)tail)[0] = ctx[0];                                \
 		((volatile __u64 *)tail)[7] = ctx[0];                                \

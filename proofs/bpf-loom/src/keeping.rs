@@ -19,8 +19,8 @@ use crate::waking::Waking;
 /// A lease that lasts longer than any model.
 const LEASE: u64 = u64::MAX;
 /// The header's word with the limit, and the one that counts.
-const LIMIT: usize = 2;
-const FULL: usize = 3;
+const LIMIT: usize = 4;
+const FULL: usize = 5;
 
 /// The events of a reader that becomes required.
 pub(crate) const BECOMES: &[&str] = &["held back at once", "not seen at first", "later records are kept"];

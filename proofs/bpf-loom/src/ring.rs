@@ -137,7 +137,7 @@ impl Ring {
     /// The first word of slot 0.
     fn first_slot(&self) -> usize {
         match self.geometry.tails() {
-            Some(_) => self.head_word() + 2 * 8 + Tails::WRITERS,
+            Some(_) => self.head_word() + 3 * 8 + Tails::WRITERS,
             None => self.geometry.slots(0) * self.geometry.element_words(),
         }
     }

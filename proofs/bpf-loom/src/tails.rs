@@ -27,11 +27,11 @@ pub const SHORT: u64 = 8;
 
 /// The header of the shard, its word for tails, and when there were drops.
 const HEADER: usize = Preamble::WORDS;
-const STEPPED: usize = HEADER + 5;
 const SINCE: usize = HEADER + 6;
 const UNTIL: usize = HEADER + 7;
 /// The header for tails, and its words.
 const TAILS: usize = HEADER + 8;
+const STEPPED: usize = TAILS + 9;
 const NEXT: usize = TAILS;
 const HIGH: usize = TAILS + 1;
 const GRANTED: usize = TAILS + 2;

@@ -81,6 +81,7 @@ int push(struct args *args)
 {
 	__u64 writer = args->writer, page = args->page, *first, *begun = mapring__word(&counts, BEGUN);
 	__u32 thread = (__u32)bpf_get_current_pid_tgid();
+	struct mapring__shard shard;
 	struct item *r;
 
 	args->ticket = -1;
@@ -88,7 +89,8 @@ int push(struct args *args)
 	if (begun)
 		mapring__count(begun, 1);
 	r = mapring_reserve(&records);
-	first = mapring__slot(mapring__ring__records(), mapring__base(mapring__ring__records()), 0);
+	shard = mapring__shard__records(mapring__at__records());
+	first = mapring__slot(shard.ring, shard.base, 0);
 	if (!r || !first)
 		return 0;
 	/* The ticket, computed from the slot: its lap, and its place among the slots. */

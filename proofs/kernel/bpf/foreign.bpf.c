@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Maps that libbpf and aya both load: mapring's regions, and arrays without mapring. */
 #define MAPRING_NO_GUARD /* aya does not support objects with kernel functions */
-#include <mapring/numa.bpf.h>
-#include <mapring/percpu.bpf.h>
-#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
+#include <mapring/percpu.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -18,8 +16,8 @@ struct sample {
 };
 
 MAPRING_RING(ring, struct sample, 64);
-MAPRING_NUMA_RING(placed, struct sample, 64);
-MAPRING_RESIZABLE_RING(moving, struct sample, 64);
+MAPRING_RING(placed, struct sample, 64, PER_CPU_MAPS);
+MAPRING_RING(moving, struct sample, 64, RESIZABLE);
 MAPRING_CELLS(cells, struct sample, 4);
 MAPRING_COUNTERS(counters, 3);
 MAPRING_PERCPU_CELLS(percpu_cells, struct sample, 2);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Rings that keep their oldest records. Tests run the programs by hand, and on events. */
-#include <mapring/keep_oldest.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -12,8 +12,8 @@ struct tiny {
 	__u8 n;
 };
 
-MAPRING_KEEP_OLDEST_RING(events, struct rec, 64);
-MAPRING_KEEP_OLDEST_RING(small, struct tiny, 1);
+MAPRING_RING(events, struct rec, 64, KEEP_OLDEST);
+MAPRING_RING(small, struct tiny, 1, KEEP_OLDEST);
 
 struct args {
 	__u64 n;

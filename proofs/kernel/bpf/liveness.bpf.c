@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Rings of each sort: with a program that is attached, and with records that nobody ends, so that later ones drop. */
-#include <mapring/keep_oldest.bpf.h>
-#include <mapring/numa.bpf.h>
-#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
-#include <mapring/tails.bpf.h>
-#include <mapring/wakeable_tails.bpf.h>
 
 #include "records.h"
 
@@ -30,13 +25,13 @@ struct wide {
 MAPRING_RING(calls, struct rec, 64);
 MAPRING_RING(narrow, struct rec, 8); /* a header is four elements */
 MAPRING_RING(wide, struct wide, 8);
-MAPRING_NUMA_RING(nodes, struct rec, 8);
-MAPRING_RESIZABLE_RING(grows, struct rec, 8);
-MAPRING_RING_WITH_TAILS(paths, struct tailed, 8, 32, 1024);
-MAPRING_RING_WITH_TAILS(spaces, struct tailed, 64, 64, 128);
-MAPRING_KEEP_OLDEST_RING(kept, struct kept_rec, 8);
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept_paths, struct tailed, 8, 32, 1024);
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept_spaces, struct tailed, 64, 64, 1024);
+MAPRING_RING(nodes, struct rec, 8, PER_CPU_MAPS);
+MAPRING_RING(grows, struct rec, 8, RESIZABLE);
+MAPRING_RING(paths, struct tailed, 8, TAILS(32, 1024));
+MAPRING_RING(spaces, struct tailed, 64, TAILS(64, 128));
+MAPRING_RING(kept, struct kept_rec, 8, KEEP_OLDEST);
+MAPRING_RING(kept_paths, struct tailed, 8, KEEP_OLDEST, TAILS(32, 1024));
+MAPRING_RING(kept_spaces, struct tailed, 64, KEEP_OLDEST, TAILS(64, 1024));
 
 SEC("raw_tp/sys_enter")
 int on_call(void *ctx)
@@ -77,8 +72,7 @@ WRITE(kept, kept_rec)
 	SEC("syscall")                                                   \
 	int write_##ring(struct args *args)                              \
 	{                                                                \
-		void *tail;                                              \
-		struct tailed *r = mapring_reserve_with_tail(&ring, &tail); \
+		struct tailed *r = mapring_reserve(&ring);               \
                                                                          \
 		args->done = !!r;                                        \
 		if (r) {                                                 \

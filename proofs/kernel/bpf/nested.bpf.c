@@ -83,7 +83,7 @@ static __always_inline void end(struct under_way *writing)
 		__u64 n;                                                                        \
                                                                                                 \
 		count = (struct count *)mapring__word(&counts, ring *WRITERS + writer % WRITERS); \
-		head = mapring__word(&ring_##slots, mapring__base(mapring__ring__ring_##slots())); \
+		head = mapring__word(&ring_##slots, mapring__at__ring_##slots());               \
 		if (!count || !here || !head)                                                   \
 			return 0;                                                               \
 		n = count->next++;                                                              \

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A ring with one map per CPU, on that CPU's node. */
-#include <mapring/numa.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #include "numbered.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-MAPRING_NUMA_RING(numbers, struct numbered, 64);
+MAPRING_RING(numbers, struct numbered, 64, PER_CPU_MAPS);
 
 #include "numbered_programs.h"
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A resizable ring, written by tasks that sleep, by system calls and by a clock's interrupts. */
-#include <mapring/resizable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #include "numbered.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-MAPRING_RESIZABLE_RING(numbers, struct numbered, 64);
+MAPRING_RING(numbers, struct numbered, 64, RESIZABLE);
 
 /* Elements so small that a shard's header takes several. */
 struct small {
@@ -16,8 +16,8 @@ struct middle {
 	__u64 number, copy;
 };
 
-MAPRING_RESIZABLE_RING(smalls, struct small, 8);
-MAPRING_RESIZABLE_RING(middles, struct middle, 8);
+MAPRING_RING(smalls, struct small, 8, RESIZABLE);
+MAPRING_RING(middles, struct middle, 8, RESIZABLE);
 
 /* One record into each, with the number ctx[1]. Returns in ctx[3] how many were dropped. */
 SEC("syscall")

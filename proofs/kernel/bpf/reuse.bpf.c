@@ -5,14 +5,10 @@
 #include <mapring/counters.bpf.h>
 #include <mapring/gauge.bpf.h>
 #include <mapring/histogram.bpf.h>
-#include <mapring/keep_oldest.bpf.h>
+#include <mapring/ring.bpf.h>
 #include <mapring/latch.bpf.h>
-#include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
-#include <mapring/resizable.bpf.h>
-#include <mapring/tails.bpf.h>
 #include <mapring/top.bpf.h>
-#include <mapring/wakeable.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -46,8 +42,8 @@ struct reasons { __u64 ns; enum why why; };
 struct outside { struct rec rec; };
 MAPRING_RING(kind, struct rec, 64);
 MAPRING_RING(to_wakeable, struct to_wakeable, 64);
-MAPRING_WAKEABLE_RING(from_wakeable, struct from_wakeable, 64);
-MAPRING_WAKEABLE_RING(to_keep, struct to_keep, 64);
+MAPRING_RING(from_wakeable, struct from_wakeable, 64, WAKEABLE);
+MAPRING_RING(to_keep, struct to_keep, 64, WAKEABLE);
 MAPRING_CELLS(per_cpu, struct rec, 2);
 #else
 #define SLOTS 128
@@ -62,9 +58,9 @@ struct signs { __u64 ns; __s32 pid; __s32 code; };
 struct reasons { __u64 ns; enum other_why why; };
 struct outside { struct { __u64 ns; __u32 pid; __s32 codes; } rec; };
 MAPRING_CELLS(kind, struct rec, 64);
-MAPRING_WAKEABLE_RING(to_wakeable, struct to_wakeable, 64);
+MAPRING_RING(to_wakeable, struct to_wakeable, 64, WAKEABLE);
 MAPRING_RING(from_wakeable, struct from_wakeable, 64);
-MAPRING_KEEP_OLDEST_RING(to_keep, struct to_keep, 64);
+MAPRING_RING(to_keep, struct to_keep, 64, KEEP_OLDEST);
 MAPRING_PERCPU_CELLS(per_cpu, struct rec, 2);
 #endif
 MAPRING_RING(slots, struct rec, SLOTS);
@@ -73,9 +69,9 @@ MAPRING_RING(fields, struct swapped, 64);
 MAPRING_RING(sign, struct signs, 64);
 MAPRING_RING(constants, struct reasons, 64);
 MAPRING_RING(nested, struct outside, 64);
-MAPRING_RING_WITH_TAILS(tails, struct rec, 64, LONGEST, 4096);
-MAPRING_RESIZABLE_RING(sizes, struct sized, 64);
-MAPRING_NUMA_RING(nodes, struct noded, 64);
+MAPRING_RING(tails, struct rec, 64, TAILS(LONGEST, 4096));
+MAPRING_RING(sizes, struct sized, 64, RESIZABLE);
+MAPRING_RING(nodes, struct noded, 64, PER_CPU_MAPS);
 MAPRING_CELLS(cells, struct rec, COUNT);
 MAPRING_LATCHES(latches, struct swapped, 2);
 MAPRING_COMMANDS(orders, struct rec, SLOTS);
@@ -87,9 +83,9 @@ MAPRING_TOP_KEYS(top, SLOTS);
 
 /* The same in both. */
 MAPRING_RING(same, struct rec, 64);
-MAPRING_KEEP_OLDEST_RING(kept, struct kept, 64);
-MAPRING_WAKEABLE_RING(woken, struct woken, 64);
-MAPRING_RESIZABLE_RING(resized, struct resized, 64);
+MAPRING_RING(kept, struct kept, 64, KEEP_OLDEST);
+MAPRING_RING(woken, struct woken, 64, WAKEABLE);
+MAPRING_RING(resized, struct resized, 64, RESIZABLE);
 
 SEC("syscall")
 int publish(struct rec *args)

@@ -26,13 +26,13 @@ static __always_inline __u64 *sleeping_fast(struct mapring__ring ring, __u64 *he
 }
 
 #define mapring__fast sleeping_fast
-#include <mapring/resizable.bpf.h>
+#include <mapring/ring.bpf.h>
 
 #include "numbered.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-MAPRING_RESIZABLE_RING(numbers, struct numbered, 64);
+MAPRING_RING(numbers, struct numbered, 64, RESIZABLE);
 
 /* The record ctx[1] of the writer ctx[0]. Returns in ctx[3] whether it was dropped. */
 SEC("syscall")

@@ -175,6 +175,11 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 	return word && mapring__xchg(word, ticket + 1) == ticket + 1;
 }
 
+static __always_inline __u64 *first_slot(struct mapring__shard shard)
+{
+	return mapring__slot(shard.ring, shard.base, 0);
+}
+
 /* Between claim and commit: nothing, or access to a userspace page that may arrive late. */
 #define AT_ONCE(page) asm volatile("" : : "r"(page)) /* or callers leave it out */
 #define SLEEP(page)                                                            \
@@ -201,8 +206,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 			goto out;                                                               \
 		}                                                                               \
 		/* The ticket, computed from the slot's lap and its place among the slots. */   \
-		first = mapring__slot(mapring__ring__ring_##slots(),                            \
-				      mapring__base(mapring__ring__ring_##slots()), 0);         \
+		first = first_slot(mapring__shard__ring_##slots(mapring__at__ring_##slots()));  \
 		if (!first) {                                                                   \
 			mapring_discard(&ring_##slots, r);                                      \
 			goto out;                                                               \

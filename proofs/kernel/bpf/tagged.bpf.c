@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Tagged records in every kind of ring: three variants, by programs that interrupt each other. */
-#include <mapring/keep_oldest.bpf.h>
-#include <mapring/numa.bpf.h>
-#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 #include <mapring/tagged.bpf.h>
-#include <mapring/tails.bpf.h>
-#include <mapring/wakeable.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -37,11 +32,11 @@ struct event {
 };
 
 MAPRING_RING(plain, struct event, 16384);
-MAPRING_WAKEABLE_RING(wakeable, struct event, 256);
-MAPRING_KEEP_OLDEST_RING(keeping, struct event, 256);
-MAPRING_RESIZABLE_RING(resizable, struct event, 256);
-MAPRING_NUMA_RING(numa, struct event, 256);
-MAPRING_RING_WITH_TAILS(tailed, struct event, 16384, 64, 1 << 20);
+MAPRING_RING(wakeable, struct event, 256, WAKEABLE);
+MAPRING_RING(keeping, struct event, 256, KEEP_OLDEST);
+MAPRING_RING(resizable, struct event, 256, RESIZABLE);
+MAPRING_RING(numa, struct event, 256, PER_CPU_MAPS);
+MAPRING_RING(tailed, struct event, 16384, TAILS(64, 1 << 20));
 
 /* Not tagged, and tagged with more than the tag before the union. */
 MAPRING_RING(untagged, struct newer, 8);

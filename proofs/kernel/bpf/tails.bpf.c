@@ -4,7 +4,7 @@
 
 static int linger(void);
 #define MAPRING__IN_CLAIM linger()
-#include <mapring/wakeable_tails.bpf.h>
+#include <mapring/ring.bpf.h>
 
 /* Some claims take long, so that others interrupt them. */
 static __attribute__((noinline)) int linger(void)
@@ -27,11 +27,11 @@ struct item {
 	__u64 writer, n, len;
 };
 
-MAPRING_RING_WITH_TAILS(tiny, struct item, 8, 64, 128);
-MAPRING_RING_WITH_TAILS(small, struct item, 64, 256, 4096);
-MAPRING_RING_WITH_TAILS(deep, struct item, 4096, 4000, 1 << 20);
-MAPRING_RING_WITH_TAILS(long_, struct item, 64, 65536, 1 << 19);
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept, struct item, 64, 256, 4096);
+MAPRING_RING(tiny, struct item, 8, TAILS(64, 128));
+MAPRING_RING(small, struct item, 64, TAILS(256, 4096));
+MAPRING_RING(deep, struct item, 4096, TAILS(4000, 1 << 20));
+MAPRING_RING(long_, struct item, 64, TAILS(65536, 1 << 19));
+MAPRING_RING(kept, struct item, 64, KEEP_OLDEST, TAILS(256, 4096));
 
 /* Bytes that userspace sets: none is zero, and no two tails of the same length are equal. */
 #define PATTERN (65536 + 4096)
@@ -66,7 +66,6 @@ static __always_inline const __u8 *from(__u64 writer, __u64 n)
 		__u64 at = number * WRITERS + writer, n;                                        \
 		__u64 *here = mapring__word(&inside, bpf_get_smp_processor_id());               \
 		struct item *r;                                                                 \
-		void *tail;                                                                     \
                                                                                                 \
 		if (writer >= WRITERS || !here || len > longest)                                \
 			return 0;                                                               \
@@ -74,12 +73,12 @@ static __always_inline const __u8 *from(__u64 writer, __u64 n)
 		if (here[number])                                                               \
 			__sync_fetch_and_add(&counts.nested[number], 1);                               \
 		__sync_fetch_and_add(&here[number], 1);                                         \
-		r = mapring_reserve_with_tail(&ring, &tail);                                    \
+		r = mapring_reserve(&ring);                                                     \
 		if (r) {                                                                        \
 			r->writer = writer;                                                     \
 			r->n = n;                                                               \
 			r->len = len;                                                           \
-			bpf_probe_read_kernel(tail, len, from(writer, n));                      \
+			bpf_probe_read_kernel(mapring_tail(&ring, r), len, from(writer, n));    \
 			mapring_commit_tail(&ring, r, len);                                \
 		}                                                                               \
 		__sync_fetch_and_add(&here[number], -1);                                        \
@@ -144,8 +143,7 @@ int write_one(__u64 *ctx)
 SEC("syscall")
 int write_sleeping(__u64 *ctx)
 {
-	void *tail;
-	struct item *r = mapring_reserve_with_tail(&small, &tail);
+	struct item *r = mapring_reserve(&small);
 	__u64 len = ctx[1];
 
 	ctx[2] = !!r;
@@ -156,7 +154,7 @@ int write_sleeping(__u64 *ctx)
 	r->len = len;
 	if (len > 256)
 		len = 256;
-	if (bpf_copy_from_user(tail, len, (void *)ctx[0]) < 0)
+	if (bpf_copy_from_user(mapring_tail(&small, r), len, (void *)ctx[0]) < 0)
 		len = 0;
 	mapring_commit_tail(&small, r, len);
 	return 0;
@@ -175,12 +173,13 @@ int write_how(__u64 *ctx)
 	long len = 0;
 
 	if (how == ABANDON) {
-		r = mapring_reserve_with_tail(&tiny, &tail);
+		r = mapring_reserve(&tiny);
 		return !!r;
 	}
-	r = mapring_reserve_with_tail(&deep, &tail);
+	r = mapring_reserve(&deep);
 	if (!r)
 		return -1;
+	tail = mapring_tail(&deep, r);
 	r->writer = TASK;
 	r->n = 0;
 	if (how == STRING)
@@ -211,8 +210,7 @@ SEC("raw_tp")
 int write_dynptr(__u64 *ctx __attribute__((unused)))
 {
 	struct bpf_dynptr from;
-	void *tail;
-	struct item *r = mapring_reserve_with_tail(&deep, &tail);
+	struct item *r = mapring_reserve(&deep);
 	long failed;
 
 	if (!r)
@@ -221,7 +219,7 @@ int write_dynptr(__u64 *ctx __attribute__((unused)))
 	r->n = 0;
 	r->len = 999;
 	bpf_dynptr_from_mem(pattern, 1000, 0, &from);
-	failed = bpf_dynptr_read(tail, 999, &from, 1, 0);
+	failed = bpf_dynptr_read(mapring_tail(&deep, r), 999, &from, 1, 0);
 	return mapring_commit_tail(&deep, r, failed ?: 999);
 }
 
@@ -233,8 +231,7 @@ SEC("xdp.frags")
 int write_packet(struct xdp_md *ctx)
 {
 	__u64 len = bpf_xdp_get_buff_len(ctx);
-	void *tail;
-	struct item *r = mapring_reserve_with_tail(&long_, &tail);
+	struct item *r = mapring_reserve(&long_);
 	long failed;
 
 	if (!r)
@@ -246,6 +243,6 @@ int write_packet(struct xdp_md *ctx)
 		len = 65536;
 	/* The helper refuses a size of 0, and old verifiers learn nothing from a comparison with 0. */
 	asm volatile("" : "+r"(len));
-	failed = bpf_xdp_load_bytes(ctx, 0, tail, ((len - 1) & 65535) + 1);
+	failed = bpf_xdp_load_bytes(ctx, 0, mapring_tail(&long_, r), ((len - 1) & 65535) + 1);
 	return !mapring_commit_tail(&long_, r, failed ?: len);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Rings that wake their readers. Tests run the programs by hand. */
-#include <mapring/wakeable.bpf.h>
-#include <mapring/wakeable_tails.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -9,9 +8,9 @@ struct rec {
 	__u64 n, twice;
 };
 
-MAPRING_WAKEABLE_RING(events, struct rec, 64);
-MAPRING_WAKEABLE_RING(small, struct rec, 1);
-MAPRING_WAKEABLE_RING_WITH_TAILS(tailed, struct rec, 64, 64, 16384);
+MAPRING_RING(events, struct rec, 64, WAKEABLE);
+MAPRING_RING(small, struct rec, 1, WAKEABLE);
+MAPRING_RING(tailed, struct rec, 64, WAKEABLE, TAILS(64, 16384));
 
 struct args {
 	__u64 n;
@@ -43,14 +42,13 @@ SEC("syscall")
 int publish_tailed(struct args *args)
 {
 	for (__u32 i = 0; i < 64 && i < args->count; i++) {
-		void *tail;
-		struct rec *rec = mapring_reserve_with_tail(&tailed, &tail);
+		struct rec *rec = mapring_reserve(&tailed);
 
 		if (!rec)
 			return 1;
 		rec->n = args->n + i;
 		rec->twice = 2 * rec->n;
-		*(__u64 *)tail = rec->n;
+		*(__u64 *)mapring_tail(&tailed, rec) = rec->n;
 		if (args->discard)
 			mapring_discard(&tailed, rec);
 		else

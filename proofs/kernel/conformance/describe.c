@@ -38,7 +38,7 @@ static uint64_t record_size(const struct layout *l, const struct btf *btf, const
 	case TOP_KEYS:
 		return 248;
 	default:
-		if (l->sort == WITH_TAILS)
+		if (l->options & TAILS)
 			type = slot_type(btf, type);
 		return type ? btf_size(btf, btf_member(btf, type, "record")) : 0;
 	}
@@ -49,46 +49,40 @@ const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32_t type
 	static const struct {
 		const char *prefix;
 		enum kind kind;
-		bool resizable;
-		enum sort sort;
 	} KINDS[] = {
-		{ "mapring_ring__", RING, false, PLAIN },
-		{ "mapring_tail_ring__", RING, false, WITH_TAILS },
-		{ "mapring_keep_ring__", RING, false, KEEPS_OLDEST },
-		{ "mapring_inner_ring__", RING, true, PLAIN },
-		{ "mapring_numa_ring__", RING, false, ONE_CPU },
-		{ "mapring_cell__", CELLS, false, PLAIN },
-		{ "mapring_latch__", LATCHES, false, PLAIN },
-		{ "mapring_counters__", COUNTERS, false, PLAIN },
-		{ "mapring_percpu_cell__", PERCPU_CELLS, false, PLAIN },
-		{ "mapring_percpu_counters__", PERCPU_COUNTERS, false, PLAIN },
-		{ "mapring_commands__", COMMANDS, false, PLAIN },
-		{ "mapring_histograms__", HISTOGRAMS, false, PLAIN },
-		{ "mapring_gauges__", GAUGES, false, PLAIN },
-		{ "mapring_top__", TOP_KEYS, false, PLAIN },
-		{ "mapring_readers__", READERS, false, PLAIN },
+		{ "mapring_ring__", RING },
+		{ "mapring_cell__", CELLS },
+		{ "mapring_latch__", LATCHES },
+		{ "mapring_counters__", COUNTERS },
+		{ "mapring_percpu_cell__", PERCPU_CELLS },
+		{ "mapring_percpu_counters__", PERCPU_COUNTERS },
+		{ "mapring_commands__", COMMANDS },
+		{ "mapring_histograms__", HISTOGRAMS },
+		{ "mapring_gauges__", GAUGES },
+		{ "mapring_top__", TOP_KEYS },
+		{ "mapring_readers__", READERS },
 	};
 	const struct btf_type *type = btf_type(btf, type_id);
 
 	*l = (struct layout){ .shards = 1 };
 	for (size_t i = 0; type && i < sizeof(KINDS) / sizeof(KINDS[0]); i++) {
-		if (strncmp(btf_name(btf, type), KINDS[i].prefix, strlen(KINDS[i].prefix)) == 0) {
+		if (strncmp(btf_name(btf, type), KINDS[i].prefix, strlen(KINDS[i].prefix)) == 0)
 			l->kind = KINDS[i].kind;
-			l->resizable = KINDS[i].resizable;
-			l->sort = KINDS[i].sort;
-		}
 	}
 	if (l->kind == 0)
 		return "no preamble, and its types are not mapring's";
 	l->capacity = inner_length(btf, type, "mapring_any");
 	if (l->capacity == 0)
 		l->capacity = inner_length(btf, type, "mapring_tso");
+	/* Types of version 2 have no such member. */
+	if (l->kind == RING && !btf_member(btf, type, "mapring_options"))
+		return "no preamble, and its types are of an older version";
+	l->options = inner_length(btf, type, "mapring_options");
 	l->record = record_size(l, btf, type);
-	if (l->sort == WITH_TAILS) {
+	if (l->options & TAILS) {
 		l->longest = inner_length(btf, type, "mapring_longest");
 		l->area = inner_length(btf, type, "mapring_tails");
 	}
-	l->keeps = l->sort == KEEPS_OLDEST || inner_length(btf, type, "mapring_keeps_oldest") == 1;
 
 	/* The number of shards is computed from the number of elements. */
 	if (!layout_complete(l) || elements < l->first)

@@ -71,7 +71,7 @@ const char *follower_go_on(struct follower *f)
 
 static bool is_alike(const struct region *region, const struct region *first)
 {
-	return region->layout.sort == ONE_CPU && region->layout.record == first->layout.record &&
+	return (region->layout.options & PER_CPU_MAPS) && region->layout.record == first->layout.record &&
 	       region->layout.capacity == first->layout.capacity;
 }
 

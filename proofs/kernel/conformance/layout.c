@@ -17,7 +17,7 @@
 #define ELEMENTS_MAX 0xffffffffULL
 
 /* A shard with tails: bytes to its parts, and the words that its records begin with. */
-enum { TAIL_SHARD = 128, TAIL_HEADER = 192, TAIL_SLOTS = 384, TAIL_WORDS = 2 };
+enum { TAIL_SHARD = 128, TAIL_HEADER = 192, TAIL_SLOTS = 448, TAIL_WORDS = 2 };
 #define TAIL_SHARD_MAX (1ULL << 29)
 #define AREA_MIN 128
 #define AREA_MAX (1ULL << 28)
@@ -59,7 +59,7 @@ static bool has_slots(const struct layout *l)
 bool layout_is_sharded(const struct layout *l)
 {
 	if (l->kind == RING)
-		return l->sort != ONE_CPU;
+		return !(l->options & PER_CPU_MAPS);
 	return (of_bank(l) && l->kind != PERCPU_COUNTERS) || l->kind == TOP_KEYS;
 }
 
@@ -86,11 +86,13 @@ static bool within_limits(const struct layout *l)
 		return false;
 	if (has_slots(l) && (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0))
 		return false;
-	if (l->kind != RING && (l->resizable || l->sort != PLAIN))
+	if (l->kind != RING && l->options)
 		return false;
-	if (l->resizable && l->sort != PLAIN)
+	if ((l->options & RESIZABLE) && l->options != RESIZABLE)
 		return false;
-	return l->sort != WITH_TAILS || tails_fit(l);
+	if ((l->options & KEEPS_OLDEST) && !(l->options & WAKEABLE))
+		return false;
+	return !(l->options & TAILS) || tails_fit(l);
 }
 
 static uint64_t size_of(const struct layout *l)
@@ -141,21 +143,21 @@ bool layout_complete(struct layout *l)
 	else
 		l->elements = layout_is_sharded(l) ? layout_bank(l, l->shards) :
 						     l->first + (of_bank(l) ? 1 : l->capacity);
-	return l->elements <= ELEMENTS_MAX && (l->sort != WITH_TAILS || complete_with_tails(l));
+	return l->elements <= ELEMENTS_MAX && (!(l->options & TAILS) || complete_with_tails(l));
 }
 
 uint64_t layout_header(const struct layout *l, uint64_t shard)
 {
-	if (l->sort == WITH_TAILS)
+	if (l->options & TAILS)
 		return (shard * l->size + TAIL_SHARD) / 8;
-	return (l->first + shard * (l->header + (l->resizable ? 0 : slot_elements(l)))) * l->size / 8;
+	return (l->first + shard * (l->header + (l->options & RESIZABLE ? 0 : slot_elements(l)))) * l->size / 8;
 }
 
 uint64_t layout_slots(const struct layout *l, uint64_t shard)
 {
-	if (l->sort == WITH_TAILS)
+	if (l->options & TAILS)
 		return (shard * l->size + TAIL_SLOTS) / 8;
-	if (l->resizable)
+	if (l->options & RESIZABLE)
 		return layout_header(l, l->shards) + shard * slot_elements(l) * l->size / 8;
 	return layout_header(l, shard) + l->header * l->size / 8;
 }
@@ -176,23 +178,19 @@ uint64_t layout_bank(const struct layout *l, uint64_t shard)
 }
 
 /* All bits must have a meaning. */
-bool layout_read_sort(struct layout *l, uint64_t word)
+bool layout_read_kind(struct layout *l, uint64_t word)
 {
-	l->sort = word & 0xff;
-	switch (l->sort) {
-	case PLAIN:
-	case ONE_CPU:
-		return word >> 8 == 0;
-	case WITH_TAILS:
-		l->longest = word >> 8 & 0xffffffff;
-		l->area = word >> 40 < 64 ? 1ULL << (word >> 40) : 0;
-		return true;
-	case WAKEABLE:
-	case KEEPS_OLDEST: /* the upper half is the id of the map of readers */
-		return (word >> 8 & 0xffffff) == 0;
-	default:
+	uint64_t log2 = word >> 16 & 0xff;
+
+	l->kind = word & 0xff;
+	l->options = word >> 8 & 0xff;
+	if (l->options >= OPTIONS)
 		return false;
-	}
+	if (!(l->options & TAILS))
+		return word >> 16 == 0;
+	l->longest = word >> 32;
+	l->area = log2 < 64 ? 1ULL << log2 : 0;
+	return (word >> 24 & 0xff) == 0;
 }
 
 const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_WORDS])
@@ -201,22 +199,13 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 
 	if (words[0] != layout_magic())
 		return "not a region: the first word is not \"mapring\"";
-	if (words[1] != 2)
-		return "a layout version other than 2";
-	if (gate == 2 || gate > 3)
+	if (words[1] != 3)
+		return "a layout version other than 3";
+	*l = (struct layout){ .record = words[3], .capacity = words[4], .shards = words[5] };
+	if (!layout_read_kind(l, words[2]))
+		return "an unknown option";
+	if (l->options & RESIZABLE ? gate != 1 && gate != 3 : gate != 0)
 		return "an unknown state of the gate";
-	*l = (struct layout){
-		.kind = words[2],
-		.record = words[3],
-		.capacity = words[4],
-		.shards = words[5],
-		.resizable = gate != 0,
-	};
-	/* Word 13 of readers names other maps. */
-	if (l->kind != READERS && !layout_read_sort(l, words[13]))
-		return "an unknown sort of region";
-	/* The upper half of both words is the id of the map of readers. */
-	l->keeps = l->sort == KEEPS_OLDEST || (l->sort == WITH_TAILS && (uint32_t)words[15] == KEEPS_OLDEST);
 	if (!layout_complete(l))
 		return "a preamble that contradicts itself, or is beyond a limit";
 	return words[6] == l->size ? NULL : "a preamble with the wrong size of elements";

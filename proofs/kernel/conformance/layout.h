@@ -22,15 +22,13 @@ enum kind {
 
 enum { PREAMBLE_WORDS = 16 };
 
-/* What word 13 of the preamble says of a ring. */
-enum sort { PLAIN, ONE_CPU, WITH_TAILS, WAKEABLE, KEEPS_OLDEST };
+/* The options of a ring. */
+enum { WAKEABLE = 1, KEEPS_OLDEST = 2, TAILS = 4, PER_CPU_MAPS = 8, RESIZABLE = 16, OPTIONS = 32 };
 
 struct layout {
 	/* The region's own description. */
 	uint64_t kind, record, capacity, shards;
-	bool resizable;
-	enum sort sort;
-	bool keeps; /* a ring that keeps its oldest records, with tails or without */
+	uint64_t options;
 	uint64_t longest, area; /* of tails: bytes of the longest one, and of the area that they are in */
 	/* The values computed from it: bytes of an element and of a slot, and numbers of elements. */
 	uint64_t size, slot, per_lines, first, header, elements;
@@ -39,8 +37,8 @@ struct layout {
 /* Computes these. Returns false if the description exceeds a limit, or contradicts itself. */
 bool layout_complete(struct layout *layout);
 
-/* Reads word 13 of a preamble, except that of readers. Returns false if it is refused. */
-bool layout_read_sort(struct layout *layout, uint64_t word);
+/* Reads word 2 of a preamble. Returns false if it is refused. */
+bool layout_read_kind(struct layout *layout, uint64_t word);
 
 /* Reads a preamble. Returns NULL, or the reason why it is refused. */
 const char *layout_of_preamble(struct layout *layout, const uint64_t words[PREAMBLE_WORDS]);

@@ -65,15 +65,13 @@ static struct place place_of(const char *where, bool by_lookup)
 /* For each line of numbers on stdin, a region's shape: prints the values computed from it, the last two in bytes. */
 static void print_layouts(void)
 {
-	uint64_t kind, record, capacity, shards, resizable, sort;
+	uint64_t kind, record, capacity, shards;
 
-	while (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &kind, &record, &capacity,
-		     &shards, &resizable, &sort) == 6) {
-		struct layout l = { .kind = kind, .record = record, .capacity = capacity, .shards = shards };
+	while (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &kind, &record, &capacity, &shards) == 4) {
+		struct layout l = { .record = record, .capacity = capacity, .shards = shards };
 		uint64_t last = shards - 1;
 
-		l.resizable = resizable;
-		if (!layout_read_sort(&l, sort) || !layout_complete(&l)) {
+		if (!layout_read_kind(&l, kind) || !layout_complete(&l)) {
 			puts("refused");
 			continue;
 		}

@@ -163,7 +163,7 @@ static const char *open_map(struct region *r)
 		return refused("a kind that is in maps of the other type");
 	if (info.value_size != r->layout.size || info.max_entries != r->layout.elements)
 		return refused("the kernel and the preamble contradict each other");
-	if (r->layout.sort == WITH_TAILS && !r->words)
+	if ((r->layout.options & TAILS) && !r->words)
 		return refused("a ring with tails, which is read only through a mapping");
 	return NULL;
 }

@@ -8,7 +8,7 @@
 #define COUNTING (1ULL << 63)  /* in word 15 of the preamble */
 #define NONE (~0ULL)
 
-enum header { HEAD, DROPPED, END, FULL, DROP_TIMES = 6 };
+enum header { HEAD, DROPPED, END, FULL = 5, DROP_TIMES };
 enum tail_header { HIGH = 1, NO_TAIL = 3, TOO_LONG };
 /* The words that a record with a tail begins with. */
 enum { TAIL_AT, TAIL_LENGTH };
@@ -202,7 +202,7 @@ static enum step step(const struct shard *s, uint64_t patience, uint64_t *record
 			c->tally.torn += !s->region->failed;
 			return s->region->failed ? EMPTY : MOVED;
 		}
-		if (s->region->layout.sort == WITH_TAILS && !copy_tail(s, record))
+		if ((s->region->layout.options & TAILS) && !copy_tail(s, record))
 			return pass(c, &c->tally.tail_lost, 1, MOVED);
 		*ticket = t;
 		return pass(c, &c->tally.delivered, 1, RECORD);
@@ -356,9 +356,9 @@ uint64_t reader_dropped(struct reader *r)
 		uint64_t header = r->cursors[i].header, tails = layout_tails(layout, i);
 
 		sum += region_word(&r->region, 0, header + DROPPED);
-		if (layout->keeps)
+		if (layout->options & KEEPS_OLDEST)
 			sum += region_word(&r->region, 0, header + FULL);
-		if (layout->sort == WITH_TAILS)
+		if (layout->options & TAILS)
 			sum += region_word(&r->region, 0, tails + NO_TAIL) + region_word(&r->region, 0, tails + TOO_LONG);
 	}
 	return sum;

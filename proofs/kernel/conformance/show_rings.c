@@ -15,10 +15,10 @@ enum { SLACK = 16 };
 /* A record with a tail begins with two words, of which the second is the length of the tail behind the record. */
 static void print_record(const struct layout *l, const uint64_t *record)
 {
-	uint64_t begin = l->sort == WITH_TAILS ? 2 : 0;
+	uint64_t begin = l->options & TAILS ? 2 : 0;
 
 	print_hex(record + begin, l->record - 8 * begin);
-	if (l->sort == WITH_TAILS) {
+	if (l->options & TAILS) {
 		putchar(' ');
 		print_hex(record + words_of(l->record), record[1]);
 	}

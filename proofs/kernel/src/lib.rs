@@ -115,6 +115,7 @@ pub mod skel {
         nested
         numa
         numa_portable
+        options
         percpu
         quiet
         refusals
@@ -185,6 +186,7 @@ pub mod skel {
     pub use nested::NestedSkelBuilder;
     pub use numa::NumaSkelBuilder;
     pub use numa_portable::NumaPortableSkelBuilder;
+    pub use options::OptionsSkelBuilder;
     pub use percpu::PercpuSkelBuilder;
     pub use quiet::QuietSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;

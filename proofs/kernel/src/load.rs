@@ -128,6 +128,14 @@ impl Runner {
     /// # Panics
     /// Panics if the kernel does not run it.
     pub fn run<const N: usize>(&self, args: &mut [u64; N]) {
+        self.run_for(args);
+    }
+
+    /// The same, and returns what the program returns.
+    ///
+    /// # Panics
+    /// Panics if the kernel does not run it.
+    pub fn run_for<const N: usize>(&self, args: &mut [u64; N]) -> u32 {
         let mut opts = bpf_test_run_opts {
             sz: size_of::<bpf_test_run_opts>() as u64,
             ctx_in: args.as_mut_ptr().cast(),
@@ -137,6 +145,7 @@ impl Runner {
         // SAFETY: the context has the stated length, and a `syscall` program's context is written back to it.
         let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.0.as_raw_fd(), &raw mut opts) };
         assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
+        opts.retval
     }
 }
 

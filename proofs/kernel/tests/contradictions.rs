@@ -193,7 +193,7 @@ fn a_preamble_that_contradicts_btf_is_refused() {
             (cells, format!("cells: {} of 56 bytes", entries - 2)),
             (ring(52, 64, shards), "ring: 64 of 52 bytes".to_owned()),
             (ring(56, 4, shards * 13), "ring: 4 of 56 bytes".to_owned()),
-            (ring(56, 64, shards).resizable().unwrap(), "resizable ring: 64 of 56 bytes".to_owned()),
+            (ring(56, 64, shards).resizable().unwrap(), "ring (RESIZABLE): 64 of 56 bytes".to_owned()),
         ];
         for (other, claims) in others {
             assert_eq!(other.entries() as u64, entries);

@@ -23,7 +23,7 @@ const FIT: u64 = AREA[KEPT] / LONG;
 fn open(object: &Object) -> Ring<Tailed<Item>> {
     let ring = Ring::open(&map(object, RINGS[KEPT])).unwrap();
     assert_eq!(ring.access(), Access::Mapped);
-    assert!(ring.region().geometry().keeps_oldest());
+    assert!(ring.region().geometry().options().keeps_oldest());
     ring
 }
 

@@ -357,7 +357,7 @@ fn what_is_no_ring_for_nodes_is_named() {
     assert!(error.kind() == ErrorKind::NotResizable, "{error}");
     let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
     let error = open(resizable.object()).reader_of_node(0, Start::Now).unwrap_err();
-    assert!(error.to_string().contains("MAPRING_NUMA_RING (numa.bpf.h) makes them"), "{error}");
+    assert!(error.to_string().contains("MAPRING_RING with PER_CPU_MAPS makes them"), "{error}");
     let error =
         Ring::<u64>::from_regions([(0, Ring::<u64>::create_memfd(8, 2).unwrap().region())]).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType, "{error}");

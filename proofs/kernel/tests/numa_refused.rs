@@ -114,7 +114,7 @@ fn a_map_under_two_keys() {
 fn rings_of_all_cpus() {
     require_bpf!();
     let maps = [made(of_cpu(64)), made(plain(64))];
-    let parts = ["a ring for all CPUs", "MAPRING_NUMA_RING"];
+    let parts = ["a ring for all CPUs", "PER_CPU_MAPS"];
     refused_in_every_way([&maps[0], &maps[1]], parts);
     let error = Numbers::open(&outer(MapType::ArrayOfMaps, &[&maps[1]], 0)).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType, "{error}");

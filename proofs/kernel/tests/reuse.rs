@@ -25,9 +25,9 @@ struct Rec {
 /// The maps that differ, with what both sides of the message contain.
 const DIFFERENT: [(&str, [&str; 2]); 22] = [
     ("kind", ["ring: 64 of 16 bytes", "cells: 64 of 16 bytes"]),
-    ("to_wakeable", ["holds ring: 64", "declares wakeable ring: 64"]),
-    ("from_wakeable", ["holds wakeable ring: 64", "declares ring: 64"]),
-    ("to_keep", ["holds wakeable ring: 64", "declares keep-oldest ring: 64"]),
+    ("to_wakeable", ["holds ring: 64", "declares ring (WAKEABLE): 64"]),
+    ("from_wakeable", ["holds ring (WAKEABLE): 64", "declares ring: 64"]),
+    ("to_keep", ["holds ring (WAKEABLE): 64", "declares ring (KEEP_OLDEST): 64"]),
     ("per_cpu", ["array", "2 of 16 bytes"]),
     ("slots", ["ring: 64 of 16 bytes", "ring: 128 of 16 bytes"]),
     ("record", ["ring: 64 of 8 bytes", "ring: 64 of 16 bytes"]),
@@ -36,8 +36,8 @@ const DIFFERENT: [(&str, [&str; 2]); 22] = [
     ("constants", ["reasons.why: ", "reasons.why: no "]),
     ("nested", ["outside.rec: code at byte 12", "outside.rec: codes at byte 12"]),
     ("tails", ["tails of 64 in 4096 bytes", "tails of 63 in 4096 bytes"]),
-    ("sizes", ["resizable ring: 64 of 8 bytes", "resizable ring: 64 of 16 bytes"]),
-    ("nodes", ["NUMA ring: 64 of 8 bytes", "NUMA ring: 64 of 16 bytes"]),
+    ("sizes", ["ring (RESIZABLE): 64 of 8 bytes", "ring (RESIZABLE): 64 of 16 bytes"]),
+    ("nodes", ["ring (PER_CPU_MAPS): 64 of 8 bytes", "ring (PER_CPU_MAPS): 64 of 16 bytes"]),
     ("cells", ["cells: 2 of 16 bytes", "cells: 3 of 16 bytes"]),
     ("latches", ["swapped: pid at byte 8", "swapped: code at byte 8"]),
     ("orders", ["commands: 64 of 16 bytes", "commands: 128 of 16 bytes"]),

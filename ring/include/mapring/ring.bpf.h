@@ -27,60 +27,105 @@
  * copies records of at most 1024 bytes, because clang has no memcpy for BPF. Reserve larger records and fill them in
  * place.
  *
- * On x86-64 with Linux 6.10 or later, plain stores claim the slot with preemption disabled (the guard). Otherwise a
+ * Options follow the slots, in any order. One that is not there costs nothing:
+ *
+ *	MAPRING_RING(execs, struct exec, 4096, KEEP_OLDEST, TAILS(4096, 1 << 20), PER_CPU_MAPS);
+ *
+ * WAKEABLE: programs wake readers that sleep. They do so once for each sleep, not once for each record. They look for
+ *	sleeping readers as often as the readers' watermarks request (Reader::with_watermark), or at every record if a
+ *	reader has none. A look costs a full barrier, as much as the rest of the record. Any other record costs a few loads
+ *	more. This also declares the maps NAME__readers (which readers sleep, and until when) and NAME__bells (a BPF ringbuf
+ *	for each reader, by which programs wake it).
+ * KEEP_OLDEST: while a reader is required (Reader::require), programs drop new records rather than overwrite records
+ *	that this reader has not read, and count them. If it holds programs back for longer than its lease, because it died
+ *	or is slow, it is no longer required: programs go on. It includes WAKEABLE.
+ * TAILS(longest, bytes): each record has a tail, bytes of any length up to the longest, which helpers write in place. See
+ *	below.
+ * PER_CPU_MAPS: each shard is a map of its own, on the NUMA node of its CPU, and only CPUs that are online need one.
+ *	Records of a CPU without a map are dropped, and counted.
+ * RESIZABLE: a larger or smaller ring can replace this one while programs write (Ring::resize). A reserve costs more, and the
+ *	verifier checks the slow path at each of them (for loops of hundreds, use bpf_loop or a global function). It takes no
+ *	other option.
+ * EXTERN: another file that is linked with this one defines the ring.
+ *
+ * The loader makes and links the maps (mapring::loader::initialize).
+ *
+ * With TAILS:
+ *
+ *	void *tail;
+ *	long len = 0;
+ *	mapring_record_with_tail(execs, e, tail, len) {				// skips the block if dropped: counted
+ *		e->ns = bpf_ktime_get_ns();
+ *		len = bpf_probe_read_user_str(tail, 4096, filename);
+ *	}									// commits; `return` or `break` discard
+ *
+ *	struct exec *e = mapring_reserve(&execs);				// where a block does not fit
+ *	if (e) {
+ *		e->ns = bpf_ktime_get_ns();
+ *		mapring_commit_tail(&execs, e, bpf_probe_read_user_str(mapring_tail(&execs, e), 4096, filename));
+ *	}
+ *	mapring_commit_tail_cut(&execs, e, len);				// a longer tail is cut to the longest
+ *	mapring_commit(&execs, e);						// an empty tail
+ *
+ * The verifier lets helpers write up to the longest tail. A commit gives the rest back, so short tails take their own length,
+ * in steps of 16 bytes. A negative length (a helper's error) is an empty tail. A length above the maximum is refused: the
+ * record is discarded and counted, and the commit returns -1.
+ * New tails overwrite the oldest ones; a record whose tail was overwritten is lost, and counted by readers. A program may be
+ * interrupted, be preempted, and sleep between reserve and commit: no other program overwrites its tail. Up to 16 programs of
+ * a CPU may be there at once; others leave their bytes out. A missing commit costs its slot, the longest tail of the area, and
+ * one of the 16 for good.
+ *
+ * On x86-64 with Linux 6.10 or later, plain stores claim slots and tails with preemption disabled (the guard). Otherwise a
  * compare-and-swap does (Linux 5.12). A program that isn't GPL-compatible, or that aya loads, needs
  * `#define MAPRING_NO_GUARD` before the include, and uses the compare-and-swap, which costs about 3 ns more. Without it
  * the kernel says "cannot call kernel function from non-GPL compatible program".
  *
- * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring.
+ * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring. With
+ * PER_CPU_MAPS or RESIZABLE only one of them may define it: the others say EXTERN.
  *
  * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/ is the same in Rust.
  */
 #ifndef MAPRING_RING_BPF_H
 #define MAPRING_RING_BPF_H
 
-#include <mapring/detail/claim.bpf.h>
+#include <mapring/detail/replace.bpf.h>
+#include <mapring/detail/tails.bpf.h>
 
 #undef MAPRING_RING
-#define MAPRING_RING(name, record_type, slots)         \
-	MAPRING__RING(name, record_type, slots)        \
-	MAPRING__ENDS(name, record_type)               \
-	MAPRING__OUTPUT(name, record_type)
+#define MAPRING_RING(name, record_type, slots, ...) MAPRING__RING(name, record_type, slots, ##__VA_ARGS__, , , , , , )
 
-/* Its map, and mapring_reserve. */
-#define MAPRING__RING(name, record_type, slots)                \
-	MAPRING__RING_MAP(ring, name, record_type, slots)      \
-	MAPRING__RING_API(name, record_type, slots, 0)
+#define MAPRING__RING(name, record_type, slots, a, b, c, d, e, f, ...)                                        \
+	MAPRING__OPTION_CHECKS(name, MAPRING__BITS(a, b, c, d, e, f))                                         \
+	MAPRING__RING_CHECKS(name, record_type, slots)                                                        \
+	MAPRING__PART(RING, MAPRING__ASK(PLACE, ONE_MAP, a, b, c, d, e, f))(                                  \
+		name, record_type, slots, MAPRING__ASK(RECORD, PLAIN, a, b, c, d, e, f),                      \
+		MAPRING__ASK(LONGEST, 0, a, b, c, d, e, f), MAPRING__ASK(AREA, 0, a, b, c, d, e, f),          \
+		MAPRING__ASK(WAKES, NO, a, b, c, d, e, f), MAPRING__ASK(KEEPS, NO, a, b, c, d, e, f),         \
+		MAPRING__ASK(OTHER, DEFINED, a, b, c, d, e, f), MAPRING__BITS(a, b, c, d, e, f))
 
-#define MAPRING__RING_MAP(kind, name, record_type, slots)                              \
-	struct mapring_##kind##__##name {                                              \
-		__u64 seq;                                                             \
-		record_type record;                                                    \
-		MAPRING__TAG(slots);                                                   \
-	};                                                                             \
-	MAPRING__RING_CHECKS(name, record_type, slots)                                 \
-	MAPRING__MAP(kind, name,                                                       \
-		     MAPRING__FIRST(sizeof(struct mapring_##kind##__##name)) +         \
-			     MAPRING__SHARD(sizeof(struct mapring_##kind##__##name), slots));
+#define MAPRING__RING_ONE_MAP(...) MAPRING__RING_IN(ONE_MAP, __VA_ARGS__)
+#define MAPRING__RING_PER_CPU_MAPS(...) MAPRING__RING_IN(PER_CPU_MAPS, __VA_ARGS__)
 
-/* The slow path is a separate function: the verifier checks it once, and the fast path stays short. */
-#define MAPRING__RING_API(name, record_type, slots, readers)                                          \
-	static __always_inline struct mapring__ring mapring__ring__##name(void)                       \
-	{                                                                                             \
-		/* No local name here may also be a map's name. */                                    \
-		return (struct mapring__ring){ &name, sizeof(*((struct mapring_map__##name *)0)->value), \
-					       MAPRING__LOG2(slots), readers };                       \
-	}                                                                                             \
-	MAPRING__SHARED __s64 mapring__claim__##name(__u32 base)                            \
-	{                                                                                             \
-		return mapring__claim(mapring__ring__##name(), mapring__word(&name, base), base);                                 \
-	}                                                                                             \
-	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map __attribute__((unused))) \
-	{                                                                                             \
-		struct mapring__ring ring = mapring__ring__##name();                                  \
-		__u32 base = mapring__base(ring);                                                     \
-                                                                                                      \
-		MAPRING__RESERVE(record_type, ring, base, slots, mapring__claim__##name(base));              \
-	}
+#define MAPRING__RING_IN(place, name, record_type, slots, record, longest, bytes, wakes, keeps, linkage, bits) \
+	MAPRING__PART(VALUE, record)(name, record_type, slots, longest, bytes, bits)                          \
+	MAPRING__MAP_CHECKS(ring, name);                                                                      \
+	MAPRING__PART(MAPS, place)(name, MAPRING__PART(ENTRIES, record)(name, slots), linkage)                \
+	MAPRING__PART(READERS_MAPS, wakes)(name, linkage)                                                     \
+	MAPRING__PART(SHARD, MAPRING__JOIN(place, record))(name, slots, MAPRING__PART(LIMITS, keeps)(name))   \
+	MAPRING__PART(LOOK, wakes)(name)                                                                      \
+	MAPRING__PART(RESERVE, record)(name, record_type, slots, longest, bytes, keeps)                       \
+	MAPRING__PART(ENDS, record)(name, record_type, wakes, longest)
+
+#define MAPRING__RING_RESIZABLE(name, record_type, slots, record, longest, bytes, wakes, keeps, linkage, bits) \
+	MAPRING__VALUE_PLAIN(name, record_type, slots, 0, 0, bits)                                            \
+	MAPRING__MAP_CHECKS(ring, name);                                                                      \
+	MAPRING__MAPS_RESIZABLE(name, MAPRING__ENTRIES_PLAIN(name, slots), linkage)                           \
+	MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
+	MAPRING__ENDS_PLAIN(name, record_type, NO, 0)
+
+#define MAPRING__LIMITS_NO(name) 0
+#define MAPRING__LIMITS_YES(name) &name##__readers
+#define MAPRING__JOIN(place, record) MAPRING__JOIN_OF(place, record)
+#define MAPRING__JOIN_OF(place, record) place##_##record
 
 #endif

@@ -25,7 +25,7 @@
  * Readers match the variants by their tags (Rust: mapring::Tagged). To a reader that does not know a tag, the record
  * is a number of bytes: new variants may be added at any time, also larger ones. A variant keeps its tag for good,
  * and a tag its variant.
- * mapring_reserve and mapring_reserve_with_tail do not set the tag: such a record still holds the tag of an older one.
+ * mapring_reserve does not set the tag: such a record still holds the tag of an older one.
  */
 #ifndef MAPRING_TAGGED_BPF_H
 #define MAPRING_TAGGED_BPF_H
@@ -54,6 +54,6 @@
 #define mapring_reserve_variant(map, variant) mapring_set_variant(mapring_reserve(map), variant)
 
 #define mapring_reserve_variant_with_tail(map, variant, tail) \
-	mapring_set_variant(mapring_reserve_with_tail(map, tail), variant)
+	mapring_set_variant(mapring__reserve(map, tail), variant)
 
 #endif

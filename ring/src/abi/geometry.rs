@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::gauge::GAUGE;
 use super::histogram::HISTOGRAM;
 use super::top::BUCKET;
-use super::{Kind, LINE, Preamble, Tails, WORD, readers};
+use super::{Kind, LINE, Preamble, RingOptions, Tails, WORD, readers};
 
 /// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
 /// overflow, and give no place outside of the region.
@@ -15,9 +15,7 @@ pub struct Geometry {
     record: u32,
     capacity: u32,
     shards: u32,
-    resizable: bool,
-    of_cpu: bool,
-    keeps_oldest: bool,
+    options: RingOptions,
     tails: Option<Tails>,
 }
 
@@ -75,12 +73,17 @@ pub enum GeometryError {
         "only rings, counters, histograms, gauges and top keys have shards, and not in per-CPU maps: 1 shard, not {0}"
     )]
     Sharded(u64),
-    /// Only a ring can be resizable, and not the ring of one CPU.
-    #[error("only rings can be replaced by others, and not the ring of one CPU")]
-    Resizable,
-    /// Only a ring of one shard that is not resizable can be the ring of one CPU.
-    #[error("only a ring of one shard, and none that can be resized, is that of one CPU")]
-    OfCpu,
+    /// Options of something else than a ring, or that no ring can have together.
+    #[error("{kind} with the options {options}: only rings have options, and a RESIZABLE ring has no others")]
+    Options {
+        /// The kind of the region.
+        kind: Kind,
+        /// The options.
+        options: RingOptions,
+    },
+    /// The map of one CPU has one shard.
+    #[error("{0} shards in the map of one CPU: it has 1")]
+    OfCpu(u64),
     /// Tails that don't fit into their area, or an area of a size that can't be.
     #[error(
         "tails of up to {longest} bytes in {bytes} bytes: the area is a power of two from 128 to 2^28, and at least twice the longest tail"
@@ -91,12 +94,9 @@ pub enum GeometryError {
         /// Bytes of the area.
         bytes: u64,
     },
-    /// Only an ordinary ring can have tails, and its records start with the two words of a tail.
-    #[error("only ordinary rings have tails, and their records have more than {min} bytes, not {0}", min = Tails::PREFIX)]
+    /// The records of a ring with tails start with the two words of a tail.
+    #[error("records with tails have more than {min} bytes, not {0}", min = Tails::PREFIX)]
     Tailed(u64),
-    /// Only an ordinary ring, or one with tails, can keep its oldest records.
-    #[error("only rings that are neither resizable nor of one CPU keep their oldest records")]
-    KeepsOldest,
     /// A shard with its slots and tails is larger than a value of a map.
     #[error("a shard of {0} bytes, with its tails: the kernel takes at most {max}", max = 1 << 29)]
     Shard(u64),
@@ -150,79 +150,94 @@ impl Geometry {
             record: small_record,
             capacity: small_capacity,
             shards: small_shards,
-            resizable: false,
-            of_cpu: false,
-            keeps_oldest: false,
+            options: RingOptions::default(),
             tails: None,
         }
         .that_fits()
+    }
+
+    fn with(self, option: RingOptions) -> Result<Self, GeometryError> {
+        let options = self.options.with(option);
+        if self.kind != Kind::Ring || options.possible().is_none() {
+            return Err(GeometryError::Options { kind: self.kind, options });
+        }
+        Ok(Self { options, ..self })
+    }
+
+    /// The ring's options; none of other regions.
+    pub fn options(&self) -> RingOptions {
+        self.options
+    }
+
+    /// The same ring with these options. `tails` are those of [`TAILS`](RingOptions::has_tails).
+    ///
+    /// # Errors
+    /// [`GeometryError::Options`] if this is not a ring, or if no ring can have these options together;
+    /// [`GeometryError::OfCpu`]; as for [`with_tails`](Self::with_tails).
+    pub(crate) fn with_options(
+        self,
+        options: RingOptions,
+        tails: Option<Tails>,
+    ) -> Result<Self, GeometryError> {
+        if options.bits() == 0 && tails.is_none() {
+            return Ok(self);
+        }
+        let ring = self.with(options)?;
+        if options.has_per_cpu_maps() && ring.shards != 1 {
+            return Err(GeometryError::OfCpu(ring.shards.into()));
+        }
+        match tails {
+            Some(tails) => ring.with_tails(tails),
+            None if options.has_tails() => Err(GeometryError::Tails { longest: 0, bytes: 0 }),
+            None => Ok(ring),
+        }
     }
 
     /// The same ring, but resizable. In every resizable ring the headers of all shards are at the same places, before
     /// all slots, so programs find them there.
     ///
     /// # Errors
-    /// [`GeometryError::Resizable`] if this is not a ring, or is the ring of one CPU.
+    /// [`GeometryError::Options`].
     pub fn resizable(self) -> Result<Self, GeometryError> {
-        if !self.is_ordinary_ring() {
-            return Err(GeometryError::Resizable);
-        }
-        Ok(Self { resizable: true, ..self })
+        self.with_options(RingOptions::RESIZABLE, None)
     }
 
-    /// Whether this is a resizable ring.
-    pub fn is_resizable(&self) -> bool {
-        self.resizable
-    }
-
-    /// The same ring, as the ring of one CPU in a NUMA ring.
+    /// The same ring, as the map of one CPU.
     ///
     /// # Errors
-    /// [`GeometryError::OfCpu`] if this is not a ring of one shard, or is resizable.
+    /// [`GeometryError::Options`], [`GeometryError::OfCpu`].
     pub fn of_cpu(self) -> Result<Self, GeometryError> {
-        if !self.is_ordinary_ring() || self.shards != 1 {
-            return Err(GeometryError::OfCpu);
-        }
-        Ok(Self { of_cpu: true, ..self })
+        self.with_options(RingOptions::PER_CPU_MAPS, self.tails)
     }
 
-    /// Whether this is the ring of one CPU in a NUMA ring.
-    pub fn is_of_cpu(&self) -> bool {
-        self.of_cpu
+    /// The same ring, whose programs wake readers.
+    ///
+    /// # Errors
+    /// [`GeometryError::Options`].
+    pub fn wakeable(self) -> Result<Self, GeometryError> {
+        self.with(RingOptions::WAKEABLE)
     }
 
     /// The same ring, but while a reader is required, programs drop new records rather than overwrite unread ones.
     ///
     /// # Errors
-    /// [`GeometryError::KeepsOldest`] if this is not an ordinary ring, nor one [with tails](Self::with_tails).
+    /// [`GeometryError::Options`].
     pub fn keep_oldest(self) -> Result<Self, GeometryError> {
-        if !(Self { tails: None, ..self }).is_ordinary_ring() {
-            return Err(GeometryError::KeepsOldest);
-        }
-        Ok(Self { keeps_oldest: true, ..self })
-    }
-
-    /// Whether this is a ring that keeps its oldest records.
-    pub fn keeps_oldest(&self) -> bool {
-        self.keeps_oldest
-    }
-
-    fn is_ordinary_ring(&self) -> bool {
-        self.kind == Kind::Ring
-            && !(self.resizable || self.of_cpu || self.keeps_oldest || self.tails.is_some())
+        self.with(RingOptions::KEEP_OLDEST)
     }
 
     /// The same ring with tails. Its records start with [`Tails::PREFIX`] bytes that say where the tail is. Each shard is
     /// one element, because a helper of BPF can't write across elements. The preamble is at the start of the first.
     ///
     /// # Errors
-    /// [`GeometryError::Tailed`] if this is not an ordinary ring or its records are too small, [`GeometryError::Shard`]
-    /// if a shard is too large.
+    /// [`GeometryError::Options`], [`GeometryError::Tailed`] if the records are too small, [`GeometryError::Shard`] if a
+    /// shard is too large.
     pub fn with_tails(self, tails: Tails) -> Result<Self, GeometryError> {
-        if !self.is_ordinary_ring() || self.record() <= Tails::PREFIX {
+        let ring = self.with(RingOptions::TAILS)?;
+        if self.record() <= Tails::PREFIX {
             return Err(GeometryError::Tailed(self.record.into()));
         }
-        let tailed = Self { tails: Some(tails), ..self };
+        let tailed = Self { tails: Some(tails), ..ring };
         if tailed.element() > 1 << 29 {
             Err(GeometryError::Shard(tailed.element() as u64))
         } else {
@@ -307,13 +322,13 @@ impl Geometry {
         if self.tails.is_some() {
             return shard;
         }
-        let stride = if self.resizable { self.whole_lines(LINE) } else { self.shard_elements() };
+        let stride = if self.options.is_resizable() { self.whole_lines(LINE) } else { self.shard_elements() };
         self.first() + shard * stride
     }
 
     /// The element of slot 0 of a ring's shard, in a ring without tails; or of commands.
     pub fn slots(&self, shard: usize) -> usize {
-        if self.resizable {
+        if self.options.is_resizable() {
             return self.shard(self.shards()) + shard * self.slot_elements();
         }
         self.shard(shard) + self.whole_lines(LINE)

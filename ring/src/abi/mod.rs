@@ -9,6 +9,7 @@ mod gate;
 pub mod gauge;
 mod geometry;
 pub mod histogram;
+mod options;
 mod preamble;
 mod process;
 pub mod readers;
@@ -18,6 +19,7 @@ pub mod top;
 
 pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
+pub use options::RingOptions;
 pub use preamble::{Preamble, PreambleError};
 pub use process::Process;
 pub use tails::Tails;
@@ -27,7 +29,7 @@ pub const WORD: usize = 8;
 /// Bytes in a cache line. The preamble and every shard start on their own line.
 pub const LINE: usize = 64;
 /// The layout's version, in the preamble's second word.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// The kind of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

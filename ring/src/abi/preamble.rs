@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Gate, Geometry, GeometryError, Kind, Process, Tails, VERSION, WORD};
+use super::{Gate, Geometry, GeometryError, Kind, RingOptions, Tails, VERSION, WORD};
 use crate::text::printable;
 
 /// The content of the preamble. It is written once, before the region is given to others; afterwards only words 11 to 15
@@ -29,7 +29,10 @@ pub enum PreambleError {
         found: u64,
     },
     /// The layout version is not supported.
-    #[error("layout version {found}, this library knows {VERSION}")]
+    #[error(
+        "layout version {found}, this library knows {VERSION}: build program, loader and reader with one version of mapring{}",
+        if *found < VERSION { ", and replace what an older one has pinned" } else { "" }
+    )]
     Version {
         /// The second word.
         found: u64,
@@ -44,17 +47,14 @@ pub enum PreambleError {
         /// The third word.
         found: u64,
     },
-    /// The sort of region is not supported.
-    #[error(
-        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU), 2 (a ring with tails), 3 (a \
-         ring that wakes readers) and 4 (one that also keeps its oldest records)"
-    )]
-    Sort {
-        /// The word 13.
+    /// The options of a ring are not supported.
+    #[error("a ring with unknown options {found:#x}")]
+    Options {
+        /// Their bits.
         found: u64,
     },
     /// The state of the gate is not supported.
-    #[error("a gate of unknown state {state}, this library knows 0 (not resizable), 1 (open) and 3 (retired)", state = found & 0xff)]
+    #[error("a gate of state {state}: a resizable ring has 1 (open) or 3 (retired), any other region 0", state = found & 0xff)]
     Gate {
         /// The word 14; its low byte is the state.
         found: u64,
@@ -81,40 +81,25 @@ impl Preamble {
     /// The word with the [`Process`] that initialized the region, or 0: see [`loader`](Self::loader).
     pub const LOADER: usize = 11;
 
-    /// The name ends with a zero byte before the word [`LOADER`](Self::LOADER). Regions of mapring 0.6 and before, which
-    /// name no loader, can have a longer name that goes on in that word.
     const NAME: core::ops::Range<usize> = 8..11;
-    const LONG_NAME: core::ops::Range<usize> = 8..12;
-    /// The word that says in its low byte what sort of ring this is: 1 for the ring of one CPU in a NUMA ring, 2 for a
-    /// ring with [`Tails`], 3 for a ring that wakes readers, 4 for one that also keeps its oldest records, both with the
-    /// id of the map of its readers in the upper half; else 0.
-    const SORT: usize = 13;
-    /// In a ring with tails that also wakes readers or keeps its oldest records, this word is like
-    /// [`SORT`](Self::SORT) of such a ring without tails.
-    const ALSO_WAKEABLE: usize = 15;
-    const OF_CPU: u64 = 1;
-    const WAKEABLE: u64 = 3;
-    const KEEPS_OLDEST: u64 = 4;
+    /// The word with the kind in its low byte; of a ring also the bits of its options from bit 8, and its tails.
+    const KIND: usize = 2;
+    /// The word that links a ring to the map of its readers, by its id, and [readers](super::readers) to their ring and their
+    /// bells. 0 if they are not linked yet.
+    pub const LINK: usize = 13;
 
     /// The preamble as words, with [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
         let mut words = [0; Self::WORDS];
         words[0] = Self::MAGIC;
         words[1] = VERSION;
-        words[2] = self.geometry.kind() as u64;
+        words[Self::KIND] = Self::kind_word(&self.geometry);
         words[3] = self.geometry.record() as u64;
         words[4] = self.geometry.capacity() as u64;
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::SORT] = match &self.geometry {
-            of_cpu if of_cpu.is_of_cpu() => Self::OF_CPU,
-            other => other.tails().map_or(0, |tails| tails.encode()),
-        };
-        if self.geometry.keeps_oldest() {
-            words[Self::link(&self.geometry)] = Self::KEEPS_OLDEST;
-        }
-        let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
+        let gate = if self.geometry.options().is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         let name = &self.name.as_bytes()[..self.name.len().min(Self::NAME.len() * WORD - 1)];
         for (word, bytes) in words[Self::NAME].iter_mut().zip(name.chunks(WORD)) {
@@ -125,43 +110,20 @@ impl Preamble {
         words
     }
 
-    /// The word that links a region of this shape, a ring or its [readers](super::readers), to the other, as
-    /// [`readers`](Self::readers) and [`linked`](Self::linked) read it.
-    pub fn link(region: &Geometry) -> usize {
-        if region.tails().is_some() { Self::ALSO_WAKEABLE } else { Self::SORT }
+    /// The [link](Self::LINK) of a ring to its readers, with 0; or of readers to their ring and the map with their bells.
+    pub fn links(first: u32, second: u32) -> u64 {
+        u64::from(second) << 32 | u64::from(first)
     }
 
-    /// The [link](Self::link) of a ring of this shape that wakes readers, whose readers are in the map with this id.
-    pub fn wakeable(ring: &Geometry, readers: u32) -> u64 {
-        let sort = if ring.keeps_oldest() { Self::KEEPS_OLDEST } else { Self::WAKEABLE };
-        u64::from(readers) << 32 | sort
-    }
-
-    /// The id of the map with the readers, from that word, if the ring wakes readers.
-    pub fn readers(word: u64) -> Option<u32> {
-        let (sort, readers) = Self::linked(word);
-        [Self::WAKEABLE, Self::KEEPS_OLDEST].contains(&sort.into()).then_some(readers)
-    }
-
-    /// The [link](Self::link) of readers: the ids of their ring and of the map with their bells.
-    pub fn links(ring: u32, bells: u32) -> u64 {
-        u64::from(bells) << 32 | u64::from(ring)
-    }
-
-    /// The ids in that word: of the ring, and of the map with the bells.
+    /// The ids in that word.
     #[allow(clippy::cast_possible_truncation)] // both halves
     pub fn linked(word: u64) -> (u32, u32) {
         (word as u32, (word >> 32) as u32)
     }
 
-    /// Whether the name ends before the word [`LOADER`](Self::LOADER), according to the word before that one.
-    pub fn names_loader(before: u64) -> bool {
-        before.to_ne_bytes().ends_with(&[0])
-    }
-
-    /// The process that initialized the region, from the word before [`LOADER`](Self::LOADER) and that word.
-    pub fn loader(before: u64, loader: u64) -> Option<Process> {
-        Process::decode(loader).filter(|_| Self::names_loader(before))
+    fn kind_word(geometry: &Geometry) -> u64 {
+        let tails = geometry.tails().map_or(0, |tails| tails.encode());
+        geometry.kind() as u64 | geometry.options().bits() << 8 | tails
     }
 
     /// Decodes `words`, which were read from shared memory.
@@ -175,36 +137,23 @@ impl Preamble {
         if words[1] != VERSION {
             return Err(PreambleError::Version { found: words[1] });
         }
-        let kind = Kind::from_raw(words[2]).ok_or(PreambleError::Kind { found: words[2] })?;
-        let mut geometry = Geometry::new(kind, words[3], words[4], words[5])?;
-        match Gate::decode(words[Gate::WORD]) {
-            Gate::None => {}
-            Gate::Open | Gate::Retired => geometry = geometry.resizable()?,
-            // Only headers contain this state.
-            Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
+        let word = words[Self::KIND];
+        let kind = Kind::from_raw(word & 0xff).ok_or(PreambleError::Kind { found: word & 0xff })?;
+        let unknown = PreambleError::Options { found: word >> 8 };
+        let options = RingOptions::from_bits(word >> 8 & 0xff).ok_or(unknown.clone())?;
+        let tails = options.has_tails().then(|| Tails::decode(word)).transpose()?;
+        let geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_options(options, tails)?;
+        if word != Self::kind_word(&geometry) {
+            return Err(unknown);
         }
-        match words[Self::SORT] {
-            _ if kind == Kind::Readers => {}
-            0 => {}
-            Self::OF_CPU => geometry = geometry.of_cpu()?,
-            word if kind == Kind::Ring && Self::readers(word).is_some() => {
-                if word & 0xff == Self::KEEPS_OLDEST {
-                    geometry = geometry.keep_oldest()?;
-                }
-            }
-            found => {
-                let tails = Tails::decode(found).ok_or(PreambleError::Sort { found })??;
-                geometry = geometry.with_tails(tails)?;
-                if u64::from(Self::linked(words[Self::ALSO_WAKEABLE]).0) == Self::KEEPS_OLDEST {
-                    geometry = geometry.keep_oldest()?;
-                }
-            }
+        match (Gate::decode(words[Gate::WORD]), options.is_resizable()) {
+            (Gate::None, false) | (Gate::Open | Gate::Retired, true) => {}
+            _ => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
         }
-        let is_short = Self::names_loader(words[Self::LOADER - 1]);
-        let name: Vec<u8> = words[if is_short { Self::NAME } else { Self::LONG_NAME }]
+        let name: Vec<u8> = words[Self::NAME]
             .iter()
             .flat_map(|word| word.to_ne_bytes())
             .take_while(|&byte| byte != 0)
@@ -217,6 +166,7 @@ impl Preamble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::Process;
 
     fn preamble() -> Preamble {
         let geometry = Geometry::new(Kind::Ring, 56, 4096, 2).unwrap();
@@ -225,48 +175,24 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        assert_eq!(Preamble::decode(&preamble().encode()), Ok(preamble()));
-        let resizable = Preamble { geometry: preamble().geometry.resizable().unwrap(), ..preamble() };
-        assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable.clone()));
-        let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
-        let of_cpu = Preamble { geometry: one, ..preamble() };
-        assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
         let tails = Tails::new(4096, 1 << 20).unwrap();
-        let tailed = Preamble { geometry: preamble().geometry.with_tails(tails).unwrap(), ..preamble() };
-        assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed.clone()));
-        let mut linked = tailed.encode();
-        linked[Preamble::link(&tailed.geometry)] = Preamble::wakeable(&tailed.geometry, 7);
-        assert_eq!(Preamble::decode(&linked), Ok(tailed.clone()));
-        let keeps = Preamble { geometry: preamble().geometry.keep_oldest().unwrap(), ..preamble() };
-        assert_eq!(Preamble::decode(&keeps.encode()), Ok(keeps.clone()));
-        let mut linked = keeps.encode();
-        linked[Preamble::link(&keeps.geometry)] = Preamble::wakeable(&keeps.geometry, 7);
-        assert_eq!(Preamble::decode(&linked), Ok(keeps.clone()));
-        let both = Preamble { geometry: tailed.geometry.keep_oldest().unwrap(), ..preamble() };
-        let mut linked = both.encode();
-        assert_eq!(Preamble::decode(&linked), Ok(both.clone()));
-        linked[Preamble::link(&both.geometry)] = Preamble::wakeable(&both.geometry, 7);
-        assert_eq!(Preamble::decode(&linked), Ok(both));
-        // Its gate is closed later.
-        let mut retired = resizable.encode();
-        retired[Gate::WORD] = Gate::Retired.encode(4096);
-        assert_eq!(Preamble::decode(&retired), Ok(resizable));
+        for bits in 0..32 {
+            let Some(options) = RingOptions::from_bits(bits) else { continue };
+            let shards = if options.has_per_cpu_maps() { 1 } else { 2 };
+            let ring = Geometry::new(Kind::Ring, 56, 4096, shards).unwrap();
+            let ring = ring.with_options(options, options.has_tails().then_some(tails)).unwrap();
+            let described = Preamble { geometry: ring, ..preamble() };
+            let mut words = described.encode();
+            // Live words.
+            words[Preamble::LINK] = Preamble::links(7, 0);
+            words[Preamble::LOADER] = Process { pid: 7, start: 9 }.encode();
+            if options.is_resizable() {
+                words[Gate::WORD] = Gate::Retired.encode(4096);
+            }
+            assert_eq!(Preamble::decode(&words), Ok(described), "{options}");
+        }
         let long = Preamble { name: "x".repeat(100), ..preamble() };
         assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(23));
-    }
-
-    #[test]
-    fn a_loader_is_told_from_the_end_of_a_long_name() {
-        let loader = |words: &[u64]| Preamble::loader(words[10], words[11]);
-        let process = Process { pid: 7, start: 9 };
-        let mut words = Preamble { name: "x".repeat(100), ..preamble() }.encode();
-        assert_eq!(loader(&words), None);
-        words[11] = process.encode();
-        assert_eq!(loader(&words), Some(process));
-        assert_eq!(Preamble::decode(&words).unwrap().name, "x".repeat(23));
-        // A region of an earlier version.
-        words[8..12].fill(u64::from_ne_bytes(*b"yyyyyyyy"));
-        assert_eq!((loader(&words), Preamble::decode(&words).unwrap().name), (None, "y".repeat(32)));
     }
 
     #[test]
@@ -278,18 +204,28 @@ mod tests {
         };
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
+        assert!(
+            decode(1, 2)
+                .to_string()
+                .contains("layout version 2, this library knows 3: build program, loader")
+        );
+        assert!(decode(1, 2).to_string().ends_with("and replace what an older one has pinned"));
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        for found in [5, 1 << 8, 1 << 32 | 1, 2 | 64 << 40, u64::MAX] {
-            assert_eq!(decode(13, found), PreambleError::Sort { found });
+        for found in [2, 17, 32, 1 << 8, 1 << 24, u64::MAX >> 8] {
+            assert_eq!(decode(2, found << 8 | 1), PreambleError::Options { found });
         }
-        assert_eq!(decode(13, 1), PreambleError::Geometry(GeometryError::OfCpu));
-        assert_eq!(decode(13, 2), PreambleError::Geometry(GeometryError::Tails { longest: 0, bytes: 1 }));
-        for found in [2, 4, 0xff, 0xc02, 0xc04, u64::MAX] {
+        let geometry = |at, value| match decode(at, value) {
+            PreambleError::Geometry(error) => error,
+            other => panic!("word {at} = {value}: {other}"),
+        };
+        assert_eq!(geometry(2, 8 << 8 | 1), GeometryError::OfCpu(2));
+        assert_eq!(geometry(2, 4 << 8 | 1), GeometryError::Tails { longest: 0, bytes: 1 });
+        assert!(matches!(geometry(2, 1 << 8 | 2), GeometryError::Sharded(2)));
+        for found in [1, 2, 3, 4, 0xff, 0xc04, u64::MAX] {
             assert_eq!(decode(14, found), PreambleError::Gate { found });
         }
-        assert!(decode(14, 0xc04).to_string().contains("unknown state 4, this library knows 0"));
         for (at, value) in [(3, 0), (3, u64::MAX), (4, 0), (4, 3), (5, 0), (5, u64::MAX), (6, 0), (6, 72)] {
-            assert!(matches!(decode(at, value), PreambleError::Geometry(_)), "word {at} = {value}");
+            geometry(at, value);
         }
     }
 }

@@ -25,6 +25,9 @@ pub fn owner(place: usize) -> usize {
     PLACES + place
 }
 
+/// A ticket that no shard reaches: what a reader says of a shard that it does not read.
+pub const FOR_GOOD: u64 = 1 << 62;
+
 /// The owner of a place, as a word names it: a process of one PID namespace. Pids mean nothing in another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {

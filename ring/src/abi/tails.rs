@@ -17,7 +17,7 @@ impl Tails {
     /// Every tail starts at a multiple of this.
     pub(crate) const ALIGN: u64 = 16;
     /// Words of a shard's header for tails, which follows the shard's header.
-    pub(crate) const HEADER: usize = 24;
+    pub(crate) const HEADER: usize = 32;
 
     /// Tails of at most `longest` bytes, in an area of `bytes` bytes for each shard. `bytes` is a power of two from 128
     /// on, and at least twice `longest`.
@@ -60,19 +60,15 @@ impl Tails {
         self.bytes() + self.longest().next_multiple_of(LINE)
     }
 
-    /// The word of the preamble that has the numbers.
+    /// The bits of the preamble's word with the numbers: log2 of the bytes of the area in bits 16 to 23, the bytes of the
+    /// longest tail in bits 32 to 63.
     pub(crate) fn encode(self) -> u64 {
-        Self::SORT | u64::from(self.longest) << 8 | u64::from(self.bytes.trailing_zeros()) << 40
+        u64::from(self.longest) << 32 | u64::from(self.bytes.trailing_zeros()) << 16
     }
 
-    /// The number in the low byte of that word.
-    pub(crate) const SORT: u64 = 2;
-
     /// The reverse of [`encode`](Self::encode), for any word.
-    pub(crate) fn decode(word: u64) -> Option<Result<Self, GeometryError>> {
-        let shift = word >> 40;
-        (word & 0xff == Self::SORT && shift < 64)
-            .then(|| Self::new(word >> 8 & u64::from(u32::MAX), 1_u64 << shift))
+    pub(crate) fn decode(word: u64) -> Result<Self, GeometryError> {
+        Self::new(word >> 32, 1_u64.checked_shl((word >> 16 & 0xff) as u32).unwrap_or(0))
     }
 }
 
@@ -94,10 +90,9 @@ mod tests {
     #[test]
     fn any_word_is_decoded_or_refused() {
         let tails = Tails::new(4095, 1 << 20).unwrap();
-        assert_eq!(Tails::decode(tails.encode()), Some(Ok(tails)));
-        for word in [0, 1, 3, 2 | 64 << 40, u64::MAX] {
-            assert_eq!(Tails::decode(word), None, "{word:#x}");
+        assert_eq!(Tails::decode(tails.encode()), Ok(tails));
+        for (word, longest, bytes) in [(0, 0, 1), (64 << 16, 0, 0), (u64::MAX, u32::MAX.into(), 0)] {
+            assert_eq!(Tails::decode(word), Err(GeometryError::Tails { longest, bytes }), "{word:#x}");
         }
-        assert!(matches!(Tails::decode(2), Some(Err(GeometryError::Tails { longest: 0, bytes: 1 }))));
     }
 }

@@ -58,6 +58,11 @@ impl Bell {
         self.entry.put(self.ringbuf.as_fd())
     }
 
+    /// The shards that have words for readers.
+    pub(crate) fn shards(&self) -> usize {
+        self.place.shards()
+    }
+
     /// See [`Place::sleeps_until`](crate::protocol::readers::Place::sleeps_until).
     pub(crate) fn sleeps_until(&self, shard: usize, ticket: Option<u64>) {
         if shard < self.place.shards() {

@@ -15,15 +15,12 @@ use super::{MapFd, sys};
 use crate::abi::gauge::GAUGE;
 use crate::abi::histogram::HISTOGRAM;
 use crate::abi::top::BUCKET;
-use crate::abi::{Geometry, GeometryError, Kind, Preamble, Tails};
+use crate::abi::{Geometry, GeometryError, Kind, Preamble, RingOptions, Tails};
 use crate::error::Result;
 use crate::text::printable;
 
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.
 pub(crate) const TSO: &str = "mapring_tso";
-
-/// How the name of the value starts, after `mapring_`, in a ring that keeps its oldest records.
-const KEEPS_OLDEST: &str = "keep_ring__";
 
 /// A region as its BPF program declared it.
 #[derive(Debug)]
@@ -31,32 +28,17 @@ pub(crate) struct Description {
     pub(crate) kind: Kind,
     record: u64,
     capacity: u64,
-    /// Set for a ring in a map of maps.
-    pub(crate) inner: Option<Inner>,
-    /// Set for a ring that keeps its oldest records.
-    keeps_oldest: bool,
+    pub(crate) options: RingOptions,
     /// The longest tail and the bytes of the area, for a ring with tails.
     tails: Option<(u64, u64)>,
     name: String,
-}
-
-/// Why a ring is in a map of maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inner {
-    /// So that another ring can replace it.
-    Resizable,
-    /// As the shard of one CPU, on the node of that CPU.
-    OfCpu,
 }
 
 /// What a description and a preamble both contain, for comparison and for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     kind: Kind,
-    inner: Option<Inner>,
-    keeps_oldest: bool,
-    /// Has maps of readers and bells. False in a description and a preamble.
-    wakeable: bool,
+    options: RingOptions,
     record: u64,
     capacity: u64,
     tails: Option<(u64, u64)>,
@@ -64,65 +46,47 @@ pub(crate) struct Shape {
 
 impl Shape {
     pub(crate) fn of(geometry: &Geometry) -> Self {
-        let inner = match geometry {
-            ring if ring.is_resizable() => Some(Inner::Resizable),
-            ring if ring.is_of_cpu() => Some(Inner::OfCpu),
-            _ => None,
-        };
         Self {
             kind: geometry.kind(),
-            inner,
-            keeps_oldest: geometry.keeps_oldest(),
-            wakeable: false,
+            options: geometry.options(),
             record: geometry.record() as u64,
             capacity: geometry.capacity() as u64,
             tails: geometry.tails().map(|tails| (tails.longest() as u64, tails.bytes() as u64)),
         }
     }
 
-    /// The same ring, with or without maps of readers and bells.
-    pub(super) fn wakeable(self, wakeable: bool) -> Self {
-        Self { wakeable, ..self }
-    }
-
     /// Takes over the number of slots if both are resizable rings: it may change.
     pub(super) fn other_slots(&mut self, other: &Self) {
-        if self.inner == Some(Inner::Resizable) && other.inner == self.inner {
+        if self.options.is_resizable() && other.options == self.options {
             self.capacity = other.capacity;
         }
     }
 }
 
-/// `keep-oldest ring: 64 of 16 bytes`
+/// `ring (KEEP_OLDEST): 64 of 16 bytes`
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.inner {
-            None if self.keeps_oldest => "keep-oldest ",
-            None if self.wakeable => "wakeable ",
-            None => "",
-            Some(Inner::Resizable) => "resizable ",
-            Some(Inner::OfCpu) => "NUMA ",
-        })?;
-        write!(f, "{}: {} of {} bytes", self.kind, self.capacity, self.record)?;
+        write!(f, "{}", self.kind)?;
+        if self.options != RingOptions::default() {
+            write!(f, " ({})", self.options)?;
+        }
+        write!(f, ": {} of {} bytes", self.capacity, self.record)?;
         self.tails.map_or(Ok(()), |(longest, bytes)| write!(f, ", tails of {longest} in {bytes} bytes"))
     }
 }
 
 impl Description {
+    /// Whether programs find it in a map of maps.
+    pub(crate) fn in_map_of_maps(&self) -> bool {
+        self.options.has_per_cpu_maps() || self.options.is_resizable()
+    }
+
     /// The shape with `shards` shards, if the kind has shards.
     pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let sharded = self.kind.is_sharded() && self.inner != Some(Inner::OfCpu);
-        let geometry =
-            Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
-        match self.inner {
-            None => {
-                let with_tails = |(longest, bytes)| geometry.with_tails(Tails::new(longest, bytes)?);
-                let geometry = self.tails.map_or(Ok(geometry), with_tails)?;
-                if self.keeps_oldest { geometry.keep_oldest() } else { Ok(geometry) }
-            }
-            Some(Inner::Resizable) => geometry.resizable(),
-            Some(Inner::OfCpu) => geometry.of_cpu(),
-        }
+        let sharded = self.kind.is_sharded() && !self.options.has_per_cpu_maps();
+        let shards = if sharded { shards } else { 1 };
+        let tails = self.tails.map(|(longest, bytes)| Tails::new(longest, bytes)).transpose()?;
+        Geometry::new(self.kind, self.record, self.capacity, shards)?.with_options(self.options, tails)
     }
 
     /// The shape with the number of whole shards for which it has about `entries` elements.
@@ -144,8 +108,8 @@ impl Description {
 
     /// What it describes.
     pub(crate) fn shape(&self) -> Shape {
-        let Self { kind, record, capacity, inner, keeps_oldest, tails, .. } = *self;
-        Shape { kind, inner, keeps_oldest, wakeable: false, record, capacity, tails }
+        let Self { kind, options, record, capacity, tails, .. } = *self;
+        Shape { kind, options, record, capacity, tails }
     }
 
     /// The preamble of a map with `entries` elements, if these are a whole number of shards.
@@ -162,31 +126,31 @@ impl Description {
 pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let value = btf.get(value).filter(|value| value.kind() == TypeKind::Struct)?;
     let name = str::from_utf8(value.name()).ok()?.strip_prefix("mapring_")?;
-    let (kind, inner) = [
-        ("ring__", Kind::Ring, None),
-        ("tail_ring__", Kind::Ring, None),
-        (KEEPS_OLDEST, Kind::Ring, None),
-        ("inner_ring__", Kind::Ring, Some(Inner::Resizable)),
-        ("numa_ring__", Kind::Ring, Some(Inner::OfCpu)),
-        ("cell__", Kind::Cells, None),
-        ("latch__", Kind::Latches, None),
-        ("counters__", Kind::Counters, None),
-        ("histograms__", Kind::Histograms, None),
-        ("gauges__", Kind::Gauges, None),
-        ("top__", Kind::TopKeys, None),
-        ("percpu_cell__", Kind::PerCpuCells, None),
-        ("percpu_counters__", Kind::PerCpuCounters, None),
-        ("readers__", Kind::Readers, None),
-        ("commands__", Kind::Commands, None),
+    let (_, kind) = [
+        ("ring__", Kind::Ring),
+        ("cell__", Kind::Cells),
+        ("latch__", Kind::Latches),
+        ("counters__", Kind::Counters),
+        ("histograms__", Kind::Histograms),
+        ("gauges__", Kind::Gauges),
+        ("top__", Kind::TopKeys),
+        ("percpu_cell__", Kind::PerCpuCells),
+        ("percpu_counters__", Kind::PerCpuCounters),
+        ("readers__", Kind::Readers),
+        ("commands__", Kind::Commands),
     ]
     .into_iter()
-    .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;
+    .find(|(prefix, _)| name.starts_with(prefix))?;
 
     // The inner length of a member without bytes.
     let length = |name| Some(value.field(name)?.ty.array()?.0.array()?.1 as u64);
     let capacity = length(TSO).or_else(|| length("mapring_any"))?;
     let tails = length("mapring_longest").zip(length("mapring_tails"));
-    let keeps_oldest = name.starts_with(KEEPS_OLDEST) || length("mapring_keeps_oldest") == Some(1);
+    let options = match kind {
+        // An object of an older version has no options.
+        Kind::Ring => RingOptions::from_bits(length("mapring_options")?)?,
+        _ => RingOptions::default(),
+    };
     let (record, record_name) = match kind {
         Kind::Counters | Kind::PerCpuCounters | Kind::Readers => (8, "u64".to_owned()),
         Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
@@ -197,7 +161,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))
         }
     };
-    Some(Description { kind, record, capacity, inner, keeps_oldest, tails, name: record_name })
+    Some(Description { kind, options, record, capacity, tails, name: record_name })
 }
 
 /// The types of an object, from the kernel. ENOENT if there are none. Needs CAP_SYS_ADMIN.

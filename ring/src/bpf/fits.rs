@@ -4,11 +4,11 @@
 use super::MapFd;
 use super::alike::unlike;
 use super::btf::Btf;
-use super::describe::{Inner, Shape, from_btf, record_type};
+use super::describe::{Shape, from_btf, record_type};
 use super::kinds::MapType;
 use super::open::open;
 use super::readers::links_of;
-use crate::abi::{Gate, Geometry, Kind, PreambleError};
+use crate::abi::{Gate, Geometry, PreambleError};
 use crate::error::{Cause, Error, Result};
 use crate::region::OpenOptions;
 use crate::text::printable;
@@ -20,8 +20,6 @@ pub(crate) struct Declared<'btf> {
     pub(crate) value: u32,
     /// The shards that it gets on this machine, if it is of a kind with shards.
     pub(crate) shards: usize,
-    /// Whether the object declares maps of readers and bells for it.
-    pub(crate) wakeable: bool,
 }
 
 impl Declared<'_> {
@@ -30,7 +28,7 @@ impl Declared<'_> {
     pub(crate) fn fits(&self, map: &MapFd) -> Result<()> {
         let Some(declared) = from_btf(self.btf, self.value) else { return Ok(()) };
         let geometry = declared.geometry(self.shards as u64)?;
-        let shape = declared.shape().wakeable(self.wakeable);
+        let shape = declared.shape();
         let differ = |found, declared| Err(mismatch(&map.what, found, declared));
 
         let expected = if geometry.kind().is_per_cpu() { MapType::PERCPU_ARRAY } else { MapType::ARRAY };
@@ -48,7 +46,7 @@ impl Declared<'_> {
                 let size = |element, entries| format!("{entries} elements of {element} bytes");
                 let found = (map.info.value_size as usize, map.info.max_entries as usize);
                 let expected = (geometry.element(), geometry.entries());
-                let any_number = geometry.is_resizable() && found.0 == expected.0;
+                let any_number = geometry.options().is_resizable() && found.0 == expected.0;
                 return match found == expected || any_number {
                     true => Ok(()),
                     false => {
@@ -58,13 +56,8 @@ impl Declared<'_> {
             }
             region => region?,
         };
-        let wakeable = region.geometry().kind() == Kind::Ring
-            && (region.geometry().keeps_oldest()
-                || links_of(&region)?.is_some()
-                // The loader's last step links a ring. A loader that died before has not written the preamble either.
-                || self.wakeable && region.live(0).map_err(lookup)? == 0);
-        let found = Shape::of(region.geometry()).wakeable(wakeable);
-        if declared.contradicts(region.geometry()).is_some() || wakeable != self.wakeable {
+        let found = Shape::of(region.geometry());
+        if declared.contradicts(region.geometry()).is_some() {
             return differ(found.to_string(), shape.to_string());
         }
         let shards = [region.geometry(), &geometry].map(Geometry::shards);
@@ -74,7 +67,7 @@ impl Declared<'_> {
                 format!("{shape}, {} shards", shards[1]),
             );
         }
-        if geometry.is_resizable() && region.gate().map_err(lookup)? == Gate::Retired {
+        if geometry.options().is_resizable() && region.gate().map_err(lookup)? == Gate::Retired {
             return differ(format!("{found}, which another ring has replaced"), shape.to_string());
         }
         let types = map.types();
@@ -91,8 +84,7 @@ impl Declared<'_> {
     /// [`fits`](Self::fits) for a map that was found by its pin alone.
     pub(crate) fn fits_at_its_pin(&self, map: &MapFd) -> Result<()> {
         self.fits(map)?;
-        let is_resizable =
-            from_btf(self.btf, self.value).is_some_and(|it| it.inner == Some(Inner::Resizable));
+        let is_resizable = from_btf(self.btf, self.value).is_some_and(|it| it.options.is_resizable());
         if is_resizable
             && open(map.try_clone()?, OpenOptions::new())?.gate().map_err(lookup)? == Gate::Closing
         {
@@ -103,9 +95,9 @@ impl Declared<'_> {
         Ok(())
     }
 
-    /// Whether it is a ring.
-    pub(crate) fn is_ring(&self) -> bool {
-        from_btf(self.btf, self.value).is_some_and(|declared| declared.kind == Kind::Ring)
+    /// Whether it is a ring that wakes readers.
+    pub(crate) fn wakes_readers(&self) -> bool {
+        from_btf(self.btf, self.value).is_some_and(|declared| declared.options.wakes_readers())
     }
 }
 

@@ -152,14 +152,12 @@ pub(crate) fn publish(regions: &[(Option<String>, &Region)], path: &Path, how: P
     }
     let refused = |e| not_pinned(what, path, how, e);
     let stage = Stage::beside(path).map_err(refused)?;
-    let others = match regions {
-        [(None, region)] => companions_to_pin(region)?,
-        _ => Vec::new(),
-    };
+    let others = companions_to_pin(first)?;
     let suffixes = || std::iter::once("").chain(others.iter().map(|(suffix, _)| *suffix));
     // A place that is refused leaves the map as it was: a freeze can't be undone.
     if !how.replace {
-        suffixes().try_for_each(|suffix| stage.expect_free(suffix)).map_err(refused)?;
+        let beside = if matches!(regions, [(None, _)]) { others.len() } else { 0 };
+        suffixes().take(1 + beside).try_for_each(|suffix| stage.expect_free(suffix)).map_err(refused)?;
     }
     for (_, region) in regions.iter().filter(|_| how.freeze) {
         freeze(region.as_fd(), region.what())?;
@@ -171,10 +169,12 @@ pub(crate) fn publish(regions: &[(Option<String>, &Region)], path: &Path, how: P
             stage.publish(&suffixes().zip(fds).collect::<Vec<_>>(), access, how.replace)
         }
         several => stage.publish_dir(how.replace, |dir| {
-            several.iter().try_for_each(|(name, region)| {
-                let name = OsStr::new(name.as_deref().unwrap_or_default());
-                dir.pin(region, name)?;
-                dir.set_access_of(name, access)
+            let name = |at: usize| several[at].0.clone().unwrap_or_default();
+            let maps = several.iter().enumerate().map(|(at, (_, region))| (name(at), region.as_fd()));
+            let others = others.iter().map(|(suffix, map)| (name(0) + suffix, map.as_fd()));
+            maps.chain(others).try_for_each(|(name, map)| {
+                dir.pin(map, OsStr::new(&name))?;
+                dir.set_access_of(OsStr::new(&name), access)
             })
         }),
     };

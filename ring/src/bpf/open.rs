@@ -109,7 +109,7 @@ fn same_shape(described: &Geometry, found: &Geometry, what: &str) -> Result<()> 
 
 /// Checks that every CPU has a shard. A loader that does not prepare its object creates only one shard.
 fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
-    let sharded = geometry.kind().is_sharded() && !geometry.is_of_cpu();
+    let sharded = geometry.kind().is_sharded() && !geometry.options().has_per_cpu_maps();
     let (shards, last) = (geometry.shards(), possible_cpus()?.last().copied().unwrap_or_default());
     if sharded && shards <= last {
         return Err(Error::from(Cause::NotFitted { what: what.to_owned(), shards, last }));
@@ -155,12 +155,11 @@ fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
                 offset < at + WORD && at < offset + size
             })
         };
-        // The identity of the region, the count of writes without a place, and how claims are made; all other words are
-        // for people.
-        let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::DROPPED + 2);
+        // The identity of the region, the count of writes without a place, links and gates; the words between are for people.
+        let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::WORDS);
         let hidden = match types.region().map(|described| described.kind) {
             _ if identity => "preamble",
-            Some(Kind::Ring) if hides(0..4) || hides(6..8) => "header of a shard",
+            Some(Kind::Ring) if hides(0..8) => "header of a shard",
             _ => continue,
         };
         return Err(Error::from(Cause::Hidden { what: what.to_owned(), field, offset, hidden }));

@@ -55,15 +55,11 @@ fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
     std::array::from_fn(|at| if at == 0 { first } else { words.load(at, Ordering::Relaxed) })
 }
 
-/// Makes this process the loader of a region that has a preamble, if the region can be mapped for writing and its name
-/// leaves room.
+/// Makes this process the loader of a region that has a preamble, if the region can be mapped for writing.
 pub(super) fn adopt(fd: BorrowedFd<'_>, bytes: usize) {
     let Ok(mapping) = Mapping::new(fd, bytes, true) else { return };
     let (Some(words), Ok(me)) = (mapping.words_mut(), this_process()) else { return };
-    let name_ends = Preamble::names_loader(mapping.words().load(Preamble::LOADER - 1, Ordering::Relaxed));
-    if name_ends {
-        words.store(Preamble::LOADER, Process::encode(me), Ordering::Relaxed);
-    }
+    words.store(Preamble::LOADER, Process::encode(me), Ordering::Relaxed);
 }
 
 /// Writes the preamble of a region that has none, through a mapping if possible, to each copy of a
@@ -75,14 +71,14 @@ pub(super) fn initialise(fd: BorrowedFd<'_>, info: &MapInfo, what: &str, preambl
         Ok(mapping) => {
             if let Some(words) = mapping.words_mut() {
                 write_preamble(words, preamble);
-                if preamble.geometry.is_resizable() {
+                if preamble.geometry.options().is_resizable() {
                     ring::open(words, &preamble.geometry);
                 }
             }
             return Ok(());
         }
         // With a preamble and closed gates the ring would drop every record.
-        Err(error) if preamble.geometry.is_resizable() => {
+        Err(error) if preamble.geometry.options().is_resizable() => {
             return Err(Error::from(Cause::NoPreamble { what: what.to_owned(), error }));
         }
         Err(_) => {}

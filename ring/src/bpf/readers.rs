@@ -9,7 +9,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::open::open;
 use super::stage::{NEW, NEXT};
-use super::{MapFd, MapOfMaps, Origin, is_gone};
+use super::{MapFd, MapLocator, MapOfMaps, Origin, is_gone};
 use crate::abi::readers::{LOOK, NEVER, Owner};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
@@ -123,25 +123,29 @@ pub(crate) fn readers_of(ring: &Region) -> Result<Region> {
     Ok(readers)
 }
 
-/// Links a ring, its readers and its bells, so that processes which find the ring find the others. If they are linked
-/// already, nothing is written: the ring may be frozen.
+/// Links a ring, its readers and its bells, so that processes which find the ring find the others. Of a ring with a map for
+/// each CPU, this is the map of the first. If they are linked already, nothing is written: the ring may be frozen.
 pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     let writable = OpenOptions::new().write(true);
-    let (ring, readers, bells) = (writable.open(ring)?, writable.open(readers)?, bells.map()?.0);
+    let ring = match ring.array_of_maps()? {
+        Ok(maps) => writable.find(MapLocator::Inner(maps.at(&key(0))))?,
+        Err(ring) => writable.open(ring)?,
+    };
+    let (readers, bells) = (writable.open(readers)?, bells.map()?.0);
     let id = |region: &Region| match region.identity() {
         Identity::Map(id) => id,
         Identity::File(..) => 0,
     };
-    let links = Preamble::links(id(&ring), bells.info.id);
-    let wakeable = Preamble::wakeable(ring.geometry(), id(&readers));
-    if linked(&ring)? == wakeable && linked(&readers)? == links {
+    let of_ring = Preamble::links(id(&readers), 0);
+    let of_readers = Preamble::links(id(&ring), bells.info.id);
+    if linked(&ring)? == of_ring && linked(&readers)? == of_readers {
         return Ok(());
     }
     let shared = readers.shared_mut()?;
     // It is not 0 once it was linked: then it may have readers that want programs to look.
     shared.words().swap_if(LOOK, 0, NEVER, Ordering::Relaxed);
-    shared.words().store(Preamble::link(readers.geometry()), links, Ordering::Relaxed);
-    ring.shared_mut()?.words().store(Preamble::link(ring.geometry()), wakeable, Ordering::Release);
+    shared.words().store(Preamble::LINK, of_readers, Ordering::Relaxed);
+    ring.shared_mut()?.words().store(Preamble::LINK, of_ring, Ordering::Release);
     Ok(())
 }
 
@@ -169,10 +173,9 @@ pub(super) struct Companions {
 impl Companions {
     /// `None` for a ring without these maps. ESTALE if those of another ring are pinned now.
     pub(super) fn pinned(ring: &Region, pin: &Path) -> Result<Option<Self>> {
-        if ring.geometry().kind() != Kind::Ring {
+        let Some((id, _)) = links_of(ring)?.filter(|_| ring.geometry().options().wakes_readers()) else {
             return Ok(None);
-        }
-        let Some(id) = Preamble::readers(linked(ring)?) else { return Ok(None) };
+        };
         let readers = pinned(pin, READERS, id)?;
         let (_, id) = Preamble::linked(linked(&open(readers.try_clone()?, OpenOptions::new())?)?);
         Ok(Some(Self { bells: pinned(pin, BELLS, id)?, readers }))
@@ -203,19 +206,17 @@ fn pinned(pin: &Path, suffix: &str, id: u32) -> Result<MapFd> {
 /// Why a ring has no readers.
 const NOT_LINKED: &str = "its loader has not linked it to its maps __readers and __bells: mapring::loader::initialize does, \
                           and a loader without libbpf-rs calls mapring::loader::initialize_wakeable";
-const NOT_WAKEABLE: &str = "it was declared by a macro with neither WAKEABLE nor KEEP_OLDEST in its name, or else its loader has not linked it to \
-     its maps __readers and __bells: mapring::loader::initialize does, and a loader without libbpf-rs calls \
-     mapring::loader::initialize_wakeable";
+const NOT_WAKEABLE: &str = "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST";
 
 /// The maps of a ring's readers and bells. The ring names its readers, and these must name the ring: anyone who can
 /// write a ring can name the maps of another.
 fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     let no = |why| Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why });
     let Identity::Map(id) = ring.identity() else { return Err(no("a memfd has no bell")) };
-    let link = linked(ring)?;
-    let readers = Preamble::readers(link)
-        .filter(|_| ring.geometry().kind() == Kind::Ring)
-        .ok_or(no(if ring.geometry().keeps_oldest() { NOT_LINKED } else { NOT_WAKEABLE }))?;
+    if !ring.geometry().options().wakes_readers() {
+        return Err(no(NOT_WAKEABLE));
+    }
+    let (readers, _) = links_of(ring)?.ok_or(no(NOT_LINKED))?;
     let readers = companion(ring, READERS, readers)?;
     let (of_ring, bells) = Preamble::linked(linked(&open(readers.try_clone()?, OpenOptions::new())?)?);
     if of_ring != id {
@@ -225,21 +226,15 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     Ok((readers, bells))
 }
 
-/// The ids to which a region is linked: a ring to its readers, and 0; readers to their ring and their bells. `None` for a ring
-/// that is not linked, and for other regions.
+/// The ids to which a region is linked: a ring to its readers, and 0; readers to their ring and their bells. `None` for one that
+/// is not linked.
 pub(super) fn links_of(region: &Region) -> Result<Option<(u32, u32)>> {
-    let link = linked(region)?;
-    Ok(match region.geometry().kind() {
-        Kind::Ring => Preamble::readers(link).filter(|&id| id != 0).map(|id| (id, 0)),
-        Kind::Readers => Some(Preamble::linked(link)),
-        _ => None,
-    })
+    Ok(Some(Preamble::linked(linked(region)?)).filter(|&(first, _)| first != 0))
 }
 
 /// The word that links a ring to its readers, or these to the ring.
 fn linked(region: &Region) -> Result<u64> {
-    let word = Preamble::link(region.geometry());
-    region.live(word).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
+    region.live(Preamble::LINK).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
 }
 
 /// The map with this id, from its pin next to that of the ring, or from the ring's object, or else by its id.

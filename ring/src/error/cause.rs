@@ -219,7 +219,7 @@ pub(crate) enum Cause {
         one_with(
             *memfd,
             "a ring in a memfd keeps its number of slots; create one with more, and pass that on",
-            "declare it with MAPRING_RESIZABLE_RING (resizable.bpf.h), or open a plain ring with Ring::open"
+            "declare it with the option RESIZABLE, or open a plain ring with Ring::open"
         )
     )]
     NotResizable { what: String, memfd: bool },
@@ -235,8 +235,7 @@ pub(crate) enum Cause {
         one_with(
             *memfd,
             "no ring in a memfd does; its writers overwrite the oldest, and the reader counts them as lost",
-            "declare it with MAPRING_KEEP_OLDEST_RING (keep_oldest.bpf.h), or \
-             MAPRING_KEEP_OLDEST_RING_WITH_TAILS (wakeable_tails.bpf.h)"
+            "declare it with the option KEEP_OLDEST"
         )
     )]
     NotKeeping { what: String, memfd: bool },
@@ -249,7 +248,7 @@ pub(crate) enum Cause {
     /// The ring has no tails.
     #[error(
         "{what} has no tails: read and write its records without Tailed; a ring with tails is {}",
-        one_with(*memfd, "created by Ring::create_memfd_with_tails", "declared with MAPRING_RING_WITH_TAILS (tails.bpf.h)")
+        one_with(*memfd, "created by Ring::create_memfd_with_tails", "declared with the option TAILS")
     )]
     NoTails { what: String, memfd: bool },
     /// The ring has tails, and the Rust type has none.

@@ -171,7 +171,7 @@ impl Region {
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.
     pub fn loader(&self) -> Result<Option<Process>, ReadError> {
-        Ok(Preamble::loader(self.live(Preamble::LOADER - 1)?, self.live(Preamble::LOADER)?))
+        Ok(Process::decode(self.live(Preamble::LOADER)?))
     }
 
     /// Whether another ring has replaced this [resizable](Geometry::resizable) one. If so, it contains the records that

@@ -31,9 +31,8 @@ use self::maps::Maps;
 pub(crate) use self::maps::initialize;
 #[cfg(feature = "libbpf")]
 pub(crate) use self::maps::pin_of;
-use self::sweep::Sweep;
 pub(crate) use self::tails::expect_tails;
-use crate::abi::{Geometry, Kind};
+use crate::abi::{Geometry, Kind, RingOptions};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;
 use crate::record::{LayoutCheck, Record};
@@ -45,20 +44,19 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// order within its shard, and counts exactly how many it missed. Readers are independent of each other and have no
 /// effect on writers. Clones are handles to the same ring.
 ///
-/// The macro that declares the ring in the BPF program decides where its memory is. [`open`](Self::open) finds it:
+/// The options with which `MAPRING_RING` declares the ring in the BPF program decide where its memory is, and what programs do
+/// for readers. [`open`](Self::open) finds it, and [`options`](Self::options) says what it has:
 ///
-/// | macro | memory |
+/// | option | |
 /// |---|---|
-/// | `MAPRING_RING` | one map |
-/// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
-/// | `MAPRING_WAKEABLE_RING` | one map, and two more by which programs wake readers that [`wait`](Reader::wait) |
-/// | `MAPRING_KEEP_OLDEST_RING` | the same three; programs drop new records rather than overwrite what a reader has not read, if it is [required](Reader::require) |
-/// | `MAPRING_RING_WITH_TAILS` | one map, for records with bytes of any length: [`Tailed`] |
-/// | `MAPRING_WAKEABLE_RING_WITH_TAILS` | the same, and two more maps by which programs wake readers |
-/// | `MAPRING_KEEP_OLDEST_RING_WITH_TAILS` | the same three; programs overwrite neither records nor tails that a required reader has not read |
-/// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
+/// | none | one map |
+/// | `WAKEABLE` | two more maps, by which programs wake readers that [`wait`](Reader::wait) |
+/// | `KEEP_OLDEST` | the same; programs drop new records rather than overwrite what a reader has not read, if it is [required](Reader::require) |
+/// | `TAILS` | records with bytes of any length: [`Tailed`] |
+/// | `PER_CPU_MAPS` | a map for each CPU that is online, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
+/// | `RESIZABLE` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
 ///
-/// The records of any of these can have several types: [`Tagged`](type@crate::Tagged).
+/// The records of all of them can have several types: [`Tagged`](type@crate::Tagged).
 pub struct Ring<T> {
     flavour: Flavour,
     record: PhantomData<fn() -> T>,
@@ -145,7 +143,12 @@ impl<T: AnyBitPattern> Ring<T> {
     /// A reader that starts at `start` in each shard. Allocates; loads a few slots.
     pub fn reader_from(&self, start: Start) -> Reader<T> {
         let regions = self.numbered();
-        Reader::new(Sweep::new(&regions[0].1, regions.iter().map(|(shard, region)| (*shard, region)), start))
+        Reader::new(&regions[0].1, regions.iter().map(|(shard, region)| (*shard, region)), start)
+    }
+
+    /// The options of the ring: what it can do beyond what every ring does.
+    pub fn options(&self) -> RingOptions {
+        self.region().geometry().options()
     }
 
     /// How the ring is read: mapped, or by system calls and why, even if only one shard needs them.

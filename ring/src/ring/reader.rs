@@ -130,9 +130,15 @@ impl<T: AnyBitPattern> Reader<T> {
     /// The most rings that one call continues with: a process that replaces rings all the time must not keep it running.
     pub(super) const RINGS: usize = Follow::<Error>::RINGS;
 
-    pub(super) fn new(sweep: Sweep<T>) -> Self {
-        let resizable = sweep.region().geometry().is_resizable();
-        let tails = TailReader::new(sweep.region());
+    /// A reader of some regions of a ring whose first region is `first`, each with the number of its first shard.
+    pub(super) fn new<'r>(
+        first: &Region,
+        regions: impl Iterator<Item = (usize, &'r Region)> + Clone,
+        start: Start,
+    ) -> Self {
+        let sweep = Sweep::new(first, regions.clone(), start);
+        let resizable = sweep.region().geometry().options().is_resizable();
+        let tails = TailReader::new(regions);
         Self { sweep, resizable, next: Next::default(), waiting: Waiting::default(), place: None, tails }
     }
 

@@ -51,19 +51,20 @@ impl<T: AnyBitPattern> Ring<T> {
         let ring = self.region();
         let readers = readers_of(&ring)?;
         let words = words(&readers)?;
-        let shards = ring.geometry().shards().min(readers.geometry().shards());
         let ends = self.reader_from(Start::Now);
-        let ends: Vec<_> = (0..shards).map(|shard| ends.position(shard).unwrap_or_default()).collect();
+        let shards: Vec<_> = ends.shards().filter(|&shard| shard < readers.geometry().shards()).collect();
         let now = Clock::Monotonic.now();
         let known = |at: usize| {
             let process = Owner::decode(words[owner(at)])?;
             let has = |bits: usize| words[bits] & 1 << at != 0;
             let behind = || {
-                let unread = |shard: usize| ends[shard].saturating_sub(words[position(shard, at)]);
-                let since = (0..shards).map(|shard| words[held(shard, at)]).filter(|&since| since != 0).min();
+                let end = |shard| ends.position(shard).unwrap_or_default();
+                let unread = |&shard: &usize| end(shard).saturating_sub(words[position(shard, at)]);
+                let since =
+                    shards.iter().map(|&shard| words[held(shard, at)]).filter(|&since| since != 0).min();
                 Behind {
                     lease: Duration::from_nanos(words[lease(at)]),
-                    unread: (0..shards).map(unread).max().unwrap_or_default(),
+                    unread: shards.iter().map(unread).max().unwrap_or_default(),
                     holds: since.map(|since| Duration::from_nanos(now.saturating_sub(since))),
                 }
             };

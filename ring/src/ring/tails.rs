@@ -13,7 +13,7 @@ use crate::record::{Expected, Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
 use crate::sync::latest;
 
-/// A record `T` with a tail, as it is in the slots of a ring that `MAPRING_RING_WITH_TAILS` declares.
+/// A record `T` with a tail, as it is in the slots of a ring with the option `TAILS`.
 ///
 /// `Ring<Tailed<T>>` is such a ring. [`Reader::poll_with_tail`] and [`Reader::for_each_with_tail`], and those of [`Merged`],
 /// return records together with the bytes of their tails; the other functions of readers return records alone.
@@ -68,9 +68,8 @@ fn no_tails(what: &str, memfd: bool) -> Error {
 
 /// What a reader of tails needs beside the ring's reader.
 pub(super) struct TailReader {
-    shared: Shared,
-    /// One for each shard.
-    areas: Box<[Area]>,
+    /// Where the tails of each shard are, by its number.
+    areas: Box<[Option<(Shared, Area)>]>,
     /// Records whose tails were overwritten, for each shard.
     lost: Box<[u64]>,
     /// The same as losses, and those whose interval is not known yet.
@@ -85,23 +84,29 @@ pub(super) struct TailReader {
 struct Line([u8; LINE]);
 
 impl TailReader {
-    /// For a ring with tails, which is mapped.
-    pub(super) fn new(region: &Region) -> Option<Box<Self>> {
-        let geometry = region.geometry();
-        let View::Mapped(shared) = region.view() else { return None };
-        let areas: Box<[_]> = (0..geometry.shards()).filter_map(|shard| Area::new(geometry, shard)).collect();
+    /// For the regions of a ring with tails, which are mapped, each with the number of its first shard.
+    pub(super) fn new<'r>(regions: impl Iterator<Item = (usize, &'r Region)>) -> Option<Box<Self>> {
+        let (mut areas, mut room) = (Vec::new(), 0);
+        for (first, region) in regions {
+            let View::Mapped(shared) = region.view() else { return None };
+            for shard in 0..region.geometry().shards() {
+                let area = Area::new(region.geometry(), shard)?;
+                room = area.room();
+                areas.resize_with((first + shard + 1).max(areas.len()), || None);
+                areas[first + shard] = Some((shared.clone(), area));
+            }
+        }
         let lost = vec![0; areas.len()].into();
         let (losses, found) = (Losses::new(Losses::OF_READER), Losses::new(Losses::OF_READER));
-        let tail = vec![Line::zeroed(); areas.first()?.room().div_ceil(LINE)].into();
-        Some(Box::new(Self { shared, areas, lost, losses, found, tail }))
+        let tail = vec![Line::zeroed(); room.div_ceil(LINE)].into();
+        Some(Box::new(Self { areas: areas.into(), lost, losses, found, tail }))
     }
 
     /// The tail of a record that was just read, or `None` if it was overwritten; counts that.
     #[inline]
     fn read<T>(&mut self, shard: usize, ticket: u64, record: &Tailed<T>) -> Option<&[u8]> {
-        let area = self.areas.get(shard)?;
-        let tail =
-            area.copy(self.shared.words(), record.tail_at, record.tail_len, cast_slice_mut(&mut self.tail));
+        let (shared, area) = self.areas.get(shard)?.as_ref()?;
+        let tail = area.copy(shared.words(), record.tail_at, record.tail_len, cast_slice_mut(&mut self.tail));
         if tail.is_none() {
             lose(&mut self.lost[shard], &mut self.found, shard, ticket);
         }

@@ -24,7 +24,7 @@ use crate::sync::thread;
 /// Words of a ring that keeps its oldest records: what required readers have read, the mark, the newest ticket that ended.
 pub(super) const READ: usize = TAILS + 6;
 pub(super) const MARK: usize = TAILS + 7;
-pub(super) const ENDED: usize = HEADER + 4;
+pub(super) const ENDED: usize = TAILS + 8;
 /// A lease that lasts longer than any model.
 const LEASE: u64 = u64::MAX;
 

@@ -319,7 +319,7 @@ fn a_spoilt_preamble_is_a_typed_error_or_another_region() {
     assert!(outcomes[..4].iter().all(|&count| count > 0), "{outcomes:?}");
 }
 
-/// Each bit of the field for the way a region is written has a meaning, or is an error: a newer version may give it a
+/// Each bit of the words for the kind of a region and for its gate has a meaning, or is an error: a newer version may give it a
 /// meaning that readers must know.
 #[test]
 fn what_this_version_does_not_know_is_a_typed_error() {
@@ -332,7 +332,8 @@ fn what_this_version_does_not_know_is_a_typed_error() {
         let mut words = vec![0; ring.resizable().unwrap().bytes() / WORD + 64];
         let preamble = Preamble { geometry, generation: 1, name: "image".into() };
         words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
-        for (at, bit) in [2, 13, 14].into_iter().flat_map(|at| (0..64).map(move |bit| (at, bit))) {
+        for (at, bit) in [2, Preamble::LINK, 14].into_iter().flat_map(|at| (0..64).map(move |bit| (at, bit)))
+        {
             let mut words = words.clone();
             words[at] ^= 1 << bit;
             match open(bytemuck::cast_slice(&words), true, OpenOptions::new()) {
@@ -342,9 +343,8 @@ fn what_this_version_does_not_know_is_a_typed_error() {
                     let mut known = region.preamble().encode();
                     known[14] = if region.retired().unwrap() { 3 } else { known[14] & 0xff };
                     let says = if at == 14 { words[14] & 0xff } else { words[at] };
-                    // A ring that wakes readers is an ordinary one to those that do not wait.
-                    let wakes = at == Preamble::link(&geometry) && Preamble::readers(says).is_some();
-                    assert!(wakes || known[at] == says, "{geometry:?}, word {at}, bit {bit}");
+                    // Only readers that wait follow a link.
+                    assert!(at == Preamble::LINK || known[at] == says, "{geometry:?}, word {at}, bit {bit}");
                 }
                 Err(e) if e.kind() == ErrorKind::Preamble => refused += 1,
                 Err(e) if needs_a_map(&e) => assert!(words[2] == 5 || words[2] == 6),
@@ -353,7 +353,7 @@ fn what_this_version_does_not_know_is_a_typed_error() {
         }
     }
     println!("{opened} opened, {refused} refused");
-    assert!(opened > 0 && refused > 800);
+    assert!(opened > 0 && refused > 400);
 }
 
 #[test]

@@ -60,39 +60,23 @@ fn wakes(object: &Object, publish: &Runner) {
     everywhere();
 }
 
-/// The link of a ring with tails is in another word. What is in the words of a link changes nothing for readers, unless it
-/// contradicts the types of the ring.
+/// Options that the ring's types do not have.
 #[test]
-fn a_forged_link_of_a_ring_with_tails_is_refused() {
+fn forged_options_are_refused() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
-    let (open, publish) = (
-        || Ring::<Tailed<Rec>>::open(&map(object, "tailed")).unwrap(),
-        Runner::new(object, "publish_tailed"),
-    );
-    let (ring, shape) = (neighbour(object, "tailed"), *open().region().geometry());
-    let of_events = Preamble::wakeable(&shape, id(object, "events__readers"));
-    for forged in [0, 1, 2, u64::MAX, 1 << 63, Preamble::wakeable(&shape, u32::MAX), of_events] {
-        ring.words().store(Preamble::link(&shape), forged, Ordering::Relaxed);
-        let mut reader = open().reader_from(Start::Now);
-        assert!(!reader.wait(SHORT).unwrap(), "nothing is there");
-        let why = reader.bell().unwrap_err();
-        println!("{forged:#x}: {:?}: {why}", why.kind());
-        assert!(
-            [ErrorKind::NotWakeable, ErrorKind::Open, ErrorKind::System].contains(&why.kind()),
-            "{why:?}"
-        );
-        publish.run(&mut [7, 1]);
-        assert_eq!(reader.poll_with_tail().map(|(event, tail)| (event.record.n, tail.len())), Some((7, 8)));
+    let open = || Ring::<Tailed<Rec>>::open(&map(object, "tailed"));
+    let ring = neighbour(object, "tailed");
+    let kind = ring.words().load(2, Ordering::Relaxed);
+    for (option, bits) in [("KEEP_OLDEST", 2), ("none", 1), ("PER_CPU_MAPS", 8)] {
+        ring.words().store(2, kind ^ bits << 8, Ordering::Relaxed);
+        let why = open().unwrap_err();
+        assert!([ErrorKind::Contradiction, ErrorKind::Preamble].contains(&why.kind()), "{option}: {why}");
     }
-    // That of a ring that keeps its oldest records, which its types are not.
-    ring.words().store(Preamble::link(&shape), 4, Ordering::Relaxed);
-    let why = Ring::<Tailed<Rec>>::open(&map(object, "tailed")).unwrap_err();
-    assert_eq!(why.kind(), ErrorKind::Contradiction, "{why}");
     ring.restore();
-    assert!(open().reader().bell().is_ok());
+    assert!(open().unwrap().reader().bell().is_ok());
 }
 
 #[test]
@@ -103,22 +87,20 @@ fn a_link_to_the_maps_of_others_is_refused() {
     let object = skel.object();
     let publish = Runner::new(object, "publish");
     let [ring, readers] = ["events", "events__readers"].map(|name| neighbour(object, name));
-    let shape = *open(object).region().geometry();
-    let at = Preamble::link(&shape);
-    let link = |map: &Neighbour, word| map.words().store(at, word, Ordering::Relaxed);
+    let link = |map: &Neighbour, word| map.words().store(Preamble::LINK, word, Ordering::Relaxed);
     wakes(object, &publish);
     let id = |name: &str| id(object, name);
 
     let foreign = "its readers belong to another ring";
     // The readers of another ring; the ring itself, another one.
     for name in ["small__readers", "events", "small"] {
-        link(&ring, Preamble::wakeable(&shape, id(name)));
+        link(&ring, Preamble::links(id(name), 0));
         let (kind, why) = refused(object);
         assert!(kind == ErrorKind::NotWakeable && why.contains(foreign), "{name}: {kind:?} {why}");
     }
     // No map has these ids; maps without a preamble; no link.
     for forged in [0, u32::MAX, id("events__bells"), id("small__bells")] {
-        link(&ring, Preamble::wakeable(&shape, forged));
+        link(&ring, Preamble::links(forged, 0));
         let (kind, why) = refused(object);
         println!("{forged}: {kind:?}: {why}");
         assert!([ErrorKind::Open, ErrorKind::WrongType, ErrorKind::System].contains(&kind), "{kind:?} {why}");

@@ -2,16 +2,15 @@
 /* The maps that both files declare, and that become one each. */
 #include <mapring/counters.bpf.h>
 #include <mapring/global.bpf.h>
-#include <mapring/keep_oldest.bpf.h>
-#include <mapring/wakeable_tails.bpf.h>
+#include <mapring/ring.bpf.h>
 
 struct event {
 	__u64 file, number;
 };
 
 MAPRING_RING(ring, struct event, 64);
-MAPRING_KEEP_OLDEST_RING(kept, struct event, 64);
-MAPRING_WAKEABLE_RING_WITH_TAILS(tailed, struct event, 64, 64, 1024);
+MAPRING_RING(kept, struct event, 64, KEEP_OLDEST);
+MAPRING_RING(tailed, struct event, 64, WAKEABLE, TAILS(64, 1024));
 MAPRING_COUNTERS(counters, 2);
 MAPRING_GLOBAL_CELL(latest, struct event);
 

@@ -7,14 +7,14 @@ char LICENSE[] SEC("license") = "GPL";
 
 #ifndef TIMES
 #define TIMES 1600
-#define RING MAPRING_RING
+#define OPTIONS
 #endif
 
 struct item {
 	__u64 words[7];
 };
 
-RING(many, struct item, 4096);
+MAPRING_RING(many, struct item, 4096 OPTIONS);
 
 SEC("xdp")
 int longest(void *ctx __attribute__((unused)))

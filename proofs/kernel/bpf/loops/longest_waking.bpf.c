@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* The same for a ring that wakes its readers: whether one is to be woken takes two jumps more, and a third one before Linux 6.15,
  * whose verifiers do not know that an array has its element 0. */
-#include <mapring/wakeable.bpf.h>
-
 #define TIMES 1000
-#define RING MAPRING_WAKEABLE_RING
+#define OPTIONS , WAKEABLE
 #include "longest.bpf.c"

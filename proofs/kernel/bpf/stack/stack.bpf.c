@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Programs that have as many bytes of locals as docs/guide.md promises beside a record, in each type of ring. */
-#include <mapring/keep_oldest.bpf.h>
-#include <mapring/numa.bpf.h>
-#include <mapring/resizable.bpf.h>
-#include <mapring/wakeable.bpf.h>
-#include <mapring/wakeable_tails.bpf.h>
+#include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -45,17 +41,17 @@ struct event {
 /* The number after each macro is in the guide. */
 MAPRING_RING(plain, struct event, 64);
 PROGRAM(plain, 416, RECORD)
-MAPRING_NUMA_RING(numa, struct event, 64);
+MAPRING_RING(numa, struct event, 64, PER_CPU_MAPS);
 PROGRAM(numa, 416, RECORD)
-MAPRING_RING_WITH_TAILS(tails, struct event, 64, 64, 128);
+MAPRING_RING(tails, struct event, 64, TAILS(64, 128));
 PROGRAM(tails, 304, TAILED)
-MAPRING_WAKEABLE_RING(wakeable, struct event, 64);
+MAPRING_RING(wakeable, struct event, 64, WAKEABLE);
 PROGRAM(wakeable, 400, RECORD)
-MAPRING_WAKEABLE_RING_WITH_TAILS(wakeable_tails, struct event, 64, 64, 128);
+MAPRING_RING(wakeable_tails, struct event, 64, WAKEABLE, TAILS(64, 128));
 PROGRAM(wakeable_tails, 304, TAILED)
-MAPRING_KEEP_OLDEST_RING(keep, struct event, 64);
+MAPRING_RING(keep, struct event, 64, KEEP_OLDEST);
 PROGRAM(keep, 352, RECORD)
-MAPRING_RESIZABLE_RING(resizable, struct event, 64);
+MAPRING_RING(resizable, struct event, 64, RESIZABLE);
 PROGRAM(resizable, 352, RECORD)
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(keep_tails, struct event, 64, 64, 128);
+MAPRING_RING(keep_tails, struct event, 64, KEEP_OLDEST, TAILS(64, 128));
 PROGRAM(keep_tails, 208, TAILED)

@@ -10,45 +10,49 @@ use super::reader::Reader;
 /// A region's shape, as passed to the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
+    /// Word 2 of the preamble: the kind, the options of a ring and its tails.
     kind: u64,
     record: u64,
     capacity: u64,
     shards: u64,
-    resizable: bool,
-    /// Word 13 of the preamble.
-    sort: u64,
 }
 
-/// Word 13 of the ring of one CPU, and of one that keeps its oldest records.
-const ONE_CPU: u64 = 1;
-const KEEPS_OLDEST: u64 = 4;
+/// The options of a ring, as bits.
+const WAKEABLE: u64 = 1;
+const KEEP_OLDEST: u64 = 3;
+const TAILS: u64 = 4;
+const PER_CPU_MAPS: u64 = 8;
+const RESIZABLE: u64 = 16;
 
-/// Word 13 of a ring with tails.
+/// Word 2 of a ring with tails.
 fn with_tails(longest: u64, log2_of_bytes: u64) -> u64 {
-    2 | longest << 8 | log2_of_bytes << 40
+    1 | TAILS << 8 | longest << 32 | log2_of_bytes << 16
 }
 
 impl Shape {
     fn line(self) -> String {
-        let Self { kind, record, capacity, shards, resizable, sort } = self;
-        format!("{kind} {record} {capacity} {shards} {} {sort}\n", u8::from(resizable))
+        let Self { kind, record, capacity, shards } = self;
+        format!("{kind} {record} {capacity} {shards}\n")
     }
 
     fn geometry(self) -> Result<Geometry, GeometryError> {
-        let kind = Kind::from_raw(self.kind).expect("kinds are 1 to 11");
+        let kind = Kind::from_raw(self.kind & 0xff).expect("kinds are 1 to 11");
         let mut geometry = Geometry::new(kind, self.record, self.capacity, self.shards)?;
-        if self.resizable {
-            geometry = geometry.resizable()?;
+        let has = |option| self.kind >> 8 & option == option;
+        if has(PER_CPU_MAPS) {
+            geometry = geometry.of_cpu()?;
         }
-        match self.sort & 0xff {
-            0 => Ok(geometry),
-            ONE_CPU => geometry.of_cpu(),
-            KEEPS_OLDEST => geometry.keep_oldest(),
-            _ => {
-                let bytes = 1_u64.checked_shl((self.sort >> 40).try_into().unwrap()).unwrap_or(0);
-                geometry.with_tails(Tails::new(self.sort >> 8 & u64::from(u32::MAX), bytes)?)
-            }
+        if has(WAKEABLE) {
+            geometry = geometry.wakeable()?;
         }
+        if has(KEEP_OLDEST) {
+            geometry = geometry.keep_oldest()?;
+        }
+        if has(TAILS) {
+            let bytes = 1_u64.checked_shl((self.kind >> 16 & 0xff).try_into().unwrap()).unwrap_or(0);
+            geometry = geometry.with_tails(Tails::new(self.kind >> 32, bytes)?)?;
+        }
+        if has(RESIZABLE) { geometry.resizable() } else { Ok(geometry) }
     }
 
     /// The library's results: size, elements and bytes, and for a ring the bytes to the last shard's header and slots.
@@ -105,8 +109,10 @@ fn the_examples_of_the_document_are_right() {
         .iter()
         .position(|name| *name == kind);
         let [record, capacity, shards] = [1, 2, 3].map(|at| number(row[at]));
-        let (resizable, sort) = (flags.contains("resizable"), u64::from(flags.contains("one CPU")));
-        Shape { kind: kind.unwrap() as u64 + 1, record, capacity, shards, resizable, sort }
+        let options = [("resizable", RESIZABLE), ("one CPU", PER_CPU_MAPS)];
+        let options: u64 =
+            options.iter().filter(|(flag, _)| flags.contains(flag)).map(|(_, bits)| bits << 8).sum();
+        Shape { kind: (kind.unwrap() as u64 + 1) | options, record, capacity, shards }
     };
     let shapes: Vec<_> = rows.iter().map(shape).collect();
     for ((row, shape), computed) in rows.iter().zip(&shapes).zip(computed(&shapes)) {
@@ -121,12 +127,11 @@ fn the_examples_of_the_document_are_right() {
 #[test]
 fn the_example_with_tails_is_right() {
     let page = include_str!("../../../../docs/abi.md");
-    let sort = with_tails(100, 10);
-    let shape = Shape { kind: 1, record: 24, capacity: 16, shards: 2, resizable: false, sort };
+    let shape = Shape { kind: with_tails(100, 10), record: 24, capacity: 16, shards: 2 };
     let computed = computed(&[shape])[0].clone().unwrap();
-    assert_eq!(without_private(&computed), [2048, 0, 2, 4096, 2176, 2432]);
+    assert_eq!(without_private(&computed), [2112, 0, 2, 4224, 2240, 2560]);
     assert_eq!(shape.sizes().unwrap(), without_private(&computed));
-    for text in ["= 2048", "2 elements, 4096 bytes", "starts at byte 2176", "at byte 2432"] {
+    for text in ["= 2112", "2 elements, 4224 bytes", "starts at byte 2240", "at byte 2560"] {
         assert!(page.contains(text), "{text}");
     }
 }
@@ -142,10 +147,10 @@ fn the_library_lays_out_regions_as_the_document_says() {
         for &record in records.iter().filter(|&&record| ![3, 6].contains(&kind) || record < 16) {
             for capacity in capacities {
                 for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
-                    for sort in if kind == 1 { &[0, ONE_CPU, KEEPS_OLDEST][..] } else { &[0] } {
-                        for resizable in [false, true] {
-                            shapes.push(Shape { kind, record, capacity, shards, resizable, sort: *sort });
-                        }
+                    for options in
+                        [0, WAKEABLE, KEEP_OLDEST, PER_CPU_MAPS, PER_CPU_MAPS | KEEP_OLDEST, RESIZABLE]
+                    {
+                        shapes.push(Shape { kind: kind | options << 8, record, capacity, shards });
                     }
                 }
             }
@@ -158,9 +163,9 @@ fn the_library_lays_out_regions_as_the_document_says() {
                     [0, 1, 63, 64, 65, 100, 512, 1 << 20, 1 << 27, (1 << 27) + 1, u64::from(u32::MAX)]
                 {
                     for log2_of_bytes in [0, 6, 7, 10, 27, 28, 29, 63, 64] {
-                        for resizable in [false, true] {
-                            let sort = with_tails(longest, log2_of_bytes);
-                            shapes.push(Shape { kind: 1, record, capacity, shards, resizable, sort });
+                        for options in [0, KEEP_OLDEST, PER_CPU_MAPS | WAKEABLE, RESIZABLE] {
+                            let kind = with_tails(longest, log2_of_bytes) | options << 8;
+                            shapes.push(Shape { kind, record, capacity, shards });
                         }
                     }
                 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Claims slots, for every kind of ring. ring.bpf.h, numa.bpf.h and resizable.bpf.h define the maps and the
- * functions that programs call. docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/ has
+ * Claims slots, for every ring. place.bpf.h defines the maps, and records.bpf.h the functions that programs call. docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/ has
  * the claim by compare-and-swap in Rust.
  */
 #ifndef MAPRING_CLAIM_BPF_H
@@ -41,10 +40,10 @@ static __always_inline __u64 mapring__lap(struct mapring__ring ring, __u64 t)
 	return (t >> ring.shift) * 2;
 }
 
-/* The element of this CPU's shard with its header. The slots follow the header. */
-static __always_inline __u32 mapring__base(struct mapring__ring ring)
+/* The element of this CPU's shard with its header, in a map with all shards. The slots follow the header. */
+static __always_inline __u32 mapring__base(__u32 size, __u64 slots)
 {
-	return MAPRING__FIRST(ring.size) + bpf_get_smp_processor_id() * MAPRING__SHARD(ring.size, 1ULL << ring.shift);
+	return MAPRING__FIRST(size) + bpf_get_smp_processor_id() * MAPRING__SHARD(size, slots);
 }
 
 /* The `seq` of ticket t. NULL if it is outside of the map. */
@@ -255,10 +254,6 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 {
 	__s64 claimed;
 
-	if (!head) { /* a CPU without a shard */
-		mapring__count_out_of_range(ring.map, ring.size);
-		return -1;
-	}
 	if (!MAPRING__HAS_GUARD) {
 		claimed = mapring__search(ring, head, base, 0);
 	} else {
@@ -332,25 +327,6 @@ static __always_inline __u64 *mapring__try_fast(struct mapring__ring ring, __u64
 	return seq;
 }
 
-/* The end of a reserve: returns the record, from the fast path or else from `claim` (the slow path). NULL: dropped. */
-#define MAPRING__RESERVE(record_type, ring, base, slots, claim)                                      \
-	do {                                                                                         \
-		__u64 *seq = mapring__try_fast(ring, mapring__word((ring).map, base), base,          \
-					       MAPRING__MARK(slots));                                \
-                                                                                                     \
-		if (!seq) {                                                                          \
-			__s64 claimed = claim;                                                       \
-			if (claimed < 0)                                                             \
-				return 0;                                                            \
-			seq = mapring__slot(ring, base, claimed);                                    \
-			if (!seq)                                                                    \
-				return 0;                                                            \
-		}                                                                                    \
-		/* The verifier needs the addition to stay behind the checks. */                     \
-		asm volatile("" : "+r"(seq));                                                        \
-		return (record_type *)(seq + 1);                                                     \
-	} while (0)
-
 /* Ends a reserved record: from now on readers see the whole record. If it is discarded, they pass its ticket, and do not
  * count it as lost. */
 static __always_inline void mapring__end(void *record, __u64 discarded)
@@ -359,81 +335,6 @@ static __always_inline void mapring__end(void *record, __u64 discarded)
 
 	mapring__publish(seq, (mapring__load(seq) + 1) | discarded);
 }
-
-/* What the compiler says about a call that no ring has: only the ring knows all of what ends a record. */
-#define MAPRING__NO_RING(end, ...)                                                                 \
-	MAPRING__FN void end(const void *map, ...) __attribute__((unavailable(                     \
-		"mapring: name the ring, and a record of this ring: " #end "(&ring, record" #__VA_ARGS__ ")")));
-
-MAPRING__NO_RING(mapring_commit, )
-MAPRING__NO_RING(mapring_discard, )
-
-/* Zeroes a record of any size in whole words: the bytes after it, up to the next word, belong to its slot. */
-static __always_inline void mapring__zero(void *record, __u32 size)
-{
-	/* Volatile: otherwise clang makes it a memset, which it refuses for more than 1024 bytes. */
-	volatile __u64 *words = record;
-
-	for (__u32 i = 0; i < MAPRING__ROUND_UP(size, 8) / 8; i++)
-		words[i] = 0;
-}
-
-/* The ends of a record of a ring whose readers do not sleep. */
-#define MAPRING__ENDS(name, record_type)                                                              \
-	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
-					record_type *record)                                       \
-	{                                                                                          \
-		mapring__end(record, 0);                                                           \
-	}                                                                                          \
-	MAPRING__FN void mapring_discard(struct mapring_map__##name *map __attribute__((unused)),  \
-					 record_type *record)                                      \
-	{                                                                                          \
-		mapring__end(record, MAPRING__DISCARDED);                                          \
-	}                                                                                          \
-	MAPRING__SCOPE(name, record_type)
-
-/* At the end of a scope that has a record: discards it, unless it was committed. */
-#define MAPRING__SCOPE(name, record_type)                                                          \
-	static __always_inline __attribute__((unused)) void mapring__leave__##name(record_type **mapring__left) \
-	{                                                                                          \
-		if (*mapring__left)                                                                \
-			mapring_discard(&name, *mapring__left);                                    \
-	}
-
-/*
- * A record for one block, which is skipped if the record is dropped. The end of the block commits the record. `return`,
- * `break` and `goto` out of the block discard it. So no path can forget to end it. clang makes the same instructions of
- * it as of a reserve and its ends.
- */
-#define mapring_record(name, record)                                                               \
-	MAPRING__SCOPED(name, record, mapring_reserve(&name), mapring_commit(&name, mapring__open_##record))
-
-#define MAPRING__SCOPED(name, record, reserved, commit)                                            \
-	for (__typeof__(reserved) record = reserved, mapring__open_##record                        \
-					__attribute__((cleanup(mapring__leave__##name))) = record; \
-	     mapring__open_##record; commit, mapring__open_##record = 0)
-
-/* mapring_reserve_zeroed and mapring_output of a map, built on its mapring_reserve and mapring_commit. */
-#define MAPRING__OUTPUT(name, record_type)                                                         \
-	MAPRING__FN record_type *mapring_reserve_zeroed(struct mapring_map__##name *map)           \
-	{                                                                                          \
-		record_type *record = mapring_reserve(map);                                        \
-                                                                                                   \
-		if (record)                                                                        \
-			mapring__zero(record, sizeof(*record));                                    \
-		return record;                                                                     \
-	}                                                                                          \
-	MAPRING__COPIES(record_type, "reserve the record and fill it in place")                    \
-	MAPRING__FN long mapring_output(struct mapring_map__##name *map, const record_type *ready) \
-	{                                                                                          \
-		record_type *record = mapring_reserve(map);                                        \
-                                                                                                   \
-		if (!record)                                                                       \
-			return -1;                                                                 \
-		__builtin_memcpy(record, ready, sizeof(*record));                                  \
-		mapring_commit(map, record);                                                       \
-		return 0;                                                                          \
-	}
 
 /* Checks the parameters of a ring. */
 #define MAPRING__RING_CHECKS(name, record_type, slots)                                   \

@@ -28,8 +28,8 @@
 #define MAPRING__OF_SHARD 3  /* elements of each shard */
 
 /* The words of the header of a ring that keeps its oldest records. */
-#define MAPRING__LIMIT 2 /* programs claim tickets before this one without a look at the readers */
-#define MAPRING__FULL 3  /* counts records that were dropped because of a required reader */
+#define MAPRING__LIMIT 4 /* programs claim tickets before this one without a look at the readers */
+#define MAPRING__FULL 5  /* counts records that were dropped because of a required reader */
 
 /* A word of a shard's header, which may be longer than one element. `head` is its first word. */
 static __always_inline __u64 *mapring__header_word(void *map, __u32 size, __u64 *head, __u32 base, __u32 word)

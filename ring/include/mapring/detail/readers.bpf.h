@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The maps that programs and the readers of a ring share, and the commits and discards that wake readers.
- * wakeable.bpf.h, wakeable_tails.bpf.h and keep_oldest.bpf.h use it.
+ * The maps that programs and the readers of a ring share, and how programs wake readers.
  */
 #ifndef MAPRING_READERS_BPF_H
 #define MAPRING_READERS_BPF_H
 
-#include <mapring/ring.bpf.h>
+#include <mapring/detail/place.bpf.h>
 
 #define MAPRING__MAP_TYPE_RINGBUF 27
 #define MAPRING__RB_FORCE_WAKEUP 2
@@ -16,24 +15,25 @@ struct mapring__bell {
 	__uint(max_entries, 4096);
 };
 
-#define MAPRING__READERS_MAPS(name)                                                                \
-	struct mapring_readers__##name {                                                           \
-		__u64 words[MAPRING__READERS];                                                     \
-		MAPRING__TAG(MAPRING__READERS);                                                    \
-	};                                                                                         \
-	struct mapring_map__##name##__readers {                                                    \
-		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                             \
-		__uint(map_flags, MAPRING__F_MMAPABLE);                                            \
-		__uint(max_entries, MAPRING__WAKE_AT + MAPRING__OF_SHARD);                         \
-		__type(key, __u32);                                                                \
-		__type(value, struct mapring_readers__##name);                                     \
-	} name##__readers __weak SEC(".maps");                                                            \
-	struct {                                                                                   \
-		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                     \
-		__uint(max_entries, MAPRING__READERS);                                             \
-		__type(key, __u32);                                                                \
-		__array(values, struct mapring__bell);                                             \
-	} name##__bells __weak SEC(".maps");
+#define MAPRING__READERS_MAPS_NO(name, linkage)
+#define MAPRING__READERS_MAPS_YES(name, linkage)                                                              \
+	struct mapring_readers__##name {                                                                      \
+		__u64 words[MAPRING__READERS];                                                                \
+		MAPRING__TAG(MAPRING__READERS);                                                               \
+	};                                                                                                    \
+	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name##__readers {                               \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
+		__uint(map_flags, MAPRING__F_MMAPABLE);                                                       \
+		__uint(max_entries, MAPRING__WAKE_AT + MAPRING__OF_SHARD);                                    \
+		__type(key, __u32);                                                                           \
+		__type(value, struct mapring_readers__##name);                                                \
+	} MAPRING__PART(MAP_OF, linkage)(name##__readers);                                                    \
+	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name##__bells {                                 \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
+		__uint(max_entries, MAPRING__READERS);                                                        \
+		__type(key, __u32);                                                                           \
+		__array(values, struct mapring__bell);                                                        \
+	} MAPRING__PART(MAP_OF, linkage)(name##__bells);
 
 /* 1 if this slot is the last one of its shard, else 0. Without a branch, too. */
 static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 number)
@@ -60,41 +60,6 @@ static __always_inline int mapring__sleeps(struct mapring__ring ring, void *read
 	mapring__full_barrier();
 	return !!(mapring__load(words + MAPRING__ASLEEP) | mapring__is_last(ring, number));
 }
-
-/* The ends of a record, and mapring_output. */
-#define MAPRING__WAKING_ENDS(name, record_type)                                                    \
-	MAPRING__SHARED int mapring__wake__##name(__u32 base, __u32 number)              \
-	{                                                                                          \
-		struct mapring__ring ring = mapring__ring__##name();                               \
-                                                                                                   \
-		mapring__wake(&name##__readers, &name##__bells, ring, mapring__word(&name, base),  \
-			      base, number);                                                       \
-		return 0;                                                                          \
-	}                                                                                          \
-	static __always_inline void mapring__end__##name(void *record, __u64 discarded)            \
-	{                                                                                          \
-		struct mapring__ring ring = mapring__ring__##name();                               \
-		__u64 *seq = (__u64 *)record - 1;                                                  \
-		__u32 base = mapring__base(ring);                                                  \
-		__u64 number;                                                                      \
-                                                                                                   \
-		mapring__publish(seq, (mapring__load(seq) + 1) | discarded);                       \
-		number = mapring__number(ring, base, seq);                                         \
-		if (mapring__sleeps(ring, &name##__readers, number))                               \
-			mapring__wake__##name(base, number);                                       \
-	}                                                                                          \
-	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
-					record_type *record)                                       \
-	{                                                                                          \
-		mapring__end__##name(record, 0);                                                   \
-	}                                                                                          \
-	MAPRING__FN void mapring_discard(struct mapring_map__##name *map __attribute__((unused)),  \
-					 record_type *record)                                      \
-	{                                                                                          \
-		mapring__end__##name(record, MAPRING__DISCARDED);                                  \
-	}                                                                                          \
-	MAPRING__SCOPE(name, record_type)                                                          \
-	MAPRING__OUTPUT(name, record_type)
 
 /*
  * Whether ticket t has ended, or is far behind: t may be one that no program can claim, because its slot is stuck.

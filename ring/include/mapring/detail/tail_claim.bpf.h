@@ -22,12 +22,13 @@
  * tails before a position near it have tickets before another one: both are in MARK (see mapring__tail_unread). */
 #define MAPRING__TAIL_READ 6
 #define MAPRING__TAIL_MARK 7
-#define MAPRING__TAIL_ACTIVE 8 /* no later than the positions of programs between reserve and commit, plus 1 */
-/* Words of the shard's header, which is right before the one for tails: records dropped because of a required reader,
- * 1 + the newest ticket that has ended, and: what was claimed before this position and not granted then is void. */
+#define MAPRING__TAIL_ENDED 8   /* of such a ring: 1 + the newest ticket that has ended */
+#define MAPRING__TAIL_STEPPED 9 /* what was claimed before this position and not granted then is void */
+#define MAPRING__TAIL_ACTIVE 16 /* no later than the positions of programs between reserve and commit, plus 1 */
+/* A word of the shard's header, which is right before that for tails: records dropped because of a required reader. */
 #define MAPRING__TAIL_FULL (MAPRING__FULL - (int)MAPRING__LINE / 8)
-#define MAPRING__TAIL_ENDED (4 - (int)MAPRING__LINE / 8)
-#define MAPRING__TAIL_STEPPED (5 - (int)MAPRING__LINE / 8)
+/* Words of both headers together. The slots follow. */
+#define MAPRING__TAIL_SLOTS ((int)MAPRING__LINE / 8 + MAPRING__TAIL_ACTIVE + MAPRING__TAIL_WRITERS)
 /* Set in entry 0 while its program moves NEXT by plain stores, in the guard. */
 #define MAPRING__TAIL_MOVING 2ULL
 /* Set in an entry whose position is about to change. Nobody steps over it then. */

@@ -70,20 +70,24 @@ fn a_resizable_ring_has_its_headers_first() {
             assert!(shard == 0 || g.slots(shard) >= g.slots(shard - 1) + 64);
         }
     }
-    assert_eq!(Geometry::new(Kind::Cells, 56, 4, 1).unwrap().resizable(), Err(GeometryError::Resizable));
+    let cells = Geometry::new(Kind::Cells, 56, 4, 1).unwrap();
+    let (kind, options) = (Kind::Cells, RingOptions::RESIZABLE);
+    assert_eq!(cells.resizable(), Err(GeometryError::Options { kind, options }));
 }
 
 #[test]
 fn the_ring_of_a_cpu_is_as_large_as_any() {
     let one = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
     let of_cpu = one.of_cpu().unwrap();
-    assert!(of_cpu.is_of_cpu() && !one.is_of_cpu());
+    assert!(of_cpu.options().has_per_cpu_maps() && !one.options().has_per_cpu_maps());
     assert_eq!((of_cpu.entries(), of_cpu.slots(0)), (one.entries(), one.slots(0)));
-    assert_eq!(of_cpu.resizable(), Err(GeometryError::Resizable));
-    let (two, cells) = (Geometry::new(Kind::Ring, 56, 4, 2), Geometry::new(Kind::Cells, 56, 4, 1));
-    for other in [two.unwrap(), cells.unwrap(), one.resizable().unwrap()] {
-        assert_eq!(other.of_cpu(), Err(GeometryError::OfCpu));
-    }
+    assert_eq!(of_cpu.resizable(), Err(impossible(RingOptions::PER_CPU_MAPS.with(RingOptions::RESIZABLE))));
+    let two = Geometry::new(Kind::Ring, 56, 4, 2).unwrap();
+    assert_eq!(two.of_cpu(), Err(GeometryError::OfCpu(2)));
+}
+
+fn impossible(options: RingOptions) -> GeometryError {
+    GeometryError::Options { kind: Kind::Ring, options }
 }
 
 #[test]
@@ -109,20 +113,20 @@ fn a_shard_with_tails_is_one_element() {
             assert_eq!((header * WORD % LINE, slots * WORD % LINE, g.area() * WORD % LINE), (0, 0, 0));
             assert!(
                 header * WORD >= shard * g.element() + Preamble::BYTES
-                    && slots * WORD >= header * WORD + 4 * LINE
+                    && slots * WORD >= header * WORD + 5 * LINE
             );
             assert!(slots + 64 * g.slot_words() <= shard * g.element_words() + g.area());
         }
         assert_eq!(g.area() * WORD + (1 << 20) + 4096, g.element());
-        assert_eq!(g.resizable(), Err(GeometryError::Resizable));
-        assert_eq!(g.with_tails(tails), Err(GeometryError::Tailed(record)));
+        assert_eq!(g.resizable(), Err(impossible(RingOptions::TAILS.with(RingOptions::RESIZABLE))));
+        assert!(g.keep_oldest().is_ok() && plain.keep_oldest().unwrap().with_tails(tails).is_ok());
     }
     let small = Geometry::new(Kind::Ring, 16, 64, 5).unwrap();
     assert_eq!(small.with_tails(tails), Err(GeometryError::Tailed(16)));
     let large = Geometry::new(Kind::Ring, 1 << 20, 1 << 10, 1).unwrap();
     assert!(matches!(large.with_tails(tails), Err(GeometryError::Shard(_))));
     let cells = Geometry::new(Kind::Cells, 56, 4, 1).unwrap();
-    assert_eq!(cells.with_tails(tails), Err(GeometryError::Tailed(56)));
+    assert!(matches!(cells.with_tails(tails), Err(GeometryError::Options { kind: Kind::Cells, .. })));
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub fn initialize_object(object: &Object) -> Result<()> {
     let named = |name: &str| maps.iter().find(|(_, (other, _))| other == name).map(|(map, _)| map);
     for (map, (name, value)) in &maps {
         let Some(described) = describe::from_btf(known.btf(), *value) else { continue };
-        if described.inner.is_none() {
+        if !described.in_map_of_maps() {
             OpenOptions::new().write_preamble(true).open(loaded(map, Some(known.clone())))?;
         } else if let Some(maps) = name.strip_suffix(FIRST).and_then(named) {
             // Programs use the map of maps; the kernel took this one as a template, and libbpf put it there.

@@ -6,10 +6,10 @@ use libbpf_rs::{MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
 use super::reuse::{Reused, declared};
 use super::types::{is_declared, preset, types_of};
 use super::{FIRST, atomics, guard, limits};
-use crate::abi::{Geometry, Kind};
+use crate::abi::Geometry;
 use crate::bpf::btf::Btf;
-use crate::bpf::describe::{self, Inner};
-use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
+use crate::bpf::describe;
+use crate::cpus::{nodes_of_cpus, online_cpus, online_nodes, possible_cpus};
 use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
@@ -105,7 +105,8 @@ impl Prepare {
         for (map, &(ref name, value)) in object.maps().filter(is_declared).zip(&declared) {
             let Some(description) = describe::from_btf(&btf, value) else { continue };
             // Messages name the map of maps, which programs use.
-            let name = description.inner.and_then(|_| name.strip_suffix(FIRST)).unwrap_or(name).to_owned();
+            let name =
+                name.strip_suffix(FIRST).filter(|_| description.in_map_of_maps()).unwrap_or(name).to_owned();
             let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
             if tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
                 return Err(Error::from(Cause::MemoryOrder { map: name }));
@@ -113,13 +114,13 @@ impl Prepare {
             let geometry = description.geometry(shards as u64)?;
             limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
             if preset(&map).is_none() {
-                bytes += memory_of(&geometry, description.inner)?;
+                bytes += memory_of(&geometry)?;
             }
             let count = |entries| u32::try_from(entries).expect("no more than maps have");
-            if description.inner == Some(Inner::OfCpu) {
+            if description.options.has_per_cpu_maps() {
                 shapes.push((name.into(), count(shards), None));
             }
-            let node = self.node_of(description.inner, geometry.kind())?;
+            let node = self.node_of(&geometry)?;
             shapes.push((map.name().to_os_string(), count(geometry.entries()), node));
         }
         for mut map in object.maps_mut() {
@@ -135,28 +136,27 @@ impl Prepare {
         Ok(bytes)
     }
 
-    /// The node for a map of this kind; `None` leaves the choice to the kernel.
-    fn node_of(&self, inner: Option<Inner>, kind: Kind) -> Result<Option<usize>> {
-        match inner {
-            None => Ok(self.node.filter(|_| !kind.is_per_cpu())),
-            // An array of maps accepts only maps with the same flags as its first.
-            Some(Inner::Resizable) => Ok(None),
-            Some(Inner::OfCpu) => {
-                checked_node(0)?; // libbpf creates a template map on node 0
-                let (cpus, nodes) = (possible_cpus()?, nodes_of_cpus()?);
-                Ok(cpus.first().and_then(|first| nodes.get(first)).copied())
-            }
+    /// The node for a map of this shape; `None` leaves the choice to the kernel.
+    fn node_of(&self, geometry: &Geometry) -> Result<Option<usize>> {
+        let options = geometry.options();
+        if options.has_per_cpu_maps() {
+            checked_node(0)?; // libbpf creates a template map on node 0
+            let (cpus, nodes) = (possible_cpus()?, nodes_of_cpus()?);
+            return Ok(cpus.first().and_then(|first| nodes.get(first)).copied());
         }
+        // An array of maps accepts only maps with the same flags as its first.
+        Ok(self.node.filter(|_| !geometry.kind().is_per_cpu() && !options.is_resizable()))
     }
 }
 
 /// The bytes that the maps of a region take, in whole pages.
-fn memory_of(geometry: &Geometry, inner: Option<Inner>) -> Result<u64> {
-    let cpus = possible_cpus()?.len() as u64;
-    Ok(match inner {
-        _ if geometry.kind().is_per_cpu() => geometry.bytes() as u64 * cpus,
-        Some(Inner::OfCpu) => in_pages(geometry) * cpus,
-        _ => in_pages(geometry),
+fn memory_of(geometry: &Geometry) -> Result<u64> {
+    Ok(if geometry.kind().is_per_cpu() {
+        geometry.bytes() as u64 * possible_cpus()?.len() as u64
+    } else if geometry.options().has_per_cpu_maps() {
+        in_pages(geometry) * online_cpus()?.len() as u64
+    } else {
+        in_pages(geometry)
     })
 }
 

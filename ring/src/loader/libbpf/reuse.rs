@@ -10,7 +10,7 @@ use libbpf_rs::{MapHandle, MapType, Object, OpenObject, libbpf_sys};
 use super::types::{is_declared, pin_path, preset, types_of};
 use super::{FIRST, no_such};
 use crate::bpf::btf::{Btf, Type};
-use crate::bpf::describe::{Description, Inner, LoadedObject, from_btf};
+use crate::bpf::describe::{Description, LoadedObject, from_btf};
 use crate::bpf::{
     BELLS, Declared, MapFd, MapLocator, MapOfMaps, PinOptions, READERS, Stage, belong_together, is_gone,
     mismatch, not_pinned, with_suffix,
@@ -89,8 +89,7 @@ impl<'o> Reused<'o> {
     fn declaration(&self, name: &str) -> Option<Declared<'o>> {
         let value =
             |name: &str| self.declared.iter().find(|(other, _)| other == name).map(|(_, value)| *value);
-        let wakeable = value(&format!("{name}{READERS}")).is_some();
-        Some(Declared { btf: self.btf, value: value(name)?, shards: self.shards, wakeable })
+        Some(Declared { btf: self.btf, value: value(name)?, shards: self.shards })
     }
 
     fn description(&self, name: &str) -> Option<Description> {
@@ -109,11 +108,14 @@ impl<'o> Reused<'o> {
                 None => self.declaration(name).map_or(Ok(()), |declared| declared.fits(map))?,
             }
         }
-        let rings = self.declared.iter().map(|(name, _)| name);
-        for name in rings.filter(|name| self.declaration(name).is_some_and(|it| it.wakeable && it.is_ring()))
-        {
+        for (ring, _) in self.declared {
+            if !self.declaration(ring).is_some_and(|it| it.wakes_readers()) {
+                continue;
+            }
+            // The first of several maps stands for all.
+            let name = ring.strip_suffix(FIRST).unwrap_or(ring);
             let [readers, bells] = [READERS, BELLS].map(|suffix| format!("{name}{suffix}"));
-            let all = [name, &readers, &bells].map(|name| (name.as_str(), self.map(name)));
+            let all = [ring, &readers, &bells].map(|name| (name.as_str(), self.map(name)));
             // Bells are a map of maps: whether a loaded object has made them is not known.
             if self.known.is_none() || all[..2].iter().any(|(_, map)| map.is_some()) {
                 belong_together(all)?;
@@ -239,27 +241,24 @@ fn pinned<'o>(
             hint: why,
         }));
     };
-    let of_cpu = kind.inner == Some(Inner::OfCpu);
+    let of_cpu = kind.options.has_per_cpu_maps();
     if pin.exists() && pin.is_dir() != of_cpu {
         let [found, declared] =
             [!of_cpu, of_cpu].map(|dir| if dir { "a directory of maps" } else { "one map" });
         return Err(mismatch(&printable(&pin.to_string_lossy()), found.to_owned(), declared.to_owned()));
     }
     if of_cpu {
-        let cpus = possible_cpus()?.into_iter().map(|cpu| Ok((cpu, at_pin(&pin.join(pin_of(cpu)))?)));
-        let (found, missing): (Vec<_>, Vec<_>) =
-            cpus.collect::<Result<Vec<_>>>()?.into_iter().partition(|(_, map)| map.is_some());
-        if let ([_, ..], Some((cpu, _))) = (&found[..], missing.first()) {
-            return Err(Error::from(Cause::Companions {
-                what: printable(&pin.to_string_lossy()),
-                missing: pin_of(*cpu),
-                why: "programs on this CPU would drop what they write",
-                names: "the maps of all possible CPUs".to_owned(),
-            }));
+        let mut rings = Vec::new();
+        for cpu in possible_cpus()? {
+            rings.extend(at_pin(&pin.join(pin_of(cpu)))?.map(|map| (cpu, map)));
         }
-        let mut rings: Vec<_> = found.into_iter().filter_map(|(cpu, map)| Some((cpu, map?))).collect();
         rings.iter().try_for_each(|(_, map)| each.fits(map))?;
-        if !rings.is_empty() {
+        if let Some((cpu, _)) = rings.first() {
+            let first = pin.join(pin_of(*cpu));
+            for (suffix, name) in [READERS, BELLS].map(|suffix| (suffix, named(&format!("{name}{suffix}")))) {
+                let map = name.map(|_| at_pin(&with_suffix(&first, suffix))).transpose()?.flatten();
+                reused.maps.extend(name.zip(map));
+            }
             reused.maps.push((name, in_one_map(name, reused.shards, &rings)?));
             reused.maps.push((of_each, rings.swap_remove(0).1));
         }

@@ -39,7 +39,7 @@ pub(crate) const DROPPED: usize = 1;
 pub(crate) const END: usize = 2;
 /// The header's word that counts records that were dropped because of a required reader, in a ring that keeps its oldest
 /// records.
-pub(crate) const FULL: usize = 3;
+pub(crate) const FULL: usize = 5;
 /// The header's words with the times when the latest spell of drops began, and when it ended so far: see
 /// `ShardMut::time_drop`.
 pub(crate) const DROPS_SINCE: usize = 6;

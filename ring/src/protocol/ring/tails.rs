@@ -38,8 +38,8 @@ const GRANTED: usize = 2;
 pub(crate) const NO_SPACE: usize = 3;
 /// Tails that were refused because they were longer than the longest.
 pub(crate) const TOO_LONG: usize = 4;
-/// In the shard's header: what was claimed before this position and not granted then is void.
-const STEPPED: usize = 5;
+/// What was claimed before this position and not granted then is void.
+const STEPPED: usize = 9;
 /// The first word with the position of a writer, plus 1. 0 if it is unused.
 const ACTIVE: usize = Tails::HEADER - Tails::WRITERS;
 /// Bytes of two words. Tails begin at multiples of it.
@@ -51,8 +51,7 @@ const TRIES: usize = 4;
 /// The place of a shard's tails in its region.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {
-    /// The first word of the shard's header, and of that for tails.
-    shard: usize,
+    /// The first word of the shard's header for tails.
     header: usize,
     first: usize,
     capacity: u64,
@@ -69,7 +68,6 @@ impl Area {
         assert!(shard < geometry.shards());
         let element = shard * geometry.element_words();
         Some(Self {
-            shard: element + Tails::SHARD,
             header: element + Tails::SLOTS - Tails::HEADER,
             first: element + geometry.area(),
             capacity: tails.bytes() as u64,
@@ -126,7 +124,6 @@ impl Area {
 /// The Rust writers' view of a shard's tails.
 #[derive(Clone, Copy, Debug)]
 pub struct TailsMut<'a> {
-    shard: WordsMut<'a>,
     header: WordsMut<'a>,
     bytes: WordsMut<'a>,
     area: Area,
@@ -174,7 +171,6 @@ impl<'a> TailsMut<'a> {
         #[allow(clippy::cast_possible_truncation)]
         let len = (area.capacity + area.space()) as usize / WORD;
         Self {
-            shard: words.slice(area.shard, area.header - area.shard),
             header: words.slice(area.header, Tails::HEADER),
             bytes: words.slice(area.first, len),
             area: *area,
@@ -217,7 +213,7 @@ impl<'a> TailsMut<'a> {
             && let Err(tried) = self.grant(at)
         {
             tried
-        } else if after(self.shard.load(STEPPED, Ordering::Relaxed), at) {
+        } else if after(self.header.load(STEPPED, Ordering::Relaxed), at) {
             Tried::Stepped
         } else {
             return Tried::Claimed(claim);
@@ -246,7 +242,7 @@ impl<'a> TailsMut<'a> {
         let step = way.clear.filter(|&clear| after(clear, at));
         let to = first(step.unwrap_or(way.to), way.limit);
         let raised = |word, order| self.raise(self.header, word, to, order);
-        let steps_over = |behind| self.raise(self.shard, STEPPED, behind, Ordering::Relaxed);
+        let steps_over = |behind| self.raise(self.header, STEPPED, behind, Ordering::Relaxed);
         if !raised(HIGH, Ordering::Relaxed) {
             return Err(Tried::Full);
         }

@@ -10,7 +10,6 @@ use self::nodes::PerCpu;
 #[cfg(feature = "libbpf")]
 pub(crate) use self::nodes::pin_of;
 use self::resize::Resizable;
-use super::sweep::Sweep;
 use super::{Flavour, Reader, Ring};
 use crate::bpf::{MapLocator, MapOfMaps, pinning, publish};
 use crate::error::{Cause, Error, Result};
@@ -70,9 +69,9 @@ enum Held {
 impl Held {
     fn find(maps: &MapOfMaps, options: OpenOptions) -> Result<Self> {
         let first = options.find(MapLocator::Inner(maps.clone()))?;
-        if first.geometry().is_of_cpu() {
+        if first.geometry().options().has_per_cpu_maps() {
             Ok(Self::PerCpu)
-        } else if first.geometry().is_resizable() {
+        } else if first.geometry().options().is_resizable() {
             Ok(Self::Resizable(first))
         } else {
             Err(maps.holds_no_ring())
@@ -125,7 +124,7 @@ impl<T: AnyBitPattern> Ring<T> {
         let Flavour::Maps(Maps::PerCpu(ring)) = &self.flavour else {
             return Err(nodes::all_in_one(&self.region()));
         };
-        Ok(Reader::new(Sweep::new(ring.first(), ring.regions_of(node)?, start)))
+        Ok(Reader::new(ring.first(), ring.regions_of(node)?, start))
     }
 
     /// Replaces this ring by one with `slots` slots (a power of two) for each CPU. Programs and readers continue

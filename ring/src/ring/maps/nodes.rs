@@ -1,4 +1,4 @@
-//! NUMA rings: each shard has its own map, on the NUMA node of the CPU that writes it.
+//! Rings with a map for each CPU: each shard has its own map, on the NUMA node of the CPU that writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use crate::abi::Geometry;
 use crate::bpf::{MapFd, MapLocator, MapOfMaps, is_gone};
-use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
+use crate::cpus::{nodes_of_cpus, online_cpus, online_nodes, possible_cpus};
 use crate::error::{Cause, Error, Result};
 use crate::region::{OpenOptions, Region};
 
 /// A ring with a map for each CPU.
 ///
 /// The kernel allocates a map on its CPU's node first. If that node is full, it silently takes the remaining pages from
-/// other nodes. A CPU that is offline when the ring is initialized has its shard on any node. A CPU that is offline
-/// when the ring is opened counts as one of the first node.
+/// other nodes. Only CPUs that are online when the ring is initialized get a map. A CPU that is offline when the ring is
+/// opened counts as one of the first node.
 #[derive(Clone)]
 pub(in crate::ring) struct PerCpu {
     shards: Arc<[Shard]>,
@@ -42,9 +42,16 @@ impl PerCpu {
 
     /// Opens the maps that [`initialize`] put in a map of maps.
     pub(super) fn open(maps: &MapOfMaps, options: OpenOptions) -> Result<Self> {
-        let cpus = fitting_cpus(maps)?;
-        let region = |cpu| Ok((cpu, options.find(MapLocator::Inner(maps.at(&key(cpu))))?));
-        Self::new(cpus.into_iter().map(region).collect::<Result<Vec<_>>>()?)
+        let region = |cpu| options.find(MapLocator::Inner(maps.at(&key(cpu))));
+        let regions = those_there(&fitting_cpus(maps)?, region)?;
+        let is_new = regions.iter().any(|(_, region)| region.live(0).is_ok_and(|magic| magic == 0));
+        if let Some(missing) = online_cpus()?.into_iter().find(|cpu| regions.iter().all(|(of, _)| of != cpu))
+            && is_new
+        {
+            // Before `initialize`.
+            options.find(MapLocator::Inner(maps.at(&key(missing))))?;
+        }
+        Self::new(regions)
     }
 
     /// Opens the maps that are [pinned](Self::pins) in the directory `dir`.
@@ -53,11 +60,11 @@ impl PerCpu {
         let open = || {
             // By its descriptor: another ring's directory may get the name meanwhile.
             let opened = MapFd::directory(dir)?;
-            let region = |&cpu: &usize| {
+            let region = |cpu| {
                 let path = dir.join(pin_of(cpu));
-                Ok((cpu, options.adopt(MapFd::pinned_in(&opened, &path)?, MapLocator::Pin(path))?))
+                options.adopt(MapFd::pinned_in(&opened, &path)?, MapLocator::Pin(path))
             };
-            cpus.iter().map(region).collect::<Result<Vec<_>>>()
+            those_there(&cpus, region)
         };
         // The directory of a ring that was replaced is removed.
         let regions = (0..MapLocator::AGAIN).fold(open(), |opened, _| match opened {
@@ -102,7 +109,7 @@ impl PerCpu {
     }
 
     /// The same for the CPUs of one node.
-    pub(super) fn regions_of(&self, node: usize) -> Result<impl Iterator<Item = (usize, &Region)>> {
+    pub(super) fn regions_of(&self, node: usize) -> Result<impl Iterator<Item = (usize, &Region)> + Clone> {
         let there = online_nodes()?;
         if !there.contains(&node) {
             return Err(Error::from(Cause::Node { node, there }));
@@ -112,10 +119,26 @@ impl PerCpu {
     }
 }
 
-/// Creates the missing rings in `maps`, each on the node of its CPU. Until then, CPUs other than the first drop (and
-/// count) records.
+/// The regions of these CPUs that exist: at least one.
+fn those_there(cpus: &[usize], open: impl Fn(usize) -> Result<Region>) -> Result<Vec<(usize, Region)>> {
+    let (mut regions, mut missing) = (Vec::new(), None);
+    for &cpu in cpus {
+        match open(cpu) {
+            Err(e) if is_gone(&e) => missing = missing.or(Some(e)),
+            region => regions.push((cpu, region?)),
+        }
+    }
+    match missing {
+        Some(e) if regions.is_empty() => Err(e),
+        _ => Ok(regions),
+    }
+}
+
+/// Creates the missing rings in `maps` of the CPUs that are online, each on the node of its CPU. Until then, CPUs other than
+/// the first drop (and count) records.
 pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
-    let (cpus, nodes) = (fitting_cpus(maps)?, nodes_of_cpus()?);
+    fitting_cpus(maps)?;
+    let (cpus, nodes) = (online_cpus()?, nodes_of_cpus()?);
     let options = OpenOptions::new();
     let first = options.write_preamble(true).find(MapLocator::Inner(maps.at(&key(0))))?;
     let mut made = Vec::new();
@@ -177,7 +200,7 @@ fn belong_together(regions: &[(usize, Region)]) -> Result<()> {
 
 /// Checks that `region` is the ring of one CPU, not one that all CPUs write.
 fn of_one_cpu(cpu: usize, region: &Region) -> Result<()> {
-    if region.geometry().is_of_cpu() { Ok(()) } else { Err(of_all_cpus(cpu, region)) }
+    if region.geometry().options().has_per_cpu_maps() { Ok(()) } else { Err(of_all_cpus(cpu, region)) }
 }
 
 /// Checks that `region` has as many slots as the ring of the CPU `first`, and records of the same size.
@@ -197,7 +220,7 @@ pub(super) fn all_in_one(region: &Region) -> Error {
 }
 
 fn of_all_cpus(cpu: usize, region: &Region) -> Error {
-    let expected = "that of one CPU, as MAPRING_NUMA_RING (numa.bpf.h) makes them".to_owned();
+    let expected = "that of one CPU, as MAPRING_RING with PER_CPU_MAPS makes them".to_owned();
     not_numa(cpu, region, "a ring for all CPUs".to_owned(), expected)
 }
 

@@ -102,7 +102,7 @@ fn finish_for_another(old: u32, new: &SharedMut) -> Result<()> {
     };
     let shared = region.shared_mut()?;
     let (is, was) = (new.region().geometry(), region.geometry());
-    let same_but_for_slots = was.is_resizable()
+    let same_but_for_slots = was.options().is_resizable()
         && (was.kind(), was.record(), was.shards()) == (is.kind(), is.record(), is.shards());
     // Any process that can write the new ring can forge the id of the old one. So the old ring must name the new one as
     // well.

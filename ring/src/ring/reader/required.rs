@@ -29,12 +29,12 @@ impl<T: AnyBitPattern> Reader<T> {
     /// parent stays required.
     ///
     /// # Errors
-    /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was not declared with
-    /// `MAPRING_KEEP_OLDEST_RING` or `MAPRING_KEEP_OLDEST_RING_WITH_TAILS`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
+    /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was declared without
+    /// `KEEP_OLDEST`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
     /// process can't write the map of the ring's readers.
     pub fn require(&mut self, lease: Duration) -> Result<()> {
         let region = self.region();
-        if !region.geometry().keeps_oldest() {
+        if !region.geometry().options().keeps_oldest() {
             return Err(Error::from(Cause::NotKeeping {
                 what: region.what().to_owned(),
                 memfd: region.is_memfd(),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Reader;
 use crate::abi::Gate;
-use crate::abi::readers::{look, watermark};
+use crate::abi::readers::{FOR_GOOD, look, watermark};
 use crate::bpf::Bell;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Unread;
@@ -176,6 +176,12 @@ impl<T: AnyBitPattern> Reader<T> {
         };
         for (shard, next) in self.sweep.positions() {
             bell.sleeps_until(shard, (records > 1).then(|| watermark(next, records)));
+        }
+        if self.sweep.count() < bell.shards() {
+            // Programs on other NUMA nodes need not wake it.
+            let mut read = self.sweep.numbers().peekable();
+            let others = (0..bell.shards()).filter(|shard| read.next_if_eq(shard).is_none());
+            others.for_each(|shard| bell.sleeps_until(shard, Some(FOR_GOOD)));
         }
         let rings = bell.asleep();
         self.waiting.asleep = true;

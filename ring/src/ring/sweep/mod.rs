@@ -230,7 +230,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::required`](super::Reader::require).
     pub(super) fn require(&mut self, place: Arc<ReaderPlace>, lease: Duration) {
         self.settle();
-        let positions = self.shards.iter().map(|shard| shard.cursor.next());
+        let positions = self.shards.iter().map(|shard| (shard.number, shard.cursor.next()));
         self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));
         self.most = u32::try_from(eighth(self.region.geometry())).unwrap_or(u32::MAX).min(Self::BURST);
     }

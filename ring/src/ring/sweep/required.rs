@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::abi::Geometry;
+use crate::abi::readers::FOR_GOOD;
 use crate::bpf::ReaderPlace;
 
 /// After so many records it tells programs how far it has read: they fill an eighth of a shard's slots, or of its area if
@@ -16,7 +17,8 @@ pub(super) fn eighth(ring: &Geometry) -> usize {
 pub(in crate::ring) struct Required {
     place: Arc<ReaderPlace>,
     lease: u64,
-    told: Box<[u64]>,
+    /// The number of each shard that is read, and the next ticket.
+    told: Box<[(usize, u64)]>,
     /// Whether programs still wait for this reader, as far as known.
     holds: bool,
     lost: bool,
@@ -25,9 +27,15 @@ pub(in crate::ring) struct Required {
 impl Required {
     /// Tells programs that the reader at these positions is required, and for how long it may hold them back. Waits for an RCU
     /// grace period.
-    pub(super) fn new(place: Arc<ReaderPlace>, lease: u64, positions: impl Iterator<Item = u64>) -> Self {
+    pub(super) fn new(
+        place: Arc<ReaderPlace>,
+        lease: u64,
+        positions: impl Iterator<Item = (usize, u64)>,
+    ) -> Self {
         let told: Box<[_]> = positions.collect();
-        for (shard, &next) in told.iter().enumerate().take(place.shards()) {
+        for shard in 0..place.shards() {
+            // A shard that it does not read, of another NUMA node, it has read for good.
+            let next = told.iter().find(|(number, _)| *number == shard).map_or(FOR_GOOD, |(_, next)| *next);
             place.get().has_read(shard, next);
             place.get().holds_nothing(shard);
         }
@@ -36,13 +44,14 @@ impl Required {
         Self { place, lease, told, holds: true, lost: false }
     }
 
-    /// Tells programs that the tickets of a shard before `next` were read.
+    /// Tells programs that the tickets before `next` were read of the shard at this place in the order of reading.
     #[inline]
-    pub(super) fn has_read(&mut self, shard: usize, next: u64) {
-        if self.told[shard] == next || shard >= self.place.shards() {
+    pub(super) fn has_read(&mut self, at: usize, next: u64) {
+        let (shard, told) = self.told[at];
+        if told == next || shard >= self.place.shards() {
             return;
         }
-        self.told[shard] = next;
+        self.told[at].1 = next;
         if !self.holds || self.place.is_inherited() && self.renew() {
             return;
         }

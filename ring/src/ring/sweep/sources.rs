@@ -56,7 +56,7 @@ impl Slots {
         };
         match cause {
             LossCause::NoSlot => self.header(shard, place, |shard| shard.dropped(), DROPPED),
-            LossCause::Full if geometry.keeps_oldest() => {
+            LossCause::Full if geometry.options().keeps_oldest() => {
                 self.header(shard, place, |shard| shard.full(), FULL)
             }
             LossCause::NoTail => Ok(tails(NO_SPACE)),

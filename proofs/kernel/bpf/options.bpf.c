@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* A ring with each set of options, for the test of what every ring owes. Tests run the programs by hand. */
+#include <mapring/ring.bpf.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define SLOTS 64
+#define LONGEST 64
+
+struct rec {
+	__u64 n, twice;
+};
+
+struct args {
+	__u64 n;
+	__u32 count;
+	__u32 discard;
+};
+
+/* In one map, and in a map for each CPU. `PROGRAM` is for rings without tails, or with. */
+#define BOTH(name, PROGRAM, ...)                                                          \
+	MAPRING_RING(name, struct rec, SLOTS, ##__VA_ARGS__);                             \
+	PROGRAM(name)                                                                     \
+	MAPRING_RING(name##_of_cpu, struct rec, SLOTS, PER_CPU_MAPS, ##__VA_ARGS__);      \
+	PROGRAM(name##_of_cpu)
+
+/* Publishes (or discards) `count` records. Returns how many it reserved. */
+#define PLAIN(name)                                                                       \
+	SEC("syscall")                                                                    \
+	int push_##name(struct args *args)                                                \
+	{                                                                                 \
+		int reserved = 0;                                                         \
+                                                                                          \
+		for (__u32 i = 0; i < 16 && i < args->count; i++) {                      \
+			struct rec *rec = mapring_reserve(&name);                         \
+                                                                                          \
+			if (!rec)                                                         \
+				continue;                                                 \
+			reserved++;                                                       \
+			rec->n = args->n + i;                                             \
+			rec->twice = 2 * rec->n;                                          \
+			if (args->discard)                                                \
+				mapring_discard(&name, rec);                              \
+			else                                                              \
+				mapring_commit(&name, rec);                               \
+		}                                                                         \
+		return reserved;                                                          \
+	}
+
+/* The same; the tail of record `n` has n mod 65 bytes, all of them n. */
+#define TAILED(name)                                                                      \
+	SEC("syscall")                                                                    \
+	int push_##name(struct args *args)                                                \
+	{                                                                                 \
+		int reserved = 0;                                                         \
+                                                                                          \
+		for (__u32 i = 0; i < 16 && i < args->count; i++) {                      \
+			struct rec *rec = mapring_reserve(&name);                         \
+			__u64 *tail, n = args->n + i;                                     \
+                                                                                          \
+			if (!rec)                                                         \
+				continue;                                                 \
+			reserved++;                                                       \
+			rec->n = n;                                                       \
+			rec->twice = 2 * n;                                               \
+			tail = mapring_tail(&name, rec);                                  \
+			for (int word = 0; word < LONGEST / 8; word++)                    \
+				tail[word] = (n & 0xff) * 0x0101010101010101ULL;          \
+			if (args->discard)                                                \
+				mapring_discard(&name, rec);                              \
+			else                                                              \
+				mapring_commit_tail(&name, rec, n % (LONGEST + 1));       \
+		}                                                                         \
+		return reserved;                                                          \
+	}
+
+BOTH(plain, PLAIN)
+BOTH(wakes, PLAIN, WAKEABLE)
+BOTH(keeps, PLAIN, KEEP_OLDEST)
+BOTH(tails, TAILED, TAILS(LONGEST, 16384))
+BOTH(wakes_tails, TAILED, TAILS(LONGEST, 16384), WAKEABLE)
+BOTH(keeps_tails, TAILED, KEEP_OLDEST, TAILS(LONGEST, 16384))
+MAPRING_RING(grows, struct rec, SLOTS, RESIZABLE);
+PLAIN(grows)

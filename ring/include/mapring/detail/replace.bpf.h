@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Reserves records in a ring that another one can replace. If that happens while a program claims a slot, the program gives
+ * the slot back as discarded, and claims a slot of the new ring. So a retired ring without reserved slots never gets another
+ * record. docs/guarantees.md explains the protocol.
+ */
+#ifndef MAPRING_REPLACE_BPF_H
+#define MAPRING_REPLACE_BPF_H
+
+#include <mapring/detail/records.bpf.h>
+
+/* The word of a shard's header that says whether the ring is in use, and where its slots are: the element of the
+ * first slot from bit 32 on, log2 of the number of slots from bit 8 on, and MAPRING__OPEN. */
+#define MAPRING__GATE 3
+#define MAPRING__OPEN 1
+
+/* The ring that is in use, as a program found it. */
+struct mapring__in_use {
+	struct mapring__ring ring;
+	__u64 *head;
+	__u64 *gate;
+	__u64 open;
+	__u32 header;
+	__u32 base; /* as if a header came right before the slots */
+};
+
+/* Finds the ring in use. Returns 0 if no ring exists, or if it is no longer in use. */
+static __always_inline int mapring__find(void *rings, __u32 size, struct mapring__in_use *found)
+{
+	found->ring = (struct mapring__ring){ .map = mapring__word(rings, 0), .size = size };
+	if (!found->ring.map)
+		return 0;
+	/* The headers of all shards come before the slots, at the same place in every such ring. */
+	found->header = MAPRING__FIRST(size) + bpf_get_smp_processor_id() * MAPRING__HEADER(size);
+	found->head = mapring__word(found->ring.map, found->header);
+	if (!found->head)
+		return 0;
+	found->gate = found->head;
+	if (size < (MAPRING__GATE + 1) * 8) { /* a header of several elements */
+		found->gate = mapring__word(found->ring.map, found->header + MAPRING__GATE * 8 / size);
+		if (!found->gate)
+			return 0;
+	}
+	found->gate += MAPRING__GATE * 8 % size / 8;
+	found->open = mapring__load(found->gate);
+	found->ring.shift = found->open >> 8 & 31;
+	found->base = (found->open >> 32) - MAPRING__HEADER(size);
+	return (found->open & 0xff) == MAPRING__OPEN;
+}
+
+/*
+ * Returns 1 if the ring is still in use: the claim is valid. Otherwise gives the slot back, and returns 0.
+ * SYNC retire: the claim, a full barrier, comes before this load; pairs with the fence between
+ * closing the gate and looking for claims (ring/src/protocol/ring/retire.rs).
+ */
+static __always_inline int mapring__holds(const struct mapring__in_use *found, __u64 *seq)
+{
+	if (mapring__load(found->gate) == found->open)
+		return 1;
+	mapring__end(seq + 1, MAPRING__DISCARDED);
+	return 0;
+}
+
+/* Claims in the ring that is in use now, after the ring found before was replaced. This ring is new, so the fast
+ * path is enough. */
+static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
+{
+	struct mapring__in_use found;
+	__u64 *seq;
+
+	mapring__barrier(); /* SYNC replaced: a program that saw the gate closed sees the next ring */
+	if (mapring__find(rings, size, &found)) {
+		seq = mapring__fast(found.ring, found.head, found.base, 0);
+		if (seq && mapring__holds(&found, seq))
+			return seq;
+	}
+	if (found.ring.map)
+		mapring__count_out_of_range(found.ring.map, size);
+	return 0;
+}
+
+/* The slow path is checked at each place that reserves a record, since the verifier knows no map of the ring in use. */
+#define MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
+	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 header, __u32 base, __u32 shift) \
+	{                                                                                                     \
+		struct mapring__ring ring = { map, sizeof(struct mapring_ring__##name), shift, 0 };           \
+		__u64 *head = mapring__word(map, header);                                                     \
+		__s64 claimed;                                                                                \
+                                                                                                              \
+		if (!head)                                                                                    \
+			return -1;                                                                            \
+		claimed = mapring__search(ring, head, base, 0);                                               \
+		mapring__count_drop(ring, head, header, claimed);                                             \
+		return claimed;                                                                               \
+	}                                                                                                     \
+	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                             \
+	{                                                                                                     \
+		const __u32 size = sizeof(struct mapring_ring__##name);                                       \
+		struct mapring__in_use found;                                                                 \
+		__u64 *seq = 0;                                                                               \
+                                                                                                              \
+		if (mapring__find(map, size, &found)) {                                                       \
+			seq = mapring__fast(found.ring, found.head, found.base, 0);                           \
+			if (!seq) {                                                                           \
+				__s64 claimed = mapring__claim__##name(found.ring.map, found.header,          \
+								       found.base, found.ring.shift);         \
+				if (claimed < 0)                                                              \
+					return 0;                                                             \
+				seq = mapring__slot(found.ring, found.base, claimed);                         \
+				if (!seq)                                                                     \
+					return 0;                                                             \
+			}                                                                                     \
+		}                                                                                             \
+		if (!seq || !mapring__holds(&found, seq))                                                     \
+			seq = mapring__claim_anew(map, size);                                                 \
+		if (!seq)                                                                                     \
+			return 0;                                                                             \
+		/* The verifier needs the addition to stay behind the checks. */                              \
+		asm volatile("" : "+r"(seq));                                                                 \
+		return (record_type *)(seq + 1);                                                              \
+	}
+
+#endif
