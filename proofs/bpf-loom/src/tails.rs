@@ -38,7 +38,7 @@ const GRANTED: usize = TAILS + 2;
 const NO_SPACE: usize = TAILS + 3;
 const TOO_LONG: usize = TAILS + 4;
 const BESIDE: usize = TAILS + 5;
-const ACTIVE: usize = TAILS + 8;
+const ACTIVE: usize = TAILS + 16;
 /// Set in the first entry by a program that moves NEXT in the guard.
 const MOVING: u64 = 2;
 /// Set in an entry whose position is about to change.
