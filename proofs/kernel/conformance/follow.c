@@ -102,7 +102,7 @@ int numa_open(struct cpu_reader **readers, const struct place *place, enum start
 		if (*why)
 			break;
 		if (!is_alike(&region, count ? &(*readers)[0].reader.region : &region))
-			*why = "not a NUMA ring, or one of different rings";
+			*why = "not a PER_CPU_MAPS ring, or one of different rings";
 		for (int other = 0; other < count; other++)
 			if ((*readers)[other].reader.region.map_id == region.map_id)
 				*why = "two CPUs with one ring";

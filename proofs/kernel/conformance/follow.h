@@ -21,7 +21,7 @@ const char *follower_open(struct follower *follower, const struct place *place, 
  * NULL, or the reason why the next one is refused. */
 const char *follower_go_on(struct follower *follower);
 
-/* The readers of a NUMA ring: one for each possible CPU that has a ring, from one map of maps, or from the pins cpu0,
+/* The readers of a PER_CPU_MAPS ring: one for each possible CPU that has a ring, from one map of maps, or from the pins cpu0,
  * cpu1, ... in a directory. Returns their number, or -1 with the reason in `*why`. */
 struct cpu_reader {
 	unsigned cpu;

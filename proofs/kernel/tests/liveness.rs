@@ -340,7 +340,7 @@ fn programs_of_maps_in_maps_are_found_and_have_no_links() {
     for name in ["narrow", "nodes", "grows"] {
         assert_eq!(programs(skel.object(), name), [(format!("write_{name}"), 0)]);
     }
-    // Each CPU's own map of a NUMA ring, and the next map of a resizable ring.
+    // Each CPU's own map of a PER_CPU_MAPS ring, and the next map of a resizable ring.
     for region in Ring::<Rec>::open(&map(skel.object(), "nodes")).unwrap().regions() {
         let programs = region.programs().unwrap();
         assert_eq!((programs.len(), &programs[0].name[..]), (1, "write_nodes"), "{region:?}");

@@ -348,7 +348,7 @@ fn what_is_no_ring_for_nodes_is_named() {
     assert!(error.contains(&said), "{error}");
     let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
     let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
-    let said = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a NUMA ring with \
+    let said = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a PER_CPU_MAPS ring with \
                 Ring::open, and an entry with Source::inner";
     assert!(error.kind() == ErrorKind::WrongType && error.to_string().ends_with(said), "{error}");
     let error = Ring::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();

@@ -1,4 +1,4 @@
-//! Maps that can't be the ring of a CPU in a NUMA ring: each is refused, with its key and the requirement.
+//! Maps that can't be the ring of a CPU in a `PER_CPU_MAPS` ring: each is refused, with its key and the requirement.
 #![allow(missing_docs)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -119,7 +119,7 @@ fn rings_of_all_cpus() {
     let error = Numbers::open(&outer(MapType::ArrayOfMaps, &[&maps[1]], 0)).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType, "{error}");
     assert!(
-        error.to_string().contains("holds an ordinary ring, expected a resizable ring or a NUMA ring"),
+        error.to_string().contains("holds an ordinary ring, expected a resizable ring or a PER_CPU_MAPS ring"),
         "{error}"
     );
     let shards = *possible_cpus().unwrap().last().unwrap() as u64 + 1;

@@ -113,14 +113,14 @@
 	MAPRING__PART(READERS_MAPS, wakes)(name, linkage)                                                     \
 	MAPRING__PART(SHARD, MAPRING__JOIN(place, record))(name, slots, MAPRING__PART(LIMITS, keeps)(name))   \
 	MAPRING__PART(LOOK, wakes)(name)                                                                      \
-	MAPRING__PART(RESERVE, record)(name, record_type, slots, longest, bytes, keeps)                       \
+	MAPRING__PART(RESERVE, record)(name, record_type, slots, longest, bytes, keeps, linkage)              \
 	MAPRING__PART(ENDS, record)(name, record_type, wakes, longest)
 
 #define MAPRING__RING_RESIZABLE(name, record_type, slots, record, longest, bytes, wakes, keeps, linkage, bits) \
 	MAPRING__VALUE_PLAIN(name, record_type, slots, 0, 0, bits)                                            \
 	MAPRING__MAP_CHECKS(ring, name);                                                                      \
 	MAPRING__MAPS_RESIZABLE(name, MAPRING__ENTRIES_PLAIN(name, slots), linkage)                           \
-	MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
+	MAPRING__RESERVE_REPLACEABLE(name, record_type, linkage)                                                  \
 	MAPRING__ENDS_PLAIN(name, record_type, NO, 0)
 
 #define MAPRING__LIMITS_NO(name) 0

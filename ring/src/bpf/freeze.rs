@@ -58,7 +58,7 @@ impl PinOptions {
     }
 
     /// Replaces what is pinned there, if anything is. A process that opens the path at any moment finds the earlier region or
-    /// this one, whole: a ring with its readers and bells, a NUMA ring with all its maps (to replace a directory needs Linux
+    /// this one, whole: a ring with its readers and bells, a `PER_CPU_MAPS` ring with all its maps (to replace a directory needs Linux
     /// 5.16). This is also so if the process that replaces dies meanwhile. Without this option, a path that exists is an error.
     pub fn replace(self, replace: bool) -> Self {
         Self { replace, ..self }

@@ -81,7 +81,7 @@ impl MapOfMaps {
         Error::from(Cause::MapType {
             what: self.what.to_string(),
             found: "an array of maps that holds an ordinary ring".to_owned(),
-            expected: "a resizable ring or a NUMA ring",
+            expected: "a resizable ring or a PER_CPU_MAPS ring",
             hint: "; open one of its entries with Source::inner",
         })
     }
@@ -113,7 +113,7 @@ impl MapOfMaps {
         self.maps.lookup(&self.key, bytes_of_mut(&mut id)).map_err(|error| Error::from(Cause::Open {
             what: format!("the inner map under key {:?}", self.key),
             error,
-            hint: "; nobody has put a map there: libbpf puts the first map there, a loader without libbpf-rs must do so itself; then mapring::loader::initialize, or initialize_map, makes the maps of a NUMA ring",
+            hint: "; nobody has put a map there: libbpf puts the first map there, a loader without libbpf-rs must do so itself; then mapring::loader::initialize, or initialize_map, makes the maps of a PER_CPU_MAPS ring",
         }))?;
         Ok(id)
     }

@@ -52,7 +52,7 @@ impl MapFd {
         let fd = fd.map_err(|error| {
             let hint = match error.kind() {
                 _ if path.is_dir() => {
-                    "; it is a directory: name a pin in it, or open a NUMA ring that is pinned there with \
+                    "; it is a directory: name a pin in it, or open a PER_CPU_MAPS ring that is pinned there with \
                      Ring::open"
                 }
                 io::ErrorKind::PermissionDenied if is_elsewhere(path) => {
@@ -143,7 +143,7 @@ impl MapFd {
     fn how_to_open(&self) -> &'static str {
         match self.info.ty {
             MapType::ARRAY_OF_MAPS => {
-                "; open a resizable ring or a NUMA ring with Ring::open, and an entry with Source::inner"
+                "; open a resizable ring or a PER_CPU_MAPS ring with Ring::open, and an entry with Source::inner"
             }
             MapType::HASH_OF_MAPS => "; open an entry with Source::inner",
             MapType::PROG_ARRAY => "; open it with Dispatch::open",

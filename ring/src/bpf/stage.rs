@@ -95,7 +95,7 @@ impl Stage {
             self.inside.set_access(None, 0o711)?;
         }
         match self.inside.rename(NEW, &self.dir, &self.pin, replace) {
-            // The maps of a NUMA ring are pinned there.
+            // The maps of a PER_CPU_MAPS ring are pinned there.
             Err(e) if replace && e.kind() == io::ErrorKind::IsADirectory => {
                 self.inside.exchange(NEW.as_ref(), &self.dir, &self.pin)?;
             }

@@ -206,7 +206,7 @@ pub(crate) enum Cause {
     #[error("{what} has keys of {expected} bytes, not {found}")]
     InnerKey { what: String, found: usize, expected: usize },
     /// A resizable ring without a shard for each possible CPU (programs on the other CPUs would use its slots as
-    /// headers), or a NUMA ring without an element for each CPU's map.
+    /// headers), or a `PER_CPU_MAPS` ring without an element for each CPU's map.
     #[error(
         "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring::loader::prepare before the object is \
          loaded; a loader without libbpf-rs sets max_entries to Geometry::entries (docs/guide.md, Load with aya)",
@@ -260,7 +260,7 @@ pub(crate) enum Cause {
     /// A ring with tails that can't be mapped. A lookup would copy a whole shard.
     #[error("{what} has tails, so it can be read only through a mapping: {refusal}")]
     TailsByCall { what: String, refusal: Refusal },
-    /// The map can't be the ring of a CPU in a NUMA ring.
+    /// The map can't be the ring of a CPU in a `PER_CPU_MAPS` ring.
     #[error("{what} can't be the ring of CPU {cpu}: it is {found}, expected {expected}")]
     NotNuma { what: String, cpu: usize, found: String, expected: String },
     /// A system call failed.

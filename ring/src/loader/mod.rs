@@ -29,13 +29,13 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::region::{OpenOptions, Source};
 
-/// Prepares a loaded map for readers: writes its preamble, if it has none. For a resizable ring or a NUMA ring, pass
+/// Prepares a loaded map for readers: writes its preamble, if it has none. For a resizable ring or a `PER_CPU_MAPS` ring, pass
 /// the map of maps from which programs reserve records. For all maps of a skeleton see [`initialize`]. Makes system
 /// calls.
 ///
 /// - Resizable ring: opens its gate. Until then programs drop (and count) records. Finishes a resize that another
 ///   process began and did not finish.
-/// - NUMA ring: creates the maps of all CPUs, each on the NUMA node of its CPU. Until then, CPUs other than the first
+/// - `PER_CPU_MAPS` ring: creates the maps of all CPUs, each on the NUMA node of its CPU. Until then, CPUs other than the first
 ///   drop (and count) records. Waits for an RCU grace period: milliseconds. Needs CAP_BPF to create maps. Two processes must
 ///   not do this at once.
 ///

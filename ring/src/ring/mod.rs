@@ -71,14 +71,14 @@ enum Flavour {
 }
 
 impl<T: Record> Ring<T> {
-    /// Opens a ring for reading. The source of a resizable ring or a NUMA ring is the map of maps from which programs
-    /// reserve records. For a NUMA ring it can also be the directory in which its maps are pinned. Compares the fields
+    /// Opens a ring for reading. The source of a resizable ring or a `PER_CPU_MAPS` ring is the map of maps from which programs
+    /// reserve records. For a `PER_CPU_MAPS` ring it can also be the directory in which its maps are pinned. Compares the fields
     /// of the records with those of the C type, if the map has BTF that this process may read. Makes system calls;
     /// reading makes none if [`access`](Self::access) is mapped.
     ///
     /// # Errors
     /// As for [`OpenOptions::open`]; also [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
-    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout). Of a NUMA ring [`ErrorKind::Open`](crate::ErrorKind::Open)
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout). Of a `PER_CPU_MAPS` ring [`ErrorKind::Open`](crate::ErrorKind::Open)
     /// if [`loader::initialize`](crate::loader::initialize) was not called yet.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
@@ -165,7 +165,7 @@ impl<T: AnyBitPattern> Ring<T> {
 }
 
 impl<T> Ring<T> {
-    /// The region that holds the ring now; for a NUMA ring, the first CPU's region.
+    /// The region that holds the ring now; for a `PER_CPU_MAPS` ring, the first CPU's region.
     pub fn region(&self) -> Region {
         match &self.flavour {
             Flavour::Plain(region) => region.clone(),
@@ -173,7 +173,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// The regions that hold the ring now: one, or one for each possible CPU of a NUMA ring, in the order of CPUs.
+    /// The regions that hold the ring now: one, or one for each possible CPU of a `PER_CPU_MAPS` ring, in the order of CPUs.
     pub fn regions(&self) -> Vec<Region> {
         self.numbered().into_iter().map(|(_, region)| region).collect()
     }

@@ -339,7 +339,7 @@ impl<T: AnyBitPattern> Reader<T> {
         if is_over { self.sweep.ends() } else { None }
     }
 
-    /// The region that is being read; of a NUMA ring, the first one.
+    /// The region that is being read; of a `PER_CPU_MAPS` ring, the first one.
     pub fn region(&self) -> &Region {
         self.sweep.region()
     }

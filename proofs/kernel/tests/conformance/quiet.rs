@@ -186,7 +186,7 @@ fn maps_of_maps_are_told_apart() {
     let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let numa = load::<NumaSkelBuilder>(&mut storage, fitted);
     let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
-    assert!(Reader::refuses(&["numa", &maps(resizable.object())]).contains("not a NUMA ring"));
+    assert!(Reader::refuses(&["numa", &maps(resizable.object())]).contains("not a PER_CPU_MAPS ring"));
     // Before its loader has opened it, one CPU has a ring, which its types describe.
     let (_, said) = Reader::once(&["numa", &maps(numa.object())]);
     assert_eq!(said.stats, ReadStats::default());

@@ -19,7 +19,7 @@
 #define MAPRING__WALK 2
 
 /* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
- * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails slots are not elements:
+ * compiler, except for those that a resizable or PER_CPU_MAPS ring looks up. In a ring with tails slots are not elements:
  * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. A ring that keeps its oldest
  * records has the map of its readers. */
 struct mapring__ring {

@@ -79,6 +79,10 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 #define MAPRING__MAP_OF_EXTERN(name, ...) name SEC(".maps")
 #define MAPRING__STORAGE_DEFINED
 #define MAPRING__STORAGE_EXTERN extern
+/* Code that makes clang describe the value of a map: of an extern map it does so only if code names the type. */
+#define MAPRING__TYPE_OF_DEFINED(name)
+#define MAPRING__TYPE_OF_EXTERN(name) \
+	asm volatile("" : : "r"((__u64)__builtin_btf_type_id(*(struct mapring_ring__##name *)0, 0)));
 
 #define MAPRING__MAPS_ONE_MAP(name, entries, linkage)                                                         \
 	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name {                                          \

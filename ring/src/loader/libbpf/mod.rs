@@ -31,9 +31,9 @@ use crate::text::printable;
 const FIRST: &str = "__first";
 
 /// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are
-/// attached: until then they drop (and count) what they write to resizable rings and NUMA rings.
+/// attached: until then they drop (and count) what they write to resizable rings and `PER_CPU_MAPS` rings.
 ///
-/// Needs no capability but CAP_BPF. It needs CAP_SYS_ADMIN only for resizable rings and NUMA rings that are initialized
+/// Needs no capability but CAP_BPF. It needs CAP_SYS_ADMIN only for resizable rings and `PER_CPU_MAPS` rings that are initialized
 /// again: their maps are then opened by id. To open the maps afterwards without CAP_SYS_ADMIN see [`map()`].
 ///
 /// An object can reuse pinned maps (libbpf's `reuse_pinned_map`, `reuse_fd` and pins by name) if it declares the same: kind,
@@ -79,7 +79,7 @@ pub fn initialize_object(object: &Object) -> Result<()> {
 
 /// A map of a loaded object, by its name. Opened from this source, a ring needs no CAP_SYS_ADMIN in the loader: records are
 /// compared with the object's types, and the ring's readers and bells, or the map of a resizable ring, are found through the
-/// object's descriptors. But a resizable ring that was resized, and a NUMA ring, need CAP_SYS_ADMIN. Makes system calls,
+/// object's descriptors. But a resizable ring that was resized, and a `PER_CPU_MAPS` ring, need CAP_SYS_ADMIN. Makes system calls,
 /// and duplicates the descriptors of these maps.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ impl Prepare {
     }
 
     /// Puts the memory of every prepared map on this node, on machines with several nodes: preferably the node of the
-    /// CPUs whose programs write most, or of the reader. This does not affect per-CPU maps and NUMA rings, where each
+    /// CPUs whose programs write most, or of the reader. This does not affect per-CPU maps and `PER_CPU_MAPS` rings, where each
     /// CPU writes to its own node anyway, nor resizable rings. To place a single map see [`place_on_node`].
     pub fn node(self, node: usize) -> Self {
         Self { node: Some(node), ..self }
@@ -178,7 +178,7 @@ fn choose_guard(object: &mut OpenObject, btf: &Btf, guarded: bool) {
 /// Puts the memory of a map that is not loaded yet on this node. For all maps of an object see [`Prepare::node`]. Reads
 /// a file of sysfs.
 ///
-/// A map is one allocation, on one node. A ring whose shards are on the nodes of their CPUs is a NUMA ring. By default
+/// A map is one allocation, on one node. A ring whose shards are on the nodes of their CPUs is a `PER_CPU_MAPS` ring. By default
 /// the kernel uses the node of the CPU on which the object is loaded. If the node is full, the kernel silently uses
 /// other nodes for the remaining pages.
 ///

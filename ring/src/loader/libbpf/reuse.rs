@@ -174,13 +174,13 @@ pub enum Reuse {
 ///
 /// It fits if it has the kind, options, slots, shards, records and fields that the object declares; a resizable ring may have
 /// other slots. A ring that wakes readers or keeps its oldest records must be pinned with its readers and bells. Fields are
-/// compared only with CAP_SYS_ADMIN. The maps may be frozen. Of a NUMA ring, `pin` is the directory.
+/// compared only with CAP_SYS_ADMIN. The maps may be frozen. Of a `PER_CPU_MAPS` ring, `pin` is the directory.
 ///
 /// Nothing is changed at the pin, except that what a loader began that died is finished or taken back. So a loader may die at
 /// any step: until it pins the region, `pin` is as it was. Only one loader at a time may start.
 ///
-/// Makes system calls. Waits up to a second for a process that changes the pin, and for a NUMA ring an RCU grace period:
-/// milliseconds. Needs write permission on the directory; for a NUMA ring also CAP_SYS_ADMIN.
+/// Makes system calls. Waits up to a second for a process that changes the pin, and for a `PER_CPU_MAPS` ring an RCU grace period:
+/// milliseconds. Needs write permission on the directory; for a `PER_CPU_MAPS` ring also CAP_SYS_ADMIN.
 ///
 /// # Errors
 /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the object declares no such region;

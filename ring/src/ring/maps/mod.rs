@@ -1,4 +1,4 @@
-//! Rings in several maps: resizable rings and NUMA rings. `no_maps.rs` replaces this module in builds without the
+//! Rings in several maps: resizable rings and `PER_CPU_MAPS` rings. `no_maps.rs` replaces this module in builds without the
 //! feature `bpf`.
 
 mod nodes;
@@ -41,7 +41,7 @@ impl Maps {
         }))
     }
 
-    /// The region that holds the ring now; for a NUMA ring, the first CPU's region.
+    /// The region that holds the ring now; for a `PER_CPU_MAPS` ring, the first CPU's region.
     pub(super) fn first(&self) -> Region {
         match self {
             Self::Resizable(ring) => ring.region(),
@@ -62,7 +62,7 @@ impl Maps {
 enum Held {
     /// A resizable ring, now in this region.
     Resizable(Region),
-    /// A NUMA ring.
+    /// A `PER_CPU_MAPS` ring.
     PerCpu,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
 
 pinning!(
     [T] Ring<T>,
-    "A NUMA ring is pinned in a directory, which is created if it does not exist: others need search permission on it. Of a \
+    "A `PER_CPU_MAPS` ring is pinned in a directory, which is created if it does not exist: others need search permission on it. Of a \
      resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its clones, the new map \
      replaces the old one at the pin. Of a ring that wakes readers or keeps its oldest records, this also pins the maps of \
      its readers and bells, as `PATH__readers` and `PATH__bells`.",
@@ -103,7 +103,7 @@ pinning!(
 );
 
 impl<T: AnyBitPattern> Ring<T> {
-    /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors received
+    /// A `PER_CPU_MAPS` ring over regions that are already open, each with the CPU that writes it: from file descriptors received
     /// through a socket, or for types that are not a [`Record`](crate::Record). Reads files of sysfs.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl<T: AnyBitPattern> Ring<T> {
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist,
-    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a NUMA ring.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a `PER_CPU_MAPS` ring.
     pub fn reader_of_node(&self, node: usize, start: Start) -> Result<Reader<T>> {
         let Flavour::Maps(Maps::PerCpu(ring)) = &self.flavour else {
             return Err(nodes::all_in_one(&self.region()));

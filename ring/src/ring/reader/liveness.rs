@@ -65,7 +65,7 @@ impl fmt::Display for Liveness {
 
 impl<T: AnyBitPattern> Reader<T> {
     /// For a reader that finds no records: how long it has found none, whether the loader lives, and which programs that
-    /// use the ring's maps are loaded and attached. In a NUMA ring or a resizable ring, programs use the map of maps.
+    /// use the ring's maps are loaded and attached. In a `PER_CPU_MAPS` ring or a resizable ring, programs use the map of maps.
     /// Makes many system calls; none of them waits.
     pub fn liveness(&self) -> Liveness {
         let region = self.region();
