@@ -42,7 +42,7 @@ struct Args {
     /// When to use colours
     #[arg(long, value_enum, default_value_t, global = true)]
     color: output::Color,
-    /// Print errors, losses and what was asked for, and nothing else
+    /// Print only results, losses and errors
     #[arg(long, short, global = true)]
     quiet: bool,
     #[command(subcommand)]

@@ -72,12 +72,12 @@ pub(crate) fn text(kernel: &Kernel) -> String {
         ("values of 0 bytes, or no values", nothing),
         (&format!("values of more than {VALUE} bytes; before Linux 6.0 more than {OLD_VALUE}"), too_large),
         (&format!("values of a `PERCPU_ARRAY` of more than {PER_CPU_VALUE} bytes"), "E2BIG or ENOMEM".into()),
-        ("a node that is not there", node),
+        ("a node that does not exist", node),
         ("mapping it `MAP_PRIVATE`", private),
         ("mapping it `PROT_EXEC`, since Linux 6.16 and in some before", "EPERM".into()),
-        ("mapping what is beyond its end", beyond),
-        ("freezing what somebody has mapped for writing", busy),
-        ("deleting an element, from user space as from programs", delete),
+        ("mapping pages beyond its end", beyond),
+        ("freezing a map that a process has mapped for writing", busy),
+        ("deleting an element, by userspace or by programs", delete),
     ] {
         writeln!(text, "| {what} | {errno} |").unwrap();
     }

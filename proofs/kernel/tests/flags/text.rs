@@ -117,22 +117,22 @@ impl Property {
 }
 
 const HEAD: &str = "\
-Each row stands for all combinations of these flags and states that behave alike; what a row does not name makes no
-difference in it. A *read-only fd* is what a pin of mode 0444 gives, and what its maker gets of a map with `RDONLY`
-(*write-only*: with `WRONLY`). Those two flags are of that descriptor alone: whoever opens the map again, by its id or a
-pin of mode 0666, has a *read-write fd*, and all is as if the map had been made without them.
+Each row stands for all combinations of these flags and states that behave alike. Flags that a row does not name make no
+difference in it. A pin of mode 0444 gives a *read-only fd*. So does creating a map with `RDONLY` (*write-only fd*: with
+`WRONLY`). These two flags apply only to the creator's descriptor: a process that reopens the map, by id or by a pin of mode
+0666, has a *read-write fd*, as if the map had been created without them.
 
-*mmap RW* and *RO* are shared mappings for writing and for reading alone; *lookup* and *update* are of one element and,
-unless it is said, of batches. What mapring does is a path, or the variants of the error and of its cause.
+*mmap RW* and *RO* are shared mappings for writing and for reading only. *lookup* and *update* are of one element and, unless
+the row says otherwise, of batches. The last two columns name how mapring reads and writes, or its error and the cause.
 ";
 
 const OLDER: &str = "\
-Before Linux 6.11 the kernel looks for locks and timers at the top of a value alone, and so does not find those in a
-record: such a map behaves as any other. Before 5.13 a `PERCPU_ARRAY` has no batches (ENOTSUPP).
+Before Linux 6.11 the kernel looks for locks and timers only at the top level of a value, and so does not find those in a
+record: such a map behaves like any other. Before 5.13 a `PERCPU_ARRAY` has no batches (ENOTSUPP).
 ";
 
 const CONSTANTS: &str = "\
-(ENOTSUPP: it takes what is in such a map for constants, and looks those up only in arrays of one element.)
+(ENOTSUPP: the verifier takes the values of such a map for constants, and looks those up only in arrays of one element.)
 ";
 
 /// The tables of these sections.
@@ -143,18 +143,18 @@ pub(crate) fn text(sections: &[Section], whatever: &str) -> String {
     table(&mut text, head, sections.iter().map(|section| section.rows(&section.all, of_facts)));
     text += OLDER;
     text +=
-        "\nWhat the verifier says to a program that is loaded from then on, and reads or writes elements:\n";
+        "\nThe verifier's result for a program that is loaded after that, and reads or writes elements:\n";
     let may = |may: &[Said; 2]| Some(may.each_ref().map(said).join(" | "));
     let head = "| map | which | reads | writes |";
     table(&mut text, head, sections.iter().map(|section| section.rows(&section.programs, may)));
     text += CONSTANTS;
-    text += "\nWhat can't be had at all:\n";
+    text += "\nImpossible combinations:\n";
     let refused = |outcome: &Outcome| match outcome {
         Outcome::NotMade(errno) => Some(format!("{} |", raw::errno(*errno))),
         Outcome::NotFrozen(errno) => Some(format!("| {}", raw::errno(*errno))),
         Outcome::Facts(_) => Some(String::new()),
     };
-    let head = "| map | which | making it | freezing it |";
+    let head = "| map | which | create | freeze |";
     table(&mut text, head, sections.iter().map(|section| section.rows(&section.all, refused)));
     text + whatever
 }
