@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Reads regions of mapring and prints their content, in plain C: written from docs/abi.md and
- * docs/abi-reading.md, with only libc and bpf(2). To build and run:
+ * Reads regions of mapring and prints their content, in plain C: written from docs/abi.md,
+ * with only libc and bpf(2). To build and run:
  *
  *	cc -std=c11 -O2 -o mapring-read *.c			(in this folder)
  *	mapring-read ring /sys/fs/bpf/events < /dev/null

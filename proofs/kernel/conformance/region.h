@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* An open region: mapped, or read by system call (docs/abi-reading.md, "Opening" and "By system call"). */
+/* An open region: mapped, or read by system call (docs/abi.md, "Opening" and "By system call"). */
 #ifndef REGION_H
 #define REGION_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A reader of a ring, mapped or by system call: docs/abi-reading.md, "Ring", "Tails" and "Resizable rings". */
+/* A reader of a ring, mapped or by system call: docs/abi.md, "Reading a ring", "Resizable rings" and "Rings with tails". */
 #ifndef RING_H
 #define RING_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Words of shared memory, and the few operations for reading them (docs/abi-reading.md). */
+/* Words of shared memory, and the few operations for reading them (docs/abi.md, "Opening"). */
 #ifndef WORDS_H
 #define WORDS_H
 

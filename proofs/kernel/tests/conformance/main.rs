@@ -1,5 +1,5 @@
-//! A reader in plain C, written from docs/abi.md and docs/abi-reading.md (`conformance/`), against the library's
-//! writers: its records and counts match the written ones, and the library's own readers.
+//! A reader in plain C, written from docs/abi.md (`conformance/`), against the library's writers: its records and counts
+//! match the written ones, and the library's own readers.
 #![allow(missing_docs)]
 
 mod load;
