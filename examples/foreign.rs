@@ -33,8 +33,8 @@ fn main() -> Result<()> {
 
     // If the ring can't be written, this is an error with the reason. Reading then falls back to another way.
     match OpenOptions::new().write(true).open(&pin)?.writable() {
-        Ok(()) => println!("written: by whoever likes"),
-        Err(refusal) => println!("written: not from here: {refusal}"),
+        Ok(()) => println!("written: possible"),
+        Err(refusal) => println!("written: not by this process: {refusal}"),
     }
     if let Err(e) = Ring::<[u64; 2]>::open(&pin) {
         println!("as another type: {e}");

@@ -271,7 +271,7 @@ mod bpf {
 
         let said = run(FOREIGN, &[pin, "5"]);
         assert!(said.contains(" shards of 4096 switch_event\nread: mapped\ncompared: field by field with"));
-        assert!(said.contains("\nwritten: not from here: the map is frozen"));
+        assert!(said.contains("\nwritten: not by this process: the map is frozen"));
         assert!(
             said.contains("\nas another type: ") && said.contains("32 bytes) in C, and 2 times an integer")
         );

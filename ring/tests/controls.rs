@@ -1,5 +1,5 @@
-//! Mistakes on purpose, one for each tool that is to find them: a tool that stays silent here proves
-//! nothing elsewhere. `cargo xtask prove` runs each under its tool; nothing else runs them.
+//! Deliberate mistakes, one for each tool. A tool that does not find its mistake proves nothing elsewhere. Only
+//! `cargo xtask prove` runs them, each under its tool.
 #![allow(clippy::disallowed_types, missing_docs)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};

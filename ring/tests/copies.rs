@@ -1,5 +1,5 @@
-//! Records of many sizes through every handle over memory files, each byte checked: no tail is missing, be it
-//! of a record that is no whole number of words or of one that is copied by lines.
+//! Records of many sizes through every handle over memory files. Each byte is checked, also at the end of records that are
+//! not a whole number of words, and of records that are copied by lines.
 #![cfg(not(miri))] // which knows no memory files
 
 use std::os::fd::AsFd;

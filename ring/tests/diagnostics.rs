@@ -1,4 +1,4 @@
-//! What rustc says of types that are no records: compiled as a user's package would be, in a folder of its own.
+//! The messages of rustc for types that can't be records. They are compiled like a user's package, in their own folder.
 #![cfg(feature = "derive")]
 
 use std::fs;

@@ -34,7 +34,7 @@ fn pause(n: u64) {
     }
 }
 
-/// Zeroed memory that is no Rust object's, like a mapping.
+/// Zeroed memory that does not belong to a Rust object, like a mapping.
 struct Memory(Box<[AtomicU64]>);
 
 impl Memory {

@@ -1,5 +1,5 @@
-//! `poll` and `drain` read runs of records: what the reader knows in the midst of one, and who reads on from there. And
-//! readers that begin at a time.
+//! `poll` and `drain` read runs of records: the counts and positions of a reader in the middle of a run, and readers that
+//! continue from there. Also readers that begin at a time.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Records with tails over memfds: each tail is whole or counted, whoever writes.
+//! Records with tails over memfds, by any number of writers: each tail is whole or counted.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Maps that are no region, or a corrupt one: a typed error with the found and the expected value, or a counted loss.
-//! Never a panic, never a hang.
+//! Maps that are not a region, or a corrupt one: each gives a typed error with the found and the expected value, or a counted
+//! loss. Never a panic, never a hang.
 #![allow(missing_docs)]
 
 use std::io::ErrorKind::NotFound;
