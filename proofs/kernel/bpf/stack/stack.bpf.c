@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Programs that have as many bytes of locals as docs/guide.md promises beside a record, in each type of ring. */
+/* Programs that have as many bytes of locals as docs/guide.md promises beside a record, with each set of options. */
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -38,20 +38,30 @@ struct event {
 		}                                                     \
 	} while (0)
 
-/* The number after each macro is in the guide. */
+/* The guide has these options, with the number after them. */
 MAPRING_RING(plain, struct event, 64);
 PROGRAM(plain, 416, RECORD)
-MAPRING_RING(numa, struct event, 64, PER_CPU_MAPS);
-PROGRAM(numa, 416, RECORD)
+MAPRING_RING(per_cpu, struct event, 64, PER_CPU_MAPS);
+PROGRAM(per_cpu, 416, RECORD)
+MAPRING_RING(wakes, struct event, 64, WAKEABLE);
+PROGRAM(wakes, 400, RECORD)
+MAPRING_RING(wakes_per_cpu, struct event, 64, WAKEABLE, PER_CPU_MAPS);
+PROGRAM(wakes_per_cpu, 400, RECORD)
+MAPRING_RING(keeps, struct event, 64, KEEP_OLDEST);
+PROGRAM(keeps, 352, RECORD)
+MAPRING_RING(keeps_per_cpu, struct event, 64, KEEP_OLDEST, PER_CPU_MAPS);
+PROGRAM(keeps_per_cpu, 352, RECORD)
 MAPRING_RING(tails, struct event, 64, TAILS(64, 128));
 PROGRAM(tails, 304, TAILED)
-MAPRING_RING(wakeable, struct event, 64, WAKEABLE);
-PROGRAM(wakeable, 400, RECORD)
-MAPRING_RING(wakeable_tails, struct event, 64, WAKEABLE, TAILS(64, 128));
-PROGRAM(wakeable_tails, 304, TAILED)
-MAPRING_RING(keep, struct event, 64, KEEP_OLDEST);
-PROGRAM(keep, 352, RECORD)
+MAPRING_RING(tails_per_cpu, struct event, 64, TAILS(64, 128), PER_CPU_MAPS);
+PROGRAM(tails_per_cpu, 304, TAILED)
+MAPRING_RING(wakes_tails, struct event, 64, WAKEABLE, TAILS(64, 128));
+PROGRAM(wakes_tails, 304, TAILED)
+MAPRING_RING(wakes_tails_per_cpu, struct event, 64, WAKEABLE, TAILS(64, 128), PER_CPU_MAPS);
+PROGRAM(wakes_tails_per_cpu, 304, TAILED)
+MAPRING_RING(keeps_tails, struct event, 64, KEEP_OLDEST, TAILS(64, 128));
+PROGRAM(keeps_tails, 208, TAILED)
+MAPRING_RING(keeps_tails_per_cpu, struct event, 64, KEEP_OLDEST, TAILS(64, 128), PER_CPU_MAPS);
+PROGRAM(keeps_tails_per_cpu, 208, TAILED)
 MAPRING_RING(resizable, struct event, 64, RESIZABLE);
 PROGRAM(resizable, 352, RECORD)
-MAPRING_RING(keep_tails, struct event, 64, KEEP_OLDEST, TAILS(64, 128));
-PROGRAM(keep_tails, 208, TAILED)
