@@ -1,4 +1,4 @@
-//! Rings that replace each other: programs as in `resizable.bpf.h` on a weakly ordered machine, the production code
+//! Rings that replace each other: programs as in `detail/replace.bpf.h` on a weakly ordered machine, the production code
 //! that replaces a ring, and the production code that moves on to the next ring.
 //!
 //! Programs may sleep here, so nothing waits for programs that still use an old ring.

@@ -25,7 +25,7 @@
 //! - Programs wake readers only of rings with the option `WAKEABLE` or `KEEP_OLDEST`. Other readers nap between two checks
 //!   ([`Reader::wait`]).
 //!
-//! `docs/guarantees.md` in the repository explains why each guarantee holds.
+//! `docs/guarantees.md` in the repository lists the guarantees and where they end.
 //!
 //! # Example
 //!

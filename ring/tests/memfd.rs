@@ -371,7 +371,7 @@ fn sealed_against_writes() {
     let other = Ring::<Record>::from_region(other).unwrap();
     let sealed = other.writer(0).unwrap_err();
     assert!((sealed.kind(), sealed.refusal()) == (ErrorKind::Sealed, Some(Refusal::Sealed)), "{sealed}");
-    assert!(sealed.to_string().contains("ask its maker"), "{sealed}");
+    assert!(sealed.to_string().contains("ask the creator"), "{sealed}");
     assert_eq!(other.reader().drain().count(), 1, "nothing is lost");
 }
 

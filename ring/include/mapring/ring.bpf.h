@@ -21,8 +21,8 @@
  *
  * A reserve never waits, and loads at most about MAPRING__TRIES + log2(slots) slots. It is correct when programs on
  * the same CPU interrupt or preempt each other between any two instructions, NMI included.
- * Every reserve needs a commit or discard. The verifier does not check this. A record without either makes its slot
- * unusable for good (readers and writers step over it). mapring_record can't forget it, and costs the same.
+ * Every reserve needs a commit or discard. The verifier does not check this. If a program does neither, its slot is lost
+ * until the map is recreated: readers and writers step over it. mapring_record can't forget it, and costs the same.
  * A reserved record still holds its slot's old contents: write all of it, or use mapring_reserve_zeroed. mapring_output
  * copies records of at most 1024 bytes, because clang has no memcpy for BPF. Reserve larger records and fill them in
  * place.
@@ -42,7 +42,9 @@
  * TAILS(longest, bytes): each record has a tail, bytes of any length up to the longest, which helpers write in place. See
  *	below.
  * PER_CPU_MAPS: each shard is a map of its own, on the NUMA node of its CPU, and only CPUs that are online need one.
- *	Records of a CPU without a map are dropped, and counted.
+ *	Records of a CPU without a map are dropped, and counted. All maps have one size, so the kernel inlines their lookups:
+ *	finding the map costs 0.2 ns of 7 ns. The node matters once records have left the caches: for rings larger than these,
+ *	and for readers that run on the node (Ring::reader_of_node).
  * RESIZABLE: a larger or smaller ring can replace this one while programs write (Ring::resize). A reserve costs more, and the
  *	verifier checks the slow path at each of them (for loops of hundreds, use bpf_loop or a global function). It takes no
  *	other option.
@@ -83,7 +85,7 @@
  * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring. With
  * PER_CPU_MAPS or RESIZABLE only one of them may define it: the others say EXTERN.
  *
- * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/ is the same in Rust.
+ * ring/src/protocol/ring/ is the same protocol in Rust.
  */
 #ifndef MAPRING_RING_BPF_H
 #define MAPRING_RING_BPF_H

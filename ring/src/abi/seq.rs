@@ -8,7 +8,7 @@
 /// Set together with the ended state: the ticket ended without a record.
 pub const DISCARDED: u64 = 1 << 63;
 
-/// Set in `head` while a program makes a guarded claim (`docs/guarantees.md`).
+/// Set in `head` while a program makes a guarded claim (`detail/claim.bpf.h` explains it).
 pub const PENDING: u64 = 1 << 63;
 
 /// How many tickets a claim tries before it gives up and counts the record as dropped.

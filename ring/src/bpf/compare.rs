@@ -1,4 +1,6 @@
 //! Compares a Rust type with a C type, field by field, as BTF describes it.
+//!
+//! The comparison costs two system calls and a memfd when a region is opened, and nothing when it is read.
 
 use rustix::io::Errno;
 

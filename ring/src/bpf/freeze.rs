@@ -1,4 +1,15 @@
 //! Freezes and pins maps: then only BPF programs can write them, and other processes read them through the pin.
+//!
+//! Linux 6.18 has these mechanisms against the programs of other processes. `proofs/kernel/tests/seal_limits.rs` shows
+//! the first one.
+//!
+//! | mechanism | result |
+//! |---|---|
+//! | exclusive map: `excl_prog_hash` of `BPF_MAP_CREATE` | Works: only the program whose instructions have this SHA-256 can use the map (else EACCES), and userspace as any other map. Not in a map of maps (error 524). One program for each map; the hash covers neither its maps nor its type, so others can run the same program. |
+//! | `BPF_F_RDONLY_PROG` | Works against all programs, the loader's too. For maps that userspace writes. |
+//! | BPF LSM program on `bpf_prog_load` or `bpf_map` | A policy for the whole machine. Not tried. |
+//! | mode `0640` or `0660` with a group, in a directory that only the group can search | Fewer processes can open the pin. Those that can are as powerful as before. |
+//! | map of maps, BPF tokens | No protection: a program that finds the outer map finds the inner one; tokens only grant. |
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,16 @@
 //! Reads and writes elements of a map by system calls, in place of a mapping.
+//!
+//! | call | used by |
+//! |---|---|
+//! | lookup, lookup batch | every handle that is not mapped; readers of many values, one by one where a kernel has no batches |
+//! | update, update batch | `LatchesWriter`, where the map is not mapped for writing; a loader that writes the preamble |
+//! | freeze | `Region::freeze_and_pin`; writers then get `ErrorKind::Sealed` |
+//! | info | opening |
+//! | `get_next_key` | nothing: indices are `0..len()` |
+//! | delete | nothing: an array's elements always exist (EINVAL) |
+//!
+//! Programs can use `bpf_map_lookup_elem`, `bpf_map_update_elem` and `bpf_for_each_map_elem` on these maps. The last
+//! one starts with the elements of the preamble (`MAPRING__FIRST`).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

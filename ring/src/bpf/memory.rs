@@ -60,6 +60,7 @@ fn refusal(e: &io::Error, info: &MapInfo, fd: BorrowedFd<'_>, write: bool) -> Re
         _ if errno == ENOTSUPP && info.ty == MapType::ARRAY => Refusal::SpecialFields,
         _ if errno == ENOTSUPP => Refusal::MapType,
         Errno::INVAL if !flag(BPF_F_MMAPABLE) => Refusal::NotMmapable,
+        // The kernel drops VM_SHARED from a mapping of a read-only file, and then refuses the mapping.
         Errno::INVAL | Errno::ACCESS if mode == Ok(OFlags::RDONLY) => Refusal::ReadOnlyFd,
         Errno::ACCESS if mode == Ok(OFlags::WRONLY) => Refusal::WriteOnlyFd,
         Errno::ACCESS if write && flag(BPF_F_RDONLY_PROG) => Refusal::ReadOnlyForPrograms,

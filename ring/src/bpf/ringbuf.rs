@@ -3,6 +3,15 @@
 //! The pages of a ringbuf are the consumer's position, the kernel's position, and the data. Positions count bytes. A record
 //! is a header (its length and two flags) and its bytes, filled up to whole words. The kernel overwrites a record only after
 //! the consumer has passed it.
+//!
+//! The kernel stores the header of a record at its position `p`, then moves `p` past the record, and then the program
+//! writes the record. So it has written nothing at or after `p + 8`. An observer copies a record, and then loads `p`
+//! (acquire). If `p + 8` is at most the record's position plus the size of the ringbuf, nothing has overwritten the
+//! copy.
+//!
+//! The kernel's release store of `p` is not ordered before the program's later stores. On x86-64 all stores are in
+//! order. On other architectures `membarrier` waits for an RCU grace period, in which each CPU executes a full barrier.
+//! This is an argument, not a test: the tests ran on x86-64.
 
 use std::fmt;
 use std::os::fd::AsFd;

@@ -17,7 +17,7 @@ use crate::sync::{Ordering, fence};
 /// Values are read without a protocol: see [`Array`](super::Array). Opening needs the privileges of its [`Source`].
 pub struct AnyMap {
     map: MapFd,
-    /// `None` for a map that is no array.
+    /// `None` for a map that isn't an array.
     memory: Option<Memory>,
 }
 
@@ -103,8 +103,8 @@ impl AnyMap {
     }
 
     /// The words of the value at `index`, the last one filled up with any bytes; of a per-CPU array, the words of each
-    /// [CPU](Self::cpus) in turn. If mapped: loads, and no system call. Otherwise one system call. A map that is no array
-    /// has no values here.
+    /// [CPU](Self::cpus) in turn. If mapped: loads, and no system call. Otherwise one system call. A map that isn't an
+    /// array has no values here.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].

@@ -1,5 +1,8 @@
 //! Gauges: words that only grow. Each holds its own time, so nothing is ever reset. A writer raises the maximum of a
 //! window before its minimum, and a reader loads them in the other order: it never sees a minimum above the maximum.
+//!
+//! If a reader read a later window of a CPU before a value's writer returned, its next reads leave that value out.
+//! `Gauges::windows` has it.
 
 use super::WordsMut;
 use crate::abi::gauge::{VALUE_MAX, WINDOWS, same_window, unpack, words};

@@ -10,6 +10,10 @@
 //! For *asleep*, programs issue the barrier only at the tickets that [`LOOK`] names, which readers agree on. A reader that
 //! sleeps until many records are unread makes programs look at few tickets, and sleeps until one of these. Where no reader
 //! has slept for long, programs stop looking: the readers may be dead.
+//!
+//! If programs look more often than a living reader wants, that reader frees the places of dead ones: at its next sleep
+//! after ten seconds, and at each 4096th sleep. A sleep takes at most 1 s. So programs look for a dead reader for about
+//! eleven seconds at most.
 
 use super::WordsMut;
 use crate::abi::readers::{

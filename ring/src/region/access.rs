@@ -56,24 +56,24 @@ impl fmt::Display for Refusal {
                  BPF_F_RDONLY opens it again by its id or a pin"
             }
             Self::WriteOnlyFd => {
-                "the map is write-only for user space (BPF_F_WRONLY): make it without that flag, or open it again, by \
-                 its id or a pin: the flag is of its maker's descriptor alone"
+                "the map is write-only for userspace (BPF_F_WRONLY): create it without this flag, or reopen it by id or \
+                 pin: the flag applies only to the creator's descriptor"
             }
             Self::NotMmapable => "the map was made without BPF_F_MMAPABLE (EINVAL): set map_flags to it",
             Self::SpecialFields => {
                 "its value holds a bpf_spin_lock, bpf_timer or the like (ENOTSUPP): keep those in a map of their own"
             }
             Self::Frozen => {
-                "the map is frozen (EPERM): only programs can write it; what user space is to write belongs in a map \
-                 of its own, that is not frozen"
+                "the map is frozen (EPERM): only programs can write it; put data that userspace writes into a separate \
+                 map that is not frozen"
             }
             Self::ReadOnlyForPrograms => {
                 "the map is read-only for programs (BPF_F_RDONLY_PROG), which the kernel maps for reading only \
                  (EACCES): write it with bpf_map_update_elem, as Latches do"
             }
             Self::Sealed => {
-                "the memfd is sealed against writes (EPERM): only mappings from before that can write; ask its maker \
-                 to write, or for another one"
+                "the memfd is sealed against writes (EPERM): only mappings made before the seal can write; ask the \
+                 creator to write, or for a new memfd"
             }
             Self::NotAsked => "it was opened for reading: open it with OpenOptions::write",
             Self::MapType => {

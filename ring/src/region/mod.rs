@@ -81,7 +81,8 @@ impl Region {
 
     /// Creates a region between ordinary processes: a memfd of the shape `geometry`, sealed against resizing, mapped
     /// here for writing. `record` is the name of the record type, for people only. Hand its [descriptor](AsFd) to the
-    /// processes that will open it. Makes system calls.
+    /// processes that will open it. Its pages are on the node of this process, or where its memory policy (`numactl`) says.
+    /// Makes system calls.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System).

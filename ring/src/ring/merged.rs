@@ -43,7 +43,9 @@ use crate::time::Clock;
 /// until the clock is a [delay](Self::with_delay) after those: no record waits longer than that.
 ///
 /// **Late records.** A record whose stamp is earlier than the stamp of a record that was delivered before it is
-/// delivered as well, and counts as [`late`](MergedStats::late).
+/// delivered as well, and counts as [`late`](MergedStats::late). A record can also be late if a resize takes longer
+/// than the delay, or if its slot was stepped over and claimed later, for an earlier ticket. A tail is copied when its
+/// record is delivered: if programs overwrote it while the reader held the record, the record is lost.
 ///
 /// **Cost.** Calls read the clock through the vDSO, and make no system call on a mapped ring. (Where the vDSO can't
 /// read it, they make one: [`Clock::now`].) After its creation the reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 128 records of each shard.

@@ -246,8 +246,8 @@ impl<T: AnyBitPattern> Reader<T> {
         0
     }
 
-    /// Whether a call ended [early](Self::STEPS) since the last call of this method. If so, there may be a record
-    /// further on, and the next call continues there. A loop that waits when there are no records should not wait then.
+    /// True if any call since the last check stopped [early](Self::STEPS). Poll again before waiting: there may be a record
+    /// further on.
     pub fn stopped_early(&mut self) -> bool {
         self.sweep.stopped_early()
     }

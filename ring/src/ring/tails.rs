@@ -183,7 +183,7 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
     }
 
     /// Calls `f` with up to `limit` records and their tails, like [`for_each`](Self::for_each). Returns the number of
-    /// calls. Records whose tails were overwritten count for the limit, too.
+    /// calls. Records whose tails were overwritten also count for the limit.
     #[inline]
     pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
         for_each_with_tail_counted(self, limit, |event, tail, _| f(event, tail))

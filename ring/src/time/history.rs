@@ -2,6 +2,15 @@
 //!
 //! NTP changes the rates of all clocks alike. Their offsets change only when the wall clock is set or, for
 //! CLOCK_MONOTONIC, while the machine is suspended. So between such events an offset is constant.
+//!
+//! |  | offset of CLOCK_MONOTONIC | offset of CLOCK_BOOTTIME |
+//! |---|---|---|
+//! | the wall clock is set, or a leap second is inserted | changes | changes |
+//! | the machine is suspended | grows by the time of the suspend | stays |
+//!
+//! If a comparison finds another offset, the time since the comparison before it is ambiguous (`Basis::Changed`): the
+//! error reaches from the older offset to the newer one. The next comparison adds a change that is smaller than the
+//! errors to the error.
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,8 @@ pub struct Estimate<T> {
 ///
 /// **Suspend.** [`Clock::Monotonic`] stands still while the machine is suspended; wall time goes on. Stamps from before
 /// and after a suspend are converted correctly, if there was an update on both sides of it. [`Clock::Boottime`] needs
-/// none of this: prefer it where machines are suspended.
+/// none of this: prefer it where machines are suspended. A program that reads it while the machine resumes may read a
+/// value without this suspend (`ktime_get_boot_fast_ns` in the kernel).
 ///
 /// **Time namespaces.** Programs read the clocks of the machine, not those of the process's time namespace. The offsets
 /// between them are taken into account ([`Clock::ahead`]). A process that is moved to another namespace (`setns`) must

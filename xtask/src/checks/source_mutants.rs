@@ -2,6 +2,14 @@
 //!
 //! A full run takes days of CPU time, so it stops after a while, and the next run continues. A mutant that one set of
 //! tests misses goes to the next set.
+//!
+//! Five sets of tests run on each mutant until one set fails: `unit` (the library's quick tests), `hostile` (its longer
+//! tests, and the hostile tests), `loom` (on the files that loom compiles, without `bpf_xchg`), `faults` and `kernel`.
+//! A mutant that does not compile is not counted. One that exceeds the time limit counts as killed.
+//!
+//! `target/source-mutants` has the results: `unit.txt` and the other lists have the mutants that each set missed,
+//! `out-unit/last/log` the output of the tests. If the text of a file changes, its results are discarded; changes in
+//! its tests at the end of the file do not count.
 
 mod known;
 mod lab;

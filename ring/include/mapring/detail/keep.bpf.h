@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The readers of a ring, as programs see them, and the limit that they set: programs do not overwrite what a
- * required reader has not read yet. docs/guarantees.md says why this is correct. ring/src/protocol/readers.rs is
- * the readers' side.
+ * required reader has not read yet. ring/src/protocol/readers.rs is the readers'
+ * side, and says why this is correct.
  */
 #ifndef MAPRING_KEEP_BPF_H
 #define MAPRING_KEEP_BPF_H
@@ -79,8 +79,7 @@ static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 withi
 			continue; /* no reader is there: forged */
 		if (behind < within)
 			mapring__store(held + reader, 0);
-		/* The lease restarts when the reader has read something: the next claim then also looks here, and finds
-		 * that the reader no longer holds it back. */
+		/* Reading restarts the lease; the next claim notices. */
 		else if (mapring__lease_ended(held + reader, mapring__load(leases + reader))) {
 			mapring__and(words + MAPRING__REQUIRED, ~bit);
 			continue;

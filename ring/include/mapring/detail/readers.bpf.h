@@ -35,7 +35,7 @@ struct mapring__bell {
 		__array(values, struct mapring__bell);                                                        \
 	} MAPRING__PART(MAP_OF, linkage)(name##__bells);
 
-/* 1 if this slot is the last one of its shard, else 0. Without a branch, too. */
+/* 1 if this slot is the last one of its shard, else 0. Without a branch. */
 static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 number)
 {
 	return ((number & ((1ULL << ring.shift) - 1)) + 1) >> ring.shift;
@@ -44,6 +44,8 @@ static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 n
 /*
  * Whether the program that has just ended the ticket in this slot must look further: a reader sleeps, or a lap is over.
  * Readers say at which tickets programs look. Only there does a program pay for a barrier.
+ * In a ring with tails, a program ends its ticket, then its claim of bytes, and then looks. A reader needs only the end of
+ * the ticket, so the orderings are the same.
  */
 static __always_inline int mapring__sleeps(struct mapring__ring ring, void *readers, __u64 number)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Reserves records in a ring that another one can replace. If that happens while a program claims a slot, the program gives
- * the slot back as discarded, and claims a slot of the new ring. So a retired ring without reserved slots never gets another
- * record. docs/guarantees.md explains the protocol.
+ * the slot back as discarded, and claims a slot of the new ring. A retired ring without reserved slots never gets another
+ * record. ring/src/protocol/ring/retire.rs explains the
+ * protocol. A claim here is always by compare-and-swap: it must be a full barrier before the second load of the gate.
  */
 #ifndef MAPRING_REPLACE_BPF_H
 #define MAPRING_REPLACE_BPF_H

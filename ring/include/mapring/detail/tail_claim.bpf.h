@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Claims the bytes of tails, for every ring that has tails. docs/guarantees.md says why this is correct.
- * ring/src/protocol/ring/tails.rs has the unguarded claim in Rust.
+ * Claims the bytes of tails, for every ring that has tails. ring/src/protocol/ring/tails.rs has the unguarded claim in
+ * Rust, and says why this is correct.
  */
 #ifndef MAPRING_TAIL_CLAIM_BPF_H
 #define MAPRING_TAIL_CLAIM_BPF_H

@@ -27,7 +27,7 @@ use crate::error::{Cause, Error, Result};
 use crate::region::{OpenOptions, Source};
 use crate::text::printable;
 
-/// What follows the name of a map of maps in the name of its first map (`resizable.bpf.h`, `numa.bpf.h`).
+/// What follows the name of a map of maps in the name of its first map (`detail/place.bpf.h`).
 const FIRST: &str = "__first";
 
 /// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are

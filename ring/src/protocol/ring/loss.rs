@@ -80,6 +80,16 @@ pub struct Loss {
     pub count: u64,
     /// None was lost before this time. `None` if that is not known. The first entry of a reader with what programs dropped
     /// is an exception: `since` is then when the latest spell of drops began, and the entry includes all earlier ones.
+    ///
+    /// It is a reading of the clock after which the reader read the whole shard: the time of the sweep before, or a
+    /// millisecond or two before for a reader that polls all the time. It is `None` with
+    /// [`Start::First`](super::Start::First), and in a ring that replaced another, until the reader was at the end. A
+    /// merged reader finds a lost tail when it delivers the record: `since` is then before it read the record. If a
+    /// program is interrupted in the middle of its claim for a whole lap, the shard seems to end there.
+    ///
+    /// For drops by programs, it is when the latest spell began, or the reader's last check if that was later, or if it
+    /// was more than a second before the spell. On weakly ordered machines a reader can see a count before its time,
+    /// and then takes the present.
     pub since: Option<u64>,
     /// None was lost after this time. For losses that only the reader sees, this is when it noticed them: the coarse clock
     /// plus two ticks of the kernel, 2 to 20 ms.

@@ -1,13 +1,16 @@
 //! Replaces a ring by another one, without losing a record of either.
 //!
 //! The new ring is put in place first; then the old ring's gates are closed. A program loads the gate again after it
-//! claims a slot, with a full barrier in between (`resizable.bpf.h`). The resizer loads the slots after it closes the
+//! claims a slot, with a full barrier in between (`detail/replace.bpf.h`). The resizer loads the slots after it closes the
 //! gates, also with a full barrier in between. So at least one of the two sees the other (the barriers forbid store
 //! buffering): each claim is either given back, or counted here and seen by every reader that has seen the ring
 //! retired.
 //!
 //! A process can die at any step. Each of the two rings then names the other in its gate, so that another process can
 //! [`finish`] the replacement.
+//!
+//! If a process died in a resize, and no process has the old ring open any more, its tickets count up to the moment
+//! when the next ring replaced it.
 
 use super::consume::last_taken;
 use super::{END, GATE, Shard, ShardPlace};
@@ -86,7 +89,7 @@ pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
 /// must already be able to find. Returns how many tickets were given out in it.
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
     gates(words, geometry, Gate::Closing);
-    fence(order!(At::GateClosed)); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
+    fence(order!(At::GateClosed)); // SYNC retire: pairs with the claim, a full barrier, in `detail/replace.bpf.h`
     tickets(*words, geometry, |place, end| words.store(place.header + END, end, Ordering::Relaxed))
 }
 
@@ -105,7 +108,7 @@ fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&ShardPla
 fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate) {
     for shard in 0..geometry.shards() {
         let (place, gate) = (ShardPlace::new(geometry, shard), state.encode_shard(geometry, shard));
-        // SYNC replaced: a program that finds it closed (a barrier in `resizable.bpf.h`) finds the other ring.
+        // SYNC replaced: a program that finds it closed (a barrier in `detail/replace.bpf.h`) finds the other ring.
         words.store(place.header + GATE, gate, order!(At::GateClose));
     }
 }

@@ -9,10 +9,11 @@
 //!   `HIGH` there, and then checks that no position in `ACTIVE` is more than the capacity behind it. One of the two
 //!   sees the other, and gives up. No writer writes at or beyond `GRANTED`.
 //! - **A reader never returns bytes that were overwritten.** `HIGH` never decreases, and is moved before a byte is
-//!   written. A reader copies the bytes, and then checks that `HIGH` is no more than the capacity ahead of them.
-//!
-//! - **Claims get on.** A writer that was overtaken gives nothing back. Otherwise the next one would claim the same bytes,
-//!   and be overtaken, too, and so would all after it.
+//!   written. A reader copies the bytes, and then checks that `HIGH` is no more than the capacity ahead of them. A reader
+//!   that sees a new byte sees `HIGH` moved: the writer loads `GRANTED` as an acquire (it is moved as a release), and then
+//!   claims a slot, which ends with a release fence.
+//! - **Claims get on.** A writer that was overtaken gives nothing back. Otherwise the next writer would claim the same bytes,
+//!   be overtaken as well, and so on.
 //! - **A writer that has not ended costs its own bytes only.** In each later round, claims leave out the positions at which
 //!   its bytes come again. `GRANTED` stops before them. The writer whose claim overlaps them steps over: it moves `STEPPED`
 //!   behind them, then `HIGH` and `GRANTED`, and claims again. Any other writer that claimed a position before `STEPPED`,

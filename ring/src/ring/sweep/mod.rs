@@ -222,7 +222,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.stopped_early = true;
     }
 
-    /// Whether a call ended early since the last call of this method.
+    /// True if any call since the last check stopped early.
     pub(super) fn stopped_early(&mut self) -> bool {
         core::mem::take(&mut self.stopped_early)
     }

@@ -10,6 +10,12 @@
 //! time, one of these was stamped before that ticket was claimed. So the earliest of these stamps is not later than any
 //! stamp that was not read yet. The reader therefore sorts the records that it holds of each shard, and while there are
 //! more records to read, it holds more than `OPEN`.
+//!
+//! A program that claims a slot after the reader saw the end of its shard reads a later clock than the reader did. All
+//! CPUs must agree on the clock, as they do on CLOCK_MONOTONIC and CLOCK_BOOTTIME. A compare-and-swap on x86-64 is a
+//! full barrier, so the claim is visible before its program reads the clock. The plain store of a guarded claim can
+//! still be in the store buffer of its CPU, and on aarch64 the barrier does not order the clock. So the reader delivers
+//! only records that are `SETTLE` old.
 
 mod order;
 mod tree;
