@@ -6,10 +6,9 @@
 //! line grew by half or fell by a third, rows that depend on it are not compared.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::{fs, io};
+use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -72,60 +71,52 @@ impl Row {
     }
 }
 
-/// The change of a row.
-#[derive(Debug, PartialEq)]
-enum Change {
-    Worse {
-        old: f64,
-        new: f64,
-    },
-    Better {
-        old: f64,
-        new: f64,
-    },
+/// How a row differs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Worse,
+    Better,
     /// A target that the new report no longer contains.
     Gone,
     /// It changed, but its CPUs changed as well: no conclusion.
-    Elsewhere {
-        old: f64,
-        new: f64,
-    },
+    Elsewhere,
     /// A target met before and missed now, by no more than noise.
-    Missed {
-        old: f64,
-        new: f64,
-    },
+    Missed,
 }
+
+use Kind::{Better, Elsewhere, Gone, Missed, Worse};
+
+/// The change of a row from one median to another.
+#[derive(Debug, PartialEq)]
+struct Change(Kind, f64, f64);
 
 impl Change {
     fn is_bad(&self) -> bool {
-        matches!(self, Self::Worse { .. } | Self::Gone)
+        matches!(self.0, Worse | Gone)
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, old, new) = match self {
-            Self::Worse { old, new } => ("WORSE", old, new),
-            Self::Better { old, new } => ("better", old, new),
-            Self::Elsewhere { old, new } => ("elsewhere (its CPUs are not as far apart)", old, new),
-            Self::Missed { old, new } => ("missed, within noise", old, new),
-            Self::Gone => return f.write_str("GONE"),
+        let Self(kind, old, new) = *self;
+        let word = match kind {
+            Worse => "WORSE",
+            Better => "better",
+            Elsewhere => "elsewhere (its CPUs are not as far apart)",
+            Missed => "missed, within noise",
+            Gone => return f.write_str("GONE"),
         };
-        write!(f, "{word}: {} -> {} ({:+.0} %)", digits(*old), digits(*new), (new / old - 1.0) * 100.0)
+        write!(f, "{word}: {} -> {} ({:+.0} %)", digits(old), digits(new), (new / old - 1.0) * 100.0)
     }
 }
 
 /// Three significant digits.
 fn digits(value: f64) -> String {
-    let after = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else if value >= 1.0 {
-        2
-    } else {
-        4
+    let after = match value {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 4,
     };
     format!("{value:.after$}")
 }
@@ -147,12 +138,8 @@ pub(super) fn run(old: &Path, new: &Path) -> Result<ExitCode> {
 }
 
 fn read(path: &Path) -> Result<Report> {
-    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            anyhow::anyhow!("no report {}: `cargo xtask bench` writes one", path.display())
-        }
-        _ => error.into(),
-    })?;
+    let missing = || format!("no report {}: `cargo xtask bench` writes one", path.display());
+    let text = fs::read_to_string(path).with_context(missing)?;
     let report: Report =
         serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))?;
     ensure!(!report.targets.is_empty() || !report.others.is_empty(), "{} has no rows", path.display());
@@ -176,7 +163,7 @@ fn changes(old: &Report, new: &Report) -> BTreeMap<String, Change> {
     let changes = rows(old).into_iter().filter_map(|(name, old)| {
         let change = match after.get(&name) {
             Some(new) => change(old, new)?,
-            None if old.key.is_some() => Change::Gone,
+            None if old.key.is_some() => Change(Gone, old.median(), 0.0),
             None => return None,
         };
         Some((name, change))
@@ -192,13 +179,14 @@ fn change(was: &Row, is: &Row) -> Option<Change> {
         && apart(was.sure, is.sure)
         && outside(new, was)
         && outside(old, is);
-    match moved {
-        true if !is.is_placed_like(was) => Some(Change::Elsewhere { old, new }),
-        true if new > old => Some(Change::Worse { old, new }),
-        true => Some(Change::Better { old, new }),
-        false if was.met == Some(true) && is.met == Some(false) => Some(Change::Missed { old, new }),
-        false => None,
-    }
+    let kind = match moved {
+        true if !is.is_placed_like(was) => Elsewhere,
+        true if new > old => Worse,
+        true => Better,
+        false if was.met == Some(true) && is.met == Some(false) => Missed,
+        false => return None,
+    };
+    Some(Change(kind, old, new))
 }
 
 #[cfg(test)]
@@ -229,10 +217,9 @@ mod tests {
 
     #[test]
     fn what_is_worse_is_named() {
-        assert_eq!(moved(0.25, 0.05), Some(Change::Worse { old: 0.20, new: 0.25 }));
-        assert_eq!(moved(0.15, 0.05), Some(Change::Better { old: 0.20, new: 0.15 }));
-        let (old, new) = (0.20, 0.25);
-        assert_eq!(Change::Worse { old, new }.to_string(), "WORSE: 0.2000 -> 0.2500 (+25 %)");
+        assert_eq!(moved(0.25, 0.05), Some(Change(Worse, 0.20, 0.25)));
+        assert_eq!(moved(0.15, 0.05), Some(Change(Better, 0.20, 0.15)));
+        assert_eq!(Change(Worse, 0.20, 0.25).to_string(), "WORSE: 0.2000 -> 0.2500 (+25 %)");
     }
 
     #[test]
@@ -240,8 +227,8 @@ mod tests {
         assert_eq!(moved(0.20, 0.05), None);
         assert_eq!(moved(0.21, 0.001), None, "too little");
         assert_eq!(moved(0.25, 0.50), None, "within the spread of the second run");
-        assert_eq!(moved(0.31, 0.60), Some(Change::Missed { old: 0.20, new: 0.31 }));
-        assert!(!Change::Missed { old: 0.20, new: 0.31 }.is_bad());
+        assert_eq!(moved(0.31, 0.60), Some(Change(Missed, 0.20, 0.31)));
+        assert!(!Change(Missed, 0.20, 0.31).is_bad());
     }
 
     #[test]
@@ -261,7 +248,7 @@ mod tests {
             report(vec![row], vec![])
         };
         let changes = changes(&ns(1.0), &ns(1.8));
-        assert_eq!(changes["idle_shard"], Change::Worse { old: 1.0, new: 1.8 });
+        assert_eq!(changes["idle_shard"], Change(Worse, 1.0, 1.8));
     }
 
     #[test]
@@ -272,8 +259,8 @@ mod tests {
             report(vec![], vec![row])
         };
         let moved = |there| changes(&at(1.0, 25.0), &at(2.0, there)).into_values().next().unwrap();
-        assert_eq!(moved(28.0), Change::Worse { old: 1.0, new: 2.0 });
-        assert_eq!(moved(210.0), Change::Elsewhere { old: 1.0, new: 2.0 });
+        assert_eq!(moved(28.0), Change(Worse, 1.0, 2.0));
+        assert_eq!(moved(210.0), Change(Elsewhere, 1.0, 2.0));
         assert!(!moved(210.0).is_bad());
     }
 
