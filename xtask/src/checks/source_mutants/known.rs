@@ -1,10 +1,11 @@
-//! Results of earlier runs, kept as lists of mutants' names.
+//! Results of earlier runs, kept in one file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use super::sets::{TESTS, Tests};
 use crate::cmd;
@@ -14,7 +15,6 @@ const UNVIABLE: &str = "unviable";
 /// The names of cargo-mutants' lists.
 const OUTCOMES: [&str; 4] = ["caught", "timeout", "unviable", "missed"];
 
-/// The result for a mutant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// A test failed, or did not end.
@@ -27,20 +27,26 @@ pub(super) enum Verdict {
     Left,
 }
 
-/// The known results, by list: `killed`, `unviable`, and for each set of tests the mutants that it missed.
+/// The known results, and what they depend on.
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Known {
+    #[serde(skip)]
     folder: PathBuf,
+    /// Mutants by list: `killed`, `unviable`, and for each set of tests those that it missed.
     lists: BTreeMap<String, BTreeSet<String>>,
+    /// The text of each file with mutants.
+    texts: BTreeMap<String, String>,
+    /// The sources of each set of tests, as hashes.
+    sources: BTreeMap<String, String>,
 }
 
 impl Known {
     /// Loads the results in `folder` that are still valid: the source file is the same in `tree`, and for missed
     /// mutants the tests are the same.
     pub(super) fn load(folder: &Path, tree: &Path, mutants: &[String]) -> Result<Self> {
-        let mut known = Self { folder: folder.to_owned(), lists: BTreeMap::new() };
-        for list in TESTS.iter().map(|tests| tests.name).chain([KILLED, UNVIABLE]) {
-            known.lists.insert(list.to_owned(), lines(&known.list(list))?.collect());
-        }
+        let kept = fs::read(folder.join("known.json")).unwrap_or_default();
+        let mut known: Self = serde_json::from_slice(&kept).unwrap_or_default();
+        folder.clone_into(&mut known.folder);
         // Results of a run that was killed.
         for tests in &TESTS {
             known.collect(tests)?;
@@ -48,28 +54,19 @@ impl Known {
         for file in mutants.iter().map(|mutant| file_of(mutant)).collect::<BTreeSet<_>>() {
             let text = fs::read_to_string(tree.join(file))?;
             let text = without_tests(&text);
-            let copy = folder.join("texts").join(file);
-            if !fs::read_to_string(&copy).is_ok_and(|was| was == text) {
+            if known.texts.get(file).is_none_or(|was| was != text) {
+                known.texts.insert(file.to_owned(), text.to_owned());
                 known.forget(|mutant| file_of(mutant) == file);
-                fs::create_dir_all(copy.parent().context("it is in a folder")?)?;
-                known.save()?;
-                fs::write(copy, text)?;
             }
         }
         for tests in &TESTS {
             let sources = cmd::output(cmd::line("git rev-parse").args(tests.sources).current_dir(tree))?;
-            let last = folder.join(format!("{}.sources", tests.name));
-            if !fs::read_to_string(&last).is_ok_and(|was| was == sources) {
-                known.lists.insert(tests.name.to_owned(), BTreeSet::new());
-                known.save()?;
-                fs::write(last, sources)?;
+            if known.sources.insert(tests.name.to_owned(), sources.clone()) != Some(sources) {
+                known.lists.remove(tests.name);
             }
         }
+        known.save()?;
         Ok(known)
-    }
-
-    fn list(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.txt"))
     }
 
     fn has(&self, list: &str, mutant: &str) -> bool {
@@ -81,10 +78,7 @@ impl Known {
     }
 
     fn save(&self) -> Result<()> {
-        for (name, list) in &self.lists {
-            fs::write(self.list(name), text(list))?;
-        }
-        Ok(())
+        Ok(fs::write(self.folder.join("known.json"), serde_json::to_string_pretty(self)?)?)
     }
 
     pub(super) fn verdict(&self, mutant: &str) -> Verdict {
@@ -114,16 +108,15 @@ impl Known {
     pub(super) fn hand_on(&self, tests: &Tests) -> Result<()> {
         let folder = self.out(tests).join("mutants.out");
         fs::create_dir_all(&folder)?;
-        let done = [KILLED, UNVIABLE, tests.name].map(|list| &self.lists[list]);
-        fs::write(folder.join("previously_caught.txt"), text(done.into_iter().flatten()))?;
-        Ok(())
+        let lists = [KILLED, UNVIABLE, tests.name].into_iter().filter_map(|list| self.lists.get(list));
+        let done: String = lists.flatten().map(|mutant| format!("{mutant}\n")).collect();
+        Ok(fs::write(folder.join("previously_caught.txt"), done)?)
     }
 
     /// The number of mutants that cargo-mutants has finished in this run of the tests.
     pub(super) fn done(&self, tests: &Tests) -> usize {
         let folder = self.out(tests).join("mutants.out");
-        let size = |outcome| lines(&folder.join(format!("{outcome}.txt"))).map_or(0, Iterator::count);
-        OUTCOMES.into_iter().map(size).sum()
+        OUTCOMES.into_iter().map(|outcome| lines(&folder, outcome).len()).sum()
     }
 
     /// Collects cargo-mutants' results for these tests.
@@ -136,7 +129,7 @@ impl Known {
                 "unviable" if tests.name == TESTS[0].name => UNVIABLE,
                 _ => tests.name,
             };
-            let new = lines(&out.join("mutants.out").join(format!("{outcome}.txt")))?;
+            let new = lines(&out.join("mutants.out"), outcome);
             self.lists.entry(list.to_owned()).or_default().extend(new);
         }
         self.save()?;
@@ -160,14 +153,10 @@ fn without_tests(source: &str) -> &str {
     &source[..ends.min().unwrap_or(source.len())]
 }
 
-/// The lines of a file; none if the file does not exist.
-fn lines(path: &Path) -> Result<std::vec::IntoIter<String>> {
-    let text = if path.exists() { fs::read_to_string(path)? } else { String::new() };
-    Ok(text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter())
-}
-
-fn text<'a>(list: impl IntoIterator<Item = &'a String>) -> String {
-    list.into_iter().map(|line| format!("{line}\n")).collect()
+/// One of cargo-mutants' lists; empty if there is none.
+fn lines(folder: &Path, outcome: &str) -> Vec<String> {
+    let text = fs::read_to_string(folder.join(format!("{outcome}.txt"))).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -176,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_mutant_is_left_until_all_tests_that_see_it_missed_it() {
-        let mut known = Known { folder: PathBuf::new(), lists: BTreeMap::new() };
+        let mut known = Known::default();
         let [plain, model] = ["ring/src/cpus.rs:1:1: a", "ring/src/text.rs:1:1: b"];
         for tests in TESTS.iter().filter(|tests| tests.name != "loom") {
             assert!([plain, model].iter().all(|mutant| known.is_due(mutant, tests)));

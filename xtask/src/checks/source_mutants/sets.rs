@@ -3,7 +3,6 @@
 /// The sources that are compiled under loom.
 const UNDER_LOOM: [&str; 3] = ["ring/src/protocol/", "ring/src/abi/", "ring/src/text.rs"];
 
-/// A set of tests.
 pub(super) struct Tests {
     pub(super) name: &'static str,
     /// The paths of their sources in git: if these change, the mutants that they missed run again.
@@ -29,7 +28,7 @@ pub(super) const TESTS: [Tests; 5] = [
     },
     Tests {
         name: "hostile",
-        sources: &["HEAD:hostile-tests", "HEAD:ring/tests"],
+        sources: &["HEAD:proofs/hostile", "HEAD:ring/tests"],
         args: "--package=mapring --package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=memfd \
                --test=copies --test=threads --test=death --test=hostile",
         less: &[],
@@ -46,7 +45,7 @@ pub(super) const TESTS: [Tests; 5] = [
     },
     Tests {
         name: "faults",
-        sources: &["HEAD:hostile-tests"],
+        sources: &["HEAD:proofs/hostile"],
         args: "--package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=faults",
         less: &[],
         flags: "",
@@ -54,7 +53,7 @@ pub(super) const TESTS: [Tests; 5] = [
     },
     Tests {
         name: "kernel",
-        sources: &["HEAD:kernel-tests"],
+        sources: &["HEAD:proofs/kernel"],
         args: "--package=mapring-kernel-tests --release",
         less: &[],
         flags: "",
@@ -66,5 +65,17 @@ impl Tests {
     /// Whether these tests cover that file at all.
     pub(super) fn see(&self, file: &str) -> bool {
         self.name != "loom" || UNDER_LOOM.iter().any(|start| file.starts_with(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TESTS;
+    use crate::cmd;
+
+    #[test]
+    fn the_sources_of_tests_exist() {
+        let sources = TESTS.iter().flat_map(|tests| tests.sources);
+        cmd::output(cmd::line("git rev-parse").args(sources)).unwrap();
     }
 }
