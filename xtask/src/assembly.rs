@@ -12,7 +12,8 @@ use std::{fs, io};
 use anyhow::{Context, Result, ensure};
 
 use crate::counts::Counts;
-use crate::setup::{Clang, Tools};
+use crate::setup::Tools;
+use crate::toolchains::{self, Clang};
 use crate::{cmd, headers, privilege, skip};
 use producers::Publish;
 use readers::Machine;
@@ -50,7 +51,7 @@ const WAYS: [(Publish, &[&str], &str, u32); 3] = [
 
 /// Checks or rewrites the listings. Without tools, only the listings of readers.
 pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
-    let mut check = Check { bless: args.bless, counts: Counts::default(), wrong: Vec::new() };
+    let mut check = Check { bless: args.bless, ..Check::default() };
     for (machine, target, folder) in MACHINES {
         check.readers(machine, target, folder)?;
     }
@@ -77,6 +78,7 @@ pub(crate) fn step(args: &Args, tools: Option<&Tools>) -> Result<()> {
     Ok(())
 }
 
+#[derive(Default)]
 struct Check {
     bless: bool,
     counts: Counts,
@@ -94,13 +96,7 @@ impl Check {
         }
         for name in READERS.into_iter().chain(SUMS) {
             let lines = listing::function(&assembly, name).with_context(|| format!("{target}: no {name}"))?;
-            let look = READERS.contains(&name);
-            let check = |lines: &[String]| match look {
-                true => readers::check_reader(machine, lines),
-                false => readers::check_path(machine, lines),
-            };
-            let weaker = if look { readers::weaker_looks(machine, &lines) } else { Vec::new() };
-            self.judge(&format!("{folder}/{name}"), &lines, check, &weaker);
+            self.reader(machine, &format!("{folder}/{name}"), name, &lines);
             let comment = if machine == Machine::X86 { "#" } else { "//" };
             self.compare(&listing_path(folder, name), comment, &compiler, &lines)?;
         }
@@ -128,26 +124,8 @@ impl Check {
                         .with_context(|| format!("clang {}: no {name}", clang.version))?;
                     let lines = producers::in_order(lines);
                     self.counts.explored += lines.len() as u64;
-                    let record = RECORDS.contains(&name);
-                    let guarded = publish == Publish::Store && RINGS.contains(&name);
-                    let check = |lines: &[String]| {
-                        producers::check_calls(lines)?;
-                        if guarded {
-                            producers::check_guard(lines)?;
-                        }
-                        if record {
-                            producers::check_record(publish, lines)
-                        } else {
-                            producers::check_counter(lines)
-                        }
-                    };
-                    let mut weaker =
-                        if record { producers::weaker_records(publish, &lines) } else { Vec::new() };
-                    if guarded {
-                        weaker.extend(producers::weaker_guards(&lines));
-                    }
                     let what = format!("{folder}/{name} by clang {}", clang.version);
-                    self.judge(&what, &lines, check, &weaker);
+                    self.producer(publish, &what, name, &lines);
                     if Some(clang.major) == oldest && publish != Publish::Release {
                         let compiler = format!("clang {}", clang.version);
                         self.compare(&listing_path(folder, name), "#", &compiler, &lines)?;
@@ -156,6 +134,32 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    fn reader(&mut self, machine: Machine, what: &str, name: &str, lines: &[String]) {
+        if READERS.contains(&name) {
+            let weaker = readers::weaker_looks(machine, lines);
+            self.judge(what, lines, |lines| readers::check_reader(machine, lines), &weaker);
+        } else {
+            self.judge(what, lines, |lines| readers::check_path(machine, lines), &[]);
+        }
+    }
+
+    fn producer(&mut self, publish: Publish, what: &str, name: &str, lines: &[String]) {
+        let record = RECORDS.contains(&name);
+        let guarded = publish == Publish::Store && RINGS.contains(&name);
+        let check = |lines: &[String]| {
+            producers::check_calls(lines)?;
+            if guarded {
+                producers::check_guard(lines)?;
+            }
+            if record { producers::check_record(publish, lines) } else { producers::check_counter(lines) }
+        };
+        let mut weaker = if record { producers::weaker_records(publish, lines) } else { Vec::new() };
+        if guarded {
+            weaker.extend(producers::weaker_guards(lines));
+        }
+        self.judge(what, lines, check, &weaker);
     }
 
     /// The function must pass, and each weakened one must fail: a check that passes those is useless.
@@ -189,13 +193,9 @@ impl Check {
             return fs::write(path, text).with_context(|| format!("{}", path.display()));
         }
         let name = path.strip_prefix(cmd::root()).unwrap_or(path).display();
-        let there = match fs::read_to_string(path) {
-            Ok(there) => there,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.wrong.push(format!("{name} is missing: cargo xtask assembly --bless"));
-                return Ok(());
-            }
-            Err(error) => return Err(error).with_context(|| format!("{name}")),
+        let Ok(there) = fs::read_to_string(path) else {
+            self.wrong.push(format!("{name} is missing: cargo xtask assembly --bless"));
+            return Ok(());
         };
         let by = there.lines().next().unwrap_or_default();
         if by != first {
@@ -213,11 +213,7 @@ fn listing_path(folder: &str, name: &str) -> PathBuf {
 
 /// rustc's output for `proofs/assembly/src/lib.rs`. No linker is needed, so any target works.
 fn compile_readers(target: &str) -> Result<String> {
-    let there = cmd::output(&mut cmd::line("rustc --print sysroot"))?;
-    if !Path::new(there.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
-        cmd::run(cmd::line(&format!("rustup target add {target}")).stdout(io::stderr()))
-            .with_context(|| format!("the standard library for {target} can't be had"))?;
-    }
+    toolchains::target(target)?;
     let folder = cmd::target_dir().join("assembly");
     let file = folder.join(format!("{target}.s"));
     let mut cargo = cmd::line("cargo rustc --quiet --release -p mapring-assembly --lib --target");
@@ -247,29 +243,20 @@ mod tests {
             let text = fs::read_to_string(listing_path(folder, name)).unwrap();
             text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
         };
+        let mut check = Check::default();
         for (machine, _, folder) in MACHINES {
-            for name in READERS {
-                let lines = lines(folder, name);
-                readers::check_reader(machine, &lines).unwrap();
-                let weaker = readers::weaker_looks(machine, &lines);
-                assert_eq!(weaker.len(), 7, "{folder}/{name}");
-                for (change, lines) in weaker {
-                    assert!(readers::check_reader(machine, &lines).is_err(), "{folder}/{name}: {change}");
-                }
+            for name in READERS.into_iter().chain(SUMS) {
+                check.reader(machine, name, name, &lines(folder, name));
             }
-            readers::check_path(machine, &lines(folder, SUMS[0])).unwrap();
         }
-        for (publish, _, folder, _) in &WAYS[..2] {
-            for name in RECORDS {
-                let lines = lines(folder, name);
-                producers::check_record(*publish, &lines).unwrap();
-                let weaker = producers::weaker_records(*publish, &lines);
-                assert!(weaker.len() >= 5, "{folder}/{name}");
-                for (change, lines) in weaker {
-                    assert!(producers::check_record(*publish, &lines).is_err(), "{folder}/{name}: {change}");
-                }
+        let looks = (MACHINES.len() * READERS.len() * 7) as u64;
+        assert_eq!(check.counts.mutants, looks);
+        for (publish, _, folder, _) in WAYS.into_iter().take(2) {
+            for name in RECORDS.into_iter().chain(COUNTERS) {
+                check.producer(publish, name, name, &lines(folder, name));
             }
-            producers::check_counter(&lines(folder, COUNTERS[0])).unwrap();
         }
+        assert!(check.counts.mutants >= looks + (2 * RECORDS.len() * 5) as u64);
+        assert!(check.wrong.is_empty(), "{:?}", check.wrong);
     }
 }

@@ -32,7 +32,6 @@ pub(crate) struct Args {
     compare: Vec<PathBuf>,
 }
 
-/// Measures, or compares.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let folder = cmd::target_dir().join("bench");
     if let Some(old) = args.compare.first() {
@@ -44,10 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let criterion = cmd::target_dir().join("criterion");
     if args.only.is_empty() {
         // Remove the results of earlier runs.
-        fs::remove_dir_all(&criterion).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
+        if criterion.exists() {
+            fs::remove_dir_all(&criterion)?;
+        }
         let mut bench = cmd::line("cargo bench -p mapring-benches --bench hot_paths -- --noplot");
         let times: [&str; 3] = if args.quick { ["0.2", "0.5", "20"] } else { ["0.5", "2", "50"] };
         for (option, value) in ["--warm-up-time", "--measurement-time", "--sample-size"].iter().zip(times) {

@@ -7,19 +7,16 @@ mod source_mutants;
 
 use std::time::Duration;
 
-use anyhow::Context;
-
-use self::kinds::{Count, check, code, part};
-use crate::loom::models::{self, Model};
-use crate::loom::mutants;
+use self::kinds::{Count, check, code, part, programs};
+use crate::loom::{models, mutants};
 use crate::need::Need;
-use crate::programs::{self, Tests};
-use crate::{aarch64, assembly, cmd, guide, headers, servers, vm};
+use crate::programs::{Tests, build_together, together};
+use crate::{assembly, cmd, guide, headers, servers, vm};
 
-pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Test, Work};
+pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Servers, Strace, Tools};
+use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Servers, Strace, Tools};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -33,17 +30,14 @@ pub(crate) const BUILD: &str = "build";
 /// The command's tests of the flight recorder, which records what all processes do.
 const FLIGHT: &[&str] = &["flight", "flight_dump"];
 /// The command's tests that need servers.
-const EXPORT: &[&str] = &["export"];
+const EXPORT: Tests = Tests { only: &["export"], ..Tests::of(&["cli"]) };
 /// The tests of the command that are steps of their own.
 const APART: &[&str] = &["flight", "flight_dump", "export"];
-
-/// The models that take more than ten seconds.
-const LONGEST_MODELS: [&str; 4] = [
-    "rust::a_record_is_never_torn",
-    "rust::a_nested_writer",
-    "rust::a_stuck_writer_is_stepped_over",
-    "a_program_while_its_ring_is_replaced",
-];
+/// The kernel tests, one after the other: most measure or change something of the whole kernel.
+const OF_KERNEL: Tests =
+    Tests { args: &["--nocapture", "--test-threads=1"], at_once: false, ..Tests::of(&["proofs/kernel"]) };
+const HOSTILE_TESTS: Tests = Tests::of(&["proofs/hostile"]);
+const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
 
 /// The files on which the results of methods depend.
 const LIBRARY: &[&str] = &["ring", "Cargo.toml", "Cargo.lock"];
@@ -58,14 +52,8 @@ static CHECKS: &[Check] = &[
     check("setup", "installs or finds the BPF build tools")
         .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
     check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
-        part(
-            600,
-            &[Tools],
-            code("cargo test --workspace … --no-run", |tools| {
-                programs::build_together(tools.context("no tools")?).map(drop)
-            }),
-        )
-        .takes(Cpus),
+        part(600, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
+            .takes(Cpus),
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&["cargo fmt --all --check"]))),
     check("clippy", "lints of all crates, benchmarks included")
@@ -87,70 +75,24 @@ static CHECKS: &[Check] = &[
     check("package", "the crates' files as cargo would publish them")
         .test(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
         .only_in_all(),
-    check("unit", "the tests of the library and of xtask").test(
-        part(
-            30,
-            &[Tools],
-            code("the programs of ring and xtask in the step `build`", |tools| {
-                let tools = tools.context("no tools")?;
-                Tests::of("ring").run(tools)?;
-                Tests::of("ring/derive").run(tools)?;
-                Tests::of("xtask").run(tools)
-            }),
-        )
-        .after(BUILD),
-    ),
+    check("unit", "the tests of the library and of xtask")
+        .test(programs(30, &[Tools], Tests::of(&["ring", "ring/derive", "xtask"]))),
     check("doctest", "the examples in the documentation").test(
-        part(
-            7,
-            &[Tools],
-            code("cargo test --workspace … --doc", |tools| {
-                cmd::run(programs::together(tools.context("no tools")?).arg("--doc"))
-            }),
-        )
-        .after(BUILD),
+        part(7, &[Tools], code("cargo test --workspace … --doc", |given| cmd::run(together(given.tools()?).arg("--doc"))))
+            .built(),
     ),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(part(60, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?, true))))
+        .test(part(60, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |given| headers::run(given.tools()?, true))))
         .quick(part(
             40,
             &[Tools],
-            code("the same for any machine; builds compile them for this one", |tools| {
-                headers::run(tools.context("no tools")?, false)
-            }),
+            code("the same for any machine; builds compile them for this one", |given| headers::run(given.tools()?, false)),
         )),
-    check("examples", "the examples").test(
-        part(
-            7,
-            BPF,
-            code("the programs of examples in the step `build`", |tools| {
-                Tests::of("examples").run(tools.context("no tools")?)
-            }),
-        )
-        .takes(Kernel)
-        .after(BUILD),
-    ),
-    check("command", "the tests of the command").test(
-        part(
-            60,
-            &[Tools],
-            code("the programs of cli in the step `build`", |tools| {
-                Tests { without: APART, ..Tests::of("cli") }.run(tools.context("no tools")?)
-            }),
-        )
-        .takes(Kernel)
-        .after(BUILD),
-    ),
+    check("examples", "the examples").test(programs(7, BPF, Tests::of(&["examples"])).takes(Kernel)),
+    check("command", "the tests of the command")
+        .test(programs(60, &[Tools], Tests { without: APART, ..Tests::of(&["cli"]) }).takes(Kernel)),
     check("flight", "the tests of the flight recorder, by themselves: it records what all processes do").test(
-        part(
-            58,
-            &[Tools],
-            code("two programs of cli in the step `build`", |tools| {
-                Tests { only: FLIGHT, at_once: false, ..Tests::of("cli") }.run(tools.context("no tools")?)
-            }),
-        )
-        .takes(Takes::Machine)
-        .after(BUILD),
+        programs(58, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) }).takes(Takes::Machine),
     ),
     check("memfd", "the library and the command without BPF and libbpf: their tests, what they lack, and the demo")
         .test(part(
@@ -163,72 +105,38 @@ static CHECKS: &[Check] = &[
         .only_in_all(),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
         .test(
-            part(
+            programs(
                 47,
                 &[Tools, Bpf, Servers],
-                code("the program `export` of cli in the step `build`, with Debian's servers", |tools| {
-                    let vars = vec![(servers::VARIABLE, servers::folder().display().to_string())];
-                    Tests { only: EXPORT, vars, ..Tests::of("cli") }.run(tools.context("no tools")?)
-                }),
+                Tests { vars: || vec![(servers::VARIABLE, servers::folder().display().to_string())], ..EXPORT },
             )
-            .takes(Kernel)
-            .after(BUILD),
+            .takes(Kernel),
         )
-        .quick(
-            part(
-                30,
-                &[Tools],
-                code("the same without servers", |tools| {
-                    Tests { only: EXPORT, ..Tests::of("cli") }.run(tools.context("no tools")?)
-                }),
-            )
-            .takes(Kernel)
-            .after(BUILD),
-        ),
-    check("demo", "the demo, run for a second")
-        .test(
-            part(2, BPF, code("mapring demo --json --seconds 1", |tools| {
-                let mut demo = programs::command(tools.context("no tools")?)?;
-                runs::one_json_object(demo.arg("demo"))
-            }))
-                .takes(Kernel)
-                .after(BUILD),
-        ),
+        .quick(programs(30, &[Tools], EXPORT).takes(Kernel)),
+    check("demo", "the demo, run for a second").test(
+        part(2, BPF, code("mapring demo --json --seconds 1", |given| {
+            runs::one_json_object(crate::programs::command(given.tools()?)?.arg("demo"))
+        }))
+        .takes(Kernel)
+        .built(),
+    ),
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
             part(
                 80,
                 BPF,
-                code("mapring new target/guide/switches; cargo build; target/debug/switches", |tools| {
-                    guide::run(tools.context("no tools")?)
-                }),
+                code("mapring new target/guide/switches; cargo build; target/debug/switches", |given| guide::run(given.tools()?)),
             )
             .takes(Kernel)
-            .after(BUILD),
+            .built(),
         )
         .only_in_all(),
     check("kernel", "all tests of the real kernel")
         .test(
-            part(
-                340,
-                BPF,
-                code("the programs of proofs/kernel in the step `build`, two seconds for each stress test", |tools| {
-                    runs::kernel(tools.context("no tools")?, 2)
-                }),
-            )
-            .takes(Kernel)
-            .after(BUILD),
+            programs(340, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .quick(
-            part(
-                240,
-                BPF,
-                code("the same, a second for each stress test", |tools| {
-                    runs::kernel(tools.context("no tools")?, 1)
-                }),
-            )
-            .takes(Kernel)
-            .after(BUILD),
+            programs(240, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .prove(13, BPF, KERNEL, Outputs(&["cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1"])),
     check("zero-syscalls", "readers under a seccomp filter that kills on any system call, with read-only pages").prove(
@@ -244,44 +152,20 @@ static CHECKS: &[Check] = &[
         Code(runs::count_stress),
     ),
     check("hostile", "memory that anyone scribbles on, memory files, writers that die")
-        .test(
-            part(
-                82,
-                &[Tools],
-                code("the programs of proofs/hostile in the step `build`, but for `faults`", |tools| {
-                    Tests { without: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
-                }),
-            )
-            .takes(Kernel)
-            .after(BUILD),
-        )
-        .prove(10, &[Path("proofs/hostile")], HOSTILE, Code(runs::count_hostile)),
+        .test(programs(82, &[Tools], Tests { without: &["faults"], ..HOSTILE_TESTS }).takes(Kernel))
+        .prove(10, &[], HOSTILE, Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
         .test(
-            part(
-                64,
-                FAULTS,
-                code("one of four calls: the program `faults` of proofs/hostile in the step `build`", |tools| {
-                    let vars = vec![("MAPRING_FAULTS_EVERY", "4".to_owned())];
-                    Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
-                }),
-            )
-            .takes(Kernel)
-            .after(BUILD),
+            programs(64, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "4".into())], ..HOSTILE_TESTS })
+                .takes(Kernel),
         )
         .quick(
-            part(
-                30,
-                FAULTS,
-                code("one of eight calls, with ENOMEM only", |tools| {
-                    let vars = [("MAPRING_FAULTS_ERRNOS", "ENOMEM"), ("MAPRING_FAULTS_EVERY", "8")];
-                    let vars = vars.map(|(name, value)| (name, value.to_owned())).into();
-                    Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }
-                        .run(tools.context("no tools")?)
-                }),
-            )
-            .takes(Kernel)
-            .after(BUILD),
+            programs(30, FAULTS, Tests {
+                only: &["faults"],
+                vars: || vec![("MAPRING_FAULTS_ERRNOS", "ENOMEM".into()), ("MAPRING_FAULTS_EVERY", "8".into())],
+                ..HOSTILE_TESTS
+            })
+            .takes(Kernel),
         )
         .prove(11, FAULTS, HOSTILE, Outputs(&["MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture"])),
     check("vm", "tests of the real kernel on other kernels, under QEMU")
@@ -289,19 +173,19 @@ static CHECKS: &[Check] = &[
             part(
                 900,
                 &[Tools, Machines(vm::STEPS)],
-                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |tools| {
-                    vm::step(vm::STEPS, tools.context("no tools")?).map(drop)
+                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |given| {
+                    vm::step(vm::STEPS, given.tools()?).map(drop)
                 }),
             )
-            .after(BUILD),
+            .built(),
         )
         .only_in_all()
-        .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(runs::count_guests)),
+        .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(|given| vm::step(vm::PROOF, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
-        .test(part(50, &[Tools], code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools))))
-        .prove(1, &[], &["ring", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
+        .test(part(50, &[Tools], code("cargo xtask assembly", |given| assembly::step(&assembly::Args::default(), Some(given.tools()?)))))
+        .prove(1, &[], &["ring", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools().ok()))),
     check("clippy-aarch64", "lints of all crates for aarch64, without benchmarks and Parquet")
-        .test(part(230, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |tools| aarch64::lint(tools.context("no tools")?))).takes(Checking))
+        .test(part(230, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?))).takes(Checking))
         .only_in_all(),
     check("aarch64", "the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
@@ -342,17 +226,11 @@ static CHECKS: &[Check] = &[
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
         .test(part(176, &[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus())))
         .only_in_all()
-        .prove(2, &[Path("proofs/litmus")], &["proofs/litmus"], Code(|_| runs::count_litmus())),
+        .prove(2, &[], &["proofs/litmus"], Code(|_| runs::count_litmus())),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(part(560, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?))).after(BUILD))
-        .quick(part(
-            40,
-            &[Tools],
-            code("compiled code against the reference, one thread at a time, without `tails`", |tools| {
-                runs::bpf_loom_alone(tools.context("no tools")?, &["stuck", "weakened", "tails"])
-            }),
-        ).after(BUILD))
-        .prove(5, &[Path("proofs/bpf-loom"), Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
+        .test(part(560, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
+        .quick(programs(40, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
+        .prove(5, &[Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
         .test(
             // The models `bpf_…::…` have a copy of the BPF code in Rust: `bpf-loom` runs the compiled code itself, and
@@ -361,8 +239,7 @@ static CHECKS: &[Check] = &[
                 150,
                 &[],
                 code("cargo xtask loom, without its models `bpf_…::…` and the four that take longest", |_| {
-                    let is_long = |model: &Model| LONGEST_MODELS.contains(&model.test.as_str());
-                    models::run(|model| !model.test.starts_with("bpf_") && !is_long(model)).map(drop)
+                    models::run(|model| !model.test.starts_with("bpf_") && !model.is_long()).map(drop)
                 }),
             ),
         )
@@ -370,12 +247,12 @@ static CHECKS: &[Check] = &[
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
         .test(part(450, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
         .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
-        .prove(4, &[Path("loom-tests/mutants.toml")], MODELS, Code(|_| runs::count_mutants())),
+        .prove(4, &[], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
         6,
         FAULTS,
         LIBRARY,
-        Code(|given| source_mutants::run(given.needed_tools()?, Duration::from_secs(given.seconds.into()))),
+        Code(|given| source_mutants::run(given.tools()?, Duration::from_secs(given.seconds.into()))),
     ),
     check("miri", "undefined behaviour and stale loads, under many schedules").prove(
         7,
@@ -404,8 +281,8 @@ static CHECKS: &[Check] = &[
         .only_in_all(),
 ];
 
-/// The steps of `cargo xtask test`, in the order of execution.
-pub(crate) fn tests() -> impl Iterator<Item = (&'static Check, &'static Test)> {
+/// The steps of `cargo xtask test`.
+pub(crate) fn tests() -> impl Iterator<Item = (&'static Check, &'static Part)> {
     CHECKS.iter().filter_map(|check| Some((check, check.test.as_ref()?)))
 }
 
@@ -442,6 +319,9 @@ mod tests {
         assert!(CHECKS.iter().all(|check| check.test.is_some() || check.proof.is_some()));
         let turns: Vec<_> = proofs().iter().map(|(_, proof)| usize::from(proof.turn)).collect();
         assert!(turns.iter().copied().eq(1..=turns.len()), "{turns:?}");
+        let covered = proofs().into_iter().flat_map(|(_, proof)| proof.covers);
+        let gone: Vec<_> = covered.filter(|path| !cmd::root().join(path).exists()).collect();
+        assert!(gone.is_empty(), "{gone:?}");
     }
 
     #[test]
@@ -456,9 +336,8 @@ mod tests {
 
     #[test]
     fn the_checks_of_the_oldest_rust_name_it() {
-        for (check, test) in super::tests().filter(|(_, test)| test.whole.needs(OldestRust)) {
-            let named =
-                matches!(test.whole.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST)));
+        for (check, part) in super::tests().filter(|(_, part)| part.needs.contains(&OldestRust)) {
+            let named = matches!(part.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST)));
             assert!(named, "{}", check.name);
         }
     }

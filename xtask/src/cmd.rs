@@ -4,23 +4,38 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag::register;
 
-/// The repository's root.
+/// The signals that end a program from outside.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
-/// Cargo's target folder.
 pub(crate) fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// The files in and below a folder.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { &mut folders } else { &mut found }.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// A command from one line: `VAR=value program arg arg`, split at blanks.
@@ -106,20 +121,32 @@ pub(crate) fn succeeds(command: &mut Command, stdin: &str) -> bool {
 /// Runs a command and forwards the signals that this process receives, so that the command can end normally.
 pub(crate) fn run_with_signals(command: &mut Command) -> Result<ExitStatus> {
     announce(command);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let received = SIGNALS.map(|signal| (signal, Arc::<AtomicBool>::default()));
+    for (signal, flag) in &received {
+        register(*signal, Arc::clone(flag))?;
+    }
     let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    let pid = Pid::from_child(&child);
-    thread::spawn(move || {
-        for signal in signals.forever() {
+    loop {
+        if let Some(status) = wait(&mut child, Duration::from_millis(50))? {
+            return Ok(status);
+        }
+        for (signal, flag) in &received {
             // A terminal already sends Ctrl-C to the child.
-            if let Some(signal) = Signal::from_named_raw(signal)
+            if flag.swap(false, Ordering::Relaxed)
+                && let Some(signal) = Signal::from_named_raw(*signal)
                 && !(signal == Signal::INT && io::stdin().is_terminal())
             {
-                let _ = kill_process(pid, signal);
+                let _ = kill_process(Pid::from_child(&child), signal);
             }
         }
-    });
-    Ok(child.wait()?)
+    }
+}
+
+/// A flag that is set when one of these signals arrives.
+pub(crate) fn interrupted() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::default();
+    SIGNALS.into_iter().try_for_each(|signal| register(signal, Arc::clone(&flag)).map(drop))?;
+    Ok(flag)
 }
 
 /// Lets children receive the signals that this process ignores (`nohup`, a background job): tests send them. It still does
@@ -128,19 +155,44 @@ pub(crate) fn children_get_signals() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status")?;
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
+    for signal in SIGNALS {
         if ignored >> (signal - 1) & 1 == 1 {
             // A handler, unlike SIG_IGN, is not inherited by a program that is executed.
-            signal_hook::flag::register(signal, Arc::default())?;
+            register(signal, Arc::default())?;
         }
     }
     Ok(())
+}
+
+/// Waits for a child to end, until the time is over.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let end = Instant::now() + limit;
+    loop {
+        let ended = child.try_wait()?;
+        if ended.is_some() || Instant::now() > end {
+            return Ok(ended);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The exit code that a shell would report.
 pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code).unwrap_or(1)
+}
+
+/// The last lines of a text that are not empty.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Fails if one of the names is not one of `all`.
+pub(crate) fn known<'n>(what: &str, names: &[String], all: impl Iterator<Item = &'n str>) -> Result<()> {
+    let all: Vec<_> = all.collect();
+    let unknown = names.iter().find(|name| !all.contains(&name.as_str()));
+    unknown.map_or(Ok(()), |name| bail!("no {what} {name:?}; there are: {}", all.join(" ")))
 }
 
 /// Every program on `PATH` whose name `matches`, in `PATH` order.

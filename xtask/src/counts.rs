@@ -16,9 +16,7 @@ pub(crate) struct Counts {
     pub(crate) explored: u64,
     /// Weakened programs that had to be detected.
     pub(crate) mutants: u64,
-    /// Mutants that were detected.
     pub(crate) killed: u64,
-    /// The number of failures.
     pub(crate) failures: u64,
     /// Cases that a later run must do.
     #[serde(skip_serializing_if = "is_zero")]

@@ -27,7 +27,6 @@ pub(crate) struct Args {
     profile: String,
 }
 
-/// Runs the best demo that this machine supports.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !args.memfd {
         match try_bpf(args)? {
@@ -53,7 +52,7 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
     let mut obstacles = privilege::obstacles();
     if !obstacles.is_empty() {
         // Nothing is installed for a program that may not run; the message still lists all steps.
-        obstacles.extend(setup::find().err().map(|missing| setup::by_hand(missing).to_string()));
+        obstacles.extend(setup::find().err().map(|missing| missing.to_string()));
         return Ok(Err(obstacles));
     }
     let tools = match setup::ensure() {

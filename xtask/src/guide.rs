@@ -12,7 +12,6 @@ use anyhow::{Context, Result, ensure};
 use crate::setup::Tools;
 use crate::{cmd, headers, programs};
 
-/// How long the program runs.
 const TIME: Duration = Duration::from_secs(2);
 
 /// Checks that the documents show the files of `mapring new`, and an example; then creates such a project, builds it and runs it.

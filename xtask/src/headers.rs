@@ -26,8 +26,9 @@ pub(crate) fn run(tools: &Tools, this_machine: bool) -> Result<()> {
     let libbpf = libbpf_include()?;
     let mut programs = Vec::new();
     for folder in FOLDERS {
-        find_programs(&cmd::root().join(folder), &mut programs)?;
+        programs.extend(cmd::files(&cmd::root().join(folder))?);
     }
+    programs.retain(|program| program.to_string_lossy().ends_with(".bpf.c"));
     programs.sort();
     ensure!(!programs.is_empty(), "no *.bpf.c under {FOLDERS:?}");
 
@@ -254,18 +255,6 @@ pub(crate) fn host_includes(clang: &Path) -> Result<Vec<String>> {
 fn search_list(said: &str) -> Vec<String> {
     let list = said.lines().skip_while(|line| !line.starts_with("#include <...>")).skip(1);
     list.take_while(|line| line.starts_with(' ')).map(|line| line.trim().to_owned()).collect()
-}
-
-fn find_programs(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            find_programs(&path, found)?;
-        } else if path.to_string_lossy().ends_with(".bpf.c") {
-            found.push(path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

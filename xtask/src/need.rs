@@ -3,8 +3,11 @@
 use std::cell::OnceCell;
 use std::fmt;
 
-use crate::setup::{self, Cannot, Tools};
-use crate::{aarch64, cmd, privilege, servers, toolchains, vm};
+use anyhow::{Result, anyhow, ensure};
+
+use crate::packages::{self, STRACE};
+use crate::setup::{self, Tools};
+use crate::{privilege, servers, toolchains, vm};
 
 /// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +28,6 @@ pub(crate) enum Need {
     Servers,
     /// A tracer that makes system calls fail.
     Strace,
-    /// A part of the repository.
-    Path(&'static str),
 }
 
 /// The text in the list of checks.
@@ -41,7 +42,6 @@ impl fmt::Display for Need {
             Self::Aarch64 => "aarch64",
             Self::Servers => "servers",
             Self::Strace => "strace",
-            Self::Path(path) => path,
         })
     }
 }
@@ -49,43 +49,40 @@ impl fmt::Display for Need {
 /// The capabilities of this machine, determined when a check first needs them.
 #[derive(Default)]
 pub(crate) struct Machine {
-    tools: OnceCell<Result<Tools, Cannot>>,
-    oldest_rust: OnceCell<Result<(), String>>,
+    tools: OnceCell<Result<Tools>>,
 }
 
 impl Machine {
-    /// The tools of a BPF build, if available.
-    pub(crate) fn tools(&self) -> Option<&Tools> {
-        self.look_for_tools().as_ref().ok()
+    /// The tools of a BPF build; the error says how to get them.
+    pub(crate) fn tools(&self) -> Result<&Tools> {
+        let found = self.tools.get_or_init(setup::ensure);
+        found.as_ref().map_err(|error| anyhow!("{error:#}"))
     }
 
-    fn look_for_tools(&self) -> &Result<Tools, Cannot> {
-        self.tools.get_or_init(setup::ensure)
-    }
-
-    /// The requirements that are not met, and why.
     pub(crate) fn lacks(&self, needs: &[Need]) -> Vec<(Need, String)> {
-        needs.iter().filter_map(|&need| Some((need, self.why_not(need)?))).collect()
+        let why = |need| Some((need, format!("{:#}", self.has(need).err()?)));
+        needs.iter().copied().filter_map(why).collect()
     }
 
-    /// Why a requirement is not met.
-    fn why_not(&self, need: Need) -> Option<String> {
-        let said = |result: anyhow::Result<()>| result.map_err(|error| format!("{error:#}"));
+    /// The error says why a requirement is not met.
+    fn has(&self, need: Need) -> Result<()> {
         match need {
-            Need::Tools => self.look_for_tools().as_ref().err().map(Cannot::to_string),
-            Need::Bpf => Some(privilege::obstacles().join("\n")).filter(|obstacles| !obstacles.is_empty()),
-            Need::OldestRust => self.oldest_rust.get_or_init(|| said(toolchains::oldest())).clone().err(),
-            Need::Nightly(components) => said(toolchains::nightly(components)).err(),
-            Need::Machines(lines) => lines.iter().find_map(|line| vm::obstacle(line)),
-            Need::Aarch64 => aarch64::obstacle(),
-            Need::Servers => servers::obstacle(),
-            Need::Strace => setup::no_strace(),
-            Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
+            Need::Tools => self.tools().map(|_| ()),
+            Need::Bpf => {
+                let obstacles = privilege::obstacles();
+                ensure!(obstacles.is_empty(), obstacles.join("\n"));
+                Ok(())
+            }
+            Need::OldestRust => toolchains::oldest(),
+            Need::Nightly(components) => toolchains::nightly(components),
+            Need::Machines(lines) => vm::ready(lines),
+            Need::Aarch64 => vm::cross::ready(),
+            Need::Servers => servers::fetch(),
+            Need::Strace => packages::ensure(&[STRACE]),
         }
     }
 }
 
-/// The reasons, one per line.
 pub(crate) fn reasons(lacking: &[(Need, String)]) -> String {
     lacking.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("\n")
 }

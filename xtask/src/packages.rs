@@ -1,169 +1,196 @@
-//! Package managers: the package of each tool, and the command that installs them. Pure functions, except `here`.
+//! The tools that builds, guests and tests need: how each is found, its packages, and the command that installs them.
 
-use std::fmt;
+use std::env;
+use std::path::Path;
+use std::process::Stdio;
 
-use crate::cmd;
+use anyhow::{Error, Result, anyhow};
+use rustix::process::geteuid;
 
-/// A tool that a BPF build, a virtual machine or a test needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tool {
-    Clang,
-    Libelf,
-    Zlib,
-    PkgConfig,
-    Make,
-    Cc,
-    KernelHeaders,
-    QemuX86,
-    QemuArm,
-    QemuUser,
-    DebianKeys,
-    ArmCompiler,
-    Strace,
+use crate::archives::DEBIAN;
+use crate::{cmd, toolchains};
+
+/// A tool, with its name in messages.
+#[derive(Clone, Copy)]
+pub(crate) struct Tool {
+    name: &'static str,
+    /// What happens without it.
+    without: &'static str,
+    is_here: fn(&Tool) -> bool,
+    /// Its packages, in the order of [`MANAGERS`].
+    packages: [&'static str; 5],
 }
 
-impl Tool {
-    /// The tools that BPF builds need.
-    pub(crate) const BUILD: [Self; 7] =
-        [Self::Clang, Self::Libelf, Self::Zlib, Self::PkgConfig, Self::Make, Self::Cc, Self::KernelHeaders];
-
-    /// The package of a virtual machine tool. Kernels come through apt, so only Debian's names are needed.
-    fn debian(self) -> &'static str {
-        match self {
-            Self::QemuArm => "qemu-system-arm",
-            Self::QemuUser => "qemu-user",
-            Self::DebianKeys => "debian-archive-keyring",
-            Self::ArmCompiler => "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
-            Self::Strace => "strace",
-            _ => "qemu-system-x86",
-        }
-    }
-}
-
-impl fmt::Display for Tool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Clang => "clang 14 or later",
-            Self::Libelf => "libelf.h",
-            Self::Zlib => "zlib.h",
-            Self::PkgConfig => "pkg-config",
-            Self::Make => "make",
-            Self::Cc => "a C compiler (cc)",
-            Self::KernelHeaders => "linux/types.h",
-            Self::QemuX86 => "qemu-system-x86_64",
-            Self::QemuArm => "qemu-system-aarch64",
-            Self::QemuUser => "qemu-aarch64",
-            Self::DebianKeys => "the keys of Debian's archive",
-            Self::ArmCompiler => "aarch64-linux-gnu-gcc",
-            Self::Strace => "strace",
-        })
-    }
-}
-
-/// A package manager: the program, how it installs, and its packages in the order of [`Tool::BUILD`].
-#[derive(Debug)]
-pub(crate) struct Manager {
-    pub(crate) program: &'static str,
-    install: &'static str,
-    packages: [&'static str; 7],
-}
-
-/// In the order of preference, if a machine has several.
-const MANAGERS: [Manager; 5] = [
-    Manager {
-        program: "apt-get",
-        install: "apt-get install -y --no-install-recommends",
-        packages: [
-            "clang",
-            "libelf-dev",
-            "zlib1g-dev",
-            "pkg-config",
-            "make",
-            "gcc libc6-dev",
-            "linux-libc-dev",
-        ],
-    },
-    Manager {
-        program: "zypper",
-        install: "zypper --non-interactive install",
-        packages: ["clang", "libelf-devel", "zlib-devel", "pkg-config", "make", "gcc", "linux-glibc-devel"],
-    },
-    Manager {
-        program: "dnf",
-        install: "dnf install -y",
-        packages: [
-            "clang",
-            "elfutils-libelf-devel",
-            "zlib-devel",
-            "pkgconf-pkg-config",
-            "make",
-            "gcc",
-            "kernel-headers",
-        ],
-    },
-    Manager {
-        program: "pacman",
-        install: "pacman -S --needed --noconfirm",
-        packages: ["clang", "libelf", "zlib", "pkgconf", "make", "gcc", "linux-api-headers"],
-    },
-    Manager {
-        program: "apk",
-        install: "apk add",
-        packages: ["clang", "elfutils-dev", "zlib-dev", "pkgconf", "make", "gcc musl-dev", "linux-headers"],
-    },
+/// Package managers and how each installs, in the order of preference.
+const MANAGERS: [(&str, &str); 5] = [
+    ("apt-get", "apt-get install -y --no-install-recommends"),
+    ("zypper", "zypper --non-interactive install"),
+    ("dnf", "dnf install -y"),
+    ("pacman", "pacman -S --needed --noconfirm"),
+    ("apk", "apk add"),
 ];
 
-impl Manager {
-    /// The manager of this machine.
-    pub(crate) fn here() -> Option<&'static Self> {
-        MANAGERS.iter().find(|manager| cmd::exists(manager.program))
-    }
+/// What BPF builds need; a clang first.
+pub(crate) const BUILD: [Tool; 7] = [
+    build("clang 14 or later", |_| !toolchains::clangs().is_empty(), ["clang"; 5]),
+    build(
+        "libelf.h",
+        |_| compiles("#include <libelf.h>\n#include <gelf.h>\n"),
+        ["libelf-dev", "libelf-devel", "elfutils-libelf-devel", "libelf", "elfutils-dev"],
+    ),
+    build(
+        "zlib.h",
+        |_| compiles("#include <zlib.h>\n"),
+        ["zlib1g-dev", "zlib-devel", "zlib-devel", "zlib", "zlib-dev"],
+    ),
+    build(
+        "pkg-config",
+        |tool| cmd::exists(&env::var("PKG_CONFIG").unwrap_or_else(|_| tool.name.into())),
+        ["pkg-config", "pkg-config", "pkgconf-pkg-config", "pkgconf", "pkgconf"],
+    ),
+    build("make", is_program, ["make"; 5]),
+    build(
+        "a C compiler (cc)",
+        |_| compiles("#include <stdio.h>\n"),
+        ["gcc libc6-dev", "gcc", "gcc", "gcc", "gcc musl-dev"],
+    ),
+    build(
+        "linux/types.h",
+        |_| compiles("#include <linux/types.h>\n"),
+        ["linux-libc-dev", "linux-glibc-devel", "kernel-headers", "linux-api-headers", "linux-headers"],
+    ),
+];
 
-    /// The command that installs these tools, without `sudo`.
-    pub(crate) fn command(&self, tools: &[Tool]) -> String {
-        let build = Tool::BUILD.into_iter().zip(self.packages).filter(|(tool, _)| tools.contains(tool));
-        let others = tools.iter().filter(|tool| !Tool::BUILD.contains(tool)).map(|tool| tool.debian());
-        let packages = build.map(|(_, package)| package).chain(others);
-        packages.fold(self.install.to_string(), |line, package| line + " " + package)
+const NO_KERNELS: &str = "kernels can't be booted";
+pub(crate) const QEMU_X86: Tool = program("qemu-system-x86_64", "qemu-system-x86", NO_KERNELS);
+pub(crate) const QEMU_ARM: Tool = program("qemu-system-aarch64", "qemu-system-arm", NO_KERNELS);
+pub(crate) const DEBIAN_KEYS: Tool = Tool {
+    is_here: |_| Path::new(DEBIAN.keyring).exists(),
+    ..program("the keys of Debian's archive", "debian-archive-keyring", NO_KERNELS)
+};
+pub(crate) const ARM_COMPILER: Tool =
+    program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross", NO_KERNELS);
+pub(crate) const QEMU_USER: Tool = program("qemu-aarch64", "qemu-user", "programs for aarch64 can't be run");
+pub(crate) const STRACE: Tool = program("strace", "strace", "system calls can't be made to fail");
+
+/// tmux is a terminal that has a size without a window, and answers queries of the cursor position. asciinema records in
+/// it, and svg-term, which npx fetches, draws the recording.
+pub(crate) const RECORDING: [Tool; 3] = [
+    program("tmux", "tmux", "terminals can't be recorded"),
+    program("asciinema", "asciinema", "terminals can't be recorded"),
+    program("npx", "npm", "terminals can't be recorded"),
+];
+
+const fn build(name: &'static str, is_here: fn(&Tool) -> bool, packages: [&'static str; 5]) -> Tool {
+    Tool { name, without: "BPF programs can't be built", is_here, packages }
+}
+
+/// A program for which Debian's name of the package is enough.
+const fn program(name: &'static str, package: &'static str, without: &'static str) -> Tool {
+    Tool { name, without, is_here: is_program, packages: [package; 5] }
+}
+
+fn is_program(tool: &Tool) -> bool {
+    cmd::exists(tool.name)
+}
+
+/// Whether the C compiler finds the headers that this program includes.
+fn compiles(source: &str) -> bool {
+    let cc = env::var("CC").unwrap_or_else(|_| "cc".into());
+    cmd::succeeds(&mut cmd::line(&format!("{cc} -E -x c -")), source)
+}
+
+/// Those of these tools that are not here.
+pub(crate) fn missing(tools: &[Tool]) -> Vec<Tool> {
+    tools.iter().copied().filter(|tool| !(tool.is_here)(tool)).collect()
+}
+
+/// The error about tools that are not here; it ends with the command to type.
+pub(crate) fn by_hand(missing: &[Tool]) -> Error {
+    let remedy = match manager() {
+        Some(manager) => {
+            let sudo = if geteuid().is_root() { "" } else { "sudo " };
+            format!("install:   {sudo}{}", command(manager, missing))
+        }
+        None => "(and none of apt-get, zypper, dnf, pacman, apk is here to install them with)".into(),
+    };
+    refusal(missing, &remedy)
+}
+
+/// The first line contains the problem, the others the solution.
+fn refusal(missing: &[Tool], remedy: &str) -> Error {
+    let names: Vec<_> = missing.iter().map(|tool| tool.name).collect();
+    anyhow!("{} here: missing {}\n{remedy}", missing[0].without, names.join(", "))
+}
+
+/// Installs those of these tools that are missing with apt, as root or by a `sudo` without password. With other package
+/// managers, the user installs.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
     }
+    let prefix = if manager() != Some(0) {
+        return Err(by_hand(&missing));
+    } else if geteuid().is_root() {
+        "DEBIAN_FRONTEND=noninteractive"
+    } else if cmd::succeeds(&mut cmd::line("sudo -n true"), "") {
+        "sudo -n env DEBIAN_FRONTEND=noninteractive"
+    } else {
+        return Err(by_hand(&missing));
+    };
+    eprintln!("Installing what this machine lacks; it takes a minute or two.");
+    for line in ["apt-get update", &command(0, &missing)] {
+        let mut install = cmd::line(&format!("{prefix} {line}"));
+        cmd::announce(&install);
+        if let Err(error) = cmd::output(install.stdin(Stdio::null())) {
+            let said = cmd::last_lines(&error.to_string(), 6);
+            return Err(refusal(&missing, &format!("`{line}` did not help:\n{said}")));
+        }
+    }
+    let missing = self::missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let old = "apt-get succeeded, yet they are not found (does it bring a clang older than 14?)";
+    Err(refusal(&missing, old))
+}
+
+fn manager() -> Option<usize> {
+    MANAGERS.iter().position(|(program, _)| cmd::exists(program))
+}
+
+/// The command that installs these tools, without `sudo`.
+fn command(manager: usize, tools: &[Tool]) -> String {
+    let packages = tools.iter().map(|tool| tool.packages[manager]);
+    packages.fold(MANAGERS[manager].1.to_owned(), |line, package| line + " " + package)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn command(program: &str, tools: &[Tool]) -> String {
-        MANAGERS.iter().find(|manager| manager.program == program).unwrap().command(tools)
-    }
-
     #[test]
-    fn only_what_is_missing_is_installed() {
+    fn every_manager_installs_by_its_own_names() {
         assert_eq!(
-            command("apt-get", &[Tool::Zlib, Tool::Clang]),
-            "apt-get install -y --no-install-recommends clang zlib1g-dev"
-        );
-        assert_eq!(
-            command("apt-get", &[Tool::QemuArm, Tool::DebianKeys, Tool::Make]),
+            command(0, &[BUILD[4], QEMU_ARM, DEBIAN_KEYS]),
             "apt-get install -y --no-install-recommends make qemu-system-arm debian-archive-keyring"
         );
+        let usual = [
+            "zypper --non-interactive install clang libelf-devel zlib-devel pkg-config make",
+            "dnf install -y clang elfutils-libelf-devel zlib-devel pkgconf-pkg-config make",
+            "pacman -S --needed --noconfirm clang libelf zlib pkgconf make",
+            "apk add clang elfutils-dev zlib-dev pkgconf make",
+        ];
+        assert!((1..5).map(|manager| command(manager, &BUILD[..5])).eq(usual));
     }
 
     #[test]
-    fn every_distribution_has_its_own_names() {
-        let usual = &Tool::BUILD[..5];
+    fn a_refusal_names_what_is_missing_and_what_to_type() {
         assert_eq!(
-            command("apt-get", usual),
-            "apt-get install -y --no-install-recommends clang libelf-dev zlib1g-dev pkg-config make"
+            refusal(&BUILD[..2], "install:   sudo dnf install -y clang").to_string(),
+            "BPF programs can't be built here: missing clang 14 or later, libelf.h\n\
+             install:   sudo dnf install -y clang"
         );
-        assert_eq!(
-            command("dnf", usual),
-            "dnf install -y clang elfutils-libelf-devel zlib-devel pkgconf-pkg-config make"
-        );
-        assert_eq!(command("pacman", usual), "pacman -S --needed --noconfirm clang libelf zlib pkgconf make");
-        assert_eq!(
-            command("zypper", usual),
-            "zypper --non-interactive install clang libelf-devel zlib-devel pkg-config make"
-        );
-        assert_eq!(command("apk", &Tool::BUILD[5..]), "apk add gcc musl-dev linux-headers");
     }
 }

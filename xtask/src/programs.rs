@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
-use std::{env, fs, thread};
+use std::{env, fmt, fs, thread};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,6 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The program, as cargo would run it.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package);
@@ -33,7 +32,11 @@ impl Program {
     }
 }
 
-/// A program with its arguments.
+pub(crate) fn tests(program: &mut Command) -> Result<Vec<String>> {
+    let list = cmd::output(program.args(["--list", "--format=terse"]))?;
+    Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
 pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) command: Command,
@@ -55,7 +58,6 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Built> {
     Ok(in_messages(&times::of_build(&name, || cmd::output(cargo))?))
 }
 
-/// The programs in cargo's messages.
 fn in_messages(messages: &str) -> Built {
     let mut built = Built::default();
     for message in messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
@@ -84,20 +86,23 @@ pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Result<Counts> {
     Ok(counts)
 }
 
-/// The results of `f` for all items, in any order; `at_once` calls at a time. Ends early if a call fails.
+/// The results of `f` for all items, in their order; `at_once` calls at a time. Ends early if a call fails.
 pub(crate) fn in_parallel<T: Send, R: Send>(
     items: impl IntoIterator<IntoIter: Send, Item = T>,
     at_once: usize,
     f: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let queue = Mutex::new(items.into_iter());
+    let queue = Mutex::new(items.into_iter().enumerate());
     let next = || queue.lock().expect("workers do not panic").next();
-    let worker = || std::iter::from_fn(next).map(&f).collect::<Result<Vec<_>>>();
-    thread::scope(|scope| {
+    let call = |(at, item)| anyhow::Ok((at, f(item)?));
+    let worker = || std::iter::from_fn(next).map(call).collect::<Result<Vec<_>>>();
+    let mut results = thread::scope(|scope| {
         let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
-        let results = workers.into_iter().map(|worker| worker.join().expect("it does not panic"));
-        Ok(results.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
-    })
+        let joined = workers.into_iter().map(|worker| worker.join().expect("it does not panic"));
+        anyhow::Ok(joined.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<_>>())
+    })?;
+    results.sort_by_key(|(at, _)| *at);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Whether a line says what a test could not show.
@@ -133,7 +138,6 @@ const TOGETHER: &str = "CARGO_INCREMENTAL=0 cargo test --workspace --exclude map
 /// The variable that leaves out Parquet, for the quick part.
 pub(crate) const QUICK: &str = "MAPRING_TEST_QUICK";
 
-/// The command that builds them all.
 pub(crate) fn together(tools: &Tools) -> Command {
     let mut cargo = cmd::line(TOGETHER);
     if env::var_os(QUICK).is_none() {
@@ -164,41 +168,51 @@ pub(crate) fn command(tools: &Tools) -> Result<Command> {
     Ok(Command::new(built.context("the build has no mapring")?.path))
 }
 
-/// Tests of one package.
+/// Test programs of that build.
+#[derive(Clone, Copy)]
 pub(crate) struct Tests {
-    /// Its folder.
-    pub(crate) package: &'static str,
-    /// The test programs to run, or to leave out.
+    pub(crate) packages: &'static [&'static str],
+    /// The programs to run, or to leave out.
     pub(crate) only: &'static [&'static str],
     pub(crate) without: &'static [&'static str],
     pub(crate) args: &'static [&'static str],
-    pub(crate) vars: Vec<(&'static str, String)>,
+    pub(crate) vars: fn() -> Vec<(&'static str, String)>,
     /// Whether two of the programs can run at the same time.
     pub(crate) at_once: bool,
 }
 
 impl Tests {
-    /// All tests of a package, several programs at a time.
-    pub(crate) fn of(package: &'static str) -> Self {
+    /// All tests of some packages, several programs at a time.
+    pub(crate) const fn of(packages: &'static [&'static str]) -> Self {
         // What is skipped must be heard.
-        Self { package, only: &[], without: &[], args: &["--nocapture"], vars: Vec::new(), at_once: true }
+        Self { packages, only: &[], without: &[], args: &["--nocapture"], vars: Vec::new, at_once: true }
     }
 
-    /// Builds and runs them.
     pub(crate) fn run(&self, tools: &Tools) -> Result<()> {
-        let folder = cmd::root().join(self.package);
+        let folders: Vec<_> = self.packages.iter().map(|package| cmd::root().join(package)).collect();
         let mut programs = build_together(tools)?.tests;
         programs.retain(|program| {
             let name = program.name.as_str();
             let wanted = self.only.is_empty() || self.only.contains(&name);
-            program.package == folder && wanted && !self.without.contains(&name)
+            folders.contains(&program.package) && wanted && !self.without.contains(&name)
         });
         let jobs = programs.iter().map(|program| {
             let mut command = program.command();
-            tools.export(command.args(self.args).envs(self.vars.iter().map(|(name, value)| (name, value))));
+            tools.export(command.args(self.args).envs((self.vars)()));
             Job { name: program.name.clone(), command }
         });
         run(jobs.collect(), if self.at_once { cpus() } else { 1 }).map(drop)
+    }
+}
+
+impl fmt::Display for Tests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.vars)().iter().try_for_each(|(name, value)| write!(f, "{name}={value} "))?;
+        match self.only {
+            [] => write!(f, "the programs of {}", self.packages.join(", "))?,
+            only => write!(f, "the programs {} of {}", only.join(", "), self.packages.join(", "))?,
+        }
+        if self.without.is_empty() { Ok(()) } else { write!(f, " (without {})", self.without.join(", ")) }
     }
 }
 

@@ -3,17 +3,18 @@
 
 mod record;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::checks::{self, Check, Given, Proof};
 use crate::counts::Counts;
 use crate::need::{Machine, Need, reasons};
 use crate::skip::{Skip, banner};
-use crate::{privilege, setup};
+use crate::{cmd, privilege, setup};
 
 use record::Pass;
 pub(crate) use record::{Since, age, since};
@@ -38,16 +39,25 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
-/// The result of a method.
-enum Outcome {
-    Ran(Counts),
-    /// It passed before, and what it covers has not changed.
-    Kept(String),
-    Skipped(String),
-    Failed(String),
+/// The result of a method, as in the JSON object.
+#[derive(Default, Serialize)]
+struct Row {
+    name: &'static str,
+    #[serde(flatten)]
+    counts: Counts,
+    /// The commit of an earlier pass that still holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_at: Option<String>,
+    /// A method that did not run must not show zeros as its result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip)]
+    seconds: f32,
 }
 
-/// Runs the methods named, or all.
+/// Runs the methods named, or all that are due.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
         checks::proofs().iter().for_each(|(check, _)| println!("{:14} {}", check.name, check.help));
@@ -59,41 +69,39 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let machine = Machine::default();
     let mut passes = record::load();
-    let mut results = Vec::new();
-    for (check, proof) in chosen {
-        let pass = passes.get(check.name).filter(|pass| pass.is_current(proof));
-        if let Some(pass) = pass.filter(|_| args.methods.is_empty() && !args.all) {
-            results.push((check.name, Outcome::Kept(pass.commit.clone()), 0.0));
+    let mut rows = Vec::new();
+    for (&Check { name, help, .. }, proof) in chosen {
+        let pass = passes.get(name).filter(|_| args.methods.is_empty() && !args.all);
+        if let Some(pass) = pass.filter(|pass| pass.is_current(proof)) {
+            rows.push(Row { name, passed_at: Some(pass.commit.clone()), ..Row::default() });
             continue;
         }
-        eprintln!("\n=== {}: {} ===", check.name, check.help);
+        eprintln!("\n=== {name}: {help} ===");
         let start = Instant::now();
-        let outcome = run_one(proof, &machine, args.seconds);
-        match &outcome {
-            Outcome::Ran(counts) if counts.failures > 0 || counts.left > 0 => {}
-            Outcome::Ran(_) if !record::is_committed(proof) => {
+        let row = run_one(proof, &machine, args.seconds);
+        let row = Row { name, seconds: start.elapsed().as_secs_f32(), ..row };
+        if let Some(why) = &row.skipped {
+            banner(name, why);
+        } else if let Some(why) = &row.error {
+            eprintln!("FAILED {name}: {why}");
+        } else if row.counts.failures == 0 && row.counts.left == 0 {
+            if record::is_committed(proof) {
+                passes.insert(name.into(), Pass::now(&row.counts, row.seconds)?);
+                record::save(&passes)?;
+            } else {
                 eprintln!("not recorded: it covers changes that are not committed");
             }
-            Outcome::Ran(counts) => {
-                passes.insert(check.name.into(), Pass::now(counts, start.elapsed().as_secs_f32())?);
-                record::save(&passes)?;
-            }
-            Outcome::Kept(_) => {}
-            Outcome::Skipped(why) => banner(check.name, why),
-            Outcome::Failed(why) => eprintln!("FAILED {}: {why}", check.name),
         }
-        results.push((check.name, outcome, start.elapsed().as_secs_f32()));
+        rows.push(row);
     }
+    let table = table(&rows);
     if args.json {
-        println!("{}", json(&results)?);
-    }
-    let table = table(&results);
-    if args.json {
+        println!("{}", json(&rows)?);
         eprintln!("\n{table}")
     } else {
         println!("\n{table}")
     }
-    let failed = results.iter().any(|(_, outcome, _)| failures(outcome) > 0);
+    let failed = rows.iter().any(|row| row.counts.failures > 0);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -102,102 +110,51 @@ type Method = (&'static Check, &'static Proof);
 
 fn chosen(names: &[String]) -> Result<Vec<Method>> {
     let mut methods = checks::proofs();
-    if let Some(unknown) = names.iter().find(|name| methods.iter().all(|(check, _)| check.name != **name)) {
-        let all: Vec<_> = methods.iter().map(|(check, _)| check.name).collect();
-        bail!("no method {unknown:?}; there are: {}", all.join(" "));
-    }
+    cmd::known("method", names, methods.iter().map(|(check, _)| check.name))?;
     methods.retain(|(check, _)| names.is_empty() || names.iter().any(|name| name == check.name));
     Ok(methods)
 }
 
-fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Outcome {
+fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Row {
+    let skipped = |why| Row { skipped: Some(why), ..Row::default() };
+    let failed =
+        |why| Row { error: Some(why), counts: Counts { failures: 1, ..Counts::default() }, ..Row::default() };
     let lacking = machine.lacks(proof.needs);
     if !lacking.is_empty() {
         let of_bpf = lacking.iter().any(|(need, _)| matches!(need, Need::Tools | Need::Bpf));
         let why = reasons(&lacking);
-        return if privilege::required() && of_bpf {
-            Outcome::Failed(format!("required here, but: {why}"))
-        } else {
-            Outcome::Skipped(why)
-        };
+        let strict = privilege::required() && of_bpf;
+        return if strict { failed(format!("required here, but: {why}")) } else { skipped(why) };
     }
-    // BPF tools that are not required may still be useful; they are searched for only then.
-    let tools = || machine.tools();
-    match proof.run(&Given::new(&tools, seconds)) {
-        Ok(counts) => Outcome::Ran(counts),
-        Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
-        Err(error) => Outcome::Failed(format!("{error:#}")),
+    match proof.run(&Given { machine, seconds }) {
+        Ok(counts) => Row { counts, ..Row::default() },
+        Err(error) if error.is::<Skip>() => skipped(error.to_string()),
+        Err(error) => failed(format!("{error:#}")),
     }
 }
 
-fn counts(outcome: &Outcome) -> Counts {
-    match outcome {
-        Outcome::Ran(counts) => *counts,
-        Outcome::Kept(_) | Outcome::Skipped(_) => Counts::default(),
-        Outcome::Failed(_) => Counts { failures: 1, ..Counts::default() },
-    }
+fn json(rows: &[Row]) -> Result<String> {
+    Ok(serde_json::to_string(&BTreeMap::from([("methods", rows)]))?)
 }
 
-fn failures(outcome: &Outcome) -> u64 {
-    counts(outcome).failures
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    methods: Vec<Row<'a>>,
-}
-
-/// A method in the JSON object.
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    #[serde(flatten)]
-    counts: Counts,
-    /// The commit of an earlier pass that still holds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    passed_at: Option<&'a str>,
-    /// A method that did not run must not show zeros as its result.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skipped: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-}
-
-fn json(results: &[(&str, Outcome, f32)]) -> Result<String> {
-    let rows = results.iter().map(|(name, outcome, _)| {
-        let mut row = Row { name, counts: counts(outcome), passed_at: None, skipped: None, error: None };
-        match outcome {
-            Outcome::Ran(_) => {}
-            Outcome::Kept(commit) => row.passed_at = Some(commit),
-            Outcome::Skipped(why) => row.skipped = Some(why),
-            Outcome::Failed(why) => row.error = Some(why),
-        }
-        row
-    });
-    Ok(serde_json::to_string(&Report { methods: rows.collect() })?)
-}
-
-fn table(results: &[(&str, Outcome, f32)]) -> String {
+fn table(rows: &[Row]) -> String {
     let mut table = format!(
         "{:14}  {:>6}  {:>14}  {:>9}  {:>8}  {:>7}\n",
         "method", "cases", "explored", "killed", "failures", "seconds"
     );
-    for (name, outcome, seconds) in results {
-        let Counts { cases, explored, mutants, killed, failures, left } = counts(outcome);
-        let killed = if mutants == 0 { String::new() } else { format!("{killed}/{mutants}") };
-        let why = match outcome {
-            Outcome::Ran(_) if left > 0 => format!("{left} are left"),
-            Outcome::Ran(_) | Outcome::Kept(_) => String::new(),
-            Outcome::Skipped(why) | Outcome::Failed(why) => why.lines().next().unwrap_or_default().to_owned(),
-        };
-        let row = match outcome {
-            Outcome::Kept(commit) => format!("{name:14}  passed on {commit}; what it covers has not changed"),
-            Outcome::Skipped(_) => format!("{name:14}  SKIPPED  {why}"),
-            Outcome::Ran(_) | Outcome::Failed(_) => {
-                format!(
-                    "{name:14}  {cases:6}  {explored:14}  {killed:>9}  {failures:8}  {seconds:7.1}  {why}"
-                )
-            }
+    for Row { name, counts, passed_at, skipped, error, seconds } in rows {
+        let Counts { cases, explored, mutants, killed, failures, left } = counts;
+        let why = skipped.as_ref().or(error.as_ref()).and_then(|why| why.lines().next()).unwrap_or_default();
+        let row = if let Some(commit) = passed_at {
+            format!("{name:14}  passed on {commit}; what it covers has not changed")
+        } else if skipped.is_some() {
+            format!("{name:14}  SKIPPED  {why}")
+        } else {
+            let killed = if *mutants == 0 { String::new() } else { format!("{killed}/{mutants}") };
+            let left = if *left == 0 { String::new() } else { format!("{left} are left") };
+            format!(
+                "{name:14}  {cases:6}  {explored:14}  {killed:>9}  {failures:8}  {seconds:7.1}  {why}{left}"
+            )
         };
         table += row.trim_end();
         table.push('\n');
@@ -209,20 +166,26 @@ fn table(results: &[(&str, Outcome, f32)]) -> String {
 mod tests {
     use super::*;
 
-    fn results() -> [(&'static str, Outcome, f32); 3] {
-        let counts =
-            Counts { cases: 4, explored: 1_000_000, mutants: 9, killed: 8, failures: 1, ..Counts::default() };
+    fn rows() -> [Row; 3] {
+        let failed = Counts { failures: 1, ..Counts::default() };
+        let counts = Counts { cases: 4, explored: 1_000_000, mutants: 9, killed: 8, ..failed };
         [
-            ("loom", Outcome::Ran(counts), 61.5),
-            ("litmus", Outcome::Skipped("no herd7\nmore".into()), 0.0),
-            ("stress", Outcome::Failed("died".into()), 2.0),
+            Row { name: "loom", counts, seconds: 61.5, ..Row::default() },
+            Row { name: "litmus", skipped: Some("no herd7\nmore".into()), ..Row::default() },
+            Row {
+                name: "stress",
+                error: Some("died".into()),
+                counts: failed,
+                seconds: 2.0,
+                ..Row::default()
+            },
         ]
     }
 
     #[test]
     fn the_table_has_all_numbers_and_why_there_are_none() {
         assert_eq!(
-            table(&results()),
+            table(&rows()),
             "method           cases        explored     killed  failures  seconds\n\
              loom                 4         1000000        8/9         1     61.5\n\
              litmus          SKIPPED  no herd7\n\
@@ -232,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_object_has_the_keys_that_are_promised() {
-        let said = json(&results()).unwrap();
+        let said = json(&rows()).unwrap();
         let loom = r#"{"methods":[{"name":"loom","cases":4,"explored":1000000,"mutants":9,"killed":8,"failures":1},"#;
         assert!(said.starts_with(loom), "{said}");
         assert!(said.contains(r#""failures":0,"skipped":"no herd7\nmore"}"#), "{said}");

@@ -2,15 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use crate::{cmd, setup};
+use crate::{cmd, packages, setup};
 
-/// tmux is the terminal: it has a size without a window, and answers queries of the cursor position. asciinema
-/// records in it, and svg-term, which npx fetches, draws the recording.
-const PROGRAMS: [&str; 3] = ["tmux", "asciinema", "npx"];
-/// Debian's and Ubuntu's packages of these.
-const INSTALL: &str = "apt-get install -y --no-install-recommends tmux asciinema npm";
 /// A private tmux server, which ends with the recording and does not read the user's configuration.
 const TMUX: &str = "tmux -L mapring-record -f /dev/null";
 /// A recording: its script, in bash, and the lines of the terminal. The last picture stays for 5 seconds.
@@ -44,12 +39,8 @@ PAUSE=1 say 'mapring flight stop'"#,
 /// A larger file loads too slowly in a README.
 const LIMIT: u64 = 300_000;
 
-/// Records all.
 pub(crate) fn run() -> Result<()> {
-    let missing: Vec<_> = PROGRAMS.into_iter().filter(|program| !cmd::exists(program)).collect();
-    if !missing.is_empty() {
-        bail!("`cargo xtask record` needs {}; on Debian and Ubuntu: {INSTALL}", missing.join(", "));
-    }
+    packages::ensure(&packages::RECORDING)?;
     let version = cmd::output(&mut cmd::line("asciinema --version"))?;
     ensure!(version.starts_with("asciinema 2"), "svg-term reads recordings of asciinema 2, found {version}");
 

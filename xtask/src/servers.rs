@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::cmd;
-use crate::vm;
+use crate::{cmd, vm};
 
 /// Packages with a program of the same name, and the first suite whose version has what the tests need.
 const PACKAGES: [(&str, &str); 3] =
@@ -14,16 +13,11 @@ const PACKAGES: [(&str, &str); 3] =
 /// Tells the tests where the servers are.
 pub(crate) const VARIABLE: &str = "MAPRING_SERVERS";
 
-/// The folder with the servers.
 pub(crate) fn folder() -> PathBuf {
     cmd::target_dir().join("servers")
 }
 
-fn fetch() -> Result<()> {
+/// Fetches the servers, unless they are there.
+pub(crate) fn fetch() -> Result<()> {
     PACKAGES.into_iter().try_for_each(|(package, suite)| vm::program(package, suite, &folder()))
-}
-
-/// Why there are no servers here: no network to fetch them, or no Debian tools.
-pub(crate) fn obstacle() -> Option<String> {
-    fetch().err().map(|error| format!("{error:#}"))
 }

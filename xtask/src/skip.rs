@@ -16,6 +16,11 @@ impl std::error::Error for Skip {}
 
 /// Prints a skipped check so that nobody overlooks it.
 pub(crate) fn banner(name: &str, why: &str) {
+    shout(&format!("SKIPPED {name}\n{why}"));
+}
+
+/// Prints this so that nobody overlooks it.
+pub(crate) fn shout(text: &str) {
     let rule = "!".repeat(78);
-    eprintln!("{rule}\n!! SKIPPED {name}\n!! {}\n{rule}", why.replace('\n', "\n!! "));
+    eprintln!("{rule}\n!! {}\n{rule}", text.replace('\n', "\n!! "));
 }

@@ -11,12 +11,14 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::Parser;
 
 use self::schedule::{Schedule, State, Step};
 use self::step::{Ended, Outcome};
 use self::table::{Row, counts, table};
-use crate::checks::{self, Part, Takes, Test, Work};
+use crate::checks::{self, Check, Part, Takes};
+use crate::cmd;
 use crate::need::{Machine, Need};
 use crate::programs::{self, cpus};
 use crate::{privilege, prove, times};
@@ -24,7 +26,7 @@ use crate::{privilege, prove, times};
 pub(crate) use self::step::{Args as StepArgs, run as run_step};
 
 /// Which steps to run, and how.
-#[derive(clap::Args)]
+#[derive(Parser)]
 #[command(after_help = checks::help("Steps", checks::tests().map(|(check, _)| check)))]
 pub(crate) struct Args {
     /// The steps to run completely. Default: the quick part of all steps
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.times {
-        times::print_slowest()?;
+        print!("{}", times::slowest()?);
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = chosen(args)?;
@@ -75,8 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("{}\n", left_out());
     }
     println!("{}", counts(&rows));
-    let failed = rows.iter().any(|row| matches!(row.outcome, Outcome::Failed(_)));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if rows.iter().any(Row::has_failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Runs the steps as often as requested. When they are repeated, the first failure ends the run.
@@ -89,24 +90,19 @@ fn rounds(args: &Args, mut run: impl FnMut() -> Result<Vec<Row>>) -> Result<Vec<
         for row in run()? {
             match all.iter_mut().find(|old| old.name == row.name) {
                 Some(old) => {
-                    *old = Row {
-                        seconds: old.seconds + row.seconds,
-                        cpu: old.cpu + row.cpu,
-                        rounds: old.rounds + row.rounds,
-                        ..row
-                    };
+                    let (seconds, cpu) = (old.seconds + row.seconds, old.cpu + row.cpu);
+                    *old = Row { seconds, cpu, rounds: old.rounds + row.rounds, ..row };
                 }
                 None => all.push(row),
             }
         }
-        if all.iter().any(|row| matches!(row.outcome, Outcome::Failed(_))) {
+        if all.iter().any(Row::has_failed) {
             break;
         }
     }
     Ok(all)
 }
 
-/// Says what comes, and how long it takes.
 fn introduce(chosen: &[Chosen], args: &Args, speed: f32) {
     let seconds = |of_machine: bool| {
         let steps = chosen.iter().filter(|(_, part)| (part.takes == Takes::Machine) == of_machine);
@@ -135,9 +131,9 @@ fn run_here((name, part): Chosen) -> Row {
     let outcome = step::lacking(part, &machine, privilege::required())
         .unwrap_or_else(|| step::run_part(part, &machine));
     step::say(name, &outcome);
-    println!("{outcome} {name}: {:.1} s", start.elapsed().as_secs_f32());
     let seconds = start.elapsed().as_secs_f32();
-    Row { name, outcome, seconds, cpu: times::cpu(), rounds: 1, usual: part.seconds }
+    println!("{outcome} {name}: {seconds:.1} s");
+    Row::new(name, outcome, seconds, times::cpu(), part)
 }
 
 /// What the main loop waits for.
@@ -161,7 +157,7 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
     let mut all_times = BTreeMap::new();
     while rows.len() < chosen.len() {
         let built = rows.get(checks::BUILD).is_some_and(|row| row.outcome == Outcome::Ok);
-        let failed = rows.values().any(|row| matches!(row.outcome, Outcome::Failed(_)));
+        let failed = rows.values().any(Row::has_failed);
         while !(failed && args.fail_fast)
             && let Some(at) = schedule.next()
         {
@@ -183,7 +179,7 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
             let Step { name, part, state } = &mut schedule.steps()[at];
             *state = State::Ended;
             let outcome = Outcome::Failed("its build did not pass".into());
-            rows.insert(name, Row { name, outcome, seconds: 0.0, cpu: 0.0, rounds: 1, usual: part.seconds });
+            rows.insert(name, Row::new(name, outcome, 0.0, 0.0, part));
         }
         if rows.len() == chosen.len() {
             break;
@@ -204,8 +200,7 @@ fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
         report(name, &outcome, clock(start), seconds);
         let step = schedule.find(name);
         step.state = if outcome == Outcome::Ok { State::Passed } else { State::Ended };
-        let usual = step.part.seconds;
-        rows.insert(name, Row { name, outcome, seconds, cpu, rounds: 1, usual });
+        rows.insert(name, Row::new(name, outcome, seconds, cpu, step.part));
         all_times.insert(name.to_owned(), times);
     }
     times::save(all_times)?;
@@ -231,52 +226,46 @@ const LAST: usize = 400;
 
 fn report(name: &'static str, outcome: &Outcome, at: f32, seconds: f32) {
     let said = std::fs::read_to_string(step::log(name)).unwrap_or_default();
-    let lines: Vec<_> = said.lines().collect();
     println!("[{at:6.0} s]   {outcome} {name}: {seconds:.1} s");
     if let Outcome::Failed(_) = outcome {
-        let end = &lines[lines.len().saturating_sub(LAST)..];
-        println!("=== the end of {} ===\n{}\n===", step::log(name).display(), end.join("\n"));
+        println!("=== the end of {} ===\n{}\n===", step::log(name).display(), cmd::last_lines(&said, LAST));
     } else {
         // What a test could not show, it says.
-        lines.iter().filter(|line| programs::is_loud(line)).for_each(|line| println!("  {line}"));
+        said.lines().filter(|line| programs::is_loud(line)).for_each(|line| println!("  {line}"));
     }
 }
 
 /// The steps to run, and the part of each.
 fn chosen(args: &Args) -> Result<Vec<Chosen>> {
     let names = &args.steps;
-    if let Some(unknown) = names.iter().find(|name| checks::tests().all(|(check, _)| check.name != **name)) {
-        let all: Vec<_> = checks::tests().map(|(check, _)| check.name).collect();
-        bail!("no step {unknown:?}; there are: {}", all.join(" "));
-    }
-    let part = |name: &str, test: &'static Test| {
-        let named = names.iter().any(|named| named == name);
-        if args.all || named { Some(&test.whole) } else { test.quick().filter(|_| names.is_empty()) }
+    cmd::known("step", names, checks::tests().map(|(check, _)| check.name))?;
+    let part = |check: &'static Check, whole| {
+        let named = names.iter().any(|named| named == check.name);
+        if args.all || named { Some(whole) } else { check.quick_part().filter(|_| names.is_empty()) }
     };
-    Ok(checks::tests().filter_map(|(check, test)| Some((check.name, part(check.name, test)?))).collect())
+    Ok(checks::tests().filter_map(|(check, whole)| Some((check.name, part(check, whole)?))).collect())
 }
 
 /// The parts that a run without `--all` leaves out.
 fn left_out() -> String {
-    let not_quick = checks::tests().filter(|(_, test)| !test.is_quick());
-    let (less, none): (Vec<_>, Vec<_>) = not_quick.partition(|(_, test)| test.quick().is_some());
-    let names = |steps: &[(&checks::Check, &Test)]| {
-        steps.iter().map(|(check, _)| check.name).collect::<Vec<_>>().join(" ")
+    let names = |which: fn(&Check) -> bool| {
+        let steps = checks::tests().filter(|(check, _)| which(check));
+        steps.map(|(check, _)| check.name).collect::<Vec<_>>().join(" ")
     };
     format!(
         "This was the quick part. Shortened: {}.\nLeft out: {}.\n`cargo xtask test --all` runs everything.",
-        names(&less),
-        names(&none)
+        names(|check| check.less.is_some()),
+        names(|check| check.quick_part().is_none()),
     )
 }
 
 fn list() {
-    for (check, test) in checks::tests() {
-        println!("{}", described(check.name, &test.whole));
-        match test.quick() {
-            Some(_) if test.is_quick() => {}
-            Some(part) => println!("{}", described("    quick", part)),
-            None => println!("    only with --all, or by its name"),
+    for (check, whole) in checks::tests() {
+        println!("{}", described(check.name, whole));
+        if let Some(less) = &check.less {
+            println!("{}", described("    quick", less));
+        } else if check.quick_part().is_none() {
+            println!("    only with --all, or by its name");
         }
     }
     println!("\nWithout --all, the line marked \"quick\" is run instead of the one above it.");
@@ -286,11 +275,7 @@ fn list() {
 
 fn described(name: &str, part: &Part) -> String {
     let needs: Vec<_> = part.needs.iter().map(Need::to_string).collect();
-    let lines = match &part.work {
-        Work::Lines(lines) => lines,
-        Work::Code { shown, .. } => std::slice::from_ref(shown),
-    };
-    format!("{name:15} {:16} {}", needs.join(", "), lines.join("; "))
+    format!("{name:15} {:16} {}", needs.join(", "), part.shown())
 }
 
 #[cfg(test)]
@@ -298,12 +283,7 @@ mod tests {
     use super::*;
 
     fn args(line: &str) -> Args {
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: Args,
-        }
-        <Line as clap::Parser>::parse_from(["test"].into_iter().chain(line.split_whitespace())).args
+        Args::parse_from(["test"].into_iter().chain(line.split_whitespace()))
     }
 
     #[test]
@@ -314,28 +294,18 @@ mod tests {
 
     #[test]
     fn what_is_named_runs_whole_and_all_is_everything() {
-        let steps: Vec<_> = checks::tests().collect();
-        let whole = |name: &str| &steps.iter().find(|(check, _)| check.name == name).unwrap().1.whole;
-        for (check, test) in &steps {
-            let chosen = chosen(&args(check.name)).unwrap();
-            assert!(
-                matches!(chosen[..], [(name, part)] if name == check.name && std::ptr::eq(part, &test.whole))
-            );
-        }
-        let all = chosen(&args("--all")).unwrap();
-        assert_eq!(all.len(), steps.len());
-        assert!(all.iter().all(|(name, part)| std::ptr::eq(*part, whole(name))));
-        let quick = chosen(&args("")).unwrap();
-        assert!(
-            quick.len() < steps.len() && quick.iter().any(|(name, part)| !std::ptr::eq(*part, whole(name)))
-        );
-        let all_of = quick.iter().filter(|(name, part)| std::ptr::eq(*part, whole(name)));
-        let left_out = left_out();
+        let names = |line: &str| chosen(&args(line)).unwrap();
+        let has = |chosen: &[Chosen], whole: &Part| chosen.iter().any(|(_, part)| std::ptr::eq(*part, whole));
+        let (all, quick, left_out) = (names("--all"), names(""), left_out());
         let words: Vec<_> = left_out.split([' ', '\n', '.']).collect();
-        for (check, _) in &steps {
-            let runs_whole = all_of.clone().any(|(name, _)| *name == check.name);
-            assert_ne!(words.contains(&check.name), runs_whole, "{}: {left_out}", check.name);
+        for (check, whole) in checks::tests() {
+            let named = names(check.name);
+            assert!(named.len() == 1 && has(&named, whole) && has(&all, whole), "{}", check.name);
+            assert_ne!(words.contains(&check.name), has(&quick, whole), "{}: {left_out}", check.name);
         }
+        let shortened = quick.iter().filter(|(_, part)| !has(&all, part)).count();
+        assert_eq!(all.len(), checks::tests().count());
+        assert!(shortened > 0 && quick.len() < all.len());
     }
 
     #[test]

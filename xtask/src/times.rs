@@ -16,40 +16,30 @@ use crate::cmd;
 const SLOWEST: usize = 20;
 
 /// A command, a build or a test program.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Time {
-    pub(crate) name: String,
-    /// `build` or `run`.
-    what: What,
-    pub(crate) seconds: f32,
+    name: String,
+    build: bool,
+    seconds: f32,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum What {
-    Build,
-    Run,
-}
-
-/// The times of this process.
 static TIMES: Mutex<Vec<Time>> = Mutex::new(Vec::new());
-
-fn note<R>(name: &str, what: What, f: impl FnOnce() -> R) -> R {
-    let start = Instant::now();
-    let result = f();
-    let time = Time { name: name.to_owned(), what, seconds: start.elapsed().as_secs_f32() };
-    TIMES.lock().expect("holders do not panic").push(time);
-    result
-}
 
 /// Notes the time of a run.
 pub(crate) fn of<R>(name: &str, f: impl FnOnce() -> R) -> R {
-    note(name, What::Run, f)
+    note(name, false, f)
 }
 
-/// Notes the time of a build.
 pub(crate) fn of_build<R>(name: &str, f: impl FnOnce() -> R) -> R {
-    note(name, What::Build, f)
+    note(name, true, f)
+}
+
+fn note<R>(name: &str, build: bool, f: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = f();
+    let time = Time { name: name.to_owned(), build, seconds: start.elapsed().as_secs_f32() };
+    TIMES.lock().expect("holders do not panic").push(time);
+    result
 }
 
 /// The seconds that this process and its children that ended had a CPU; 0 if the kernel does not say.
@@ -87,25 +77,20 @@ pub(crate) fn save(ran: Steps) -> Result<()> {
     fs::write(file(), serde_json::to_string_pretty(&steps)?).with_context(|| file().display().to_string())
 }
 
-/// Prints the slowest of the last runs.
-pub(crate) fn print_slowest() -> Result<()> {
-    print!("{}", slowest(&load()?));
-    Ok(())
+/// A table of the slowest of the last runs.
+pub(crate) fn slowest() -> Result<String> {
+    Ok(table(&load()?))
 }
 
-fn slowest(steps: &Steps) -> String {
+fn table(steps: &Steps) -> String {
     let mut all: Vec<_> =
-        steps.iter().flat_map(|(step, times)| times.iter().map(move |t| (step, t))).collect();
+        steps.iter().flat_map(|(step, times)| times.iter().map(move |time| (step, time))).collect();
     all.sort_by(|(_, a), (_, b)| b.seconds.total_cmp(&a.seconds));
-    all.truncate(SLOWEST);
-    let row = |(step, time): (&String, &Time)| {
-        let what = match time.what {
-            What::Build => "build",
-            What::Run => "run",
-        };
-        format!("{:7.1}  {step:15}  {what:5}  {}\n", time.seconds, time.name)
+    let row = |(step, Time { name, build, seconds }): &(&String, &Time)| {
+        format!("{seconds:7.1}  {step:15}  {:5}  {name}\n", if *build { "build" } else { "run" })
     };
-    format!("seconds  {:15}  {:5}  name\n", "step", "what") + &all.into_iter().map(row).collect::<String>()
+    let rows: String = all.iter().take(SLOWEST).map(row).collect();
+    format!("seconds  {:15}  {:5}  name\n{rows}", "step", "what")
 }
 
 #[cfg(test)]
@@ -114,12 +99,12 @@ mod tests {
 
     #[test]
     fn the_slowest_come_first() {
-        let time = |name: &str, seconds| Time { name: name.into(), what: What::Run, seconds };
+        let time = |name: &str, seconds| Time { name: name.into(), build: false, seconds };
         let steps = Steps::from([
             ("unit".into(), vec![time("a", 1.0), time("b", 30.5)]),
             ("loom".into(), (0..20).map(|_| time("c", 2.0)).collect()),
         ]);
-        let said = slowest(&steps);
+        let said = table(&steps);
         assert_eq!(said.lines().count(), 1 + SLOWEST);
         assert_eq!(said.lines().nth(1), Some("   30.5  unit             run    b"), "{said}");
         assert!(!said.ends_with("a\n"), "{said}");

@@ -3,11 +3,10 @@
 mod apt;
 mod boot;
 mod cpio;
-mod cross;
+pub(crate) mod cross;
 mod docs;
 mod features;
 mod guest;
-mod here;
 mod initramfs;
 mod kernels;
 mod net;
@@ -15,36 +14,31 @@ mod probe;
 mod protocol;
 mod report;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use self::apt::Image;
-use self::boot::Said;
-use self::features::lacking;
+use self::cross::Cross;
 use self::kernels::Kernel;
-use self::protocol::{Machine, Message, Outcome, Probed};
 use self::report::Row;
-use crate::archives::DEBIAN;
-use crate::cmd;
 use crate::counts::Counts;
-use crate::packages::Tool;
-use crate::programs;
+use crate::packages::{self, ARM_COMPILER, DEBIAN_KEYS, QEMU_ARM, QEMU_X86};
 use crate::setup::{self, Tools};
+use crate::skip::Skip;
+use crate::{cmd, programs};
 
 pub(crate) use self::apt::program;
-pub(crate) use self::cross::Cross;
+pub(crate) use self::features::show as features;
 pub(crate) use self::guest::run as guest;
-pub(crate) use self::here::features;
 pub(crate) use self::kernels::Arch;
 
 /// Which kernels to boot, and what to run in them.
-#[derive(clap::Args)]
+#[derive(Parser)]
 pub(crate) struct Args {
     /// The kernels (see --list). Default: the usual ones
     kernels: Vec<String>,
@@ -72,12 +66,13 @@ pub(crate) struct Args {
     test_args: Vec<String>,
 }
 
-/// Boots the kernels named, or the usual ones.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
         print!("{}", kernels::list(args.arch));
         return Ok(ExitCode::SUCCESS);
     }
+    // Before anything is installed or built.
+    kernels::chosen(&args.kernels, args.arch)?;
     ensure_tools(args.arch)?;
     let good = boot_all(&[args], &setup::ensure()?)?.iter().all(Row::is_good);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -108,67 +103,54 @@ pub(crate) const PROOF: &[&str] = &[PROOF_ALL];
 pub(crate) const PROOF_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
                                     code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
 
-#[derive(clap::Parser)]
-struct StepArgs {
-    #[command(flatten)]
-    args: Args,
+/// The arguments in one of these lines.
+fn args_of(line: &str) -> Args {
+    Args::parse_from(line.split(' ').skip(2))
 }
 
-impl StepArgs {
-    fn new(line: &str) -> Self {
-        Self::parse_from(line.split(' ').skip(2))
+/// Installs QEMU and fetches the kernels of these commands. The error says why that is not possible; other problems are
+/// those of the step.
+pub(crate) fn ready(lines: &[&str]) -> Result<()> {
+    for args in lines.iter().map(|line| args_of(line)) {
+        ensure_tools(args.arch)?;
+        for kernel in kernels::chosen(&args.kernels, args.arch)? {
+            apt::image(kernel, args.arch, false)
+                .map(drop)
+                .or_else(|error| if error.is::<Skip>() { Err(error) } else { Ok(()) })?;
+        }
     }
-}
-
-/// Why virtual machines can't run here: QEMU can't be installed, or no network to fetch kernels.
-pub(crate) fn obstacle(line: &str) -> Option<String> {
-    let StepArgs { args } = StepArgs::new(line);
-    if let Err(error) = ensure_tools(args.arch) {
-        return Some(format!("{error:#}"));
-    }
-    let kernels = kernels::chosen(&args.kernels, args.arch).expect("the step names kernels that there are");
-    let offline =
-        |kernel: &&Kernel| apt::image(kernel, args.arch, false).err().filter(|e| e.is::<apt::Offline>());
-    kernels.iter().find_map(offline).map(|error| format!("{error:#}"))
+    Ok(())
 }
 
 /// A step of `cargo xtask test`, or a method of `cargo xtask prove`: the machines of all these commands.
 pub(crate) fn step(lines: &[&str], tools: &Tools) -> Result<Counts> {
-    let steps: Vec<_> = lines.iter().map(|line| StepArgs::new(line)).collect();
-    let rows = boot_all(&steps.iter().map(|step| &step.args).collect::<Vec<_>>(), tools)?;
+    let steps: Vec<_> = lines.iter().map(|line| args_of(line)).collect();
+    let rows = boot_all(&steps.iter().collect::<Vec<_>>(), tools)?;
     ensure!(rows.iter().all(Row::is_good), "see above");
     let cases = rows.iter().map(|row| row.tests.len() as u64).sum();
     Ok(Counts { cases, ..Counts::default() })
-}
-
-/// The machines of some arguments.
-struct Machines<'a> {
-    args: &'a Args,
-    initramfs: PathBuf,
 }
 
 /// Boots the machines of all these arguments, in their order.
 fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
     let [first, ..] = all else { return Ok(Vec::new()) };
     let cross = if first.arch == Arch::HOST { None } else { Some(Cross::new(first.arch)?) };
-    let built = initramfs::build(tools, cross.as_ref())?;
+    let contents = initramfs::build(tools, cross.as_ref())?;
     fs::create_dir_all(apt::folder())?;
-    let mut of_args = Vec::new();
+    let mut machines = Vec::new();
     for (number, args) in all.iter().enumerate() {
         let initramfs = apt::folder().join(format!("initramfs-{}-{number}", args.arch.name()));
-        fs::write(&initramfs, initramfs::archive(&built, &args.test_args)?)
+        fs::write(&initramfs, initramfs::archive(&contents, &args.test_args)?)
             .with_context(|| format!("{}", initramfs.display()))?;
-        of_args.push(Machines { args, initramfs });
-    }
-    let mut machines = Vec::new();
-    for of in &of_args {
         // One after the other, since kernels share images, and apt its folders.
-        for kernel in kernels::chosen(&of.args.kernels, of.args.arch)? {
-            machines.push((kernel, apt::image(kernel, of.args.arch, of.args.refresh)?, of));
+        for kernel in kernels::chosen(&args.kernels, args.arch)? {
+            let image = apt::image(kernel, args.arch, args.refresh)?;
+            machines.push((kernel, image, args, initramfs.clone()));
         }
     }
-    let rows = at_once(&machines, |(kernel, image, Machines { args, initramfs })| {
-        let row = boot(kernel, image, args, initramfs)?;
+    // One machine per CPU, since QEMU emulates each by one thread.
+    let rows = programs::in_parallel(machines, programs::cpus(), |(kernel, image, args, initramfs)| {
+        let row = boot(kernel, &image, args, &initramfs)?;
         eprint!("{row}");
         Ok(row)
     })?;
@@ -184,29 +166,6 @@ fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Boots machines in parallel, one per CPU, since QEMU emulates each by one thread; the rows are in the order of the machines.
-fn at_once<M: Sync>(machines: &[M], boot: impl Fn(&M) -> Result<Row> + Sync) -> Result<Vec<Row>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut rows = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(machine) = machines.get(at) else { return Ok(rows) };
-            rows.push((at, boot(machine).inspect_err(|_| next.store(machines.len(), Ordering::Relaxed))?));
-        }
-    };
-    let workers = programs::cpus().min(machines.len());
-    let mut rows = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
-        joined.collect::<Result<Vec<_>>>()
-    })?
-    .concat();
-    rows.sort_by_key(|(at, _)| *at);
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
-}
-
-/// Installs missing tools, as for a build.
 fn ensure_tools(arch: Arch) -> Result<()> {
     if !["apt-get", "dpkg-deb"].into_iter().all(cmd::exists) {
         bail!(
@@ -215,41 +174,19 @@ fn ensure_tools(arch: Arch) -> Result<()> {
         );
     }
     let qemu = match arch {
-        Arch::X86 => Tool::QemuX86,
-        Arch::Arm => Tool::QemuArm,
+        Arch::X86 => QEMU_X86,
+        Arch::Arm => QEMU_ARM,
     };
-    let missing = || {
-        let mut missing = Vec::new();
-        if !cmd::exists(&qemu.to_string()) {
-            missing.push(qemu);
-        }
-        if !Path::new(DEBIAN.keyring).exists() {
-            missing.push(Tool::DebianKeys);
-        }
-        if arch == Arch::Arm && arch != Arch::HOST && !cmd::exists(&Tool::ArmCompiler.to_string()) {
-            missing.push(Tool::ArmCompiler);
-        }
-        missing
-    };
-    if !missing().is_empty() {
-        setup::install(missing())?;
+    let mut tools = vec![qemu, DEBIAN_KEYS];
+    if arch == Arch::Arm && arch != Arch::HOST {
+        tools.push(ARM_COMPILER);
     }
-    match missing().first() {
-        None => Ok(()),
-        Some(tool) => bail!("apt-get succeeded, yet {tool} is not found"),
-    }
+    packages::ensure(&tools)
 }
 
-/// The last whole run of a kernel: its package, its output, its duration in seconds.
-type Run = (String, Said, f32);
-
-/// The file with that run: under emulation, all runs together take an hour or more.
+/// The file with the row of a kernel's last whole run: under emulation, all runs together take an hour or more.
 fn kept(kernel: &Kernel, arch: Arch) -> PathBuf {
     apt::folder().join("runs").join(arch.name()).join(format!("{}.json", kernel.name))
-}
-
-fn row(kernel: &Kernel, arch: Arch, (package, said, seconds): Run) -> Row {
-    Row::new(kernel.name, arch.name(), &package, said, seconds)
 }
 
 /// The last results of the usual kernels. For another processor, where QEMU takes up to an hour for each kernel: only
@@ -257,11 +194,10 @@ fn row(kernel: &Kernel, arch: Arch, (package, said, seconds): Run) -> Row {
 fn usual_rows(arch: Arch) -> Result<Vec<Row>> {
     let usual = kernels::chosen(&[], arch)?.into_iter();
     let rows = usual.filter(|kernel| arch == Arch::HOST || kept(kernel, arch).exists()).map(|kernel| {
-        let run = fs::read(kept(kernel, arch))
+        let row = fs::read(kept(kernel, arch))
             .with_context(|| format!("{} was never run as a whole", kernel.name))?;
-        let run = serde_json::from_slice(&run)
+        let row: Row = serde_json::from_slice(&row)
             .with_context(|| format!("the last whole run of {} was another program's", kernel.name))?;
-        let row = row(kernel, arch, run);
         ensure!(row.is_good(), "the last whole run of {} was no success", kernel.name);
         Ok(row)
     });
@@ -273,45 +209,21 @@ fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result
     eprintln!("\n=== {} ({}), emulated by QEMU's TCG ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
-    let said = boot::again_after_panic(kernel.name, || {
-        let mut probed = Vec::new();
-        let show = |message: &Message| show(kernel.name, message, &mut probed);
-        boot::run(args.arch, kernel, &image.path, initramfs, limit, show)
+    let (mut row, said) = boot::again_after_panic(kernel.name, |panicked| {
+        let (arch, package) = (args.arch.name().to_owned(), image.package.clone());
+        let mut row = Row { kernel: kernel.name.to_owned(), arch, package, panicked, ..Row::default() };
+        let hear = |message| row.hear(message).into_iter().for_each(|progress| eprintln!("{progress}"));
+        let said = boot::run(args.arch, kernel, &image.path, initramfs, limit, hear)?;
+        Ok((row, said))
     })?;
-    let run = (image.package.clone(), said, start.elapsed().as_secs_f32());
+    row.end(&said);
+    row.seconds = start.elapsed().as_secs_f32();
     if args.test_args.is_empty() {
         let kept = kept(kernel, args.arch);
         fs::create_dir_all(kept.parent().context("it lies in a folder")?)?;
-        fs::write(kept, serde_json::to_vec(&run)?)?;
+        fs::write(kept, serde_json::to_vec(&row)?)?;
     }
-    Ok(row(kernel, args.arch, run))
-}
-
-/// Prints the progress of one machine among several.
-fn show(kernel: &str, message: &Message, probed: &mut Vec<Probed>) {
-    match message {
-        Message::Booted(machine) => {
-            let Machine { release, version, cpus, nodes, preempt } = machine;
-            let preempt = preempt.as_ref().map(|mode| format!(", preempt={mode}")).unwrap_or_default();
-            eprintln!("{kernel:12} {release} {version}, {cpus} CPUs, by NUMA node: {nodes:?}{preempt}");
-        }
-        Message::Ended(ended) => {
-            let end = match &ended.outcome {
-                Outcome::Passed => "ok",
-                Outcome::Skipped(_) => "skipped",
-                Outcome::Failed(said) if lacking(probed, said).is_some() => "lacking",
-                Outcome::Failed(_) => "failed",
-            };
-            eprintln!(
-                "{kernel:12} {:7} {} ({:.1} s)",
-                end,
-                ended.test,
-                Duration::from_millis(ended.milliseconds).as_secs_f32()
-            );
-        }
-        Message::Probed(all) => probed.clone_from(all),
-        Message::Started { .. } | Message::Finished { .. } => {}
-    }
+    Ok(row)
 }
 
 #[cfg(test)]
@@ -320,19 +232,15 @@ mod tests {
 
     #[test]
     fn the_steps_boot_kernels_that_there_are() {
+        let kernels = |line, arch| kernels::chosen(&args_of(line).kernels, arch).unwrap();
         for arch in [Arch::X86, Arch::Arm] {
-            let kernels = |line| kernels::chosen(&StepArgs::new(line).args.kernels, arch).unwrap();
-            assert_eq!(kernels(STEP_ENDS).len(), 2);
-            assert!(kernels(PROOF_ALL).len() > 3);
+            assert_eq!(kernels(STEP_ENDS, arch).len(), 2);
+            assert!(kernels(PROOF_ALL, arch).len() > 3);
         }
-        assert!(matches!(
-            kernels::chosen(&StepArgs::new(STEP_PREEMPT).args.kernels, Arch::X86).unwrap()[..],
-            [kernel] if kernel.preempt == Some("full")
-        ));
-        let StepArgs { args } = StepArgs::new(STEP_OLDEST);
-        assert_eq!(kernels::chosen(&args.kernels, Arch::X86).unwrap().len(), 1);
-        let StepArgs { args } = StepArgs::new(PROOF_ARM);
-        assert_eq!(kernels::chosen(&args.kernels, args.arch).unwrap().len(), 2);
+        assert!(matches!(kernels(STEP_PREEMPT, Arch::X86)[..], [kernel] if kernel.preempt == Some("full")));
+        assert_eq!(kernels(STEP_OLDEST, Arch::X86).len(), 1);
+        let args = args_of(PROOF_ARM);
+        assert_eq!(kernels(PROOF_ARM, args.arch).len(), 2);
         assert_eq!((args.arch, args.test_args.len()), (Arch::Arm, 5));
     }
 }

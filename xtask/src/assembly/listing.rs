@@ -19,6 +19,25 @@ pub(super) fn instructions(assembly: &str) -> Vec<String> {
     assembly.lines().filter_map(plain).collect()
 }
 
+/// The lines without one of them.
+pub(super) fn without(lines: &[String], at: usize) -> Vec<String> {
+    [&lines[..at], &lines[at + 1..]].concat()
+}
+
+/// The lines with another one in a place.
+pub(super) fn replaced(lines: &[String], at: usize, by: &str) -> Vec<String> {
+    let mut lines = lines.to_vec();
+    lines[at] = by.to_owned();
+    lines
+}
+
+/// The lines with one of them moved.
+pub(super) fn moved(lines: &[String], from: usize, to: usize) -> Vec<String> {
+    let mut moved = without(lines, from);
+    moved.insert(to, lines[from].clone());
+    moved
+}
+
 /// A line in the form of the listings, or `None` if listings omit it.
 fn plain(line: &str) -> Option<String> {
     let text = line.trim();
@@ -44,35 +63,25 @@ fn plain(line: &str) -> Option<String> {
 
 /// `.LBB4_2` becomes `L2`, since the function's number depends on its position.
 fn without_numbers(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("LBB") {
-        let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-        out += before.strip_suffix('.').unwrap_or(before);
-        out.push('L');
-        rest = after.strip_prefix('_').unwrap_or(after);
-    }
-    out + rest
+    let mut parts = text.split("LBB");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| {
+        let number = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let before = out.strip_suffix('.').unwrap_or(&out);
+        format!("{before}L{}", number.strip_prefix('_').unwrap_or(number))
+    })
 }
 
 /// Symbols end with `17h`, the 16 digits of a hash, and `E`.
 fn without_hashes(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("17h") {
-        out += before;
-        let is_hash = after.len() > 16
-            && after.is_char_boundary(16)
-            && after[..16].bytes().all(|byte| byte.is_ascii_hexdigit())
-            && after[16..].starts_with('E');
-        if is_hash {
-            rest = &after[16..];
-        } else {
-            out += "17h";
-            rest = after;
+    let mut parts = text.split("17h");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| match part.split_at_checked(16) {
+        Some((hash, rest)) if rest.starts_with('E') && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            out + rest
         }
-    }
-    out + rest
+        _ => out + "17h" + part,
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use anyhow::{Result, ensure};
 
+use super::listing::{moved, replaced};
+
 /// How a record is made visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Publish {
@@ -22,7 +24,6 @@ const ADD: &str = "lock *(u64 *)(";
 /// The guard of claims by plain stores, for machines that keep stores in order.
 const GUARD: [&str; 2] = ["call bpf_preempt_disable", "call bpf_preempt_enable"];
 
-/// The number of words of the record.
 const WORDS: usize = 7;
 
 /// Checks a function that publishes a record: one claim, then the words, then the publication, and no other atomic
@@ -39,8 +40,8 @@ pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
             let stores = find(lines, |line| stored(line) == Some(0));
             // The hint is also a store to offset 0, but earlier.
             let store = stores.last().copied();
-            let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back();
-            store.filter(|&store| barrier.is_some_and(|barrier| barrier < store && store - barrier <= 3))
+            let is_next = |barrier: usize, store| barrier < store && store - barrier <= 3;
+            store.filter(|&store| barrier(lines).is_some_and(|barrier| is_next(barrier, store)))
         }
         Publish::Xchg => {
             ensure!(xchg.len() <= 1 && releases.is_empty(), "more than one publication");
@@ -57,7 +58,7 @@ pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
     ensure!(words.iter().all(|word| claims[0] < *word), "a word is stored before the claim");
     ensure!(words.iter().all(|word| *word < published), "a word is stored after the publication");
     if publish == Publish::Store {
-        let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back();
+        let barrier = barrier(lines);
         ensure!(words.iter().all(|word| Some(*word) < barrier), "a word is stored behind the barrier");
     }
     Ok(())
@@ -140,23 +141,17 @@ fn stored(line: &str) -> Option<usize> {
     (register != "r10").then(|| offset.parse().ok()).flatten()
 }
 
+/// The last barrier of the compiler.
+fn barrier(lines: &[String]) -> Option<usize> {
+    lines.iter().rposition(|line| line.trim() == "#NO_APP")
+}
+
 fn find(lines: &[String], what: impl Fn(&str) -> bool) -> Vec<usize> {
     (0..lines.len()).filter(|&at| what(&lines[at])).collect()
 }
 
 /// Producers of records with one defect each.
 pub(super) fn weaker_records(publish: Publish, lines: &[String]) -> Vec<(String, Vec<String>)> {
-    let replaced = |at: usize, by: &str| {
-        let mut lines = lines.to_vec();
-        lines[at] = by.to_owned();
-        lines
-    };
-    let moved = |from: usize, to: usize| {
-        let mut lines = lines.to_vec();
-        let line = lines.remove(from);
-        lines.insert(to, line);
-        lines
-    };
     let mut weaker = Vec::new();
     let claims = find(lines, |line| line.contains(CMPXCHG));
     let words = find(lines, |line| stored(line) == Some(8 * WORDS));
@@ -166,16 +161,18 @@ pub(super) fn weaker_records(publish: Publish, lines: &[String]) -> Vec<(String,
         Publish::Release => find(lines, |line| line.contains(RELEASE)),
     };
     let (&[claim], &[word], Some(&end)) = (&claims[..], &words[..], end.last()) else { return weaker };
-    weaker.push(("a plain store for the claim".into(), replaced(claim, "\t*(u64 *)(r1 + 0) = r2")));
-    weaker.push(("a word before the claim".into(), moved(word, claim)));
-    weaker.push(("a word behind the publication".into(), moved(word, end)));
     let other =
         if publish == Publish::Store { "\tr2 = xchg_64(r1 + 0, r2)" } else { "\t*(u64 *)(r1 + 0) = r2" };
-    weaker.push(("another publication".into(), replaced(end, other)));
-    weaker.push(("no publication".into(), replaced(end, "\tr0 = 0")));
+    weaker.extend([
+        ("a plain store for the claim".into(), replaced(lines, claim, "\t*(u64 *)(r1 + 0) = r2")),
+        ("a word before the claim".into(), moved(lines, word, claim)),
+        ("a word behind the publication".into(), moved(lines, word, end)),
+        ("another publication".into(), replaced(lines, end, other)),
+        ("no publication".into(), replaced(lines, end, "\tr0 = 0")),
+    ]);
     if publish == Publish::Store {
-        let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back().unwrap_or(0);
-        weaker.push(("a word behind the compiler's barrier".into(), moved(word, barrier)));
+        let barrier = barrier(lines).unwrap_or(0);
+        weaker.push(("a word behind the compiler's barrier".into(), moved(lines, word, barrier)));
     }
     weaker
 }

@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// A machine that readers run on.
+use super::listing::{moved, without};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Machine {
     /// Loads are ordered: an acquire fence only stops the compiler from reordering, and emits no instruction. LLVM
@@ -12,7 +13,6 @@ pub(super) enum Machine {
     Aarch64,
 }
 
-/// The number of words of the record.
 const WORDS: usize = 7;
 
 /// The only functions that readers call, all on cold paths.
@@ -115,17 +115,6 @@ pub(super) fn check_reader(machine: Machine, lines: &[String]) -> Result<()> {
 pub(super) fn weaker_looks(machine: Machine, lines: &[String]) -> Vec<(String, Vec<String>)> {
     let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
     let &[first, second] = &barriers[..] else { return Vec::new() };
-    let without = |at: usize| {
-        let mut lines = lines.to_vec();
-        lines.remove(at);
-        lines
-    };
-    let moved = |from: usize, to: usize| {
-        let mut lines = lines.to_vec();
-        let line = lines.remove(from);
-        lines.insert(to, line);
-        lines
-    };
     let with = |line: &str| {
         let mut lines = lines.to_vec();
         lines.insert(second, line.to_owned());
@@ -138,17 +127,17 @@ pub(super) fn weaker_looks(machine: Machine, lines: &[String]) -> Vec<(String, V
         Machine::Aarch64 => ("\tldadd x8, x8, [x0]", "\tbl memcpy"),
     };
     let mut weaker = vec![
-        ("no barrier before the copy".into(), without(first)),
-        ("no barrier behind the copy".into(), without(second)),
+        ("no barrier before the copy".into(), without(lines, first)),
+        ("no barrier behind the copy".into(), without(lines, second)),
         ("a locked instruction".into(), with(locked)),
         ("a call".into(), with(call)),
     ];
     if let Some(word) = load(first..second) {
-        weaker.push(("a word copied too early".into(), moved(word, first)));
-        weaker.push(("a word copied too late".into(), moved(word, second)));
+        weaker.push(("a word copied too early".into(), moved(lines, word, first)));
+        weaker.push(("a word copied too late".into(), moved(lines, word, second)));
     }
     if let Some(again) = load(second..lines.len()) {
-        weaker.push(("the second look too early".into(), moved(again, second)));
+        weaker.push(("the second look too early".into(), moved(lines, again, second)));
     }
     weaker
 }

@@ -1,31 +1,29 @@
 //! The parts of a check: its name, how `cargo xtask test` runs it, and how `cargo xtask prove` counts it.
 
-use anyhow::{Context, Result};
+use std::process::Command;
 
+use anyhow::Result;
+
+use super::BUILD;
 use crate::cmd;
 use crate::counts::{self, Counts};
-use crate::need::Need;
+use crate::need::{Machine, Need};
+use crate::programs::Tests;
 use crate::setup::Tools;
 use crate::times;
 
-/// One entry of the table.
 #[derive(Clone, Copy)]
 pub(crate) struct Check {
     pub(crate) name: &'static str,
-    /// One line of text.
     pub(crate) help: &'static str,
-    /// The step of `cargo xtask test`, if any.
-    pub(crate) test: Option<Test>,
+    /// The step of `cargo xtask test`, if any: with `--all`, or if it is named.
+    pub(crate) test: Option<Part>,
+    /// What runs in its place without `--all`.
+    pub(crate) less: Option<Part>,
+    /// Without `--all`, it does not run.
+    only_in_all: bool,
     /// The method of `cargo xtask prove`, if any.
     pub(crate) proof: Option<Proof>,
-}
-
-/// A step of `cargo xtask test`.
-#[derive(Clone, Copy)]
-pub(crate) struct Test {
-    /// The part that runs with `--all`, or if the step is named.
-    pub(crate) whole: Part,
-    quick: Quick,
 }
 
 /// The work of a step, or its quick part.
@@ -55,21 +53,14 @@ pub(crate) enum Takes {
     Machine,
 }
 
-/// The part of a step that runs without `--all`.
-#[derive(Clone, Copy)]
-enum Quick {
-    Whole,
-    Less(Part),
-    Nothing,
-}
-
-/// How to run a step.
 #[derive(Clone, Copy)]
 pub(crate) enum Work {
     /// Commands, one after the other.
     Lines(&'static [&'static str]),
-    /// A function; it gets the tools if the step needs them.
-    Code { shown: &'static str, run: fn(Option<&Tools>) -> Result<()> },
+    /// Programs of the step `build`.
+    Programs(Tests),
+    /// A function, and its text in lists.
+    Code(&'static str, fn(&Given<'_>) -> Result<()>),
 }
 
 /// A method of `cargo xtask prove`.
@@ -83,45 +74,47 @@ pub(crate) struct Proof {
     count: Count,
 }
 
-/// The source of a method's numbers.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
     /// The output of the test programs of these commands, one after the other.
     Outputs(&'static [&'static str]),
-    /// A function.
     Code(fn(&Given<'_>) -> Result<Counts>),
 }
 
-/// The inputs of a method.
+/// The inputs of a step or a method.
 pub(crate) struct Given<'a> {
-    find_tools: &'a dyn Fn() -> Option<&'a Tools>,
+    pub(crate) machine: &'a Machine,
+    /// How long a method takes that can take any time.
     pub(crate) seconds: u32,
 }
 
 impl<'a> Given<'a> {
-    pub(crate) fn new(find_tools: &'a dyn Fn() -> Option<&'a Tools>, seconds: u32) -> Self {
-        Self { find_tools, seconds }
-    }
-
     /// The tools of a BPF build; this call finds them.
-    pub(crate) fn tools(&self) -> Option<&'a Tools> {
-        (self.find_tools)()
+    pub(crate) fn tools(&self) -> Result<&'a Tools> {
+        self.machine.tools()
     }
 
-    /// The same, for a method that needs them.
-    pub(crate) fn needed_tools(&self) -> Result<&'a Tools> {
-        self.tools().context("no tools")
+    /// The commands, with the tools if these are needed.
+    fn commands(&self, lines: &[&'static str], needs: &[Need]) -> Result<Vec<(&'static str, Command)>> {
+        let command = |&line| {
+            let mut command = cmd::line(line);
+            if needs.contains(&Need::Tools) {
+                self.tools()?.export(&mut command);
+            }
+            Ok((line, command))
+        };
+        lines.iter().map(command).collect()
     }
 }
 
 /// A check that is neither a step nor a method yet.
 pub(super) const fn check(name: &'static str, help: &'static str) -> Check {
-    Check { name, help, test: None, proof: None }
+    Check { name, help, test: None, less: None, only_in_all: false, proof: None }
 }
 
 /// Work by a function; `shown` is its text in lists.
-pub(super) const fn code(shown: &'static str, run: fn(Option<&Tools>) -> Result<()>) -> Work {
-    Work::Code { shown, run }
+pub(super) const fn code(shown: &'static str, run: fn(&Given<'_>) -> Result<()>) -> Work {
+    Work::Code(shown, run)
 }
 
 /// Work that takes a share of the CPUs for about `seconds`.
@@ -129,28 +122,29 @@ pub(super) const fn part(seconds: u16, needs: &'static [Need], work: Work) -> Pa
     Part { needs, work, takes: Takes::Share, seconds, after: None }
 }
 
+/// The same by programs of the step `build`.
+pub(super) const fn programs(seconds: u16, needs: &'static [Need], tests: Tests) -> Part {
+    part(seconds, needs, Work::Programs(tests)).built()
+}
+
 impl Check {
-    /// Makes it a step that is quick as a whole.
     pub(super) const fn test(self, whole: Part) -> Self {
-        Self { test: Some(Test { whole, quick: Quick::Whole }), ..self }
+        Self { test: Some(whole), ..self }
     }
 
-    /// Gives the step another quick part.
     pub(super) const fn quick(self, part: Part) -> Self {
-        self.with_quick(Quick::Less(part))
+        Self { less: Some(part), ..self }
     }
 
-    /// Leaves the step out of the quick part.
     pub(super) const fn only_in_all(self) -> Self {
-        self.with_quick(Quick::Nothing)
+        Self { only_in_all: true, ..self }
     }
 
-    const fn with_quick(self, quick: Quick) -> Self {
-        let Some(test) = self.test else { panic!("only a step has a quick part") };
-        Self { test: Some(Test { quick, ..test }), ..self }
+    /// The part that runs without `--all`, if any.
+    pub(crate) fn quick_part(&self) -> Option<&Part> {
+        self.less.as_ref().or(self.test.as_ref()).filter(|_| !self.only_in_all)
     }
 
-    /// Makes it a method.
     pub(super) const fn prove(
         self,
         turn: u8,
@@ -162,63 +156,44 @@ impl Check {
     }
 }
 
-impl Test {
-    /// The part that runs without `--all`, if any.
-    pub(crate) fn quick(&self) -> Option<&Part> {
-        match &self.quick {
-            Quick::Whole => Some(&self.whole),
-            Quick::Less(part) => Some(part),
-            Quick::Nothing => None,
-        }
-    }
-
-    /// Whether the quick part is the whole.
-    pub(crate) fn is_quick(&self) -> bool {
-        matches!(self.quick, Quick::Whole)
-    }
-}
-
 impl Part {
     pub(super) const fn takes(self, takes: Takes) -> Self {
         Self { takes, ..self }
     }
 
-    pub(super) const fn after(self, step: &'static str) -> Self {
-        Self { after: Some(step), ..self }
+    /// It uses what the step `build` builds.
+    pub(super) const fn built(self) -> Self {
+        Self { after: Some(BUILD), ..self }
     }
 
-    /// Whether this is needed.
-    pub(crate) fn needs(&self, need: Need) -> bool {
-        self.needs.contains(&need)
-    }
-
-    /// Runs it.
-    pub(crate) fn run(&self, tools: Option<&Tools>) -> Result<()> {
+    /// The text in the list of steps.
+    pub(crate) fn shown(&self) -> String {
         match &self.work {
-            Work::Code { run, .. } => run(tools),
-            Work::Lines(lines) => lines.iter().try_for_each(|line| {
-                let mut command = cmd::line(line);
-                if let Some(tools) = tools {
-                    tools.export(&mut command);
-                }
-                times::of(line, || cmd::run(&mut command))
-            }),
+            Work::Lines(lines) => lines.join("; "),
+            Work::Programs(tests) => format!("{tests} in the step `build`"),
+            Work::Code(shown, _) => (*shown).to_owned(),
+        }
+    }
+
+    pub(crate) fn run(&self, given: &Given<'_>) -> Result<()> {
+        match &self.work {
+            Work::Code(_, run) => run(given),
+            Work::Programs(tests) => tests.run(given.tools()?),
+            Work::Lines(lines) => {
+                let mut commands = given.commands(lines, self.needs)?.into_iter();
+                commands.try_for_each(|(line, mut command)| times::of(line, || cmd::run(&mut command)))
+            }
         }
     }
 }
 
 impl Proof {
-    /// Runs the method.
     pub(crate) fn run(&self, given: &Given<'_>) -> Result<Counts> {
         match self.count {
             Count::Code(run) => run(given),
             Count::Outputs(lines) => {
                 let mut all = Counts::default();
-                for line in lines {
-                    let mut command = cmd::line(line);
-                    if self.needs.contains(&Need::Tools) {
-                        given.needed_tools()?.export(&mut command);
-                    }
+                for (_, mut command) in given.commands(lines, self.needs)? {
                     all += counts::of(&mut command)?;
                 }
                 Ok(all)

@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::BPF_LOOM;
 use super::kinds::Given;
 use crate::counts::{self, Counts};
 use crate::loom::models;
 use crate::programs::Tests;
-use crate::setup::Tools;
-use crate::{aarch64, cmd, litmus, times, vm};
+use crate::{cmd, litmus, times, vm};
 
 /// Runs a demo for a second: stdout must contain one JSON object and nothing else.
 pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
@@ -35,13 +35,6 @@ pub(super) fn without_bpf() -> Result<()> {
     one_json_object(demo.env("CARGO_TARGET_DIR", &target).args(["demo", "--memfd", "--profile", "dev"]))
 }
 
-/// The kernel tests, one after the other: most measure or change something of the whole kernel.
-pub(super) fn kernel(tools: &Tools, stress_seconds: u32) -> Result<()> {
-    let vars = vec![("MAPRING_STRESS_SECONDS", stress_seconds.to_string())];
-    let args = &["--nocapture", "--test-threads=1"];
-    Tests { args, vars, at_once: false, ..Tests::of("proofs/kernel") }.run(tools)
-}
-
 /// All litmus tests except those under the kernel's model, which is a large download.
 pub(super) fn small_litmus() -> Result<()> {
     let (_, status) = litmus::run(&["aarch64", "bpf", "x86"])?;
@@ -49,34 +42,25 @@ pub(super) fn small_litmus() -> Result<()> {
     Ok(())
 }
 
-/// The compiled code against the reference, one thread at a time. `prove` runs the two that take longest, too.
-pub(super) fn bpf_loom_alone(tools: &Tools, without: &'static [&'static str]) -> Result<()> {
-    Tests { without, ..Tests::of("proofs/bpf-loom") }.run(tools)
-}
-
-/// The same, and the compiled code in all models; the method of this name also runs its mutants.
-pub(super) fn bpf_loom(tools: &Tools) -> Result<()> {
-    bpf_loom_alone(tools, &["stuck", "weakened"])?;
+/// The compiled code against the reference, one thread at a time, and in all models. The method of this name also runs its
+/// mutants, and the tests that take longest.
+pub(super) fn bpf_loom(given: &Given<'_>) -> Result<()> {
+    let tools = given.tools()?;
+    Tests { without: &["stuck", "weakened"], ..BPF_LOOM }.run(tools)?;
     let mut models = models::cargo_of("mapring-bpf-loom", "test");
     cmd::run(tools.export(models.args(["--test", "models"])))
 }
 
-/// All kernels, with the tests that each can run.
-pub(super) fn count_guests(given: &Given<'_>) -> Result<Counts> {
-    vm::step(vm::PROOF, given.needed_tools()?)
-}
-
 /// The library's tests under user-mode emulation, and those of the kernel in guests.
 pub(super) fn count_aarch64(given: &Given<'_>) -> Result<Counts> {
-    let tools = given.needed_tools()?;
-    let mut counts = aarch64::test(tools)?;
-    counts += vm::step(&[vm::PROOF_ARM], tools)?;
+    let mut counts = vm::cross::test(given.tools()?)?;
+    counts += vm::step(&[vm::PROOF_ARM], given.tools()?)?;
     Ok(counts)
 }
 
 /// Runs twice: without loom, and under loom, including mutants.
 pub(super) fn count_bpf_loom(given: &Given<'_>) -> Result<Counts> {
-    let tools = given.needed_tools()?;
+    let tools = given.tools()?;
     let clangs: Vec<_> = tools.clangs.iter().map(|clang| clang.version.as_str()).collect();
     let clangs = clangs.join(",");
     let mut plain = cmd::line("cargo test --release -p mapring-bpf-loom --no-fail-fast -- --nocapture");
@@ -106,7 +90,7 @@ pub(super) fn count_mutants() -> Result<Counts> {
 /// Includes BPF maps if BPF programs can be built.
 pub(super) fn count_hostile(given: &Given<'_>) -> Result<Counts> {
     let mut cargo = cmd::line("cargo test --release -p mapring-hostile-tests --no-fail-fast");
-    if let Some(tools) = given.tools() {
+    if let Ok(tools) = given.tools() {
         tools.export(cargo.args(["--features", "bpf"]));
     }
     cargo.env("MAPRING_HOSTILE_SECONDS", given.seconds.to_string());
@@ -126,5 +110,5 @@ pub(super) fn count_stress(given: &Given<'_>) -> Result<Counts> {
                 --test wakeable --test keep_oldest --test keep_tails -- --nocapture --test-threads=1";
     let mut cargo = cmd::line(line);
     cargo.env("MAPRING_STRESS_SECONDS", given.seconds.to_string());
-    counts::of(given.needed_tools()?.export(&mut cargo))
+    counts::of(given.tools()?.export(&mut cargo))
 }

@@ -14,8 +14,19 @@ pub(crate) struct Model {
     pub(crate) test: String,
 }
 
+/// The models that take more than ten seconds.
+const LONGEST: [&str; 4] = [
+    "rust::a_record_is_never_torn",
+    "rust::a_nested_writer",
+    "rust::a_stuck_writer_is_stepped_over",
+    "a_program_while_its_ring_is_replaced",
+];
+
 impl Model {
-    /// The test program's name.
+    pub(crate) fn is_long(&self) -> bool {
+        LONGEST.contains(&self.test.as_str())
+    }
+
     pub(crate) fn program(&self) -> &str {
         &self.program.name
     }
@@ -33,9 +44,8 @@ impl Model {
 pub(crate) fn run(chosen: impl Fn(&Model) -> bool) -> Result<Counts> {
     let mut models = Vec::new();
     for program in programs::build(cargo("test").arg("--no-run"))?.tests {
-        let list = cmd::output(program.command().args(["--list", "--format=terse"]))?;
-        let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
-        models.extend(tests.map(|test| Model { program: program.clone(), test: test.to_owned() }));
+        let tests = programs::tests(&mut program.command())?;
+        models.extend(tests.into_iter().map(|test| Model { program: program.clone(), test }));
     }
     models.retain(chosen);
     let counts = programs::run(models.iter().map(Model::job).collect(), programs::cpus())?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use std::{fmt, iter, thread};
+use std::{iter, thread};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -76,24 +76,12 @@ enum Outcome {
     Error(String),
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Killed(_) => "killed",
-            Self::Survived => "SURVIVED",
-            Self::Timeout => "TIMEOUT",
-            Self::Error(_) => "ERROR",
-        })
-    }
-}
-
 impl Mutant {
     /// The weakened ordering, as the models expect it in their environment.
     fn weakened(&self) -> Option<String> {
         Some(format!("{}={}", self.weaken.as_ref()?, self.to.as_deref().unwrap_or("Relaxed")))
     }
 
-    /// The file with the change applied.
     fn apply(&self, source: &str) -> Result<String> {
         let found = source.matches(&self.find).count();
         ensure!(found == 1, "mutant {}: `find` occurs {found} times in {}, not once", self.name, self.file);
@@ -101,7 +89,6 @@ impl Mutant {
         Ok(source.replacen(&self.find, &self.replace, 1))
     }
 
-    /// Checks that it changes something, and one thing only.
     fn check(&self) -> Result<()> {
         let name = &self.name;
         let Some(weakened) = self.weakened() else {
@@ -109,15 +96,11 @@ impl Mutant {
             ensure!(self.file.starts_with("ring/src/"), "mutant {name}: not a production source");
             return Ok(());
         };
-        ensure!(
-            [&self.file, &self.find, &self.replace].iter().all(|text| text.is_empty()),
-            "mutant {name}: two changes"
-        );
-        let found = orderings::weakened(&weakened);
-        ensure!(
-            found.is_some(),
-            "mutant {name}: {weakened} is not weaker than an ordering of ring/src/sync/orderings.rs"
-        );
+        let is_one = [&self.file, &self.find, &self.replace].iter().all(|text| text.is_empty());
+        ensure!(is_one, "mutant {name}: two changes");
+        let table = "ring/src/sync/orderings.rs";
+        let is_weaker = orderings::weakened(&weakened).is_some();
+        ensure!(is_weaker, "mutant {name}: {weakened} is not weaker than an ordering of {table}");
         Ok(())
     }
 
@@ -217,15 +200,16 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     println!("\n{:name$}  {:model$}  {:8}  {:>6}", "mutant", "model", "result", "s");
 
     let show = |mutant: &Mutant, outcome: &Outcome, seconds: f32| {
-        let note = match outcome {
-            Outcome::Killed(how) => how.lines().next().unwrap_or_default().chars().take(80).collect(),
-            Outcome::Survived => {
-                mutant.equivalent.as_deref().map_or(String::new(), |why| format!("equivalent: {why}"))
+        let (result, note) = match outcome {
+            Outcome::Killed(how) => {
+                ("killed", how.lines().next().unwrap_or_default().chars().take(80).collect())
             }
-            Outcome::Timeout => format!("no failure within {} s", TIMEOUT.as_secs()),
-            Outcome::Error(said) => said.clone(),
+            Outcome::Survived => {
+                ("SURVIVED", mutant.equivalent.iter().map(|why| format!("equivalent: {why}")).collect())
+            }
+            Outcome::Timeout => ("TIMEOUT", format!("no failure within {} s", TIMEOUT.as_secs())),
+            Outcome::Error(said) => ("ERROR", said.clone()),
         };
-        let result = outcome.to_string();
         // One write, since other threads print as well.
         let mut line =
             format!("{:name$}  {:model$}  {result:8}  {seconds:6.1}  {note}\n", mutant.name, mutant.model);
@@ -291,11 +275,11 @@ fn run_one(mutant: &Mutant, program: &Path, log: &Path) -> Result<Outcome> {
         test.env("MAPRING_WEAKEN", weakened);
     }
     let out = File::create(log)?;
-    test.current_dir(cmd::root().join("loom-tests"))
-        .stdin(Stdio::null())
-        .stderr(out.try_clone()?)
-        .stdout(out);
-    let Some(status) = wait(&mut test, TIMEOUT)? else {
+    test.current_dir(cmd::root().join("loom-tests"));
+    let mut test = test.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out).spawn()?;
+    let Some(status) = cmd::wait(&mut test, TIMEOUT)? else {
+        test.kill()?;
+        test.wait()?;
         return Ok(Outcome::Timeout);
     };
     Ok(judge(status, &String::from_utf8_lossy(&fs::read(log)?), weakened.as_deref()))
@@ -317,22 +301,6 @@ fn judge(status: ExitStatus, said: &str, weakened: Option<&str>) -> Outcome {
         Outcome::Killed(panic.unwrap_or_default().to_owned())
     } else {
         Outcome::Error(status.to_string())
-    }
-}
-
-fn wait(command: &mut Command, timeout: Duration) -> Result<Option<ExitStatus>> {
-    let mut child = command.spawn()?;
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if start.elapsed() > timeout {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

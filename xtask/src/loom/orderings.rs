@@ -10,6 +10,7 @@ pub(super) use table::weakened;
 mod tests {
     use std::collections::{HashMap, HashSet};
     use std::fs;
+    use std::path::PathBuf;
 
     use super::table::{ORDERINGS, PLACES};
     use crate::cmd;
@@ -17,21 +18,11 @@ mod tests {
 
     /// The files below a folder, with their paths. The unit tests at their ends are left out.
     fn sources(folder: &str) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        let mut folders = vec![cmd::root().join(folder)];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.file_name() != Some("tests.rs".as_ref()) {
-                    let text = fs::read_to_string(&path).unwrap();
-                    let text = text.split("#[cfg(all(test").next().unwrap().to_owned();
-                    found.push((path.display().to_string(), text));
-                }
-            }
-        }
-        found
+        let mut found = cmd::files(&cmd::root().join(folder)).unwrap();
+        found.retain(|path| path.file_name() != Some("tests.rs".as_ref()));
+        let text = |path: &PathBuf| fs::read_to_string(path).unwrap();
+        let without_tests = |text: String| text.split("#[cfg(all(test").next().unwrap().to_owned();
+        found.iter().map(|path| (path.display().to_string(), without_tests(text(path)))).collect()
     }
 
     #[test]

@@ -22,7 +22,6 @@ changed since its commit here. `cargo xtask test --all` prints which methods are
 |---|---|---|--:|--:|--:|--:|---|
 ";
 
-/// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pass {
     pub(super) commit: String,
@@ -73,7 +72,6 @@ fn path() -> PathBuf {
     cmd::root().join("proofs/last-proved.md")
 }
 
-/// The passes of all methods.
 pub(super) type Passes = BTreeMap<String, Pass>;
 
 /// Reads the file; without one, nothing has passed.
@@ -99,14 +97,12 @@ fn text(passes: &Passes) -> String {
     HEAD.to_owned() + &rows.collect::<String>()
 }
 
-/// Writes the file.
 pub(super) fn save(passes: &Passes) -> Result<()> {
     fs::write(path(), text(passes)).with_context(|| path().display().to_string())
 }
 
 /// What has changed since a method passed.
 pub(crate) struct Since {
-    /// The commit for which it passed.
     pub(crate) commit: String,
     /// The files that the method covers and that differ.
     pub(crate) files: Vec<String>,

@@ -2,7 +2,6 @@
 
 use crate::checks::{Part, Takes};
 
-/// A step and its state.
 pub(super) struct Step {
     pub(super) name: &'static str,
     pub(super) part: &'static Part,
@@ -24,7 +23,6 @@ pub(super) enum State {
 /// The steps of a run, the longest first.
 pub(super) struct Schedule {
     steps: Vec<Step>,
-    /// How many steps may run at once.
     cpus: usize,
 }
 
@@ -59,17 +57,19 @@ impl Schedule {
         }
     }
 
-    /// Whether the step's build exists: it passed, or is not part of this run.
-    fn is_built(&self, step: &Step) -> bool {
-        let build = |of: &str| self.steps.iter().find(|step| step.name == of);
-        step.part.after.and_then(build).is_none_or(|build| build.state == State::Passed)
+    /// The state of the step's build, unless it is not part of this run.
+    fn build(&self, of: &Step) -> Option<State> {
+        let build = of.part.after?;
+        self.steps.iter().find(|step| step.name == build).map(|build| build.state)
     }
 
     /// A step that can start now. A build that others wait for comes first. A step that takes the machine comes last:
     /// until then, the others have it.
     pub(super) fn next(&self) -> Option<usize> {
-        let can_start =
-            |step: &Step| step.state == State::Ready && self.is_built(step) && self.fits(step.part.takes);
+        let can_start = |step: &Step| {
+            let is_built = self.build(step).is_none_or(|build| build == State::Passed);
+            step.state == State::Ready && is_built && self.fits(step.part.takes)
+        };
         let rank = |step: &Step| match step.part.takes {
             Takes::Cpus => 0,
             Takes::Share | Takes::Kernel | Takes::Check => 1,
@@ -81,10 +81,7 @@ impl Schedule {
 
     /// The steps whose build failed or was skipped; they can never start.
     pub(super) fn orphans(&self) -> Vec<usize> {
-        let lost = |step: &Step| {
-            let build = step.part.after.and_then(|of| self.steps.iter().find(|step| step.name == of));
-            matches!(step.state, State::Ready) && build.is_some_and(|build| build.state == State::Ended)
-        };
+        let lost = |step: &Step| step.state == State::Ready && self.build(step) == Some(State::Ended);
         self.steps.iter().enumerate().filter(|(_, step)| lost(step)).map(|(at, _)| at).collect()
     }
 }

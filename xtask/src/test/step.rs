@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::checks::{self, Part};
+use crate::checks::{self, Given, Part};
 use crate::cmd;
-use crate::need::{Machine, Need, reasons};
+use crate::need::{Machine, reasons};
 use crate::programs;
 use crate::skip::{Skip, banner};
 use crate::times::{self, Time};
@@ -91,9 +91,9 @@ pub(super) fn result(step: &str, child: &mut Child) -> Ended {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // Nobody would read the result.
     set_parent_process_death_signal(Some(Signal::TERM))?;
-    let (_, test) =
+    let (check, whole) =
         checks::tests().find(|(check, _)| check.name == args.step).context("no step of this name")?;
-    let part = if args.quick { test.quick().context("it has no quick part")? } else { &test.whole };
+    let part = if args.quick { check.quick_part().context("it has no quick part")? } else { whole };
     let outcome = run_part(part, &Machine::default());
     say(&args.step, &outcome);
     let ended = Ended { outcome, cpu: times::cpu(), times: times::take() };
@@ -122,12 +122,7 @@ pub(super) fn lacking(part: &Part, machine: &Machine, strict: bool) -> Option<Ou
 
 /// Runs a part whose needs are met.
 pub(super) fn run_part(part: &Part, machine: &Machine) -> Outcome {
-    let work = || {
-        let tools = if part.needs(Need::Tools) { machine.tools() } else { None };
-        ensure!(tools.is_some() || !part.needs(Need::Tools), "no tools");
-        part.run(tools)
-    };
-    match work() {
+    match part.run(&Given { machine, seconds: 0 }) {
         Ok(()) => Outcome::Ok,
         Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
         Err(error) => Outcome::Failed(format!("{error:#}")),

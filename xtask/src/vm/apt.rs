@@ -1,27 +1,25 @@
 //! Kernel images through apt, in separate roots: the machine's own sources, lists and packages stay unchanged.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 use super::kernels::{Arch, Kernel};
 use crate::archives::{Archive, DEBIAN, Mirror};
 use crate::cmd;
+use crate::skip::Skip;
 
 /// A kernel that QEMU can boot, and the package it came from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Image {
-    pub(crate) path: PathBuf,
-    pub(crate) package: String,
+pub(super) struct Image {
+    pub(super) path: PathBuf,
+    pub(super) package: String,
 }
 
 /// The image of a kernel: the one fetched earlier, unless none exists or a refresh is requested. Kernels that differ
 /// only in their boot options share an image.
-pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image> {
+pub(super) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image> {
     let package = kernel.package(arch);
     let place = folder().join("kernels").join(arch.name()).join(kernel.suite).join(&package);
     let (path, note) = (place.join("vmlinuz"), place.join("package"));
@@ -42,7 +40,7 @@ pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image>
 }
 
 /// The headers and archives of development packages for another processor, in a folder like `/usr`.
-pub(crate) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
+pub(super) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
     let place = folder().join("sysroot").join(arch.name());
     if !place.exists() {
         eprintln!("Fetching {} for {}", packages.join(" and "), arch.name());
@@ -74,32 +72,8 @@ pub(crate) fn program(package: &str, suite: &str, folder: &Path) -> Result<()> {
     })
 }
 
-/// The folder of all virtual machine files.
-pub(crate) fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     cmd::target_dir().join("vm")
-}
-
-/// An archive that can't be reached. Without a network, no archive can.
-#[derive(Debug)]
-pub(crate) struct Offline(String);
-
-impl Offline {
-    /// A mirror that does not answer.
-    fn new(archive: &Archive, mirror: &Mirror, suite: &str) -> Self {
-        let uri = mirror.uri();
-        match mirror {
-            Mirror::Known(_) => Self(format!("cannot read the list of {uri} {suite} (offline?)")),
-            Mirror::Guessed(_) => {
-                Self(format!("cannot read the list of {uri} {suite}: {}", archive.remedy()))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Offline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// One suite of one archive for one processor.
@@ -110,7 +84,7 @@ struct Root {
 impl Root {
     /// Prepares the root and fetches the suite's signed package list.
     fn new(archive: &Archive, suite: &str, arch: Arch) -> Result<Self> {
-        let Some(mirror) = archive.mirror()? else { bail!(Offline(archive.remedy())) };
+        let Some(mirror) = archive.mirror()? else { bail!(Skip(archive.remedy())) };
         let place = folder().join("apt").join(arch.debian()).join(suite);
         for dir in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(place.join(dir))?;
@@ -119,8 +93,13 @@ impl Root {
         fs::write(place.join("sources.list"), source(mirror.uri(), &keyring(archive, arch)?, suite))?;
         fs::write(place.join("apt.conf"), config(&place, arch))?;
         let root = Self { place };
-        cmd::output(root.apt("apt-get").args(["-qq", "--error-on=any", "update"]))
-            .with_context(|| Offline::new(archive, &mirror, suite))?;
+        let remedy = match mirror {
+            Mirror::Known(_) => " (offline?)".to_owned(),
+            Mirror::Guessed(_) => format!(": {}", archive.remedy()),
+        };
+        // Without a network, no archive can be reached.
+        let why = || Skip(format!("cannot read the list of {} {suite}{remedy}", mirror.uri()));
+        cmd::output(root.apt("apt-get").args(["-qq", "--error-on=any", "update"])).with_context(why)?;
         Ok(root)
     }
 
@@ -217,21 +196,11 @@ fn next_package(shown: &str) -> Option<&str> {
         .find(|name| ["linux-image-", "linux-binary-"].iter().any(|start| name.starts_with(start)))
 }
 
-/// The largest file in or below a folder.
+/// The largest file in or below a folder; links are no files.
 fn largest(dir: &Path) -> Result<Option<PathBuf>> {
-    let (mut found, mut dirs) = (None, vec![dir.to_owned()]);
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                dirs.push(entry.path());
-            } else if kind.is_file() {
-                found = found.max(Some((entry.metadata()?.len(), entry.path())));
-            }
-        }
-    }
-    Ok(found.map(|(_, path)| path))
+    let about =
+        |path: PathBuf| Some((fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?.len(), path));
+    Ok(cmd::files(dir)?.into_iter().filter_map(about).max().map(|(_, path)| path))
 }
 
 #[cfg(test)]

@@ -3,45 +3,41 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::kernels::{Arch, Kernel};
 use super::protocol::{self, Message};
+use crate::cmd::interrupted;
+use crate::skip::shout;
 
 /// How often to check whether the user interrupted the run.
 const TICK: Duration = Duration::from_millis(200);
 
 /// The number of last console lines to print.
-pub(crate) const LAST_WORDS: usize = 20;
+const LAST_WORDS: usize = 20;
 
 /// The CPUs of each NUMA node, in sysfs's format; each node is a socket with a part of the memory.
-pub(crate) const NODES: [&str; 2] = ["0", "1"];
+pub(super) const NODES: [&str; 2] = ["0", "1"];
 
-/// A machine's output until it ended.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Said {
-    pub(crate) messages: Vec<Message>,
-    /// Everything else on the console: the kernel's last messages, if it died.
-    pub(crate) console: Vec<String>,
+/// What was on a machine's console beside the messages: the kernel's last words, if it died.
+pub(super) struct Said {
+    pub(super) console: Vec<String>,
     /// This program switched the machine off.
-    pub(crate) late: bool,
-    /// This is the second boot: in the first the kernel panicked, with this message.
-    #[serde(default)]
-    pub(crate) panicked_before: Option<String>,
+    pub(super) late: bool,
 }
 
 impl Said {
-    /// The kernel's panic message, if it panicked.
-    pub(crate) fn panic(&self) -> Option<&str> {
+    pub(super) fn panic(&self) -> Option<&str> {
         self.console.iter().find_map(|line| Some(line[line.find("Kernel panic - not syncing")?..].trim()))
+    }
+
+    pub(super) fn last_words(&self) -> String {
+        self.console[self.console.len().saturating_sub(LAST_WORDS)..].join("\n")
     }
 }
 
@@ -55,20 +51,16 @@ impl Drop for Machine {
     }
 }
 
-/// Boots a kernel and reads its messages until it switches itself off, or for `limit`; `each` shows a message as it
-/// arrives.
-pub(crate) fn run(
+/// Boots a kernel and reads its messages until it switches itself off, or for `limit`.
+pub(super) fn run(
     arch: Arch,
     kernel: &Kernel,
     image: &Path,
     initramfs: &Path,
     limit: Duration,
-    mut each: impl FnMut(&Message),
+    mut hear: impl FnMut(Message),
 ) -> Result<Said> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = interrupted()?;
     let mut qemu = qemu(arch, kernel, image, initramfs);
     let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut machine = Machine(child.with_context(|| format!("cannot start {:?}", qemu.get_program()))?);
@@ -82,7 +74,7 @@ pub(crate) fn run(
         }
     });
 
-    let mut said = Said::default();
+    let mut said = Said { console: Vec::new(), late: false };
     let end = Instant::now() + limit;
     loop {
         let line = lines.recv_timeout(TICK);
@@ -92,10 +84,7 @@ pub(crate) fn run(
         }
         match line {
             Ok(line) => match protocol::parse(&line) {
-                Some(Ok(message)) => {
-                    each(&message);
-                    said.messages.push(message);
-                }
+                Some(Ok(message)) => hear(message),
                 // A garbled message counts as missing in the end; the line explains why.
                 Some(Err(_)) | None => said.console.push(line),
             },
@@ -110,15 +99,15 @@ pub(crate) fn run(
 }
 
 /// Boots again after a kernel panic, with a visible message: emulation sometimes causes one. A second panic is a
-/// failure.
-pub(crate) fn again_after_panic(kernel: &str, mut boot: impl FnMut() -> Result<Said>) -> Result<Said> {
-    let first = boot()?;
-    let Some(panic) = first.panic() else { return Ok(first) };
-    let last = first.console[first.console.len().saturating_sub(LAST_WORDS)..].join("\n!! ");
-    let rule = "!".repeat(78);
-    eprintln!("{rule}\n!! {kernel}: {panic}\n!! It is booted once more. It said:\n!! {last}\n{rule}");
-    let panicked_before = Some(panic.to_owned());
-    Ok(Said { panicked_before, ..boot()? })
+/// failure. `boot` gets the message of the first.
+pub(super) fn again_after_panic<R>(
+    kernel: &str,
+    mut boot: impl FnMut(Option<String>) -> Result<(R, Said)>,
+) -> Result<(R, Said)> {
+    let (row, first) = boot(None)?;
+    let Some(panic) = first.panic() else { return Ok((row, first)) };
+    shout(&format!("{kernel}: {panic}\nIt is booted once more. It said:\n{}", first.last_words()));
+    boot(Some(panic.to_owned()))
 }
 
 fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command {
@@ -133,20 +122,10 @@ fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command 
     };
     let mut command = Command::new(format!("qemu-system-{}", arch.name()));
     command.args(["-machine", machine, "-cpu", kernel.cpu.unwrap_or(usual)]);
-    command.args([
-        "-accel",
-        // One thread for both CPUs: with one thread each, QEMU 7.2 lets one CPU run code that the other is patching,
-        // and kernels panic when tracepoints are attached and detached.
-        "tcg,thread=single",
-        "-smp",
-        "2,sockets=2",
-        "-m",
-        "3072",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
+    // One thread for both CPUs: with one thread each, QEMU 7.2 lets one CPU run code that the other is patching, and
+    // kernels panic when tracepoints are attached and detached.
+    command.args(["-accel", "tcg,thread=single", "-smp", "2,sockets=2", "-m", "3072"]);
+    command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
     for (node, cpus) in NODES.iter().enumerate() {
         command.args(["-object", &format!("memory-backend-ram,id=memory{node},size=1536M")]);
         command.args(["-numa", &format!("node,nodeid={node},cpus={cpus},memdev=memory{node}")]);
@@ -193,7 +172,7 @@ mod tests {
     }
 
     fn said(console: &[&str]) -> Said {
-        Said { console: console.iter().map(|&line| line.to_owned()).collect(), ..Said::default() }
+        Said { console: console.iter().map(|&line| line.to_owned()).collect(), late: false }
     }
 
     /// The panic message of Linux 7.2 under QEMU 7.2.
@@ -220,8 +199,11 @@ mod tests {
     fn a_kernel_that_panicked_is_booted_once_more() {
         let boots = |consoles: &[&[&str]]| {
             let mut left = consoles.iter();
-            let said = again_after_panic("x", || Ok(said(left.next().expect("one boot too many")))).unwrap();
-            (said.panicked_before.is_some(), said.panic().is_some(), left.len())
+            let boot = |panicked: Option<String>| {
+                Ok((panicked.is_some(), said(left.next().expect("one boot too many"))))
+            };
+            let (panicked, said) = again_after_panic("x", boot).unwrap();
+            (panicked, said.panic().is_some(), left.len())
         };
         assert_eq!(boots(&[&["fine"], &[]]), (false, false, 1));
         assert_eq!(boots(&[&PANIC, &["fine"], &[]]), (true, false, 1));

@@ -10,38 +10,33 @@ use cpio::newc::{Builder, trailer};
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
-/// An archive being written.
-#[derive(Debug, Default)]
-pub(crate) struct Archive {
+#[derive(Default)]
+pub(super) struct Archive {
     bytes: Vec<u8>,
     known: BTreeSet<String>,
 }
 
 impl Archive {
     /// Adds an empty folder, and its parents.
-    pub(crate) fn folder(&mut self, path: &Path) -> Result<()> {
-        if let Some(parent) = path.parent() {
-            self.folder(parent)?;
-        }
+    pub(super) fn folder(&mut self, path: &Path) -> Result<()> {
         self.entry(path, FOLDER, &[])
     }
 
     /// Adds a file that anyone may read and execute, and its parents. The first file of a name wins.
-    pub(crate) fn file(&mut self, path: &Path, content: &[u8]) -> Result<()> {
-        if let Some(parent) = path.parent() {
-            self.folder(parent)?;
-        }
+    pub(super) fn file(&mut self, path: &Path, content: &[u8]) -> Result<()> {
         self.entry(path, PROGRAM, content)
     }
 
-    /// The archive.
-    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+    pub(super) fn finish(self) -> Result<Vec<u8>> {
         Ok(trailer(self.bytes)?)
     }
 
     fn entry(&mut self, path: &Path, mode: u32, content: &[u8]) -> Result<()> {
         let name = path.to_str().with_context(|| format!("not UTF-8: {}", path.display()))?;
         ensure!(path.is_absolute(), "not absolute: {name}");
+        if let Some(parent) = path.parent() {
+            self.folder(parent)?;
+        }
         let name = name.trim_start_matches('/');
         if name.is_empty() || !self.known.insert(name.to_owned()) {
             return Ok(());

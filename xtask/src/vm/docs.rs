@@ -14,7 +14,7 @@ use crate::cmd;
 const PLACE: &str = "docs/kernels.md";
 
 /// Replaces the text between the processor's marks; the rest of the file stays.
-pub(crate) fn write(rows: &[Row], arch: Arch) -> Result<()> {
+pub(super) fn write(rows: &[Row], arch: Arch) -> Result<()> {
     let path = cmd::root().join(PLACE);
     let before = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let mark = match arch {
@@ -41,7 +41,7 @@ fn replaced(before: &str, mark: &str, with: &str) -> Result<String> {
 
 /// The kernel's number, as a heading.
 fn heading(row: &Row) -> String {
-    let (major, minor) = version(&row.release).unwrap_or_default();
+    let (major, minor) = version(&row.machine.release).unwrap_or_default();
     let special = match row.kernel.rsplit_once('-') {
         Some((_, "rt")) => " RT",
         Some((_, "preempt")) => ", preempt=full",
@@ -54,31 +54,33 @@ fn heading(row: &Row) -> String {
 fn text(rows: &[Row]) -> String {
     let mut text = "\n| kernel | release | architecture | passed | failed | lacking | skipped |\n|---|---|---|--:|--:|--:|--:|\n"
         .to_owned();
+    let mut notes = String::new();
     for row in rows {
         let Counts { passed, failed, lacking, skipped } = row.counts();
-        let (heading, release, arch) = (heading(row), &row.release, row.arch);
+        let (heading, release, arch) = (heading(row), &row.machine.release, &row.arch);
         text +=
             &format!("| {heading} | {release} | {arch} | {passed} | {failed} | {lacking} | {skipped} |\n");
-    }
-    text.push('\n');
-    for row in rows {
-        for feature in row.lacking() {
-            let count = row.lack(feature);
-            text += &format!("- {}: no {feature}: {count} tests cannot run.\n", heading(row));
+        for (feature, count) in row.lacking() {
+            notes += &format!("- {heading}: no {feature}: {count} tests cannot run.\n");
         }
     }
-    for row in rows {
-        if let Some(panic) = &row.panicked {
-            text += &format!("- {}: booted a second time after a panic ({panic}).\n", heading(row));
-        }
+    for (row, panic) in rows.iter().filter_map(|row| Some((row, row.panicked.as_ref()?))) {
+        notes += &format!("- {}: booted a second time after a panic ({panic}).\n", heading(row));
     }
     let headings: Vec<_> = rows.iter().map(heading).collect();
-    text += "\nWhich feature needs which kernel, as these kernels themselves answered:\n\n";
-    text +=
-        &format!("| feature | since | {} |\n|---|---|{}\n", headings.join(" | "), "---|".repeat(rows.len()));
+    text += &format!(
+        "\n{notes}\nWhich feature needs which kernel, as these kernels themselves answered:\n\n\
+         | feature | since | {} |\n|---|---|{}\n",
+        headings.join(" | "),
+        "---|".repeat(rows.len())
+    );
     for feature in &FEATURES {
-        let cells: Vec<_> = rows.iter().map(|row| cell(row, feature)).collect();
-        text += &format!("{}{} |\n", since(feature), cells.join(" | "));
+        let cell = |row: &Row| match row.answer(feature.name) {
+            Some(Answer::Supported) => "yes",
+            Some(Answer::Unsupported(_)) => "–",
+            Some(Answer::CouldNotTell(_)) | None => "?",
+        };
+        text += &format!("{}{} |\n", since(feature), rows.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
     text += "\n| feature | what for | without it | what a kernel without it says |\n|---|---|---|---|\n";
     for feature in &FEATURES {
@@ -91,27 +93,19 @@ fn text(rows: &[Row]) -> String {
     text
 }
 
-/// The result of a feature's rows for every kernel.
+/// The start of a feature's row in the first table.
 fn since(Feature { name, since: (major, minor), .. }: &Feature) -> String {
     format!("| {name} | {major}.{minor} | ")
 }
 
+/// The same in the second.
 fn purpose(Feature { name, used, without, .. }: &Feature) -> String {
     format!("| {name} | {used} | {without} | ")
 }
 
-fn cell(row: &Row, feature: &Feature) -> &'static str {
-    match row.answer(feature.name) {
-        Some(Answer::Supported) => "yes",
-        Some(Answer::Unsupported(_)) => "–",
-        Some(Answer::CouldNotTell(_)) | None => "?",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::Probed;
-    use super::super::report::{End, Test};
+    use super::super::protocol::{End, Machine, Probed, Test};
     use super::*;
 
     #[test]
@@ -144,28 +138,27 @@ mod tests {
     #[test]
     fn what_kernels_said_becomes_tables() {
         let feature = &FEATURES[0];
-        let probed = |answer| vec![Probed { feature: feature.name.to_owned(), answer }];
         let row = |kernel: &str, release: &str, end, answer| Row {
             kernel: kernel.into(),
-            release: release.into(),
-            arch: "x86_64",
+            machine: Machine { release: release.into(), ..Machine::default() },
+            arch: "x86_64".into(),
             tests: vec![Test { name: "a".into(), end, milliseconds: 1 }],
-            features: probed(answer),
+            features: vec![Probed { feature: feature.name.to_owned(), answer }],
             ..Row::default()
         };
+        let no = || Answer::Unsupported("no words".into());
         let text = text(&[
-            row(
-                "5.10",
-                "5.10.0-32-cloud",
-                End::Lacking(feature.name),
-                Answer::Unsupported("no words".into()),
-            ),
+            row("5.10", "5.10.0-32-cloud", End::Lacking(feature.name.into()), no()),
             row("sid-rt", "7.2.13", End::Passed, Answer::Supported),
         ]);
-        assert!(text.contains("| 5.10 | 5.10.0-32-cloud | x86_64 | 0 | 0 | 1 | 0 |\n"), "{text}");
-        assert!(text.contains("| 7.2 RT | 7.2.13 | x86_64 | 1 | 0 | 0 | 0 |\n"), "{text}");
-        assert!(text.contains(&format!("- 5.10: no {}: 1 tests cannot run.\n", feature.name)), "{text}");
-        assert!(text.contains(&format!("| {} | 5.5 | – | yes |\n", feature.name)), "{text}");
-        assert!(text.contains("| `no words` |\n"), "{text}");
+        for expected in [
+            "| 5.10 | 5.10.0-32-cloud | x86_64 | 0 | 0 | 1 | 0 |\n".to_owned(),
+            "| 7.2 RT | 7.2.13 | x86_64 | 1 | 0 | 0 | 0 |\n".to_owned(),
+            format!("- 5.10: no {}: 1 tests cannot run.\n", feature.name),
+            format!("| {} | 5.5 | – | yes |\n", feature.name),
+            "| `no words` |\n".to_owned(),
+        ] {
+            assert!(text.contains(&expected), "{expected} in {text}");
+        }
     }
 }

@@ -4,21 +4,21 @@ use super::probe::{self, ARRAY, Found, PERCPU_ARRAY, RAW_TRACEPOINT, insn};
 use super::protocol::{Answer, Probed};
 
 /// A feature that some kernels lack.
-pub(crate) struct Feature {
-    pub(crate) name: &'static str,
+pub(super) struct Feature {
+    pub(super) name: &'static str,
     /// The first release with the feature.
-    pub(crate) since: Version,
+    pub(super) since: Version,
     /// Its use.
-    pub(crate) used: &'static str,
+    pub(super) used: &'static str,
     /// The behaviour without it.
-    pub(crate) without: &'static str,
+    pub(super) without: &'static str,
     /// Whether this message of the kernel or the loader is the refusal of something that needs the feature.
     refused: fn(&str) -> bool,
     probe: fn() -> Found,
 }
 
 /// Major and minor number of a kernel's release.
-pub(crate) type Version = (u32, u32);
+pub(super) type Version = (u32, u32);
 
 const STACK: u32 = 10;
 const MOV: u8 = 0xb7;
@@ -28,7 +28,7 @@ const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 
 /// All features, the oldest first.
-pub(crate) const FEATURES: [Feature; 14] = [
+pub(super) const FEATURES: [Feature; 14] = [
     Feature {
         name: "arrays that can be mapped (`BPF_F_MMAPABLE`)",
         since: (5, 5),
@@ -191,7 +191,7 @@ fn helper(number: i32) -> Found {
 }
 
 /// Probes the running kernel for each feature.
-pub(crate) fn probe_all() -> Vec<Probed> {
+pub(super) fn probe_all() -> Vec<Probed> {
     let ask = |feature: &Feature| Probed {
         feature: feature.name.to_owned(),
         answer: (feature.probe)().map_or_else(|answer| answer, |()| Answer::Supported),
@@ -200,34 +200,59 @@ pub(crate) fn probe_all() -> Vec<Probed> {
 }
 
 /// The version in the output of `uname -r`.
-pub(crate) fn version(release: &str) -> Option<Version> {
+pub(super) fn version(release: &str) -> Option<Version> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// The feature that a kernel lacks and whose refusal a failed test printed.
-pub(crate) fn lacking(probed: &[Probed], said: &str) -> Option<&'static Feature> {
-    let lacks = |feature: &&Feature| {
-        probed
-            .iter()
-            .any(|probed| probed.feature == feature.name && matches!(probed.answer, Answer::Unsupported(_)))
+pub(super) fn lacking(probed: &[Probed], said: &str) -> Option<&'static Feature> {
+    let lacks = |feature: &Feature, probed: &Probed| {
+        probed.feature == feature.name && matches!(probed.answer, Answer::Unsupported(_))
     };
-    FEATURES.iter().filter(lacks).find(|feature| (feature.refused)(said))
+    FEATURES
+        .iter()
+        .find(|feature| probed.iter().any(|probed| lacks(feature, probed)) && (feature.refused)(said))
 }
 
 /// The features where the kernel's answer differs from the expectation for its release.
-pub(crate) fn surprises(release: &str, probed: &[Probed]) -> Vec<&'static str> {
+pub(super) fn surprises(release: &str, probed: &[Probed]) -> Vec<&'static str> {
     let Some(version) = version(release) else { return Vec::new() };
-    let expected = |feature: &Feature, answer: &Answer| match answer {
-        Answer::Supported => version >= feature.since,
-        Answer::Unsupported(_) => version < feature.since,
-        Answer::CouldNotTell(_) => false,
+    let differs = |(feature, probed): (&'static Feature, &Probed)| {
+        let expected = match probed.answer {
+            Answer::Supported => version >= feature.since,
+            Answer::Unsupported(_) => version < feature.since,
+            Answer::CouldNotTell(_) => false,
+        };
+        (!expected).then_some(feature.name)
     };
-    let pairs = FEATURES.iter().zip(probed);
-    pairs
-        .filter(|(feature, probed)| !expected(feature, &probed.answer))
-        .map(|(feature, _)| feature.name)
-        .collect()
+    FEATURES.iter().zip(probed).filter_map(differs).collect()
+}
+
+/// `cargo xtask features`: probes the running kernel, and prints the behaviour without each missing feature, or why a
+/// probe has no result.
+pub(crate) fn show() {
+    let machine = rustix::system::uname();
+    print!("Linux {}\n\n{}", machine.release().to_string_lossy(), table(&probe_all()));
+}
+
+fn table(probed: &[Probed]) -> String {
+    let mut text = String::new();
+    for (Feature { since: (major, minor), name, without, .. }, Probed { answer, .. }) in
+        FEATURES.iter().zip(probed)
+    {
+        let (here, more) = match answer {
+            Answer::Supported => ("yes", String::new()),
+            Answer::Unsupported(words) => ("no", format!("without it: {without}\nsaid: {words}")),
+            Answer::CouldNotTell(words) => ("?", format!("can't tell: {words}")),
+        };
+        text += &format!("{here:4} {:5} {name}\n", format!("{major}.{minor}"));
+        text.extend(more.lines().map(|line| format!("           {line}\n")));
+    }
+    if probed.iter().any(|probed| matches!(probed.answer, Answer::CouldNotTell(_))) {
+        text += "\n?: asking takes CAP_BPF and CAP_PERFMON (and CAP_SYS_ADMIN for some); as root, all is answered that can be.\n";
+    }
+    text
 }
 
 #[cfg(test)]
@@ -249,29 +274,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_missing_feature_only_where_the_probe_says_so() {
-        let said = "-- BEGIN PROG LOAD LOG --
-BPF_STX uses reserved fields
-processed 0 insns";
+        let log = |said: &str| format!("-- BEGIN PROG LOAD LOG --\n{said}\nprocessed 0 insns");
+        let said = &log("BPF_STX uses reserved fields");
         let no = probed(|_| Answer::Unsupported("no".into()));
         assert_eq!(lacking(&no, said).unwrap().name, "fetching atomics");
         assert!(lacking(&no, "assertion failed").is_none());
         assert!(lacking(&probed(|_| Answer::Supported), said).is_none());
         let unknown_type = "prog 'x': failed to load: -EINVAL";
-        let callback =
-            "-- BEGIN PROG LOAD LOG --\nnumber of funcs in func_info doesn't match number of subprogs";
+        let callback = &log("number of funcs in func_info doesn't match number of subprogs");
         assert_eq!(lacking(&no, callback).unwrap().name, "`bpf_loop`");
         assert!(lacking(&no, unknown_type).unwrap().name.starts_with("programs run by hand"));
-        assert!(
-            lacking(
-                &no,
-                &format!(
-                    "-- BEGIN PROG LOAD LOG --
-else
-{unknown_type}"
-                )
-            )
-            .is_none()
-        );
+        assert!(lacking(&no, &log(unknown_type)).is_none());
     }
 
     #[test]
@@ -289,5 +302,25 @@ else
     #[test]
     fn the_oldest_come_first() {
         assert!(FEATURES.is_sorted_by_key(|feature| feature.since));
+    }
+
+    #[test]
+    fn the_three_answers() {
+        let answers = [
+            Answer::Supported,
+            Answer::Unsupported("EINVAL".into()),
+            Answer::CouldNotTell("Operation not permitted".into()),
+        ];
+        let probed = |(feature, answer): (&Feature, Answer)| Probed { feature: feature.name.into(), answer };
+        let text = table(&FEATURES.iter().zip(answers).map(probed).collect::<Vec<_>>());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("yes  5.5   arrays that can be mapped"), "{text}");
+        assert!(
+            lines[1].starts_with("no   5.6   batched") && lines[2].contains("without it: one lookup"),
+            "{text}"
+        );
+        assert!(lines[4].starts_with("?    5.10") && lines[5].ends_with("Operation not permitted"), "{text}");
+        assert!(text.ends_with("all is answered that can be.\n"), "{text}");
+        assert!(!table(&[]).contains("CAP_BPF"));
     }
 }

@@ -8,7 +8,6 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -18,7 +17,9 @@ use rustix::system::{RebootCommand, reboot};
 
 use super::boot::NODES;
 use super::features;
-use super::protocol::{Ended, Machine, Message, Outcome, PLAN, Plan, TestBinary, line};
+use super::protocol::{End, Machine, Message, PLAN, Plan, Test, line};
+use crate::cmd;
+use crate::programs::{self, Program};
 
 /// File systems, in mount order: type, mount point, options, whether tests need it.
 const MOUNTS: [(&str, &str, &str, bool); 7] = [
@@ -35,9 +36,8 @@ const MOUNTS: [(&str, &str, &str, bool); 7] = [
 const OUTPUT: u64 = 12 << 10;
 
 /// A test takes this long only if it waits for something that never comes: stress waits for some minutes, and then
-/// prints the reason. The second constant is how often to check whether the test has ended.
+/// prints the reason.
 const LIMIT: Duration = Duration::from_secs(600);
-const TICK: Duration = Duration::from_millis(10);
 
 /// The kernel starts this; it switches the machine off at the end.
 pub(crate) fn run() -> Result<()> {
@@ -77,11 +77,11 @@ fn work() -> Result<()> {
     for binary in &plan.binaries {
         for name in names(binary, &plan)? {
             let test = format!("{}::{name}", binary.name);
-            tell(&Message::Started { test: test.clone() });
+            tell(&Message::Started(test.clone()));
             let start = Instant::now();
-            let outcome = run_test(binary, &name, &plan)?;
+            let end = run_test(binary, &name, &plan)?;
             let milliseconds = u64::try_from(start.elapsed().as_millis())?;
-            tell(&Message::Ended(Ended { test, outcome, milliseconds }));
+            tell(&Message::Ended(Test { name: test, end, milliseconds }));
             tests += 1;
         }
     }
@@ -128,12 +128,10 @@ fn nodes() -> Result<Vec<String>> {
     places.map(|place| Ok(fs::read_to_string(place)?.trim().to_owned())).collect()
 }
 
-/// The requested tests of a binary.
-fn names(binary: &TestBinary, plan: &Plan) -> Result<Vec<String>> {
+fn names(binary: &Program, plan: &Plan) -> Result<Vec<String>> {
     let wanted = Wanted::new(&plan.args);
     let mut list = Command::new(&binary.path);
-    list.args(["--list", "--format", "terse"]).args(&wanted.options).current_dir(&plan.dir);
-    let names = listed(&crate::cmd::output(&mut list)?).into_iter();
+    let names = programs::tests(list.args(&wanted.options).current_dir(&plan.dir))?.into_iter();
     Ok(names.filter(|name| wanted.has(&format!("{}::{name}", binary.name))).collect())
 }
 
@@ -166,12 +164,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn listed(said: &str) -> Vec<String> {
-    said.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
-}
-
 /// Runs one test in its own process, so that its effects end with it.
-fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
+fn run_test(binary: &Program, name: &str, plan: &Plan) -> Result<End> {
     const PLACE: &str = "/tmp/output";
     let output = File::create(PLACE)?;
     let mut test = Command::new(&binary.path)
@@ -185,17 +179,10 @@ fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {}", binary.path.display()))?;
-    let end = Instant::now() + LIMIT;
-    let status = loop {
-        if let Some(status) = test.try_wait()? {
-            break status;
-        }
-        if Instant::now() > end {
-            kill_process_group(Pid::from_child(&test), Signal::KILL)?;
-            test.wait()?;
-            return Ok(Outcome::Failed(format!("{}\n(hung)", tail(Path::new(PLACE))?.trim())));
-        }
-        thread::sleep(TICK);
+    let Some(status) = cmd::wait(&mut test, LIMIT)? else {
+        kill_process_group(Pid::from_child(&test), Signal::KILL)?;
+        test.wait()?;
+        return Ok(End::Failed(format!("{}\n(hung)", tail(Path::new(PLACE))?.trim())));
     };
     Ok(judge(status, &tail(Path::new(PLACE))?))
 }
@@ -206,8 +193,8 @@ fn of_one(args: &[String]) -> impl Iterator<Item = &String> {
 }
 
 /// A test has passed if libtest counted exactly this one, and the test did not report a skip.
-fn judge(status: ExitStatus, said: &str) -> Outcome {
-    let failed = |why: &dyn fmt::Display| Outcome::Failed(format!("{}\n({why})", said.trim()));
+fn judge(status: ExitStatus, said: &str) -> End {
+    let failed = |why: &dyn fmt::Display| End::Failed(format!("{}\n({why})", said.trim()));
     if !status.success() {
         return failed(&status);
     }
@@ -217,9 +204,9 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
         number.rsplit(' ').next()?.parse::<u32>().ok()
     };
     match (after("SKIPPED "), count(" passed;"), count(" ignored;")) {
-        (Some(why), ..) => Outcome::Skipped(why.to_owned()),
-        (None, Some(1), Some(0)) => Outcome::Passed,
-        (None, Some(0), Some(1)) => Outcome::Skipped(after(" ... ").unwrap_or_default().to_owned()),
+        (Some(why), ..) => End::Skipped(why.to_owned()),
+        (None, Some(1), Some(0)) => End::Passed,
+        (None, Some(0), Some(1)) => End::Skipped(after(" ... ").unwrap_or_default().to_owned()),
         _ => failed(&"not this one test was run"),
     }
 }
@@ -270,14 +257,6 @@ mod tests {
     }
 
     #[test]
-    fn only_tests_are_listed() {
-        assert_eq!(
-            listed("a_test: test\nmod::b: test\nc: benchmark\n\n2 tests, 1 benchmark\n"),
-            ["a_test", "mod::b"]
-        );
-    }
-
-    #[test]
     fn parts_of_names_select_binaries_and_tests() {
         let args = ["stress::", "--skip", "portably", "--ignored", "torn"].map(str::to_owned);
         let wanted = Wanted::new(&args);
@@ -293,13 +272,13 @@ mod tests {
     fn ends_are_told_apart() {
         let (ok, failed) = (ExitStatus::from_raw(0), ExitStatus::from_raw(101 << 8));
         let passed = "test a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured\n";
-        assert_eq!(judge(ok, passed), Outcome::Passed);
+        assert_eq!(judge(ok, passed), End::Passed);
         let skipped = format!("SKIPPED a: no BPF\n{passed}");
-        assert_eq!(judge(ok, &skipped), Outcome::Skipped("a: no BPF".into()));
+        assert_eq!(judge(ok, &skipped), End::Skipped("a: no BPF".into()));
         let ignored =
             "test a ... ignored, until then\n\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured\n";
-        assert_eq!(judge(ok, ignored), Outcome::Skipped("ignored, until then".into()));
-        assert!(matches!(judge(failed, "why\n"), Outcome::Failed(said) if said.starts_with("why\n(")));
+        assert_eq!(judge(ok, ignored), End::Skipped("ignored, until then".into()));
+        assert!(matches!(judge(failed, "why\n"), End::Failed(said) if said.starts_with("why\n(")));
     }
 
     #[test]
@@ -307,10 +286,10 @@ mod tests {
         let ok = ExitStatus::from_raw(0);
         let said =
             "test a ... ok\ntest a_b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
-        assert!(matches!(judge(ok, said), Outcome::Failed(_)));
+        assert!(matches!(judge(ok, said), End::Failed(_)));
         let none = "\nrunning 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured\n";
-        assert!(matches!(judge(ok, none), Outcome::Failed(_)));
-        assert!(matches!(judge(ok, ""), Outcome::Failed(_)));
+        assert!(matches!(judge(ok, none), End::Failed(_)));
+        assert!(matches!(judge(ok, ""), End::Failed(_)));
         let args = ["a", "--skip", "b", "--ignored"].map(str::to_owned);
         assert_eq!(of_one(&args).collect::<Vec<_>>(), ["--ignored"]);
     }

@@ -1,18 +1,17 @@
 //! The virtual machine's files: this program as its first process, the tests, and the libraries of both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::cpio::Archive;
 use super::cross::Cross;
-use super::protocol::{PLAN, Plan, TestBinary};
+use super::protocol::{PLAN, Plan};
 use crate::cmd;
-use crate::programs::{self, Program};
+use crate::programs::{self, Built, Program};
 use crate::setup::Tools;
 
 /// Builds the kernel tests for another processor.
@@ -20,73 +19,61 @@ const TESTS: &str = "cargo test -p mapring-kernel-tests --no-run";
 /// What the tests of the flight recorder start and read in addition.
 const OF_FLIGHT: [&str; 6] = ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
 
-/// The programs that cargo built.
-#[derive(Debug, Default)]
-pub(crate) struct Built {
-    /// This program.
-    init: PathBuf,
-    tests: Vec<TestBinary>,
-    /// Programs that tests start, and files that they read.
-    programs: Vec<PathBuf>,
-    /// Their libraries: the path where the loader searches, and the path here.
-    libraries: BTreeMap<PathBuf, PathBuf>,
+/// What a machine gets.
+pub(super) struct Contents {
+    tests: Vec<Program>,
+    /// All files by their paths there: this program, the tests, what they start and read, and libraries.
+    files: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// Builds the tests as `cargo xtask test kernel` does, and those of the flight recorder; or the first for another
 /// processor.
-pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
-    let of_kernel = |program: &Program| program.package == cmd::root().join("proofs/kernel");
-    let mut all = Built::default();
-    let mut programs = if let Some(cross) = cross {
+pub(super) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Contents> {
+    let mut files = BTreeMap::new();
+    let (init, Built { mut tests, mut others }) = if let Some(cross) = cross {
         let build = |line| {
             let mut cargo = cmd::line(line);
             cross.export(&mut cargo);
             programs::build(tools.export(&mut cargo))
         };
-        all.init = build("cargo build -p xtask")?.others.pop().context("xtask is a program")?.path;
-        all.libraries = cross.libraries();
-        build(TESTS)?
+        files.extend(cross.libraries());
+        (build("cargo build -p xtask")?.others.pop().context("xtask is a program")?.path, build(TESTS)?)
     } else {
-        all.init = env::current_exe()?;
-        all.programs = OF_FLIGHT.map(PathBuf::from).into();
-        programs::build_together(tools)?
+        files.extend(OF_FLIGHT.map(|path| (path.into(), path.into())));
+        (env::current_exe()?, programs::build_together(tools)?)
     };
-    programs.tests.retain(|program| of_kernel(program) || program.name == "flight");
-    programs.others.retain(|program| of_kernel(program) || program.name == "mapring");
-    programs.tests.sort_by(|a, b| a.name.cmp(&b.name));
-    let tests = programs.tests.into_iter();
-    all.tests = tests.map(|Program { name, path, .. }| TestBinary { name, path }).collect();
-    all.programs.extend(programs.others.into_iter().map(|program| program.path));
+    let of_kernel = |program: &Program| program.package == cmd::root().join("proofs/kernel");
+    tests.retain(|program| of_kernel(program) || program.name == "flight");
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    others.retain(|program| of_kernel(program) || program.name == "mapring");
+    files.extend(tests.iter().chain(&others).map(|program| (program.path.clone(), program.path.clone())));
+    files.insert("/init".into(), init);
     if cross.is_none() {
-        let tests = all.tests.iter().map(|test| &test.path);
-        for program in tests.chain(&all.programs).chain([&all.init]).filter(|path| !path.starts_with("/etc"))
-        {
-            all.libraries.extend(libraries(program)?.into_iter().map(|library| (library.clone(), library)));
+        let mut all = BTreeSet::new();
+        for program in files.values().filter(|path| !path.starts_with("/etc")) {
+            all.extend(libraries(program)?);
         }
+        files.extend(all.into_iter().map(|library| (library.clone(), library)));
     }
-    Ok(all)
+    Ok(Contents { tests, files })
 }
 
 /// The archive for the kernel to unpack. Programs keep their paths, since tests contain paths of other programs.
-pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
+pub(super) fn archive(contents: &Contents, args: &[String]) -> Result<Vec<u8>> {
+    // `env::vars` panics if any value is not UTF-8.
+    let here = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let plan = Plan {
-        binaries: built.tests.clone(),
+        binaries: contents.tests.clone(),
         args: args.to_vec(),
-        // `env::vars` panics if any value is not UTF-8.
-        env: variables(
-            env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        ),
+        env: variables(here),
         dir: cmd::root().join("proofs/kernel"),
     };
     let mut archive = Archive::default();
-    archive.file(Path::new("/init"), &fs::read(&built.init)?)?;
     archive.file(Path::new(PLAN), &serde_json::to_vec(&plan)?)?;
     archive.folder(&plan.dir)?;
     archive.folder(&cmd::target_dir().join("tmp"))?;
-    let tests = built.tests.iter().map(|test| &test.path);
-    let programs = tests.chain(&built.programs).map(|program| (program, program));
-    for (place, source) in programs.chain(&built.libraries) {
+    for (place, source) in &contents.files {
         archive.file(place, &fs::read(source).with_context(|| source.display().to_string())?)?;
     }
     archive.finish()
@@ -108,10 +95,7 @@ fn variables(here: impl Iterator<Item = (String, String)>) -> Vec<(String, Strin
 /// The shared libraries that a program loads, and its loader.
 fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let said = cmd::output(Command::new("ldd").arg(program))?;
-    let Some(libraries) = loaded(&said) else {
-        bail!("`ldd {}` misses something:\n{said}", program.display())
-    };
-    Ok(libraries)
+    loaded(&said).with_context(|| format!("`ldd {}` misses something:\n{said}", program.display()))
 }
 
 fn loaded(said: &str) -> Option<BTreeSet<PathBuf>> {

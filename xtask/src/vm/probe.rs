@@ -1,8 +1,7 @@
 //! System calls that show whether the running kernel has a feature. If not, the kernel's message is the answer.
 #![allow(unsafe_code)]
 
-use std::ffi::c_char;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::{fs, io, thread};
 
@@ -35,75 +34,27 @@ pub(crate) type Found<T = ()> = Result<T, Answer>;
 /// The largest number of per-CPU values that a lookup here can return.
 const CPUS: usize = 1024;
 
-#[repr(C)]
-struct Create {
-    kind: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    flags: u32,
+/// Two fields of an attribute, in the order of this machine's bytes.
+const fn pair(first: u32, second: u32) -> u64 {
+    if cfg!(target_endian = "little") {
+        first as u64 | (second as u64) << 32
+    } else {
+        (first as u64) << 32 | second as u64
+    }
 }
 
-#[repr(C)]
-struct Load {
-    kind: u32,
-    insn_count: u32,
-    insns: *const u64,
-    license: *const u8,
-    log_level: u32,
-    log_size: u32,
-    log: *mut u8,
-    kernel_version: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-struct Lookup {
-    map: RawFd,
-    key: *const u32,
-    value: *mut u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct Batch {
-    from: *const u32,
-    to: *mut u32,
-    keys: *mut u32,
-    values: *mut u64,
-    count: u32,
-    map: RawFd,
-    element_flags: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct Pin {
-    path: *const c_char,
-    object: RawFd,
-    flags: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    program: RawFd,
-    result: u32,
-    data_sizes: [u32; 2],
-    data: [u64; 2],
-    repeat: u32,
-    duration: u32,
-    context_sizes: [u32; 2],
-    context: [u64; 2],
+/// A descriptor as a field.
+fn fd(of: &OwnedFd) -> u32 {
+    of.as_raw_fd().cast_unsigned()
 }
 
 /// bpf(2).
 ///
 /// # Safety
-/// `attr` is the command's own attribute type, and the memory that it points to is as long as it states.
-unsafe fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
+/// `attr` begins as the command's attributes, and the memory that it points to is as long as it states.
+unsafe fn bpf<const N: usize>(command: i32, mut attr: [u64; N]) -> io::Result<i32> {
     // SAFETY: the caller guarantees it; the kernel reads and writes no more than this size.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attr), size_of::<T>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(&attr)) };
     i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)
 }
 
@@ -119,9 +70,9 @@ fn answer(error: &io::Error, words: &str) -> Answer {
 
 /// Makes an array of two elements.
 pub(crate) fn map(kind: u32, value_size: u32, flags: u32) -> Found<OwnedFd> {
-    let mut attr = Create { kind, key_size: 4, value_size, max_entries: 2, flags };
-    // SAFETY: the attributes of `MAP_CREATE` up to the flags; no pointers.
-    let fd = unsafe { bpf(MAP_CREATE, &mut attr) }.map_err(|error| answer(&error, ""))?;
+    // SAFETY: type, sizes of key and value, entries, flags; no pointers.
+    let fd = unsafe { bpf(MAP_CREATE, [pair(kind, 4), pair(value_size, 2), pair(flags, 0)]) }
+        .map_err(|error| answer(&error, ""))?;
     // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -154,16 +105,15 @@ pub(crate) fn open_pin_without_privilege() -> Found {
         return Err(Answer::CouldNotTell(why.to_owned()));
     }
     let map = map(ARRAY, 8, 0)?;
-    let mut attr = Pin { path: PIN.as_ptr(), object: map.as_raw_fd(), flags: 0 };
-    // SAFETY: the attributes of `OBJ_PIN`; the path ends with a NUL.
-    unsafe { bpf(OBJ_PIN, &mut attr) }.map_err(|error| Answer::CouldNotTell(error.to_string()))?;
+    // SAFETY: path and object; the path ends with a NUL.
+    unsafe { bpf(OBJ_PIN, [PIN.as_ptr() as u64, pair(fd(&map), 0)]) }
+        .map_err(|error| Answer::CouldNotTell(error.to_string()))?;
     let opened = thread::spawn(|| {
         let mut sets = capabilities(None)?;
         sets.effective = CapabilitySet::empty();
         set_capabilities(None, sets)?;
-        let mut attr = Pin { path: PIN.as_ptr(), object: 0, flags: 0 };
-        // SAFETY: the attributes of `OBJ_GET`; the path ends with a NUL.
-        let fd = unsafe { bpf(OBJ_GET, &mut attr) }?;
+        // SAFETY: path and flags; the path ends with a NUL.
+        let fd = unsafe { bpf(OBJ_GET, [PIN.as_ptr() as u64, 0]) }?;
         // SAFETY: a new descriptor that nothing else owns.
         let _closed = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(())
@@ -185,29 +135,23 @@ pub(crate) fn can_be_mapped(map: &OwnedFd) -> Found {
 
 /// Reads both elements at once.
 pub(crate) fn batch(map: &OwnedFd) -> Found {
-    let (mut to, mut keys, mut values) = (0, [0; 2], vec![0; 2 * CPUS]);
-    let mut attr = Batch {
-        from: ptr::null(),
-        to: &raw mut to,
-        keys: keys.as_mut_ptr(),
-        values: values.as_mut_ptr(),
-        count: 2,
-        map: map.as_raw_fd(),
-        element_flags: 0,
-        flags: 0,
-    };
-    // SAFETY: the attributes of `MAP_LOOKUP_BATCH`; the pointers have room for two elements of 8 bytes per CPU.
-    unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) }.map(drop).map_err(|error| answer(&error, ""))
+    let (mut to, mut keys, mut values) = (0_u32, [0_u32; 2], vec![0_u64; 2 * CPUS]);
+    let [to, keys, values] = [(&raw mut to) as u64, keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64];
+    // SAFETY: first and next position, keys, values, their count, map, flags; there is room for two elements of 8 bytes per CPU.
+    unsafe { bpf(MAP_LOOKUP_BATCH, [0, to, keys, values, pair(2, fd(map)), 0, 0]) }
+        .map(drop)
+        .map_err(|error| answer(&error, ""))
 }
 
 /// Reads only the value of CPU 0.
 pub(crate) fn lookup_of_one_cpu(map: &OwnedFd) -> Found {
     const OF_CPU: u64 = 1 << 3;
-    let (key, mut values) = (0, vec![0; CPUS]);
-    let mut attr =
-        Lookup { map: map.as_raw_fd(), key: &raw const key, value: values.as_mut_ptr(), flags: OF_CPU };
-    // SAFETY: the attributes of `MAP_LOOKUP_ELEM`; the pointers have room for 8 bytes per CPU.
-    unsafe { bpf(MAP_LOOKUP_ELEM, &mut attr) }.map(drop).map_err(|error| answer(&error, ""))
+    let (key, mut values) = (0_u32, vec![0_u64; CPUS]);
+    let (key, values) = ((&raw const key) as u64, values.as_mut_ptr() as u64);
+    // SAFETY: map, key, values, flags; there is room for 8 bytes per CPU.
+    unsafe { bpf(MAP_LOOKUP_ELEM, [pair(fd(map), 0), key, values, OF_CPU]) }
+        .map(drop)
+        .map_err(|error| answer(&error, ""))
 }
 
 /// One instruction, from its fields.
@@ -221,20 +165,14 @@ pub(crate) const fn insn(code: u8, to: u32, from: u32, offset: i16, immediate: i
 
 /// Loads a program.
 pub(crate) fn load(kind: u32, insns: &[u64]) -> Found<OwnedFd> {
-    let mut log = vec![0; 1 << 16];
-    let mut attr = Load {
-        kind,
-        insn_count: u32::try_from(insns.len()).expect("programs here are short"),
-        insns: insns.as_ptr(),
-        license: c"GPL".as_ptr().cast(),
-        log_level: 1,
-        log_size: u32::try_from(log.len()).expect("64 KiB"),
-        log: log.as_mut_ptr(),
-        kernel_version: 0,
-        flags: if kind == SYSCALL { SLEEPABLE } else { 0 },
-    };
-    // SAFETY: the attributes of `PROG_LOAD` up to the flags; program and log are as long as stated.
-    let fd = unsafe { bpf(PROG_LOAD, &mut attr) }
+    const LOG: u32 = 1 << 16;
+    let mut log = vec![0_u8; LOG as usize];
+    let count = u32::try_from(insns.len()).expect("programs here are short");
+    let flags = if kind == SYSCALL { SLEEPABLE } else { 0 };
+    let [insns, license, log_at] = [insns.as_ptr() as u64, c"GPL".as_ptr() as u64, log.as_mut_ptr() as u64];
+    let attr = [pair(kind, count), insns, license, pair(1, LOG), log_at, pair(0, flags)];
+    // SAFETY: type, instructions, licence, log, kernel version, flags; program and log are as long as stated.
+    let fd = unsafe { bpf(PROG_LOAD, attr) }
         .map_err(|error| answer(&error, verdict(&String::from_utf8_lossy(&log))))?;
     // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -249,9 +187,9 @@ fn verdict(log: &str) -> &str {
 /// Loads an empty `syscall` program and runs it.
 pub(crate) fn run_by_hand() -> Found {
     let program = load(SYSCALL, &[insn(0xb7, 0, 0, 0, 0), insn(0x95, 0, 0, 0, 0)])?;
-    let mut attr = TestRun { program: program.as_raw_fd(), ..TestRun::default() };
-    // SAFETY: the attributes of `PROG_TEST_RUN` up to the context; no pointers.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }.map(drop).map_err(|error| answer(&error, ""))
+    // SAFETY: the program, and zeros up to the context; no pointers.
+    let ran = unsafe { bpf(PROG_TEST_RUN, [pair(fd(&program), 0), 0, 0, 0, 0, 0, 0, 0]) };
+    ran.map(drop).map_err(|error| answer(&error, ""))
 }
 
 #[cfg(test)]

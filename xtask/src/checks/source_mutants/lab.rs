@@ -1,14 +1,13 @@
 //! Runs cargo-mutants in a clone of the repository.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::known::Known;
 use super::sets::Tests;
@@ -73,17 +72,17 @@ impl<'a> Lab<'a> {
         // A backtrace would be printed for each interruption.
         cmd::announce(command.env("RUST_BACKTRACE", "0"));
 
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let interrupted = cmd::interrupted()?;
         let (start, mut done) = (Instant::now(), None);
         let mut child = command.spawn().context("cannot start cargo-mutants")?;
         loop {
-            match child.try_wait()?.map(|status| status.code()) {
+            match cmd::wait(&mut child, Duration::from_millis(100))?.map(|status| status.code()) {
                 None => {}
                 // 0: all were caught; 2: some were missed; 3: some timed out.
                 Some(Some(0 | 2 | 3)) => return Ok(()),
                 Some(code) => bail!("cargo-mutants ended with {code:?}: see {}", known.out(tests).display()),
             }
-            let interrupted = signals.pending().next().is_some();
+            let interrupted = interrupted.load(Ordering::Relaxed);
             let over =
                 start.elapsed() > time && *done.get_or_insert_with(|| known.done(tests)) < known.done(tests);
             if interrupted || over {
@@ -93,7 +92,6 @@ impl<'a> Lab<'a> {
                 ensure!(!interrupted, "interrupted");
                 return Ok(());
             }
-            thread::sleep(Duration::from_millis(100));
         }
     }
 }
