@@ -59,9 +59,12 @@ impl Machine {
         found.as_ref().map_err(|error| anyhow!("{error:#}"))
     }
 
-    pub(crate) fn lacks(&self, needs: &[Need]) -> Vec<(Need, String)> {
+    /// Why some of these requirements are not met, one per line, and whether BPF is one of them.
+    pub(crate) fn lacks(&self, needs: &[Need]) -> Option<(String, bool)> {
         let why = |need| Some((need, format!("{:#}", self.has(need).err()?)));
-        needs.iter().copied().filter_map(why).collect()
+        let (needs, why): (Vec<_>, Vec<_>) = needs.iter().copied().filter_map(why).unzip();
+        let of_bpf = needs.contains(&Need::Tools) || needs.contains(&Need::Bpf);
+        (!why.is_empty()).then(|| (why.join("\n"), of_bpf))
     }
 
     /// The error says why a requirement is not met.
@@ -81,8 +84,4 @@ impl Machine {
             Need::Strace => packages::ensure(&[STRACE]),
         }
     }
-}
-
-pub(crate) fn reasons(lacking: &[(Need, String)]) -> String {
-    lacking.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("\n")
 }

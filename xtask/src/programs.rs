@@ -37,11 +37,6 @@ pub(crate) fn tests(program: &mut Command) -> Result<Vec<String>> {
     Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
-pub(crate) struct Job {
-    pub(crate) name: String,
-    pub(crate) command: Command,
-}
-
 /// What a cargo command built.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Built {
@@ -77,8 +72,9 @@ fn in_messages(messages: &str) -> Built {
     built
 }
 
-/// Runs jobs, `at_once` of them at a time. Prints a line for each, and the output of those that fail. Fails if one does.
-pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Result<Counts> {
+/// Runs these commands with their names, `at_once` of them at a time. Prints a line for each, and the output of those that
+/// fail. Fails if one does.
+pub(crate) fn run(jobs: Vec<(String, Command)>, at_once: usize) -> Result<Counts> {
     ensure!(!jobs.is_empty(), "no tests have this name");
     let mut counts = Counts::default();
     in_parallel(jobs, at_once, run_one)?.into_iter().for_each(|counted| counts += counted);
@@ -110,7 +106,7 @@ pub(crate) fn is_loud(line: &str) -> bool {
     line.contains("SKIPPED") || line.contains("NOT SHOWN")
 }
 
-fn run_one(Job { name, mut command }: Job) -> Result<Counts> {
+fn run_one((name, mut command): (String, Command)) -> Result<Counts> {
     let start = Instant::now();
     let ran = times::of(&name, || command.stdin(Stdio::null()).output());
     let out = ran.with_context(|| cmd::shown(&command))?;
@@ -199,7 +195,7 @@ impl Tests {
         let jobs = programs.iter().map(|program| {
             let mut command = program.command();
             tools.export(command.args(self.args).envs((self.vars)()));
-            Job { name: program.name.clone(), command }
+            (program.name.clone(), command)
         });
         run(jobs.collect(), if self.at_once { cpus() } else { 1 }).map(drop)
     }

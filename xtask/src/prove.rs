@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::checks::{self, Check, Given, Proof};
 use crate::counts::Counts;
-use crate::need::{Machine, Need, reasons};
+use crate::need::{Machine, Need};
 use crate::skip::{Skip, banner};
 use crate::{cmd, privilege, setup};
 
@@ -119,10 +119,7 @@ fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Row {
     let skipped = |why| Row { skipped: Some(why), ..Row::default() };
     let failed =
         |why| Row { error: Some(why), counts: Counts { failures: 1, ..Counts::default() }, ..Row::default() };
-    let lacking = machine.lacks(proof.needs);
-    if !lacking.is_empty() {
-        let of_bpf = lacking.iter().any(|(need, _)| matches!(need, Need::Tools | Need::Bpf));
-        let why = reasons(&lacking);
+    if let Some((why, of_bpf)) = machine.lacks(proof.needs) {
         let strict = privilege::required() && of_bpf;
         return if strict { failed(format!("required here, but: {why}")) } else { skipped(why) };
     }

@@ -21,7 +21,7 @@ use crate::checks::{self, Check, Part, Takes};
 use crate::cmd;
 use crate::need::{Machine, Need};
 use crate::programs::{self, cpus};
-use crate::{privilege, prove, times};
+use crate::{prove, times};
 
 pub(crate) use self::step::{Args as StepArgs, run as run_step};
 
@@ -128,8 +128,7 @@ fn run_here((name, part): Chosen) -> Row {
     println!("\n=== {name} ===");
     let machine = Machine::default();
     let start = Instant::now();
-    let outcome = step::lacking(part, &machine, privilege::required())
-        .unwrap_or_else(|| step::run_part(part, &machine));
+    let outcome = step::lacking(part, &machine).unwrap_or_else(|| step::run_part(part, &machine));
     step::say(name, &outcome);
     let seconds = start.elapsed().as_secs_f32();
     println!("{outcome} {name}: {seconds:.1} s");
@@ -213,7 +212,7 @@ fn look_for_needs(mut chosen: Vec<Chosen>, sender: Sender<Event>) {
     thread::spawn(move || {
         let machine = Machine::default();
         for (name, part) in chosen {
-            let outcome = step::lacking(part, &machine, privilege::required());
+            let outcome = step::lacking(part, &machine);
             if sender.send(Event::Looked(name, outcome)).is_err() {
                 return;
             }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cmd;
 use crate::counts::Counts;
-use crate::programs::{self, Job, Program};
+use crate::programs::{self, Program};
 
 /// A model: a test of a test program.
 pub(crate) struct Model {
@@ -33,10 +33,10 @@ impl Model {
 
     // Not several in one process: each execution maps the stacks of its threads and unmaps them again, and all threads of
     // a process wait for each other to do that.
-    fn job(&self) -> Job {
+    fn job(&self) -> (String, Command) {
         let mut command = self.program.command();
         command.args(["--exact", "--nocapture", &self.test]);
-        Job { name: format!("{} {}", self.program.name, self.test), command }
+        (format!("{} {}", self.program.name, self.test), command)
     }
 }
 

@@ -10,11 +10,10 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{self, Given, Part};
-use crate::cmd;
-use crate::need::{Machine, reasons};
-use crate::programs;
+use crate::need::Machine;
 use crate::skip::{Skip, banner};
 use crate::times::{self, Time};
+use crate::{cmd, privilege, programs};
 
 /// Which step, and which part of it.
 #[derive(clap::Args)]
@@ -111,12 +110,9 @@ pub(super) fn say(name: &str, outcome: &Outcome) {
 }
 
 /// The outcome of a part whose needs are not met here.
-pub(super) fn lacking(part: &Part, machine: &Machine, strict: bool) -> Option<Outcome> {
-    let lacking = machine.lacks(part.needs);
-    if lacking.is_empty() {
-        return None;
-    }
-    let why = reasons(&lacking);
+pub(super) fn lacking(part: &Part, machine: &Machine) -> Option<Outcome> {
+    let (why, _) = machine.lacks(part.needs)?;
+    let strict = privilege::required();
     Some(if strict { Outcome::Failed(format!("required here, but: {why}")) } else { Outcome::Skipped(why) })
 }
 
