@@ -11,7 +11,7 @@ use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{assembly, cmd, guide, headers, servers, vm};
+use crate::{assembly, cmd, guide, headers, litmus, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
@@ -224,9 +224,9 @@ static CHECKS: &[Check] = &[
         .test(part(20, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy())))
         .only_in_all(),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
-        .test(part(176, &[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus())))
+        .test(part(176, &[], code("proofs/litmus, lowered to all instructions (the kernel's own model comes with its source)", |_| runs::small_litmus())))
         .only_in_all()
-        .prove(2, &[], &["proofs/litmus"], Code(|_| runs::count_litmus())),
+        .prove(2, &[], &["proofs/litmus", "xtask/src/litmus"], Code(|_| litmus::run(&litmus::Dialect::ALL))),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
         .test(part(560, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
         .quick(programs(40, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))

@@ -32,7 +32,7 @@ use crate::setup::{self, Tools};
 use crate::skip::Skip;
 use crate::{cmd, programs};
 
-pub(crate) use self::apt::program;
+pub(crate) use self::apt::{program, unpack};
 pub(crate) use self::features::show as features;
 pub(crate) use self::guest::run as guest;
 pub(crate) use self::kernels::Arch;

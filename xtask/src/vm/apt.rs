@@ -1,10 +1,11 @@
 //! Kernel images through apt, in separate roots: the machine's own sources, lists and packages stay unchanged.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 use super::kernels::{Arch, Kernel};
 use crate::archives::{Archive, DEBIAN, Mirror};
@@ -42,20 +43,32 @@ pub(super) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image>
 /// The headers and archives of development packages for another processor, in a folder like `/usr`.
 pub(super) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
     let place = folder().join("sysroot").join(arch.name());
-    if !place.exists() {
-        eprintln!("Fetching {} for {}", packages.join(" and "), arch.name());
-        let root = Root::new(&DEBIAN, "bookworm", arch)?;
-        let merged = place.with_extension("part");
-        let _ = fs::remove_dir_all(&merged);
-        fs::create_dir_all(&merged)?;
-        for package in packages {
-            root.extract(package, &["./usr/include/*", "*.a"], |found| {
-                cmd::output(Command::new("cp").arg("-r").arg(found.join("usr/.")).arg(&merged)).map(drop)
-            })?;
-        }
-        fs::rename(merged, &place)?;
-    }
+    unpack(packages, "bookworm", arch, &["./usr/include/*", "*.a"], &place)?;
     Ok(place)
+}
+
+/// Unpacks the files of Debian's packages that match the patterns into a folder like `/usr`, unless it is there.
+pub(crate) fn unpack(
+    packages: &[&str],
+    suite: &str,
+    arch: Arch,
+    patterns: &[&str],
+    place: &Path,
+) -> Result<()> {
+    if place.exists() {
+        return Ok(());
+    }
+    eprintln!("Fetching {} for {} from debian's {suite}", packages.join(" and "), arch.name());
+    let root = Root::new(&DEBIAN, suite, arch)?;
+    let merged = place.with_extension("part");
+    let _ = fs::remove_dir_all(&merged);
+    fs::create_dir_all(&merged)?;
+    for package in packages {
+        root.extract(&root.follow(package)?, patterns, |found| {
+            cmd::output(Command::new("cp").arg("-r").arg(found.join("usr/.")).arg(&merged)).map(drop)
+        })?;
+    }
+    Ok(fs::rename(merged, place)?)
 }
 
 /// Puts a program of a Debian package into a folder, unless it is there.
@@ -79,6 +92,8 @@ pub(super) fn folder() -> PathBuf {
 /// One suite of one archive for one processor.
 struct Root {
     place: PathBuf,
+    /// Locked while this exists: several steps may fetch packages at the same time.
+    _lock: File,
 }
 
 impl Root {
@@ -89,10 +104,12 @@ impl Root {
         for dir in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(place.join(dir))?;
         }
+        let lock = File::create(place.join("lock"))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
         fs::write(place.join("status"), "")?;
         fs::write(place.join("sources.list"), source(mirror.uri(), &keyring(archive, arch)?, suite))?;
         fs::write(place.join("apt.conf"), config(&place, arch))?;
-        let root = Self { place };
+        let root = Self { place, _lock: lock };
         let remedy = match mirror {
             Mirror::Known(_) => " (offline?)".to_owned(),
             Mirror::Guessed(_) => format!(": {}", archive.remedy()),
@@ -109,7 +126,7 @@ impl Root {
         command
     }
 
-    /// The package with the image: the last in a chain of dependencies.
+    /// The package with the image or the source: the last in a chain of dependencies.
     fn follow(&self, package: &str) -> Result<String> {
         let mut package = package.to_owned();
         for _ in 0..5 {
@@ -191,9 +208,9 @@ fn config(place: &Path, arch: Arch) -> String {
 fn next_package(shown: &str) -> Option<&str> {
     let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: "))?;
     let names = depends.split([',', '|']).filter_map(|word| word.split_whitespace().next());
-    names
-        .into_iter()
-        .find(|name| ["linux-image-", "linux-binary-"].iter().any(|start| name.starts_with(start)))
+    names.into_iter().find(|name| {
+        ["linux-image-", "linux-binary-", "linux-source-"].iter().any(|start| name.starts_with(start))
+    })
 }
 
 /// The largest file in or below a folder; links are no files.
