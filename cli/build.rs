@@ -1,11 +1,51 @@
-//! Compiles the BPF programs, with feature `bpf`.
+//! Makes the messages of `proto` Rust types. With feature `bpf`, compiles the BPF programs.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    messages::generate();
     #[cfg(feature = "bpf")]
     {
         mapring_bpf_build::skeletons("bpf");
         flight::objects();
+    }
+}
+
+mod messages {
+    use std::path::Path;
+    use std::{env, fs};
+
+    use prost_build::Config;
+    use prost_reflect::DescriptorPool;
+    use prost_reflect::prost_types::field_descriptor_proto::Type;
+    use prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet};
+
+    pub(crate) fn generate() {
+        let mut pool = DescriptorPool::new();
+        for name in ["otlp", "perfetto", "prometheus"] {
+            let path = format!("proto/{name}.proto");
+            println!("cargo::rerun-if-changed={path}");
+            let parsed = protox_parse::parse(&path, &fs::read_to_string(&path).unwrap());
+            pool.add_file_descriptor_proto(parsed.unwrap()).unwrap();
+        }
+        // For tests, which decode traces by it.
+        let schemas = Path::new(&env::var_os("OUT_DIR").unwrap()).join("schemas.bin");
+        fs::write(schemas, pool.encode_to_vec()).unwrap();
+        let mut file: Vec<_> = pool.files().map(|file| file.file_descriptor_proto().clone()).collect();
+        let perfetto = file.iter_mut().find(|file| file.package() == "perfetto.protos").unwrap();
+        perfetto.message_type.iter_mut().for_each(as_bytes);
+        let messages = FileDescriptorSet { file };
+        Config::new().bytes(["."]).include_file("messages.rs").compile_fds(messages).unwrap();
+    }
+
+    /// Texts of a trace are `Bytes`, which share a name that many events have, and a bundle of events is encoded before it
+    /// is put in its packet. The encoding of texts, messages and bytes is the same.
+    fn as_bytes(message: &mut DescriptorProto) {
+        message.nested_type.iter_mut().for_each(as_bytes);
+        for field in &mut message.field {
+            if field.r#type() == Type::String || field.name() == "ftrace_events" {
+                field.set_type(Type::Bytes);
+            }
+        }
     }
 }
 

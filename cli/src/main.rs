@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod export;
 mod flight;
+mod messages;
 mod new;
 mod outfile;
 mod pins;

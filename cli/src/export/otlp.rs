@@ -6,8 +6,9 @@ use anyhow::{Result, bail, ensure};
 use prost::Message;
 
 use super::What;
-use super::otlp_proto::{ExportMetricsServiceResponse, Otlp, PartialSuccess};
+use super::otlp_proto::Otlp;
 use super::sample::Sampler;
+use crate::messages::otlp::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::text::printable;
@@ -63,7 +64,9 @@ struct Warning {
 }
 
 impl Warning {
-    fn of(PartialSuccess { rejected_data_points: rejected, error_message }: PartialSuccess) -> Option<Self> {
+    fn of(
+        ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message }: ExportMetricsPartialSuccess,
+    ) -> Option<Self> {
         let why = printable(&error_message);
         let text = match rejected {
             1.. => format!("{rejected} values were rejected: {why}"),

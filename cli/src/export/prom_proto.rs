@@ -1,76 +1,13 @@
-//! The protobuf format of Prometheus, with native histograms. The field numbers are those of its public schema
-//! (`io/prometheus/client/metrics.proto` in Prometheus's client_model repository).
+//! The protobuf format of Prometheus, with native histograms.
 
-use mapring::Histogram;
 use prost::Message;
-use prost::encoding::{int32, message, string};
+use prost::encoding::message;
 
 use super::page::{Kept, Page, Paged, Space};
 use super::series::{self, Exponential, Labels, Number, Sink, classic};
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Metric {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) label: Vec<LabelPair>,
-    #[prost(message, optional, tag = "2")]
-    pub(super) gauge: Option<Value>,
-    #[prost(message, optional, tag = "3")]
-    pub(super) counter: Option<Value>,
-    #[prost(message, optional, tag = "7")]
-    pub(super) histogram: Option<Native>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct LabelPair {
-    #[prost(string, optional, tag = "1")]
-    pub(super) name: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    pub(super) value: Option<String>,
-}
-
-/// `Gauge` and `Counter` of the schema.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Value {
-    #[prost(double, optional, tag = "1")]
-    pub(super) value: Option<f64>,
-}
-
-/// `Histogram` of the schema.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Native {
-    #[prost(uint64, optional, tag = "1")]
-    pub(super) sample_count: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    pub(super) sample_sum: Option<f64>,
-    #[prost(message, repeated, tag = "3")]
-    pub(super) bucket: Vec<Bucket>,
-    #[prost(sint32, optional, tag = "5")]
-    pub(super) schema: Option<i32>,
-    #[prost(double, optional, tag = "6")]
-    pub(super) zero_threshold: Option<f64>,
-    #[prost(uint64, optional, tag = "7")]
-    pub(super) zero_count: Option<u64>,
-    #[prost(message, repeated, tag = "12")]
-    pub(super) positive_span: Vec<BucketSpan>,
-    #[prost(sint64, repeated, packed = "false", tag = "13")]
-    pub(super) positive_delta: Vec<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Bucket {
-    #[prost(uint64, optional, tag = "1")]
-    pub(super) cumulative_count: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    pub(super) upper_bound: Option<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct BucketSpan {
-    #[prost(sint32, optional, tag = "1")]
-    pub(super) offset: Option<i32>,
-    #[prost(uint32, optional, tag = "2")]
-    pub(super) length: Option<u32>,
-}
+use crate::messages::io::prometheus::client::{
+    Bucket, BucketSpan, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 /// Writes families one after the other, each with its length before it.
 pub(super) struct Protobuf<'a> {
@@ -130,15 +67,14 @@ impl Sink for Protobuf<'_> {
     fn family(&mut self, family: &series::Family) {
         self.end();
         let kind = match family.kind {
-            series::Kind::Counter => 0,
-            series::Kind::Gauge => 1,
-            series::Kind::Histogram => 4,
+            series::Kind::Counter => MetricType::Counter,
+            series::Kind::Gauge => MetricType::Gauge,
+            series::Kind::Histogram => MetricType::Histogram,
         };
         self.is_counter = family.kind == series::Kind::Counter;
-        self.message.clear();
-        string::encode(1, &family.name, &mut self.message);
-        string::encode(2, &family.help, &mut self.message);
-        int32::encode(3, &kind, &mut self.message);
+        let (name, help) = (Some(family.name.clone()), Some(family.help.clone()));
+        let family = MetricFamily { name, help, r#type: Some(kind.into()), metric: Vec::new() };
+        self.message = family.encode_to_vec();
         self.from = self.page.len();
         self.page.put(&[0; LENGTH]);
         self.page.put(&self.message);
@@ -146,13 +82,14 @@ impl Sink for Protobuf<'_> {
     }
 
     fn number(&mut self, labels: &Labels, number: Number) {
-        let value = Some(Value { value: Some(number.to_f64()) });
-        let mut metric = Metric { label: pairs(labels), ..Metric::default() };
-        *if self.is_counter { &mut metric.counter } else { &mut metric.gauge } = value;
-        self.metric(&metric);
+        let (label, value) = (pairs(labels), Some(number.to_f64()));
+        self.metric(&match self.is_counter {
+            true => Metric { label, counter: Some(Counter { value }), ..Metric::default() },
+            false => Metric { label, gauge: Some(Gauge { value }), ..Metric::default() },
+        });
     }
 
-    fn histogram(&mut self, labels: &Labels, histogram: &Histogram, scale: f64) {
+    fn histogram(&mut self, labels: &Labels, histogram: &mapring::Histogram, scale: f64) {
         let histogram = Some(native(histogram, scale));
         self.metric(&Metric { label: pairs(labels), histogram, ..Metric::default() });
     }
@@ -169,7 +106,7 @@ fn pairs(labels: &Labels) -> Vec<LabelPair> {
 }
 
 #[allow(clippy::cast_precision_loss)] // a bound has few digits that are not zero, or it is scaled
-fn native(histogram: &Histogram, scale: f64) -> Native {
+fn native(histogram: &mapring::Histogram, scale: f64) -> Histogram {
     let exponential = Exponential::new(histogram, scale);
     let mut bucket = Vec::with_capacity(64);
     classic(histogram, |end, count| {
@@ -186,7 +123,7 @@ fn native(histogram: &Histogram, scale: f64) -> Native {
         deltas.push(count.wrapping_sub(before));
         (next, before) = (index + 1, count);
     }
-    Native {
+    Histogram {
         sample_count: Some(exponential.count),
         sample_sum: Some(exponential.sum),
         bucket,
@@ -205,7 +142,7 @@ mod tests {
 
     #[test]
     fn spans_and_deltas_say_where_the_buckets_are() {
-        let mut histogram = Histogram::new();
+        let mut histogram = mapring::Histogram::new();
         [0, 1, 1, 1, 2, 1000, 1000].into_iter().for_each(|value| histogram.add(value));
         let native = native(&histogram, 1.0);
         let (mut index, mut at, mut found) = (0, 0, Vec::new());

@@ -1,15 +1,13 @@
-//! Decodes traces with Perfetto's own schema, apart from the declarations that the command encodes with.
+//! Decodes traces by the schema as it is written, without the types that the command has from it.
 
 use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions, Value};
 
-const SCHEMA: &str = include_str!("perfetto.proto");
+const SCHEMAS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schemas.bin"));
 
 /// The packets of a trace, as JSON with the names of the schema. Fails if the schema lacks a field, has it with another
 /// type, or if a text is not UTF-8.
 pub(crate) fn packets(trace: &[u8]) -> Vec<serde_json::Value> {
-    let file = protox_parse::parse("perfetto.proto", SCHEMA).unwrap();
-    let mut pool = DescriptorPool::new();
-    pool.add_file_descriptor_proto(file).unwrap();
+    let pool = DescriptorPool::decode(SCHEMAS).unwrap();
     let trace_type = pool.get_message_by_name("perfetto.protos.Trace").unwrap();
     let mut trace = DynamicMessage::decode(trace_type, trace).unwrap();
     expect_known(&trace);

@@ -2,7 +2,6 @@
 
 mod calls;
 mod perfetto;
-mod proto;
 mod rows;
 mod table;
 

@@ -10,23 +10,31 @@ use anyhow::Result;
 use mapring::time::Clock;
 use prost::Message;
 use prost::bytes::Bytes;
+use prost::encoding::message;
 
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::names::{Interfaces, Names, Older, escape};
 use super::super::procfs;
-use super::proto::{
-    self, BlockRqComplete, BlockRqIssue, ClockSnapshot, Data, Ftrace, FtraceEvent, FtraceEventBundle,
-    Generic, GenericField, IrqHandlerEntry, IrqHandlerExit, NetPacket, ProcessDescriptor, ProcessTree,
-    SchedProcessExec, SchedProcessExit, SchedSwitch, SchedWaking, Softirq, SysEnter, SysExit, SystemInfo,
-    TaskNewtask, TaskRename, Trace, TracePacket, TrackDescriptor, TrackEvent, Utsname,
-};
 use super::{Sink, calls, rows};
+use crate::messages::perfetto::protos::BuiltinClock::{Boottime, Monotonic, Realtime};
+use crate::messages::perfetto::protos::{
+    BlockRqCompleteFtraceEvent, BlockRqIssueFtraceEvent, ClockSnapshot, FtraceEvent, FtraceEventBundle,
+    GenericFtraceEvent, IrqHandlerEntryFtraceEvent, IrqHandlerExitFtraceEvent, NetDevXmitFtraceEvent,
+    NetifReceiveSkbFtraceEvent, ProcessDescriptor, ProcessTree, SchedProcessExecFtraceEvent,
+    SchedProcessExitFtraceEvent, SchedSwitchFtraceEvent, SchedWakingFtraceEvent, SoftirqEntryFtraceEvent,
+    SoftirqExitFtraceEvent, SysEnterFtraceEvent, SysExitFtraceEvent, SystemInfo, TaskNewtaskFtraceEvent,
+    TaskRenameFtraceEvent, Trace, TracePacket, TrackDescriptor, TrackEvent, Utsname, clock_snapshot,
+    ftrace_event::Event as Ftrace, generic_ftrace_event, process_tree, trace_packet::Data, track_event,
+};
 
 /// Events in a packet.
 const BUNDLE: usize = 1000;
 
 /// Perfetto's trace processor refuses a trace with a larger number of a CPU.
 const CPUS: u16 = 1024;
+
+/// The number of the field `event` in [`FtraceEventBundle`].
+const EVENT: u32 = 2;
 
 /// The only sequence of packets.
 const SEQUENCE: u32 = 1;
@@ -35,7 +43,7 @@ const SEQUENCE: u32 = 1;
 #[derive(Default)]
 struct Bundle {
     count: usize,
-    /// [`FtraceEventBundle`]s.
+    /// [`FtraceEventBundle`]s: encoded one after the other, they are one.
     encoded: Vec<u8>,
 }
 
@@ -77,9 +85,6 @@ impl Perfetto {
     /// The clocks and the kernel. The kernel's machine tells the names of system calls, its version the bits of states.
     fn machine(&mut self) -> Result<()> {
         const SEQ_INCREMENTAL_STATE_CLEARED: u32 = 1;
-        const REALTIME: u32 = 1;
-        const MONOTONIC: u32 = 3;
-        const BOOTTIME: u32 = 6;
         let monotonic = Clock::Monotonic.now();
         let realtime = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let realtime = realtime
@@ -87,9 +92,10 @@ impl Perfetto {
             .cast_unsigned()
             .wrapping_mul(1_000_000_000)
             .wrapping_add(realtime.tv_nsec.cast_unsigned());
-        let times = [(BOOTTIME, self.time(monotonic)), (MONOTONIC, monotonic), (REALTIME, realtime)];
-        let clock = |(id, ns)| proto::Clock { clock_id: Some(id), timestamp: Some(ns) };
-        let clocks = ClockSnapshot { clocks: times.map(clock).into(), primary_trace_clock: Some(BOOTTIME) };
+        let times = [(Boottime, self.time(monotonic)), (Monotonic, monotonic), (Realtime, realtime)];
+        let clock = |(id, ns)| clock_snapshot::Clock { clock_id: Some(id as u32), timestamp: Some(ns) };
+        let (clocks, primary) = (times.map(clock).into(), Some(Boottime.into()));
+        let clocks = ClockSnapshot { clocks, primary_trace_clock: primary };
         self.packet(TracePacket {
             timestamp: Some(self.time(monotonic)),
             sequence_flags: Some(SEQ_INCREMENTAL_STATE_CLEARED),
@@ -97,7 +103,7 @@ impl Perfetto {
             ..TracePacket::default()
         })?;
         let uname = rustix::system::uname();
-        let text = |text: &std::ffi::CStr| Some(escape(text.to_bytes()));
+        let text = |text: &std::ffi::CStr| Some(escape(text.to_bytes()).into());
         let utsname = Utsname {
             sysname: text(uname.sysname()),
             version: text(uname.version()),
@@ -186,25 +192,36 @@ impl Perfetto {
         self.leave(event, old_tid)?;
         let What::Exec { comm, .. } = &event.what else { return Ok(()) };
         let comm = Some(names.seen(event.tid, event.cpu, comm));
-        self.push(event, old_tid, Ftrace::TaskNewtask(TaskNewtask { pid: tid, comm, clone_flags: Some(0) }))?;
+        self.push(
+            event,
+            old_tid,
+            Ftrace::TaskNewtask(TaskNewtaskFtraceEvent { pid: tid, comm, clone_flags: Some(0) }),
+        )?;
         let comm = Some(names.comm(old_tid, event.cpu, event.ns));
-        self.push(event, old_tid, Ftrace::SchedProcessExit(SchedProcessExit { comm, pid: old, tgid }))
+        self.push(
+            event,
+            old_tid,
+            Ftrace::SchedProcessExit(SchedProcessExitFtraceEvent { comm, pid: old, tgid }),
+        )
     }
 
     /// Interfaces of different network namespaces may have the same index and name.
-    fn interface(&mut self, interface: Interface) -> String {
+    fn interface(&mut self, interface: Interface) -> Bytes {
         let Interface { index, net_ns } = interface;
-        match self.interfaces.name(interface) {
+        let name = match self.interfaces.name(interface) {
             Some(name) => name.to_owned(),
             None if net_ns == 0 => format!("if{index}"),
             None => format!("if{index} in net namespace {net_ns}"),
-        }
+        };
+        name.into()
     }
 
     /// Ends the slice of the call that the thread is in, if there is one. Perfetto would show it up to the end of the trace.
     fn leave(&mut self, event: &Event, tid: u32) -> Result<()> {
         match self.calls.remove(&tid) {
-            Some(id) => self.push(event, tid, Ftrace::SysExit(SysExit { id: Some(id), ret: None })),
+            Some(id) => {
+                self.push(event, tid, Ftrace::SysExit(SysExitFtraceEvent { id: Some(id), ret: None }))
+            }
             None => Ok(()),
         }
     }
@@ -213,8 +230,11 @@ impl Perfetto {
     fn push(&mut self, event: &Event, tid: u32, ftrace: Ftrace) -> Result<()> {
         let timestamp = Some(self.time(event.ns));
         let (cpu, bundle) = self.cpu(event.cpu);
-        let event = Some(FtraceEvent { timestamp, pid: Some(tid), event: Some(ftrace) });
-        FtraceEventBundle { event, ..FtraceEventBundle::default() }.encode(&mut bundle.encoded)?;
+        message::encode(
+            EVENT,
+            &FtraceEvent { timestamp, pid: Some(tid), event: Some(ftrace) },
+            &mut bundle.encoded,
+        );
         bundle.count += 1;
         if bundle.count >= BUNDLE { self.bundle(cpu) } else { Ok(()) }
     }
@@ -236,19 +256,19 @@ fn of(data: Data) -> TracePacket {
     TracePacket { data: Some(data), ..TracePacket::default() }
 }
 
-fn thread(tid: u32, pid: u32, name: Bytes) -> proto::Thread {
-    proto::Thread { tid: Some(tid.cast_signed()), tgid: Some(pid.cast_signed()), name: Some(name) }
+fn thread(tid: u32, pid: u32, name: Bytes) -> process_tree::Thread {
+    process_tree::Thread { tid: Some(tid.cast_signed()), tgid: Some(pid.cast_signed()), name: Some(name) }
 }
 
-fn process(pid: u32, process: &procfs::Process) -> proto::Process {
+fn process(pid: u32, process: &procfs::Process) -> process_tree::Process {
     let mut cmdline = process.cmdline.clone();
     if cmdline.is_empty() {
         cmdline.push(escape(&process.comm)); // kernel threads; Perfetto ignores a process without one
     }
-    proto::Process {
+    process_tree::Process {
         pid: Some(pid.cast_signed()),
         ppid: Some(process.parent.cast_signed()),
-        cmdline,
+        cmdline: cmdline.into_iter().map(Bytes::from).collect(),
         uid: process.uid.map(u32::cast_signed),
         // The first one is the pid.
         nspid: process.nspids.iter().skip(1).map(|pid| pid.cast_signed()).collect(),
@@ -256,18 +276,18 @@ fn process(pid: u32, process: &procfs::Process) -> proto::Process {
 }
 
 /// What Perfetto has no field for.
-fn labels(process: &procfs::Process) -> Vec<String> {
+fn labels(process: &procfs::Process) -> Vec<Bytes> {
     let cgroup = (!process.cgroup.is_empty()).then(|| format!("cgroup {}", process.cgroup));
     let namespace = process.pid_ns.map(|inode| match process.nspids.last() {
         Some(pid) if process.nspids.len() > 1 => format!("pid {pid} in pid namespace {inode}"),
         _ => format!("pid namespace {inode}"),
     });
-    cgroup.into_iter().chain(namespace).collect()
+    cgroup.into_iter().chain(namespace).map(Bytes::from).collect()
 }
 
-fn text(name: &[u8]) -> String {
+fn text(name: &[u8]) -> Bytes {
     let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    escape(&name[..end])
+    escape(&name[..end]).into()
 }
 
 impl Sink for Perfetto {
@@ -279,7 +299,7 @@ impl Sink for Perfetto {
         let ftrace = match &event.what {
             What::Switch { state, prio, next, next_prio, next_comm } => {
                 let next_comm = names.seen(*next, cpu, next_comm);
-                Ftrace::SchedSwitch(SchedSwitch {
+                Ftrace::SchedSwitch(SchedSwitchFtraceEvent {
                     prev_comm: Some(names.comm(tid, cpu, ns)),
                     prev_pid: me,
                     prev_prio: Some((*prio).into()),
@@ -290,43 +310,44 @@ impl Sink for Perfetto {
                 })
             }
             // Perfetto counts a thread as runnable from sched_waking on, and ignores sched_wakeup.
-            What::Waking { task, prio, target, comm, .. } => Ftrace::SchedWaking(SchedWaking {
+            What::Waking { task, prio, target, comm, .. } => Ftrace::SchedWaking(SchedWakingFtraceEvent {
                 comm: Some(names.seen(*task, cpu, comm)),
                 pid: Some(task.cast_signed()),
                 prio: Some((*prio).into()),
                 target_cpu: Some((*target).into()),
             }),
-            What::IrqEnter { irq } => Ftrace::IrqHandlerEntry(IrqHandlerEntry {
+            What::IrqEnter { irq } => Ftrace::IrqHandlerEntry(IrqHandlerEntryFtraceEvent {
                 irq: Some(irq.cast_signed()),
-                name: Some(format!("irq {irq}")),
+                name: Some(format!("irq {irq}").into()),
             }),
-            What::IrqExit { irq } => {
-                Ftrace::IrqHandlerExit(IrqHandlerExit { irq: Some(irq.cast_signed()), ret: Some(1) })
-            }
+            What::IrqExit { irq } => Ftrace::IrqHandlerExit(IrqHandlerExitFtraceEvent {
+                irq: Some(irq.cast_signed()),
+                ret: Some(1),
+            }),
             // Perfetto knows the names of these only.
             What::SoftirqEnter { vec } | What::SoftirqExit { vec } if rows::softirq_name(*vec).is_none() => {
                 return Ok(());
             }
-            What::SoftirqEnter { vec } => Ftrace::SoftirqEntry(Softirq { vec: Some(*vec) }),
-            What::SoftirqExit { vec } => Ftrace::SoftirqExit(Softirq { vec: Some(*vec) }),
+            What::SoftirqEnter { vec } => Ftrace::SoftirqEntry(SoftirqEntryFtraceEvent { vec: Some(*vec) }),
+            What::SoftirqExit { vec } => Ftrace::SoftirqExit(SoftirqExitFtraceEvent { vec: Some(*vec) }),
             What::SyscallEnter { nr, is_32bit, args } => {
                 self.leave(event, tid)?; // its exit is missing
                 let id = calls::perfetto_id(*nr, *is_32bit);
                 self.calls.insert(tid, id);
-                Ftrace::SysEnter(SysEnter { id: Some(id), args: args.to_vec() })
+                Ftrace::SysEnter(SysEnterFtraceEvent { id: Some(id), args: args.to_vec() })
             }
             What::SyscallExit { nr, is_32bit, ret } => {
                 // The kernel may show another number than at the entry. A thread is in one call at a time.
                 let entered = self.calls.remove(&tid);
                 let id = entered.unwrap_or_else(|| calls::perfetto_id(*nr, *is_32bit));
-                Ftrace::SysExit(SysExit { id: Some(id), ret: Some(*ret) })
+                Ftrace::SysExit(SysExitFtraceEvent { id: Some(id), ret: Some(*ret) })
             }
             What::Exec { file, old_tid, .. } => {
-                let (filename, old_pid) = (Some(escape(file)), Some(old_tid.cast_signed()));
+                let (filename, old_pid) = (Some(escape(file).into()), Some(old_tid.cast_signed()));
                 self.push(
                     event,
                     tid,
-                    Ftrace::SchedProcessExec(SchedProcessExec { filename, pid: me, old_pid }),
+                    Ftrace::SchedProcessExec(SchedProcessExecFtraceEvent { filename, pid: me, old_pid }),
                 )?;
                 if *old_tid != tid {
                     self.take_number(event, *old_tid, names)?;
@@ -335,7 +356,7 @@ impl Sink for Perfetto {
                 let oldcomm = Some(names.comm(tid, cpu, ns));
                 names.update(event);
                 let newcomm = Some(names.comm(tid, cpu, ns));
-                Ftrace::TaskRename(TaskRename { pid: me, oldcomm, newcomm })
+                Ftrace::TaskRename(TaskRenameFtraceEvent { pid: me, oldcomm, newcomm })
             }
             What::Fork { child_pid, child_tid, comm } => {
                 let clone_flags = if child_pid == child_tid { 0 } else { CLONE_THREAD };
@@ -344,38 +365,47 @@ impl Sink for Perfetto {
                 }
                 let comm = names.seen(*child_tid, cpu, comm);
                 let pid = Some(child_tid.cast_signed());
-                Ftrace::TaskNewtask(TaskNewtask { pid, comm: Some(comm), clone_flags: Some(clone_flags) })
+                Ftrace::TaskNewtask(TaskNewtaskFtraceEvent {
+                    pid,
+                    comm: Some(comm),
+                    clone_flags: Some(clone_flags),
+                })
             }
             What::Exit { .. } => {
                 self.leave(event, tid)?;
                 let comm = Some(names.comm(tid, cpu, ns));
-                Ftrace::SchedProcessExit(SchedProcessExit { comm, pid: me, tgid: my_pid })
+                Ftrace::SchedProcessExit(SchedProcessExitFtraceEvent { comm, pid: me, tgid: my_pid })
             }
-            What::BlockIssue { dev, sector, bytes, op } => Ftrace::BlockRqIssue(BlockRqIssue {
+            What::BlockIssue { dev, sector, bytes, op } => Ftrace::BlockRqIssue(BlockRqIssueFtraceEvent {
                 dev: Some((*dev).into()),
                 sector: Some(*sector),
                 nr_sector: Some(bytes / 512),
                 bytes: Some(*bytes),
                 rwbs: Some(text(op)),
             }),
-            What::BlockComplete { dev, sector, bytes, error } => Ftrace::BlockRqComplete(BlockRqComplete {
-                dev: Some((*dev).into()),
-                sector: Some(*sector),
-                nr_sector: Some(bytes / 512),
-                error: Some(*error),
-            }),
-            What::NetSend { interface, bytes } => {
-                Ftrace::NetDevXmit(NetPacket { len: Some(*bytes), name: Some(self.interface(*interface)) })
+            What::BlockComplete { dev, sector, bytes, error } => {
+                Ftrace::BlockRqComplete(BlockRqCompleteFtraceEvent {
+                    dev: Some((*dev).into()),
+                    sector: Some(*sector),
+                    nr_sector: Some(bytes / 512),
+                    error: Some(*error),
+                })
             }
-            What::NetReceive { interface, bytes } => Ftrace::NetifReceiveSkb(NetPacket {
+            What::NetSend { interface, bytes } => Ftrace::NetDevXmit(NetDevXmitFtraceEvent {
+                len: Some(*bytes),
+                name: Some(self.interface(*interface)),
+            }),
+            What::NetReceive { interface, bytes } => Ftrace::NetifReceiveSkb(NetifReceiveSkbFtraceEvent {
                 len: Some(*bytes),
                 name: Some(self.interface(*interface)),
             }),
             What::Fault { address, ip } => {
-                let field =
-                    |name: &str, value| GenericField { name: Some(name.into()), uint_value: Some(value) };
+                let field = |name: &'static str, value| generic_ftrace_event::Field {
+                    name: Some(name.into()),
+                    uint_value: Some(value),
+                };
                 let field = vec![field("address", *address), field("ip", *ip)];
-                Ftrace::Generic(Generic { event_name: Some("page_fault_user".into()), field })
+                Ftrace::Generic(GenericFtraceEvent { event_name: Some("page_fault_user".into()), field })
             }
         };
         self.push(event, tid, ftrace)
@@ -383,8 +413,6 @@ impl Sink for Perfetto {
 
     /// A slice on a track of its own shows when records are missing, and how many.
     fn gap(&mut self, gap: &Gap) -> Result<()> {
-        const BEGIN: i32 = 1;
-        const END: i32 = 2;
         let &Gap { group, cpu, count, ref cause, since, until } = gap;
         let cause = escape(cause.as_bytes());
         let until = self.time(until);
@@ -397,7 +425,7 @@ impl Sink for Perfetto {
             }
         };
         if new {
-            let name = Some(format!("Lost: {group}, CPU {cpu}: {cause}"));
+            let name = Some(format!("Lost: {group}, CPU {cpu}: {cause}").into());
             self.packet(of(Data::TrackDescriptor(TrackDescriptor {
                 uuid: Some(uuid),
                 name,
@@ -406,18 +434,18 @@ impl Sink for Perfetto {
         }
         let begin = since.map_or(until, |since| self.time(since)).clamp(end.min(until), until);
         self.lost.insert((group, cpu, cause.clone()), (uuid, until));
-        let slice = |kind, time, name| TracePacket {
+        let slice = |kind: track_event::Type, time, name| TracePacket {
             timestamp: Some(time),
             ..of(Data::TrackEvent(TrackEvent {
-                r#type: Some(kind),
+                r#type: Some(kind.into()),
                 track_uuid: Some(uuid),
-                categories: vec!["lost".to_owned()],
+                categories: vec!["lost".into()],
                 name,
             }))
         };
         let name = format!("{count} records lost: {cause}");
-        self.packet(slice(BEGIN, begin, Some(name)))?;
-        self.packet(slice(END, until, None))?;
+        self.packet(slice(track_event::Type::SliceBegin, begin, Some(name.into())))?;
+        self.packet(slice(track_event::Type::SliceEnd, until, None))?;
         let (cpu, _) = self.cpu(cpu);
         self.bundle(cpu)?;
         let lost = FtraceEventBundle { lost_events: Some(true), ..FtraceEventBundle::default() };
