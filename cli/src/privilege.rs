@@ -1,13 +1,38 @@
 //! Why this process may not load BPF programs that trace, in words.
 
+use std::sync::{Mutex, PoisonError};
+
+use libbpf_rs::{ErrorKind, PrintLevel};
 use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::exit::Refused;
+
+/// libbpf's messages, shown only if the cause of a failure is unclear.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+/// Keeps libbpf's messages.
+pub(crate) fn listen() {
+    let keep = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+    libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+}
+
+/// The failure of a subcommand of `mapring` to load programs: with what this process lacks, or after libbpf's messages.
+pub(crate) fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
+    let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
+    if error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
+        return Refused(format!("{error:#}: {}", why_denied(command))).into();
+    }
+    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.lines().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
+    error
+}
 
 /// The capabilities for that. CAP_SYS_ADMIN contains them.
 const NEEDED: [(CapabilitySet, &str); 2] =
     [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
 
-/// Why the kernel refused to load programs, and what to do. `command` is a subcommand of `mapring`.
-pub(crate) fn why_denied(command: &str) -> String {
+/// Why the kernel refused to load programs, and what to do.
+fn why_denied(command: &str) -> String {
     let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     match missing(effective) {
         Some(missing) => {

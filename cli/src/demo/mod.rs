@@ -1,39 +1,27 @@
-//! Shows the system calls and context switches of this machine as they happen. It reads them from memory that BPF
-//! programs write, or another process where BPF is not available.
+//! Shows this machine's system calls and context switches as they happen, as `mapring top` shows any region, while a
+//! thread reads every record without a system call. BPF programs write them, or another process where BPF is not available.
 
-mod board;
-mod proc;
-mod producer;
-mod reader;
-mod record;
-mod sandbox;
-mod screen;
+mod process;
 #[cfg(feature = "bpf")]
-mod source_bpf;
-mod source_memfd;
+mod programs;
+mod reader;
 mod summary;
-mod view;
 
 use std::io::{self, Write};
+use std::mem::take;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bytemuck::{Pod, Zeroable};
+use mapring::{Cells, Counters, Record, Ring};
+use syscalls::Sysno;
 
-use board::Board;
-use record::Feed;
-use screen::Screen;
-use summary::Summary;
-use view::View;
-
-use crate::exit;
-
-/// The time between two drawings of the table, in steps that Ctrl-C ends.
-const FRAME: Duration = Duration::from_millis(250);
-const STEP: Duration = Duration::from_millis(50);
+use self::reader::Reading;
+use self::summary::Summary;
+use crate::regions::rates::Meter;
+use crate::regions::target::Target;
+use crate::regions::{Interrupted, stat, top};
 
 /// Options of `mapring demo`.
 #[derive(clap::Args)]
@@ -48,118 +36,128 @@ pub(crate) struct Args {
     #[arg(long)]
     memfd: bool,
     /// Act as that other process
-    #[arg(long, hide = true, value_name = "FD,FD,FD", value_delimiter = ',')]
+    #[arg(long, hide = true, value_name = "FD,FD", value_delimiter = ',')]
     produce: Vec<u32>,
 }
 
-/// The source of the records. Dropping it stops it.
-trait Producer {
-    /// A name to display.
-    fn name(&self) -> &'static str;
+/// Counters of system calls by number. The last counter is for all numbers without their own.
+const CALLS: usize = 512;
 
-    /// Fails once it can no longer publish.
-    fn check(&mut self) -> Result<()>;
-
-    /// Whether it writes into BPF maps, so that lookups work.
-    fn writes_maps(&self) -> bool;
+/// `struct event` of `bpf/demo.bpf.c`.
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Event {
+    ns: u64,
+    /// 0: a CPU switched from one task to another. 1: a task made a system call.
+    kind: u16,
+    cpu: u16,
+    value: u32,
+    pid: u32,
+    other: u32,
+    comm: [u8; 16],
+    other_comm: [u8; 16],
 }
 
-/// A producer, and the data that it publishes.
-type Source = (Box<dyn Producer>, Feed);
+/// `struct cpu` of `bpf/demo.bpf.c`.
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Cpu {
+    ns: u64,
+    switches: u64,
+    preempted: u64,
+    idle_ns: u64,
+    pid: u32,
+    unused: u32,
+    comm: [u8; 16],
+}
+
+/// What writes the records, until it is dropped.
+trait Producer {
+    /// Fails once it can no longer publish.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a producer publishes.
+struct Source {
+    producer: Box<dyn Producer>,
+    events: Ring<Event>,
+    /// System calls of the reader, if the producer counts them.
+    reader_calls: Option<Counters>,
+    /// Cells that nobody writes once the producer has ended.
+    cells: Cells<Cpu>,
+    /// All regions, to be shown.
+    meters: Vec<Meter>,
+}
+
+/// Of the region with this name.
+fn meter(name: &str, target: Target) -> Result<Meter> {
+    let mut meter = Meter::new(target)?.context("a region without a rate")?;
+    name.clone_into(&mut meter.label);
+    let call = |nr| Sysno::new(nr).map_or_else(|| format!("call {nr}"), |call| call.name().to_owned());
+    meter.name_of = (name == "calls").then_some(call);
+    Ok(meter)
+}
 
 /// Runs the demo, or the process that publishes for it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    if args.produce.is_empty() { show_records(args) } else { produce(&args.produce) }
-}
-
-fn produce(fds: &[u32]) -> Result<ExitCode> {
-    producer::run(fds).context("producer")?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn show_records(args: &Args) -> Result<ExitCode> {
-    let over = Arc::new(AtomicBool::new(false));
-    crate::signals::set_at_end(&over)?;
-    let start = board::now();
-    let waiting = reader::spawn()?;
-    let Some((mut producer, feed)) = source(args, waiting.tid)? else {
-        return Ok(ExitCode::from(exit::REFUSED));
-    };
-    let board = Arc::new(Board::new(feed.cells)?);
-    let feed = Arc::new(feed);
-    let access = feed.events.access().to_string();
-    let name = producer.name();
-    let mut view = View::new(name, Duration::from_secs(args.seconds.into()), start, &feed, &board);
-    let reading = waiting.read(feed.clone(), board.clone())?;
-    let mut screen = Screen::new(args.json);
-
-    let shown = show(&over, producer.as_mut(), &reading, &mut screen, &mut view, &board);
+    if !args.produce.is_empty() {
+        process::produce(&args.produce).context("producer")?;
+    }
+    let interrupted = Interrupted::new()?;
+    let reading = Reading::new()?;
+    let mut source = source(args, reading.tid())?;
+    let start = Instant::now();
+    reading.start(&source)?;
+    let shown = show(args, &interrupted, take(&mut source.meters), || {
+        ensure!(!reading.is_over(), "the reader has ended early");
+        source.producer.check()
+    });
     let outcome = reading.stop()?;
-    let lookups = producer.writes_maps();
-    drop(producer);
-    view.advance(&board);
-    let drawn = screen.draw(&view);
-    drop(screen);
+    let seconds = start.elapsed().as_secs_f64();
+    drop(source.producer);
     shown?;
-    drawn.context("stdout")?;
-
-    // A killed process may have left a cell half-written; the reader's own table has no such cell.
-    let cells = if lookups { &feed.cpus } else { board.cpus() };
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let seconds = view.elapsed().as_secs_f64();
-    let cost = summary::measure(cells, lookups)?;
-    let summary = Summary { access, kernel, seconds, outcome, cost };
-    let text = if args.json { summary.json().to_string() } else { summary.text() };
+    let summary = Summary::new(outcome, seconds, &source.cells)?;
+    let text = if args.json { serde_json::to_string(&summary)? } else { summary.text() };
     writeln!(io::stdout(), "{text}").context("stdout")?;
-    ensure!(outcome.stats.delivered > 0, "no record arrived");
-    let made = outcome.syscalls().filter(|_| outcome.sandboxed).unwrap_or(0);
-    ensure!(made == 0, "the reader made {made} system calls");
+    ensure!(summary.records > 0, "no record arrived");
+    ensure!(summary.reader_syscalls == 0, "the reader made {} system calls", summary.reader_syscalls);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the producer. Returns `None`, after a message, if the kernel or the privileges don't allow it.
-fn source(args: &Args, reader_tid: u32) -> Result<Option<Source>> {
+/// Starts the producer. The kernel or the privileges may not allow it.
+fn source(args: &Args, reader_tid: u32) -> Result<Source> {
     #[cfg(feature = "bpf")]
     if !args.memfd {
-        return match source_bpf::start(reader_tid) {
-            Ok((programs, feed)) => Ok(Some((Box::new(programs), feed))),
-            Err(refused) => {
-                eprintln!("mapring: {}", crate::regions::text::said(&refused));
-                Ok(None)
-            }
-        };
+        let refused = |e: anyhow::Error| crate::exit::Refused(format!("{e:#}"));
+        return programs::start(reader_tid).map_err(|e| refused(e).into());
     }
-    #[cfg(not(feature = "bpf"))]
     if !args.memfd {
         eprintln!("mapring: built without the cargo feature `bpf`, so that this is --memfd");
     }
     let _ = reader_tid;
-    let (process, feed) = source_memfd::start()?;
-    Ok(Some((Box::new(process), feed)))
+    process::start()
 }
 
-/// Draws until the time is over or an error occurs.
+/// Shows regions until the time is over, somebody ends it, or `check` fails: on the screen; or in lines, if there is none;
+/// or not at all.
 fn show(
-    over: &AtomicBool,
-    producer: &mut dyn Producer,
-    reading: &reader::Reading,
-    screen: &mut Screen,
-    view: &mut View,
-    board: &Board,
+    args: &Args,
+    interrupted: &Interrupted,
+    meters: Vec<Meter>,
+    mut check: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    while !over.load(Ordering::Relaxed) && view.elapsed() < view.length {
-        view.advance(board);
-        screen.draw(view).context("stdout")?;
-        producer.check()?;
-        ensure!(!reading.is_over(), "the reader has ended early");
-        let steps = FRAME.as_millis() / STEP.as_millis();
-        for _ in 0..steps {
-            let left = view.length.saturating_sub(view.elapsed_at(board::now()));
-            if over.load(Ordering::Relaxed) || left.is_zero() {
-                break;
-            }
-            thread::sleep(STEP.min(left));
-        }
+    let end = Instant::now() + Duration::from_secs(args.seconds.into());
+    if !args.json && !top::has_terminal() {
+        let (interval, count) = (Duration::from_secs(1), Some(args.seconds.into()));
+        let lines = stat::Args { region: Vec::new(), interval, count, json: false };
+        return stat::report(&lines, meters, interrupted, check);
     }
+    let mut is_over = || check().map(|()| Instant::now() >= end);
+    if !args.json {
+        return top::show(meters, 10, interrupted, |_| is_over());
+    }
+    while !is_over()? && !interrupted.sleep(Duration::from_millis(50)) {}
     Ok(())
 }

@@ -2,18 +2,17 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType};
-use libbpf_rs::{ErrorKind, Map, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel};
+use libbpf_rs::{Map, MapCore, Object, ObjectBuilder, OpenObject};
 use mapring::loader::{PinOptions, initialize_object, prepare_object};
-use mapring::{ErrorKind as RingError, PinDir, Region};
+use mapring::{ErrorKind, PinDir, Region};
 
 use super::rings::Group;
 use crate::exit::Refused;
-use crate::privilege::why_denied;
+use crate::privilege;
 
 /// The objects, by the binary logarithm of their slots.
 static OBJECTS: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/flight_objects.rs"));
@@ -26,9 +25,6 @@ pub(crate) fn log2_slots() -> RangeInclusive<u32> {
 
 /// The arguments of sched_switch in kernels that pass the state of the task (5.18).
 const WITH_STATE: usize = 4;
-
-/// libbpf's messages, shown only if the cause of a failure is unclear.
-static SAID: Mutex<String> = Mutex::new(String::new());
 
 /// The kernel on which programs are loaded.
 pub(crate) struct Kernel(Btf<'static>);
@@ -43,8 +39,7 @@ pub(crate) struct Loaded {
 
 impl Kernel {
     pub(crate) fn new() -> Result<Self> {
-        let listen = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
-        libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
+        privilege::listen();
         let btf = Btf::from_vmlinux().map_err(|error| {
             Refused(format!("/sys/kernel/btf/vmlinux: {error}: use a kernel with CONFIG_DEBUG_INFO_BTF=y"))
         })?;
@@ -63,12 +58,7 @@ impl Kernel {
     /// Loads the programs of a group with 2^`log2` slots for each CPU.
     pub(crate) fn load(&self, group: &'static Group, log2: u32) -> Result<Loaded> {
         self.try_load(group, log2).map_err(|error| {
-            let kinds =
-                || error.chain().filter_map(|e| e.downcast_ref::<libbpf_rs::Error>()).map(|e| e.kind());
-            if kinds().any(|kind| kind == ErrorKind::PermissionDenied) {
-                return Refused(format!("{error:#}: {}", why_denied("flight start"))).into();
-            }
-            let unsupported = |e: &mapring::Error| e.kind() == RingError::Unsupported;
+            let unsupported = |e: &mapring::Error| e.kind() == ErrorKind::Unsupported;
             if error.chain().filter_map(|e| e.downcast_ref()).any(unsupported) {
                 let release = rustix::system::uname().release().to_string_lossy().into_owned();
                 return Refused(format!(
@@ -76,9 +66,7 @@ impl Kernel {
                 ))
                 .into();
             }
-            let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-            said.lines().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
-            error.context(format!("group {}", group.name))
+            privilege::explained(error, "flight start").context(format!("group {}", group.name))
         })
     }
 
@@ -129,7 +117,7 @@ impl Loaded {
     pub(crate) fn pin_ring(&self, dir: &Path, options: PinOptions) -> Result<()> {
         let ring = Region::open(&self.map()?)?;
         ring.freeze_and_pin(dir.join(self.group.name), options).map_err(|error| match error.kind() {
-            RingError::CannotSeal => Refused(error.to_string()).into(),
+            ErrorKind::CannotSeal => Refused(error.to_string()).into(),
             _ => error.into(),
         })
     }

@@ -23,6 +23,8 @@ pub(crate) struct Meter {
     /// For people: the name, and the id if others have the same name.
     pub(crate) label: String,
     pub(crate) kind: String,
+    /// The name of a part; none is its number.
+    pub(crate) name_of: Option<fn(usize) -> String>,
     counts: Counts,
     /// The newest timestamp of each shard's records.
     newest: HashMap<usize, u64>,
@@ -71,6 +73,7 @@ impl Meter {
             name: target.name(),
             label: target.name(),
             kind: target.kind().map_or_else(|| "ringbuf".to_owned(), |kind| kind.to_string()),
+            name_of: None,
             counts,
             newest,
             keep: 0,
@@ -129,6 +132,11 @@ impl Meter {
             Counts::Table(..) => "cell",
             Counts::Ringbuf(_) => "ringbuf",
         }
+    }
+
+    /// The name of one of them.
+    pub(crate) fn name_of(&self, part: usize) -> String {
+        self.name_of.map_or_else(|| format!("{} {part}", self.part()), |name_of| name_of(part))
     }
 
     /// Reads all counts into `reading`. Of a mapped region it makes no system call.

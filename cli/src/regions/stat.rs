@@ -21,16 +21,16 @@ use crate::output;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Pins, id:42, names of maps, or memory files. Without any: all that this user can open
-    region: Vec<String>,
+    pub(crate) region: Vec<String>,
     /// The time between two reports
     #[arg(long, short, value_name = "TIME", default_value = "1s", value_parser = output::span)]
-    interval: Duration,
+    pub(crate) interval: Duration,
     /// Stop after this number of reports
     #[arg(long, short = 'n', value_name = "N")]
-    count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// Print one JSON object for each region and report, in a line
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// The most parts of a region that are listed for people: those that change most.
@@ -43,6 +43,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let interrupted = Interrupted::new()?;
     let meters = meters(&args.region)?;
     ensure!(!meters.is_empty(), "no region with a rate: `mapring ls` lists all regions");
+    report(args, meters, &interrupted, || Ok(()))
+}
+
+/// Reports until there are enough reports, somebody ends it, or `check` before a report fails.
+pub(crate) fn report(
+    args: &Args,
+    meters: Vec<Meter>,
+    interrupted: &Interrupted,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
     let metered = meters.into_iter().map(Metered::new);
     let mut metered = metered.collect::<Result<Vec<_>>>()?;
     let mut looked = Instant::now();
@@ -54,6 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if interrupted.sleep(next.saturating_duration_since(Instant::now())) {
             break;
         }
+        check()?;
         if !args.json {
             writeln!(
                 out,
@@ -198,7 +209,7 @@ fn lines(
             out,
             "{:<20} {:<16} {:>10} {:>10} {last:>10} {history:>9}",
             "",
-            format!("  {} {part}", meter.part()),
+            format!("  {}", meter.name_of(*part)),
             rate(per_second),
             cut(&grouped(total), 10),
         )?;

@@ -97,8 +97,14 @@ pub(crate) struct Program {
 impl Target {
     /// Opens what is at a place.
     pub(crate) fn open(place: Place) -> Result<Self> {
+        let from = place.clone();
+        Self::of(place, || from.source())
+    }
+
+    /// The same of a source that this process has.
+    pub(crate) fn of(place: Place, source: impl Fn() -> Result<Source>) -> Result<Self> {
         if let Place::File(_) = place {
-            let region = open(place.source()?).map_err(|e| match e.kind() {
+            let region = open(source()?).map_err(|e| match e.kind() {
                 ErrorKind::WrongType => anyhow!("{place} is not a BPF map, and not a memory file"),
                 _ => anyhow::Error::from(e).context(place.to_string()),
             })?;
@@ -106,19 +112,19 @@ impl Target {
             return Ok(Self { place, map: None, sort: Sort::Region(region), types });
         }
         let is_absent = |e: &Error| e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
-        let map = AnyMap::open(place.source()?).map_err(|e| match place {
+        let map = AnyMap::open(source()?).map_err(|e| match place {
             Place::Id(id) if is_absent(&e) => anyhow!("no map has the id {id}: `mapring ls` lists the maps"),
             _ => e.into(),
         })?;
         let mut types = types_of(&map).with_context(|| place.to_string())?;
         let kind = map.facts().kind;
         let sort = match kind.as_str() {
-            "array" | "percpu_array" => match open(place.source()?) {
+            "array" | "percpu_array" => match open(source()?) {
                 Ok(region) => Sort::Region(region),
                 Err(e) if shortage::of_library(&e) => return Err(e.into()),
                 Err(e) => sort_of(e, &map, types.as_ref().ok()),
             },
-            "array_of_maps" => ring_in_maps(&map, &place)?.map_or(Sort::Other, Sort::RingInMaps),
+            "array_of_maps" => ring_in_maps(&map, source)?.map_or(Sort::Other, Sort::RingInMaps),
             "ringbuf" => {
                 types = Err("a BPF ringbuf does not say what is in its records".to_owned());
                 Sort::Ringbuf
@@ -390,8 +396,8 @@ fn open(source: impl Into<Source>) -> mapring::Result<Region> {
 }
 
 /// The ring in an array of maps, if it holds one.
-fn ring_in_maps(map: &AnyMap, place: &Place) -> Result<Option<Vec<(usize, Region)>>> {
-    let inner = |key: u32| Ok::<_, anyhow::Error>(Source::inner(place.source()?, &key.to_ne_bytes()));
+fn ring_in_maps(map: &AnyMap, source: impl Fn() -> Result<Source>) -> Result<Option<Vec<(usize, Region)>>> {
+    let inner = |key: u32| Ok::<_, anyhow::Error>(Source::inner(source()?, &key.to_ne_bytes()));
     // Another kind of map, no map, or no privilege to open maps by id: then only the map of maps is shown.
     let first = match open(inner(0)?) {
         Ok(first) => first,

@@ -120,7 +120,7 @@ impl Row {
         let parts = if self.meter.part() == "cell" { 0 } else { ROWS };
         lines.extend(growth.iter().take(parts).map(|((part, n), (_, total))| {
             let rate = super::text::rate(per_second(*n, seconds));
-            let (part, total) = (format!("{} {part}", self.meter.part()), super::text::grouped(*total));
+            let (part, total) = (self.meter.name_of(*part), super::text::grouped(*total));
             format!("{part:<16} {rate:>9}/s {total:>20}")
         }));
         if self.meter.part() == "shard" {
@@ -143,20 +143,35 @@ impl Row {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    ensure!(
-        io::stdout().is_terminal() && io::stdin().is_terminal(),
-        "top needs a terminal: `mapring stat` writes to a pipe or file"
-    );
+    ensure!(has_terminal(), "top needs a terminal: `mapring stat` writes to a pipe or file");
     let interrupted = Interrupted::new()?;
-    let mut rows: Vec<_> = stat::meters(&args.region)?.into_iter().map(Row::new).collect();
-    ensure!(!rows.is_empty(), "no region with a rate: `mapring ls` lists all regions");
+    let meters = stat::meters(&args.region)?;
+    ensure!(!meters.is_empty(), "no region with a rate: `mapring ls` lists all regions");
+    show(meters, args.hz, &interrupted, |drawn| Ok(args.count.is_some_and(|count| drawn >= count)))
+}
+
+/// Whether somebody can see the screen and press keys.
+pub(crate) fn has_terminal() -> bool {
+    io::stdout().is_terminal()
+        && io::stdin().is_terminal()
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Shows them until somebody ends it, or `is_over`, which gets the number of drawings, says so.
+pub(crate) fn show(
+    meters: Vec<Meter>,
+    hz: u32,
+    interrupted: &Interrupted,
+    is_over: impl FnMut(u64) -> Result<bool>,
+) -> Result<()> {
+    let mut rows: Vec<_> = meters.into_iter().map(Row::new).collect();
     let color = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-    let mut view = View::new(args.hz, color);
+    let mut view = View::new(hz, color);
     let viewport = Viewport::Fixed(area()?);
     let terminal = ratatui::try_init_with_options(TerminalOptions { viewport });
     let mut terminal = terminal.context("the terminal")?;
     execute!(io::stdout(), EnterAlternateScreen).context("the terminal")?;
-    let done = watch(args, &interrupted, &mut rows, &mut view, &mut terminal);
+    let done = watch(hz, interrupted, &mut rows, &mut view, &mut terminal, is_over);
     ratatui::try_restore().context("the terminal")?;
     done
 }
@@ -169,13 +184,14 @@ fn area() -> Result<Rect> {
 }
 
 fn watch(
-    args: &Args,
+    hz: u32,
     interrupted: &Interrupted,
     rows: &mut [Row],
     view: &mut View,
     terminal: &mut ratatui::DefaultTerminal,
+    mut is_over: impl FnMut(u64) -> Result<bool>,
 ) -> Result<()> {
-    let tick = Duration::from_secs(1) / args.hz;
+    let tick = Duration::from_secs(1) / hz;
     let mut next = Instant::now();
     let (mut draw_at, mut used, mut drawn) = (next, cpu_time(), next);
     let (mut frames, mut looked) = (0, next);
@@ -196,7 +212,7 @@ fn watch(
             (used, drawn, draw_at) = (cpu, now, now + FRAME);
             draw(rows, view, terminal)?;
             frames += 1;
-            if args.count.is_some_and(|count| frames >= count) {
+            if is_over(frames)? {
                 break;
             }
         }
