@@ -72,16 +72,17 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn pin(args: &Pin) -> Result<ExitCode> {
-    let (place, region) = open(&args.region)?;
-    region.pin(&args.path, args.mode).map_err(|e| denied(e, &args.path))?;
+    let (place, regions) = open(&args.region)?;
+    untyped::pin(&regions, &args.path, args.mode.into(), false).map_err(|e| denied(e, &args.path))?;
     note(format_args!("{place} is pinned at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
-    let (place, region) = open(&args.region)?;
-    if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands | Kind::Readers) {
-        bail!("{place}: userspace writes {}, and freezing would stop that", region.geometry().kind());
+    let (place, regions) = open(&args.region)?;
+    let kind = regions[0].1.geometry().kind();
+    if matches!(kind, Kind::Latches | Kind::Commands | Kind::Readers) {
+        bail!("{place}: userspace writes {kind}, and freezing would stop that");
     }
     let (options, readers) = match &args.group {
         None => (PinOptions::new(0o666), "Every user".to_owned()),
@@ -104,22 +105,25 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
         );
         bail!("nothing was changed: add --yes to do it");
     }
-    region.freeze_and_pin(&args.path, options).map_err(|e| denied(e, &args.path))?;
+    untyped::pin(&regions, &args.path, options, true).map_err(|e| denied(e, &args.path))?;
     note(format_args!("{place} is frozen. {readers} can read it at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The region with this name.
-fn open(name: &str) -> Result<(Place, Region)> {
+/// The region with this name, or those of a ring with several: at least one, each with the number of its first shard.
+fn open(name: &str) -> Result<(Place, Vec<(usize, Region)>)> {
     let target = Target::open(find(name)?)?;
     let region = match &target.sort {
         Sort::Region(region) => region.clone(),
+        Sort::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
+            return Ok((target.place, all.clone()));
+        }
         Sort::RingInMaps(_) | Sort::Damaged(_) => Region::open(target.place.source()?)?,
         Sort::Array | Sort::Globals | Sort::Ringbuf | Sort::Other => {
             bail!("{} is not a region, but of kind {}", target.place, target.facts(&[], false).kind)
         }
     };
-    Ok((target.place, region))
+    Ok((target.place, vec![(0, region)]))
 }
 
 /// The number of a group of users.

@@ -4,7 +4,7 @@
 mod lower;
 mod shape;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,14 +132,17 @@ impl Herd {
             Some("Sometimes" | "Always") => true,
             _ => bail!("herd7 does not judge {}:\n{said}", test.display()),
         };
+        // Of a place; not in a condition in C.
+        let brackets = ['[', ']'];
         let text = fs::read_to_string(test)?;
         let asked = text.rsplit_once("exists").map_or("", |(_, condition)| condition);
         let asked = asked.split(['(', ')', ' ', '~']).filter_map(|word| Some(word.split_once('=')?.0));
         let states = said.lines().skip_while(|line| !line.starts_with("States ")).skip(1);
         let states = states.take_while(|line| line.ends_with(';')).map(|line| {
-            let value =
-                |asked: &str| line.split("; ").find_map(|item| item.strip_prefix(asked)?.strip_prefix('='));
-            asked.clone().map(|asked| Some(value(asked)?.trim_end_matches(';').to_owned())).collect()
+            let values = line.trim_end_matches(';').split("; ").filter_map(|item| item.split_once('='));
+            let values: HashMap<_, _> =
+                values.map(|(name, value)| (name.trim_matches(brackets), value)).collect();
+            asked.clone().map(|name| Some((*values.get(name.trim_matches(brackets))?).to_owned())).collect()
         });
         let states: Option<_> = states.collect();
         let states = states.with_context(|| format!("{}: not all values in:\n{said}", test.display()))?;

@@ -119,7 +119,7 @@ pub(crate) fn records(
     if first.geometry().tails().is_some() {
         let bytes = bytes.saturating_sub(Tails::PREFIX);
         return with_size!(bytes, N => {
-            let reader = Ring::<Tailed<AnyRecord<N>>>::from_region(first.clone())?.reader_from(start);
+            let reader = ring::<Tailed<AnyRecord<N>>>(regions)?.reader_from(start);
             Ok(match fitting(stamp, bytes) {
                 Some(at) => {
                     let merged = reader.merged(move |tailed| at.order(tailed.record.bytes(bytes)));
@@ -132,14 +132,30 @@ pub(crate) fn records(
     }
     let stamp = fitting(stamp, bytes);
     with_size!(bytes, N => {
-        let ring = match regions {
-            [(0, region)] if !region.geometry().options().has_per_cpu_maps() => Ring::from_region(region.clone())?,
-            _ => Ring::from_regions(regions.iter().cloned())?,
-        };
-        let reader: Reader<AnyRecord<N>> = ring.reader_from(start);
+        let reader = ring::<AnyRecord<N>>(regions)?.reader_from(start);
         let Some(at) = stamp else { return Ok(Box::new(Plain { reader, bytes })) };
         let merged = reader.merged(move |record| at.order(record.bytes(bytes))).with_ticket_order();
         Ok(Box::new(Ordered { merged, bytes }))
+    })
+}
+
+/// The ring in these regions, each with the number of its first shard.
+fn ring<T: AnyBitPattern>(regions: &[(usize, Region)]) -> Result<Ring<T>> {
+    Ok(match regions {
+        [(0, region)] if !region.geometry().options().has_per_cpu_maps() => Ring::from_region(region.clone())?,
+        _ => Ring::from_regions(regions.iter().cloned())?,
+    })
+}
+
+/// Pins what is in these regions, and freezes it before.
+pub(crate) fn pin(regions: &[(usize, Region)], path: &Path, how: PinOptions, freeze: bool) -> Result<()> {
+    let Some((_, first)) = regions.first() else { bail!("there is no region") };
+    if !first.geometry().options().has_per_cpu_maps() {
+        return Ok(if freeze { first.freeze_and_pin(path, how)? } else { first.pin(path, how)? });
+    }
+    with_size!(first.geometry().record(), N => {
+        let ring = ring::<AnyRecord<N>>(regions)?;
+        Ok(if freeze { ring.freeze_and_pin(path, how)? } else { ring.pin(path, how)? })
     })
 }
 

@@ -161,6 +161,9 @@ impl Geometry {
         if self.kind != Kind::Ring || options.possible().is_none() {
             return Err(GeometryError::Options { kind: self.kind, options });
         }
+        if options.has_per_cpu_maps() && self.shards != 1 {
+            return Err(GeometryError::OfCpu(self.shards.into()));
+        }
         Ok(Self { options, ..self })
     }
 
@@ -183,9 +186,6 @@ impl Geometry {
             return Ok(self);
         }
         let ring = self.with(options)?;
-        if options.has_per_cpu_maps() && ring.shards != 1 {
-            return Err(GeometryError::OfCpu(ring.shards.into()));
-        }
         match tails {
             Some(tails) => ring.with_tails(tails),
             None if options.has_tails() => Err(GeometryError::Tails { longest: 0, bytes: 0 }),
@@ -199,7 +199,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::Options`].
     pub fn resizable(self) -> Result<Self, GeometryError> {
-        self.with_options(RingOptions::RESIZABLE, None)
+        self.with(RingOptions::RESIZABLE)
     }
 
     /// The same ring, as the map of one CPU.
@@ -207,7 +207,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::Options`], [`GeometryError::OfCpu`].
     pub fn of_cpu(self) -> Result<Self, GeometryError> {
-        self.with_options(RingOptions::PER_CPU_MAPS, self.tails)
+        self.with(RingOptions::PER_CPU_MAPS)
     }
 
     /// The same ring, whose programs wake readers.
