@@ -20,6 +20,7 @@ use crate::output::{bytes, note};
 use crate::regions::find::{All, Place, find, is_pinned};
 use crate::regions::target::{Sort, Target};
 use crate::regions::text::{printable, said};
+use crate::regions::untyped;
 
 /// Pin a region, so that it stays when its loader ends
 #[derive(clap::Args)]
@@ -73,7 +74,7 @@ fn mode(text: &str) -> Result<u32, String> {
 
 pub(crate) fn pin(args: &Pin) -> Result<ExitCode> {
     let (place, regions) = open(&args.region)?;
-    untyped::pin(&regions, &args.path, args.mode.into(), false).map_err(|e| denied(e, &args.path))?;
+    untyped::pin(&regions, &args.path, args.mode.into(), false).map_err(|e| refused(e, &args.path))?;
     note(format_args!("{place} is pinned at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
@@ -105,7 +106,7 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
         );
         bail!("nothing was changed: add --yes to do it");
     }
-    untyped::pin(&regions, &args.path, options, true).map_err(|e| denied(e, &args.path))?;
+    untyped::pin(&regions, &args.path, options, true).map_err(|e| refused(e, &args.path))?;
     note(format_args!("{place} is frozen. {readers} can read it at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
@@ -138,6 +139,10 @@ fn shown(path: &Path) -> String {
 }
 
 /// The library's error, with what may be missing.
+fn refused(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    error.downcast().map_or_else(|other| other, |error| denied(error, path))
+}
+
 fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
     let at = shown(path);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

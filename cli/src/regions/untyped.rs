@@ -1,11 +1,14 @@
 //! Reads records and cells as bytes, of any size.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use bytemuck::AnyBitPattern;
 use mapring::abi::{Kind, Tails};
 use mapring::any::{AnyMap, AnyRecord};
 use mapring::liveness::Unended;
+use mapring::loader::PinOptions;
 use mapring::table::Snapshot;
 use mapring::{
     Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start,
@@ -142,14 +145,16 @@ pub(crate) fn records(
 /// The ring in these regions, each with the number of its first shard.
 fn ring<T: AnyBitPattern>(regions: &[(usize, Region)]) -> Result<Ring<T>> {
     Ok(match regions {
-        [(0, region)] if !region.geometry().options().has_per_cpu_maps() => Ring::from_region(region.clone())?,
+        [(0, region)] if !region.geometry().options().has_per_cpu_maps() => {
+            Ring::from_region(region.clone())?
+        }
         _ => Ring::from_regions(regions.iter().cloned())?,
     })
 }
 
 /// Pins what is in these regions, and freezes it before.
 pub(crate) fn pin(regions: &[(usize, Region)], path: &Path, how: PinOptions, freeze: bool) -> Result<()> {
-    let Some((_, first)) = regions.first() else { bail!("there is no region") };
+    let first = &regions[0].1;
     if !first.geometry().options().has_per_cpu_maps() {
         return Ok(if freeze { first.freeze_and_pin(path, how)? } else { first.pin(path, how)? });
     }

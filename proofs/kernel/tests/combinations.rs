@@ -120,6 +120,9 @@ fn wakeable_rings_that_are_not_linked() {
         let said = reader.bell().unwrap_err().to_string();
         assert!(said.contains("its loader has not linked it to its maps __readers and __bells"), "{said}");
         assert!(said.contains("mapring::loader::initialize_wakeable"), "{said}");
-        assert!(!said.contains("neither WAKEABLE nor KEEP_OLDEST"), "the ring says how it was declared: {said}");
+        assert!(
+            !said.contains("neither WAKEABLE nor KEEP_OLDEST"),
+            "the ring says how it was declared: {said}"
+        );
     }
 }

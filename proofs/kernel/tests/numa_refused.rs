@@ -119,7 +119,9 @@ fn rings_of_all_cpus() {
     let error = Numbers::open(&outer(MapType::ArrayOfMaps, &[&maps[1]], 0)).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType, "{error}");
     assert!(
-        error.to_string().contains("holds an ordinary ring, expected a resizable ring or a PER_CPU_MAPS ring"),
+        error
+            .to_string()
+            .contains("holds an ordinary ring, expected a resizable ring or a PER_CPU_MAPS ring"),
         "{error}"
     );
     let shards = *possible_cpus().unwrap().last().unwrap() as u64 + 1;

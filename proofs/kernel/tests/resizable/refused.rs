@@ -42,7 +42,10 @@ fn what_cannot_be_resized_is_named() {
     let error = Ring::<Numbered>::open(&first).unwrap().resize(64);
     assert_error(error, ErrorKind::NotResizable, "isn't a resizable ring");
     let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
-    assert!(error.to_string().contains("open a resizable ring or a PER_CPU_MAPS ring with Ring::open"), "{error}");
+    assert!(
+        error.to_string().contains("open a resizable ring or a PER_CPU_MAPS ring with Ring::open"),
+        "{error}"
+    );
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
     let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
     Region::open(&plain).unwrap();
