@@ -48,7 +48,6 @@
  * RESIZABLE: a larger or smaller ring can replace this one while programs write (Ring::resize). A reserve costs more, and the
  *	verifier checks the slow path at each of them (for loops of hundreds, use bpf_loop or a global function). It takes no
  *	other option.
- * EXTERN: another file that is linked with this one defines the ring.
  *
  * The loader makes and links the maps (mapring::loader::initialize).
  *
@@ -82,8 +81,8 @@
  * `#define MAPRING_NO_GUARD` before the include, and uses the compare-and-swap, which costs about 3 ns more. Without it
  * the kernel says "cannot call kernel function from non-GPL compatible program".
  *
- * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring. With
- * PER_CPU_MAPS or RESIZABLE only one of them may define it: the others say EXTERN.
+ * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring. Not
+ * with PER_CPU_MAPS or RESIZABLE: libbpf knows no extern map of maps that has an initial value.
  *
  * ring/src/protocol/ring/ is the same protocol in Rust.
  */
@@ -103,26 +102,26 @@
 		name, record_type, slots, MAPRING__ASK(RECORD, PLAIN, a, b, c, d, e, f),                      \
 		MAPRING__ASK(LONGEST, 0, a, b, c, d, e, f), MAPRING__ASK(AREA, 0, a, b, c, d, e, f),          \
 		MAPRING__ASK(WAKES, NO, a, b, c, d, e, f), MAPRING__ASK(KEEPS, NO, a, b, c, d, e, f),         \
-		MAPRING__ASK(OTHER, DEFINED, a, b, c, d, e, f), MAPRING__BITS(a, b, c, d, e, f))
+		MAPRING__BITS(a, b, c, d, e, f))
 
 #define MAPRING__RING_ONE_MAP(...) MAPRING__RING_IN(ONE_MAP, __VA_ARGS__)
 #define MAPRING__RING_PER_CPU_MAPS(...) MAPRING__RING_IN(PER_CPU_MAPS, __VA_ARGS__)
 
-#define MAPRING__RING_IN(place, name, record_type, slots, record, longest, bytes, wakes, keeps, linkage, bits) \
+#define MAPRING__RING_IN(place, name, record_type, slots, record, longest, bytes, wakes, keeps, bits)         \
 	MAPRING__PART(VALUE, record)(name, record_type, slots, longest, bytes, bits)                          \
 	MAPRING__MAP_CHECKS(ring, name);                                                                      \
-	MAPRING__PART(MAPS, place)(name, MAPRING__PART(ENTRIES, record)(name, slots), linkage)                \
-	MAPRING__PART(READERS_MAPS, wakes)(name, linkage)                                                     \
+	MAPRING__PART(MAPS, place)(name, MAPRING__PART(ENTRIES, record)(name, slots))                         \
+	MAPRING__PART(READERS_MAPS, wakes)(name)                                                              \
 	MAPRING__PART(SHARD, MAPRING__JOIN(place, record))(name, slots, MAPRING__PART(LIMITS, keeps)(name))   \
 	MAPRING__PART(LOOK, wakes)(name)                                                                      \
-	MAPRING__PART(RESERVE, record)(name, record_type, slots, longest, bytes, keeps, linkage)              \
+	MAPRING__PART(RESERVE, record)(name, record_type, slots, longest, bytes, keeps)                       \
 	MAPRING__PART(ENDS, record)(name, record_type, wakes, longest)
 
-#define MAPRING__RING_RESIZABLE(name, record_type, slots, record, longest, bytes, wakes, keeps, linkage, bits) \
+#define MAPRING__RING_RESIZABLE(name, record_type, slots, record, longest, bytes, wakes, keeps, bits)         \
 	MAPRING__VALUE_PLAIN(name, record_type, slots, 0, 0, bits)                                            \
 	MAPRING__MAP_CHECKS(ring, name);                                                                      \
-	MAPRING__MAPS_RESIZABLE(name, MAPRING__ENTRIES_PLAIN(name, slots), linkage)                           \
-	MAPRING__RESERVE_REPLACEABLE(name, record_type, linkage)                                                  \
+	MAPRING__MAPS_RESIZABLE(name, MAPRING__ENTRIES_PLAIN(name, slots))                                    \
+	MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
 	MAPRING__ENDS_PLAIN(name, record_type, NO, 0)
 
 #define MAPRING__LIMITS_NO(name) 0

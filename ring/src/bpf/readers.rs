@@ -218,8 +218,9 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     }
     let (readers, _) = links_of(ring)?.ok_or(no(NOT_LINKED))?;
     let readers = companion(ring, READERS, readers)?;
-    let (of_ring, bells) = Preamble::linked(linked(&open(readers.try_clone()?, OpenOptions::new())?)?);
-    if of_ring != id {
+    let region = open(readers.try_clone()?, OpenOptions::new())?;
+    let (of_ring, bells) = Preamble::linked(linked(&region)?);
+    if region.geometry().kind() != Kind::Readers || of_ring != id {
         return Err(no("its readers belong to another ring"));
     }
     let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &key(0))?;

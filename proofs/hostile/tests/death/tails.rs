@@ -20,7 +20,7 @@ const ALWAYS: u64 = AREA * 7 / 8 - LONGEST as u64;
 const TAILS: usize = Preamble::WORDS + 8;
 const NEXT: usize = TAILS;
 const HIGH: usize = TAILS + 1;
-const ACTIVE: usize = TAILS + 8;
+const ACTIVE: usize = TAILS + 16;
 const FIRST_SLOT: usize = ACTIVE + Tails::WRITERS;
 const SLOT: usize = 3 + Record::WORDS;
 

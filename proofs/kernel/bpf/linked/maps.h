@@ -11,13 +11,6 @@ struct event {
 MAPRING_RING(ring, struct event, 64);
 MAPRING_RING(kept, struct event, 64, KEEP_OLDEST);
 MAPRING_RING(tailed, struct event, 64, WAKEABLE, TAILS(64, 1024));
-#ifdef SECOND /* only one file defines a map of maps */
-MAPRING_RING(nodes, struct event, 64, PER_CPU_MAPS, KEEP_OLDEST, EXTERN);
-MAPRING_RING(grows, struct event, 64, EXTERN, RESIZABLE);
-#else
-MAPRING_RING(nodes, struct event, 64, PER_CPU_MAPS, KEEP_OLDEST);
-MAPRING_RING(grows, struct event, 64, RESIZABLE);
-#endif
 MAPRING_COUNTERS(counters, 2);
 MAPRING_GLOBAL_CELL(latest, struct event);
 
@@ -29,8 +22,6 @@ static __always_inline void write_all(__u64 file)
 
 	mapring_output(&ring, &event);
 	mapring_output(&kept, &event);
-	mapring_output(&nodes, &event);
-	mapring_output(&grows, &event);
 	mapring_record_with_tail(tailed, e, tail, len) {
 		*e = event;
 		*(__u64 *)tail = file;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* The second of two files that libbpf's linker makes one object of. */
-#define SECOND
 #include "maps.h"
 
 SEC("syscall")

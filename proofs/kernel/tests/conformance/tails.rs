@@ -110,7 +110,8 @@ fn check(said: &Said, library: &mut Library<Tailed<Item>>, published: u64) {
     let (stats, mine) = (said.stats, library.stats());
     assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
     let missing = published.checked_sub(stats.delivered).expect("no record comes twice");
-    assert!(missing <= stats.lost(), "{missing} are missing: {stats:?}");
+    // A ticket that was stepped over can be claimed later: docs/guarantees.md.
+    assert!(missing <= stats.lost() + stats.stepped_over, "{missing} are missing: {stats:?}");
     let passed = |stats: ReadStats| stats.passed();
     assert_eq!((passed(stats), said.dropped), (passed(mine), mine.dropped()), "{stats:?}, {mine:?}");
 }

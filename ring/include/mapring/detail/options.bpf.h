@@ -11,7 +11,6 @@
 #define MAPRING__OPTION_TAILS(longest, bytes) 4
 #define MAPRING__OPTION_PER_CPU_MAPS 8
 #define MAPRING__OPTION_RESIZABLE 16
-#define MAPRING__OPTION_EXTERN 0
 
 /* What each option changes, between commas: see MAPRING__ASK. */
 #define MAPRING__PLACE_PER_CPU_MAPS , PER_CPU_MAPS,
@@ -22,7 +21,6 @@
 #define MAPRING__RECORD_TAILS(longest, bytes) , TAILED,
 #define MAPRING__LONGEST_TAILS(longest, bytes) , longest,
 #define MAPRING__AREA_TAILS(longest, bytes) , bytes,
-#define MAPRING__OTHER_EXTERN , EXTERN,
 
 /* What the options say to a question, or `none` if none of them says something. The name of an option that has nothing to
  * say is left as a word in the first argument, which nobody sees. */

@@ -74,45 +74,36 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 	 MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots))
 #define MAPRING__ENTRIES_TAILED(name, slots) 1
 
-/* The map of the name, which this file defines or another one. */
-#define MAPRING__MAP_OF_DEFINED(name, ...) name __weak SEC(".maps") __VA_ARGS__
-#define MAPRING__MAP_OF_EXTERN(name, ...) name SEC(".maps")
-#define MAPRING__STORAGE_DEFINED
-#define MAPRING__STORAGE_EXTERN extern
-/* Code that makes clang describe the value of a map: of an extern map it does so only if code names the type. */
-#define MAPRING__TYPE_OF_DEFINED(name)
-#define MAPRING__TYPE_OF_EXTERN(name) \
-	asm volatile("" : : "r"((__u64)__builtin_btf_type_id(*(struct mapring_ring__##name *)0, 0)));
-
-#define MAPRING__MAPS_ONE_MAP(name, entries, linkage)                                                         \
-	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name {                                          \
+/* The map of the name. */
+#define MAPRING__MAPS_ONE_MAP(name, entries)                                                                  \
+	struct mapring_map__##name {                                          \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
 		__uint(map_flags, MAPRING__F_MMAPABLE);                                                       \
 		__uint(max_entries, entries);                                                                 \
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_ring__##name);                                                   \
-	} MAPRING__PART(MAP_OF, linkage)(name);
+	} name __weak SEC(".maps");
 /* Maps of maps take only maps with the same flags, on any node. The loader sets each map's node. */
-#define MAPRING__MAPS_PER_CPU_MAPS(name, entries, linkage)                                                    \
-	MAPRING__MAPS_OF_MAPS(name, entries, linkage, MAPRING__F_NUMA_NODE, __uint(numa_node, 0);)
-#define MAPRING__MAPS_RESIZABLE(name, entries, linkage)                                                       \
-	MAPRING__MAPS_OF_MAPS(name, entries, linkage, MAPRING__F_INNER_MAP, )
+#define MAPRING__MAPS_PER_CPU_MAPS(name, entries)                                                             \
+	MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_NUMA_NODE, __uint(numa_node, 0);)
+#define MAPRING__MAPS_RESIZABLE(name, entries)                                                                \
+	MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_INNER_MAP, )
 
-#define MAPRING__MAPS_OF_MAPS(name, entries, linkage, flag, node)                                             \
-	MAPRING__PART(STORAGE, linkage) struct mapring_inner__##name {                                        \
+#define MAPRING__MAPS_OF_MAPS(name, entries, flag, node)                                                      \
+	struct mapring_inner__##name {                                        \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
 		__uint(map_flags, MAPRING__F_MMAPABLE | flag);                                                \
 		node                                                                                          \
 		__uint(max_entries, entries);                                                                 \
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_ring__##name);                                                   \
-	} MAPRING__PART(MAP_OF, linkage)(name##__first);                                                      \
-	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name {                                          \
+	} name##__first __weak SEC(".maps");                                                                  \
+	struct mapring_map__##name {                                          \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
 		__uint(max_entries, 1);                                                                       \
 		__type(key, __u32);                                                                           \
 		__array(values, struct mapring_inner__##name);                                                \
-	} MAPRING__PART(MAP_OF, linkage)(name, = { .values = { &name##__first } });
+	} name __weak SEC(".maps") = { .values = { &name##__first } };
 
 /* The map that counts records of CPUs without a shard. */
 #define MAPRING__COUNTS_ONE_MAP(name) &name
@@ -144,13 +135,13 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 
 #define MAPRING__SHARD_PER_CPU_MAPS_PLAIN(name, slots, limits)                                                \
 	MAPRING__AT_CPU(name)                                                                                 \
-	MAPRING__SHARD_OF(name, slots, PER_CPU_MAPS, mapring__word(&name, mapring__at),                                \
+	MAPRING__SHARD_OF(name, slots, PER_CPU_MAPS, mapring__word(&name, mapring__at),                       \
 			  MAPRING__FIRST(sizeof(struct mapring_ring__##name)),                                \
 			  sizeof(struct mapring_ring__##name), limits)
 
 #define MAPRING__SHARD_ONE_MAP_TAILED(name, slots, limits)                                                    \
 	MAPRING__AT_CPU(name)                                                                                 \
-	MAPRING__SHARD_OF(name, slots, ONE_MAP, mapring__slots_in(mapring__word(&name, mapring__at)), 0,               \
+	MAPRING__SHARD_OF(name, slots, ONE_MAP, mapring__slots_in(mapring__word(&name, mapring__at)), 0,      \
 			  sizeof(struct mapring_slot__##name) | MAPRING__IN_SHARD, limits)
 
 #define MAPRING__SHARD_PER_CPU_MAPS_TAILED(name, slots, limits)                                               \

@@ -15,25 +15,25 @@ struct mapring__bell {
 	__uint(max_entries, 4096);
 };
 
-#define MAPRING__READERS_MAPS_NO(name, linkage)
-#define MAPRING__READERS_MAPS_YES(name, linkage)                                                              \
+#define MAPRING__READERS_MAPS_NO(name)
+#define MAPRING__READERS_MAPS_YES(name)                                                                       \
 	struct mapring_readers__##name {                                                                      \
 		__u64 words[MAPRING__READERS];                                                                \
 		MAPRING__TAG(MAPRING__READERS);                                                               \
 	};                                                                                                    \
-	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name##__readers {                               \
+	struct mapring_map__##name##__readers {                               \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
 		__uint(map_flags, MAPRING__F_MMAPABLE);                                                       \
 		__uint(max_entries, MAPRING__WAKE_AT + MAPRING__OF_SHARD);                                    \
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_readers__##name);                                                \
-	} MAPRING__PART(MAP_OF, linkage)(name##__readers);                                                    \
-	MAPRING__PART(STORAGE, linkage) struct mapring_map__##name##__bells {                                 \
+	} name##__readers __weak SEC(".maps");                                                                \
+	struct mapring_map__##name##__bells {                                 \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
 		__uint(max_entries, MAPRING__READERS);                                                        \
 		__type(key, __u32);                                                                           \
 		__array(values, struct mapring__bell);                                                        \
-	} MAPRING__PART(MAP_OF, linkage)(name##__bells);
+	} name##__bells __weak SEC(".maps");
 
 /* 1 if this slot is the last one of its shard, else 0. Without a branch. */
 static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 number)

@@ -7,13 +7,12 @@
 #include <mapring/detail/readers.bpf.h>
 
 /* The slow path is a separate function: the verifier checks it once, and the fast path stays short. */
-#define MAPRING__CLAIM(name, linkage)                                                                                  \
+#define MAPRING__CLAIM(name)                                                                                  \
 	MAPRING__SHARED __s64 mapring__claim__##name(__u32 at)                                                \
 	{                                                                                                     \
 		struct mapring__shard shard = mapring__shard__##name(at);                                     \
 		__u64 *head = mapring__header(shard);                                                         \
                                                                                                               \
-		MAPRING__PART(TYPE_OF, linkage)(name)                                                         \
 		if (!head) {                                                                                  \
 			mapring__no_shard__##name();                                                          \
 			return -1;                                                                            \
@@ -21,8 +20,8 @@
 		return mapring__claim(shard.ring, head, shard.base);                                          \
 	}
 
-#define MAPRING__RESERVE_PLAIN(name, record_type, slots, longest, bytes, keeps, linkage)                             \
-	MAPRING__CLAIM(name, linkage)                                                                                  \
+#define MAPRING__RESERVE_PLAIN(name, record_type, slots, longest, bytes, keeps)                               \
+	MAPRING__CLAIM(name)                                                                                  \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map __attribute__((unused)))     \
 	{                                                                                                     \
 		__u32 at = mapring__at__##name();                                                             \

@@ -81,14 +81,13 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 }
 
 /* The slow path is checked at each place that reserves a record, since the verifier knows no map of the ring in use. */
-#define MAPRING__RESERVE_REPLACEABLE(name, record_type, linkage)                                                       \
+#define MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
 	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 header, __u32 base, __u32 shift) \
 	{                                                                                                     \
 		struct mapring__ring ring = { map, sizeof(struct mapring_ring__##name), shift, 0 };           \
 		__u64 *head = mapring__word(map, header);                                                     \
 		__s64 claimed;                                                                                \
                                                                                                               \
-		MAPRING__PART(TYPE_OF, linkage)(name)                                                         \
 		if (!head)                                                                                    \
 			return -1;                                                                            \
 		claimed = mapring__search(ring, head, base, 0);                                               \

@@ -17,8 +17,8 @@
 		return !header || mapring__tail_unread(mapring__tails__##name(header), &name##__readers, to); \
 	}
 
-#define MAPRING__RESERVE_TAILED(name, record_type, slots, longest, bytes, keeps, linkage)                            \
-	MAPRING__CLAIM(name, linkage)                                                                                  \
+#define MAPRING__RESERVE_TAILED(name, record_type, slots, longest, bytes, keeps)                              \
+	MAPRING__CLAIM(name)                                                                                  \
 	static __always_inline struct mapring__tails mapring__tails__##name(__u64 *header)                    \
 	{                                                                                                     \
 		return (struct mapring__tails){ header + MAPRING__LINE / 8,                                   \
