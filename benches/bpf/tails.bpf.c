@@ -56,15 +56,14 @@ struct run {
 
 static __always_inline void with_tail(__u64 n, const void *from)
 {
-	struct fixed *r = mapring_reserve(&ours);
-	long len;
+	void *tail;
+	long len = 0;
 
-	if (!r)
-		return;
-	len = bpf_probe_read_kernel_str(mapring_tail(&ours, r), LONGEST, from);
-	r->n = n;
-	r->len = len;
-	mapring_commit_tail(&ours, r, len);
+	mapring_record_with_tail(ours, r, tail, len) {
+		len = bpf_probe_read_kernel_str(tail, LONGEST, from);
+		r->n = n;
+		r->len = len;
+	}
 }
 
 static __always_inline void with_reserve(__u64 n, const void *from)

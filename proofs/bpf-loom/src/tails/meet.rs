@@ -409,11 +409,12 @@ const STATES: [State; 8] = [
 
 /// The position of a program that is in a tail and has not ended its record, by what it wrote.
 fn position(machine: &Machine<'_>) -> Option<u64> {
-    let is_position = |word: usize| word >= FIRST_SLOT && (word - FIRST_SLOT) % SLOT == 1;
+    // Until its commit, the word for the length has its claim.
+    let is_claim = |word: usize| word >= FIRST_SLOT && (word - FIRST_SLOT) % SLOT == 2;
     let changes = machine.changes();
-    let began = changes.iter().position(|change| is_position(change.word))?;
-    let has_ended = changes[began..].iter().any(|change| change.word == changes[began].word - 1);
-    (!has_ended).then_some(changes[began].value)
+    let began = changes.iter().position(|change| is_claim(change.word))?;
+    let has_ended = changes[began..].iter().any(|change| change.word == changes[began].word - 2);
+    (!has_ended).then_some(changes[began].value & !15)
 }
 
 const LAST_ENTRY: usize = FIRST_SLOT - 1;

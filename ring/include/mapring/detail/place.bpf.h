@@ -76,7 +76,7 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 
 /* The map of the name. */
 #define MAPRING__MAPS_ONE_MAP(name, entries)                                                                  \
-	struct mapring_map__##name {                                          \
+	struct mapring_map__##name {                                                                          \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
 		__uint(map_flags, MAPRING__F_MMAPABLE);                                                       \
 		__uint(max_entries, entries);                                                                 \
@@ -90,7 +90,7 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 	MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_INNER_MAP, )
 
 #define MAPRING__MAPS_OF_MAPS(name, entries, flag, node)                                                      \
-	struct mapring_inner__##name {                                        \
+	struct mapring_inner__##name {                                                                        \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
 		__uint(map_flags, MAPRING__F_MMAPABLE | flag);                                                \
 		node                                                                                          \
@@ -98,7 +98,7 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_ring__##name);                                                   \
 	} name##__first __weak SEC(".maps");                                                                  \
-	struct mapring_map__##name {                                          \
+	struct mapring_map__##name {                                                                          \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
 		__uint(max_entries, 1);                                                                       \
 		__type(key, __u32);                                                                           \
