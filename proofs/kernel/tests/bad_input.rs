@@ -187,7 +187,7 @@ fn preambles_of_another_world() {
     assert_says(&error, &["Globals reads the global variables", "Array reads arrays of plain values"]);
     let (source, error) = with(1, 1);
     assert_eq!(source, PreambleError::Version { found: 1 });
-    assert_says(&error, &["version 1", "knows 2"]);
+    assert_says(&error, &["version 1", "knows 3"]);
     let (source, error) = with(2, 77);
     assert_eq!(source, PreambleError::Kind { found: 77 });
     assert_says(&error, &["kind 77", "1 (ring), 2 (cells)", "3 (counters)"]);

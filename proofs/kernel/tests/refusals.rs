@@ -355,7 +355,7 @@ fn what_only_its_maker_may_not() {
                 region.access().to_string()
             }
         };
-        assert!(said.contains("by its id or a pin"), "{said}");
+        assert!(said.contains("by id or pin"), "{said}");
         for region in [
             OpenOptions::new().write(true).open(pins.path("hits")).unwrap(),
             OpenOptions::new().write(true).open(Source::id(skel.maps.hits.info().unwrap().info.id)).unwrap(),

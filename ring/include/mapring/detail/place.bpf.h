@@ -164,7 +164,11 @@ static __always_inline __u64 *mapring__first(void *map)
 /* The slots of a shard with tails. */
 static __always_inline __u64 *mapring__slots_in(__u64 *shard)
 {
-	return shard ? shard + MAPRING__PREAMBLE / 8 + MAPRING__TAIL_SLOTS : 0;
+	if (!shard)
+		return 0;
+	/* The verifier needs the addition to stay behind the check. */
+	asm volatile("" : "+r"(shard));
+	return shard + MAPRING__PREAMBLE / 8 + MAPRING__TAIL_SLOTS;
 }
 
 #endif
