@@ -156,11 +156,13 @@ fn ring<T: AnyBitPattern>(regions: &[(usize, Region)]) -> Result<Ring<T>> {
 pub(crate) fn pin(regions: &[(usize, Region)], path: &Path, how: PinOptions, freeze: bool) -> Result<()> {
     let first = &regions[0].1;
     if !first.geometry().options().has_per_cpu_maps() {
-        return Ok(if freeze { first.freeze_and_pin(path, how)? } else { first.pin(path, how)? });
+        let pinned = if freeze { first.freeze_and_pin(path, how) } else { first.pin(path, how) };
+        return pinned.map_err(Into::into);
     }
     with_size!(first.geometry().record(), N => {
         let ring = ring::<AnyRecord<N>>(regions)?;
-        Ok(if freeze { ring.freeze_and_pin(path, how)? } else { ring.pin(path, how)? })
+        let pinned = if freeze { ring.freeze_and_pin(path, how) } else { ring.pin(path, how) };
+        pinned.map_err(Into::into)
     })
 }
 

@@ -53,7 +53,7 @@ impl fmt::Display for Refusal {
             Self::ReadOnlyFd => {
                 "a read-only file descriptor, which Linux refuses to map (EINVAL): freeze the map and pin it with mode \
                  0666 (Region::freeze_and_pin), and any process can map it; the process that created a map with \
-                 BPF_F_RDONLY opens it again by its id or a pin"
+                 BPF_F_RDONLY reopens it by id or pin"
             }
             Self::WriteOnlyFd => {
                 "the map is write-only for userspace (BPF_F_WRONLY): create it without this flag, or reopen it by id or \
