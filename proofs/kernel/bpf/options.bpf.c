@@ -13,8 +13,7 @@ struct rec {
 
 struct args {
 	__u64 n;
-	__u32 count;
-	__u32 discard;
+	__u64 discard;
 };
 
 /* In one map, and in a map for each CPU. `PROGRAM` is for rings without tails, or with. */
@@ -24,27 +23,22 @@ struct args {
 	MAPRING_RING(name##_of_cpu, struct rec, SLOTS, PER_CPU_MAPS, ##__VA_ARGS__);      \
 	PROGRAM(name##_of_cpu)
 
-/* Publishes (or discards) `count` records. Returns how many it reserved. */
+/* Publishes (or discards) a record. Returns whether it reserved one. */
 #define PLAIN(name)                                                                       \
 	SEC("syscall")                                                                    \
 	int push_##name(struct args *args)                                                \
 	{                                                                                 \
-		int reserved = 0;                                                         \
+		struct rec *rec = mapring_reserve(&name);                                 \
                                                                                           \
-		for (__u32 i = 0; i < 16 && i < args->count; i++) {                      \
-			struct rec *rec = mapring_reserve(&name);                         \
-                                                                                          \
-			if (!rec)                                                         \
-				continue;                                                 \
-			reserved++;                                                       \
-			rec->n = args->n + i;                                             \
-			rec->twice = 2 * rec->n;                                          \
-			if (args->discard)                                                \
-				mapring_discard(&name, rec);                              \
-			else                                                              \
-				mapring_commit(&name, rec);                               \
-		}                                                                         \
-		return reserved;                                                          \
+		if (!rec)                                                                 \
+			return 0;                                                         \
+		rec->n = args->n;                                                         \
+		rec->twice = 2 * rec->n;                                                  \
+		if (args->discard)                                                        \
+			mapring_discard(&name, rec);                                      \
+		else                                                                      \
+			mapring_commit(&name, rec);                                       \
+		return 1;                                                                 \
 	}
 
 /* The same; the tail of record `n` has n mod 65 bytes, all of them n. */
@@ -52,26 +46,21 @@ struct args {
 	SEC("syscall")                                                                    \
 	int push_##name(struct args *args)                                                \
 	{                                                                                 \
-		int reserved = 0;                                                         \
+		struct rec *rec = mapring_reserve(&name);                                 \
+		__u64 *tail, n = args->n;                                                 \
                                                                                           \
-		for (__u32 i = 0; i < 16 && i < args->count; i++) {                      \
-			struct rec *rec = mapring_reserve(&name);                         \
-			__u64 *tail, n = args->n + i;                                     \
-                                                                                          \
-			if (!rec)                                                         \
-				continue;                                                 \
-			reserved++;                                                       \
-			rec->n = n;                                                       \
-			rec->twice = 2 * n;                                               \
-			tail = mapring_tail(&name, rec);                                  \
-			for (int word = 0; word < LONGEST / 8; word++)                    \
-				tail[word] = (n & 0xff) * 0x0101010101010101ULL;          \
-			if (args->discard)                                                \
-				mapring_discard(&name, rec);                              \
-			else                                                              \
-				mapring_commit_tail(&name, rec, n % (LONGEST + 1));       \
-		}                                                                         \
-		return reserved;                                                          \
+		if (!rec)                                                                 \
+			return 0;                                                         \
+		rec->n = n;                                                               \
+		rec->twice = 2 * n;                                                       \
+		tail = mapring_tail(&name, rec);                                          \
+		for (int word = 0; word < LONGEST / 8; word++)                            \
+			tail[word] = (n & 0xff) * 0x0101010101010101ULL;                  \
+		if (args->discard)                                                        \
+			mapring_discard(&name, rec);                                      \
+		else                                                                      \
+			mapring_commit_tail(&name, rec, n % (LONGEST + 1));               \
+		return 1;                                                                 \
 	}
 
 BOTH(plain, PLAIN)

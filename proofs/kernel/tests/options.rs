@@ -87,12 +87,8 @@ impl Subject<'_> {
 
     /// Publishes or discards `count` records, numbered from `n`, on this CPU. Returns how many were reserved.
     fn write(&self, n: u64, count: u64, discard: bool) -> u64 {
-        let step = |at: u64| {
-            let count = (count - at).min(16);
-            let mut args = [n + at, count | u64::from(discard) << 32];
-            u64::from(self.program.run_for(&mut args))
-        };
-        (0..count).step_by(16).map(step).sum()
+        let one = |n: u64| u64::from(self.program.run_for(&mut [n, u64::from(discard)]));
+        (n..n + count).map(one).sum()
     }
 
     fn push(&self, n: u64, count: u64) -> u64 {

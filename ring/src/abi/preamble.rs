@@ -78,7 +78,7 @@ impl Preamble {
     /// The number of words at the start that identify the region; the others are informative or change.
     pub const IDENTITY: usize = 7;
 
-    /// The word with the [`Process`] that initialized the region, or 0: see [`loader`](Self::loader).
+    /// The word with the [`Process`](super::Process) that initialized the region, or 0.
     pub const LOADER: usize = 11;
 
     const NAME: core::ops::Range<usize> = 8..11;
