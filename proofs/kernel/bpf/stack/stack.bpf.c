@@ -60,8 +60,8 @@ PROGRAM(wakes_tails, 304, TAILED)
 MAPRING_RING(wakes_tails_per_cpu, struct event, 64, WAKEABLE, TAILS(64, 128), PER_CPU_MAPS);
 PROGRAM(wakes_tails_per_cpu, 304, TAILED)
 MAPRING_RING(keeps_tails, struct event, 64, KEEP_OLDEST, TAILS(64, 128));
-PROGRAM(keeps_tails, 208, TAILED)
+PROGRAM(keeps_tails, 128, TAILED)
 MAPRING_RING(keeps_tails_per_cpu, struct event, 64, KEEP_OLDEST, TAILS(64, 128), PER_CPU_MAPS);
-PROGRAM(keeps_tails_per_cpu, 208, TAILED)
+PROGRAM(keeps_tails_per_cpu, 128, TAILED)
 MAPRING_RING(resizable, struct event, 64, RESIZABLE);
 PROGRAM(resizable, 352, RECORD)
