@@ -11,7 +11,7 @@ use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use mapring::record::string;
-use mapring::{Record, Ring, Tagged, Tailed};
+use mapring::{Record, Ring, Tagged};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     mapring::loader::prepare(&mut open)?;
     let mut skel = open.load()?;
     mapring::loader::initialize(&skel)?;
-    let ring = Ring::<Tailed<Tagged<Event<'_>>>>::open(&skel.maps.events)?;
+    let ring = Ring::<Tagged<Event<'_>>>::open(&skel.maps.events)?;
     let mut reader = ring.reader();
     skel.attach()?;
 
@@ -66,9 +66,14 @@ fn main() -> Result<()> {
     println!("          time       pid      ppid       uid  what");
     while Instant::now() < end {
         reader.wait(Duration::from_millis(100))?;
-        reader.for_each_variant_with_tail(usize::MAX, |event, tail| match event.record {
+        reader.for_each(usize::MAX, |event| match event.record.variant() {
             Ok(Event::Exec(&Exec { ns, pid, ppid, uid, ret, comm })) => {
-                println!("{} exec {ret} {}{}", process(ns, pid, ppid, uid), shown(&comm), arguments(tail));
+                println!(
+                    "{} exec {ret} {}{}",
+                    process(ns, pid, ppid, uid),
+                    shown(&comm),
+                    arguments(event.tail)
+                );
             }
             Ok(Event::Exit(&Exit { ns, age, pid, ppid, uid, code })) => {
                 let [seconds, status, signal] =

@@ -11,7 +11,7 @@ use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use mapring::record::string;
-use mapring::{Record, Ring, Tailed};
+use mapring::{Record, Ring};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     mapring::loader::prepare(&mut open)?;
     let mut skel = open.load()?;
     mapring::loader::initialize(&skel)?;
-    let mut reader = Ring::<Tailed<OpenEvent>>::open(&skel.maps.opens)?.reader();
+    let mut reader = Ring::<OpenEvent>::open(&skel.maps.opens)?.reader();
     reader.require(LEASE)?;
     skel.attach()?;
 
@@ -54,9 +54,9 @@ fn main() -> Result<()> {
             break;
         }
         reader.wait(left)?;
-        reader.for_each_with_tail(usize::MAX, |event, name| {
+        reader.for_each(usize::MAX, |event| {
             let OpenEvent { flags, pid, uid, ret, comm, .. } = event.record;
-            let [comm, name] = [&comm[..], name].map(|text| string(text).escape_debug().to_string());
+            let [comm, name] = [&comm[..], event.tail].map(|text| string(text).escape_debug().to_string());
             println!("{pid:>7} {uid:>6} {ret:>6} {flags:>#10o}  {comm} \"{name}\"");
         });
         if let Some(error) = reader.take_error() {

@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         let done = (0..rounds).try_for_each(|round| {
             thread::sleep(Duration::from_millis(20)); // slow
             let (lost, mut ours) = (reader.lost(), 0);
-            let mut count = |call: Event<&Call>| ours += u32::from(call.record.pid == process::id());
+            let mut count = |call: Event<&Call, &[u8]>| ours += u32::from(call.record.pid == process::id());
             while reader.region().retired()? {
                 reader.for_each(usize::MAX, &mut count); // drains the previous ring
                 reader.take_error().map_or(Ok(()), Err)?;

@@ -60,7 +60,7 @@ fn ring(c: &mut Criterion) {
     });
     consume("drain", |reader| reader.drain().map(|event| black_box(&event.record)[6]).sum());
     consume("poll", |reader| {
-        std::iter::from_fn(|| reader.poll()).map(|event| black_box(&event.record)[6]).sum()
+        std::iter::from_fn(|| reader.poll().map(|event| black_box(&event.record)[6])).sum()
     });
     assert_eq!(reader.lost(), 0);
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use libbpf_rs::PerfBufferBuilder;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use mapring::record::string;
-use mapring::{Reader, Ring, Tailed};
+use mapring::{Reader, Ring};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 mod common;
@@ -45,9 +45,9 @@ const NAME: &str = "opens-our-files";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads all records, with whole names. Opensnoop has room for 255 bytes of a name.
-fn read(reader: &mut Reader<Tailed<skel::types::open_event>>, all: &mut Vec<Said>) {
-    reader.for_each_with_tail(usize::MAX, |event, name| {
-        let name = &name[..name.len().min(255)];
+fn read(reader: &mut Reader<skel::types::open_event>, all: &mut Vec<Said>) {
+    reader.for_each(usize::MAX, |event| {
+        let name = &event.tail[..event.tail.len().min(255)];
         let &skel::types::open_event { ret, flags, pid, uid, comm, .. } = event.record;
         let (name, comm) = (string(name).into_owned(), string(&comm).into_owned());
         all.push(Said { name, ret, flags, pid, uid, comm });
@@ -92,7 +92,7 @@ fn compare(slow: bool) {
     ours.our_name = [0, 8].map(|at| u64::from_ne_bytes(name[at..at + 8].try_into().unwrap()));
     let mut skel = open.load().unwrap();
     mapring::loader::initialize(&skel).unwrap();
-    let mut reader = Ring::<Tailed<skel::types::open_event>>::open(&skel.maps.opens).unwrap().reader();
+    let mut reader = Ring::<skel::types::open_event>::open(&skel.maps.opens).unwrap().reader();
     reader.require(Duration::from_secs(600)).unwrap();
     let (theirs, lost) = (RefCell::new(Vec::new()), RefCell::new(0));
     let peer = PerfBufferBuilder::new(&skel.maps.peer)

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mapring::abi::{Geometry, Kind, Tails};
-use mapring::protocol::ring::tails::{Area, Refused, TailsMut};
+use mapring::protocol::ring::tails::{Area, TailsMut};
 use mapring::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Start, Step};
 use mapring::protocol::{Words, WordsMut};
 use mapring_loom_tests::ring::PATIENT;
@@ -39,24 +39,19 @@ impl Ring {
     /// Publishes a record with a tail of `len` words. Returns its ticket.
     fn push(&self, number: u64, len: usize) -> Option<u64> {
         let (shard, tails) = self.writer();
-        match shard.push_with_tail(&tails, &number, &bytes(number, len)) {
-            Ok(ticket) => Some(ticket),
-            Err(refused) => {
-                assert_eq!(refused, Refused::Dropped);
-                None
-            }
-        }
+        shard.push_with_tail(&tails, &number, &bytes(number, len))
     }
 
     /// Publishes two records whose tails fill the area: the next overwrites the first. The first is short, but can't give
     /// back the rest of its claim.
     fn fill(&self) {
         let (shard, tails) = self.writer();
-        let mut first = shard.reserve_with_tail(&tails).unwrap();
-        let mut second = shard.reserve_with_tail(&tails).unwrap();
-        first.write(&1_u64, &bytes(1, 2));
-        second.write(&2_u64, &bytes(2, LONGEST));
-        assert_eq!((first.commit(16), second.commit(8 * LONGEST)), (Some(0), Some(1)));
+        let mut slots = [1, 2].map(|_| shard.reserve_with_tail::<u64>(&tails).unwrap());
+        for (slot, (number, len)) in slots.iter_mut().zip([(1, 2), (2, LONGEST)]) {
+            slot.write(&number);
+            assert!(slot.write_tail(&bytes(number, len)));
+        }
+        assert_eq!(slots.map(mapring::protocol::ring::Slot::commit), [Some(0), Some(1)]);
     }
 
     /// Reads until nothing is there. Each tail is whole.
@@ -149,7 +144,7 @@ fn another_writer_moves_high() {
         let writer = thread::spawn(move || there.push(3, 2).is_some());
         let other = thread::spawn(move || {
             let (shard, tails) = elsewhere.writer();
-            drop(shard.reserve_with_tail(&tails));
+            drop(shard.reserve_with_tail::<u64>(&tails));
         });
         let reader = thread::spawn(move || {
             let mut reader = nearby.reader();
@@ -207,8 +202,9 @@ fn a_slow_writer_keeps_its_bytes() {
             let (shard, tails) = ring.writer();
             let mut tailed = shard.reserve_with_tail(&tails)?;
             thread::yield_now(); // does not count as a preemption
-            tailed.write(&1_u64, &bytes(1, 2));
-            tailed.commit(16)
+            tailed.write(&1_u64);
+            assert!(tailed.write_tail(&bytes(1, 2)));
+            tailed.commit()
         };
         let written = slow().is_some();
         let fast = others.join().unwrap();
@@ -233,7 +229,7 @@ fn a_slow_writer_locks_nobody_out() {
         let other = Arc::clone(&ring);
         let slow = thread::spawn(move || other.push(1, 0));
         let (shard, tails) = ring.writer();
-        let claims = [shard.reserve_with_tail(&tails), shard.reserve_with_tail(&tails)];
+        let claims = [1, 2].map(|_| shard.reserve_with_tail::<u64>(&tails));
         claims.into_iter().rev().for_each(drop);
         noted.note("overtaken", slow.join().unwrap().is_none());
         let next = [2, 3].map(|number| ring.push(number, 0));
@@ -292,13 +288,13 @@ fn a_dead_writer_costs_its_bytes() {
     check(None, || {
         let ring = Ring::new(16);
         let (shard, tails) = ring.writer();
-        std::mem::forget(shard.reserve_with_tail(&tails).unwrap());
+        std::mem::forget(shard.reserve_with_tail::<u64>(&tails).unwrap());
         assert!((1..9).all(|number| ring.push(number, 2).is_some()));
         let mut reader = ring.reader();
         ring.finish(&mut reader);
         assert!(reader.whole.ends_with(&[8]), "{:?}", reader.whole);
         // The next one takes what is left.
-        std::mem::forget(shard.reserve_with_tail(&tails).unwrap());
+        std::mem::forget(shard.reserve_with_tail::<u64>(&tails).unwrap());
         assert!((9..12).all(|number| ring.push(number, 2).is_none()));
         tails.recover();
         assert_eq!(shard.recover(), 2);
@@ -322,12 +318,13 @@ fn others_step_over_a_slow_writer() {
         let there = Arc::clone(&ring);
         let other = thread::spawn(move || there.push(3, 2).is_some());
         let mine = ring.push(4, LONGEST).is_some();
-        slow.write(&1_u64, &bytes(1, LONGEST));
+        slow.write(&1_u64);
+        assert!(slow.write_tail(&bytes(1, LONGEST)));
         let theirs = other.join().unwrap();
         noted.note("both", mine && theirs);
         noted.note("one", mine != theirs);
         assert_eq!(ring.area_has(0), bytes(1, LONGEST), "its bytes");
-        slow.commit(8 * LONGEST).unwrap();
+        slow.commit().unwrap();
         let mut reader = ring.reader();
         ring.finish(&mut reader);
         assert_eq!(reader.whole[0], 1, "it is the last one that ended");

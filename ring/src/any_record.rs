@@ -6,7 +6,7 @@ use crate::protocol::is_any;
 
 /// A record or value of any type, as bytes: for tools that learn the types at run time.
 ///
-/// It holds up to 16 × `N` bytes. `Ring<AnyRecord<N>>`, `Ring<Tailed<AnyRecord<N>>>`, `Cells<AnyRecord<N>>` and the other
+/// It holds up to 16 × `N` bytes. `Ring<AnyRecord<N>>`, `Cells<AnyRecord<N>>` and the other
 /// handles of records take every region whose records are not larger, if the region was opened with
 /// [`OpenOptions::any_record`](crate::OpenOptions::any_record), and copy as many bytes as its records have. The choice of
 /// `N` is one of speed: readers keep records of up to 256 bytes in registers and caches, and return copies of all 16 × `N`
@@ -31,7 +31,7 @@ use crate::protocol::is_any;
 #[repr(transparent)]
 pub struct AnyRecord<const N: usize>([u128; N]);
 
-const _: () = assert!(is_any::<AnyRecord<1>>() && is_any::<crate::Tailed<AnyRecord<1>>>());
+const _: () = assert!(is_any::<AnyRecord<1>>() && is_any::<crate::ring::Tailed<AnyRecord<1>>>());
 
 impl<const N: usize> AnyRecord<N> {
     /// The most bytes that it holds.
@@ -55,7 +55,7 @@ impl<const N: usize> AnyRecord<N> {
 mod tests {
     use super::*;
     use crate::abi::{Geometry, Kind, Tails};
-    use crate::{Cells, ErrorKind, Latches, OpenOptions, Region, Ring, Start, Tailed};
+    use crate::{Cells, ErrorKind, Latches, OpenOptions, Region, Ring, Start};
 
     /// Bytes that differ from their neighbours.
     fn bytes(len: usize, n: usize) -> Vec<u8> {
@@ -112,15 +112,15 @@ mod tests {
             let tails = Tails::new(64, 1024).unwrap();
             let geometry = Geometry::new(Kind::Ring, (Tails::PREFIX + len) as u64, 4, 1).unwrap();
             let region = Region::create_memfd(geometry.with_tails(tails).unwrap(), "bytes").unwrap();
-            let ring = Ring::<Tailed<AnyRecord<4>>>::from_region(any(&region)).unwrap();
-            let writer = ring.writer_with_tails(0).unwrap();
+            let ring = Ring::<AnyRecord<4>>::from_region(any(&region)).unwrap();
+            let writer = ring.writer(0).unwrap();
             for n in 0..3 {
                 writer.push_with_tail(&AnyRecord::new(&bytes(len, n)).unwrap(), &bytes(n, 1)).unwrap();
             }
             let mut reader = ring.reader();
             for n in 0..3 {
-                let (event, tail) = reader.poll_with_tail().unwrap();
-                assert_eq!((event.record.bytes(len), tail), (&bytes(len, n)[..], &bytes(n, 1)[..]));
+                let event = reader.poll().unwrap();
+                assert_eq!((event.record.bytes(len), event.tail), (&bytes(len, n)[..], &bytes(n, 1)[..]));
             }
         }
     }

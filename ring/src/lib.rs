@@ -106,7 +106,7 @@
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.) `#[derive(Tagged)]`, for [several types of records](type@Tagged) in one ring.
-//! - `tokio`: `Reader::into_stream` and `Merged::into_stream`, streams for async programs.
+//! - `tokio`: `Reader::into_stream`, a stream for async programs.
 //! - `hdrhistogram`: [`Histogram::record_into`] copies a histogram into one of the crate `hdrhistogram`.
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
@@ -236,7 +236,7 @@ pub use record::Record;
 #[cfg(not(loom))]
 pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(not(loom))]
-pub use ring::{Event, Merged, Reader, Ring, Tailed, Writer};
+pub use ring::{Event, Reader, Ring, Writer};
 #[cfg(not(loom))]
 pub use tagged::Tagged;
 
@@ -257,7 +257,7 @@ pub mod reading {
     pub use crate::protocol::ring::LossCause;
     #[cfg(feature = "tokio")]
     pub use crate::ring::Events;
-    pub use crate::ring::{Drain, MergedStats};
+    pub use crate::ring::{ByShard, ByTime, Drain, Order};
 }
 
 /// The writers and readers of a region, and whether they are still there.

@@ -28,7 +28,7 @@ impl Clock {
     /// Nanoseconds of this clock as programs read it, also in a [time namespace](Self::ahead). The vDSO reads it,
     /// without a system call, unless the machine's clock source is one that only the kernel can read: hpet, acpi_pm, or
     /// the kvm-clock of some hosts (`/sys/devices/system/clocksource/clocksource0/current_clocksource`). The first call in a process reads files of procfs; so does opening a [`WallClock`] or a
-    /// [`Merged`](crate::Merged) reader.
+    /// [merged](crate::Reader::merged) reader.
     #[inline]
     pub fn now(self) -> u64 {
         let id = match self {

@@ -43,7 +43,7 @@ fn rings<const N: usize>() {
         assert!(found == expected, "{N} bytes, for_each");
         let found: Vec<_> = drained.drain().map(|event| event.record).collect();
         assert!(found == expected, "{N} bytes, drain");
-        let found: Vec<_> = std::iter::from_fn(|| polled.poll()).map(|event| event.record).collect();
+        let found: Vec<_> = std::iter::from_fn(|| polled.poll().map(|event| event.record)).collect();
         assert!(found == expected, "{N} bytes, poll");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mapring::abi::Tails;
 use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, ReadStats, Reader, Ring, Start, Tailed, Writer};
+use mapring::{Loss, ReadStats, Reader, Ring, Start, Writer};
 
 /// Nanoseconds of the coarse clock, which readers read. The bounds below hold exactly for it, also where ticks are late.
 fn now() -> u64 {
@@ -89,7 +89,7 @@ fn skipped_tickets_and_drops_are_listed() {
     let (writer, mut reader) = (ring.writer(0).unwrap(), ring.reader().with_patience(Duration::ZERO));
     assert!(abandon(&writer) && abandon(&writer));
     push_all(&writer, [7]);
-    let read: Vec<_> = (0..10).filter_map(|_| reader.poll()).map(|event| event.ticket).collect();
+    let read: Vec<_> = (0..10).filter_map(|_| reader.poll().map(|event| event.ticket)).collect();
     assert_eq!(read, [2]);
     (0..6).for_each(|_| assert!(abandon(&writer) || writer.push(&8).is_none()));
     let before = now();
@@ -168,17 +168,16 @@ fn the_sums_of_all_losses_are_the_counts() {
 #[test]
 fn a_tail_that_was_overwritten_is_a_loss() {
     let tails = Tails::new(32, 128).unwrap();
-    let ring = Ring::<Tailed<u64>>::create_memfd_with_tails(64, 1, tails).unwrap();
-    let (writer, mut reader) = (ring.writer_with_tails(0).unwrap(), ring.reader());
-    let mut polls: Reader<Tailed<u64>> = ring.reader();
+    let ring = Ring::<u64>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let (writer, mut reader) = (ring.writer(0).unwrap(), ring.reader());
+    let mut polls: Reader<u64> = ring.reader();
     let begun = now();
     (0..20).for_each(|n| assert_eq!(writer.push_with_tail(&n, &[7; 32]), Some(n)));
     let written = now();
     assert_eq!(writer.push_with_tail(&20, &[7; 33]), None);
     let mut whole = Vec::new();
-    reader.for_each_with_tail(100, |event, _| whole.push(event.ticket));
-    let polled: Vec<_> =
-        std::iter::from_fn(|| polls.poll_with_tail().map(|(event, _)| event.ticket)).collect();
+    reader.for_each(100, |event| whole.push(event.ticket));
+    let polled: Vec<_> = std::iter::from_fn(|| polls.poll().map(|event| event.ticket)).collect();
     assert_eq!(polled, whole);
     for reader in [&mut reader, &mut polls] {
         let losses = reader.take_losses();
@@ -195,39 +194,36 @@ fn a_tail_that_was_overwritten_is_a_loss() {
 #[test]
 fn a_tail_that_was_overwritten_while_a_merged_reader_held_its_record_was_lost_before_its_last_looks() {
     let tails = Tails::new(32, 128).unwrap();
-    let ring = Ring::<Tailed<u64>>::create_memfd_with_tails(64, 2, tails).unwrap();
-    let writer = ring.writer_with_tails(0).unwrap();
-    let other = Ring::<[u64; 3]>::from_region(ring.region()).unwrap().writer(1).unwrap();
-    let merged = ring.reader().with_patience(Duration::MAX).merged(|tailed| tailed.record);
+    let ring = Ring::<u64>::create_memfd_with_tails(64, 2, tails).unwrap();
+    let writer = ring.writer(0).unwrap();
+    let other = ring.writer(1).unwrap();
+    let merged = ring.reader().with_patience(Duration::MAX).merged(|stamp| *stamp);
     let mut merged = merged.with_delay(Duration::MAX);
     for round in 0..3 {
         let open = other.reserve().unwrap();
         let begun = Clock::Monotonic.now();
         let push = || writer.push_with_tail(&Clock::Monotonic.now(), &[7; 32]).unwrap();
         push();
-        assert!(merged.poll_with_tail().is_none());
+        assert!(merged.poll().is_none());
         (0..5).for_each(|_| _ = push());
         let overwritten = Clock::Monotonic.now();
         for _ in 0..10 {
             thread::sleep(Duration::from_millis(1));
-            assert!(merged.poll_with_tail().is_none() && merged.stats().held == 6);
+            assert!(merged.poll().is_none() && merged.stats().held == 6);
         }
         drop(open);
         // One by one, or all at once.
-        let mut whole = if round == 2 { merged.for_each_with_tail(usize::MAX, |_, _| ()) } else { 0 } as u64;
-        whole += std::iter::from_fn(|| merged.poll_with_tail().map(drop)).count() as u64;
+        let mut whole = if round == 2 { merged.for_each(usize::MAX, |_| ()) } else { 0 } as u64;
+        whole += std::iter::from_fn(|| merged.poll().map(drop)).count() as u64;
         let losses = merged.take_losses();
         let [loss] = &losses[..] else { panic!("{losses:?}") };
         assert_eq!((loss.cause, loss.shard, loss.count), (LossCause::TailLost, Some(0), 6 - whole));
         assert_eq!(loss.tickets, Some(6 * round..6 * (round + 1) - whole));
         assert!(loss.since <= Some(begun) && loss.until >= overwritten, "{loss:?}: {begun} {overwritten}");
         assert!(loss.since.is_some());
-        merged.poll_with_tail(); // it holds nothing
+        merged.poll(); // it holds nothing
         let stats = merged.stats();
-        assert_eq!(
-            (stats.read.delivered, stats.read.tail_lost),
-            ((round + 1) * whole, (round + 1) * (6 - whole))
-        );
+        assert_eq!((stats.delivered, stats.tail_lost), ((round + 1) * whole, (round + 1) * (6 - whole)));
     }
 }
 
@@ -240,7 +236,7 @@ fn a_merged_reader_has_losses() {
     let now = || Clock::Monotonic.now();
     let begun = now();
     push_all(&writer, (0..30).map(|_| now()));
-    thread::sleep(mapring::Merged::<(), fn(&()) -> u64>::SETTLE);
+    thread::sleep(mapring::Reader::<()>::SETTLE);
     let read = reader.drain().count() as u64;
     let losses = reader.take_losses();
     assert_eq!((losses.len(), losses[0].cause, losses[0].count), (1, LossCause::Lapped, 30 - read));

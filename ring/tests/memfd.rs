@@ -171,7 +171,7 @@ fn shards_take_turns() {
         (0..200).for_each(|n| assert!(writer.push(&Record::new(n)).is_some()));
     }
     let mut reader = ring.reader();
-    let turns: Vec<_> = std::iter::from_fn(|| reader.poll()).map(|e| e.shard).collect();
+    let turns: Vec<_> = std::iter::from_fn(|| reader.poll().map(|e| e.shard)).collect();
     assert_eq!(turns.len(), 600);
     let switches: Vec<_> = turns.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
     assert_eq!(switches[..4], [(0, 64), (1, 64), (2, 64), (0, 64)]);
@@ -198,7 +198,7 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
                 }
                 1 => seen.extend(reader.drain().map(|event| (event.shard, event.record))),
                 _ => {
-                    seen.extend(std::iter::from_fn(|| reader.poll()).map(|event| (event.shard, event.record)))
+                    seen.extend(std::iter::from_fn(|| reader.poll().map(|event| (event.shard, event.record))))
                 }
             }
             assert_eq!(seen, [(shard, round as u64)], "way {way}");

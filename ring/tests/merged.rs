@@ -4,27 +4,28 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mapring::reading::ByTime;
 use mapring::time::Clock;
 use mapring::writers::Slot;
-use mapring::{Merged, Reader, Ring, Writer};
+use mapring::{Reader, Ring, Writer};
 
 /// Stamp, shard, number.
 type Item = [u64; 3];
 
 /// How many programs of a shard can be between reserve and stamp.
-const OPEN: usize = Merged::<Item, fn(&Item) -> u64>::OPEN;
-const SETTLE: Duration = Merged::<Item, fn(&Item) -> u64>::SETTLE;
+const OPEN: usize = mapring::Reader::<()>::OPEN;
+const SETTLE: Duration = mapring::Reader::<()>::SETTLE;
 
 fn writers(ring: &Ring<Item>) -> Vec<Writer<Item>> {
     (0..ring.shards()).map(|shard| ring.writer(shard).unwrap()).collect()
 }
 
-fn by_stamp(reader: Reader<Item>) -> Merged<Item, fn(&Item) -> u64> {
+fn by_stamp(reader: Reader<Item>) -> Reader<Item, ByTime<Item, fn(&Item) -> u64>> {
     reader.merged(|item| item[0])
 }
 
 /// Records that have nothing to wait for.
-fn poll_all<F: FnMut(&Item) -> u64>(merged: &mut Merged<Item, F>, count: usize) -> Vec<Item> {
+fn poll_all<F: FnMut(&Item) -> u64>(merged: &mut Reader<Item, ByTime<Item, F>>, count: usize) -> Vec<Item> {
     (0..count).map(|n| merged.poll().unwrap_or_else(|| panic!("record {n} of {count}")).record).collect()
 }
 
@@ -57,8 +58,8 @@ fn two_to_1024_shards_are_merged_in_order() {
         let found: Vec<_> = merged.drain().map(|event| event.record).collect();
         assert_eq!(found, expected, "{shards} shards");
         let stats = merged.stats();
-        assert_eq!(stats.read.delivered, expected.len() as u64);
-        assert_eq!((stats.read.lost(), stats.late, stats.ahead, stats.held), (0, 0, 0, 0));
+        assert_eq!(stats.delivered, expected.len() as u64);
+        assert_eq!((stats.lost(), stats.late, stats.ahead, stats.held), (0, 0, 0, 0));
     }
 }
 
@@ -171,7 +172,7 @@ fn a_record_that_is_being_written_holds_back_later_ones() {
         assert_eq!(merged.poll(), None);
     }
     assert_eq!(merged.stats().held, 2);
-    assert_eq!(merged.stats().read.delivered, 0, "records that are held were not passed yet");
+    assert_eq!(merged.stats().delivered, 0, "records that are held were not passed yet");
     slow.write(&[10, 1, 0]);
     slow.commit();
     assert_eq!(poll_all(&mut merged, 3).map_stamps(), [5, 10, 20]);
@@ -197,7 +198,7 @@ fn after_the_delay_others_go_ahead_and_the_record_is_late() {
     slow.commit();
     assert_eq!(poll_all(&mut merged, 1).map_stamps(), [now - 1]);
     let stats = merged.stats();
-    assert_eq!((stats.late, stats.read.delivered, stats.read.lost()), (1, 2, 0));
+    assert_eq!((stats.late, stats.delivered, stats.lost()), (1, 2, 0));
     assert_eq!(stats.to_string(), "2 delivered, 0 lost, 0 dropped, 1 late");
 }
 
@@ -213,7 +214,7 @@ fn a_dead_writer_holds_back_nothing_for_ever() {
     let mut merged = by_stamp(ring.reader().with_patience(Duration::ZERO)).with_delay(Duration::MAX);
     assert_eq!(poll_all(&mut merged, 2).map_stamps(), [1, 2]);
     let stats = merged.stats();
-    assert_eq!((stats.read.skipped, stats.late), (1, 0));
+    assert_eq!((stats.skipped, stats.late), (1, 0));
 }
 
 #[test]
@@ -264,8 +265,8 @@ fn writers_on_all_cpus_are_merged_exactly() {
             done.store(true, Ordering::Release);
         });
         let (mut last, mut next, mut met) = ([0, 0, 0], [0; 3], 0);
-        let passed = |merged: &Merged<_, _>| {
-            let stats = merged.stats().read;
+        let passed = |merged: &Reader<_, ByTime<_, _>>| {
+            let stats = merged.stats();
             stats.delivered + stats.lost()
         };
         while !done.load(Ordering::Acquire) || passed(&merged) < 3 * COUNT {
@@ -283,7 +284,7 @@ fn writers_on_all_cpus_are_merged_exactly() {
     });
     let stats = merged.stats();
     assert_eq!((stats.late, stats.ahead, stats.held), (0, 0, 0));
-    assert_eq!(stats.read.delivered + stats.read.lost(), 3 * COUNT, "{stats}");
+    assert_eq!(stats.delivered + stats.lost(), 3 * COUNT, "{stats}");
 }
 
 trait Stamps {
@@ -336,7 +337,7 @@ fn it_waits_for_the_turn_of_a_record() {
 }
 
 /// What it lost since the last call.
-fn lost<F: FnMut(&Item) -> u64>(merged: &mut Merged<Item, F>) -> u64 {
+fn lost<F: FnMut(&Item) -> u64>(merged: &mut Reader<Item, ByTime<Item, F>>) -> u64 {
     merged.take_losses().iter().map(|loss| loss.count).sum()
 }
 
@@ -361,7 +362,7 @@ fn ticket_order_holds_whatever_the_stamps() {
                 }
             }
         }
-        assert_eq!(merged.stats().read.lost(), 0);
+        assert_eq!(merged.stats().lost(), 0);
     }
     // Across shards, records in order stay in order.
     let ring = Ring::<Item>::create_memfd(64, 2).unwrap();

@@ -24,19 +24,22 @@ fn all_ways_of_reading_can_be_mixed() {
             assert_eq!(writers[shard].push(&pushed[shard]), Some(pushed[shard]));
             pushed[shard] += 1;
         }
-        let mut note = |Event { shard, ticket, record }: Event<u64>| {
+        let mut note = |(shard, ticket, record): (usize, u64, u64)| {
             assert_eq!(record, ticket);
             assert!(delivered.insert((shard, ticket)), "{ticket} of {shard} was delivered twice");
         };
+        let of = |event: Event<u64>| (event.shard, event.ticket, event.record);
         let some = usize::try_from(below(5)).unwrap();
         match below(5) {
-            0 => (0..some).filter_map(|_| reader.poll()).for_each(&mut note),
-            1 => reader.drain().take(some).for_each(&mut note),
-            2 => reader.drain().for_each(&mut note),
+            0 => (0..some).for_each(|_| {
+                if let Some(event) = reader.poll() {
+                    note((event.shard, event.ticket, event.record));
+                }
+            }),
+            1 => reader.drain().take(some).map(of).for_each(&mut note),
+            2 => reader.drain().map(of).for_each(&mut note),
             3 => {
-                reader.for_each(some, |event| {
-                    note(Event { record: *event.record, shard: event.shard, ticket: event.ticket })
-                });
+                reader.for_each(some, |event| note((event.shard, event.ticket, *event.record)));
             }
             _ => drop(reader.wait(std::time::Duration::ZERO).unwrap()),
         }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use bytemuck::{Pod, Zeroable};
 use mapring::record::{LayoutCheck, TypeLayout, UncheckedReason};
 use mapring::tagged::Unknown;
-use mapring::{ErrorKind, OpenOptions, Record, Region, Ring, Tagged, Tailed, abi::Tails};
+use mapring::{ErrorKind, OpenOptions, Record, Region, Ring, Tagged, abi::Tails};
 
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
 #[repr(C)]
@@ -81,10 +81,10 @@ fn unknown_tags_are_counted_and_nothing_else() {
     let mut reader = Ring::<Record4>::open(written(&records)).unwrap().reader();
     let (mut known, mut unknown) = (0, 0);
     let mut next = 0;
-    let count = reader.for_each_variant(usize::MAX, |event| {
+    let count = reader.for_each(usize::MAX, |event| {
         assert_eq!((event.shard, event.ticket), (0, next));
         let [tag, payload @ ..] = records[usize::try_from(next).unwrap()];
-        match event.record {
+        match event.record.variant() {
             Ok(Either::Small(small)) => assert_eq!((tag, small.byte), (7, payload[0].to_ne_bytes()[0])),
             Ok(Either::Large(large)) => {
                 let first = u64::from(large.words[0]) | u64::from(large.words[1]) << 32;
@@ -92,15 +92,13 @@ fn unknown_tags_are_counted_and_nothing_else() {
             }
             Err(found) => assert_eq!(found, Unknown { tag, bytes: bytemuck::bytes_of(&payload) }),
         }
-        known += u64::from(event.record.is_ok());
-        unknown += u64::from(event.record.is_err());
+        known += u64::from(event.record.variant().is_ok());
+        unknown += u64::from(event.record.variant().is_err());
         next += 1;
     });
     let stats = reader.stats();
     assert_eq!((count, known, unknown), (600, 300, 300));
-    assert_eq!((stats.delivered, stats.unknown, stats.lost()), (600, 300, 0));
-    assert_eq!(reader.shard_stats(0).unwrap().unknown, 300);
-    assert_eq!(stats.to_string(), "600 delivered (300 with an unknown tag), 0 lost, 0 dropped");
+    assert_eq!(stats.to_string(), "600 delivered, 0 lost, 0 dropped");
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn records_of_newer_programs_may_be_larger_but_never_smaller() {
     assert_eq!(ring.layout_check(), LayoutCheck::Size(UncheckedReason::Memfd));
     let mut reader = ring.reader();
     let mut seen = Vec::new();
-    reader.for_each_variant(usize::MAX, |event| seen.push(format!("{:?}", event.record)));
+    reader.for_each(usize::MAX, |event| seen.push(format!("{:?}", event.record.variant())));
     let bytes = bytemuck::bytes_of(&[11_u64, 12, 13]);
     let expected = [
         format!("{:?}", Ok::<_, ()>(Either::Small(&Small { byte: 1 }))),
@@ -142,39 +140,39 @@ fn records_of_newer_programs_may_be_larger_but_never_smaller() {
 #[test]
 fn tagged_records_have_tails_too() {
     let tails = Tails::new(64, 4096).unwrap();
-    let ring = Ring::<Tailed<[u64; 5]>>::create_memfd_with_tails(64, 1, tails).unwrap();
-    let writer = ring.writer_with_tails(0).unwrap();
+    let ring = Ring::<[u64; 5]>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let writer = ring.writer(0).unwrap();
     let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
-    let mut reader = Ring::<Tailed<Record4>>::open(fd).unwrap().reader();
+    let mut reader = Ring::<Record4>::open(fd).unwrap().reader();
     for (tag, tail) in [(7_u64, &b"seven"[..]), (8, b"unknown"), (0xffff_ffff, b"")] {
         writer.push_with_tail(&bytemuck::cast([tag, 1, 2, 3, 4]), tail).unwrap();
     }
     let mut seen = Vec::new();
-    let count = reader.for_each_variant_with_tail(2, |event, tail| {
-        seen.push((event.record.map(|_| ()).map_err(|unknown| unknown.tag), tail.to_vec()));
+    let count = reader.for_each(2, |event| {
+        seen.push((event.record.variant().map(|_| ()).map_err(|unknown| unknown.tag), event.tail.to_vec()));
     });
     assert_eq!((count, seen), (2, vec![(Ok(()), b"seven".to_vec()), (Err(8), b"unknown".to_vec())]));
-    let (event, tail) = reader.poll_with_tail().unwrap();
+    let event = reader.poll().unwrap();
     assert_eq!(event.record.variant(), Ok(Either::Large(&Large { words: [1, 0, 2, 0, 3] })));
-    assert!(tail.is_empty());
+    assert!(event.tail.is_empty());
     let stats = reader.stats();
-    assert_eq!((stats.delivered, stats.unknown, stats.lost()), (3, 1, 0));
+    assert_eq!((stats.delivered, stats.lost()), (3, 0));
 }
 
 #[test]
-fn an_unknown_record_whose_tail_is_overwritten_is_lost_and_not_unknown() {
+fn an_unknown_record_whose_tail_is_overwritten_is_lost() {
     let tails = Tails::new(64, 128).unwrap();
-    let ring = Ring::<Tailed<[u64; 4]>>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let ring = Ring::<[u64; 4]>::create_memfd_with_tails(64, 1, tails).unwrap();
     let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
-    let mut reader = Ring::<Tailed<Record4>>::open(fd).unwrap().reader();
-    let writer = ring.writer_with_tails(0).unwrap();
+    let mut reader = Ring::<Record4>::open(fd).unwrap().reader();
+    let writer = ring.writer(0).unwrap();
     for n in 0..20 {
         writer.push_with_tail(&bytemuck::cast([8, n, 0, 0_u64]), &[1; 64]).unwrap();
     }
-    let count = reader.for_each_variant_with_tail(usize::MAX, |event, _| assert!(event.record.is_err()));
+    let count = reader.for_each(usize::MAX, |event| assert!(event.record.variant().is_err()));
     let stats = reader.stats();
     assert!(count > 0 && stats.tail_lost > 0, "{stats}");
-    assert_eq!((stats.delivered, stats.unknown), (count as u64, count as u64), "{stats}");
+    assert_eq!(stats.delivered, count as u64, "{stats}");
     assert_eq!(stats.delivered + stats.lost(), 20);
 }
 
@@ -188,24 +186,20 @@ fn stamp(record: &Record4) -> u64 {
 }
 
 #[test]
-fn a_merged_reader_counts_unknown_tags_when_it_delivers_them() {
+fn a_merged_reader_delivers_variants_and_unknown_tags_in_order() {
     let tails = Tails::new(64, 4096).unwrap();
     let plain = Ring::<[u64; 4]>::create_memfd(64, 2).unwrap();
-    let tailed = Ring::<Tailed<[u64; 4]>>::create_memfd_with_tails(64, 2, tails).unwrap();
+    let tailed = Ring::<[u64; 4]>::create_memfd_with_tails(64, 2, tails).unwrap();
     // Stamps 0 to 59: in each shard in order, two of three tags unknown.
     for n in 0..60 {
         let (record, shard) = ([[7, 8, 9][n % 3], n as u64, 0, 0], n / 2 % 2);
         plain.writer(shard).unwrap().push(&record).unwrap();
-        tailed
-            .writer_with_tails(shard)
-            .unwrap()
-            .push_with_tail(&record, &[u8::try_from(n).unwrap(); 9])
-            .unwrap();
+        tailed.writer(shard).unwrap().push_with_tail(&record, &[u8::try_from(n).unwrap(); 9]).unwrap();
     }
     let fd = |region: Region| region.as_fd().try_clone_to_owned().unwrap();
     let mut plain = Ring::<Record4>::open(fd(plain.region())).unwrap().reader().merged(stamp);
-    let tailed = Ring::<Tailed<Record4>>::open(fd(tailed.region())).unwrap();
-    let mut tailed = tailed.reader().merged(|tailed| stamp(&tailed.record));
+    let tailed = Ring::<Record4>::open(fd(tailed.region())).unwrap();
+    let mut tailed = tailed.reader().merged(stamp);
     let number = |record: Result<Either<'_>, Unknown<'_>>| match record {
         Ok(Either::Small(small)) => (7, small.byte),
         Ok(Either::Large(_)) => panic!("no such tag"),
@@ -213,18 +207,16 @@ fn a_merged_reader_counts_unknown_tags_when_it_delivers_them() {
     };
     let expected: Vec<_> = (0..60).map(|n| ([7, 8, 9][n % 3], u8::try_from(n).unwrap())).collect();
     let (mut seen, mut with_tails) = (Vec::new(), Vec::new());
-    while plain.for_each_variant(7, |event| seen.push(number(event.record))) > 0 {
-        let read = plain.stats().read;
-        let unknown = seen.iter().filter(|(tag, _)| *tag != 7).count() as u64;
-        assert_eq!((read.delivered, read.unknown), (seen.len() as u64, unknown), "{read}");
+    while plain.for_each(7, |event| seen.push(number(event.record.variant()))) > 0 {
+        assert_eq!(plain.stats().delivered, seen.len() as u64);
     }
-    while tailed.for_each_variant_with_tail(7, |event, tail| {
-        let (tag, n) = number(event.record);
-        assert_eq!(tail, [n; 9]);
+    while tailed.for_each(7, |event| {
+        let (tag, n) = number(event.record.variant());
+        assert_eq!(event.tail, [n; 9]);
         with_tails.push((tag, n));
     }) > 0
     {}
     assert_eq!((&seen, &with_tails), (&expected, &expected));
-    let text = "60 delivered (40 with an unknown tag), 0 lost, 0 dropped";
+    let text = "60 delivered, 0 lost, 0 dropped";
     assert_eq!([plain.stats(), tailed.stats()].map(|stats| stats.to_string()), [text, text]);
 }

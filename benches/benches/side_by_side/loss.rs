@@ -125,7 +125,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let ours = |work: &Work, gap, first: &mut u64| {
         let reader = RefCell::new(ring.reader_from(Start::Now));
         let read = |seen: &mut Stream| {
-            let each = |event: Event<&Record>| {
+            let each = |event: Event<&Record, &[u8]>| {
                 seen.add(event.record);
                 work.run(event.record[0]);
             };

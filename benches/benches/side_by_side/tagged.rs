@@ -47,7 +47,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         let mut reader = tagged.reader_from(Start::First);
         let [mut one, mut other] = [Seen::default(); 2];
         let start = Instant::now();
-        reader.for_each_variant(usize::MAX, |event| match event.record {
+        reader.for_each(usize::MAX, |event| match event.record.variant() {
             Ok(Either::One(record)) => one.add(record),
             Ok(Either::Other(record)) => other.add(record),
             Err(_) => {}
@@ -69,7 +69,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         timed(start, [one, other])
     };
     let [ours, by_hand] = interleave(plan, [&mut ours, &mut by_hand])?;
-    let what = "consume one of two variants of 56 B, `for_each_variant`";
+    let what = "consume one of two variants of 56 B, `variant()`";
     report.add([Row::new(what, &ours, "the same records of one type, tag compared by hand", &by_hand)]);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, ProgramMut};
-use mapring::{Access, Ring, Start, Tailed};
+use mapring::{Access, Ring, Start};
 use mapring_benches::{OFFSETS, Plan, Report, Row, Spread, best_place, interleave};
 
 use crate::peers::RawRingBuffer;
@@ -105,7 +105,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         pages[offset..][..LONGEST].copy_from_slice(&text);
     }
     skel.maps.data_text.update(&0_u32.to_ne_bytes(), &placed, MapFlags::ANY)?;
-    let ring = Ring::<Tailed<Fixed>>::open(&skel.maps.ours)?;
+    let ring = Ring::<Fixed>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
     let (ringbuf, progs) = (&skel.maps.ringbuf, &skel.progs);
     let claims = claims(skel.maps.rodata_data.as_ref().is_some_and(|data| data.mapring__guard_is_slow != 0));
@@ -149,7 +149,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         let mut ours = side.mapring(&ring, &progs.tails_mapring, consumed);
         let mut theirs = side.ringbuf(ringbuf, &progs.tails_output, consumed)?;
         let [ours, theirs] = interleave(plan.within(0.5), [&mut ours, &mut theirs])?;
-        let what = format!("consume a string of {len} B, `for_each_with_tail`");
+        let what = format!("consume a string of {len} B, `for_each`");
         let row = Row::new(&what, &ours, "libbpf `ring_buffer__consume`", &theirs);
         report.add([if len == 256 { row.target("tail_consume", 1.0).tried(CONSUME_TRIED) } else { row }]);
     }
@@ -178,17 +178,17 @@ impl<'t> Side<'t> {
 
     fn mapring<'p>(
         self,
-        ring: &Ring<Tailed<Fixed>>,
+        ring: &Ring<Fixed>,
         program: &'p ProgramMut<'p>,
         cost: Cost,
     ) -> impl FnMut() -> Result<f64> + use<'t, 'p> {
         let (mut reader, program) = (ring.reader_from(Start::Now), Program::new(program));
         move || {
-            reader.for_each_with_tail(usize::MAX, |_, _| {}); // of others
+            reader.for_each(usize::MAX, |_| {}); // of others
             let lost = reader.lost();
             let ns = self.block(program, cost, |seen| {
-                reader.for_each_with_tail(usize::MAX, |event, tail| {
-                    seen.add(event.record.n, event.record.len, tail);
+                reader.for_each(usize::MAX, |event| {
+                    seen.add(event.record.n, event.record.len, event.tail);
                 });
                 Ok(())
             })?;

@@ -8,9 +8,10 @@ use std::{io, mem, thread};
 
 use anyhow::Result;
 use mapring::liveness::{Process, Unended};
+use mapring::reading::ByTime;
 use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, Merged, Reader, Region, Ring, Start};
+use mapring::{Loss, Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
 use super::holes::Holes;
@@ -87,12 +88,12 @@ fn refused_or(error: mapring::Error, group: &str) -> anyhow::Error {
 }
 
 /// How long a record may take to be written until it comes too late for its place in the order.
-pub(crate) const DELAY: Duration = Merged::<(), fn(&()) -> u64>::DELAY;
+pub(crate) const DELAY: Duration = mapring::Reader::<()>::DELAY;
 
 /// The present, in nanoseconds of CLOCK_MONOTONIC. After this call [`next`] finds all earlier events.
 pub(crate) fn present() -> u64 {
     let now = Clock::Monotonic.now();
-    thread::sleep(DELAY + Merged::<(), fn(&()) -> u64>::SETTLE);
+    thread::sleep(DELAY + mapring::Reader::<()>::SETTLE);
     now
 }
 
@@ -250,7 +251,7 @@ trait Records {
 
 struct Typed<T> {
     ring: Ring<T>,
-    reader: Merged<T, fn(&T) -> u64>,
+    reader: Reader<T, ByTime<T, fn(&T) -> u64>>,
     /// Earlier events are left out.
     since: u64,
     /// Records that this version does not know.
@@ -283,7 +284,7 @@ impl<T: Recorded> Typed<T> {
     }
 
     /// Calls `f` with all that is present. Waits for records that are being written.
-    fn each(&self, reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T>)) {
+    fn each(&self, reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T, &[u8]>)) {
         let end = self.ring.reader_from(Start::Now);
         let has_passed =
             |reader: &Reader<T>| end.shards().all(|shard| reader.position(shard) >= end.position(shard));
@@ -333,7 +334,7 @@ impl<T: Recorded> Records for Typed<T> {
     }
 
     fn position(&self) -> u64 {
-        let reader = self.reader.reader();
+        let reader = &self.reader;
         reader.shards().filter_map(|shard| reader.position(shard)).fold(0, u64::wrapping_add)
     }
 
@@ -384,7 +385,7 @@ impl<T: Recorded> Records for Typed<T> {
     }
 
     fn unended(&mut self) -> NotEnded {
-        NotEnded { stepped_over: self.reader.stats().read.stepped_over, records: self.reader.unended() }
+        NotEnded { stepped_over: self.reader.stats().stepped_over, records: self.reader.unended() }
     }
 
     fn written(&self) -> Vec<u64> {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail, ensure};
 use mapring::abi::{Geometry, Kind, Tails};
 use mapring::any::AnyRecord;
-use mapring::{OpenOptions, Region, Ring, Tailed, Writer};
+use mapring::{OpenOptions, Region, Ring, Writer};
 
 use crate::regions::untyped::{Item, with_size};
 
@@ -34,37 +34,17 @@ pub(super) fn create(
     );
     let made = Region::create_memfd(geometry, "replayed")?;
     let region = OpenOptions::new().write(true).any_record().open(made.as_fd().try_clone_to_owned()?)?;
-    let writers = with_size!(record, N => match tails {
-        None => plain::<N>(&region)?,
-        Some(_) => tailed::<N>(&region)?,
+    let writers = with_size!(record, N => {
+        let ring = Ring::<AnyRecord<N>>::from_region(region.clone())?;
+        let writers: Result<Vec<_>, _> = (0..ring.shards()).map(|shard| ring.writer(shard)).collect();
+        Box::new(Writers(writers?)) as Box<dyn Push>
     });
     Ok((region, writers))
 }
 
-fn plain<const N: usize>(region: &Region) -> Result<Box<dyn Push>> {
-    let ring = Ring::<AnyRecord<N>>::from_region(region.clone())?;
-    let writers: Result<Vec<_>, _> = (0..ring.shards()).map(|shard| ring.writer(shard)).collect();
-    Ok(Box::new(Plain(writers?)))
-}
+struct Writers<const N: usize>(Vec<Writer<AnyRecord<N>>>);
 
-fn tailed<const N: usize>(region: &Region) -> Result<Box<dyn Push>> {
-    let ring = Ring::<Tailed<AnyRecord<N>>>::from_region(region.clone())?;
-    let writers: Result<Vec<_>, _> = (0..ring.shards()).map(|shard| ring.writer_with_tails(shard)).collect();
-    Ok(Box::new(WithTails(writers?)))
-}
-
-struct Plain<const N: usize>(Vec<Writer<AnyRecord<N>>>);
-
-impl<const N: usize> Push for Plain<N> {
-    fn push(&self, item: &Item<'_>) -> bool {
-        let found = self.0.get(item.shard).zip(AnyRecord::new(item.bytes));
-        found.is_some_and(|(writer, record)| writer.push(&record).is_some())
-    }
-}
-
-struct WithTails<const N: usize>(Vec<Writer<Tailed<AnyRecord<N>>>>);
-
-impl<const N: usize> Push for WithTails<N> {
+impl<const N: usize> Push for Writers<N> {
     fn push(&self, item: &Item<'_>) -> bool {
         let found = self.0.get(item.shard).zip(AnyRecord::new(item.bytes));
         let tail = item.tail.unwrap_or_default();

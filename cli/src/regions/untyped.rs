@@ -9,11 +9,9 @@ use mapring::abi::{Kind, Tails};
 use mapring::any::{AnyMap, AnyRecord};
 use mapring::liveness::Unended;
 use mapring::loader::PinOptions;
+use mapring::reading::Order;
 use mapring::table::Snapshot;
-use mapring::{
-    Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start,
-    Tailed,
-};
+use mapring::{Cells, Event, Latches, Loss, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start};
 
 use super::stamp::Stamp;
 
@@ -118,27 +116,13 @@ pub(crate) fn records(
     stamp: Option<Stamp>,
 ) -> Result<Box<dyn Records>> {
     let Some((_, first)) = regions.first() else { bail!("the ring has no region") };
-    let bytes = first.geometry().record();
-    if first.geometry().tails().is_some() {
-        let bytes = bytes.saturating_sub(Tails::PREFIX);
-        return with_size!(bytes, N => {
-            let reader = ring::<Tailed<AnyRecord<N>>>(regions)?.reader_from(start);
-            Ok(match fitting(stamp, bytes) {
-                Some(at) => {
-                    let merged = reader.merged(move |tailed| at.order(tailed.record.bytes(bytes)));
-                    let merged = merged.with_ticket_order();
-                    Box::new(OrderedWithTails { merged, bytes }) as Box<dyn Records>
-                }
-                None => Box::new(WithTails { reader, bytes }),
-            })
-        });
-    }
-    let stamp = fitting(stamp, bytes);
+    let has_tails = first.geometry().tails().is_some();
+    let bytes = first.geometry().record().saturating_sub(if has_tails { Tails::PREFIX } else { 0 });
     with_size!(bytes, N => {
         let reader = ring::<AnyRecord<N>>(regions)?.reader_from(start);
-        let Some(at) = stamp else { return Ok(Box::new(Plain { reader, bytes })) };
-        let merged = reader.merged(move |record| at.order(record.bytes(bytes))).with_ticket_order();
-        Ok(Box::new(Ordered { merged, bytes }))
+        let Some(at) = fitting(stamp, bytes) else { return Ok(Box::new(Typed { reader, bytes, has_tails })) };
+        let reader = reader.merged(move |record| at.order(record.bytes(bytes))).with_ticket_order();
+        Ok(Box::new(Typed { reader, bytes, has_tails }))
     })
 }
 
@@ -181,131 +165,56 @@ fn fitting(stamp: Option<Stamp>, bytes: usize) -> Option<Stamp> {
     stamp.filter(|stamp| stamp.at.checked_add(8).is_some_and(|end| end <= bytes))
 }
 
-/// Records in the order of each shard.
-struct Plain<const N: usize> {
-    reader: Reader<AnyRecord<N>>,
+/// Records of up to 16 × `N` bytes, in any order.
+struct Typed<const N: usize, O> {
+    reader: Reader<AnyRecord<N>, O>,
     bytes: usize,
+    has_tails: bool,
 }
 
-/// Records with tails.
-struct WithTails<const N: usize> {
-    reader: Reader<Tailed<AnyRecord<N>>>,
-    bytes: usize,
-}
-
-/// Records of all shards in the order of their stamps.
-struct Ordered<const N: usize, F> {
-    merged: Merged<AnyRecord<N>, F>,
-    bytes: usize,
-}
-
-/// The same with tails.
-struct OrderedWithTails<const N: usize, F> {
-    merged: Merged<Tailed<AnyRecord<N>>, F>,
-    bytes: usize,
-}
-
-/// What all readers have in common: their field, the reader that knows positions, and the counts of tickets.
-macro_rules! common {
-    ($field:ident $(, $reader:ident, $read:ident)?) => {
-        fn wait(&mut self, timeout: Duration) -> Result<()> {
-            self.$field.wait(timeout)?;
-            Ok(())
-        }
-
-        fn stats(&self) -> ReadStats {
-            self.$field.stats()$(.$read)?
-        }
-
-        fn positions(&self) -> Vec<(usize, u64)> {
-            let reader = &self.$field$(.$reader())?;
-            reader.shards().filter_map(|shard| Some((shard, reader.position(shard)?))).collect()
-        }
-
-        fn take_losses(&mut self) -> Vec<Loss> {
-            self.$field.take_losses()
-        }
-
-        fn unended(&mut self) -> Vec<Unended> {
-            self.$field.unended()
-        }
-
-        fn take_error(&mut self) -> Option<mapring::Error> {
-            self.$field.take_error()
-        }
-    };
-}
-
-impl<const N: usize> Records for Plain<N> {
+impl<const N: usize, O: Order<AnyRecord<N>>> Records for Typed<N, O> {
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
-        let bytes = self.bytes;
-        self.reader.for_each(limit, |event| f(item(event, bytes, None)))
+        let Self { bytes, has_tails, .. } = *self;
+        self.reader.for_each(limit, |Event { shard, ticket, record, tail }| {
+            f(Item { shard, ticket, bytes: record.bytes(bytes), tail: has_tails.then_some(tail) });
+        })
     }
 
     fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
         let bytes = self.bytes;
-        self.reader.for_each_newest(|event| f(item(event, bytes, None)));
+        self.reader.for_each_newest(|Event { shard, ticket, record, .. }| {
+            f(Item { shard, ticket, bytes: record.bytes(bytes), tail: None });
+        });
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<()> {
+        self.reader.wait(timeout)?;
+        Ok(())
+    }
+
+    fn stats(&self) -> ReadStats {
+        self.reader.stats()
+    }
+
+    fn positions(&self) -> Vec<(usize, u64)> {
+        self.reader.shards().filter_map(|shard| Some((shard, self.reader.position(shard)?))).collect()
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.reader.take_losses()
+    }
+
+    fn unended(&mut self) -> Vec<Unended> {
+        self.reader.unended()
     }
 
     fn ended(&mut self) -> Option<u64> {
         self.reader.ended()
     }
 
-    common!(reader);
-}
-
-impl<const N: usize> Records for WithTails<N> {
-    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
-        let bytes = self.bytes;
-        self.reader.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
+    fn take_error(&mut self) -> Option<mapring::Error> {
+        self.reader.take_error()
     }
-
-    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
-        let bytes = self.bytes;
-        self.reader.for_each_newest(|Event { shard, ticket, record }| {
-            f(item(Event { shard, ticket, record: &record.record }, bytes, None));
-        });
-    }
-
-    common!(reader);
-}
-
-impl<const N: usize, F: FnMut(&AnyRecord<N>) -> u64> Records for Ordered<N, F> {
-    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
-        let bytes = self.bytes;
-        self.merged.for_each(limit, |event| f(item(event, bytes, None)))
-    }
-
-    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
-        let bytes = self.bytes;
-        self.merged.for_each_newest(|event| f(item(event, bytes, None)));
-    }
-
-    common!(merged, reader, read);
-}
-
-impl<const N: usize, F: FnMut(&Tailed<AnyRecord<N>>) -> u64> Records for OrderedWithTails<N, F> {
-    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
-        let bytes = self.bytes;
-        self.merged.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
-    }
-
-    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
-        let bytes = self.bytes;
-        self.merged.for_each_newest(|Event { shard, ticket, record }| {
-            f(item(Event { shard, ticket, record: &record.record }, bytes, None));
-        });
-    }
-
-    common!(merged, reader, read);
-}
-
-fn item<'a, const N: usize>(
-    event: Event<&'a AnyRecord<N>>,
-    bytes: usize,
-    tail: Option<&'a [u8]>,
-) -> Item<'a> {
-    Item { shard: event.shard, ticket: event.ticket, bytes: event.record.bytes(bytes), tail }
 }
 
 fn copied<const N: usize>(cpu: Option<usize>, snapshot: &Snapshot<AnyRecord<N>>, bytes: usize) -> Copied {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytemuck::{AnyBitPattern, NoUninit};
-use mapring::{Merged, Reader, Ring, Start};
+use mapring::reading::ByTime;
+use mapring::{Reader, Ring, Start};
 
 use crate::read_all::{Reads, assert_value, conserved, positions, slot_words};
 
@@ -24,15 +25,15 @@ fn stamp<T: NoUninit>(record: &T) -> u64 {
 /// # Panics
 /// Panics if a bound is exceeded, or a count is wrong.
 pub fn read_merged<T: AnyBitPattern, F: FnMut(&T) -> u64>(
-    merged: &mut Merged<T, F>,
+    merged: &mut Reader<T, ByTime<T, F>>,
     mut check: impl FnMut(usize, u64, &T),
 ) -> u64 {
-    let geometry = *merged.reader().region().geometry();
+    let geometry = *merged.region().geometry();
     // A pass ends after what the ring and the reader hold.
     let limit = geometry.shards() * (geometry.capacity() + 128);
-    let (begin, before) = (positions(merged.reader()), merged.stats());
-    let stats = |merged: &Merged<T, F>| {
-        (0..geometry.shards()).map(|shard| merged.reader().shard_stats(shard).expect("a shard")).collect()
+    let (begin, before) = (positions(merged), merged.stats());
+    let stats = |merged: &Reader<T, ByTime<T, F>>| {
+        (0..geometry.shards()).map(|shard| merged.shard_stats(shard).expect("a shard")).collect()
     };
     let earlier: Vec<_> = stats(merged);
     let drained = merged.drain().inspect(|event| check(event.shard, event.ticket, &event.record)).count();
@@ -50,11 +51,11 @@ pub fn read_merged<T: AnyBitPattern, F: FnMut(&T) -> u64>(
 
     // Delivered or held, lost and discarded are the tickets that were passed.
     let now = merged.stats();
-    assert_eq!(now.read.delivered.wrapping_sub(before.read.delivered), delivered as u64, "{now}");
+    assert_eq!(now.delivered.wrapping_sub(before.delivered), delivered as u64, "{now}");
     let mut read = 0_u64;
     for (shard, (earlier, later)) in earlier.iter().zip(stats(merged)).enumerate() {
         let sum = |stats: &mapring::ReadStats| stats.passed();
-        let moved = merged.reader().position(shard).map(|at| at.wrapping_sub(begin[shard]));
+        let moved = merged.position(shard).map(|at| at.wrapping_sub(begin[shard]));
         assert_eq!(Some(sum(&later).wrapping_sub(sum(earlier))), moved, "shard {shard}: {later}");
         read = read.wrapping_add(later.delivered.wrapping_sub(earlier.delivered));
     }
@@ -75,10 +76,10 @@ pub(crate) fn merged<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<
     for (start, wait) in [(Start::Oldest, Duration::ZERO), (Start::Now, Duration::from_millis(1))] {
         let reader = || ring.reader_from(start).with_patience(wait);
         let mut merged = reader().merged(stamp).with_delay(wait);
-        let (begin, mut found) = (positions(merged.reader()), HashMap::<_, u32>::new());
+        let (begin, mut found) = (positions(&merged), HashMap::<_, u32>::new());
         let mut still = false;
         for _ in 0..CALLS {
-            let before = positions(merged.reader());
+            let before = positions(&merged);
             read_merged(&mut merged, |shard, ticket, record| {
                 let Some(image) = image else { return };
                 let region = ring.region();
@@ -86,21 +87,21 @@ pub(crate) fn merged<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<
                 assert_value(record, &slot[1..], &region, ticket);
                 *found.entry((shard, ticket)).or_default() += 1;
             });
-            still = merged.stats().held == 0 && before == positions(merged.reader());
+            still = merged.stats().held == 0 && before == positions(&merged);
         }
-        conserved(merged.reader(), &begin);
+        conserved(&merged, &begin);
         let stats = merged.stats();
         if image.is_some() {
-            assert_eq!(stats.read.torn, 0);
+            assert_eq!(stats.torn, 0);
             let listed = merged.take_losses().iter().fold(0, |sum: u64, loss| sum.wrapping_add(loss.count));
-            assert_eq!(listed, stats.read.lost().wrapping_add(stats.read.dropped()));
+            assert_eq!(listed, stats.lost().wrapping_add(stats.dropped()));
             if still && wait.is_zero() {
-                reads.compared += u64::from(compare(reader(), &positions(merged.reader()), &found));
+                reads.compared += u64::from(compare(reader(), &positions(&merged), &found));
             }
         }
         assert!(merged.take_error().is_none());
-        let passed = stats.read.passed().wrapping_sub(stats.read.delivered);
-        reads += Reads { values: stats.read.delivered, passed, ..Reads::default() };
+        let passed = stats.passed().wrapping_sub(stats.delivered);
+        reads += Reads { values: stats.delivered, passed, ..Reads::default() };
     }
     reads
 }

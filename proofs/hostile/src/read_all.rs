@@ -9,6 +9,7 @@ use mapring::abi::top::WAYS;
 use mapring::abi::{Geometry, Kind};
 use mapring::any::AnyRecord;
 use mapring::protocol::ring::{NoRecord, Shard, SlotSource};
+use mapring::reading::Order;
 use mapring::{
     Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, OpenOptions, ReadError, Reader,
     Region, Ring, Start, TopKeys,
@@ -237,12 +238,12 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
     reads + merged(ring, image)
 }
 
-pub(crate) fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
+pub(crate) fn positions<T: AnyBitPattern, O: Order<T>>(reader: &Reader<T, O>) -> Vec<u64> {
     (0..).map_while(|shard| reader.position(shard)).collect()
 }
 
 /// Whether each shard's counts add up to its progress from `begin`.
-pub(crate) fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
+pub(crate) fn conserved<T: AnyBitPattern, O: Order<T>>(reader: &Reader<T, O>, begin: &[u64]) {
     for (shard, (begin, now)) in begin.iter().zip(positions(reader)).enumerate() {
         let stats = reader.shard_stats(shard).expect("a shard");
         let passed = stats.passed();

@@ -69,8 +69,8 @@ fn up<const N: usize>(object: &Object) {
             each.for_each(usize::MAX, |event| found.push(*event.record));
             assert!(found == [right], "{N} bytes, {does}, for_each");
             assert!(drained.drain().map(|event| event.record).eq([right]), "{N} bytes, {does}, drain");
-            let found = std::iter::repeat_with(|| polled.poll()).take(100).flatten().next();
-            assert!(found.is_some_and(|event| event.record == right), "{N} bytes, {does}, poll");
+            let found = (0..100).find_map(|_| polled.poll().map(|event| event.record));
+            assert!(found == Some(right), "{N} bytes, {does}, poll");
         }
         for cells in &cells {
             assert!(cells.read(1).unwrap() == right, "{N} bytes, {does}, {}", cells.access());

@@ -336,7 +336,7 @@ fn rings_of_several_maps_loaded_by_aya() {
     aya.packets(4);
     let expected: Vec<_> = (1..10).map(sample).collect();
     assert_eq!(of_placed.drain().map(|event| event.record).collect::<Vec<_>>(), expected);
-    let moved: Vec<_> = std::iter::from_fn(|| of_moving.poll()).map(|event| event.record).collect();
+    let moved: Vec<_> = std::iter::from_fn(|| of_moving.poll().map(|event| event.record)).collect();
     assert_eq!((moved, of_moving.rings()), (expected, 2));
 }
 

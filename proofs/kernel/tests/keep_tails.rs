@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, Object};
-use mapring::{Access, ErrorKind, Event, Reader, Ring, Start, Tailed};
+use mapring::{Access, ErrorKind, Event, Reader, Ring, Start};
 use mapring_kernel_tests::tails::{
     AREA, Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
 };
@@ -20,7 +20,7 @@ const FOREVER: Duration = Duration::from_secs(3600);
 const LONG: u64 = LONGEST[KEPT];
 const FIT: u64 = AREA[KEPT] / LONG;
 
-fn open(object: &Object) -> Ring<Tailed<Item>> {
+fn open(object: &Object) -> Ring<Item> {
     let ring = Ring::open(&map(object, RINGS[KEPT])).unwrap();
     assert_eq!(ring.access(), Access::Mapped);
     assert!(ring.region().geometry().options().keeps_oldest());
@@ -33,10 +33,10 @@ fn publish(write: &Runner, count: u64, len: u64) -> u64 {
 }
 
 /// The numbers of the records that it reads, after it has compared their tails.
-fn numbers(reader: &mut Reader<Tailed<Item>>, pattern: &[u8]) -> Vec<u64> {
+fn numbers(reader: &mut Reader<Item>, pattern: &[u8]) -> Vec<u64> {
     let mut numbers = Vec::new();
-    reader.for_each_with_tail(usize::MAX, |event, tail| {
-        assert!(tail == expected(pattern, event.record), "{event:?}");
+    reader.for_each(usize::MAX, |event| {
+        assert!(event.tail == expected(pattern, event.record), "{event:?}");
         numbers.push(event.record.n);
     });
     numbers
@@ -78,10 +78,10 @@ fn programs_drop_the_newest_records_while_a_reader_is_required() {
             assert_eq!(publish(&write, behind, LONG), behind);
             for _ in 0..500 {
                 assert_eq!(publish(&write, 1, LONG), 1);
-                let check = |event: Event<&Item>, tail: &[u8]| {
-                    assert!(tail == expected(&pattern, event.record), "{event:?}")
+                let check = |event: Event<&Item, &[u8]>| {
+                    assert!(event.tail == expected(&pattern, event.record), "{event:?}")
                 };
-                assert_eq!(reader.for_each_with_tail(1, check), 1);
+                assert_eq!(reader.for_each(1, check), 1);
             }
             assert_eq!(numbers(&mut reader, &pattern).len() as u64, behind);
         }
@@ -139,32 +139,30 @@ fn programs_keep_the_tails_of_records_that_a_merged_reader_holds() {
         let (ring, write) = (open(object), Runner::new(object, "write_one"));
         let mut reader = ring.reader();
         reader.require(FOREVER).unwrap();
-        let mut merged = reader.merged(|tailed| tailed.record.n);
+        let mut merged = reader.merged(|item| item.n);
         let mut numbers = 0..;
         for round in 0..50 {
             let published = publish(&write, FIT / 4, LONG);
             assert_eq!(published, FIT / 4, "round {round}");
             assert!(merged.wait(FOREVER).unwrap());
             // It has read them all, and delivers one.
-            let mut check = |event: Event<Item>, tail: &[u8]| {
-                assert!(tail == expected(&pattern, &event.record), "{event:?}");
+            let mut check = |event: Event<Item, &[u8]>| {
+                assert!(event.tail == expected(&pattern, &event.record), "{event:?}");
                 assert_eq!(Some(event.record.n), numbers.next());
             };
-            let (event, tail) = merged.poll_with_tail().unwrap();
-            check(event, tail);
+            check(merged.poll().unwrap());
             assert_eq!(merged.stats().held, published - 1);
             let more = (0..).take_while(|_| publish(&write, 1, LONG) == 1).count() as u64;
             assert!(published + more <= FIT, "{more} more");
             for n in 1..published + more {
                 assert!(merged.wait(FOREVER).unwrap(), "record {n}");
-                let (event, tail) = merged.poll_with_tail().unwrap();
-                check(event, tail);
+                check(merged.poll().unwrap());
             }
             numbers.next(); // the one that was dropped
-            assert!(merged.poll_with_tail().is_none());
+            assert!(merged.poll().is_none());
         }
         let stats = merged.stats();
-        assert_eq!((stats.read.lost(), stats.held, stats.read.full), (0, 0, 50), "{stats}");
+        assert_eq!((stats.lost(), stats.held, stats.full), (0, 0, 50), "{stats}");
     });
 }
 
@@ -179,24 +177,20 @@ fn a_required_merged_reader_gets_every_tail() {
             let mut reader = ring.reader_from(Start::Now).with_patience(FOREVER);
             reader.require(FOREVER).unwrap();
             until_held_back(&reader);
-            let mut merged = reader.merged(|tailed| tailed.record.n);
-            merged.for_each_with_tail(usize::MAX, |_, _| ());
-            let (before, mut read) = (merged.stats().read, 0);
+            let mut merged = reader.merged(|item| item.n);
+            merged.for_each(usize::MAX, |_| ());
+            let (before, mut read) = (merged.stats(), 0);
             while read < 20_000 {
                 assert!(merged.wait(FOREVER).unwrap());
-                merged.for_each_with_tail(usize::MAX, |event, tail| {
-                    assert!(tail == expected(&pattern, event.record), "{event:?}");
+                merged.for_each(usize::MAX, |event| {
+                    assert!(event.tail == expected(&pattern, event.record), "{event:?}");
                     read += 1;
                 });
             }
             let stats = merged.stats();
             println!("{stats}");
-            assert!(merged.reader().is_required());
-            assert_eq!(
-                (stats.read.tail_lost, stats.read.lapped),
-                (before.tail_lost, before.lapped),
-                "{stats}"
-            );
+            assert!(merged.is_required());
+            assert_eq!((stats.tail_lost, stats.lapped), (before.tail_lost, before.lapped), "{stats}");
         });
     });
 }
@@ -247,7 +241,7 @@ fn forged_words_cost_records_and_nothing_else() {
 }
 
 /// Waits until programs of all CPUs have dropped a record for this reader.
-fn until_held_back(reader: &Reader<Tailed<Item>>) {
+fn until_held_back(reader: &Reader<Item>) {
     let held_back = |shard: &usize| reader.shard_stats(*shard).unwrap().full;
     let before: Vec<_> = cpus().iter().map(held_back).collect();
     while cpus().iter().zip(&before).any(|(shard, before)| held_back(shard) == *before) {
@@ -271,14 +265,14 @@ fn a_required_reader_gets_every_tail() {
                 let mut reader = ring.reader_from(Start::Now).with_patience(FOREVER);
                 reader.require(FOREVER).unwrap();
                 until_held_back(&reader);
-                reader.for_each_with_tail(usize::MAX, |_, _| ());
+                reader.for_each(usize::MAX, |_| ());
                 let lost = reader.stats();
                 let mut next: Vec<_> =
                     (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
                 let enough = read.get() + 2000;
                 while read.get() < enough {
-                    let count = reader.for_each_with_tail(usize::MAX, |event, tail| {
-                        assert!(tail == expected(&pattern, event.record), "{event:?}");
+                    let count = reader.for_each(usize::MAX, |event| {
+                        assert!(event.tail == expected(&pattern, event.record), "{event:?}");
                         // Programs may step over a ticket, whose slot another one has had since before.
                         assert!(event.ticket >= next[event.shard], "of shard {}", event.shard);
                         next[event.shard] = event.ticket + 1;

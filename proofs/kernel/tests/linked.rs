@@ -3,7 +3,7 @@
 
 use libbpf_rs::{Linker, ObjectBuilder};
 use mapring::loader::{initialize_object, map, prepare_object, section};
-use mapring::{Counters, Record, Ring, Tailed, globals::Globals};
+use mapring::{Counters, Record, Ring, globals::Globals};
 use mapring_kernel_tests::{Runner, on_one_cpu, require_bpf};
 
 static FILES: [&[u8]; 2] = [
@@ -34,7 +34,7 @@ fn two_files_write_the_same_maps() {
 
     let mut ring = Ring::<Event>::open(map(&object, "ring").unwrap()).unwrap().reader();
     let mut kept = Ring::<Event>::open(map(&object, "kept").unwrap()).unwrap().reader();
-    let mut tailed = Ring::<Tailed<Event>>::open(map(&object, "tailed").unwrap()).unwrap().reader();
+    let mut tailed = Ring::<Event>::open(map(&object, "tailed").unwrap()).unwrap().reader();
     let counters = Counters::open(map(&object, "counters").unwrap()).unwrap();
     kept.bell().expect("its maps of readers and bells are linked too");
     Runner::new(&object, "one").run(&mut [0]);
@@ -44,8 +44,8 @@ fn two_files_write_the_same_maps() {
     assert_eq!(ring.drain().map(|event| event.record).collect::<Vec<_>>(), events);
     assert_eq!(kept.drain().map(|event| event.record).collect::<Vec<_>>(), events);
     for event in events {
-        let (read, tail) = tailed.poll_with_tail().unwrap();
-        assert_eq!((read.record, tail), (event, &event.file.to_ne_bytes()[..]));
+        let read = tailed.poll().unwrap();
+        assert_eq!((read.record, read.tail), (event, &event.file.to_ne_bytes()[..]));
     }
     assert_eq!(counters.sum(1).unwrap(), 2);
     let globals = Globals::open(section(&object, ".bss").unwrap()).unwrap();

@@ -18,7 +18,7 @@ use mapring::abi::{Geometry, Tails};
 use mapring::liveness::{Liveness, Process};
 use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, OpenOptions, Reader, Ring, Tailed};
+use mapring::{Loss, OpenOptions, Reader, Ring};
 use mapring_kernel_tests::skel::LivenessSkelBuilder;
 use mapring_kernel_tests::{
     PinDir, PublicPins, Runner, child, cpus, fitted, load, load_only, map, on_cpu, one_shard, read_only,
@@ -117,7 +117,7 @@ fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
     drops_have_an_interval(vec![wide, wide_by_call], &program("wide"), 8, no_slot);
     drops_have_an_interval(vec![open("nodes")], &program("nodes"), 8, no_slot);
     drops_have_an_interval(vec![open("grows")], &program("grows"), 8, no_slot);
-    let tails = |name: &str| Ring::<Tailed<Rec>>::open(&map(object, name)).unwrap().reader();
+    let tails = |name: &str| Ring::<Rec>::open(&map(object, name)).unwrap().reader();
     drops_have_an_interval(vec![tails("paths")], &program("paths"), 8, no_slot);
     drops_have_an_interval(vec![tails("spaces")], &program("spaces"), 2, no_tail);
     let by_call = Ring::<Rec>::open(read_only(&map(object, "kept"))).unwrap().reader();
@@ -139,7 +139,7 @@ fn bytes_that_a_required_reader_holds_back_are_reported_with_their_time() {
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let open = || Ring::<Tailed<Rec>>::open(&map(skel.object(), "kept_spaces")).unwrap().reader();
+    let open = || Ring::<Rec>::open(&map(skel.object(), "kept_spaces")).unwrap().reader();
     let program = Runner::new(skel.object(), "write_kept_spaces");
     let mut readers = [required(open()), open()];
     let before = now();
@@ -229,7 +229,7 @@ fn drops_on_a_cpu_without_a_shard_are_reported_between_two_looks() {
         "paths",
         one_shard(Tails::PREFIX as u64 + 8, 8).with_tails(Tails::new(32, 1024).unwrap()).unwrap(),
     );
-    let paths = Ring::<Tailed<Rec>>::open(&map(object, "paths")).unwrap();
+    let paths = Ring::<Rec>::open(&map(object, "paths")).unwrap();
     drops_without_a_shard_have_an_interval(vec![paths.reader()], &program("paths"));
 }
 
@@ -261,7 +261,7 @@ fn a_tail_that_is_too_long_is_reported_with_its_time() {
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let mut reader = Ring::<Tailed<Rec>>::open(&map(skel.object(), "paths")).unwrap().reader();
+    let mut reader = Ring::<Rec>::open(&map(skel.object(), "paths")).unwrap().reader();
     let program = Runner::new(skel.object(), "write_paths");
     let before = now();
     assert!(!run(&program, false, 33) && run(&program, false, 32));

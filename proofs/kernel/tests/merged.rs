@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object};
-use mapring::reading::MergedStats;
+use mapring::reading::ByTime;
 use mapring::time::Clock;
-use mapring::{Access, ErrorKind, Merged, Reader, Ring};
+use mapring::{Access, ErrorKind, ReadStats, Reader, Ring};
 use mapring_kernel_tests::skel::{MergedSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, Runner, Stop, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf,
@@ -92,13 +92,13 @@ fn the_order_is_exact(clock: Clock) {
         drop(at_end);
     });
     // All programs have ended.
-    let tickets = |merged: &Merged<Stamped, _>| {
-        (0..ring.shards()).map(|shard| merged.reader().position(shard).unwrap()).sum::<u64>()
+    let tickets = |merged: &Reader<Stamped, ByTime<Stamped, _>>| {
+        (0..ring.shards()).map(|shard| merged.position(shard).unwrap()).sum::<u64>()
     };
     let end = Instant::now() + PATIENCE;
     loop {
         let before = tickets(&merged);
-        std::thread::sleep(Merged::<Stamped, fn(&Stamped) -> u64>::SETTLE);
+        std::thread::sleep(mapring::Reader::<()>::SETTLE);
         let found = merged.for_each(usize::MAX, |event| seen.note(event.shard, event.ticket, *event.record));
         if found == 0 && merged.stats().held == 0 && before == tickets(&merged) {
             break;
@@ -111,8 +111,8 @@ fn the_order_is_exact(clock: Clock) {
         seen.back, seen.met
     );
     assert_eq!((seen.unordered, stats.late, stats.ahead), (0, 0, 0), "{stats}");
-    assert_eq!(stats.read.delivered, seen.records.len() as u64);
-    let passed = stats.read.passed();
+    assert_eq!(stats.delivered, seen.records.len() as u64);
+    let passed = stats.passed();
     assert_eq!(passed, tickets(&merged), "{stats}");
     assert!(seen.back > 0, "no program interrupted another between reserve and stamp");
     assert!(seen.met > 0 || cpus().len() == 1, "the CPUs did not write at the same time");
@@ -123,7 +123,7 @@ fn the_order_is_exact(clock: Clock) {
         Ring::open(read_only(&map(object, "stamped"))).unwrap(),
     ]
     .map(|ring| by_stamp(ring.reader().with_patience(Duration::ZERO)));
-    assert_ne!(looked_up.reader().region().access(), Access::Mapped);
+    assert_ne!(looked_up.region().access(), Access::Mapped);
     let by_call: Vec<_> = looked_up.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
     let by_map: Vec<_> = mapped.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
     assert!(!by_map.is_empty());
@@ -193,12 +193,12 @@ fn a_ring_that_is_replaced() {
         on_cpu(cpus()[round % cpus().len()]);
         assert_eq!(push(&program, 2, next, 1), 0);
         next += 1;
-        let numbers: Vec<_> = std::iter::from_fn(|| merged.poll()).map(|event| event.record.number).collect();
+        let numbers: Vec<_> = std::iter::from_fn(|| merged.poll().map(|event| event.record.number)).collect();
         assert_eq!(numbers, (first..next).collect::<Vec<_>>());
     }
     let stats = merged.stats();
-    assert_eq!((stats.late, stats.held, stats.read.lost()), (0, 0, 0), "{stats}");
-    assert_eq!((stats.read.delivered, merged.reader().rings()), (next - 1, 4));
+    assert_eq!((stats.late, stats.held, stats.lost()), (0, 0, 0), "{stats}");
+    assert_eq!((stats.delivered, merged.rings()), (next - 1, 4));
     everywhere();
 }
 
@@ -213,7 +213,7 @@ fn rings_that_are_replaced_under_load() {
     let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
     let mut merged = ring.reader().merged(|record: &Numbered| record.number);
     let (stop, mut seen) = (AtomicBool::new(false), mapring_kernel_tests::Seen::default());
-    let passed = |stats: MergedStats| stats.read.delivered + stats.read.lost();
+    let passed = |stats: ReadStats| stats.delivered + stats.lost();
     let published = std::thread::scope(|scope| {
         let stopping = Stop(&stop);
         let reading = scope.spawn(|| {
@@ -238,9 +238,9 @@ fn rings_that_are_replaced_under_load() {
         merged.for_each(usize::MAX, |event| seen.add(event.record));
     }
     let stats = merged.stats();
-    println!("{stats}; {} rings", merged.reader().rings());
-    assert!(merged.reader().rings() > 1 && stats.late > 0, "{stats}");
-    seen.check(published, stats.read);
+    println!("{stats}; {} rings", merged.rings());
+    assert!(merged.rings() > 1 && stats.late > 0, "{stats}");
+    seen.check(published, stats);
     if let Some(error) = merged.take_error() {
         // A loader that was preempted in the midst of a resize. Nothing is missing, as was checked.
         assert_eq!(error.kind(), ErrorKind::ResizeUnfinished, "{error}");
@@ -264,7 +264,7 @@ fn the_rings_of_all_cpus() {
             expected.extend((next..next + 5).map(|number| (cpu, number)));
             next += 5;
         }
-        let found = std::iter::from_fn(|| merged.poll()).map(|event| (event.shard, event.record.number));
+        let found = std::iter::from_fn(|| merged.poll().map(|event| (event.shard, event.record.number)));
         assert_eq!(found.collect::<Vec<_>>(), std::mem::take(&mut expected));
     }
     // More than a lap on each CPU, one after the other: each loses its first records.
@@ -282,7 +282,7 @@ fn the_rings_of_all_cpus() {
     }
     let stats = merged.stats();
     assert_eq!((stats.late, stats.held, last.1), (0, 0, next - 1), "{stats}");
-    assert!(stats.read.lapped >= 96 * cpus().len() as u64, "{stats}");
-    assert_eq!(stats.read.delivered + stats.read.lost(), next - 1, "{stats}");
+    assert!(stats.lapped >= 96 * cpus().len() as u64, "{stats}");
+    assert_eq!(stats.delivered + stats.lost(), next - 1, "{stats}");
     everywhere();
 }

@@ -110,10 +110,11 @@ fn rings_and_cells<const W: usize>(object: &Object) {
             match turn % 3 {
                 0 => _ = reader.for_each(64, |event| check(event.ticket, event.record)),
                 1 => reader.drain().take(64).for_each(|event| check(event.ticket, &event.record)),
-                _ => std::iter::repeat_with(|| reader.poll())
-                    .take(64)
-                    .flatten()
-                    .for_each(|event| check(event.ticket, &event.record)),
+                _ => (0..64).for_each(|_| {
+                    if let Some(event) = reader.poll() {
+                        check(event.ticket, &event.record);
+                    }
+                }),
             }
         }
         for ((cells, version), changes) in cells.iter().zip(&mut versions).zip(&mut changes) {

@@ -226,7 +226,8 @@ fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Se
                             .wrapping_add(i as u64);
                         assert_eq!(*word, expected, "torn, or never published: {event:?}");
                     }
-                    let whole = Event { shard: event.shard, ticket: event.ticket, record: *event.record };
+                    let whole =
+                        Event { shard: event.shard, ticket: event.ticket, record: *event.record, tail: () };
                     let back = numbers[seen.ring][event.shard][writer_here].note(whole);
                     seen.back[event.shard] = seen.back[event.shard].or(back);
                     seen.delivered[event.shard][writer_here] += 1;

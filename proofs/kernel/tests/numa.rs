@@ -15,7 +15,7 @@ use mapring::Region;
 use mapring::loader::PinOptions;
 use mapring::loader::initialize_object;
 use mapring::{
-    Access, ErrorKind, Event, OpenOptions, ReadStats, Reader, Refusal, Ring, Start,
+    Access, ErrorKind, OpenOptions, ReadStats, Reader, Refusal, Ring, Start,
     cpus::{online_nodes, possible_cpus},
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
@@ -80,18 +80,17 @@ fn each_cpu(object: &Object) {
     }
     everywhere();
     let [polls, drains, calls] = &mut readers;
-    let found = |event: Event<Numbered>| {
-        assert!(event.record.is_whole() && event.record.writer == event.shard as u64, "{event:?}");
-        (event.shard, event.ticket, event.record.number)
+    let found = |shard: usize, ticket: u64, record: &Numbered| {
+        assert!(record.is_whole() && record.writer == shard as u64, "{shard}: {record:?}");
+        (shard, ticket, record.number)
     };
     let mut all = [const { Vec::new() }; 3];
-    all[0].extend(std::iter::from_fn(|| polls.poll()).map(found));
-    all[1].extend(drains.drain().map(found));
+    all[0].extend(std::iter::from_fn(|| {
+        polls.poll().map(|event| found(event.shard, event.ticket, &event.record))
+    }));
+    all[1].extend(drains.drain().map(|event| found(event.shard, event.ticket, &event.record)));
     // A few at a time.
-    while calls.for_each(5, |Event { shard, ticket, record }| {
-        all[2].push(found(Event { shard, ticket, record: *record }))
-    }) > 0
-    {}
+    while calls.for_each(5, |event| all[2].push(found(event.shard, event.ticket, event.record))) > 0 {}
     for all in all {
         assert_eq!(
             (all.len(), all.iter().copied().collect()),

@@ -10,9 +10,9 @@ use bytemuck::{Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::abi::RingOptions;
-use mapring::{ErrorKind, Reader, Record, Ring, Start, Tailed};
+use mapring::{ErrorKind, Reader, Ring, Start};
 use mapring_kernel_tests::skel::OptionsSkelBuilder;
-use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, map, on_cpu, require_bpf};
+use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -43,34 +43,17 @@ const RINGS: [(&str, &str); 13] = [
     ("grows", "RESIZABLE"),
 ];
 
-/// A type of records, with tails or without.
-trait Kind: Record + bytemuck::AnyBitPattern + Send + 'static {
-    /// All records that are there, as shard and number.
-    fn read(reader: &mut Reader<Self>) -> Vec<(usize, u64)>;
-}
-
-impl Kind for Rec {
-    fn read(reader: &mut Reader<Self>) -> Vec<(usize, u64)> {
-        let mut all = Vec::new();
-        reader.for_each(usize::MAX, |event| {
-            assert_eq!(event.record.twice, 2 * event.record.n);
-            all.push((event.shard, event.record.n));
-        });
-        all
-    }
-}
-
-impl Kind for Tailed<Rec> {
-    fn read(reader: &mut Reader<Self>) -> Vec<(usize, u64)> {
-        let mut all = Vec::new();
-        reader.for_each_with_tail(usize::MAX, |event, tail| {
-            let Rec { n, twice } = *event.record;
-            assert_eq!((twice, tail.len() as u64), (2 * n, n % (LONGEST + 1)));
-            assert!(tail.iter().all(|&byte| u64::from(byte) == n & 0xff), "{n}: {tail:?}");
-            all.push((event.shard, n));
-        });
-        all
-    }
+/// All records that are there, as shard and number. Checks the rest of each.
+fn read(reader: &mut Reader<Rec>) -> Vec<(usize, u64)> {
+    let (mut all, has_tails) = (Vec::new(), reader.region().geometry().tails().is_some());
+    reader.for_each(usize::MAX, |event| {
+        let Rec { n, twice } = *event.record;
+        let len = if has_tails { n % (LONGEST + 1) } else { 0 };
+        assert_eq!((twice, event.tail.len() as u64), (2 * n, len));
+        assert!(event.tail.iter().all(|&byte| u64::from(byte) == n & 0xff), "{n}: {:?}", event.tail);
+        all.push((event.shard, n));
+    });
+    all
 }
 
 /// A ring of the list, with its program.
@@ -81,7 +64,7 @@ struct Subject<'o> {
 }
 
 impl Subject<'_> {
-    fn open<T: Kind>(&self) -> Ring<T> {
+    fn open(&self) -> Ring<Rec> {
         Ring::open(&map(self.object, self.name)).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
@@ -103,31 +86,21 @@ fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
     let object = skel.object();
     for (name, declared) in RINGS {
         let subject = Subject { object, name, program: Runner::new(object, &format!("push_{name}")) };
-        let options = match declared.contains("TAILS") {
-            true => subject.open::<Tailed<Rec>>().options(),
-            false => subject.open::<Rec>().options(),
-        };
+        let options = subject.open().options();
         assert_eq!(options.to_string(), declared, "{name}");
         test(&subject, options);
         println!("{name}: {declared}");
     }
 }
 
-/// Calls a generic function with the type of the ring's records.
-macro_rules! with_type {
-    ($options:expr, $test:ident($($args:expr),*)) => {
-        if $options.has_tails() { $test::<Tailed<Rec>>($($args),*) } else { $test::<Rec>($($args),*) }
-    };
-}
-
 #[test]
 fn every_ring_delivers_each_record_once_and_counts_the_others() {
     require_bpf!();
-    for_each_ring(|ring, options| with_type!(options, delivers(ring)));
+    for_each_ring(|ring, _| delivers(ring));
 }
 
-fn delivers<T: Kind>(ring: &Subject<'_>) {
-    let handle = ring.open::<T>();
+fn delivers(ring: &Subject<'_>) {
+    let handle = ring.open();
     assert_eq!((handle.shards(), handle.slots() as u64), (cpus().len(), SLOTS), "{}", ring.name);
     let mut reader = handle.reader();
     let (mut pushed, mut discarded) = (0, 0);
@@ -141,11 +114,11 @@ fn delivers<T: Kind>(ring: &Subject<'_>) {
             pushed += 20;
             discarded += 1;
         }
-        let mut read = T::read(&mut reader);
-        read.sort_unstable();
+        let mut found = read(&mut reader);
+        found.sort_unstable();
         let expected =
             cpus().iter().flat_map(|&cpu| (1000 * round..1000 * round + 20).map(move |n| (cpu, n)));
-        assert_eq!(read, expected.collect::<Vec<_>>(), "{}", ring.name);
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{}", ring.name);
     }
     let stats = reader.stats();
     assert_eq!(
@@ -159,8 +132,8 @@ fn delivers<T: Kind>(ring: &Subject<'_>) {
     on_cpu(cpus()[0]);
     for lap in 0..30 {
         ring.push(100 * lap, 100);
-        let read: Vec<_> = T::read(&mut reader).into_iter().map(|(_, n)| n).collect();
-        assert!(read.is_sorted() && read.last() == Some(&(100 * lap + 99)), "{}: {read:?}", ring.name);
+        let found: Vec<_> = read(&mut reader).into_iter().map(|(_, n)| n).collect();
+        assert!(found.is_sorted() && found.last() == Some(&(100 * lap + 99)), "{}: {found:?}", ring.name);
     }
     let stats = reader.stats();
     assert_eq!(stats.delivered + stats.lost(), pushed + 3000, "{}: {stats}", ring.name);
@@ -172,17 +145,17 @@ fn delivers<T: Kind>(ring: &Subject<'_>) {
         on_cpu(cpu);
         ring.push(10 * at as u64, 10);
     }
-    assert_eq!(T::read(&mut merged).len(), 10 * cpus().len(), "{}", ring.name);
+    assert_eq!(read(&mut merged).len(), 10 * cpus().len(), "{}", ring.name);
 }
 
 #[test]
 fn every_ring_with_bells_wakes_a_reader_once_for_each_sleep() {
     require_bpf!();
-    for_each_ring(|ring, options| with_type!(options, wakes(ring, options)));
+    for_each_ring(wakes);
 }
 
-fn wakes<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
-    let mut reader = ring.open::<T>().reader();
+fn wakes(ring: &Subject<'_>, options: RingOptions) {
+    let mut reader = ring.open().reader();
     if !options.wakes_readers() {
         assert_eq!(reader.bell().unwrap_err().kind(), ErrorKind::NotWakeable, "{}", ring.name);
         return;
@@ -194,7 +167,7 @@ fn wakes<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
             assert_eq!(ring.push(round, 3), 3);
             assert!(reader.wait(FOREVER).unwrap(), "{}", ring.name);
             assert_eq!(
-                T::read(&mut reader),
+                read(&mut reader),
                 [(cpu, round), (cpu, round + 1), (cpu, round + 2)],
                 "{}",
                 ring.name
@@ -204,7 +177,7 @@ fn wakes<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
         let written = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 reader.wait(FOREVER).unwrap();
-                T::read(&mut reader)
+                read(&mut reader)
             });
             on_cpu(cpu);
             ring.push(77, 1);
@@ -217,11 +190,11 @@ fn wakes<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
 #[test]
 fn every_ring_that_keeps_its_oldest_records_is_not_overrun() {
     require_bpf!();
-    for_each_ring(|ring, options| with_type!(options, keeps(ring, options)));
+    for_each_ring(keeps);
 }
 
-fn keeps<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
-    let handle = ring.open::<T>();
+fn keeps(ring: &Subject<'_>, options: RingOptions) {
+    let handle = ring.open();
     let mut reader = handle.reader();
     if !options.keeps_oldest() {
         assert_eq!(reader.require(FOREVER).unwrap_err().kind(), ErrorKind::NotKeepOldest, "{}", ring.name);
@@ -234,15 +207,14 @@ fn keeps<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
         let kept = ring.push(0, 200);
         assert!((1..=SLOTS).contains(&kept), "{}: {kept}", ring.name);
         full += 200 - kept;
-        let read = T::read(&mut reader);
         assert_eq!(
-            read,
+            read(&mut reader),
             (0..kept).map(|n| (cpu, n)).collect::<Vec<_>>(),
             "{}: the oldest, in order",
             ring.name
         );
         assert_eq!(ring.push(3000, 3), 3, "{}", ring.name);
-        assert_eq!(T::read(&mut reader).len(), 3);
+        assert_eq!(read(&mut reader).len(), 3);
     }
     let stats = reader.stats();
     assert_eq!((stats.lost(), stats.full), (0, full), "{}: {stats}", ring.name);
@@ -256,11 +228,11 @@ fn keeps<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
 #[test]
 fn every_ring_is_found_again_by_its_pin() {
     require_bpf!();
-    for_each_ring(|ring, options| with_type!(options, is_pinned(ring, options)));
+    for_each_ring(is_pinned);
 }
 
-fn is_pinned<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
-    let (dir, handle) = (PinDir::new(), ring.open::<T>());
+fn is_pinned(ring: &Subject<'_>, options: RingOptions) {
+    let (dir, handle) = (PinDir::new(), ring.open());
     let pins = [("open", false), ("frozen", true)];
     for (name, freeze) in pins {
         let pin = dir.path(name);
@@ -269,7 +241,7 @@ fn is_pinned<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
         } else {
             handle.pin(&pin, 0o600).unwrap()
         }
-        let again = Ring::<T>::open(&pin).unwrap_or_else(|e| panic!("{}: {e}", ring.name));
+        let again = Ring::<Rec>::open(&pin).unwrap_or_else(|e| panic!("{}: {e}", ring.name));
         assert_eq!((again.options(), again.shards()), (options, cpus().len()), "{}", ring.name);
         assert!(again.replaced().unwrap().is_none());
         let mut reader = again.reader_from(Start::Now);
@@ -283,6 +255,22 @@ fn is_pinned<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
             on_cpu(cpu);
             assert_eq!(ring.push(5, 5), 5, "{}", ring.name);
         }
-        assert_eq!(T::read(&mut reader).len(), 5 * cpus().len(), "{}", ring.name);
+        assert_eq!(read(&mut reader).len(), 5 * cpus().len(), "{}", ring.name);
     }
+}
+
+#[test]
+fn what_a_ring_can_not_do_is_one_error() {
+    require_bpf!();
+    for_each_ring(|ring, options| {
+        let resized = ring.open().resize(128).map_err(|error| error.kind());
+        assert_eq!(resized.is_ok(), options.is_resizable(), "{}: {resized:?}", ring.name);
+        assert!(resized.is_ok() || resized == Err(ErrorKind::NotResizable), "{}", ring.name);
+        if !options.is_resizable() && !options.has_per_cpu_maps() {
+            // A lookup of a tail would copy a whole shard.
+            let by_call = Ring::<Rec>::open(read_only(&map(ring.object, ring.name)));
+            let refused = by_call.map_err(|error| error.kind()).err();
+            assert_eq!(refused, options.has_tails().then_some(ErrorKind::NotReadable), "{}", ring.name);
+        }
+    });
 }

@@ -48,13 +48,13 @@ fn asleep(object: &Object) -> u64 {
     word_at(&map(object, "events__readers"), 0, mapring::abi::readers::ASLEEP)
 }
 
-async fn next(events: &mut (impl Stream<Item = Event<Rec>> + Unpin)) -> u64 {
+async fn next(events: &mut (impl Stream<Item = Event<Rec, Vec<u8>>> + Unpin)) -> u64 {
     events.next().await.expect("it never ends").record.n
 }
 
 /// Reads `ROUNDS` bursts with the stream of a reader from the first record. The writer publishes only while it sleeps: 1, 2,
 /// … 5 records for each sleep.
-fn woken_for_each<S: Stream<Item = Event<Rec>> + Unpin>(
+fn woken_for_each<S: Stream<Item = Event<Rec, Vec<u8>>> + Unpin>(
     stream: impl FnOnce(Reader<Rec>) -> S,
     stats: impl FnOnce(&mut S) -> ReadStats,
 ) {
@@ -121,7 +121,7 @@ fn a_merged_stream_is_woken_by_its_bell_and_loses_nothing() {
             assert!(stream.reader_mut().take_error().is_none());
             let stats = stream.reader().stats();
             assert_eq!((stats.late, stats.ahead, stats.held), (0, 0, 0), "{stats}");
-            stats.read
+            stats
         },
     );
 }

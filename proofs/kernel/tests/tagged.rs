@@ -12,7 +12,7 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
 use mapring::record::LayoutCheck;
 use mapring::tagged::{Unknown, Variants};
-use mapring::{Access, Error, ErrorKind, ReadStats, Record, Ring, Tagged, Tailed};
+use mapring::{Access, Error, ErrorKind, ReadStats, Record, Ring, Tagged};
 use mapring_kernel_tests::skel::{TaggedPortableSkelBuilder, TaggedSkelBuilder};
 use mapring_kernel_tests::{
     Runner, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, sample_clock,
@@ -108,31 +108,30 @@ fn every_kind_of_ring_has_variants() {
             for round in 0..400 {
                 write_each(object, name, round);
                 let mut seen = Vec::new();
-                reader.for_each_variant(usize::MAX, |event| seen.push(checked(event.shard, event.record)));
+                reader.for_each(usize::MAX, |event| seen.push(checked(event.shard, event.record.variant())));
                 assert_eq!(seen, [(0, round), (1, round + 1), (2, round + 2)], "{name}");
             }
             let stats = reader.stats();
-            assert_eq!((stats.delivered, stats.unknown, stats.lost()), (1200, 400, 0), "{name}: {stats}");
+            assert_eq!((stats.delivered, stats.lost()), (1200, 0), "{name}: {stats}");
         }
         // The same without a mapping.
         let ring = Ring::<Events>::open(read_only(&map(object, "plain"))).unwrap();
         assert_ne!(ring.access(), Access::Mapped);
         let mut reader = ring.reader();
         let mut seen = Vec::new();
-        reader.for_each_variant(usize::MAX, |event| seen.push(checked(event.shard, event.record)));
+        reader.for_each(usize::MAX, |event| seen.push(checked(event.shard, event.record.variant())));
         assert_eq!(seen, (0..400).flat_map(|n| [(0, n), (1, n + 1), (2, n + 2)]).collect::<Vec<_>>());
-        assert_eq!((reader.stats().unknown, reader.lost()), (400, 0));
+        assert_eq!(reader.lost(), 0);
 
-        let ring = Ring::<Tailed<Events>>::open(&map(object, "tailed")).unwrap();
+        let ring = Ring::<Events>::open(&map(object, "tailed")).unwrap();
         assert_eq!(ring.layout_check(), LayoutCheck::Fields);
         let mut reader = ring.reader();
         write_each(object, "tailed", 10);
         let mut seen = Vec::new();
-        reader.for_each_variant_with_tail(usize::MAX, |event, tail| {
-            seen.push((checked(event.shard, event.record), tail.to_vec()));
+        reader.for_each(usize::MAX, |event| {
+            seen.push((checked(event.shard, event.record.variant()), event.tail.to_vec()));
         });
         assert_eq!(seen, [((0, 10), vec![0x5a; 10]), ((1, 11), vec![0x5a; 11]), ((2, 12), vec![0x5a; 12])]);
-        assert_eq!(reader.stats().unknown, 1);
     });
 }
 
@@ -151,8 +150,8 @@ fn merged_readers_return_variants_in_order() {
     both(|object| {
         let mut merged: Vec<_> =
             RINGS.map(|name| Ring::<Events>::open(&map(object, name)).unwrap().reader().merged(stamp)).into();
-        let tailed = Ring::<Tailed<Events>>::open(&map(object, "tailed")).unwrap();
-        let mut tailed = tailed.reader().merged(|tailed| stamp(&tailed.record));
+        let tailed = Ring::<Events>::open(&map(object, "tailed")).unwrap();
+        let mut tailed = tailed.reader().merged(stamp);
         // Each round on another CPU.
         for round in 0..400 {
             on_cpu(cpus()[round % cpus().len()]);
@@ -164,25 +163,25 @@ fn merged_readers_return_variants_in_order() {
                     continue;
                 }
                 let mut seen = Vec::new();
-                merged.for_each_variant(usize::MAX, |event| seen.push(checked(event.shard, event.record)));
+                merged.for_each(usize::MAX, |event| seen.push(checked(event.shard, event.record.variant())));
                 assert!(seen.ends_with(&expected) && seen.is_sorted_by_key(|(_, n)| *n), "{name}: {seen:?}");
                 assert_eq!(seen.len(), 9, "{name}");
             }
             write_each(object, "tailed", n);
             let mut seen = Vec::new();
-            tailed.for_each_variant_with_tail(usize::MAX, |event, tail| {
-                let (variant, n) = checked(event.shard, event.record);
-                assert!(tail.len() as u64 == n % 64 && tail.iter().all(|&byte| byte == 0x5a));
+            tailed.for_each(usize::MAX, |event| {
+                let (variant, n) = checked(event.shard, event.record.variant());
+                assert!(event.tail.len() as u64 == n % 64 && event.tail.iter().all(|&byte| byte == 0x5a));
                 seen.push((variant, n));
             });
             assert_eq!(seen, expected);
         }
         for (name, merged) in RINGS.into_iter().zip(&merged) {
-            let read = merged.stats().read;
-            assert_eq!((read.delivered, read.unknown, read.lost()), (1197, 399, 0), "{name}: {read}");
+            let read = merged.stats();
+            assert_eq!((read.delivered, read.lost()), (1197, 0), "{name}: {read}");
         }
-        let read = tailed.stats().read;
-        assert_eq!((read.delivered, read.unknown, read.lost()), (1200, 400, 0), "tailed: {read}");
+        let read = tailed.stats();
+        assert_eq!((read.delivered, read.lost()), (1200, 0), "tailed: {read}");
     });
     everywhere();
 }
@@ -219,21 +218,23 @@ fn programs_that_interrupt_each_other_write_their_own_variants() {
     both(|object| {
         let stop = AtomicBool::new(false);
         let mut plain = Ring::<Events>::open(&map(object, "plain")).unwrap().reader();
-        let mut tailed = Ring::<Tailed<Events>>::open(&map(object, "tailed")).unwrap().reader();
+        let mut tailed = Ring::<Events>::open(&map(object, "tailed")).unwrap().reader();
         let [mut in_plain, mut in_tailed] = [[0; 3]; 2];
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 read_until(&stop, || {
-                    plain.for_each_variant(usize::MAX, |event| {
-                        in_plain[checked(event.shard, event.record).0] += 1;
+                    plain.for_each(usize::MAX, |event| {
+                        in_plain[checked(event.shard, event.record.variant()).0] += 1;
                     })
                 });
             });
             scope.spawn(|| {
                 read_until(&stop, || {
-                    tailed.for_each_variant_with_tail(usize::MAX, |event, tail| {
-                        let (variant, n) = checked(event.shard, event.record);
-                        assert!(tail.len() as u64 == n % 64 && tail.iter().all(|&byte| byte == 0x5a));
+                    tailed.for_each(usize::MAX, |event| {
+                        let (variant, n) = checked(event.shard, event.record.variant());
+                        assert!(
+                            event.tail.len() as u64 == n % 64 && event.tail.iter().all(|&byte| byte == 0x5a)
+                        );
                         in_tailed[variant] += 1;
                     })
                 });
@@ -262,9 +263,9 @@ fn programs_that_interrupt_each_other_write_their_own_variants() {
             writers.into_iter().for_each(|writer| writer.join().unwrap());
         });
         // The last programs may have ended after the readers.
-        plain.for_each_variant(usize::MAX, |event| in_plain[checked(event.shard, event.record).0] += 1);
-        tailed.for_each_variant_with_tail(usize::MAX, |event, _| {
-            in_tailed[checked(event.shard, event.record).0] += 1;
+        plain.for_each(usize::MAX, |event| in_plain[checked(event.shard, event.record.variant()).0] += 1);
+        tailed.for_each(usize::MAX, |event| {
+            in_tailed[checked(event.shard, event.record.variant()).0] += 1;
         });
         agree("plain", in_plain, plain.stats(), counts(object, 0));
         agree("tailed", in_tailed, tailed.stats(), counts(object, 1));
@@ -275,7 +276,7 @@ fn programs_that_interrupt_each_other_write_their_own_variants() {
 fn agree(ring: &str, read: [u64; 3], stats: ReadStats, [begun, dropped]: [[u64; 3]; 2]) {
     println!("{ring}: {read:?} of {begun:?}; {stats}");
     assert!(read.iter().all(|&count| count > 0), "{ring}: {read:?}, {stats}");
-    assert_eq!((stats.delivered, stats.unknown), (read.iter().sum(), read[2]), "{ring}: {stats}");
+    assert_eq!(stats.delivered, read.iter().sum::<u64>(), "{ring}: {stats}");
     assert_eq!(stats.dropped(), dropped.iter().sum::<u64>(), "{ring}: {stats}");
     let published: u64 = begun.iter().sum::<u64>() - stats.dropped();
     // Overwritten tickets may be ones that nobody claimed.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::record::LayoutCheck;
-use mapring::{Access, ErrorKind, Reader, Ring, Tailed};
+use mapring::{Access, ErrorKind, Reader, Ring};
 use mapring_kernel_tests::skel::TailsSkelBuilder;
 use mapring_kernel_tests::tails::{
     ABANDON, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, PATTERN, RINGS, SLEEPER, STRING, TOO_LONG,
@@ -24,7 +24,7 @@ use mapring_kernel_tests::{
 /// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn open(object: &Object, ring: usize) -> Ring<Tailed<Item>> {
+fn open(object: &Object, ring: usize) -> Ring<Item> {
     let ring = Ring::open(&map(object, RINGS[ring])).unwrap();
     assert_eq!(ring.access(), Access::Mapped);
     ring
@@ -47,15 +47,15 @@ fn tails_of_every_length() {
             let mut count = 0;
             for len in lens {
                 assert!(write_one(&write, ring, len));
-                let (event, tail) = live.poll_with_tail().expect("it was published");
+                let event = live.poll().expect("it was published");
                 assert_eq!((event.ticket, event.record.n, event.record.len), (count, count, len));
-                assert!(tail == expected(&pattern, &event.record), "{} of {len} bytes", RINGS[ring]);
+                assert!(event.tail == expected(&pattern, &event.record), "{} of {len} bytes", RINGS[ring]);
                 count += 1;
             }
             assert_eq!((live.stats().delivered, live.lost()), (count, 0));
             let mut whole = 0;
-            let calls = late.for_each_with_tail(usize::MAX, |event, tail| {
-                assert!(tail == expected(&pattern, event.record), "{event:?}");
+            let calls = late.for_each(usize::MAX, |event| {
+                assert!(event.tail == expected(&pattern, event.record), "{event:?}");
                 whole += 1;
             });
             let stats = late.stats();
@@ -75,7 +75,7 @@ fn helpers_write_in_place_and_the_commit_takes_their_length() {
     both(|object| {
         let open = open(object, 2);
         let mut reader = open.reader();
-        let mut next = || reader.poll_with_tail().map(|(event, tail)| (event.record.len, tail.to_vec()));
+        let mut next = || reader.poll().map(|event| (event.record.len, event.tail.to_vec()));
 
         assert_eq!(run(object, "write_how", STRING), 0);
         let (len, tail) = next().unwrap();
@@ -124,9 +124,9 @@ fn a_packet_is_a_tail_byte_for_byte() {
             // No two packets start with the same bytes.
             let packet = &pattern[len % 4096..][..len];
             assert_eq!(send(program.as_fd(), packet, 1), 1, "{len} bytes");
-            let (event, tail) = reader.poll_with_tail().expect("it was published");
+            let event = reader.poll().expect("it was published");
             assert_eq!((event.ticket, event.record.len), (count, len as u64));
-            assert!(tail == packet, "{len} bytes: {} arrived", tail.len());
+            assert!(event.tail == packet, "{len} bytes: {} arrived", event.tail.len());
             count += 1;
         }
         assert_eq!((reader.stats().delivered, reader.lost(), reader.stats().dropped()), (count, 0, 0));
@@ -145,13 +145,9 @@ fn a_program_that_never_commits_costs_its_bytes() {
         // The area has 128 bytes, and the abandoned tail keeps 64.
         for number in 0..200 {
             assert!(write_one(&write, 0, 16), "{number}");
-            let (event, tail) = loop {
-                if let Some(found) = reader.poll_with_tail() {
-                    break found;
-                }
+            while reader.for_each(1, |event| assert_eq!(event.tail, expected(&pattern, event.record))) == 0 {
                 std::thread::sleep(Duration::from_millis(1)); // it has patience with the record that is not ended
-            };
-            assert_eq!(tail, expected(&pattern, &event.record));
+            }
         }
         let stats = reader.stats();
         assert_eq!(
@@ -199,15 +195,15 @@ fn nobody_overwrites_the_tail_of_a_program_that_sleeps() {
         let written = sleeping(object, 200, || {
             // More bytes than the area has.
             assert!((0..40).all(|_| write_one(&write, 1, 250)));
-            assert!(reader.poll_with_tail().is_none(), "the first record has not ended");
+            assert!(reader.poll().is_none(), "the first record has not ended");
         });
         assert!(written);
-        let (event, tail) = reader.poll_with_tail().unwrap();
+        let event = reader.poll().unwrap();
         assert_eq!((event.record.writer, event.record.len), (SLEEPER, 200));
-        assert_eq!(tail, [0x5a; 200]);
+        assert_eq!(event.tail, [0x5a; 200]);
         // Those that were written meanwhile did not touch it, nor it them.
-        while let Some((event, tail)) = reader.poll_with_tail() {
-            assert_eq!((event.record.writer, tail), (0, expected(&pattern, &event.record)));
+        while let Some(event) = reader.poll() {
+            assert_eq!((event.record.writer, event.tail), (0, expected(&pattern, &event.record)));
         }
         let stats = reader.stats();
         assert!(stats.delivered >= 6, "{stats}");
@@ -239,12 +235,12 @@ fn sleepers_can_be_many() {
     let written = all(object, 8, &mut || more = (0..4).filter(|_| write_one(&write, 1, 20)).count());
     assert_eq!((written, more), (8, 4));
     let mut sleepers = 0;
-    while let Some((event, tail)) = reader.poll_with_tail() {
+    while let Some(event) = reader.poll() {
         if event.record.writer == SLEEPER {
-            assert_eq!(tail, [0x5a; 100]);
+            assert_eq!(event.tail, [0x5a; 100]);
             sleepers += 1;
         } else {
-            assert_eq!(tail, expected(&pattern, &event.record));
+            assert_eq!(event.tail, expected(&pattern, &event.record));
         }
     }
     assert_eq!((sleepers, reader.stats().delivered, reader.lost()), (8, 12, 0));
@@ -278,14 +274,14 @@ fn programs_that_interrupt_each_other_in_their_tails() {
                     scope.spawn(move || {
                         loop {
                             let ends = stop.load(Ordering::Relaxed);
-                            let check = |event: mapring::Event<&Item>, tail: &[u8]| {
+                            let check = |event: mapring::Event<&Item, &[u8]>| {
                                 assert!(
-                                    tail == expected(pattern, event.record),
+                                    event.tail == expected(pattern, event.record),
                                     "{}: {event:?}",
                                     RINGS[ring]
                                 );
                             };
-                            let count = reader.for_each_with_tail(usize::MAX, check);
+                            let count = reader.for_each(usize::MAX, check);
                             if ends && count == 0 && !reader.stopped_early() {
                                 return reader;
                             }
@@ -313,9 +309,7 @@ fn programs_that_interrupt_each_other_in_their_tails() {
         assert!(besides || !guarded, "no claim was interrupted while it moved the next position");
         for (ring, mut reader) in readers.into_iter().enumerate() {
             // The last programs may have ended after the reader.
-            reader.for_each_with_tail(usize::MAX, |event, tail| {
-                assert_eq!(tail, expected(&pattern, event.record))
-            });
+            reader.for_each(usize::MAX, |event| assert_eq!(event.tail, expected(&pattern, event.record)));
             let stats = reader.stats();
             println!("{}: {stats}; {} nested", RINGS[ring], counts.nested(ring));
             assert_eq!(counts.published(ring) + counts.dropped(ring), counts.begun(ring), "{}", RINGS[ring]);
@@ -347,17 +341,17 @@ fn a_ring_with_tails_is_pinned_sealed_and_never_read_by_system_call() {
     let pattern = pattern();
     let pins = PinDir::new();
     ring.freeze_and_pin(pins.path("deep"), 0o600).unwrap();
-    let pinned = Ring::<Tailed<Item>>::open(pins.path("deep")).unwrap();
+    let pinned = Ring::<Item>::open(pins.path("deep")).unwrap();
     assert!(write_one(&write, 2, 777));
     let mut reader = pinned.reader();
-    let (event, tail) = reader.poll_with_tail().unwrap();
-    assert_eq!((tail.len(), tail), (777, expected(&pattern, &event.record)));
+    let event = reader.poll().unwrap();
+    assert_eq!((event.tail.len(), event.tail), (777, expected(&pattern, &event.record)));
 
-    let refused = Ring::<Tailed<Item>>::open(read_only(&map(skel.object(), "deep"))).unwrap_err();
+    let refused = Ring::<Item>::open(read_only(&map(skel.object(), "deep"))).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotReadable, "{refused}");
     assert!(refused.to_string().contains("has tails"), "{refused}");
-    assert_eq!(ring.writer_with_tails(0).unwrap_err().kind(), ErrorKind::NotWritable);
+    assert_eq!(ring.writer(0).unwrap_err().kind(), ErrorKind::NotWritable);
     // A record of another type is told by the fields.
-    let wrong = Ring::<Tailed<[u64; 3]>>::open(&map(skel.object(), "deep")).unwrap_err();
+    let wrong = Ring::<[u64; 3]>::open(&map(skel.object(), "deep")).unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Layout, "{wrong}");
 }

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::btf::{Btf, DEPTH, Field, Kind, Type};
 use super::describe::Types;
+use crate::abi::Geometry;
 use crate::error::{Cause, Error};
 use crate::record::{self, Compared, Expected, LayoutCheck, TypeLayout, UncheckedReason, Variant};
 use crate::text::printable;
@@ -193,17 +194,23 @@ pub(super) fn name_of(c: Type<'_>) -> String {
 /// Compares the expected type with the records in a map's BTF, if it is available.
 pub(super) fn compare_record(
     types: &Types,
-    found: crate::abi::Kind,
+    geometry: &Geometry,
     what: &str,
     expected: Option<&Expected>,
 ) -> Result<Compared, Error> {
     let Some(expected) = expected else {
         return Ok(Compared::new(None, None, LayoutCheck::Size(UncheckedReason::NotAsked)));
     };
+    let found = geometry.kind();
     if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
         return Err(Error::from(Cause::Kind { what: what.to_owned(), found, expected: kind }));
     }
-    let check = compare_with(types, |btf| types.record(btf), what, expected)?;
+    let record = |btf| {
+        let record = types.record(btf)?;
+        // Behind the place of its tail.
+        if geometry.tails().is_some() { Some(record.field("record")?.ty) } else { Some(record) }
+    };
+    let check = compare_with(types, record, what, expected)?;
     Ok(Compared::new(Some(expected), Some(expected.id), check))
 }
 

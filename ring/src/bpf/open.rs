@@ -14,7 +14,6 @@ use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
 use crate::record::Compared;
 use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
-use crate::ring::expect_tails;
 
 /// Opens a map as a region.
 pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
@@ -89,8 +88,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     if let (Memory::Lookup(_, refusal), Some(_)) = (&memory, preamble.geometry.tails()) {
         return Err(Error::from(Cause::TailsByCall { what, refusal: *refusal }));
     }
-    expect_tails(&what, false, &preamble.geometry, options.expected.as_ref())?;
-    let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
+    let compared = compare_record(&types, &preamble.geometry, &what, options.expected.as_ref())?;
     let compared = Compared { any: options.any_record, ..compared };
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.id), fd))
 }

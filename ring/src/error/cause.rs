@@ -245,18 +245,6 @@ pub(crate) enum Cause {
          what it has not read, until it calls Reader::require again"
     )]
     LeaseEnded { what: String },
-    /// The ring has no tails.
-    #[error(
-        "{what} has no tails: read and write its records without Tailed; a ring with tails is {}",
-        one_with(*memfd, "created by Ring::create_memfd_with_tails", "declared with the option TAILS")
-    )]
-    NoTails { what: String, memfd: bool },
-    /// The ring has tails, and the Rust type has none.
-    #[error(
-        "{what} has records with tails, and {rust} has none: open it as Ring<Tailed<T>>, where T is the record without \
-         its tail, and read it with poll_with_tail or for_each_with_tail"
-    )]
-    HasTails { what: String, rust: &'static str },
     /// A ring with tails that can't be mapped. A lookup would copy a whole shard.
     #[error("{what} has tails, so it can be read only through a mapping: {refusal}")]
     TailsByCall { what: String, refusal: Refusal },
@@ -278,7 +266,6 @@ impl Cause {
             Self::Open { .. } => ErrorKind::Open,
             Self::NotARegion { .. } | Self::MapType { .. } | Self::Kind { .. } => ErrorKind::WrongType,
             Self::NotNuma { .. } | Self::InnerKey { .. } => ErrorKind::WrongType,
-            Self::NoTails { .. } | Self::HasTails { .. } => ErrorKind::WrongType,
             Self::Preamble { .. } | Self::NoPreamble { .. } => ErrorKind::Preamble,
             Self::Contradiction { .. } | Self::BtfMismatch { .. } => ErrorKind::Contradiction,
             Self::Mismatch { .. } | Self::Companions { .. } => ErrorKind::NotReusable,

@@ -9,7 +9,6 @@ use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation,
 use crate::abi::{Geometry, Kind, Preamble, PreambleError};
 use crate::error::{Cause, Error, Result};
 use crate::record::{Compared, Expected, LayoutCheck, UncheckedReason};
-use crate::ring::expect_tails;
 
 /// The seals that protect readers from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
@@ -101,7 +100,6 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
         Error::from(Cause::Preamble { what: what.clone(), error, hint })
     })?;
     only_shared(&what, preamble.geometry.kind())?;
-    expect_tails(&what, true, &preamble.geometry, options.expected.as_ref())?;
     let bytes = preamble.geometry.bytes();
     if bytes as u64 > found {
         return Err(truncated(bytes));

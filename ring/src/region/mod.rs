@@ -35,6 +35,7 @@ use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::ring::gate;
 use crate::protocol::{WordsMut, is_any};
 use crate::record::{Compared, LayoutCheck, UncheckedReason};
+use crate::ring::Tailed;
 use crate::sync::{Ordering, fence};
 
 /// Shared memory that contains a ring, cells, counters, latches or commands. Clones are handles to the same mapping.
@@ -290,13 +291,15 @@ impl Region {
         Ok(())
     }
 
-    /// Refuses a region of another kind, or with records of another size than `T`. The records of a ring may be larger
+    /// Refuses a region of another kind, or with records of another size than `T`, or than a `T` with a tail. The records of a ring may be larger
     /// if it was opened with this type, and the type's layout allows it.
     pub(crate) fn expect_record<T: 'static>(&self, kind: Kind) -> Result<()> {
         self.expect(kind)?;
         let found = self.geometry().record();
+        let expected =
+            if self.geometry().tails().is_some() { size_of::<Tailed<T>>() } else { size_of::<T>() };
         let Compared { open, any, .. } = self.0.compared;
-        let fits = match found.cmp(&size_of::<T>()) {
+        let fits = match found.cmp(&expected) {
             cmp::Ordering::Equal => true,
             cmp::Ordering::Greater => kind == Kind::Ring && open == Some(TypeId::of::<T>()),
             cmp::Ordering::Less => any && is_any::<T>(),
@@ -307,7 +310,7 @@ impl Region {
                 found,
                 record: self.0.preamble.name.clone(),
                 rust: std::any::type_name::<T>(),
-                expected: size_of::<T>(),
+                expected,
             }));
         }
         Ok(())

@@ -1,15 +1,15 @@
 //! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
-mod either;
+mod by_time;
 #[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 mod maps;
-mod merged;
+mod order;
 mod reader;
 mod readers;
+mod rings;
 #[cfg(feature = "tokio")]
 mod stream;
 mod sweep;
-mod tagged;
 mod tails;
 mod writer;
 
@@ -18,12 +18,12 @@ use std::marker::PhantomData;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-pub use self::merged::{Merged, MergedStats};
+pub use self::by_time::ByTime;
+pub use self::order::{ByShard, Order};
 pub use self::reader::{Drain, Liveness, Reader, Unended};
 pub use self::readers::{Behind, RingReader};
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;
-pub use self::tails::Tailed;
 pub use self::writer::Writer;
 
 use self::maps::Maps;
@@ -31,10 +31,11 @@ use self::maps::Maps;
 pub(crate) use self::maps::initialize;
 #[cfg(feature = "libbpf")]
 pub(crate) use self::maps::pin_of;
-pub(crate) use self::tails::expect_tails;
+pub(crate) use self::tails::Tailed;
 use crate::abi::{Geometry, Kind, RingOptions};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::Start;
+use crate::protocol::ring::tails::Area;
+use crate::protocol::ring::{ShardPlace, Start};
 use crate::record::{LayoutCheck, Record};
 use crate::region::{Access, OpenOptions, Region, Source};
 
@@ -52,7 +53,7 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// | none | one map |
 /// | `WAKEABLE` | two more maps, by which programs wake readers that [`wait`](Reader::wait) |
 /// | `KEEP_OLDEST` | the same; programs drop new records rather than overwrite what a reader has not read, if it is [required](Reader::require) |
-/// | `TAILS` | records with bytes of any length: [`Tailed`] |
+/// | `TAILS` | records with bytes of any length: [`Event::tail`] |
 /// | `PER_CPU_MAPS` | a map for each CPU that is online, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 /// | `RESIZABLE` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
 ///
@@ -195,18 +196,12 @@ impl<T: NoUninit> Ring<T> {
     /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
     /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn writer(&self, shard: usize) -> Result<Writer<T>> {
-        self.any_writer(shard)
-    }
-}
-
-impl<T> Ring<T> {
-    fn any_writer(&self, shard: usize) -> Result<Writer<T>> {
         let region = self.region();
         let count = region.geometry().shards();
         if shard >= count {
             return Err(Error::from(Cause::Index { thing: "shard", index: shard, count }));
         }
-        let (place, area) = tails::places(&region, shard);
+        let (place, area) = (ShardPlace::new(region.geometry(), shard), Area::new(region.geometry(), shard));
         let shared = region.shared_mut()?;
         if region.identity().is_map() {
             return Err(Error::from(Cause::ProgramsOnly { what: region.what().to_owned() }));
@@ -227,13 +222,18 @@ impl<T> fmt::Debug for Ring<T> {
     }
 }
 
-/// A record with its shard and ticket.
+/// A record with its shard, its ticket and its tail.
+///
+/// The record is a `T` or a `&T`. The tail is a `&[u8]` from [`Reader::for_each`] and [`Reader::poll`], a `Vec<u8>` from a stream,
+/// and `()` where only the record is read. In a ring without the option `TAILS` it is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<T> {
+pub struct Event<T, B = ()> {
     /// The shard: the CPU, if BPF programs write the ring.
     pub shard: usize,
     /// The record's number in its shard, from 0.
     pub ticket: u64,
     /// The record.
     pub record: T,
+    /// The bytes that the program wrote beside the record.
+    pub tail: B,
 }

@@ -15,15 +15,16 @@ use bytemuck::AnyBitPattern;
 pub use self::drain::Drain;
 pub use self::liveness::{Liveness, Unended};
 use self::wait::Waiting;
-use super::sweep::{Search, Sweep, nanoseconds};
-use super::tails::TailReader;
-use super::{Event, Merged};
+use super::Event;
+use super::order::{ByShard, Order};
+use super::rings::Rings;
+use super::sweep::{Sweep, nanoseconds};
+use super::tails::{TailReader, Tailed};
 use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
-use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::{Follow, Leaving, Loss, Losses, NoRecord, ReadStats, Start};
+use crate::error::Error;
+use crate::protocol::ring::{Loss, OPEN, ReadStats, Start};
 use crate::region::Region;
-use crate::sync::now;
 
 /// The reading side of a ring: a position in each shard, and counts.
 ///
@@ -45,73 +46,14 @@ use crate::sync::now;
 /// ring. If the process that resizes a ring dies before it has finished, the reader stays in the old ring and reports
 /// [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished). It continues once the loader has finished the
 /// resize ([`loader::initialize`](crate::loader::initialize)).
-pub struct Reader<T> {
-    pub(super) sweep: Sweep<T>,
-    /// Whether another ring can replace this one.
-    resizable: bool,
-    next: Next,
+pub struct Reader<T, O = ByShard> {
+    pub(super) rings: Rings<T>,
+    /// Only of a ring with tails.
+    tails: Option<Box<TailReader>>,
+    pub(super) order: O,
     waiting: Waiting,
     /// Its place among the readers that programs know, once it has one.
     place: Option<Arc<ReaderPlace>>,
-    /// Only of a ring with tails.
-    pub(super) tails: Option<Box<TailReader>>,
-}
-
-/// The state of the move to the next ring.
-#[derive(Default)]
-struct Next {
-    follow: Follow<Error>,
-    /// When it began to wait for the process that resizes the ring.
-    waits_since: Option<u64>,
-    error: Option<Error>,
-}
-
-impl<T: AnyBitPattern> Leaving for Sweep<T> {
-    type Ring = Region;
-    type Error = Error;
-
-    fn enter(ring: Region, start: Start, patience: u64) -> Result<Self> {
-        ring.expect_record::<T>(crate::abi::Kind::Ring)?;
-        let mut sweep = Self::of(&ring, start);
-        sweep.set_patience(patience);
-        Ok(sweep)
-    }
-
-    fn patience(&self) -> u64 {
-        Self::patience(self)
-    }
-
-    #[inline]
-    fn gate(&mut self) -> Gate {
-        Self::gate(self)
-    }
-
-    fn before(&self) -> Result<u64> {
-        self.region().before()
-    }
-
-    fn replaced(&self) -> Result<Option<(Region, u64)>> {
-        let Some(next) = self.region().successor()? else { return Ok(None) };
-        let before = next.before()?;
-        Ok(Some((next, before)))
-    }
-
-    fn at_end(&mut self) -> bool {
-        Self::at_end(self)
-    }
-
-    fn ends(&mut self) -> Option<u64> {
-        Self::ends(self)
-    }
-
-    fn stats(&self) -> ReadStats {
-        Self::stats(self)
-    }
-
-    fn leave(&mut self, losses: &mut Losses) -> ReadStats {
-        self.take_losses(|loss| losses.push(loss));
-        self.reported()
-    }
 }
 
 impl<T: AnyBitPattern> Reader<T> {
@@ -127,8 +69,21 @@ impl<T: AnyBitPattern> Reader<T> {
     /// calls, or 193 if the kernel has no batches (before 5.6).
     pub const STEPS_BY_CALL: u32 = Sweep::<T>::STEPS_BY_CALL;
 
-    /// The most rings that one call continues with: a process that replaces rings all the time must not keep it running.
-    pub(super) const RINGS: usize = Follow::<Error>::RINGS;
+    /// The longest nap of a reader without a bell: how much later than a record [`wait`](Self::wait) returns at most,
+    /// apart from the machine's scheduler.
+    pub const NAP: Duration = Waiting::LONG;
+
+    /// How long a record that is still being written holds back others in a merged reader: see
+    /// [`with_delay`](Self::with_delay).
+    pub const DELAY: Duration = Duration::from_millis(10);
+
+    /// How old a stamp must be before a merged reader delivers its record. A program may read the clock before its claim of
+    /// the slot is visible to other CPUs: stores wait in the CPU's store buffer, for less than a microsecond as a rule.
+    pub const SETTLE: Duration = Duration::from_micros(10);
+
+    /// How many programs of one CPU can be between reserve and stamp at the same time, without late records of a merged
+    /// reader.
+    pub const OPEN: usize = OPEN;
 
     /// A reader of some regions of a ring whose first region is `first`, each with the number of its first shard.
     pub(super) fn new<'r>(
@@ -136,12 +91,19 @@ impl<T: AnyBitPattern> Reader<T> {
         regions: impl Iterator<Item = (usize, &'r Region)> + Clone,
         start: Start,
     ) -> Self {
-        let sweep = Sweep::new(first, regions.clone(), start);
-        let resizable = sweep.region().geometry().options().is_resizable();
+        let rings = Rings::new(Sweep::new(first, regions.clone(), start));
         let tails = TailReader::new(regions);
-        Self { sweep, resizable, next: Next::default(), waiting: Waiting::default(), place: None, tails }
+        Self { rings, tails, order: ByShard, waiting: Waiting::default(), place: None }
     }
 
+    /// The same reader with another order.
+    pub(super) fn in_order<O>(self, order: O) -> Reader<T, O> {
+        let Self { rings, tails, waiting, place, .. } = self;
+        Reader { rings, tails, order, waiting, place }
+    }
+}
+
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// Sets how long the reader waits for a record whose writer was interrupted, preempted or killed before it
     /// committed the record; the default is [`PATIENCE`](Self::PATIENCE). While it waits, the reader delivers no later
     /// record of that shard. Then it skips the record and all others that were not committed when the wait began, and
@@ -152,7 +114,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// no system call, and the wait may take 10 ms longer.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.sweep.set_patience(nanoseconds(patience));
+        self.rings.sweep.set_patience(nanoseconds(patience));
         self
     }
 
@@ -178,98 +140,102 @@ impl<T: AnyBitPattern> Reader<T> {
     /// # Ok::<(), mapring::Error>(())
     /// ```
     pub fn skip_before(&mut self, time: u64, mut stamp: impl FnMut(&T) -> u64) {
-        self.sweep.skip_before(|record| stamp(record) < time);
-    }
-
-    /// Delivers the records of all shards in the order of their timestamps, which `stamp` returns. See [`Merged`].
-    /// Allocates.
-    pub fn merged<F: FnMut(&T) -> u64>(mut self, stamp: F) -> Merged<T, F> {
-        self.sweep.settle();
-        Merged::new(self, stamp)
-    }
-
-    /// After nothing was found: continues with the ring that replaced this one, if there is one and this one is read to
-    /// its end.
-    pub(super) fn follow(&mut self) -> bool {
-        self.resizable && self.next.follow(&mut self.sweep)
-    }
-
-    /// Whether no record is written to a later ring yet.
-    pub(super) fn in_use(&mut self) -> bool {
-        !self.resizable || matches!(self.sweep.gate(), Gate::Open)
-    }
-
-    /// Returns the next record, if there is one: up to 64 in a row from one shard, then from the next.
-    ///
-    /// `None` means that there is no record, or that this call [stopped early](Self::stopped_early).
-    #[inline(always)] // so that the record need not go through memory
-    pub fn poll(&mut self) -> Option<Event<T>> {
-        let mut search = Search::new(&self.sweep);
-        loop {
-            match self.sweep.take() {
-                Ok(event) => return Some(event),
-                Err(no) if self.find(no, &mut search) => {}
-                Err(_) => return None,
-            }
+        if self.tails.is_some() {
+            self.rings.sweep.skip_before(|tailed: &Tailed<T>| stamp(&tailed.record) < time);
+        } else {
+            self.rings.sweep.skip_before(|record: &T| stamp(record) < time);
         }
     }
 
-    /// Whether there may be a record, in this ring or in one that replaced it.
-    #[inline(always)]
-    fn find(&mut self, no: NoRecord, search: &mut Search) -> bool {
-        self.sweep.find(no, search) || self.follow() && search.go_on(&self.sweep)
+    /// Returns the next record, if there is one, with its tail, which is empty in a ring without tails. By shard: up to 64 in a
+    /// row from one shard, then from the next. By time: the record with the earliest stamp, if its turn is certain.
+    ///
+    /// A record whose tail was overwritten is lost: [`ReadStats::tail_lost`]. `None` means that there is no record, or that
+    /// this call [stopped early](Self::stopped_early).
+    #[inline(always)] // so that the record need not go through memory
+    pub fn poll(&mut self) -> Option<Event<T, &[u8]>> {
+        if self.tails.is_some() {
+            return self.poll_with_tail();
+        }
+        let Event { shard, ticket, record, .. } = self.order.poll(&mut self.rings)?;
+        Some(Event { shard, ticket, record, tail: &[] })
     }
 
-    /// Returns all records that are present: each shard in turn, at most one lap of it. Ends even if a writer is faster
-    /// than the reader. May [stop early](Self::stopped_early).
-    pub fn drain(&mut self) -> Drain<'_, T> {
+    #[inline(never)]
+    fn poll_with_tail(&mut self) -> Option<Event<T, &[u8]>> {
+        let Self { order, rings, tails, .. } = self;
+        let tails = tails.as_deref_mut()?;
+        for _ in 0..Reader::<T>::STEPS {
+            let Event { shard, ticket, record, .. } = order.poll::<Tailed<T>>(rings)?;
+            let len = tails.read(shard, ticket, &record).map(<[u8]>::len);
+            tails.locate(&rings.sweep);
+            if let Some(len) = len {
+                return Some(Event { shard, ticket, record: record.record, tail: tails.tail(len) });
+            }
+        }
+        rings.sweep.stop_early();
+        None
+    }
+
+    /// Returns all records that are present, without their tails: by shard each in turn, at most one lap of it. Ends even if
+    /// a writer is faster than the reader. May [stop early](Self::stopped_early).
+    pub fn drain(&mut self) -> Drain<'_, T, O> {
         Drain::new(self)
     }
 
-    /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it. Copies each record only
-    /// once: the fastest way. Returns the number of records. May [stop early](Self::stopped_early).
+    /// Calls `f` with up to `limit` records and their tails: by shard each in turn, at most one lap of it. Copies each record
+    /// and tail only once: the fastest way. Returns the number of records. May [stop early](Self::stopped_early).
+    ///
+    /// Tails are empty in a ring without tails. A record whose tail was overwritten is lost ([`ReadStats::tail_lost`]), and
+    /// counts for the limit.
     #[inline]
-    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
-        self.for_each_counted(limit, |event, _| f(event))
+    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T, &[u8]>)) -> usize {
+        if self.tails.is_some() {
+            return self.for_each_with_tail(limit, f);
+        }
+        self.order.for_each(&mut self.rings, limit, |Event { shard, ticket, record, .. }| {
+            f(Event { shard, ticket, record, tail: &[] });
+        })
     }
 
-    /// The same. `f` also gets the count of unknown tags.
-    #[inline(always)] // as if it were in its callers
-    pub(super) fn for_each_counted(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &mut u64)) -> usize {
-        // A loop, not another call in the next ring: with that, all that `f` captures would be in memory.
-        for _ in 0..=Self::RINGS {
-            let count = self.sweep.for_each(limit, &mut f);
-            if count != 0 || limit == 0 || !self.follow() {
-                return count;
+    #[inline(never)] // so that the compiler treats the two loops alone
+    fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T, &[u8]>)) -> usize {
+        let Self { order, rings, tails: Some(tails), .. } = self else { return 0 };
+        let mut whole = 0;
+        order.for_each::<Tailed<T>>(rings, limit, |Event { shard, ticket, record, .. }| {
+            if let Some(tail) = tails.read(shard, ticket, record) {
+                whole += 1;
+                f(Event { shard, ticket, record: &record.record, tail });
             }
-        }
-        0
+        });
+        tails.locate(&rings.sweep);
+        whole
     }
 
     /// True if any call since the last check stopped [early](Self::STEPS). Poll again before waiting: there may be a record
     /// further on.
     pub fn stopped_early(&mut self) -> bool {
-        self.sweep.stopped_early()
+        self.rings.sweep.stopped_early()
     }
 
     /// Records that this reader lost, summed over all shards: [`ReadStats::lost`]. Makes no system call.
     pub fn lost(&self) -> u64 {
-        let mut stats = self.next.follow.past();
-        stats += self.sweep.passed();
-        self.with_tails(stats, self.shards()).lost()
+        self.with_tails(self.rings.passed(), self.shards()).lost()
     }
 
     /// The counts of all shards together: the records that this reader delivered and lost, and those that programs
     /// dropped. Makes a system call for each shard if the ring is not mapped. A failed call counts as 0, and
     /// [`take_error`](Self::take_error) returns the error.
     pub fn stats(&self) -> ReadStats {
-        self.with_tails(self.next.follow.stats(&self.sweep), self.shards())
+        let mut stats = self.with_tails(self.rings.stats(), self.shards());
+        self.order.count(&mut stats);
+        stats
     }
 
     /// The same for one shard of the current ring, or `None` if this reader does not read it. Records without a shard
     /// are in none.
     pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
-        self.sweep.shard_stats(shard).map(|stats| self.with_tails(stats, std::iter::once(shard)))
+        self.rings.sweep.shard_stats(shard).map(|stats| self.with_tails(stats, std::iter::once(shard)))
     }
 
     /// What this reader lost, and what programs dropped, since the last call of this method: how many records, for which
@@ -294,8 +260,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// # Ok::<(), mapring::Error>(())
     /// ```
     pub fn take_losses(&mut self) -> Vec<Loss> {
-        let mut losses: Vec<_> = self.next.follow.take_losses().collect();
-        self.sweep.take_losses(|loss| losses.push(loss));
+        let mut losses = self.rings.take_losses();
         if let Some(tails) = &mut self.tails {
             losses.extend(tails.take_losses());
         }
@@ -311,37 +276,34 @@ impl<T: AnyBitPattern> Reader<T> {
         stats
     }
 
-    /// Makes [`stopped_early`](Self::stopped_early) true.
-    pub(super) fn stop_early(&mut self) {
-        self.sweep.stop_early();
-    }
-
     /// The next ticket to be read in one shard, or `None` if this reader does not read it.
     pub fn position(&self, shard: usize) -> Option<u64> {
-        self.sweep.position(shard)
+        self.rings.sweep.position(shard)
     }
 
     /// The shards that are read, in the order in which they are visited.
     pub fn shards(&self) -> impl Iterator<Item = usize> {
-        self.sweep.numbers()
+        self.rings.sweep.numbers()
     }
 
     /// How many rings were read, including the current one: 1, unless the ring was resized.
     pub fn rings(&self) -> u64 {
-        self.next.follow.rings()
+        self.rings.count()
     }
 
     /// The number of tickets of this ring, if another one has replaced it ([`Region::retired`]) and this reader has passed
     /// them all. Only for a reader that does not continue with the next ring, because its region was opened by a file
     /// descriptor or an id. Makes system calls if the ring is not mapped.
     pub fn ended(&mut self) -> Option<u64> {
-        let is_over = self.sweep.gate() == Gate::Retired && self.sweep.at_end();
-        if is_over { self.sweep.ends() } else { None }
+        let (mut held, sweep) = (ReadStats::default(), &mut self.rings.sweep);
+        self.order.count(&mut held);
+        let is_over = held.held == 0 && sweep.gate() == Gate::Retired && sweep.at_end();
+        if is_over { sweep.ends() } else { None }
     }
 
     /// The region that is being read; of a `PER_CPU_MAPS` ring, the first one.
     pub fn region(&self) -> &Region {
-        self.sweep.region()
+        self.rings.sweep.region()
     }
 
     /// The last error since the last call of this method. Always `None` on a mapped ring that cannot be resized.
@@ -353,54 +315,13 @@ impl<T: AnyBitPattern> Reader<T> {
     /// - [`ErrorKind::LeaseEnded`](crate::ErrorKind::LeaseEnded) if programs no longer wait for this reader.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
-        let earlier = self.next.error.take().or_else(|| self.next.follow.take_error());
-        let earlier = earlier.or_else(|| self.lease_error());
-        earlier.or_else(|| self.sweep.take_error().map(by_call))
+        let earlier = self.rings.take_error().or_else(|| self.lease_error());
+        earlier.or_else(|| self.rings.sweep.take_error().map(by_call))
     }
 }
 
-impl Next {
-    /// How long the process that resizes a ring may take before a reader reports that it has not finished. The process
-    /// waits for programs: milliseconds, or more on a busy machine. Nanoseconds.
-    const UNFINISHED: u64 = 1_000_000_000;
-
-    /// After a read found nothing: continues with the next ring, if there is one.
-    #[cold]
-    fn follow<T: AnyBitPattern>(&mut self, sweep: &mut Sweep<T>) -> bool {
-        let found = self.follow.poll_on(sweep, |_| Some(())).is_some();
-        if !found {
-            self.found_nothing(sweep.region());
-        }
-        found
-    }
-
-    /// After a read found nothing in `region`: checks whether the cause is a process that does not finish.
-    fn found_nothing(&mut self, region: &Region) {
-        if !self.follow.unfinished() {
-            self.waits_since = None;
-            return;
-        }
-        let since = *self.waits_since.get_or_insert_with(now);
-        if now().saturating_sub(since) < Self::UNFINISHED {
-            return;
-        }
-        self.waits_since = None;
-        match region.successor() {
-            Ok(Some(next)) => {
-                self.error = Some(Error::from(Cause::ResizeUnfinished { what: next.what().to_owned() }))
-            }
-            // The resize failed before another ring replaced this one, so nothing has changed.
-            Ok(None) => {}
-            Err(e) => self.error = Some(e),
-        }
-    }
-}
-
-impl<T> fmt::Debug for Reader<T> {
+impl<T, O> fmt::Debug for Reader<T, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("ring", &self.sweep)
-            .field("rings", &self.next.follow.rings())
-            .finish_non_exhaustive()
+        f.debug_struct("Reader").field("ring", &self.rings.sweep).finish_non_exhaustive()
     }
 }

@@ -13,51 +13,41 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::either::Either;
-use super::{Event, Merged, Reader};
+use super::order::{ByShard, Order};
+use super::{Event, Reader};
 use crate::error::{Error, Result};
 
-/// The stream of [`Reader::into_stream`] or [`Merged::into_stream`]. It never ends.
-pub struct Events<R> {
-    reader: R,
+/// The stream of [`Reader::into_stream`]. It never ends.
+pub struct Events<T, O = ByShard> {
+    reader: Reader<T, O>,
     /// The reader's bell, if it has one.
     bell: Option<AsyncFd<OwnedFd>>,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl<T: AnyBitPattern> Reader<T> {
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// The records as a stream, in a runtime of tokio with its I/O and time drivers. Between records its task sleeps as
-    /// [`wait`](Self::wait) does. A busy stream lets other tasks run when its task has used up tokio's budget.
+    /// [`wait`](Self::wait) does. A busy stream lets other tasks run when its task has used up tokio's budget. Tails are copied
+    /// to vectors; an empty one allocates nothing.
+    ///
+    /// While a [merged](Self::merged) reader holds records whose turn has not come, its task naps: a millisecond, the shortest
+    /// sleep of tokio.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) outside of a runtime, or if it can't watch the bell.
     ///
     /// # Panics
     /// tokio panics in a runtime without one of these drivers.
-    pub fn into_stream(self) -> Result<Events<Self>> {
+    pub fn into_stream(self) -> Result<Events<T, O>> {
         Events::new(self)
     }
 }
 
-impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
-    /// As [`Reader::into_stream`], in order. While it holds records whose turn has not come, its task naps: a millisecond,
-    /// the shortest sleep of tokio.
-    ///
-    /// # Errors
-    /// As for [`Reader::into_stream`].
-    ///
-    /// # Panics
-    /// As [`Reader::into_stream`] does.
-    pub fn into_stream(self) -> Result<Events<Self>> {
-        Events::new(self)
-    }
-}
-
-impl<R: Either> Events<R> {
-    fn new(mut reader: R) -> Result<Self> {
+impl<T: AnyBitPattern, O: Order<T>> Events<T, O> {
+    fn new(mut reader: Reader<T, O>) -> Result<Self> {
         let failed = |e| Error::system("watching the bell in a tokio runtime", e);
         Handle::try_current().map_err(|e| failed(io::Error::other(e)))?;
-        let bell = reader.base().bell().ok().map(|bell| bell.try_clone_to_owned());
+        let bell = reader.bell().ok().map(|bell| bell.try_clone_to_owned());
         // Sound for an `OwnedFd`, which stays open. The function that replaces it is unsafe.
         #[allow(deprecated)]
         let bell = bell.transpose().map_err(failed)?.map(AsyncFd::new).transpose().map_err(failed)?;
@@ -66,7 +56,7 @@ impl<R: Either> Events<R> {
 
     /// Waits for the bell, if it is armed. Returns at once if it has rung since then.
     fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (Some(bell), Some(armed)) = (&self.bell, self.reader.base().armed_bell()) else {
+        let (Some(bell), Some(armed)) = (&self.bell, self.reader.armed_bell()) else {
             return Poll::Pending;
         };
         loop {
@@ -81,32 +71,31 @@ impl<R: Either> Events<R> {
     }
 }
 
-impl<R> Events<R> {
+impl<T, O> Events<T, O> {
     /// The reader, for its counts.
-    pub fn reader(&self) -> &R {
+    pub fn reader(&self) -> &Reader<T, O> {
         &self.reader
     }
 
     /// The reader, for its errors.
-    pub fn reader_mut(&mut self) -> &mut R {
+    pub fn reader_mut(&mut self) -> &mut Reader<T, O> {
         &mut self.reader
     }
 }
 
-impl<R: Either + Unpin> Stream for Events<R> {
-    type Item = Event<R::Record>;
+impl<T: AnyBitPattern + Unpin, O: Order<T> + Unpin> Stream for Events<T, O> {
+    type Item = Event<T, Vec<u8>>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         /// After so many turns without a record, other tasks run.
         const TURNS: usize = 16;
         let this = self.get_mut();
-        this.reader.base().disarm();
+        this.reader.disarm();
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         for _ in 0..TURNS {
-            let event = this.reader.poll();
-            if event.is_some() {
+            if let Some(Event { shard, ticket, record, tail }) = this.reader.poll() {
                 coop.made_progress();
-                return Poll::Ready(event);
+                return Poll::Ready(Some(Event { shard, ticket, record, tail: tail.to_vec() }));
             }
             let Some(limit) = this.reader.arm() else { continue };
             if this.poll_bell(cx).is_pending() {
@@ -115,7 +104,7 @@ impl<R: Either + Unpin> Stream for Events<R> {
                     return Poll::Pending;
                 }
             }
-            this.reader.base().disarm();
+            this.reader.disarm();
         }
         coop.made_progress();
         cx.waker().wake_by_ref();

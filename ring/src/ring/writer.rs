@@ -28,10 +28,24 @@ impl<T: NoUninit> Writer<T> {
     /// Makes no system call, never waits, takes a bounded number of steps.
     #[inline]
     pub fn push(&self, record: &T) -> Option<u64> {
-        self.shard().push(record)
+        match self.tails() {
+            Some(tails) => self.shard().push_with_tail(&tails, record, &[]),
+            None => self.shard().push(record),
+        }
     }
 
-    /// Claims a slot, so that its record is written and [committed](Slot::commit) later. Returns `None` if no slot was
+    /// The same with a tail: bytes beside the record. Also `None` if the ring has no space for the tail, or if the tail is longer
+    /// than the longest (0 in a ring without `TAILS`). The record was then counted as dropped.
+    #[inline]
+    pub fn push_with_tail(&self, record: &T, tail: &[u8]) -> Option<u64> {
+        match self.tails() {
+            Some(tails) => self.shard().push_with_tail(&tails, record, tail),
+            None if tail.is_empty() => self.shard().push(record),
+            None => self.shard().drop_one(),
+        }
+    }
+
+    /// Claims a slot, so that its record, and its tail in a ring with `TAILS`, are written and [committed](Slot::commit) later. Returns `None` if no slot was
     /// free; the record is then counted as dropped. Until the commit, readers wait for the slot, or skip it. Makes no
     /// system call, never waits, takes a bounded number of steps.
     ///
@@ -47,7 +61,10 @@ impl<T: NoUninit> Writer<T> {
     /// ```
     #[inline]
     pub fn reserve(&self) -> Option<Slot<'_, T>> {
-        self.shard().reserve()
+        match self.tails() {
+            Some(tails) => self.shard().reserve_with_tail(&tails),
+            None => self.shard().reserve(),
+        }
     }
 }
 
@@ -67,8 +84,8 @@ impl<T> Writer<T> {
     /// then nothing is done.
     pub fn recover(&mut self) -> Result<usize> {
         let _alone = self.region().expect_alone(&self.writer, "shard")?;
-        if let Some(area) = &self.area {
-            TailsMut::new(self.shared.words(), area).recover();
+        if let Some(tails) = self.tails() {
+            tails.recover();
         }
         Ok(self.shard().recover())
     }
@@ -76,6 +93,11 @@ impl<T> Writer<T> {
     #[inline]
     fn shard(&self) -> ShardMut<'_> {
         ShardMut::new(self.shared.words(), &self.place)
+    }
+
+    #[inline]
+    fn tails(&self) -> Option<TailsMut<'_>> {
+        self.area.as_ref().map(|area| TailsMut::new(self.shared.words(), area))
     }
 
     /// The region that is written.

@@ -27,7 +27,7 @@ impl Ring {
         let words = WordsMut::new(&self.map.words);
         let (tails, tail) = (TailsMut::new(words, &self.area), value.to_ne_bytes().repeat(8));
         let tail = &tail[..usize::try_from(len).unwrap()];
-        u64::from(ShardMut::new(words, &self.place).push_with_tail(&tails, &value, tail).is_ok())
+        u64::from(ShardMut::new(words, &self.place).push_with_tail(&tails, &value, tail).is_some())
     }
 }
 

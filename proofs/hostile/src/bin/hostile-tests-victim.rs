@@ -6,9 +6,7 @@
 use std::os::fd::AsFd;
 
 use mapring::writers::CellsWriter;
-use mapring::{
-    Cells, Commands, Counters, Gauges, Latches, OpenOptions, Region, Ring, Tailed, TopKeys, Writer,
-};
+use mapring::{Cells, Commands, Counters, Gauges, Latches, OpenOptions, Region, Ring, TopKeys, Writer};
 use mapring_hostile_tests::Record;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -147,10 +145,8 @@ fn ring() -> Writer<Record> {
     Ring::from_region(region()).and_then(|ring| ring.writer(0)).expect("a writable ring")
 }
 
-fn tails() -> Writer<Tailed<Record>> {
-    Ring::from_region(region())
-        .and_then(|ring| ring.writer_with_tails(0))
-        .expect("a writable ring with tails")
+fn tails() -> Writer<Record> {
+    Ring::from_region(region()).and_then(|ring| ring.writer(0)).expect("a writable ring with tails")
 }
 
 fn bytes(number: u64) -> usize {

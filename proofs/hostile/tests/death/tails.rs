@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use mapring::abi::{Preamble, Tails};
-use mapring::{OpenOptions, Reader, Region, Ring, Tailed};
+use mapring::{OpenOptions, Reader, Region, Ring};
 use mapring_hostile_tests::{Death, Memory, Record};
 
 use super::{at_every_store, kill, next};
@@ -28,7 +28,7 @@ const SLOT: usize = 3 + Record::WORDS;
 struct Scene {
     name: &'static str,
     args: &'static [&'static str],
-    prepare: fn(&Ring<Tailed<Record>>),
+    prepare: fn(&Ring<Record>),
     /// The number of stores, and which of them enters the position, claims the slot, publishes the record, leaves the
     /// position, and counts the drop.
     stores: usize,
@@ -124,14 +124,14 @@ const SCENES: &[Scene] = &[
     },
 ];
 
-fn push(ring: &Ring<Tailed<Record>>, numbers: Range<u64>, bytes: usize) {
-    let writer = ring.writer_with_tails(0).unwrap();
+fn push(ring: &Ring<Record>, numbers: Range<u64>, bytes: usize) {
+    let writer = ring.writer(0).unwrap();
     numbers.map(Record::new).for_each(|record| {
         assert!(writer.push_with_tail(&record, &record.tail(bytes)).is_some());
     });
 }
 
-fn create() -> Ring<Tailed<Record>> {
+fn create() -> Ring<Record> {
     Ring::create_memfd_with_tails(SLOTS, 1, Tails::new(LONGEST as u64, AREA).unwrap()).unwrap()
 }
 
@@ -160,13 +160,13 @@ fn readable(region: &Region) -> [Vec<u64>; 2] {
 
 /// A reader, and the records that it got.
 struct Witness {
-    reader: Reader<Tailed<Record>>,
+    reader: Reader<Record>,
     begin: u64,
     read: BTreeMap<u64, u64>,
 }
 
 impl Witness {
-    fn new(ring: &Ring<Tailed<Record>>) -> Self {
+    fn new(ring: &Ring<Record>) -> Self {
         let reader = ring.reader().with_patience(Duration::ZERO);
         Self { begin: reader.position(0).unwrap(), reader, read: BTreeMap::new() }
     }
@@ -174,9 +174,9 @@ impl Witness {
     /// Reads as long as any reader may need. Each record is whole, and so is its tail.
     fn read(&mut self) {
         for _ in 0..16 {
-            while let Some((event, tail)) = self.reader.poll_with_tail() {
+            while let Some(event) = self.reader.poll() {
                 assert!(event.record.is_whole(), "{event:?}");
-                assert_eq!(tail, &event.record.tail(tail.len())[..], "{event:?}");
+                assert_eq!(event.tail, &event.record.tail(event.tail.len())[..], "{event:?}");
                 let last = self.read.last_key_value().map(|(&ticket, _)| ticket);
                 assert!(last.is_none_or(|last| last < event.ticket), "{event:?} after {last:?}");
                 self.read.insert(event.ticket, event.record.n);
@@ -248,8 +248,8 @@ fn play(scene: &Scene, stores: usize) -> Death {
 }
 
 /// A dead writer in a tail costs its bytes, until it is removed: the others go on, unless all entries are taken.
-fn around(ring: &Ring<Tailed<Record>>, witness: &mut Witness, (stuck, dead): (usize, usize)) {
-    let writer = ring.writer_with_tails(0).unwrap();
+fn around(ring: &Ring<Record>, witness: &mut Witness, (stuck, dead): (usize, usize)) {
+    let writer = ring.writer(0).unwrap();
     let mut push = |count: u64| {
         let mut pushed = Vec::new();
         for record in (0..count).map(|n| Record::new(2000 + n)) {
@@ -274,7 +274,7 @@ fn around(ring: &Ring<Tailed<Record>>, witness: &mut Witness, (stuck, dead): (us
     assert_eq!(next(&ring.region(), &["recover-tails"]), stuck.to_string());
     assert_eq!(left(&ring.region()), (0, 0));
     assert_eq!(next(&ring.region(), &["recover-tails"]), "0");
-    let writer = ring.writer_with_tails(0).unwrap();
+    let writer = ring.writer(0).unwrap();
     let lost = {
         witness.read();
         witness.reader.lost()

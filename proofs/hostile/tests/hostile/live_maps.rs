@@ -137,8 +137,8 @@ fn survive(object: &Object) {
         assert_eq!(write(&program, 1, n), ALL);
         for (handles, reader) in [&mapped, &looked_up].into_iter().zip(&mut readers) {
             // A window fetched before the write does not contain the record yet.
-            let event = (0..4).find_map(|_| reader.poll());
-            assert_eq!(event.map(|event| event.record), (n % 7 != 0).then(|| Record::new(n)), "record {n}");
+            let record = (0..4).find_map(|_| reader.poll().map(|event| event.record));
+            assert_eq!(record, (n % 7 != 0).then(|| Record::new(n)), "record {n}");
             assert_eq!(handles.cells.read(1).unwrap(), Record::new(n));
             assert_eq!(handles.latches.read(1).unwrap(), Record::new(n));
         }

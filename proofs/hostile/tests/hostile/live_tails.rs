@@ -9,7 +9,7 @@ use fastrand::Rng;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::abi::Preamble;
-use mapring::{Reader, Region, Ring, Start, Tailed};
+use mapring::{Reader, Region, Ring, Start};
 use mapring_hostile_tests::{Neighbour, hostile_word};
 use mapring_kernel_tests::skel::{TailsPortableSkelBuilder, TailsSkelBuilder};
 use mapring_kernel_tests::tails::{Counts, Item, KEPT, LONGEST, RINGS, expected, loaded, pattern, write_one};
@@ -23,7 +23,7 @@ const OVERWRITTEN: [usize; 3] = [0, 1, KEPT];
 /// The words of a shard from its header on, with those of the tails and of the first slots.
 const HEADERS: usize = 48;
 
-fn open(object: &Object, ring: usize) -> Ring<Tailed<Item>> {
+fn open(object: &Object, ring: usize) -> Ring<Item> {
     Ring::open(&map(object, RINGS[ring])).unwrap()
 }
 
@@ -56,16 +56,16 @@ fn scribble(neighbour: &Neighbour, element: usize, seed: u64, stop: &AtomicBool)
 }
 
 /// Reads all there is, by both calls: counts records delivered, and whether tickets were lost.
-fn read(reader: &mut Reader<Tailed<Item>>, longest: usize) -> [u64; 2] {
+fn read(reader: &mut Reader<Item>, longest: usize) -> [u64; 2] {
     let geometry = *reader.region().geometry();
     let (before, limit) = (Before::of(reader), geometry.shards() * (geometry.capacity() + 16));
     let mut delivered = 0;
-    let all = reader.for_each_with_tail(usize::MAX, |_, tail| {
+    let all = reader.for_each(usize::MAX, |mapring::Event { tail, .. }| {
         assert!(tail.len() <= longest, "{} bytes", tail.len());
         delivered += 1;
     });
     assert!(all == delivered && all <= limit, "{all} records");
-    if let Some((_, tail)) = reader.poll_with_tail() {
+    if let Some(mapring::Event { tail, .. }) = reader.poll() {
         assert!(tail.len() <= longest, "{} bytes", tail.len());
         delivered += 1;
     }
@@ -147,9 +147,9 @@ fn survive(object: &Object) {
         for n in 0..300 {
             let len = n % (LONGEST[ring] + 1);
             assert!(write_one(&write, ring, len), "{}: record {n}", RINGS[ring]);
-            let (event, tail) = reader.poll_with_tail().expect("it was published");
+            let event = reader.poll().expect("it was published");
             assert_eq!((event.ticket, event.record.len), (n, len), "{}", RINGS[ring]);
-            assert!(tail == expected(&pattern, &event.record), "{}: record {n}", RINGS[ring]);
+            assert!(event.tail == expected(&pattern, &event.record), "{}: record {n}", RINGS[ring]);
         }
         let stats = reader.stats();
         assert_eq!((stats.delivered, stats.lost(), stats.dropped()), (300, 0, 0), "{}: {stats}", RINGS[ring]);

@@ -204,7 +204,7 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
                     match Ring::<Record>::open(&path) {
                         Ok(ring) => {
                             assert_eq!(ring.slots() as u64, ring.region().preamble().generation);
-                            let event = ring.reader().poll().unwrap();
+                            let event = ring.reader().drain().next().unwrap();
                             assert_eq!(event.record.n, ring.region().geometry().entries() as u64);
                             count(usize::from(ring.slots() == 64));
                         }

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, Object};
 use mapring::abi::{Kind, Preamble};
-use mapring::{ErrorKind, Region, Ring, Start, Tailed};
+use mapring::{ErrorKind, Region, Ring, Start};
 use mapring_hostile_tests::Neighbour;
 use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
 use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, require_bpf};
@@ -67,7 +67,7 @@ fn forged_options_are_refused() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
-    let open = || Ring::<Tailed<Rec>>::open(&map(object, "tailed"));
+    let open = || Ring::<Rec>::open(&map(object, "tailed"));
     let ring = neighbour(object, "tailed");
     let kind = ring.words().load(2, Ordering::Relaxed);
     for (option, bits) in [("KEEP_OLDEST", 2), ("none", 1), ("PER_CPU_MAPS", 8)] {

@@ -143,9 +143,9 @@ fn readers_survive_a_neighbour_that_scribbles_everywhere() {
             if rounds % 16 == 0 {
                 reader = merged();
             }
-            let before = reader.stats().read;
+            let before = reader.stats();
             let delivered = read_merged(&mut reader, |_, _, _| {});
-            let now = reader.stats().read;
+            let now = reader.stats();
             let passed = |stats: ReadStats| stats.lost().wrapping_add(stats.discarded);
             [delivered, u64::from(passed(before) != passed(now))]
         });

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
 use mapring::abi::{Preamble, Tails};
-use mapring::{Reader, Ring, Tailed};
+use mapring::{Reader, Ring};
 use mapring_hostile_tests::{Neighbour, hostile_word};
 
 use crate::threads::time;
@@ -14,21 +14,21 @@ const SLOTS: usize = 16;
 const LONGEST: usize = 100;
 const AREA: u64 = 1024;
 
-fn ring() -> Ring<Tailed<Record>> {
+fn ring() -> Ring<Record> {
     Ring::create_memfd_with_tails(SLOTS, 2, Tails::new(LONGEST as u64, AREA).unwrap()).unwrap()
 }
 
 /// Reads in both ways. Returns the number of records and of those lost.
-fn read(reader: &mut Reader<Tailed<Record>>) -> [u64; 2] {
+fn read(reader: &mut Reader<Record>) -> [u64; 2] {
     let before = reader.stats();
     let mut delivered = 0;
-    let calls = reader.for_each_with_tail(usize::MAX, |_, tail| {
+    let calls = reader.for_each(usize::MAX, |mapring::Event { tail, .. }| {
         assert!(tail.len() <= LONGEST);
         delivered += 1;
     });
     assert_eq!(calls as u64, delivered);
     for _ in 0..2 * (SLOTS + 16) {
-        let Some((_, tail)) = reader.poll_with_tail() else { break };
+        let Some(mapring::Event { tail, .. }) = reader.poll() else { break };
         assert!(tail.len() <= LONGEST);
         delivered += 1;
     }
@@ -43,7 +43,7 @@ fn forged_places_of_tails() {
     let images = std::env::var("MAPRING_HOSTILE_IMAGES").map_or(1000, |n| n.parse().expect("a number"));
     let ring = ring();
     let neighbour = Neighbour::of(&ring.region());
-    let writer = ring.writer_with_tails(0).unwrap();
+    let writer = ring.writer(0).unwrap();
     let element = ring.region().geometry().element() / 8;
     // The header for tails is three lines after the shard's; a slot has its sequence, position, length and record.
     let (header, slots) = (Preamble::WORDS + 8, Preamble::WORDS + 8 + 24);
@@ -105,7 +105,7 @@ fn scribbled_tails() {
         let (stop, ring) = (&stop, &ring);
         scope.spawn(move || neighbour.scribble(1, stop));
         scope.spawn(move || {
-            let writer = ring.writer_with_tails(0).unwrap();
+            let writer = ring.writer(0).unwrap();
             let mut n = 0;
             while !stop.load(Ordering::Relaxed) {
                 n += 1;

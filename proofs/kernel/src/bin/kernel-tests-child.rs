@@ -27,7 +27,7 @@ use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::time::{Clock, WallClock};
-use mapring::{Cells, Commands, Counters, OpenOptions, Reader, Region, Ring, Tailed};
+use mapring::{Cells, Commands, Counters, OpenOptions, Reader, Region, Ring};
 use mapring_kernel_tests::skel::{ClocksSkelBuilder, LivenessSkelBuilder, layouts_types};
 use mapring_kernel_tests::tails::Item;
 use mapring_kernel_tests::{
@@ -104,9 +104,7 @@ fn main() -> Result<()> {
             reader::<Rec>(pin, stages, |reader, f| reader.for_each(usize::MAX, |_| f()))?;
         }
         ["tails", pin, ref stages @ ..] => {
-            reader::<Tailed<Item>>(pin, stages, |reader, f| {
-                reader.for_each_with_tail(usize::MAX, |_, _| f())
-            })?;
+            reader::<Item>(pin, stages, |reader, f| reader.for_each(usize::MAX, |_| f()))?;
         }
         ["forks", pin] => forks(pin)?,
         ["elsewhere", ref command @ ..] => elsewhere(command)?,

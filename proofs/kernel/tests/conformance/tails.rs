@@ -10,7 +10,7 @@ use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::abi::Tails;
 use mapring::loader::initialize;
-use mapring::{ReadStats, Reader as Library, Ring, Start, Tailed};
+use mapring::{ReadStats, Reader as Library, Ring, Start};
 use mapring_kernel_tests::skel::TailsSkelBuilder;
 use mapring_kernel_tests::tails::{
     ABANDON, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, loaded, loaded_only,
@@ -31,12 +31,12 @@ fn found_by_c(said: &Said) -> Vec<Found> {
     records.map(|((shard, ticket, record), tail)| (*shard, *ticket, record.clone(), tail.clone())).collect()
 }
 
-fn found_by_library(reader: &mut Library<Tailed<Item>>) -> Vec<Found> {
+fn found_by_library(reader: &mut Library<Item>) -> Vec<Found> {
     let mut found = Vec::new();
     for _ in 0..32 {
-        reader.for_each_with_tail(usize::MAX, |event, tail| {
+        reader.for_each(usize::MAX, |event| {
             let record = bytemuck::bytes_of(event.record).to_vec();
-            found.push((event.shard as u64, event.ticket, record, tail.to_vec()));
+            found.push((event.shard as u64, event.ticket, record, event.tail.to_vec()));
         });
     }
     found
@@ -79,7 +79,7 @@ fn tails_are_read_as_the_library_reads_them() {
             initialize(&skel).unwrap();
             let (access, by_preamble) = Reader::once(args);
             assert_eq!(access, "mapped");
-            let ours = Ring::<Tailed<Item>>::open(&map(object, name)).unwrap();
+            let ours = Ring::<Item>::open(&map(object, name)).unwrap();
             let mut reader = ours.reader_from(start).with_patience(Duration::ZERO);
             let found = found_by_library(&mut reader);
             assert_eq!((found_by_c(&by_types), found_by_c(&by_preamble)), (found.clone(), found));
@@ -100,13 +100,13 @@ fn tails_are_read_as_the_library_reads_them() {
 }
 
 /// Each tail has its bytes, and each ticket is a record or counted.
-fn check(said: &Said, library: &mut Library<Tailed<Item>>, published: u64) {
+fn check(said: &Said, library: &mut Library<Item>, published: u64) {
     let pattern = pattern();
     for (.., record, tail) in found_by_c(said) {
         let item: Item = bytemuck::pod_read_unaligned(&record);
         assert_eq!(tail, expected(&pattern, &item), "{item:?}");
     }
-    (0..EMPTY).for_each(|_| while library.for_each_with_tail(usize::MAX, |_, _| ()) > 0 {});
+    (0..EMPTY).for_each(|_| while library.for_each(usize::MAX, |_| ()) > 0 {});
     let (stats, mine) = (said.stats, library.stats());
     assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
     let missing = published.checked_sub(stats.delivered).expect("no record comes twice");
@@ -128,7 +128,7 @@ fn tails_of_programs_that_interrupt_each_other() {
         let mut storage = MaybeUninit::uninit();
         let skel = loaded::<TailsSkelBuilder>(&mut storage);
         let object = skel.object();
-        let ours = Ring::<Tailed<Item>>::open(&map(object, name)).unwrap();
+        let ours = Ring::<Item>::open(&map(object, name)).unwrap();
         let mut library = ours.reader_from(Start::First);
         let reader = Reader::start(&["ring", &place(object, name)]);
         written_by_all(object, || reader.wait_until(has_lost));
@@ -140,14 +140,14 @@ fn tails_of_programs_that_interrupt_each_other() {
 fn tails_of_threads() {
     const LONGEST: usize = 100;
     let tails = Tails::new(LONGEST as u64, 1024).unwrap();
-    let ring = Ring::<Tailed<Item>>::create_memfd_with_tails(16, 2, tails).unwrap();
+    let ring = Ring::<Item>::create_memfd_with_tails(16, 2, tails).unwrap();
     let mut library = ring.reader_from(Start::First);
     let (pattern, published) = (pattern(), [const { AtomicU64::new(0) }; 2]);
     let next = [const { AtomicU64::new(0) }; 2];
     let write = |thread: usize| {
         let n = next[thread].fetch_add(1, Ordering::Relaxed);
         let item = Item { writer: thread as u64, n, len: n % 101 };
-        let writer = ring.writer_with_tails(usize::try_from(n % 2).unwrap()).unwrap();
+        let writer = ring.writer(usize::try_from(n % 2).unwrap()).unwrap();
         let done = writer.push_with_tail(&item, expected(&pattern, &item)).is_some();
         published[thread].fetch_add(u64::from(done), Ordering::Relaxed);
     };
@@ -163,7 +163,7 @@ fn tails_are_mapped_or_refused() {
     let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
     let skel = loaded::<TailsSkelBuilder>(&mut storage);
     let object = skel.object();
-    let ring = Ring::<Tailed<Item>>::open(&map(object, "deep")).unwrap();
+    let ring = Ring::<Item>::open(&map(object, "deep")).unwrap();
     let pin = pins.path("deep");
     ring.freeze_and_pin(&pin, 0o666).unwrap();
     let path = pin.to_str().unwrap();

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mapring::{Reader, Tailed};
+use mapring::Reader;
 use mapring_kernel_tests::on_one_cpu;
 use mapring_kernel_tests::require_bpf;
 use mapring_kernel_tests::tails::{
@@ -18,9 +18,9 @@ use super::{FOREVER, PATIENCE, pinned};
 const LONG: u64 = LONGEST[KEPT];
 
 /// Reads all there is, and compares the tails. Returns how many.
-fn read(reader: &mut Reader<Tailed<Item>>, pattern: &[u8]) -> u64 {
-    reader.for_each_with_tail(usize::MAX, |event, tail| {
-        assert!(tail == expected(pattern, event.record), "{event:?}");
+fn read(reader: &mut Reader<Item>, pattern: &[u8]) -> u64 {
+    reader.for_each(usize::MAX, |event| {
+        assert!(event.tail == expected(pattern, event.record), "{event:?}");
     }) as u64
 }
 
@@ -30,7 +30,7 @@ fn a_required_one_holds_tails_back_for_its_lease_only() {
     on_one_cpu();
     let pattern = pattern();
     both(|object| {
-        let (ring, write, pin, _pins) = pinned::<Tailed<Item>>(object, RINGS[KEPT], "write_one");
+        let (ring, write, pin, _pins) = pinned::<Item>(object, RINGS[KEPT], "write_one");
         let publish = || write_one(&write, KEPT, LONG);
         let mut living = ring.reader();
         living.require(FOREVER).unwrap();
@@ -79,7 +79,7 @@ fn the_living_get_every_tail_wherever_a_required_one_is_killed() {
     require_bpf!();
     let pattern = pattern();
     both(|object| {
-        let (ring, _, pin, _pins) = pinned::<Tailed<Item>>(object, RINGS[KEPT], "write_one");
+        let (ring, _, pin, _pins) = pinned::<Item>(object, RINGS[KEPT], "write_one");
         let mut living = ring.reader().with_patience(FOREVER);
         living.require(FOREVER).unwrap();
         // A reader that is slower than its lease is not required when it is killed: the next one gets a longer lease.

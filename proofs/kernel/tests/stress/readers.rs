@@ -121,7 +121,8 @@ impl Watch {
         };
         match pace {
             Pace::Poll | Pace::Again => {
-                for event in std::iter::from_fn(|| self.reader.poll()).take(256) {
+                for _ in 0..256 {
+                    let Some(event) = self.reader.poll() else { break };
                     check(event.shard, event.ticket, &event.record);
                 }
             }

@@ -6,12 +6,12 @@ use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytemuck::{AnyBitPattern, Pod, Zeroable};
+use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
-use mapring::{ErrorKind, Reader, Record, Ring, Tailed};
-use mapring_kernel_tests::skel::WakeableSkelBuilder;
+use mapring::{ErrorKind, Reader, Ring};
+use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
 use mapring_kernel_tests::{
     PinDir, Runner, cpus, fitted, load, load_only, map, on_cpu, require_bpf, word_at,
 };
@@ -19,7 +19,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 mod replaced;
 mod stress;
-mod tails;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -32,56 +31,56 @@ const PUBLISH: u64 = 0;
 const DISCARD: u64 = 1;
 const FOREVER: Duration = Duration::from_secs(60);
 
-/// The records of a wakeable ring of `bpf/wakeable.bpf.c`.
-trait Numbered: Record + AnyBitPattern {
-    const RING: &str;
+/// A wakeable ring of `bpf/wakeable.bpf.c`, and the program that writes it.
+#[derive(Clone, Copy)]
+struct Named {
+    ring: &'static str,
+    publish: &'static str,
+}
 
-    /// The numbers of all unread records. Checks the rest of each.
-    fn numbers(reader: &mut Reader<Self>) -> Vec<u64>;
+const EVENTS: Named = Named { ring: "events", publish: "publish" };
+/// Each record has its number as a tail.
+const TAILED: Named = Named { ring: "tailed", publish: "publish_tailed" };
 
-    fn open(object: &Object) -> Ring<Self> {
-        Ring::open(&map(object, Self::RING)).unwrap()
+impl Named {
+    fn open(self, object: &Object) -> Ring<Rec> {
+        Ring::open(&map(object, self.ring)).unwrap()
     }
 
     /// A word that the readers share.
-    fn shared(object: &Object, word: usize) -> u64 {
-        word_at(&map(object, &format!("{}__readers", Self::RING)), 0, word)
+    fn shared(self, object: &Object, word: usize) -> u64 {
+        word_at(&map(object, &format!("{}__readers", self.ring)), 0, word)
     }
 
     /// The bits of a ticket that are all set where programs look for sleepers.
-    fn look(object: &Object) -> u64 {
-        Self::shared(object, LOOK) & NEVER
+    fn look(self, object: &Object) -> u64 {
+        self.shared(object, LOOK) & NEVER
+    }
+
+    /// The readers that sleep, one bit for each.
+    fn asleep(self, object: &Object) -> u64 {
+        self.shared(object, ASLEEP)
     }
 }
 
-impl Numbered for Rec {
-    const RING: &str = "events";
-
-    fn numbers(reader: &mut Reader<Self>) -> Vec<u64> {
-        let checked = |record: Rec| {
-            assert_eq!(record.twice, 2 * record.n);
-            record.n
-        };
-        reader.drain().map(|event| checked(event.record)).collect()
-    }
-}
-
-impl Numbered for Tailed<Rec> {
-    const RING: &str = "tailed";
-
-    fn numbers(reader: &mut Reader<Self>) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        reader.for_each_with_tail(usize::MAX, |event, tail| {
-            let Rec { n, twice } = *event.record;
-            assert_eq!((twice, tail), (2 * n, &n.to_ne_bytes()[..]));
-            numbers.push(n);
-        });
-        numbers
-    }
+/// The numbers of all unread records. Checks the rest of each.
+fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
+    let (mut numbers, has_tails) = (Vec::new(), reader.region().geometry().tails().is_some());
+    reader.for_each(usize::MAX, |event| {
+        let Rec { n, twice } = *event.record;
+        let tail = n.to_ne_bytes();
+        assert_eq!((twice, event.tail), (2 * n, &tail[..if has_tails { 8 } else { 0 }]));
+        numbers.push(n);
+    });
+    numbers
 }
 
 fn open(object: &Object) -> Ring<Rec> {
-    Rec::open(object)
+    EVENTS.open(object)
+}
+
+fn look(object: &Object) -> u64 {
+    EVENTS.look(object)
 }
 
 /// Publishes or discards `count` records, numbered from `n`.
@@ -95,21 +94,8 @@ fn has_rung(bell: BorrowedFd<'_>, within: Duration) -> bool {
 }
 
 /// Whether the bell has rung by now.
-fn rung<T: Numbered>(reader: &mut Reader<T>) -> bool {
+fn rung(reader: &mut Reader<Rec>) -> bool {
     has_rung(reader.bell().unwrap(), Duration::ZERO)
-}
-
-/// The readers that sleep, one bit for each.
-fn asleep(object: &Object) -> u64 {
-    Rec::shared(object, ASLEEP)
-}
-
-fn look(object: &Object) -> u64 {
-    Rec::look(object)
-}
-
-fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
-    Rec::numbers(reader)
 }
 
 #[test]
@@ -118,24 +104,29 @@ fn a_reader_is_woken_once_for_each_sleep() {
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
-    let publish = Runner::new(object, "publish");
-    let mut reader = open(object).reader();
-    let mut other = open(object).reader();
+    [EVENTS, TAILED].into_iter().for_each(|ring| woken_once(skel.object(), ring));
+}
+
+fn woken_once(object: &Object, ring: Named) {
+    let asleep = || ring.asleep(object);
+    let publish = Runner::new(object, ring.publish);
+    assert_eq!(ring.look(object), NEVER, "there are no readers");
+    let mut reader = ring.open(object).reader();
+    let mut other = ring.open(object).reader();
 
     run(&publish, 0, 3, PUBLISH);
     assert_eq!(reader.arm(), None, "there are records");
     assert_eq!(numbers(&mut reader), [0, 1, 2]);
-    assert!(!rung(&mut reader) && asleep(object) == 0, "nobody slept");
+    assert!(!rung(&mut reader) && asleep() == 0, "nobody slept");
 
     for round in 0..100 {
         assert!(reader.arm().is_some());
-        assert_eq!((rung(&mut reader), asleep(object)), (false, 1));
+        assert_eq!((rung(&mut reader), asleep()), (false, 1));
         run(&publish, round, 1, PUBLISH);
-        assert_eq!((rung(&mut reader), asleep(object)), (true, 0), "rung, and no more from now on");
+        assert_eq!((rung(&mut reader), asleep()), (true, 0), "rung, and no more from now on");
         run(&publish, round + 1, 63, PUBLISH);
         assert!(reader.wait(Duration::ZERO).unwrap());
-        assert_eq!(numbers(&mut reader).len(), 64);
+        assert_eq!(numbers(&mut reader), (round..round + 64).collect::<Vec<_>>());
         // The bell is not silenced before the next sleep.
         assert!(rung(&mut reader));
     }
@@ -143,19 +134,19 @@ fn a_reader_is_woken_once_for_each_sleep() {
     // Each reader has a bell of its own; a discarded record wakes too, because others may be behind it.
     numbers(&mut other);
     assert!(reader.arm().is_some() && other.arm().is_some());
-    assert_eq!(asleep(object), 0b11);
+    assert_eq!(asleep(), 0b11);
     run(&publish, 0, 1, DISCARD);
     assert!(rung(&mut reader) && rung(&mut other));
-    assert_eq!(asleep(object), 0);
+    assert_eq!(asleep(), 0);
 
     // One that is gone leaves its place, and its bell.
     drop(reader);
     assert!(other.arm().is_none(), "a discarded ticket is to be passed");
     assert_eq!(numbers(&mut other), []);
     assert!(other.arm().is_some());
-    assert_eq!(asleep(object), 0b10);
+    assert_eq!(asleep(), 0b10);
     drop(other);
-    assert_eq!(asleep(object), 0);
+    assert_eq!(asleep(), 0);
     run(&publish, 0, 1, PUBLISH);
 }
 
@@ -170,9 +161,9 @@ fn a_merged_reader_is_woken() {
     let mut merged = open(object).reader().merged(|rec| rec.n);
     for n in 0..100 {
         assert!(merged.arm().is_some());
-        assert_eq!((has_rung(merged.bell().unwrap(), Duration::ZERO), asleep(object)), (false, 1));
+        assert_eq!((has_rung(merged.bell().unwrap(), Duration::ZERO), EVENTS.asleep(object)), (false, 1));
         run(&publish, n, 1, PUBLISH);
-        assert!(has_rung(merged.bell().unwrap(), FOREVER) && asleep(object) == 0);
+        assert!(has_rung(merged.bell().unwrap(), FOREVER) && EVENTS.asleep(object) == 0);
         assert!(merged.wait(FOREVER).unwrap());
         assert_eq!(merged.poll().unwrap().record.n, n);
         assert!(merged.poll().is_none());
@@ -185,8 +176,12 @@ fn a_watermark_wakes_for_many_or_for_old_ones() {
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let publish = Runner::new(skel.object(), "publish");
-    let mut reader = open(skel.object()).reader().with_watermark(8, FOREVER);
+    [EVENTS, TAILED].into_iter().for_each(|ring| wakes_for_many(skel.object(), ring));
+}
+
+fn wakes_for_many(object: &Object, ring: Named) {
+    let publish = Runner::new(object, ring.publish);
+    let mut reader = ring.open(object).reader().with_watermark(8, FOREVER);
 
     assert!(reader.arm().is_some());
     for n in 0..7 {
@@ -360,7 +355,7 @@ fn programs_stop_looking_where_no_reader_sleeps() {
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let publish = Runner::new(object, "publish");
-    let idle_since = || Rec::shared(object, IDLE_SINCE);
+    let idle_since = || EVENTS.shared(object, IDLE_SINCE);
     let mut reader = open(object).reader();
     assert!(reader.arm().is_some());
     run(&publish, 0, 63, PUBLISH);
@@ -384,4 +379,24 @@ fn programs_stop_looking_where_no_reader_sleeps() {
     assert_eq!((idle_since(), look(object)), (0, 0));
     run(&publish, 0, 1, PUBLISH);
     assert!(rung(&mut reader));
+}
+
+/// The loader has not linked the maps of a wakeable ring: the message does not say that its macro is the wrong one, and has a
+/// remedy for loaders without libbpf.
+#[test]
+fn wakeable_rings_that_are_not_linked() {
+    require_bpf!();
+    let [mut wakeable, mut keeping] = [const { MaybeUninit::uninit() }; 2];
+    let wakeable = load_only::<WakeableSkelBuilder>(&mut wakeable, fitted);
+    let keeping = load_only::<KeepSkelBuilder>(&mut keeping, fitted);
+    for object in [wakeable.object(), keeping.object()] {
+        let mut reader = open(object).reader();
+        let said = reader.bell().unwrap_err().to_string();
+        assert!(said.contains("its loader has not linked it to its maps __readers and __bells"), "{said}");
+        assert!(said.contains("mapring::loader::initialize_wakeable"), "{said}");
+        assert!(
+            !said.contains("neither WAKEABLE nor KEEP_OLDEST"),
+            "the ring says how it was declared: {said}"
+        );
+    }
 }

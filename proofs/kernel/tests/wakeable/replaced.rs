@@ -10,7 +10,7 @@ use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{NOBODY, PublicPins, fitted, kernel, load, require_bpf, skipped};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::{Numbered, Rec};
+use super::{Rec, open};
 
 const TIMES: u64 = 1_000;
 
@@ -23,7 +23,7 @@ fn a_reader_finds_the_old_ring_whole_or_the_new_one() {
     }
     let [mut a, mut b] = [const { MaybeUninit::uninit() }; 2];
     let skels = [load::<WakeableSkelBuilder>(&mut a, fitted), load::<WakeableSkelBuilder>(&mut b, fitted)];
-    let rings = skels.each_ref().map(|skel| Rec::open(skel.object()));
+    let rings = skels.each_ref().map(|skel| open(skel.object()));
     let generation = |at: usize| rings[at].region().preamble().generation;
     let pins = PublicPins::new();
     let pin = pins.path("numbers");

@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
+use mapring::Start;
 use mapring::abi::readers::LOOK;
-use mapring::{Start, Tailed};
 use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, on_cpu, require_bpf};
 
-use super::{FOREVER, Numbered, PUBLISH, Rec, has_rung, run, rung};
+use super::{EVENTS, FOREVER, Named, PUBLISH, TAILED, has_rung, numbers, run, rung};
 
 fn stress_seconds() -> Duration {
     let seconds =
@@ -22,40 +22,41 @@ fn stress_seconds() -> Duration {
 #[test]
 fn no_wakeup_is_lost() {
     require_bpf!();
-    sleep_often::<Rec>("publish", None, None);
+    sleep_often(EVENTS, None, None);
 }
 
 #[test]
 fn no_wakeup_is_lost_where_records_have_tails() {
     require_bpf!();
-    sleep_often::<Tailed<Rec>>("publish_tailed", None, Some("nobody_slept_in_tailed"));
+    sleep_often(TAILED, None, Some("nobody_slept_in_tailed"));
 }
 
 /// Programs look at a few tickets for another reader, and while this one comes or goes.
 #[test]
 fn no_wakeup_is_lost_by_a_reader_that_comes_and_goes() {
     require_bpf!();
-    sleep_often::<Rec>("publish", Some(8), None);
+    sleep_often(EVENTS, Some(8), None);
 }
 
 /// At the end of each lap, programs stop looking for readers.
 #[test]
 fn no_wakeup_is_lost_where_programs_stop_looking() {
     require_bpf!();
-    sleep_often::<Rec>("publish", None, Some("nobody_slept_in_events"));
+    sleep_often(EVENTS, None, Some("nobody_slept_in_events"));
 }
 
 /// A writer publishes at random times, so that many records end just when a reader says that it sleeps. The reader changes
 /// its bell after so many sleeps. Where programs `stop`, they find at the end of each lap that it has not slept for long.
-fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&str>) {
+fn sleep_often(ring: Named, change: Option<u64>, stop: Option<&str>) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let (ended, met, read) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
-    let (publish, stop) = (Runner::new(object, publish), stop.map(|program| Runner::new(object, program)));
-    let mut reader = T::open(object).reader_from(Start::First);
+    let (publish, stop) =
+        (Runner::new(object, ring.publish), stop.map(|program| Runner::new(object, program)));
+    let mut reader = ring.open(object).reader_from(Start::First);
     reader.bell().unwrap();
-    let mut many = T::open(object).reader().with_watermark(32, FOREVER);
+    let mut many = ring.open(object).reader().with_watermark(32, FOREVER);
     many.bell().unwrap();
     let (mut sleeps, mut changes, mut next) = (0_u64, 0, 0);
     thread::scope(|scope| {
@@ -84,7 +85,7 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
             if reader.arm().is_some() {
                 sleeps += 1;
                 if sleeps.is_multiple_of(16) {
-                    let stopped = stop.is_none() || T::shared(object, LOOK) >> 32 > 10;
+                    let stopped = stop.is_none() || ring.shared(object, LOOK) >> 32 > 10;
                     met.store(sleeps > 20 && stopped, Ordering::Relaxed);
                 }
                 // Most rounds do not fall asleep, so that there are more of them.
@@ -92,7 +93,7 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
                 if !(0..1000).any(|_| has_rung(bell, Duration::ZERO))
                     && !has_rung(bell, Duration::from_secs(2))
                 {
-                    if ended.load(Ordering::Acquire) && T::numbers(&mut reader).is_empty() {
+                    if ended.load(Ordering::Acquire) && numbers(&mut reader).is_empty() {
                         break;
                     }
                     assert!(
@@ -101,16 +102,16 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
                     );
                 }
             }
-            for n in T::numbers(&mut reader) {
+            for n in numbers(&mut reader) {
                 assert_eq!(n, next);
                 next += 1;
             }
             read.store(next, Ordering::Relaxed);
             if change.is_some_and(|change| sleeps / change > changes) {
                 changes += 1;
-                assert_eq!(T::look(object), 0);
+                assert_eq!(ring.look(object), 0);
                 reader = reader.with_watermark(1, FOREVER);
-                assert_eq!(T::look(object), 7);
+                assert_eq!(ring.look(object), 7);
             }
             if ended.load(Ordering::Acquire) && reader.arm().is_some() {
                 break;
@@ -119,7 +120,7 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
         assert_eq!(next, writer.join().unwrap());
     });
     everywhere();
-    let said = T::shared(object, LOOK) >> 32;
+    let said = ring.shared(object, LOOK) >> 32;
     eprintln!(
         "explored {sleeps} sleeps, {next} records, {changes} other bells, {said} times said how often to look"
     );

@@ -7,12 +7,13 @@ use core::mem::ManuallyDrop;
 use bytemuck::NoUninit;
 
 use super::super::WordsMut;
-use super::super::words::{used, words_of};
+use super::super::words::{is_any, words_of};
+use super::tails::{PREFIX, SlotTail};
 use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, SPELL, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{At, Ordering, fence, latest, now, order};
 
-/// A slot of a ring that is claimed for one record. No other writer writes it until it is committed or discarded.
+/// A slot of a ring that is claimed for one record, with bytes for its tail if the ring has tails. No other writer writes it until it is committed or discarded.
 /// Dropping it discards it. If it is forgotten, its ticket never ends, as if its writer had died: readers skip it and
 /// count it as lost.
 #[must_use = "a slot that is dropped is discarded"]
@@ -22,6 +23,8 @@ pub struct Slot<'a, T> {
     ticket: u64,
     published: u64,
     written: bool,
+    /// The bytes of its tail, in a ring with tails.
+    pub(super) tail: Option<SlotTail<'a>>,
     record: PhantomData<fn(T)>,
 }
 
@@ -34,17 +37,16 @@ impl<T: NoUninit> Slot<'_, T> {
     /// Writes the record, replacing an earlier one. Readers do not see it yet. Makes no system call.
     #[inline]
     pub fn write(&mut self, record: &T) {
-        self.element.write(1, record);
+        self.element.write(1 + self.tail.as_ref().map_or(0, |_| PREFIX), record);
         self.written = true;
     }
 
-    /// Writes what follows a `T` in the slot.
-    ///
-    /// # Panics
-    /// If it does not fit.
+    /// Writes the record's tail, replacing an earlier one; without this call it is empty. Returns whether it did: not if the
+    /// tail is longer than the longest of the ring, 0 without `TAILS`. Makes no system call.
     #[inline]
-    pub(super) fn write_behind<U: NoUninit>(&mut self, record: &U) {
-        self.element.write(1 + words_of::<T>(), record);
+    #[must_use = "a tail that is too long is not written"]
+    pub fn write_tail(&mut self, tail: &[u8]) -> bool {
+        self.tail.as_mut().map_or(tail.is_empty(), |own| own.write(tail))
     }
 
     /// Publishes the record: from here on readers see it, whole. A release. Returns its ticket, or `None` if no record
@@ -55,7 +57,13 @@ impl<T: NoUninit> Slot<'_, T> {
             return None;
         }
         let slot = ManuallyDrop::new(self);
+        if let Some(tail) = &slot.tail {
+            slot.element.write(1, &tail.prefix());
+        }
         slot.element.store(0, slot.published, order!(At::RingCommit)); // SYNC publish, follow
+        if let Some(tail) = &slot.tail {
+            tail.end(true);
+        }
         Some(slot.ticket)
     }
 
@@ -70,6 +78,9 @@ impl<T> Drop for Slot<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.element.store(0, self.published | DISCARDED, order!(At::RingDiscard)); // SYNC follow
+        if let Some(tail) = &self.tail {
+            tail.end(false);
+        }
     }
 }
 
@@ -87,11 +98,22 @@ impl<'a> ShardMut<'a> {
     /// If a `T` does not fit into a slot; then nothing is claimed.
     #[inline]
     pub fn reserve<T: NoUninit>(&self) -> Option<Slot<'a, T>> {
-        assert!(used::<T>(self.place.stride, 1) <= self.place.stride, "records are larger than slots");
+        self.expect_room::<T>(1);
+        self.claim_slot()
+    }
+
+    #[inline]
+    pub(super) fn expect_room<T>(&self, before: usize) {
+        let fits = is_any::<T>() || before + words_of::<T>() <= self.place.stride;
+        assert!(fits, "records are larger than slots");
+    }
+
+    #[inline]
+    pub(super) fn claim_slot<T>(&self) -> Option<Slot<'a, T>> {
         let ticket = self.claim()?;
         let element = self.elements.slice(self.place.slot(ticket), self.place.stride);
         let published = self.place.slots.published(ticket);
-        Some(Slot { element, ticket, published, written: false, record: PhantomData })
+        Some(Slot { element, ticket, published, written: false, tail: None, record: PhantomData })
     }
 
     /// Publishes a record and returns its ticket, or `None` if the record was dropped and counted.
@@ -166,6 +188,12 @@ impl<'a> ShardMut<'a> {
             // The next claim continues from here. In a smaller ring, all slots were tried.
             self.header.store(HEAD, t, order!(At::RingFailedHead)); // SYNC order
         }
+        self.drop_one()
+    }
+
+    /// Counts a record that is dropped. Returns `None`.
+    #[cold]
+    pub fn drop_one(&self) -> Option<u64> {
         self.time_drop();
         self.header.add(DROPPED, 1);
         None

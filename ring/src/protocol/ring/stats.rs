@@ -14,10 +14,6 @@ use super::LossCause;
 pub struct ReadStats {
     /// Records delivered.
     pub delivered: u64,
-    /// Delivered records with a tag that the reader's type does not know, from a newer program. Counted by
-    /// [`Reader::for_each_variant`](crate::Reader::for_each_variant) and `for_each_variant_with_tail`, also of merged
-    /// readers, which deliver them as bytes.
-    pub unknown: u64,
     /// Tickets overwritten before they were read.
     pub lapped: u64,
     /// Reserved records that had not ended while later ones had: their writer was slow, died, or never ended the record.
@@ -43,6 +39,13 @@ pub struct ReadStats {
     /// Records that were refused because their tail was longer than the longest. In BPF programs their tickets are
     /// discarded.
     pub too_long: u64,
+    /// Records that a [merged](crate::Reader::merged) reader delivered after one with a later stamp.
+    pub late: u64,
+    /// Records whose stamp was later than the clock: their programs use another [clock](crate::Reader::with_clock). A merged
+    /// reader delivers each as if it had been stamped when the reader noticed this.
+    pub ahead: u64,
+    /// Records that a merged reader holds, to deliver them later. They are not counted yet: the reader has not passed them.
+    pub held: u64,
 }
 
 impl ReadStats {
@@ -91,14 +94,11 @@ impl ReadStats {
     }
 }
 
-/// `5 delivered (1 with an unknown tag), 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot), 4 stepped over`,
-/// without the last one if it is 0.
+/// `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot), 4 stepped over, 2 late, 1 ahead of the clock,
+/// 3 held`, of the last four only those that are not 0.
 impl fmt::Display for ReadStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} delivered", self.delivered)?;
-        if self.unknown != 0 {
-            write!(f, " ({} with an unknown tag)", self.unknown)?;
-        }
         for (drops, word) in [(false, "lost"), (true, "dropped")] {
             let sum = self.sum(drops);
             write!(f, ", {sum} {word}")?;
@@ -109,10 +109,14 @@ impl fmt::Display for ReadStats {
             }
             f.write_str(if sum == 0 { "" } else { ")" })?;
         }
-        match self.stepped_over {
-            0 => Ok(()),
-            tickets => write!(f, ", {tickets} stepped over"),
-        }
+        let others = [
+            (self.stepped_over, "stepped over"),
+            (self.late, "late"),
+            (self.ahead, "ahead of the clock"),
+            (self.held, "held"),
+        ];
+        let mut others = others.into_iter().filter(|(count, _)| *count != 0);
+        others.try_for_each(|(count, what)| write!(f, ", {count} {what}"))
     }
 }
 
@@ -120,7 +124,6 @@ impl core::ops::AddAssign for ReadStats {
     fn add_assign(&mut self, other: Self) {
         for (sum, more) in [
             (&mut self.delivered, other.delivered),
-            (&mut self.unknown, other.unknown),
             (&mut self.lapped, other.lapped),
             (&mut self.skipped, other.skipped),
             (&mut self.discarded, other.discarded),
@@ -132,6 +135,9 @@ impl core::ops::AddAssign for ReadStats {
             (&mut self.tail_lost, other.tail_lost),
             (&mut self.no_tail, other.no_tail),
             (&mut self.too_long, other.too_long),
+            (&mut self.late, other.late),
+            (&mut self.ahead, other.ahead),
+            (&mut self.held, other.held),
         ] {
             *sum = sum.wrapping_add(more);
         }

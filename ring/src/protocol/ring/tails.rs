@@ -23,7 +23,7 @@
 
 use bytemuck::NoUninit;
 
-use super::ShardMut;
+use super::{ShardMut, Slot};
 use crate::abi::seq::after;
 use crate::abi::{Geometry, Tails, WORD};
 use crate::protocol::{Words, WordsMut};
@@ -46,6 +46,8 @@ const ACTIVE: usize = Tails::HEADER - Tails::WRITERS;
 /// Bytes of two words. Tails begin at multiples of it.
 const PAIR: usize = 2 * WORD;
 const _: () = assert!(PAIR as u64 == Tails::ALIGN);
+/// Words of a slot before its record: the tail's position and its length.
+pub(super) const PREFIX: usize = 2;
 /// How often a claim tries to move a word that others move.
 const TRIES: usize = 4;
 
@@ -337,91 +339,72 @@ impl<'a> TailsMut<'a> {
     }
 }
 
-/// Why a record was not published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No slot, or no bytes for the tail. Counted as dropped.
-    Dropped,
-    /// The tail is longer than the longest. Counted.
-    TooLong,
-}
-
-/// A record with a tail that was claimed and is not ended yet. Dropping it discards it.
+/// The bytes of a tail that a [`Slot`] holds.
 #[derive(Debug)]
-pub struct Tailed<'a> {
+pub(super) struct SlotTail<'a> {
     tails: TailsMut<'a>,
     claim: Claim,
-    /// `None` once the record has ended.
-    slot: Option<super::Slot<'a, [u64; 2]>>,
-    /// Bytes of the tail that readers need.
-    used: u64,
+    /// The bytes that were written.
+    len: u64,
+}
+
+impl SlotTail<'_> {
+    /// Writes the tail, unless it is longer than the longest. Returns whether it did.
+    #[inline]
+    pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
+        let fits = bytes.len() as u64 <= self.tails.area.longest;
+        if fits {
+            self.tails.write(&self.claim, bytes);
+            self.len = bytes.len() as u64;
+        }
+        fits
+    }
+
+    /// The words before the record: where its tail is, and its length.
+    #[inline]
+    pub(super) fn prefix(&self) -> [u64; 2] {
+        [self.tails.last_position(self.claim.at), self.len]
+    }
+
+    /// After the record has ended: gives back what the tail did not need.
+    #[inline]
+    pub(super) fn end(&self, published: bool) {
+        self.tails.end(&self.claim, if published { self.len } else { 0 });
+    }
 }
 
 impl<'a> ShardMut<'a> {
     /// Claims the bytes of a tail, and then a slot. SYNC overwrite: the claim of the slot ends with a release fence, which
     /// also comes between moving `HIGH` and the first byte of the tail. A writer within what another has granted has no
     /// other fence there. If there is no slot, the bytes are given back.
+    ///
+    /// # Panics
+    /// If a `T` does not fit into a slot; then nothing is claimed.
     #[inline]
-    pub fn reserve_with_tail(&self, tails: &TailsMut<'a>) -> Option<Tailed<'a>> {
+    pub fn reserve_with_tail<T: NoUninit>(&self, tails: &TailsMut<'a>) -> Option<Slot<'a, T>> {
+        self.expect_room::<T>(1 + PREFIX);
         let claim = tails.claim(|| self.time_drop())?;
-        match self.reserve::<[u64; 2]>() {
-            Some(slot) => Some(Tailed { tails: *tails, claim, slot: Some(slot), used: 0 }),
-            None => {
-                tails.end(&claim, 0);
-                None
-            }
-        }
+        let tail = SlotTail { tails: *tails, claim, len: 0 };
+        let Some(mut slot) = self.claim_slot() else {
+            tail.end(false);
+            return None;
+        };
+        slot.tail = Some(tail);
+        Some(slot)
     }
 
-    /// Publishes a record with a tail, and returns its ticket.
-    ///
-    /// # Errors
-    /// [`Refused`], with the reason.
+    /// Publishes a record with a tail, and returns its ticket, or `None` if it was dropped and counted.
     #[inline]
-    pub fn push_with_tail<T: NoUninit>(
-        &self,
-        tails: &TailsMut<'a>,
-        record: &T,
-        tail: &[u8],
-    ) -> Result<u64, Refused> {
+    pub fn push_with_tail<T: NoUninit>(&self, tails: &TailsMut<'a>, record: &T, tail: &[u8]) -> Option<u64> {
         if tail.len() as u64 > tails.area.longest {
             self.time_drop();
             tails.header.add(TOO_LONG, 1);
-            return Err(Refused::TooLong);
+            return None;
         }
-        let mut tailed = self.reserve_with_tail(tails).ok_or(Refused::Dropped)?;
-        tailed.write(record, tail);
-        tailed.commit(tail.len()).ok_or(Refused::Dropped)
-    }
-}
-
-impl Tailed<'_> {
-    /// Writes the record and its tail.
-    ///
-    /// # Panics
-    /// If the record does not fit into a slot, or the tail into the area.
-    #[inline]
-    pub fn write<T: NoUninit>(&mut self, record: &T, tail: &[u8]) {
-        if let Some(slot) = &mut self.slot {
-            slot.write_behind(record);
-        }
-        self.tails.write(&self.claim, tail);
-    }
-
-    /// Publishes the record with a tail of `len` bytes, and gives the rest back. Returns the ticket.
-    #[inline]
-    pub fn commit(mut self, len: usize) -> Option<u64> {
-        self.used = len as u64;
-        let mut slot = self.slot.take()?;
-        slot.write(&[self.tails.last_position(self.claim.at), self.used]);
+        let mut slot = self.reserve_with_tail(tails)?;
+        slot.write(record);
+        let fits = slot.write_tail(tail);
+        debug_assert!(fits, "the longest is one length");
         slot.commit()
-    }
-}
-
-impl Drop for Tailed<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        drop(self.slot.take());
-        self.tails.end(&self.claim, self.used);
     }
 }

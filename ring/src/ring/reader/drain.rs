@@ -1,51 +1,48 @@
 //! Iterates over the records that are present.
 
+use std::fmt;
+
 use bytemuck::AnyBitPattern;
 
 use super::Reader;
-use crate::protocol::ring::NoRecord;
 use crate::ring::Event;
-use crate::ring::sweep::{Pass, Search};
+use crate::ring::order::{ByShard, Order};
+use crate::ring::tails::Tailed;
 
 /// The iterator of [`Reader::drain`].
-#[derive(Debug)]
-pub struct Drain<'r, T> {
-    reader: &'r mut Reader<T>,
-    pass: Pass,
-    search: Search,
+pub struct Drain<'r, T: AnyBitPattern, O: Order<T> = ByShard> {
+    reader: &'r mut Reader<T, O>,
+    pass: O::Pass,
 }
 
-impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
+impl<T: AnyBitPattern, O: Order<T>> Iterator for Drain<'_, T, O> {
     type Item = Event<T>;
 
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
-        loop {
-            match self.reader.sweep.take() {
-                Ok(event) => return Some(event),
-                Err(no) if self.find(no) => {}
-                Err(_) => return None,
-            }
+        if self.reader.tails.is_some() {
+            return self.next_with_tail();
         }
+        let Reader { order, rings, .. } = &mut *self.reader;
+        order.next(rings, &mut self.pass)
     }
 }
 
-impl<'r, T: AnyBitPattern> Drain<'r, T> {
-    pub(super) fn new(reader: &'r mut Reader<T>) -> Self {
-        Self { pass: reader.sweep.pass(), search: Search::new(&reader.sweep), reader }
+impl<'r, T: AnyBitPattern, O: Order<T>> Drain<'r, T, O> {
+    pub(super) fn new(reader: &'r mut Reader<T, O>) -> Self {
+        Self { pass: reader.order.pass(&mut reader.rings), reader }
     }
 
-    /// As [`Reader::find`].
     #[inline(never)]
-    fn find(&mut self, no: NoRecord) -> bool {
-        let Self { reader, pass, search } = self;
-        if reader.sweep.find_in(pass, no, search) {
-            return true;
-        }
-        let followed = reader.follow() && search.go_on(&reader.sweep);
-        if followed {
-            *pass = reader.sweep.pass();
-        }
-        followed
+    fn next_with_tail(&mut self) -> Option<Event<T>> {
+        let Reader { order, rings, .. } = &mut *self.reader;
+        let Event { shard, ticket, record, tail } = order.next::<Tailed<T>>(rings, &mut self.pass)?;
+        Some(Event { shard, ticket, record: record.record, tail })
+    }
+}
+
+impl<T: AnyBitPattern, O: Order<T>> fmt::Debug for Drain<'_, T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("reader", &self.reader).field("pass", &self.pass).finish()
     }
 }

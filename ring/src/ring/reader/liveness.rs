@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::super::Event;
+use super::super::order::Order;
+use super::super::tails::Tailed;
 use super::Reader;
 use crate::abi::Process;
 use crate::bpf::MapUser;
@@ -63,7 +65,7 @@ impl fmt::Display for Liveness {
     }
 }
 
-impl<T: AnyBitPattern> Reader<T> {
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// For a reader that finds no records: how long it has found none, whether the loader lives, and which programs that
     /// use the ring's maps are loaded and attached. In a `PER_CPU_MAPS` ring or a resizable ring, programs use the map of maps.
     /// Makes many system calls; none of them waits.
@@ -71,7 +73,7 @@ impl<T: AnyBitPattern> Reader<T> {
         let region = self.region();
         let loader = region.loader().ok().flatten();
         Liveness {
-            idle: self.sweep.idle(),
+            idle: self.rings.sweep.idle(),
             loader,
             loader_lives: loader.is_some_and(Process::is_alive),
             programs: region.programs(),
@@ -79,7 +81,7 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 }
 
-impl<T: AnyBitPattern> Reader<T> {
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// Calls `f` with the newest record of each shard. So a reader that was just opened finds the age of the last record, if records
     /// have a stamp; [`Liveness::idle`] is only what this reader has seen. Records whose last few tickets are being written
     /// or were discarded are not found.
@@ -95,8 +97,14 @@ impl<T: AnyBitPattern> Reader<T> {
     /// assert_eq!(last, Some(70));
     /// # Ok::<(), mapring::Error>(())
     /// ```
-    pub fn for_each_newest(&mut self, f: impl FnMut(Event<&T>)) {
-        self.sweep.for_each_newest(f);
+    pub fn for_each_newest(&mut self, mut f: impl FnMut(Event<&T>)) {
+        if self.tails.is_some() {
+            self.rings.sweep.for_each_newest(|Event { shard, ticket, record, tail }: Event<&Tailed<T>>| {
+                f(Event { shard, ticket, record: &record.record, tail });
+            });
+        } else {
+            self.rings.sweep.for_each_newest(f);
+        }
     }
 }
 
@@ -124,7 +132,7 @@ impl fmt::Display for Unended {
     }
 }
 
-impl<T: AnyBitPattern> Reader<T> {
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// The records that were reserved and have not ended, although later ones have: at most one for each shard, and only
     /// those that this reader passed, or whose slots it found taken. Either a program was interrupted for that long, or
     /// nothing ends the record: then its slot is unusable for good.
@@ -144,7 +152,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// # Ok::<(), mapring::Error>(())
     /// ```
     pub fn unended(&mut self) -> Vec<Unended> {
-        self.sweep.unended()
+        self.rings.sweep.unended()
     }
 }
 

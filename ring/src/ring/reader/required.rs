@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
+use super::super::order::Order;
 use super::Reader;
 use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
 
-impl<T: AnyBitPattern> Reader<T> {
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// Makes this a *required* reader: from now on programs do not overwrite records that it has not read. They drop new
     /// records instead, and count them ([`ReadStats::full`](crate::ReadStats::full)). This holds for every record that is
     /// reserved after this function has returned. A second call sets another lease, which begins anew. Up to 64 readers of a ring can be
@@ -41,13 +42,13 @@ impl<T: AnyBitPattern> Reader<T> {
             }));
         }
         let place = self.place()?;
-        self.sweep.require(place, lease);
+        self.rings.sweep.require(place, lease);
         Ok(())
     }
 
     /// Whether this reader is required. Loads one word of the map of the ring's readers: no system call.
     pub fn is_required(&self) -> bool {
-        self.sweep.is_required()
+        self.rings.sweep.is_required()
     }
 
     /// The reader's place among the readers that programs know. The first call takes one.
@@ -61,7 +62,7 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 
     pub(super) fn lease_error(&mut self) -> Option<Error> {
-        let ended = self.sweep.lease_ended();
+        let ended = self.rings.sweep.lease_ended();
         ended.then(|| Error::from(Cause::LeaseEnded { what: self.region().what().to_owned() }))
     }
 }

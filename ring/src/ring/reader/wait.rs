@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
 
+use super::super::order::Order;
 use super::Reader;
-use crate::abi::Gate;
 use crate::abi::readers::{FOR_GOOD, look, watermark};
 use crate::bpf::Bell;
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Waiting {
     /// Its first nap; each is twice as long as the one before.
     const SHORT: Duration = Duration::from_micros(50);
     /// Its longest nap.
-    const LONG: Duration = Duration::from_millis(1);
+    pub(super) const LONG: Duration = Duration::from_millis(1);
     /// A reader with a bell checks for records this often, in case the kernel could not ring it.
     const LIMIT: Duration = Duration::from_secs(1);
 
@@ -65,11 +65,7 @@ impl Waiting {
     }
 }
 
-impl<T: AnyBitPattern> Reader<T> {
-    /// The longest nap of a reader without a bell: how much later than a record [`wait`](Self::wait) returns at most,
-    /// apart from the machine's scheduler.
-    pub const NAP: Duration = Waiting::LONG;
-
+impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or up to a quarter
     /// more, or after `age` (1 s at most) if there are any: fewer wakeups, for readers that may be late. Programs that
     /// publish fewer records within this time never wake the reader. They check for sleepers about four times within
@@ -93,18 +89,25 @@ impl<T: AnyBitPattern> Reader<T> {
     ///   [`bell`](Self::bell). Each wait costs a program one ring of the bell, whatever the number of records. A sleep
     ///   takes one system call.
     /// - Any other reader checks for records, and naps between two checks: for 50 µs at first, and then longer, up to
-    ///   [`NAP`](Self::NAP). It is late by this at most. A check takes a few loads for each shard.
+    ///   [`NAP`](Reader::NAP). It is late by this at most. A check takes a few loads for each shard.
     ///
     /// While a record is being written, and later ones exist, it sleeps no longer than the reader's
     /// [patience](Self::with_patience). A resized ring counts as one with records.
     ///
+    /// A [merged](Self::merged) reader waits until there are records to deliver. It takes naps while it holds records whose turn
+    /// has not come: from [`SETTLE`](Reader::SETTLE) up to [`NAP`](Reader::NAP), so it is late by this at most.
+    ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) if the machine can't sleep on the bell.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        O::wait(self, timeout)
+    }
+
+    pub(in crate::ring) fn wait_for_unread(&mut self, timeout: Duration) -> Result<bool> {
         let end = Instant::now().checked_add(timeout);
         let rest = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         if self.bell().is_err() {
-            for _ in 0..(Waiting::SPINS / self.sweep.count()).max(1) {
+            for _ in 0..(Waiting::SPINS / self.rings.sweep.count()).max(1) {
                 if self.check(self.waiting.records) == Unread::Many {
                     return Ok(true);
                 }
@@ -112,7 +115,7 @@ impl<T: AnyBitPattern> Reader<T> {
             }
         }
         loop {
-            let Some(limit) = self.arm() else { return Ok(true) };
+            let Some(limit) = self.arm_bell() else { return Ok(true) };
             let rest = rest();
             if rest.is_zero() {
                 self.disarm();
@@ -163,10 +166,17 @@ impl<T: AnyBitPattern> Reader<T> {
     ///   waits for an RCU grace period;
     /// - on one call in ten seconds, and at least one in 4096, while programs check more often than this reader needs, to find
     ///   readers that have died.
+    ///
+    /// While a [merged](Self::merged) reader holds records whose turn has not come, nobody rings: it returns
+    /// [`SETTLE`](Reader::SETTLE).
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
+        O::arm(self)
+    }
+
+    pub(in crate::ring) fn arm_bell(&mut self) -> Option<Duration> {
         let records = if self.bell().is_ok() { self.waiting.records } else { 1 };
-        let patience = Duration::from_nanos(self.sweep.patience());
+        let patience = Duration::from_nanos(self.rings.sweep.patience());
         let found = self.check(records);
         let limit = self.waiting.limit(found, patience)?;
         let Some(Ok(bell)) = &mut self.waiting.bell else {
@@ -174,12 +184,12 @@ impl<T: AnyBitPattern> Reader<T> {
             self.waiting.nap = (2 * nap).min(Waiting::LONG);
             return Some(nap.min(limit));
         };
-        for (shard, next) in self.sweep.positions() {
+        for (shard, next) in self.rings.sweep.positions() {
             bell.sleeps_until(shard, (records > 1).then(|| watermark(next, records)));
         }
-        if self.sweep.count() < bell.shards() {
+        if self.rings.sweep.count() < bell.shards() {
             // Programs on other NUMA nodes need not wake it.
-            let mut read = self.sweep.numbers().peekable();
+            let mut read = self.rings.sweep.numbers().peekable();
             let others = (0..bell.shards()).filter(|shard| read.next_if_eq(shard).is_none());
             others.for_each(|shard| bell.sleeps_until(shard, Some(FOR_GOOD)));
         }
@@ -214,8 +224,8 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// What there is to read; a ring that was replaced counts as one with records.
     fn check(&mut self, records: u64) -> Unread {
-        let found = self.sweep.unread(records);
-        if found == Unread::Nothing && self.resizable && self.sweep.gate() != Gate::Open {
+        let found = self.rings.sweep.unread(records);
+        if found == Unread::Nothing && !self.rings.in_use() {
             return Unread::Many;
         }
         found

@@ -4,7 +4,8 @@ use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
-use crate::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
+use crate::protocol::ring::{Holds, NoRecord, Run, Shard, ShardPlace, Step};
+use crate::ring::tails::Tailed;
 
 /// A run of the shard whose turn it is, with what is needed to copy its records. The shard's cursor does not count what
 /// was taken until the run [ends](Sweep::settle).
@@ -33,7 +34,10 @@ impl Ahead {
 impl<T: AnyBitPattern> Sweep<T> {
     /// The next record of the run.
     #[inline(always)] // so that the record need not go through memory
-    pub(in crate::ring) fn take(&mut self) -> Result<Event<T>, NoRecord> {
+    pub(in crate::ring) fn take<R: AnyBitPattern>(&mut self) -> Result<Event<R>, NoRecord>
+    where
+        Tailed<T>: Holds<R>,
+    {
         let Ahead { run, number: shard, place, .. } = &mut self.ahead;
         let shard = *shard;
         if run.is_over() {
@@ -41,27 +45,31 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
         if let Slots::Mapped(shared) = self.sources.of(self.turn) {
             let mut look = Shard::new(shared.words(), place);
-            if size_of::<T>() <= SMALL {
-                let mut record = T::zeroed();
+            if size_of::<R>() <= SMALL {
+                let mut record = R::zeroed();
                 let ticket = run.take(&mut look, &mut record)?;
-                return Ok(Event { shard, ticket, record });
+                return Ok(Event { shard, ticket, record, tail: () });
             }
-            let ticket = run.take(&mut look, &mut self.record)?;
-            return Ok(Event { shard, ticket, record: self.record });
+            let record: &mut R = self.record.place();
+            let ticket = run.take(&mut look, record)?;
+            return Ok(Event { shard, ticket, record: *record, tail: () });
         }
-        let ticket = self.take_by_call()?;
-        Ok(Event { shard, ticket, record: self.record })
+        let ticket = self.take_by_call::<R>()?;
+        Ok(Event { shard, ticket, record: *self.record.held(), tail: () })
     }
 
     /// The same for a ring that is not mapped; stores the record in `self.record`. If it returned the event, the
     /// compiler would also keep the events of the other paths in memory.
     #[inline(never)]
-    fn take_by_call(&mut self) -> Result<u64, NoRecord> {
+    fn take_by_call<R: AnyBitPattern>(&mut self) -> Result<u64, NoRecord>
+    where
+        Tailed<T>: Holds<R>,
+    {
         let Ahead { run, place, .. } = &mut self.ahead;
         let (Slots::Lookup(window), shard) = self.sources.of_mut(self.turn) else {
             return Err(NoRecord::End);
         };
-        run.take(&mut window.of(shard, place), &mut self.record)
+        run.take::<R>(&mut window.of(shard, place), self.record.place())
     }
 
     /// Begins a run of the shard whose turn it is, of at most `limit` records.

@@ -20,7 +20,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         let shard = &self.shards[at];
         let stats = shard.cursor.stats();
         let delivered = stats.delivered.wrapping_add(self.taken(at));
-        ReadStats { delivered, unknown: shard.unknown, ..stats }
+        ReadStats { delivered, ..stats }
     }
 
     /// The same, with the records that programs dropped.

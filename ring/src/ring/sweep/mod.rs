@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytemuck::AnyBitPattern;
+use bytemuck::{AnyBitPattern, Zeroable};
 use parking_lot::Mutex;
 
 use ahead::Ahead;
@@ -25,6 +25,7 @@ use required::{Required, eighth};
 use sources::{DROPS, Slots, Sources};
 
 use super::Event;
+use super::tails::Tailed;
 use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
 use crate::error::Error;
@@ -44,8 +45,6 @@ struct Part {
     cursor: Cursor,
     /// The drops that were reported as losses, for each cause.
     drops: [Drops; DROPS.len()],
-    /// Records that were delivered with a tag that their type does not know.
-    unknown: u64,
     /// The next tickets when a merged reader last stored the time at which it had read all, and the time before.
     read_all: [u64; 2],
 }
@@ -78,7 +77,9 @@ pub(super) struct Sweep<T> {
     required: Option<Box<Required>>,
     /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
-    record: T,
+    /// Whether its records have tails.
+    has_tails: bool,
+    record: Tailed<T>,
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
@@ -123,14 +124,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part {
-                    number: number + shard,
-                    place,
-                    cursor,
-                    drops: Default::default(),
-                    unknown: 0,
-                    read_all: [0; 2],
-                }
+                Part { number: number + shard, place, cursor, drops: Default::default(), read_all: [0; 2] }
             }));
             sources.push(source);
         }
@@ -154,7 +148,8 @@ impl<T: AnyBitPattern> Sweep<T> {
             no_shard: Drops::default(),
             required: None,
             error: Mutex::new(None),
-            record: T::zeroed(),
+            has_tails: first.geometry().tails().is_some(),
+            record: Tailed::zeroed(),
         }
     }
 

@@ -6,10 +6,11 @@ use bytemuck::AnyBitPattern;
 
 use super::quiet::Quiet;
 use super::sources::Slots;
-use super::{Event, Part, Sweep};
+use super::{Part, Sweep};
 use crate::abi::seq::after;
-use crate::protocol::ring::{Found, Shard, newest_record, read};
-use crate::ring::Unended;
+use crate::protocol::ring::{Found, Holds, Shard, newest_record, read};
+use crate::ring::tails::Tailed;
+use crate::ring::{Event, Unended};
 use crate::sync::now;
 use crate::time::Clock;
 
@@ -26,10 +27,28 @@ impl<T: AnyBitPattern> Sweep<T> {
         &mut self,
         at: usize,
         held: Option<u64>,
-        room: &mut [T],
-        f: impl FnMut(u64, &[T]),
+        room: &mut [Tailed<T>],
+        f: impl FnMut(u64, &[Tailed<T>]),
     ) -> Found {
-        let has_tails = self.region.geometry().tails().is_some();
+        if self.has_tails {
+            self.read_as::<Tailed<T>>(at, held, room, f)
+        } else {
+            self.read_as::<T>(at, held, room, f)
+        }
+    }
+
+    #[inline]
+    fn read_as<R: AnyBitPattern>(
+        &mut self,
+        at: usize,
+        held: Option<u64>,
+        room: &mut [Tailed<T>],
+        f: impl FnMut(u64, &[Tailed<T>]),
+    ) -> Found
+    where
+        Tailed<T>: Holds<R>,
+    {
+        let has_tails = self.has_tails;
         if has_tails && let Some(required) = &mut self.required {
             required.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
         }
@@ -39,11 +58,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         let next = cursor.next();
         let found = match self.sources.of_mut(at) {
             (Slots::Mapped(shared), _) => {
-                read(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
+                read::<R, _>(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
             }
             // After a failed call a slot only seems empty.
             (Slots::Lookup(window), shard) => window
-                .without_error(|window| read(cursor, &mut window.of(shard, place), room, steps, f))
+                .without_error(|window| read::<R, _>(cursor, &mut window.of(shard, place), room, steps, f))
                 .unwrap_or(Found::Blocked),
         };
         let passed = cursor.next() != next;
@@ -63,25 +82,32 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// Calls `f` with the newest record of each shard. Moves no cursor.
-    pub(in crate::ring) fn for_each_newest(&mut self, mut f: impl FnMut(Event<&T>)) {
+    pub(in crate::ring) fn for_each_newest<R: AnyBitPattern>(&mut self, mut f: impl FnMut(Event<&R>))
+    where
+        Tailed<T>: Holds<R>,
+    {
         let Self { sources, shards, record, .. } = self;
+        let record: &mut R = record.place();
         for (at, Part { number, place, .. }) in shards.iter().enumerate() {
             let found = match sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => newest_record(&mut Shard::new(shared.words(), place), record),
                 (Slots::Lookup(window), shard) => newest_record(&mut window.of(shard, place), record),
             };
             if let Some(ticket) = found {
-                f(Event { shard: *number, ticket, record });
+                f(Event { shard: *number, ticket, record, tail: () });
             }
         }
     }
 
     /// See [`Reader::skip_before`](crate::Reader::skip_before).
-    pub(in crate::ring) fn skip_before(&mut self, mut is_before: impl FnMut(&T) -> bool) {
+    pub(in crate::ring) fn skip_before<R: AnyBitPattern>(&mut self, mut is_before: impl FnMut(&R) -> bool)
+    where
+        Tailed<T>: Holds<R>,
+    {
         self.settle();
         for at in 0..self.shards.len() {
             let Part { place, cursor, .. } = &mut self.shards[at];
-            let record = &mut self.record;
+            let record: &mut R = self.record.place();
             match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
                     cursor.skip_before(&mut Shard::new(shared.words(), place), record, &mut is_before)

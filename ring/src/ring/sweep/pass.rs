@@ -5,7 +5,8 @@ use bytemuck::AnyBitPattern;
 use super::required::eighth;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Search, Sweep};
-use crate::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
+use crate::protocol::ring::{Cursor, Holds, NoRecord, Shard, SlotSource, Step};
+use crate::ring::tails::Tailed;
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +22,16 @@ pub(in crate::ring) struct Pass {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
-    /// See [`Reader::for_each`](crate::Reader::for_each). `f` also gets the shard's count of unknown tags.
+    /// See [`Reader::for_each`](crate::Reader::for_each).
     #[inline]
-    pub(in crate::ring) fn for_each(
+    pub(in crate::ring) fn for_each<R: AnyBitPattern>(
         &mut self,
         limit: usize,
-        f: &mut impl FnMut(Event<&T>, &mut u64),
-    ) -> usize {
+        f: &mut impl FnMut(Event<&R>),
+    ) -> usize
+    where
+        Tailed<T>: Holds<R>,
+    {
         self.settle();
         let mut left = self.steps;
         let (mut count, mut shards, whole) = (0, self.shards.len(), self.steps);
@@ -41,8 +45,8 @@ impl<T: AnyBitPattern> Sweep<T> {
             let lap = self.step_limit(at);
             let (portion, _) = self.portion(lap);
             let (record, required) = (&mut self.record, &mut self.required);
-            let Part { number, place, cursor, unknown, .. } = &mut self.shards[at];
-            let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record }, unknown);
+            let Part { number, place, cursor, .. } = &mut self.shards[at];
+            let mut f = |ticket, record: &R| f(Event { shard: *number, ticket, record, tail: () });
             let limits = Limits { records: limit - count, lap, portion, whole };
             let mut has_read = |next| {
                 if let Some(required) = required {
@@ -51,14 +55,14 @@ impl<T: AnyBitPattern> Sweep<T> {
             };
             let (run, empty) = match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
-                    let mut small = T::zeroed();
-                    let record = if size_of::<T>() <= SMALL { &mut small } else { record };
+                    let mut small = R::zeroed();
+                    let record = if size_of::<R>() <= SMALL { &mut small } else { record.place() };
                     let mut shard = Shard::new(shared.words(), place);
                     pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
                 }
                 (Slots::Lookup(window), shard) => {
                     let mut shard = window.of(shard, place);
-                    pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
+                    pass(cursor, &mut shard, record.place(), limits, &mut left, &mut f, &mut has_read)
                 }
             };
             count += run;

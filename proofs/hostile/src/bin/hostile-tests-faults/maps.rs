@@ -296,7 +296,7 @@ fn resize() -> Act {
             }
             // The next poll repeats a call that failed.
             for _ in 0..4 {
-                read.extend(std::iter::from_fn(|| follower.poll()).map(|event| event.record.number));
+                read.extend(std::iter::from_fn(|| follower.poll().map(|event| event.record.number)));
                 failed = failed.or(follower.take_error());
             }
         }

@@ -130,7 +130,7 @@ impl Cursor {
         let mut passed = Passed { start, next: start, cursor: self };
         let (mut count, mut no) = (0, NoRecord::End);
         while (count as u64) < left {
-            let out = room.place(count);
+            let out = room.place_of(count);
             if let Err(found) = look.take::<T, true>(slot, published, out) {
                 no = found;
                 break;
@@ -160,24 +160,44 @@ impl Drop for Passed<'_> {
     }
 }
 
-/// Where a run of records is copied to.
-pub trait Room<T> {
-    /// The place of the record after `count` others.
-    fn place(&mut self, count: usize) -> &mut T;
+/// What a record is copied to: itself, or something that has room for more than the record.
+pub trait Holds<T> {
+    /// The record.
+    fn held(&self) -> &T;
+    /// Its place.
+    fn place(&mut self) -> &mut T;
 }
 
-/// Each record replaces the one before.
-impl<T> Room<T> for T {
+impl<T> Holds<T> for T {
     #[inline(always)]
-    fn place(&mut self, _count: usize) -> &mut T {
+    fn held(&self) -> &T {
+        self
+    }
+
+    #[inline(always)]
+    fn place(&mut self) -> &mut T {
         self
     }
 }
 
-/// A place for each.
-impl<T> Room<T> for [T] {
+/// Where a run of records is copied to.
+pub trait Room<T> {
+    /// The place of the record after `count` others.
+    fn place_of(&mut self, count: usize) -> &mut T;
+}
+
+/// Each record replaces the one before.
+impl<T, H: Holds<T>> Room<T> for H {
     #[inline(always)]
-    fn place(&mut self, count: usize) -> &mut T {
-        &mut self[count]
+    fn place_of(&mut self, _count: usize) -> &mut T {
+        self.place()
+    }
+}
+
+/// A place for each.
+impl<T, H: Holds<T>> Room<T> for [H] {
+    #[inline(always)]
+    fn place_of(&mut self, count: usize) -> &mut T {
+        self[count].place()
     }
 }

@@ -1,0 +1,156 @@
+//! In which order a reader delivers records: those of each shard in turn, or those of all shards by time.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+
+use super::rings::Rings;
+use super::sweep::{Pass, Search};
+use super::tails::Tailed;
+use super::{Event, Reader};
+use crate::error::Result;
+use crate::protocol::ring::{Holds, NoRecord, ReadStats};
+
+/// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
+/// [`Reader::merged`]. No other type can implement it.
+#[allow(private_interfaces)] // so that no other crate can call its functions
+pub trait Order<T: AnyBitPattern>: Sized {
+    /// What remains of a [`drain`](Reader::drain).
+    #[doc(hidden)]
+    type Pass: fmt::Debug;
+
+    /// See [`Reader::poll`]. An `R` is what the slots contain.
+    #[doc(hidden)]
+    fn poll<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>) -> Option<Event<R>>
+    where
+        Tailed<T>: Holds<R>;
+
+    /// See [`Reader::for_each`].
+    #[doc(hidden)]
+    fn for_each<R: AnyBitPattern>(
+        &mut self,
+        rings: &mut Rings<T>,
+        limit: usize,
+        f: impl FnMut(Event<&R>),
+    ) -> usize
+    where
+        Tailed<T>: Holds<R>;
+
+    /// Begins a pass over all records.
+    #[doc(hidden)]
+    fn pass(&mut self, rings: &mut Rings<T>) -> Self::Pass;
+
+    /// The next record of a pass.
+    #[doc(hidden)]
+    fn next<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>, pass: &mut Self::Pass) -> Option<Event<R>>
+    where
+        Tailed<T>: Holds<R>;
+
+    /// See [`Reader::wait`].
+    #[doc(hidden)]
+    fn wait(reader: &mut Reader<T, Self>, timeout: Duration) -> Result<bool> {
+        reader.wait_for_unread(timeout)
+    }
+
+    /// See [`Reader::arm`].
+    #[doc(hidden)]
+    fn arm(reader: &mut Reader<T, Self>) -> Option<Duration> {
+        reader.arm_bell()
+    }
+
+    /// Takes what it holds from these counts, and adds its own.
+    #[doc(hidden)]
+    fn count(&self, _stats: &mut ReadStats) {}
+}
+
+/// The records of each shard in turn, in the order of their tickets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByShard;
+
+/// A pass over all shards.
+#[derive(Debug)]
+pub struct Sweeping {
+    pass: Pass,
+    search: Search,
+}
+
+#[allow(private_interfaces)]
+impl<T: AnyBitPattern> Order<T> for ByShard {
+    type Pass = Sweeping;
+
+    #[inline(always)] // so that the record need not go through memory
+    fn poll<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>) -> Option<Event<R>>
+    where
+        Tailed<T>: Holds<R>,
+    {
+        let mut search = Search::new(&rings.sweep);
+        loop {
+            match rings.sweep.take() {
+                Ok(event) => return Some(event),
+                Err(no) if find(rings, no, &mut search) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    #[inline(always)] // as if it were in its callers
+    fn for_each<R: AnyBitPattern>(
+        &mut self,
+        rings: &mut Rings<T>,
+        limit: usize,
+        mut f: impl FnMut(Event<&R>),
+    ) -> usize
+    where
+        Tailed<T>: Holds<R>,
+    {
+        // A loop, not another call in the next ring: with that, all that `f` captures would be in memory.
+        for _ in 0..=Rings::<T>::MOST {
+            let count = rings.sweep.for_each(limit, &mut f);
+            if count != 0 || limit == 0 || !rings.follow() {
+                return count;
+            }
+        }
+        0
+    }
+
+    fn pass(&mut self, rings: &mut Rings<T>) -> Sweeping {
+        Sweeping { pass: rings.sweep.pass(), search: Search::new(&rings.sweep) }
+    }
+
+    #[inline(always)] // as in `poll`
+    fn next<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>, pass: &mut Sweeping) -> Option<Event<R>>
+    where
+        Tailed<T>: Holds<R>,
+    {
+        loop {
+            match rings.sweep.take() {
+                Ok(event) => return Some(event),
+                Err(no) if pass.find(rings, no) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Whether there may be a record, in this ring or in one that replaced it.
+#[inline(always)]
+fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, search: &mut Search) -> bool {
+    rings.sweep.find(no, search) || rings.follow() && search.go_on(&rings.sweep)
+}
+
+impl Sweeping {
+    /// The same for a pass.
+    #[inline(never)]
+    fn find<T: AnyBitPattern>(&mut self, rings: &mut Rings<T>, no: NoRecord) -> bool {
+        let Self { pass, search } = self;
+        if rings.sweep.find_in(pass, no, search) {
+            return true;
+        }
+        let followed = rings.follow() && search.go_on(&rings.sweep);
+        if followed {
+            *pass = rings.sweep.pass();
+        }
+        followed
+    }
+}
