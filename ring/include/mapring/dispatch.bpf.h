@@ -25,7 +25,7 @@
 		__uint(max_entries, slots);                                                      \
 		__type(key, __u32);                                                              \
 		__type(value, __u32);                                                            \
-	} name __weak SEC(".maps");                                                                     \
+	} name MAPRING__IN_MAPS;                                                                 \
 	MAPRING_COUNTERS(name##_misses, (slots) + 1);                                            \
                                                                                                  \
 	MAPRING__FN void mapring_dispatch(void *ctx, struct mapring_map__##name *map, __u32 slot) \

@@ -38,7 +38,7 @@
 		__uint(max_entries, entries);                                                       \
 		__type(key, __u32);                                                                 \
 		__type(value, struct mapring_##kind##__##name);                                     \
-	} name __weak SEC(".maps")
+	} name MAPRING__IN_MAPS
 
 #undef MAPRING_PERCPU_CELL
 #define MAPRING_PERCPU_CELL(name, value_type) MAPRING_PERCPU_CELLS(name, value_type, 1)

@@ -78,12 +78,18 @@ typedef __u32 __wsum;
 		__uint(max_entries, entries);                           \
 		__type(key, __u32);                                     \
 		__type(value, struct mapring_##kind##__##name);         \
-	} name __weak SEC(".maps")
+	} name MAPRING__IN_MAPS
 
 /*
  * Maps are weak, and so are the functions that the verifier checks apart. So several files may declare a ring, and
- * libbpf's linker makes one of it.
+ * libbpf's linker makes one of it. cilium/ebpf does not load weak maps: `#define MAPRING_NO_WEAK` before the include, or
+ * clang -DMAPRING_NO_WEAK, makes them ordinary ones.
  */
+#ifdef MAPRING_NO_WEAK
+#define MAPRING__IN_MAPS SEC(".maps")
+#else
+#define MAPRING__IN_MAPS __weak SEC(".maps")
+#endif
 #define MAPRING__SHARED __weak __attribute__((noinline))
 
 /* Functions that a map's macro defines. They are overloaded for each map: mapring_reserve(&this_map). */

@@ -82,28 +82,26 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 		__uint(max_entries, entries);                                                                 \
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_ring__##name);                                                   \
-	} name __weak SEC(".maps");
-/* Maps of maps take only maps with the same flags, on any node. The loader sets each map's node. */
-#define MAPRING__MAPS_PER_CPU_MAPS(name, entries)                                                             \
-	MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_NUMA_NODE, __uint(numa_node, 0);)
-#define MAPRING__MAPS_RESIZABLE(name, entries)                                                                \
-	MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_INNER_MAP, )
+	} name MAPRING__IN_MAPS;
+/* Maps of maps take only maps with the same flags, on any node. The loader sets each map's node. Until then it is node 0:
+ * a field numa_node would say the same, but cilium/ebpf refuses objects that have one. */
+#define MAPRING__MAPS_PER_CPU_MAPS(name, entries) MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_NUMA_NODE)
+#define MAPRING__MAPS_RESIZABLE(name, entries) MAPRING__MAPS_OF_MAPS(name, entries, MAPRING__F_INNER_MAP)
 
-#define MAPRING__MAPS_OF_MAPS(name, entries, flag, node)                                                      \
+#define MAPRING__MAPS_OF_MAPS(name, entries, flag)                                                            \
 	struct mapring_inner__##name {                                                                        \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
 		__uint(map_flags, MAPRING__F_MMAPABLE | flag);                                                \
-		node                                                                                          \
 		__uint(max_entries, entries);                                                                 \
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_ring__##name);                                                   \
-	} name##__first __weak SEC(".maps");                                                                  \
+	} name##__first MAPRING__IN_MAPS;                                                                     \
 	struct mapring_map__##name {                                                                          \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
 		__uint(max_entries, 1);                                                                       \
 		__type(key, __u32);                                                                           \
 		__array(values, struct mapring_inner__##name);                                                \
-	} name __weak SEC(".maps") = { .values = { &name##__first } };
+	} name MAPRING__IN_MAPS = { .values = { &name##__first } };
 
 /* The map that counts records of CPUs without a shard. */
 #define MAPRING__COUNTS_ONE_MAP(name) &name

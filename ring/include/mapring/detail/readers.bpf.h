@@ -27,13 +27,13 @@ struct mapring__bell {
 		__uint(max_entries, MAPRING__WAKE_AT + MAPRING__OF_SHARD);                                    \
 		__type(key, __u32);                                                                           \
 		__type(value, struct mapring_readers__##name);                                                \
-	} name##__readers __weak SEC(".maps");                                                                \
+	} name##__readers MAPRING__IN_MAPS;                                                                   \
 	struct mapring_map__##name##__bells {                                 \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
 		__uint(max_entries, MAPRING__READERS);                                                        \
 		__type(key, __u32);                                                                           \
 		__array(values, struct mapring__bell);                                                        \
-	} name##__bells __weak SEC(".maps");
+	} name##__bells MAPRING__IN_MAPS;
 
 /* 1 if this slot is the last one of its shard, else 0. Without a branch. */
 static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 number)
