@@ -1,0 +1,215 @@
+// Programs of the repository on this kernel: compiled with clang, loaded with cilium/ebpf, run by hand.
+
+package mapring
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// root is the repository.
+func root(t testing.TB, parts ...string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(append([]string{"..", ".."}, parts...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// needBPF skips a test that can't run here, with the reason; with MAPRING_REQUIRE_BPF=1 it fails instead.
+func needBPF(t testing.TB) {
+	t.Helper()
+	var why string
+	if _, err := os.Stat(root(t, "ring", "include")); err != nil {
+		why = "the programs are in the repository of mapring: " + err.Error()
+	} else if probe, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1}); err != nil {
+		why = "this process may not use BPF; run it as root: " + err.Error()
+	} else {
+		probe.Close()
+		return
+	}
+	if os.Getenv("MAPRING_REQUIRE_BPF") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip("NOT TESTED: " + why)
+}
+
+var objects struct {
+	sync.Mutex
+	specs map[string]*ebpf.CollectionSpec
+}
+
+// compiled is a program of the repository.
+func compiled(t testing.TB, path ...string) *ebpf.CollectionSpec {
+	t.Helper()
+	source := root(t, path...)
+	objects.Lock()
+	defer objects.Unlock()
+	if spec := objects.specs[source]; spec != nil {
+		return spec.Copy()
+	}
+	clang := os.Getenv("CLANG")
+	if clang == "" {
+		clang = "clang"
+	}
+	object := filepath.Join(t.TempDir(), "object.bpf.o")
+	args := []string{"-g", "-O2", "-target", "bpf", "-mcpu=v3", "-DMAPRING_NO_WEAK", "-I", root(t, "ring", "include")}
+	if runtime.GOARCH == "amd64" {
+		args = append(args, "-D__TARGET_ARCH_x86")
+	}
+	if multiarch, _ := filepath.Glob("/usr/include/*-linux-gnu"); len(multiarch) > 0 {
+		args = append(args, "-idirafter", multiarch[0])
+	}
+	for _, folder := range filepath.SplitList(os.Getenv("MAPRING_BPF_HEADERS")) { // instead of the package libbpf-dev
+		args = append(args, "-isystem", folder)
+	}
+	args = append(args, "-c", source, "-o", object)
+	if out, err := exec.Command(clang, args...).CombinedOutput(); err != nil {
+		t.Fatalf("clang: %v\n%s(apt-get install clang libbpf-dev)", err, out)
+	}
+	spec, err := ebpf.LoadCollectionSpec(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if objects.specs == nil {
+		objects.specs = map[string]*ebpf.CollectionSpec{}
+	}
+	objects.specs[source] = spec
+	return spec.Copy()
+}
+
+// loaded loads and initializes an object with this package.
+func loaded(t testing.TB, spec *ebpf.CollectionSpec, change func(*ebpf.CollectionSpec)) *ebpf.Collection {
+	t.Helper()
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prepare(spec); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(spec)
+	}
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	t.Cleanup(coll.Close)
+	if err := Initialize(spec, coll.Maps); err != nil {
+		t.Fatal(err)
+	}
+	return coll
+}
+
+func kernelProgram(t testing.TB, name string, change func(*ebpf.CollectionSpec)) *ebpf.Collection {
+	t.Helper()
+	needBPF(t)
+	return loaded(t, compiled(t, "proofs", "kernel", "bpf", name), change)
+}
+
+// run runs a syscall program with these words as its context, and returns them afterwards.
+func run(t testing.TB, coll *ebpf.Collection, name string, context ...uint64) (result uint32, after []uint64) {
+	t.Helper()
+	program := coll.Programs[name]
+	if program == nil {
+		t.Fatalf("no program %s", name)
+	}
+	after = context
+	result, err := program.Run(&ebpf.RunOptions{Context: context, ContextOut: &after})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return result, after
+}
+
+// onCPU keeps the test on one CPU, and returns its number.
+func onCPU(t testing.TB, cpu int) int {
+	t.Helper()
+	runtime.LockOSThread()
+	var before, one unix.CPUSet
+	one.Set(cpu)
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.SchedSetaffinity(0, &before); runtime.UnlockOSThread() })
+	return cpu
+}
+
+// readOnly is a descriptor of the map that the kernel does not map.
+func readOnly(t testing.TB, m *ebpf.Map) Source {
+	t.Helper()
+	info, err := m.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := info.ID()
+	fd, err := openIDWith(uint32(id), flagRdonly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return FD(fd)
+}
+
+func openRing[T any](t testing.TB, source Source) *Ring[T] {
+	t.Helper()
+	ring, err := OpenRing[T](source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ring.Close() })
+	return ring
+}
+
+func readerOf[T any](t testing.TB, ring *Ring[T], start Start) *Reader[T] {
+	reader := ring.Reader(start)
+	t.Cleanup(func() { reader.Close() })
+	return reader
+}
+
+// pinned pins a map for other processes.
+func pinned(t testing.TB, m *ebpf.Map, name string, mode os.FileMode) string {
+	t.Helper()
+	var system unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/bpf", &system); err != nil || system.Type != unix.BPF_FS_MAGIC {
+		t.Fatal("no BPF file system at /sys/fs/bpf: mount -t bpf bpf /sys/fs/bpf")
+	}
+	dir, err := os.MkdirTemp("/sys/fs/bpf", "mapring-go-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	path := filepath.Join(dir, name)
+	if err == nil {
+		err = m.Pin(path)
+	}
+	if err == nil {
+		err = os.Chmod(path, mode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Unpin(); os.RemoveAll(dir) })
+	return path
+}
+
+func contains(t testing.TB, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in %q", part, text)
+		}
+	}
+}

@@ -1,0 +1,457 @@
+// Reads a ring, and the rings that replace it.
+
+package mapring
+
+import (
+	"fmt"
+	"iter"
+	"os"
+	"strings"
+	"time"
+)
+
+// Start is where a reader starts in each shard.
+type Start uint8
+
+// A reader starts at the oldest record that is present, at the first one that is published from now on, or at the first one of
+// the ring: then records that are already overwritten count as lost.
+const (
+	Oldest Start = iota
+	Now
+	First
+)
+
+// DefaultPatience is how long a reader waits for a record that was not committed while later records are present.
+const DefaultPatience = 10 * time.Millisecond
+
+const (
+	burst       = 64      // records in a row from one shard
+	steps       = 1 << 14 // without a record in one call; fewer by system call
+	stepsByCall = 1 << 11
+	maxRings    = 16 // that one call continues with
+)
+
+// Event is a record with its shard and ticket.
+type Event[T any] struct {
+	Shard  int    // the CPU, if programs write the ring
+	Ticket uint64 // the record's number in its shard, from 0
+	Record T
+	// Tail is the tail of the record, in a ring with TAILS. It is memory of the reader: valid until the reader's next call.
+	Tail []byte
+}
+
+// Stats are the counts of a ring's records, by outcome. The tickets that a reader has passed are Delivered + Lost() + Discarded
+// + SteppedOver. A dropped record has no ticket: programs count it, for all readers, from the ring's start.
+type Stats struct {
+	Delivered   uint64
+	Lapped      uint64 // overwritten before they were read
+	Skipped     uint64 // not ended while later records had
+	TailLost    uint64 // whose tail was overwritten before it was read
+	Discarded   uint64 // by programs; not lost
+	SteppedOver uint64 // tickets that no program had; not lost
+	Torn        uint64 // copies thrown away; the ticket counts as lapped
+	NoSlot      uint64 // dropped: no slot was free
+	Full        uint64 // dropped: a required reader had not read the oldest
+	NoShard     uint64 // dropped: the CPU had no shard, or the ring was not initialized
+	NoTail      uint64 // dropped: no space for a tail
+	TooLong     uint64 // refused: the tail was too long
+}
+
+// Lost is the number of records that this reader lost.
+func (s Stats) Lost() uint64 { return s.Lapped + s.Skipped + s.TailLost }
+
+// Dropped is the number of records that programs dropped. No reader gets them.
+func (s Stats) Dropped() uint64 { return s.NoSlot + s.Full + s.NoShard + s.NoTail + s.TooLong }
+
+// Passed is the number of tickets that the reader has passed.
+func (s Stats) Passed() uint64 { return s.Delivered + s.Lost() + s.Discarded + s.SteppedOver }
+
+func (s *Stats) add(more Stats) {
+	s.Delivered += more.Delivered
+	s.Lapped += more.Lapped
+	s.Skipped += more.Skipped
+	s.TailLost += more.TailLost
+	s.Discarded += more.Discarded
+	s.SteppedOver += more.SteppedOver
+	s.Torn += more.Torn
+	s.NoSlot += more.NoSlot
+	s.Full += more.Full
+	s.NoShard += more.NoShard
+	s.NoTail += more.NoTail
+	s.TooLong += more.TooLong
+}
+
+// String is `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`.
+func (s Stats) String() string {
+	type cause struct {
+		count uint64
+		name  string
+	}
+	text := fmt.Sprintf("%d delivered", s.Delivered)
+	list := func(word string, causes ...cause) {
+		sum, parts := uint64(0), []string(nil)
+		for _, cause := range causes {
+			if sum += cause.count; cause.count != 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", cause.count, cause.name))
+			}
+		}
+		text += fmt.Sprintf(", %d %s", sum, word)
+		if parts != nil {
+			text += " (" + strings.Join(parts, ", ") + ")"
+		}
+	}
+	list("lost", cause{s.Lapped, "overwritten"}, cause{s.Skipped, "skipped"}, cause{s.TailLost, "with an overwritten tail"})
+	list("dropped", cause{s.NoSlot, "no free slot"}, cause{s.Full, "not read by a required reader"},
+		cause{s.NoShard, "no shard"}, cause{s.NoTail, "no space for a tail"}, cause{s.TooLong, "tail too long"})
+	if s.SteppedOver != 0 {
+		text += fmt.Sprintf(", %d stepped over", s.SteppedOver)
+	}
+	return text
+}
+
+// Reader is a position in each shard of a ring, and counts. It is for one goroutine at a time; make a reader for each. Reading
+// a mapped ring makes no system call, allocates nothing, and writes nothing to the ring.
+type Reader[T any] struct{ reader }
+
+// reader is all of it that does not depend on the type of the records.
+type reader struct {
+	parts        []part
+	shards       []*shard
+	turn, run    int
+	limit        int // steps without a record in one call
+	stoppedEarly bool
+	err          error
+	tails        []uint64 // the tails of the events of one call
+	longest      uint64   // words
+	past         Stats    // of the rings before this one
+	rings        int
+	start        Start
+	patience     time.Duration
+	waiting      waiting
+	required     *place
+}
+
+// Reader makes a reader that starts there.
+func (r *Ring[T]) Reader(start Start) *Reader[T] {
+	reader := &Reader[T]{reader{start: start, patience: DefaultPatience, rings: 1}}
+	for _, part := range r.parts {
+		part.users.Add(1)
+	}
+	reader.enter(r.parts, start)
+	return reader
+}
+
+// enter begins to read the parts of a ring, which it owns from now on.
+func (r *reader) enter(parts []part, start Start) {
+	r.parts, r.shards, r.turn, r.run, r.limit = parts, nil, 0, 0, steps
+	for _, part := range parts {
+		a := part.access()
+		if !part.mapped() {
+			r.limit = stepsByCall
+		}
+		r.longest = wordsOf(part.longest)
+		for index := range part.shards {
+			s := newShard(a, index, part.number+int(index))
+			s.patience = r.patience
+			s.begin(start)
+			s.told = s.next
+			r.shards = append(r.shards, s)
+		}
+	}
+}
+
+// SetPatience sets how long the reader waits for a record whose writer was interrupted, or died, while later records are
+// present. Then it counts the record as skipped. With 0 it does not wait.
+func (r *reader) SetPatience(patience time.Duration) {
+	r.patience = patience
+	for _, s := range r.shards {
+		s.patience = patience
+	}
+}
+
+// Next returns the next record, if there is one: up to 64 in a row from one shard, then from the next. False means that there
+// is no record for now, or that a system call failed (Err), or that the call stopped early (StoppedEarly).
+func (r *Reader[T]) Next() (Event[T], bool) {
+	r.tails = r.tails[:0]
+	return r.read()
+}
+
+func (r *Reader[T]) read() (event Event[T], ok bool) {
+	s, ticket := r.next()
+	if s == nil {
+		return event, false
+	}
+	event.Shard, event.Ticket = s.number, ticket
+	if s.hasTails {
+		event.Record = decode[T](s.record[tailPrefix/8:])
+		event.Tail = bytesOf(s.tail, s.length)
+		r.tails = r.tails[:uint64(len(r.tails))+wordsOf(s.length)]
+	} else {
+		event.Record = decode[T](s.record)
+	}
+	return event, true
+}
+
+// ReadBatch fills events with the next records, and returns their number. The tails of all of them are valid until the next call.
+func (r *Reader[T]) ReadBatch(events []Event[T]) (n int) {
+	r.tails = r.tails[:0]
+	for n < len(events) {
+		event, ok := r.read()
+		if !ok {
+			break
+		}
+		events[n] = event
+		n++
+	}
+	return n
+}
+
+// Drain iterates over the records that are present: at most as many as the ring has slots, even if programs are faster.
+func (r *Reader[T]) Drain() iter.Seq[Event[T]] {
+	return func(yield func(Event[T]) bool) {
+		for _, s := range r.shards {
+			for range s.mask + 1 {
+				event, ok := r.Next()
+				if !ok || !yield(event) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// next takes the next record, into the private memory of its shard.
+func (r *reader) next() (*shard, uint64) {
+	r.err = nil
+	if r.longest > 0 {
+		r.makeRoom()
+	}
+	for range maxRings {
+		if s, ticket := r.search(); s != nil {
+			return s, ticket
+		}
+		if len(r.shards) == 0 || !r.followOn() {
+			break
+		}
+	}
+	return nil, 0
+}
+
+func (r *reader) search() (*shard, uint64) {
+	left := r.limit
+	for empties := 0; empties < len(r.shards); {
+		s := r.shards[r.turn]
+		if r.run >= burst {
+			r.advance(s)
+			continue
+		}
+		if s.hasTails {
+			s.tail = r.tails[len(r.tails):cap(r.tails)]
+		}
+		ticket, outcome := s.step()
+		switch outcome {
+		case record:
+			r.run++
+			if r.required != nil {
+				r.tell(s, false)
+			}
+			return s, ticket
+		case empty:
+			if s.err != nil {
+				r.err = s.takeErr()
+				return nil, 0
+			}
+			empties++
+			r.advance(s)
+		default:
+			if left -= s.cost; left <= 0 {
+				r.stoppedEarly = true
+				r.advance(s)
+				return nil, 0
+			}
+		}
+	}
+	return nil, 0
+}
+
+// advance gives the turn to the next shard.
+func (r *reader) advance(s *shard) {
+	if r.required != nil {
+		r.tell(s, true)
+	}
+	r.run = 0
+	if r.turn++; r.turn == len(r.shards) {
+		r.turn = 0
+	}
+}
+
+// makeRoom makes room for the longest tail. The tails of earlier events of the call keep theirs.
+func (r *reader) makeRoom() {
+	if uint64(cap(r.tails)-len(r.tails)) < r.longest {
+		r.tails = make([]uint64, 0, max(uint64(2*cap(r.tails)), r.longest))
+	}
+}
+
+// Err is the system call that failed in the last call of this reader, if one did. On a mapped ring none can.
+func (r *reader) Err() error { return r.err }
+
+// StoppedEarly says whether a call since the last one of StoppedEarly ended after many thousand tickets without a record. There
+// may be records further on: read again before waiting.
+func (r *reader) StoppedEarly() bool {
+	stopped := r.stoppedEarly
+	r.stoppedEarly = false
+	return stopped
+}
+
+// Rings is how many rings were read, including this one: 1, unless the ring was resized.
+func (r *reader) Rings() int { return r.rings }
+
+// Stats are the counts of all shards, and of the rings before this one. By system call it makes three for each shard; if one
+// fails, Err has it.
+func (r *reader) Stats() Stats {
+	sum := r.past
+	for _, s := range r.shards {
+		sum.add(s.counts())
+	}
+	for _, part := range r.parts {
+		a := r.accessOf(part)
+		sum.NoShard += a.word(wordDropped)
+		if err := a.takeErr(); err != nil {
+			r.err = err
+		}
+	}
+	return sum
+}
+
+func (r *reader) accessOf(part part) *access {
+	for _, s := range r.shards {
+		if s.region == part.region {
+			return s.access
+		}
+	}
+	return part.access()
+}
+
+// ShardStats are the counts of one shard of the current ring.
+func (r *reader) ShardStats(number int) (Stats, bool) {
+	for _, s := range r.shards {
+		if s.number == number {
+			stats := s.counts()
+			if err := s.takeErr(); err != nil {
+				r.err = err
+			}
+			return stats, true
+		}
+	}
+	return Stats{}, false
+}
+
+// counts are the reader's counts and the programs' of a shard.
+func (s *shard) counts() Stats {
+	sum := s.stats
+	sum.NoSlot = s.word(s.head + wordNoSlot)
+	if s.options.Has(KeepOldest) {
+		sum.Full = s.word(s.head + wordFull)
+	}
+	if s.hasTails {
+		sum.NoTail = s.word(s.tailsAt + wordNoTail)
+		sum.TooLong = s.word(s.tailsAt + wordTooLong)
+	}
+	return sum
+}
+
+// DropTimes are when the latest spell of drops in a shard began, and when the last drop was, in nanoseconds of CLOCK_MONOTONIC;
+// 0 if there was none.
+func (r *reader) DropTimes(number int) (began, last uint64) {
+	for _, s := range r.shards {
+		if s.number == number {
+			return s.word(s.head + wordFirstOff), s.word(s.head + wordLastOff)
+		}
+	}
+	return 0, 0
+}
+
+// Close ends the reader, and gives its place among the readers of the ring back.
+func (r *reader) Close() error {
+	if r.parts == nil {
+		return os.ErrClosed
+	}
+	r.leave()
+	for _, part := range r.parts {
+		part.close()
+	}
+	r.parts, r.shards = nil, nil
+	return nil
+}
+
+// followOn is called after nothing was found: it continues with the ring that replaced this one, once this one is read to its
+// end. It says whether there may be records now (docs/abi.md, "Resizable rings").
+func (r *reader) followOn() bool {
+	old := r.parts[0]
+	if r.err != nil || !old.options.Has(Resizable) || r.gate() != gateRetired {
+		return false
+	}
+	for _, s := range r.shards {
+		if !s.atEnd() {
+			return false
+		}
+	}
+	if !old.origin.isKnown() {
+		return false
+	}
+	next, err := old.origin.open()
+	if err != nil {
+		r.err = err
+		return false
+	}
+	if next.info.id == old.info.id {
+		next.close()
+		return false
+	}
+	if next.kind != KindRing || next.record != old.record {
+		r.err = failf(ErrWrongType, "%s replaced the ring that is read, but it holds %s, expected %s", next.what, &next.layout, &old.layout)
+		next.close()
+		return false
+	}
+	a := next.access()
+	before := a.word(wordBefore)
+	missed := before - r.tickets()
+	for _, err := range []error{a.takeErr(), r.shards[0].takeErr()} {
+		if err != nil {
+			r.err = err
+		}
+	}
+	if r.err != nil || before&counting != 0 { // the resize is unfinished
+		next.close()
+		return false
+	}
+	past := r.Stats()
+	if int64(missed) > 0 { // rings that came and went meanwhile
+		past.Lapped += missed
+	}
+	old.close()
+	r.past = past
+	r.rings++
+	r.enter([]part{{0, next}}, First)
+	return true
+}
+
+// gate is the state of the ring's gate for readers.
+func (r *reader) gate() uint64 {
+	a := r.shards[0].access
+	gate := a.word(wordGate)
+	if err := a.takeErr(); err != nil {
+		r.err = err
+		return 0
+	}
+	return gate & 0xff
+}
+
+// tickets is the number of tickets in all rings up to the end of this one.
+func (r *reader) tickets() uint64 {
+	sum := r.shards[0].word(wordBefore) &^ counting
+	for _, s := range r.shards {
+		sum += s.word(s.head + wordEnd)
+	}
+	return sum
+}

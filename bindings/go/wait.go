@@ -1,0 +1,250 @@
+// Waits for records: the reader sleeps until a program rings its bell, or naps between two checks.
+
+package mapring
+
+import (
+	"context"
+	"encoding/binary"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	shortNap = 50 * time.Microsecond // the first; each is twice as long as the one before
+	longNap  = time.Millisecond
+	longest  = time.Second // a sleep on the bell, in case the kernel could not ring it
+	spins    = 200         // shards that a reader without a bell checks before its first nap
+)
+
+// waiting is how a reader waits.
+type waiting struct {
+	begun bool
+	bell  *bell
+	why   error // it has none
+}
+
+// Wait returns nil once there are records to read: Next, ReadBatch or Drain may still find that programs discarded them. When
+// the context ends it returns the context's error.
+//
+// A reader of a ring with WAKEABLE sleeps until a program rings its bell, which costs a program one ring for each sleep, and
+// the reader one system call (Bell). Any other reader naps between two checks: for 50 µs at first, for 1 ms at most.
+func (r *reader) Wait(ctx context.Context) error {
+	if r.parts == nil {
+		return failf(ErrClosed, "the reader is closed")
+	}
+	if r.Bell() != nil {
+		return r.nap(ctx)
+	}
+	b := r.waiting.bell
+	defer b.cancelWith(ctx)()
+	for {
+		if done, err := r.check(ctx); done {
+			return err
+		}
+		if err := b.arm(); err != nil {
+			return err
+		}
+		found := r.unread()
+		if found == some || r.err != nil {
+			b.awake()
+			continue
+		}
+		limit := longest
+		if found == held {
+			limit = min(max(r.patience, shortNap), longest)
+		}
+		err := b.sleep(limit)
+		b.awake()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// check says whether the wait is over.
+func (r *reader) check(ctx context.Context) (bool, error) {
+	r.err = nil
+	if r.unread() == some || r.err != nil {
+		return true, r.err
+	}
+	err := ctx.Err()
+	return err != nil, err
+}
+
+func (r *reader) nap(ctx context.Context) error {
+	for range max(1, spins/len(r.shards)) {
+		if done, err := r.check(ctx); done {
+			return err
+		}
+	}
+	timer := time.NewTimer(shortNap)
+	defer timer.Stop()
+	for nap := shortNap; ; nap = min(2*nap, longNap) {
+		timer.Reset(nap)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		if done, err := r.check(ctx); done {
+			return err
+		}
+	}
+}
+
+// unread is what the next reads would find: the most of all shards. A ring that was replaced counts as one with records.
+func (r *reader) unread() unread {
+	most := nothing
+	for _, s := range r.shards {
+		found := s.unread()
+		if err := s.takeErr(); err != nil {
+			r.err = err
+		}
+		if found == some {
+			s.lookPast()
+		}
+		most = max(most, found)
+	}
+	if most == nothing && r.parts[0].options.Has(Resizable) && r.gate() == gateRetired {
+		return some
+	}
+	return most
+}
+
+// Bell gives the reader a bell, on which Wait sleeps; Wait does this by itself. The error says why there is none: Wait then naps.
+// The first call makes system calls, and waits for an RCU grace period. It needs CAP_BPF, and write access to the maps of the
+// ring's readers and bells.
+func (r *reader) Bell() error {
+	w := &r.waiting
+	if w.bell != nil && !w.bell.place.isMine() {
+		w.bell.close()
+		w.bell.place.close()
+		*w, r.required = waiting{}, nil
+	}
+	if !w.begun {
+		w.begun = true
+		var p *place
+		if p, w.why = r.place(); w.why == nil {
+			if w.bell, w.why = newBell(p); w.why != nil && p != r.required {
+				p.leave()
+			}
+		}
+	}
+	return w.why
+}
+
+// leave gives bell and place back.
+func (r *reader) leave() {
+	p := r.required
+	if b := r.waiting.bell; b != nil {
+		p = b.place
+		b.close()
+	}
+	if p != nil {
+		p.leave()
+	}
+	r.waiting, r.required = waiting{}, nil
+}
+
+// bell is a BPF ringbuf on which a reader sleeps.
+type bell struct {
+	place    *place
+	ringbuf  *ebpf.Map
+	consumer words // the page with the position up to which the reader has read: below the other one, it is readable
+	producer words
+	cancel   int // an eventfd: a context has ended
+}
+
+func newBell(p *place) (_ *bell, err error) {
+	page := os.Getpagesize()
+	b := &bell{place: p, cancel: -1}
+	b.ringbuf, err = ebpf.NewMap(&ebpf.MapSpec{Name: "mapring_bell", Type: ebpf.RingBuf, MaxEntries: uint32(page)})
+	if err != nil {
+		return nil, failf(ErrUnsupported, "bpf(BPF_MAP_CREATE): %v; a bell of its own needs CAP_BPF", err)
+	}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if b.consumer, err = mapWords(b.ringbuf.FD(), 0, uint64(page)/8, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return nil, failf(ErrUnsupported, "mmap of a ringbuf: %v", err)
+	}
+	if b.producer, err = mapWords(b.ringbuf.FD(), int64(page), uint64(page)/8, unix.PROT_READ); err != nil {
+		return nil, failf(ErrUnsupported, "mmap of a ringbuf: %v", err)
+	}
+	if b.cancel, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, failf(ErrUnsupported, "eventfd: %v", err)
+	}
+	return b, b.makeProgramsLook()
+}
+
+// makeProgramsLook puts the bell where programs find it. When this returns, each program looks for sleepers: the kernel has
+// waited for an RCU grace period.
+func (b *bell) makeProgramsLook() error {
+	b.place.willSleep()
+	if err := b.place.bells.put(uint32(b.place.number), b.ringbuf.FD()); err != nil {
+		return failf(ErrNotWritable, "bpf(BPF_MAP_UPDATE_ELEM) of %s: %v; it needs write access to this map", b.place.bells.what, err)
+	}
+	return nil
+}
+
+// arm silences the bell and says that the reader sleeps, until any ticket ends. Then the reader must check for records.
+func (b *bell) arm() error {
+	b.consumer.store(0, b.producer.load(0))
+	for shard := range int(b.place.readers.shards) {
+		b.place.mem.store(wakeAt(shard, b.place.number), 0)
+	}
+	b.place.showsLife()
+	b.place.mem.store(wordIdleSince, 0)
+	// A full barrier is between this and the loads of the slots.
+	b.place.mem.set(wordAsleep, 1<<b.place.number)
+	if b.place.mem.load(wordLook)&never == 0 {
+		return nil
+	}
+	return b.makeProgramsLook() // they had stopped looking: no reader had slept for long
+}
+
+func (b *bell) awake() { b.place.mem.clear(wordAsleep, 1<<b.place.number) }
+
+// sleep returns when the bell rings, a context ends, or the time is over.
+func (b *bell) sleep(limit time.Duration) error {
+	fds := []unix.PollFd{{Fd: int32(b.ringbuf.FD()), Events: unix.POLLIN}, {Fd: int32(b.cancel), Events: unix.POLLIN}}
+	timeout := unix.NsecToTimespec(int64(limit))
+	if _, err := unix.Ppoll(fds, &timeout, nil); err != nil && err != unix.EINTR {
+		return failf(ErrUnsupported, "ppoll: %v", err)
+	}
+	return nil
+}
+
+// cancelWith ends a sleep when the context ends. The result undoes it.
+func (b *bell) cancelWith(ctx context.Context) func() {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_, _ = unix.Write(b.cancel, binary.NativeEndian.AppendUint64(nil, 1))
+		close(done)
+	})
+	return func() {
+		if !stop() {
+			<-done // the descriptor may be closed after this
+			_, _ = unix.Read(b.cancel, make([]byte, 8))
+		}
+	}
+}
+
+func (b *bell) close() {
+	if b.place.isMine() {
+		_ = b.place.bells.remove(uint32(b.place.number))
+	}
+	b.consumer.unmap()
+	b.producer.unmap()
+	if b.cancel >= 0 {
+		_ = unix.Close(b.cancel)
+	}
+	_ = b.ringbuf.Close()
+}
