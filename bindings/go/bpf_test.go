@@ -58,25 +58,8 @@ func compiled(t testing.TB, path ...string) *ebpf.CollectionSpec {
 	if spec := objects.specs[source]; spec != nil {
 		return spec.Copy()
 	}
-	clang := os.Getenv("CLANG")
-	if clang == "" {
-		clang = "clang"
-	}
 	object := filepath.Join(t.TempDir(), "object.bpf.o")
-	args := []string{"-g", "-O2", "-target", "bpf", "-mcpu=v3", "-DMAPRING_NO_WEAK", "-I", root(t, "ring", "include")}
-	if runtime.GOARCH == "amd64" {
-		args = append(args, "-D__TARGET_ARCH_x86")
-	}
-	if multiarch, _ := filepath.Glob("/usr/include/*-linux-gnu"); len(multiarch) > 0 {
-		args = append(args, "-idirafter", multiarch[0])
-	}
-	for _, folder := range filepath.SplitList(os.Getenv("MAPRING_BPF_HEADERS")) { // instead of the package libbpf-dev
-		args = append(args, "-isystem", folder)
-	}
-	args = append(args, "-c", source, "-o", object)
-	if out, err := exec.Command(clang, args...).CombinedOutput(); err != nil {
-		t.Fatalf("clang: %v\n%s(apt-get install clang libbpf-dev)", err, out)
-	}
+	compileTo(t, object, source, "-DMAPRING_NO_WEAK")
 	spec, err := ebpf.LoadCollectionSpec(object)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +69,26 @@ func compiled(t testing.TB, path ...string) *ebpf.CollectionSpec {
 	}
 	objects.specs[source] = spec
 	return spec.Copy()
+}
+
+// compileTo compiles a program as its users do.
+func compileTo(t testing.TB, object, source string, options ...string) {
+	t.Helper()
+	clang := os.Getenv("CLANG")
+	if clang == "" {
+		clang = "clang"
+	}
+	args := append([]string{"-g", "-O2", "-target", "bpf", "-mcpu=v3", "-I", root(t, "ring", "include")}, options...)
+	if runtime.GOARCH == "amd64" {
+		args = append(args, "-D__TARGET_ARCH_x86")
+	}
+	for _, folder := range filepath.SplitList(os.Getenv("MAPRING_BPF_HEADERS")) { // instead of the package libbpf-dev
+		args = append(args, "-isystem", folder)
+	}
+	args = append(args, "-c", source, "-o", object)
+	if out, err := exec.Command(clang, args...).CombinedOutput(); err != nil {
+		t.Fatalf("clang: %v\n%s(apt-get install clang libbpf-dev)", err, out)
+	}
 }
 
 // loaded loads and initializes an object with this package.

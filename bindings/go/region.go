@@ -59,8 +59,12 @@ type region struct {
 func (s Source) open() (fd int, what string, origin locator, err error) {
 	switch {
 	case s.m != nil:
-		fd, what = s.m.FD(), "map "+printable(s.m.String())
-		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		what = printable(s.m.String())
+		if fd, err = unix.FcntlInt(uintptr(s.m.FD()), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			if info, err := infoOf(fd); err == nil && info.name[0] != 0 {
+				what = "map " + printable(unix.ByteSliceToString(info.name[:]))
+			}
+		}
 	case s.path != "":
 		what, origin.pin = printable(s.path), s.path
 		fd, err = openPin(s.path)

@@ -221,25 +221,23 @@ func checkRecord[T any](r *region) (string, error) {
 func compareTypes(ours reflect.Type, theirs btf.Type, at string) error {
 	theirs = btf.UnderlyingType(theirs)
 	differ := func() error { return fmt.Errorf("%s is %s in C, and %s in Go", at, cName(theirs), goName(ours)) }
-	size, err := btf.Sizeof(theirs)
-	if err != nil || size < 0 || uintptr(size) != ours.Size() {
-		return differ()
-	}
-	switch kind := ours.Kind(); kind {
+	err := error(nil)
+	switch ours.Kind() {
 	case reflect.Struct:
 		switch c := theirs.(type) {
 		case *btf.Struct:
-			return compareFields(ours, flatten(c.Members, 0, false, 0), at)
+			err = compareFields(ours, flatten(c.Members, 0, false, 0), at)
 		case *btf.Union:
-			return compareFields(ours, flatten(c.Members, 0, true, 0), at)
+			err = compareFields(ours, flatten(c.Members, 0, true, 0), at)
+		default:
+			return differ()
 		}
-		return differ()
 	case reflect.Array:
 		c, ok := theirs.(*btf.Array)
 		if !ok || int(c.Nelems) != ours.Len() {
 			return differ()
 		}
-		return compareTypes(ours.Elem(), c.Type, at+"[]")
+		err = compareTypes(ours.Elem(), c.Type, at+"[]")
 	case reflect.Float32, reflect.Float64:
 		if _, ok := theirs.(*btf.Float); !ok {
 			return differ()
@@ -250,6 +248,12 @@ func compareTypes(ours reflect.Type, theirs btf.Type, at string) error {
 		default:
 			return differ()
 		}
+	}
+	if err != nil {
+		return err
+	}
+	if size, err := btf.Sizeof(theirs); err != nil || size < 0 || uintptr(size) != ours.Size() {
+		return differ()
 	}
 	return nil
 }

@@ -1,0 +1,234 @@
+// Readers in other processes, programs that run at the same time, and the example.
+
+package mapring
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// childVariable has the pin that a child of a test reads.
+const childVariable = "MAPRING_TEST_READ"
+
+func TestMain(m *testing.M) {
+	if pin := os.Getenv(childVariable); pin != "" {
+		fmt.Println(readPin(pin))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// readPin is what a child says of a ring.
+func readPin(pin string) string {
+	ring, err := OpenPinned[rec](pin)
+	if err != nil {
+		return err.Error()
+	}
+	defer ring.Close()
+	reader := ring.Reader(First)
+	defer reader.Close()
+	sum := uint64(0)
+	for event := range reader.Drain() {
+		sum += event.Record.N
+	}
+	return fmt.Sprintf("%d; %s; %s; %s", sum, reader.Stats(), ring.Access(), ring.LayoutCheck())
+}
+
+// asNobody runs a child without privilege.
+func asNobody(t *testing.T, pin string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "reader") // where nobody may look for it
+	for dir := filepath.Dir(program); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		_ = os.Chmod(dir, 0o755)
+	}
+	if err := os.Link(self, program); err != nil {
+		text, err := os.ReadFile(self)
+		if err == nil {
+			err = os.WriteFile(program, text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := exec.Command(program)
+	command.Env = append(os.Environ(), childVariable+"="+pin)
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestReadersWithoutPrivilege(t *testing.T) {
+	coll := kernelProgram(t, "options.bpf.c", nil)
+	if os.Geteuid() != 0 {
+		if os.Getenv("MAPRING_REQUIRE_BPF") == "1" {
+			t.Fatal("only root can become another user")
+		}
+		t.Skip("NOT TESTED: only root can become another user")
+	}
+	onCPU(t, 0)
+	for n := range uint64(10) {
+		push(t, coll, "plain", n, false)
+	}
+	m := coll.Maps["plain"]
+	secret := pinned(t, m, "secret", 0o600)
+	contains(t, asNobody(t, secret), "can't open "+secret+": permission denied", "pin the map with mode 0666 after freezing it")
+	if err := m.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, asNobody(t, pinned(t, m, "mapped", 0o666)), "45; 10 delivered, 0 lost, 0 dropped; mapped; by size alone (reading BTF takes CAP_SYS_ADMIN)")
+	contains(t, asNobody(t, pinned(t, m, "by_call", 0o444)), "45; 10 delivered, 0 lost, 0 dropped; by system call (a read-only file descriptor",
+		"freeze the map and pin it with mode 0666")
+	contains(t, asNobody(t, secret+"_none"), "no such file or directory", "mapring.Initialize")
+	// Programs still write it, and no process does.
+	push(t, coll, "plain", 10, false)
+	if _, err := mapWords(m.FD(), 0, 16, syscall.PROT_READ|syscall.PROT_WRITE); !errors.Is(err, syscall.EPERM) {
+		t.Error(err)
+	}
+}
+
+// The Rust reader of the same ring delivers the same records and says the same of what is lost.
+func TestTheCommandReadsTheSame(t *testing.T) {
+	command := os.Getenv("MAPRING_COMMAND")
+	if command == "" {
+		t.Skip("NOT TESTED: MAPRING_COMMAND is not set to the command mapring")
+	}
+	coll := kernelProgram(t, "options.bpf.c", nil)
+	onCPU(t, 0)
+	for n := range uint64(200) {
+		push(t, coll, "plain", n, n%9 == 5)
+	}
+	pin := pinned(t, coll.Maps["plain"], "plain", 0o600)
+	rust := exec.Command(command, "tail", pin, "--json", "--no-follow")
+	rust.Stderr = os.Stderr
+	out, err := rust.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := readerOf(t, openRing[rec](t, Pin(pin)), Oldest)
+	count := 0
+	for row := range strings.Lines(string(out)) {
+		var theirs struct {
+			Record        rec
+			Shard, Ticket uint64
+		}
+		if err := json.Unmarshal([]byte(row), &theirs); err != nil {
+			t.Fatal(err)
+		}
+		event, ok := reader.Next()
+		if !ok || event.Record != theirs.Record || event.Ticket != theirs.Ticket || uint64(event.Shard) != theirs.Shard {
+			t.Fatal(event, ok, row)
+		}
+		count++
+	}
+	if event, ok := reader.Next(); ok || count < optionSlots/2 {
+		t.Error(event, count)
+	}
+}
+
+func TestProgramsAndReadersAtTheSameTime(t *testing.T) {
+	coll := kernelProgram(t, "options.bpf.c", nil)
+	const count = 20_000
+	for _, name := range []string{"plain", "tails", "wakes", "keeps_tails_of_cpu"} {
+		ring := openRing[rec](t, Map(coll.Maps[name]))
+		ctx, cancel := context.WithCancel(context.Background())
+		var writers, readers sync.WaitGroup
+		var reserved [64]uint64 // on each CPU
+		cpus := must(possibleCPUs())
+		for range 2 {
+			reader := ring.Reader(First)
+			readers.Go(func() {
+				defer reader.Close()
+				next := make([]uint64, len(reserved))
+				read := func() {
+					for event := range reader.Drain() {
+						whole(t, name, event)
+						if event.Ticket < next[event.Shard] {
+							t.Errorf("%s: %d after %d", name, event.Ticket, next[event.Shard])
+						}
+						next[event.Shard] = event.Ticket + 1
+					}
+				}
+				for reader.Wait(ctx) == nil {
+					read()
+				}
+				writers.Wait()
+				read()
+				sum := uint64(0)
+				for _, tickets := range reserved {
+					sum += tickets
+				}
+				if stats := reader.Stats(); stats.Passed() != sum || stats.Delivered == 0 || stats.Dropped()+sum != count*uint64(len(cpus)) {
+					t.Errorf("%s: %v of %d", name, stats, sum)
+				}
+			})
+		}
+		for _, cpu := range cpus {
+			writers.Go(func() {
+				onCPU(t, cpu)
+				for n := range uint64(count) {
+					if push(t, coll, name, n, false) {
+						reserved[cpu]++
+					}
+				}
+			})
+		}
+		writers.Wait()
+		cancel()
+		readers.Wait()
+	}
+}
+
+// The program of docs/go.md, as printed.
+func TestTheExample(t *testing.T) {
+	page, err := os.ReadFile(root(t, "docs", "go.md"))
+	if err != nil {
+		t.Skip("NOT TESTED: the page is in the repository of mapring")
+	}
+	for file, fence := range map[string]string{"main.go": "go", "switches.bpf.c": "c"} {
+		program, err := os.ReadFile(filepath.Join("examples", "switches", file))
+		if err != nil || !strings.Contains(string(page), "```"+fence+"\n"+string(program)+"```\n") {
+			t.Errorf("docs/go.md does not have examples/switches/%s as it is: %v", file, err)
+		}
+	}
+	needBPF(t)
+	dir := t.TempDir()
+	object := filepath.Join(dir, "switches.bpf.o")
+	compileTo(t, object, filepath.Join("examples", "switches", "switches.bpf.c"))
+	binary := filepath.Join(dir, "switches")
+	if out, err := exec.Command("go", "build", "-o", binary, "./examples/switches").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	run := exec.CommandContext(ctx, binary, object)
+	run.Cancel = func() error { return run.Process.Kill() }
+	var out strings.Builder
+	run.Stdout, run.Stderr = &out, &out
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	_ = run.Process.Signal(os.Interrupt)
+	if err := run.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	contains(t, out.String(), "cpu 0", "delivered, 0 lost", "0 dropped; mapped, compared field by field")
+}
