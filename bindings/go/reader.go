@@ -171,36 +171,31 @@ func (r *reader) SetPatience(patience time.Duration) {
 
 // Next returns the next record, if there is one: up to 64 in a row from one shard, then from the next. False means that there
 // is no record for now, or that a system call failed (Err), or that the call stopped early (StoppedEarly).
-func (r *Reader[T]) Next() (Event[T], bool) {
-	r.tails = r.tails[:0]
-	return r.read()
+func (r *Reader[T]) Next() (event Event[T], ok bool) {
+	ok = r.read(&event, true)
+	return event, ok
 }
 
-func (r *Reader[T]) read() (event Event[T], ok bool) {
-	s, ticket := r.next()
+// read fills an event. The tails of earlier events stay valid unless it is the first one of a call.
+func (r *Reader[T]) read(event *Event[T], isFirst bool) bool {
+	s, ticket := r.next(isFirst)
 	if s == nil {
-		return event, false
+		return false
 	}
 	event.Shard, event.Ticket = s.number, ticket
-	if s.hasTails {
-		event.Record = decode[T](s.record[tailPrefix/8:])
-		event.Tail = bytesOf(s.tail, s.length)
-		r.tails = r.tails[:uint64(len(r.tails))+wordsOf(s.length)]
-	} else {
-		event.Record = decode[T](s.record)
+	if !s.hasTails {
+		decode(&event.Record, s.record)
+		return true
 	}
-	return event, true
+	decode(&event.Record, s.record[tailPrefix/8:])
+	event.Tail = bytesOf(s.tail, s.length)
+	r.tails = r.tails[:uint64(len(r.tails))+wordsOf(s.length)]
+	return true
 }
 
 // ReadBatch fills events with the next records, and returns their number. The tails of all of them are valid until the next call.
 func (r *Reader[T]) ReadBatch(events []Event[T]) (n int) {
-	r.tails = r.tails[:0]
-	for n < len(events) {
-		event, ok := r.read()
-		if !ok {
-			break
-		}
-		events[n] = event
+	for n < len(events) && r.read(&events[n], n == 0) {
 		n++
 	}
 	return n
@@ -209,10 +204,10 @@ func (r *Reader[T]) ReadBatch(events []Event[T]) (n int) {
 // Drain iterates over the records that are present: at most as many as the ring has slots, even if programs are faster.
 func (r *Reader[T]) Drain() iter.Seq[Event[T]] {
 	return func(yield func(Event[T]) bool) {
+		var event Event[T]
 		for _, s := range r.shards {
 			for range s.mask + 1 {
-				event, ok := r.Next()
-				if !ok || !yield(event) {
+				if !r.read(&event, true) || !yield(event) {
 					return
 				}
 			}
@@ -221,10 +216,12 @@ func (r *Reader[T]) Drain() iter.Seq[Event[T]] {
 }
 
 // next takes the next record, into the private memory of its shard.
-func (r *reader) next() (*shard, uint64) {
-	r.err = nil
+func (r *reader) next(isFirst bool) (*shard, uint64) {
+	if r.err != nil {
+		r.err = nil
+	}
 	if r.longest > 0 {
-		r.makeRoom()
+		r.makeRoom(isFirst)
 	}
 	for range maxRings {
 		if s, ticket := r.search(); s != nil {
@@ -286,7 +283,10 @@ func (r *reader) advance(s *shard) {
 }
 
 // makeRoom makes room for the longest tail. The tails of earlier events of the call keep theirs.
-func (r *reader) makeRoom() {
+func (r *reader) makeRoom(isFirst bool) {
+	if isFirst {
+		r.tails = r.tails[:0]
+	}
 	if uint64(cap(r.tails)-len(r.tails)) < r.longest {
 		r.tails = make([]uint64, 0, max(uint64(2*cap(r.tails)), r.longest))
 	}

@@ -93,7 +93,8 @@ func (v *values[T]) read(cpu, index int, isLatch bool) (value T, seq uint64, err
 	for try := range retries {
 		seq, whole := v.a.readSeq(at, isLatch, *words)
 		if whole {
-			return decode[T](*words), seq, nil
+			decode(&value, *words)
+			return value, seq, nil
 		}
 		if err := v.a.takeErr(); err != nil {
 			return value, 0, err

@@ -77,13 +77,12 @@ func fence() {
 }
 
 // decode copies a value out of private words.
-func decode[T any](from []uint64) (value T) {
-	if n := unsafe.Sizeof(value); n > 0 {
+func decode[T any](value *T, from []uint64) {
+	if n := unsafe.Sizeof(*value); n > 0 {
 		// The words are private, aligned for any T, and at least as long: the index checks this. T has no pointers (plain).
 		_ = from[(n-1)/8]
-		value = *(*T)(unsafe.Pointer(&from[0]))
+		*value = *(*T)(unsafe.Pointer(&from[0]))
 	}
-	return value
 }
 
 // bytesOf is the first n bytes of private words.

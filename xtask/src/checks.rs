@@ -11,12 +11,12 @@ use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{assembly, cmd, guide, headers, litmus, servers, vm};
+use crate::{assembly, cmd, go, guide, headers, litmus, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Servers, Strace, Tools};
+use Need::{Aarch64, Bpf, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -271,6 +271,11 @@ static CHECKS: &[Check] = &[
         BUILD_STD,
         LIBRARY,
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
+    ),
+    check("go", "the Go binding: its format, go vet, and its tests of the real kernel, with the race detector").test(
+        part(45, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...", |given| go::run(given.tools()?)))
+            .takes(Kernel)
+            .built(),
     ),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .test(part(

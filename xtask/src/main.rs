@@ -7,6 +7,7 @@ mod checks;
 mod cmd;
 mod counts;
 mod demo;
+mod go;
 mod guide;
 mod headers;
 mod litmus;

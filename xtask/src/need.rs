@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::packages::{self, STRACE};
 use crate::setup::{self, Tools};
-use crate::{privilege, servers, toolchains, vm};
+use crate::{go, privilege, servers, toolchains, vm};
 
 /// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Servers,
     /// A tracer that makes system calls fail.
     Strace,
+    /// Go, and the libraries of the Go binding.
+    Go,
 }
 
 /// The text in the list of checks.
@@ -42,6 +44,7 @@ impl fmt::Display for Need {
             Self::Aarch64 => "aarch64",
             Self::Servers => "servers",
             Self::Strace => "strace",
+            Self::Go => "Go",
         })
     }
 }
@@ -82,6 +85,7 @@ impl Machine {
             Need::Aarch64 => vm::cross::ready(),
             Need::Servers => servers::fetch(),
             Need::Strace => packages::ensure(&[STRACE]),
+            Need::Go => go::fetch(),
         }
     }
 }
