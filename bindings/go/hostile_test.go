@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
 )
 
 // forged is a word that an attacker would choose.
@@ -168,6 +170,39 @@ func TestMemoryThatIsOverwrittenMeanwhile(t *testing.T) {
 		}
 		close(stop)
 		done.Wait()
+	}
+}
+
+// The same by system call, in maps that are not mapped.
+func TestForgedMapsAreReadSafely(t *testing.T) {
+	needBPF(t)
+	for seed, l := range hostiles() {
+		if err := l.complete(); err != nil || l.options.Has(Tails) {
+			continue
+		}
+		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: uint32(l.size), MaxEntries: uint32(l.elements)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		random := rand.New(rand.NewPCG(uint64(seed), 10))
+		preamble := preambleOf(&l, "")
+		for round := range 3 {
+			value := make([]uint64, l.size/8)
+			for element := range uint32(l.elements) {
+				for i := range value {
+					if at := uint64(element)*l.size/8 + uint64(i); at < preambleWords && round > 0 {
+						value[i] = preamble[at]
+					} else {
+						value[i] = forged(random)
+					}
+				}
+				if err := m.Put(element, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			use(t, &image{layout: l, fd: m.FD()})
+		}
+		m.Close()
 	}
 }
 

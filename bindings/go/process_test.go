@@ -196,6 +196,51 @@ func TestProgramsAndReadersAtTheSameTime(t *testing.T) {
 	}
 }
 
+// Records that are overwritten while they are copied: one slot of a page.
+func TestTornRecordsAreThrownAway(t *testing.T) {
+	coll := kernelProgram(t, "basic.bpf.c", nil)
+	type record struct{ Words [1024]uint32 }
+	var readers []*Reader[record]
+	for _, source := range both(t, coll.Maps["ring_4096_1"]) {
+		readers = append(readers, readerOf(t, openRing[record](t, source), First))
+	}
+	const count = 20_000
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		onCPU(t, 0)
+		for n := range uint64(count) {
+			run(t, coll, "write_4096_1", 0, 0, n, 0)
+		}
+	}()
+	read := func() {
+		for _, reader := range readers {
+			for event := range reader.Drain() {
+				if !isRecord(event.Record.Words[:], event.Ticket) {
+					t.Errorf("torn: ticket %d", event.Ticket)
+				}
+			}
+			if err := reader.Err(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		read()
+	}
+	read()
+	for _, reader := range readers {
+		if stats := reader.Stats(); stats.Passed() != count || stats.Delivered == 0 {
+			t.Error(stats)
+		}
+	}
+}
+
 // The program of docs/go.md, as printed.
 func TestTheExample(t *testing.T) {
 	page, err := os.ReadFile(root(t, "docs", "go.md"))

@@ -267,21 +267,32 @@ func TestWaitReturnsWithARecordOrItsContext(t *testing.T) {
 }
 
 func TestAReaderBesideAFastWriter(t *testing.T) {
-	image := newImage(t, ring(56, 64, 1))
-	reader := open[[7]uint64](t, image).Reader(First)
+	besideAWriter[[7]uint64](t, 64, func(record [7]uint64) []uint64 { return record[:] })
+	// In one slot, the writer overwrites most records while they are copied.
+	besideAWriter[[128]uint64](t, 1, func(record [128]uint64) []uint64 { return record[:] })
+}
+
+func besideAWriter[T any](t *testing.T, slots uint64, wordsOf func(T) []uint64) {
+	count := len(wordsOf(*new(T)))
+	image := newImage(t, ring(uint64(8*count), slots, 1))
+	reader := open[T](t, image).Reader(First)
 	defer reader.Close()
-	const count = 200_000
+	const tickets = 50_000
 	done := make(chan bool)
 	go func() {
-		for n := range uint64(count) {
-			image.push(0, commit, n, n+1, n+2, n+3, n+4, n+5, n+6)
+		record := make([]uint64, count)
+		for n := range uint64(tickets) {
+			for i := range record {
+				record[i] = n + uint64(i)
+			}
+			image.push(0, commit, record...)
 		}
 		close(done)
 	}()
 	next := uint64(0)
 	read := func() {
 		for event := range reader.Drain() {
-			for i, word := range event.Record {
+			for i, word := range wordsOf(event.Record) {
 				if word != event.Ticket+uint64(i) {
 					t.Fatalf("torn: %v", event)
 				}
@@ -301,7 +312,7 @@ func TestAReaderBesideAFastWriter(t *testing.T) {
 		read()
 	}
 	read()
-	if stats := reader.Stats(); stats.Passed() != count || stats.Delivered == 0 {
+	if stats := reader.Stats(); stats.Passed() != tickets || stats.Delivered == 0 {
 		t.Fatal(stats)
 	}
 }

@@ -30,6 +30,9 @@ const (
 // errnoNotSupported is ENOTSUPP, which has no name for userspace.
 const errnoNotSupported = unix.Errno(524)
 
+// The package is for 64-bit machines: on others, this constant is negative, and does not compile.
+const _ = uint(unsafe.Sizeof(uintptr(0)) - 8)
+
 // The arguments of the calls, as the kernel reads them on 64-bit machines (union bpf_attr).
 type (
 	lookupArgs struct {
