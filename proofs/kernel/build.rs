@@ -1,4 +1,4 @@
-//! Compiles the tests' BPF programs, and their reader in plain C.
+//! Compiles the tests' BPF programs, and their reader in C.
 
 use std::path::PathBuf;
 
@@ -23,16 +23,18 @@ fn main() {
     conformance();
 }
 
-/// Compiles `conformance/*.c` to the program `kernel-tests-conformance`, including C's `main`.
+/// Compiles `conformance/*.c`, with the C header that ships, to the program `kernel-tests-conformance`, including C's `main`.
 fn conformance() {
     const FOLDER: &str = "conformance";
+    const HEADER: &str = "../../bindings/c/include";
     println!("cargo::rerun-if-changed={FOLDER}");
+    println!("cargo::rerun-if-changed={HEADER}");
     let files = std::fs::read_dir(FOLDER).expect("the folder is there");
     let mut sources: Vec<PathBuf> = files.map(|file| file.expect("the folder can be read").path()).collect();
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
     sources.sort();
     let mut build = cc::Build::new();
-    build.files(sources).std("c11").warnings(true).extra_warnings(true).warnings_into_errors(true);
+    build.files(sources).include(HEADER).opt_level(2).std("c11").warnings(true).extra_warnings(true).warnings_into_errors(true);
     for object in build.compile_intermediates() {
         println!("cargo::rustc-link-arg-bin=kernel-tests-conformance={}", object.display());
     }

@@ -1,25 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/*
- * Reads regions of mapring and prints their content, in plain C: written from docs/abi.md,
- * with only libc and bpf(2). To build and run:
- *
- *	cc -std=c11 -O2 -o mapring-read *.c			(in this folder)
- *	mapring-read ring /sys/fs/bpf/events < /dev/null
- *
- * words.h    loads and fences		layout.c   the layout		kernel.c   bpf(2)
- * region.c   opening, lookups		btf.c      without a preamble	ring.c     rings
- * describe.c the same, to a layout	follow.c   rings of several maps
- * values.c   cells, latches, counters, global variables
- * tables.c   histograms, gauges, top keys	show*.c    what is printed
- */
-#define _GNU_SOURCE
+/* Reads regions of mapring with the C header that ships, and prints their content each time it changes, until stdin ends; then
+ * what is left. proofs/kernel/tests/conformance/reader.rs parses the lines. */
+#include <mapring.h>
+
 #include <grp.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include "show.h"
 
@@ -35,31 +21,150 @@
 
 enum { NOBODY = 65534 };
 
+_Noreturn void fail(const char *what)
+{
+	fprintf(stderr, "can't open %s: %s\n", what, mapring_error());
+	exit(1);
+}
+
+void *room(uint64_t words)
+{
+	void *room = calloc(words ? words : 1, 8);
+
+	if (!room)
+		abort();
+	return room;
+}
+
+void print_hex(const void *bytes, uint64_t count)
+{
+	const unsigned char *byte = bytes;
+
+	for (uint64_t i = 0; i < count; i++) {
+		putchar_unlocked("0123456789abcdef"[byte[i] >> 4]);
+		putchar_unlocked("0123456789abcdef"[byte[i] & 15]);
+	}
+}
+
+void ready(bool mapped)
+{
+	printf("%s\nready\n", mapped ? "mapped" : "lookup");
+	fflush(stdout);
+}
+
+bool is_stopped(void)
+{
+	struct pollfd in = { .fd = 0, .events = POLLIN };
+	char byte;
+
+	return poll(&in, 1, 0) > 0 && read(0, &byte, 1) <= 0;
+}
+
 static void become_nobody(void)
 {
 	if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY) ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		fail("a reader without privilege", "setresuid");
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {
+		mapring__failed("setresuid");
+		fail("a reader without privilege");
+	}
 }
 
-static struct place place_of(const char *where, bool by_lookup)
+static struct mapring__place place_of(const char *where, int flags)
 {
-	static const struct {
-		const char *prefix;
-		int by;
-	} WAYS[] = { { "id:", MAP_ID }, { "maps:", MAP_OF_MAPS }, { "memfd:", MEMFD } };
-	struct place place = { .by = PIN, .path = where, .by_lookup = by_lookup };
+	struct mapring__place place = { .fd = -1, .flags = flags };
+	const char *number = strchr(where, ':');
+	bool is_maps = strncmp(where, "maps:", 5) == 0;
 
-	for (size_t i = 0; i < sizeof(WAYS) / sizeof(WAYS[0]); i++) {
-		size_t length = strlen(WAYS[i].prefix);
-
-		if (strncmp(where, WAYS[i].prefix, length) == 0) {
-			place.by = WAYS[i].by;
-			place.path = where + length;
-			place.id = (uint32_t)strtoul(where + length, NULL, 10);
-		}
+	if (is_maps || strncmp(where, "id:", 3) == 0) {
+		place.is_maps = is_maps;
+		place.fd = mapring__open_id((uint32_t)strtoul(number + 1, NULL, 10), !is_maps && (flags & MAPRING_LOOKUP));
+	} else {
+		place.path = strdup(strncmp(where, "memfd:", 6) == 0 ? number + 1 : where);
 	}
 	return place;
+}
+
+static int print_record(void *reader, const struct mapring_event *event)
+{
+	printf("record %" PRIu32 " %" PRIu64 " ", event->shard, event->ticket);
+	print_hex(event->record, ((struct mapring_reader *)reader)->record);
+	if (event->tail) {
+		putchar(' ');
+		print_hex(event->tail, event->tail_length);
+	}
+	putchar('\n');
+	return 0;
+}
+
+static void print_tally(const struct mapring_stats *t)
+{
+	printf("tally %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+	       t->delivered, t->lapped, t->skipped, t->tail_lost, t->discarded, t->stepped_over, t->torn,
+	       t->no_slot + t->full + t->no_tail + t->too_long + t->no_shard, t->rings);
+}
+
+/* Prints the counts if there are new losses, for others to see while this program reads. */
+static void print_losses(struct mapring_reader *reader, struct mapring_stats *last)
+{
+	struct mapring_stats now = reader->past;
+
+	for (uint32_t i = 0; i < reader->count; i++)
+		mapring__add_stats(&now, &reader->shards[i].stats);
+	now.rings++;
+	last->delivered = now.delivered;
+	if (memcmp(last, &now, sizeof(now)) == 0)
+		return;
+	*last = now;
+	print_tally(&now);
+	fflush(stdout);
+}
+
+static void print_drops(struct mapring_reader *reader)
+{
+	for (uint32_t i = 0; i < reader->count; i++) {
+		uint64_t at = reader->shards[i].header + MAPRING__DROP_TIMES, times[2];
+
+		for (uint64_t which = 0; which < 2; which++)
+			times[which] = mapring__word(reader->shards[i].region, 0, at + which);
+		if (times[1] != 0)
+			printf("drops %" PRIu32 " %" PRIu64 " %" PRIu64 "\n", reader->shards[i].number, times[0], times[1]);
+	}
+}
+
+/* Prints the loader that a preamble names, and whether it is alive. */
+static void print_loader(struct mapring_region *r)
+{
+	uint64_t loader = mapring__word(r, 0, MAPRING__LOADER), name = mapring__word(r, 0, MAPRING__LOADER - 1);
+
+	if (loader == 0 || ((const unsigned char *)&name)[7] != 0) /* byte 87 of the preamble: a long name of layout version 1 */
+		puts("loader unknown");
+	else
+		printf("loader %" PRIu64 " %s\n", loader & ((1 << 22) - 1), mapring__process_lives(loader) ? "alive" : "gone");
+}
+
+static void show_ring(const struct mapring__place *place, bool per_cpu, const struct mapring_reader_opts *opts)
+{
+	struct mapring_reader *reader = mapring__reader_at(*place, per_cpu, opts);
+	struct mapring_stats stats = { .rings = 1 };
+	bool stopped;
+	long found;
+
+	if (!reader)
+		fail("the ring");
+	ready(mapring_reader__is_mapped(reader));
+	do {
+		stopped = is_stopped();
+		found = mapring_reader__for_each(reader, reader->record, print_record, reader);
+		if (found < 0)
+			fail("the ring");
+		print_losses(reader, &stats);
+	} while (!stopped || found > 0 || mapring__unread_of_all(reader, true) != MAPRING__NOTHING);
+	print_drops(reader);
+	print_loader(&reader->regions[0]);
+	if (mapring_reader__stats(reader, &stats) < 0)
+		fail("the ring");
+	print_tally(&stats);
+	mapring_reader__free(reader);
 }
 
 /* For each line of numbers on stdin, a region's shape: prints the values computed from it, the last two in bytes. */
@@ -68,77 +173,53 @@ static void print_layouts(void)
 	uint64_t kind, record, capacity, shards;
 
 	while (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &kind, &record, &capacity, &shards) == 4) {
-		struct layout l = { .record = record, .capacity = capacity, .shards = shards };
+		struct mapring_layout l = { .record = record, .capacity = capacity, .shards = shards };
 		uint64_t last = shards - 1;
 
-		if (!layout_read_kind(&l, kind) || !layout_complete(&l)) {
+		if (!mapring__read_kind(&l, kind) || !mapring__complete(&l)) {
 			puts("refused");
 			continue;
 		}
 		printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, l.size, l.per_lines, l.first,
 		       l.header, l.elements, l.size * l.elements);
-		if (l.kind == RING)
-			printf(" %" PRIu64 " %" PRIu64, 8 * layout_header(&l, last), 8 * layout_slots(&l, last));
+		if (l.kind == MAPRING_KIND_RING)
+			printf(" %" PRIu64 " %" PRIu64, 8 * mapring__header_at(&l, last), 8 * mapring__slots_at(&l, last));
 		putchar('\n');
 	}
 }
 
-static _Noreturn void usage(void)
-{
-	fputs(USAGE, stderr);
-	exit(2);
-}
-
 int main(int argc, char **argv)
 {
-	struct options options = { .start = START_OLDEST, .patience = 1 << 14 };
+	struct mapring_reader_opts opts = { .start = MAPRING_OLDEST };
 	const char *command, *where;
-	bool by_lookup = false;
+	struct mapring__place place;
 	int at = 1;
 
 	for (; at < argc && strncmp(argv[at], "--", 2) == 0; at++) {
 		if (strcmp(argv[at], "--nobody") == 0)
 			become_nobody();
 		else if (strcmp(argv[at], "--lookup") == 0)
-			by_lookup = true;
+			opts.flags = MAPRING_LOOKUP;
 		else if (strcmp(argv[at], "--first") == 0)
-			options.start = START_FIRST;
+			opts.start = MAPRING_FIRST;
 		else if (strcmp(argv[at], "--patience") == 0 && at + 1 < argc)
-			options.patience = strtoull(argv[++at], NULL, 10);
-		else
-			usage();
+			opts.patience_ns = strtoull(argv[++at], NULL, 10);
 	}
 	command = at < argc ? argv[at++] : "";
 	where = at < argc ? argv[at++] : NULL;
 	if (where)
-		options.place = place_of(where, by_lookup);
+		place = place_of(where, opts.flags);
 	if (strcmp(command, "layout") == 0)
 		print_layouts();
-	else if (!where)
-		usage();
-	else if (strcmp(command, "ring") == 0)
-		show_ring(&options, false);
-	else if (strcmp(command, "follow") == 0)
-		show_ring(&options, true);
-	else if (strcmp(command, "numa") == 0)
-		show_numa(&options);
-	else if (strcmp(command, "cells") == 0)
-		show_values(&options, CELLS);
-	else if (strcmp(command, "latches") == 0)
-		show_values(&options, LATCHES);
-	else if (strcmp(command, "counters") == 0)
-		show_counters(&options);
-	else if (strcmp(command, "global") == 0 && at < argc)
-		show_global(&options, argv[at]);
-	else if (strcmp(command, "top") == 0)
-		show_top(&options);
-	else if (strcmp(command, "histograms") == 0)
-		show_histograms(&options);
-	else if (strcmp(command, "gauges") == 0)
-		show_gauges(&options);
-	else if (strcmp(command, "readers") == 0)
-		show_readers(&options);
-	else
-		usage();
+	else if (where && (strcmp(command, "ring") == 0 || strcmp(command, "follow") == 0))
+		show_ring(&place, false, &opts);
+	else if (where && strcmp(command, "numa") == 0)
+		show_ring(&place, true, &opts);
+	else if (where && strcmp(command, "global") == 0 && at < argc)
+		show_global(&place, argv[at]);
+	else if (!where || !show_region(command, &place)) {
+		fputs(USAGE, stderr);
+		return 2;
+	}
 	return fflush(stdout) ? 1 : 0;
 }

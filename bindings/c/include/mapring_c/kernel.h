@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Errors with a text, bpf(2), and processes. */
+#ifndef MAPRING_C_KERNEL_H
+#define MAPRING_C_KERNEL_H
+
+/* Why the last call of this thread failed. */
+__attribute__((weak)) __thread char mapring__text[512];
+
+/* Keeps the reason of a failure. Returns the negative errno. */
+__attribute__((format(printf, 2, 3))) MAPRING__COLD int mapring__refuse(int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(mapring__text, sizeof(mapring__text), format, args);
+	va_end(args);
+	errno = error;
+	return -error;
+}
+
+/* The same after a system call, whose errno it keeps. */
+MAPRING__COLD int mapring__failed(const char *what)
+{
+	int error = errno ? errno : EIO;
+
+	return mapring__refuse(error, "%s: %s", what, strerror(error));
+}
+
+static inline int mapring__bpf(int command, union bpf_attr *attr)
+{
+	return (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+static inline uint64_t mapring__address(const void *pointer)
+{
+	return (uint64_t)(uintptr_t)pointer;
+}
+
+static inline int mapring__open_pin(const char *path, bool read_only)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.pathname = mapring__address(path);
+	attr.file_flags = read_only ? BPF_F_RDONLY : 0;
+	return mapring__bpf(BPF_OBJ_GET, &attr);
+}
+
+static inline int mapring__open_id(uint32_t id, bool read_only)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_id = id;
+	attr.open_flags = read_only ? BPF_F_RDONLY : 0;
+	return mapring__bpf(BPF_MAP_GET_FD_BY_ID, &attr);
+}
+
+static inline int mapring__object_info(int fd, void *info, uint32_t bytes)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.info.bpf_fd = (uint32_t)fd;
+	attr.info.info = mapring__address(info);
+	attr.info.info_len = bytes;
+	return mapring__bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
+}
+
+static inline int mapring__map_info(int fd, struct bpf_map_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return mapring__object_info(fd, info, sizeof(*info));
+}
+
+/* Looks up one element. `value` has room for the map's value, or for the values of all possible CPUs. */
+static inline int mapring__lookup(int fd, uint32_t key, void *value)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = (uint32_t)fd;
+	attr.key = mapring__address(&key);
+	attr.value = mapring__address(value);
+	return mapring__bpf(BPF_MAP_LOOKUP_ELEM, &attr);
+}
+
+static inline int mapring__update(int fd, uint32_t key, const void *value)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = (uint32_t)fd;
+	attr.key = mapring__address(&key);
+	attr.value = mapring__address(value);
+	return mapring__bpf(BPF_MAP_UPDATE_ELEM, &attr);
+}
+
+static inline int mapring__delete(int fd, uint32_t key)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = (uint32_t)fd;
+	attr.key = mapring__address(&key);
+	return mapring__bpf(BPF_MAP_DELETE_ELEM, &attr);
+}
+
+/* The types of BTF behind this descriptor, in a new buffer of `*bytes` bytes that the caller frees; NULL on failure. */
+static inline char *mapring__read_btf(int fd, size_t *bytes)
+{
+	struct bpf_btf_info info;
+	char *types = NULL;
+
+	/* First the size, then the types. */
+	memset(&info, 0, sizeof(info));
+	if (mapring__object_info(fd, &info, sizeof(info)) == 0) {
+		*bytes = info.btf_size;
+		types = (char *)calloc(1, *bytes + 1);
+	}
+	if (!types)
+		return NULL;
+	memset(&info, 0, sizeof(info));
+	info.btf = mapring__address(types);
+	info.btf_size = (uint32_t)*bytes;
+	if (mapring__object_info(fd, &info, sizeof(info)) == 0 && info.btf_size == *bytes)
+		return types;
+	free(types);
+	return NULL;
+}
+
+static inline int mapring__open_btf(uint32_t id)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.btf_id = id;
+	return mapring__bpf(BPF_BTF_GET_FD_BY_ID, &attr);
+}
+
+/* The CPUs of a list such as "0-3,8,10-11", in ascending order. Returns their number, or -1. */
+static inline int mapring__cpus(const char *path, unsigned *cpus, int room)
+{
+	FILE *list = fopen(path, "re");
+	unsigned from, to;
+	int count = 0;
+
+	if (!list)
+		return -1;
+	while (fscanf(list, "%u", &from) == 1) {
+		int behind = fgetc(list);
+
+		to = from;
+		if (behind == '-') {
+			if (fscanf(list, "%u", &to) != 1)
+				break;
+			behind = fgetc(list);
+		}
+		for (unsigned cpu = from; cpu <= to && count < room; cpu++)
+			cpus[count++] = cpu;
+		if (behind != ',')
+			break;
+	}
+	fclose(list);
+	return count ? count : -1;
+}
+
+static inline int mapring__possible_cpus(unsigned *cpus, int room)
+{
+	return mapring__cpus("/sys/devices/system/cpu/possible", cpus, room);
+}
+
+/* The start time of a process, field 22 of its stat: the name in parentheses, which can hold anything, is field 2. Returns 1, 0
+ * if the process has ended and its parent has not waited for it yet, and -1 if procfs does not show it. */
+static inline int mapring__start_time(uint64_t pid, uint64_t *time)
+{
+	char path[64], line[4096], state, *at;
+	unsigned long threads = 0;
+	size_t length;
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)pid);
+	stat = fopen(path, "re");
+	if (!stat)
+		return -1;
+	length = fread(line, 1, sizeof(line) - 1, stat);
+	fclose(stat);
+	line[length] = 0;
+	at = strrchr(line, ')');
+	state = at && at[1] ? at[2] : 'X';
+	for (int field = 2; at && field < 22; field++) {
+		at = strchr(at + 1, ' ');
+		if (at && field == 19)
+			threads = strtoul(at, NULL, 10);
+	}
+	if (!at)
+		return -1;
+	*time = strtoull(at, NULL, 10) & (~0ULL >> 22);
+	return (state == 'Z' || state == 'X') && threads <= 1 ? 0 : 1;
+}
+
+/* This process as words name it: its pid, and above it its start time. 0 without procfs. */
+static inline uint64_t mapring__this_process(void)
+{
+	uint64_t pid = (uint64_t)getpid(), time;
+
+	return mapring__start_time(pid, &time) > 0 ? time << 22 | pid : 0;
+}
+
+/* Whether procfs shows the processes of this process's PID namespace. */
+static inline bool mapring__procfs_is_own(void)
+{
+	char pid[32];
+	ssize_t length = readlink("/proc/self", pid, sizeof(pid) - 1);
+
+	pid[length > 0 ? length : 0] = 0;
+	return strtol(pid, NULL, 10) == (long)getpid();
+}
+
+/* Whether a process lives. `*time` is its start time, or not set if procfs hides it, which is -1. */
+static inline int mapring__lives(uint64_t pid, uint64_t *time)
+{
+	int shown;
+
+	if (pid == 0 || (kill((pid_t)pid, 0) != 0 && errno == ESRCH))
+		return 0;
+	shown = mapring__procfs_is_own() ? mapring__start_time(pid, time) : -1;
+	return shown < 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH ? 0 : shown;
+}
+
+/* Whether the process that such a word names lives. True if procfs hides it. */
+static inline bool mapring__process_lives(uint64_t process)
+{
+	uint64_t time = 0;
+	int lives = mapring__lives(process & ((1 << 22) - 1), &time);
+
+	return lives < 0 || (lives > 0 && time == process >> 22);
+}
+
+#endif

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A reader of a ring, which may be in several maps: one for each CPU, or one after the other. */
+#ifndef MAPRING_C_READER_H
+#define MAPRING_C_READER_H
+
+/* Where a reader starts: with the oldest record that is present; with the first record of the ring, so that what was overwritten
+ * counts as lost; with the next record. */
+enum mapring_start { MAPRING_OLDEST, MAPRING_FIRST, MAPRING_NOW };
+
+/* Options of a reader. Zeros are the defaults. */
+struct mapring_reader_opts {
+	enum mapring_start start;
+	int flags;            /* MAPRING_LOOKUP */
+	uint64_t patience_ns; /* how long a record that is being written holds back later ones of its shard; 10 ms */
+	bool larger;          /* the ring's records may be larger than the program's: it gets their first bytes */
+	/* Deliver all shards in the order of these stamps, which programs read from this clock (CLOCK_MONOTONIC). A record that is
+	 * being written holds back others for `delay_ns`; 10 ms. */
+	mapring_stamp_fn stamp;
+	clockid_t clock;
+	uint64_t delay_ns;
+	uint64_t watermark; /* wait for so many records in one shard, or for a second */
+};
+
+struct mapring_event {
+	const void *record;
+	const void *tail; /* of a ring with TAILS, else NULL */
+	size_t tail_length;
+	uint64_t ticket;
+	uint32_t shard; /* the CPU that wrote it, in a BPF map */
+};
+
+/* Gets each record, which is valid until it returns. A negative number ends the call, which returns it. */
+typedef int (*mapring_event_fn)(void *context, const struct mapring_event *event);
+
+/* The slot of a shard's next ticket, with its state while that ticket is not claimed. */
+struct mapring__quiet {
+	const uint64_t *slot;
+	uint64_t free;
+};
+
+struct mapring_reader {
+	struct mapring__shard *shards;
+	struct mapring__quiet *quiet;
+	uint32_t count, turn;
+	struct mapring_region *regions; /* one for all shards, or one for each */
+	uint32_t region_count;
+	struct mapring__place place;
+	struct mapring_reader_opts opts;
+	uint64_t *buffer;    /* a record, and the longest tail behind it */
+	size_t record;       /* bytes of the program's record */
+	uint32_t prefix;     /* words before it */
+	uint32_t steps;      /* the most steps of a call without a record */
+	uint64_t portion;    /* the most records before programs that wait for this reader are told */
+	bool by_steps;       /* merged, with tails, or by system call */
+	bool look;           /* this pass looks past tickets that are not claimed, in each shard */
+	uint32_t until_clock;
+	uint64_t clock, looked;
+	struct mapring_stats past; /* of the rings before this one, and of missed ones */
+	struct mapring__merge *merge;
+	struct mapring__seat *seat;
+	int seat_error; /* why it has none */
+	bool required;
+	uint64_t *told; /* of a required reader: the next ticket of each shard, as programs know it */
+	uint64_t nap;
+};
+
+enum { MAPRING__STEPS = 1 << 14, MAPRING__STEPS_BY_CALL = 1 << 11, MAPRING__SMALL = 256, MAPRING__SLACK = 16 };
+/* Passes between two readings of the clock, and the time between two passes that look past tickets. */
+enum { MAPRING__PASSES = 64, MAPRING__LOOK_NS = 1000000 };
+
+static inline void mapring__add_stats(struct mapring_stats *sum, const struct mapring_stats *more)
+{
+	uint64_t *to = (uint64_t *)sum;
+	const uint64_t *from = (const uint64_t *)more;
+
+	for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+		to[i] += from[i];
+}
+
+/* Adds what writers dropped in a region. */
+static inline void mapring__add_dropped(struct mapring_stats *sum, struct mapring_region *r)
+{
+	const struct mapring_layout *l = &r->layout;
+
+	sum->no_shard += mapring__word(r, 0, MAPRING__NO_PLACE);
+	for (uint64_t i = 0; i < l->shards; i++) {
+		uint64_t header = mapring__header_at(l, i), tails = mapring__tails_at(l, i);
+
+		sum->no_slot += mapring__word(r, 0, header + MAPRING__DROPPED);
+		if (l->options & MAPRING_OPTION_KEEP_OLDEST)
+			sum->full += mapring__word(r, 0, header + MAPRING__FULL);
+		if (l->options & MAPRING_OPTION_TAILS) {
+			sum->no_tail += mapring__word(r, 0, tails + MAPRING__NO_TAIL);
+			sum->too_long += mapring__word(r, 0, tails + MAPRING__TOO_LONG);
+		}
+	}
+}
+
+/* All counts since the reader was opened, and what writers dropped since the ring was made. System calls only if the ring is not
+ * mapped. Returns 0, or a negative errno if one of them failed. */
+static inline int mapring_reader__stats(struct mapring_reader *r, struct mapring_stats *stats)
+{
+	int error = 0;
+
+	*stats = r->past;
+	for (uint32_t i = 0; i < r->count; i++)
+		mapring__add_stats(stats, &r->shards[i].stats);
+	for (uint32_t i = 0; i < r->region_count; i++) {
+		r->regions[i].failed = 0;
+		mapring__add_dropped(stats, &r->regions[i]);
+		if (r->regions[i].failed)
+			error = mapring__lookup_error(&r->regions[i]);
+	}
+	stats->rings++;
+	if (r->merge) {
+		stats->late = r->merge->late;
+		stats->ahead = r->merge->ahead;
+		for (uint32_t i = 0; i < r->count; i++)
+			stats->delivered -= r->merge->runs[i].count; /* not yet */
+	}
+	return error;
+}
+
+/* Whether all of it is mapped: then reading makes no system call. */
+static inline bool mapring_reader__is_mapped(const struct mapring_reader *r)
+{
+	for (uint32_t i = 0; i < r->region_count; i++)
+		if (!r->regions[i].words)
+			return false;
+	return true;
+}
+
+static inline void mapring_reader__free(struct mapring_reader *r)
+{
+	if (!r)
+		return;
+	if (r->seat)
+		mapring__seat_close(r->seat);
+	free(r->seat);
+	free(r->told);
+	mapring__merge_free(r->merge);
+	for (uint32_t i = 0; i < r->region_count; i++)
+		mapring__region_close(&r->regions[i]);
+	free(r->regions);
+	free(r->shards);
+	free(r->quiet);
+	free(r->buffer);
+	free(r->place.path);
+	if (r->place.fd >= 0)
+		close(r->place.fd);
+	free(r);
+}
+
+/* After a shard was read. */
+MAPRING__FAST void mapring__note(struct mapring_reader *r, uint32_t i)
+{
+	const struct mapring__shard *s = &r->shards[i];
+
+	if (s->region->words) {
+		r->quiet[i].slot = s->region->words + mapring__slot_at(s, s->next);
+		r->quiet[i].free = mapring__free_for(s, s->next);
+	}
+}
+
+/* Starts with the shards of the regions. */
+static inline int mapring__reader_shards(struct mapring_reader *r, int start)
+{
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < r->region_count; i++)
+		for (uint64_t shard = 0; shard < r->regions[i].layout.shards; shard++, at++) {
+			mapring__shard_open(&r->shards[at], &r->regions[i], shard, start);
+			r->shards[at].patience = r->opts.patience_ns;
+			memset(&r->shards[at].stats, 0, sizeof(r->shards[at].stats));
+			mapring__note(r, at);
+			if (r->regions[i].failed)
+				return mapring__lookup_error(&r->regions[i]);
+		}
+	return 0;
+}
+
+/* Allocates what a reader of the opened regions needs. */
+static inline int mapring__reader_ready(struct mapring_reader *r)
+{
+	const struct mapring_layout *l = &r->regions[0].layout;
+	uint64_t words = mapring__words_of(l->record);
+	bool tails = l->options & MAPRING_OPTION_TAILS;
+
+	r->count = r->region_count == 1 ? (uint32_t)l->shards : r->region_count;
+	r->prefix = tails ? MAPRING__TAIL_WORDS : 0;
+	r->record = l->record - 8 * r->prefix;
+	r->portion = l->capacity;
+	r->shards = (struct mapring__shard *)calloc(r->count, sizeof(*r->shards));
+	r->quiet = (struct mapring__quiet *)calloc(r->count, sizeof(*r->quiet));
+	r->buffer = (uint64_t *)calloc(words + mapring__words_of(l->longest) + 1, 8);
+	if (r->opts.stamp)
+		r->merge = mapring__merge_new(r->count, words);
+	if (!r->shards || !r->quiet || !r->buffer || (r->opts.stamp && !r->merge))
+		return mapring__refuse(ENOMEM, "no memory for a reader");
+	r->by_steps = r->merge || tails || !mapring_reader__is_mapped(r);
+	r->steps = mapring_reader__is_mapped(r) ? MAPRING__STEPS : MAPRING__STEPS_BY_CALL;
+	r->opts.watermark = mapring__least(r->opts.watermark, l->capacity / 2);
+	if (r->opts.patience_ns == 0)
+		r->opts.patience_ns = 10000000;
+	if (r->merge) {
+		r->merge->stamp = r->opts.stamp;
+		r->merge->clock = r->opts.clock == 0 ? CLOCK_MONOTONIC : r->opts.clock;
+		r->merge->delay = r->opts.delay_ns ? r->opts.delay_ns : 10000000;
+	}
+	for (uint32_t i = 0; i < r->count; i++)
+		r->shards[i].number = i;
+	return mapring__reader_shards(r, r->opts.start);
+}
+
+/* Opens the ring at a place. */
+static inline int mapring__open_one(struct mapring_reader *r)
+{
+	int error;
+
+	r->regions = (struct mapring_region *)calloc(1, sizeof(*r->regions));
+	if (!r->regions)
+		return mapring__refuse(ENOMEM, "no memory for a reader");
+	error = mapring__region_open(r->regions, &r->place);
+	r->region_count = error ? 0 : 1;
+	if (!error && r->regions->layout.kind != MAPRING_KIND_RING)
+		error = mapring__refuse(EINVAL, "another kind of region: not a ring");
+	return error ? error : mapring__reader_ready(r);
+}
+
+/* Adds the ring of a CPU. */
+static inline int mapring__add_cpu(struct mapring_reader *r, const struct mapring__place *place)
+{
+	struct mapring_region *region = &r->regions[r->region_count], *first = r->regions;
+	int error = mapring__region_open(region, place);
+
+	if (error)
+		return error;
+	r->region_count++;
+	if (region->layout.kind != MAPRING_KIND_RING || !(region->layout.options & MAPRING_OPTION_PER_CPU_MAPS) ||
+	    region->layout.record != first->layout.record || region->layout.capacity != first->layout.capacity ||
+	    region->layout.options != first->layout.options)
+		return mapring__refuse(EPROTO, "not a PER_CPU_MAPS ring, or one of different rings");
+	for (uint32_t i = 0; i + 1 < r->region_count; i++)
+		if (r->regions[i].map_id == region->map_id)
+			return mapring__refuse(EPROTO, "two CPUs with one ring");
+	return 0;
+}
+
+/* Opens the rings of all possible CPUs: from a map of maps, or from the pins cpu0, cpu1, … in a directory. */
+static inline int mapring__open_per_cpu(struct mapring_reader *r)
+{
+	unsigned *cpus = (unsigned *)calloc(2 * MAPRING__CPUS, sizeof(*cpus)), *numbers = cpus + MAPRING__CPUS;
+	int possible = cpus ? mapring__possible_cpus(cpus, MAPRING__CPUS) : -1, error = 0;
+	char path[4096];
+
+	if (possible > 0)
+		r->regions = (struct mapring_region *)calloc((size_t)possible, sizeof(*r->regions));
+	if (!r->regions)
+		error = mapring__failed("the list of the possible CPUs");
+	for (int i = 0; i < possible && !error; i++) {
+		struct mapring__place place = r->place;
+
+		place.key = cpus[i];
+		if (!place.is_maps) {
+			snprintf(path, sizeof(path), "%s/cpu%u", r->place.path, cpus[i]);
+			place.path = path;
+		}
+		numbers[r->region_count] = cpus[i];
+		error = mapring__add_cpu(r, &place);
+		if (error == -ENOENT) /* this CPU has no ring yet */
+			error = i + 1 == possible && r->region_count == 0 ? error : 0;
+	}
+	if (!error)
+		error = mapring__reader_ready(r);
+	for (uint32_t i = 0; i < r->region_count && !error; i++)
+		r->shards[i].number = numbers[i];
+	free(cpus);
+	return error;
+}
+
+/* A reader of the ring at a place, which it owns from now on. NULL if it can't be opened: `errno` and mapring_error() say why. */
+static inline struct mapring_reader *mapring__reader_at(struct mapring__place place, bool per_cpu,
+							const struct mapring_reader_opts *opts)
+{
+	struct mapring_reader *r = (struct mapring_reader *)calloc(1, sizeof(*r));
+	int error;
+
+	if (!r) {
+		mapring__refuse(ENOMEM, "no memory for a reader");
+		free(place.path);
+		return NULL;
+	}
+	r->place = place;
+	if (opts)
+		r->opts = *opts;
+	r->place.flags = r->opts.flags & MAPRING_LOOKUP;
+	error = per_cpu ? mapring__open_per_cpu(r) : mapring__open_one(r);
+	if (!error)
+		return r;
+	mapring_reader__free(r);
+	errno = -error;
+	return NULL;
+}
+
+/* Whether the map behind a descriptor is a map of maps, and whether each CPU has one of them. */
+static inline bool mapring__is_maps(int fd, int flags, bool *per_cpu)
+{
+	struct bpf_map_info info;
+	struct mapring_region first;
+
+	if (fd < 0 || mapring__map_info(fd, &info) != 0 || info.type != BPF_MAP_TYPE_ARRAY_OF_MAPS)
+		return false;
+	if (mapring__region_of_fd(&first, mapring__open_inner(fd, 0, flags), flags & MAPRING_LOOKUP) == 0) {
+		*per_cpu = first.layout.options & MAPRING_OPTION_PER_CPU_MAPS;
+		mapring__region_close(&first);
+	}
+	return true;
+}
+
+/* Opens the ring of this descriptor, which the caller keeps: a map, a map of maps (which needs CAP_SYS_ADMIN), or a memfd. */
+static inline struct mapring_reader *mapring_reader__open_fd(int fd, const struct mapring_reader_opts *opts)
+{
+	struct mapring__place place;
+	bool per_cpu = false;
+
+	memset(&place, 0, sizeof(place));
+	place.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	place.is_maps = mapring__is_maps(fd, opts ? opts->flags : 0, &per_cpu);
+	return mapring__reader_at(place, per_cpu, opts);
+}
+
+/* Opens the ring that is pinned at this path, a directory for a PER_CPU_MAPS ring, or a memfd in /proc. */
+static inline struct mapring_reader *mapring_reader__open(const char *path, const struct mapring_reader_opts *opts)
+{
+	int flags = opts ? opts->flags : 0, fd;
+	struct mapring__place place;
+	struct stat found;
+	bool per_cpu = false;
+
+	memset(&place, 0, sizeof(place));
+	place.fd = -1;
+	if (stat(path, &found) == 0 && S_ISDIR(found.st_mode)) {
+		per_cpu = true;
+	} else {
+		fd = mapring__open_path(path, flags);
+		place.is_maps = mapring__is_maps(fd, flags, &per_cpu);
+		if (place.is_maps)
+			place.fd = fd;
+		else if (fd >= 0)
+			close(fd);
+	}
+	place.path = strdup(path);
+	return mapring__reader_at(place, per_cpu, opts);
+}
+
+/* Whether records are written to this ring only: false once it is being replaced by another. */
+static inline bool mapring__in_use(struct mapring_reader *r)
+{
+	uint64_t gate;
+
+	if (!(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE))
+		return true;
+	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE);
+	return !r->regions[0].failed && (gate & 0xff) == 1 && !(gate >> 16 & 1);
+}
+
+static inline bool mapring__is_retired(struct mapring_reader *r)
+{
+	uint64_t gate;
+
+	if (!(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE))
+		return false;
+	r->regions[0].failed = 0;
+	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE);
+	return !r->regions[0].failed && (gate & 0xff) == 3;
+}
+
+/* The number of tickets in all rings up to and including this retired one. */
+static inline uint64_t mapring__tickets(struct mapring_reader *r)
+{
+	struct mapring_region *region = &r->regions[0];
+	uint64_t sum = mapring__word(region, 0, MAPRING__BEFORE) & ~MAPRING__DISCARDED;
+
+	for (uint64_t i = 0; i < region->layout.shards; i++)
+		sum += mapring__word(region, 0, mapring__header_at(&region->layout, i) + MAPRING__END);
+	return sum;
+}
+
+/* After a pass without records: continues with the next ring, if this one was replaced and read to its end. Returns 1 if it did,
+ * 0 if not, or why the next ring is refused. */
+MAPRING__COLD int mapring__go_on(struct mapring_reader *r)
+{
+	struct mapring_region *old = &r->regions[0], next;
+	uint64_t before, up_to;
+	bool finished = true;
+	uint32_t id;
+	int error;
+
+	if (!mapring__is_retired(r))
+		return 0;
+	for (uint32_t i = 0; i < r->count; i++)
+		finished = mapring__is_finished(&r->shards[i]) && finished;
+	id = finished ? mapring__place_id(&r->place) : 0;
+	if (id == 0 || id == old->map_id)
+		return 0;
+	error = mapring__region_open(&next, &r->place);
+	if (error)
+		return error == -ENOENT ? 0 : error;
+	before = mapring__word(&next, 0, MAPRING__BEFORE);
+	old->failed = 0;
+	up_to = mapring__tickets(r);
+	if (next.layout.kind != MAPRING_KIND_RING || next.layout.record != old->layout.record ||
+	    next.layout.shards != old->layout.shards || next.layout.options != old->layout.options || before << 1 >> 1 < up_to)
+		error = mapring__refuse(ESTALE, "its loader has started again: another ring, which does not continue this one");
+	if (next.failed || old->failed || before & MAPRING__DISCARDED) /* a resize is unfinished */
+		error = 1;
+	if (error) {
+		mapring__region_close(&next);
+		return error < 0 ? error : 0;
+	}
+
+	for (uint32_t i = 0; i < r->count; i++)
+		mapring__add_stats(&r->past, &r->shards[i].stats);
+	mapring__add_dropped(&r->past, old);
+	r->past.lapped += before - up_to; /* rings replaced before they were read */
+	r->past.rings++;
+	mapring__region_close(old);
+	*old = next;
+	error = mapring__reader_shards(r, MAPRING_FIRST);
+	return error ? error : 1;
+}
+
+#endif

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* An open region: mapped, or read by system call (docs/abi.md, "Opening" and "By system call"). */
+#ifndef MAPRING_C_REGION_H
+#define MAPRING_C_REGION_H
+
+enum { MAPRING__CPUS = 4096 };
+/* Retries if a map of a map of maps is replaced before it is opened. */
+enum { MAPRING__AGAIN = 16 };
+
+/* How a region is opened. */
+enum {
+	/* Map it for writing: latches, commands. */
+	MAPRING_WRITE = 1,
+	/* Never map it: read it by system call. */
+	MAPRING_LOOKUP = 2,
+	/* The path is a memfd in /proc, or another file. Found out if the path is not on a BPF file system. */
+	MAPRING__FILE = 4
+};
+
+/* Where a region is, now and after another one replaced it. */
+struct mapring__place {
+	char *path;   /* NULL: by descriptor */
+	int fd;       /* -1: by path */
+	bool is_maps; /* the map under `key` of a map of maps */
+	uint32_t key;
+	int flags;
+};
+
+struct mapring_region {
+	struct mapring_layout layout;
+	int fd;
+	uint32_t map_id;       /* 0: a memfd */
+	const uint64_t *words; /* NULL: by system call */
+	uint64_t *writable;    /* the same words, or NULL */
+	size_t mapped;         /* bytes */
+	uint64_t size;         /* of an element as lookups return it, in words */
+	uint64_t at;           /* of a global variable: its first word */
+	/* The CPUs whose copies each lookup returns, in this order. For an ordinary map: one. */
+	unsigned *cpus;
+	int copies;
+	uint64_t *looks[3]; /* at one element, with all its copies */
+	/* The errno of the last failed lookup, else 0. A failed lookup returns 0. */
+	int failed;
+};
+
+/* Why the last call of this thread failed, in a sentence. */
+static inline const char *mapring_error(void)
+{
+	return mapring__text;
+}
+
+static inline bool mapring__look_into(struct mapring_region *r, uint64_t element, uint64_t *into)
+{
+	mapring__fence_full();
+	if (mapring__lookup(r->fd, (uint32_t)element, into) == 0)
+		return true;
+	r->failed = errno;
+	return false;
+}
+
+/* Looks up an element three times, for a region that is not mapped. Returns false if a lookup failed. */
+MAPRING__COLD bool mapring__look(struct mapring_region *r, uint64_t element)
+{
+	return mapring__look_into(r, element, r->looks[0]) && mapring__look_into(r, element, r->looks[1]) &&
+	       mapring__look_into(r, element, r->looks[2]);
+}
+
+/* The median of the three lookups of a word of a copy. */
+static inline uint64_t mapring__median(const struct mapring_region *r, int copy, uint64_t at)
+{
+	uint64_t word = (uint64_t)copy * r->size + at % r->size, first = r->looks[0][word];
+	int64_t a = (int64_t)(r->looks[1][word] - first), b = (int64_t)(r->looks[2][word] - first);
+	int64_t low = a < b ? a : b, high = a < b ? b : a;
+
+	return first + (uint64_t)(low > 0 ? low : high < 0 ? high : 0);
+}
+
+MAPRING__COLD uint64_t mapring__look_at_word(struct mapring_region *r, uint64_t element, uint64_t at)
+{
+	return mapring__look(r, element + at / r->size) ? mapring__median(r, 0, at) : 0;
+}
+
+/* The current value of word `at`, counted from an element, in the first copy. */
+MAPRING__FAST uint64_t mapring__word(struct mapring_region *r, uint64_t element, uint64_t at)
+{
+	if (r->words)
+		return mapring__load(r->words + element * r->size + at);
+	return mapring__look_at_word(r, element, at);
+}
+
+/* The same with an acquire. */
+static inline uint64_t mapring__word_acquire(struct mapring_region *r, uint64_t element, uint64_t at)
+{
+	if (r->words)
+		return mapring__load_acquire(r->words + element * r->size + at);
+	return mapring__look_at_word(r, element, at);
+}
+
+/* Sums word `at` from the region's start over all copies: of word 12 of the preamble. */
+static inline uint64_t mapring__word_sum(struct mapring_region *r, uint64_t at)
+{
+	uint64_t sum = mapring__word(r, 0, at);
+
+	for (int copy = 1; copy < r->copies && !r->failed; copy++)
+		sum += mapring__median(r, copy, at);
+	return sum;
+}
+
+/* The error of lookups since the last call, if there was one. */
+static inline int mapring__lookup_error(struct mapring_region *r)
+{
+	int error = r->failed;
+
+	r->failed = 0;
+	return error ? mapring__refuse(error, "bpf(BPF_MAP_LOOKUP_ELEM): %s", strerror(error)) : 0;
+}
+
+static inline bool mapring__map_memory(struct mapring_region *r, uint64_t bytes, int flags)
+{
+	bool write = flags & MAPRING_WRITE;
+	void *at;
+
+	if (flags & MAPRING_LOOKUP) {
+		errno = EINVAL;
+		return false;
+	}
+	at = mmap(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, r->fd, 0);
+	if (at == MAP_FAILED)
+		return false;
+	r->words = (const uint64_t *)at;
+	r->writable = write ? (uint64_t *)at : NULL;
+	r->mapped = bytes;
+	return true;
+}
+
+static inline void mapring__unmap(struct mapring_region *r)
+{
+	if (r->words)
+		munmap((void *)(uintptr_t)r->words, r->mapped);
+	r->words = r->writable = NULL;
+}
+
+/* Maps a map, or prepares lookups. */
+static inline int mapring__map_or_look(struct mapring_region *r, const struct bpf_map_info *info, int flags)
+{
+	if (mapring__map_memory(r, (uint64_t)info->value_size * info->max_entries, flags))
+		return 0;
+	if (flags & MAPRING_WRITE)
+		return mapring__failed("the kernel does not map it for writing: it is frozen, or is not BPF_F_MMAPABLE");
+	for (int i = 0; i < 3; i++) {
+		r->looks[i] = (uint64_t *)calloc(r->size * (uint64_t)r->copies, 8);
+		if (!r->looks[i])
+			return mapring__failed("no memory for lookups");
+	}
+	return 0;
+}
+
+/* Word 0 first, and the others once it is set. */
+static inline void mapring__read_preamble(struct mapring_region *r, uint64_t words[MAPRING__PREAMBLE])
+{
+	words[0] = mapring__word_acquire(r, 0, 0);
+	for (uint64_t at = 1; at < MAPRING__PREAMBLE; at++)
+		words[at] = mapring__word(r, 0, at);
+}
+
+/* Refuses a preamble that contradicts the map's types, if this process may read them. */
+static inline int mapring__check_types(const struct mapring_layout *found, const struct bpf_map_info *info)
+{
+	struct mapring_layout told;
+	struct mapring__btf btf;
+	bool same;
+
+	if (info->btf_id == 0 || !mapring__btf_open(&btf, info->btf_id))
+		return 0;
+	same = !mapring__describe(&told, &btf, info->btf_value_type_id) ||
+	       (told.kind == found->kind && told.options == found->options && told.record == found->record &&
+		told.longest == found->longest && told.area == found->area &&
+		(told.capacity == found->capacity || (told.options & MAPRING_OPTION_RESIZABLE)));
+	mapring__btf_close(&btf);
+	return same ? 0 : mapring__refuse(EPROTO, "its preamble and its types contradict each other");
+}
+
+static inline int mapring__open_map(struct mapring_region *r, int flags)
+{
+	uint64_t words[MAPRING__PREAMBLE];
+	struct bpf_map_info info;
+	struct mapring__btf btf;
+	bool per_cpu;
+	int error;
+
+	errno = 0;
+	if (mapring__map_info(r->fd, &info) < 0)
+		return mapring__failed("not a map");
+	per_cpu = info.type == BPF_MAP_TYPE_PERCPU_ARRAY;
+	if ((info.type != BPF_MAP_TYPE_ARRAY && !per_cpu) || info.key_size != 4 || info.value_size % 8 != 0)
+		return mapring__refuse(EINVAL, "not an array of whole words");
+	if ((uint64_t)info.value_size * info.max_entries < 8 * MAPRING__PREAMBLE)
+		return mapring__refuse(EINVAL, "too small for a preamble");
+	r->map_id = info.id;
+	r->size = info.value_size / 8;
+	if (per_cpu) {
+		r->cpus = (unsigned *)calloc(MAPRING__CPUS, sizeof(*r->cpus));
+		r->copies = r->cpus ? mapring__possible_cpus(r->cpus, MAPRING__CPUS) : -1;
+	}
+	if (r->copies < 1)
+		return mapring__failed("no list of the possible CPUs");
+	error = mapring__map_or_look(r, &info, flags);
+	if (error)
+		return error;
+
+	mapring__read_preamble(r, words);
+	error = mapring__lookup_error(r);
+	if (error)
+		return error;
+	if (words[0] != 0) {
+		error = mapring__read_preamble_words(&r->layout, words);
+		if (!error)
+			error = mapring__check_types(&r->layout, &info);
+	} else if (mapring__btf_open(&btf, info.btf_id)) {
+		error = mapring__layout_of_btf(&r->layout, &btf, info.btf_value_type_id, info.max_entries);
+		mapring__btf_close(&btf);
+	} else {
+		error = mapring__failed("no preamble, and no types: its loader has not called mapring_loader__initialize or "
+					"mapring::loader::initialize, and reading its types needs CAP_SYS_ADMIN");
+	}
+	if (error)
+		return error;
+	if (mapring__is_per_cpu(&r->layout) != per_cpu)
+		return mapring__refuse(EPROTO, "a kind that is in maps of the other type");
+	if (info.value_size != r->layout.size || info.max_entries != r->layout.elements)
+		return mapring__refuse(EPROTO, "the kernel and the preamble contradict each other");
+	if ((r->layout.options & MAPRING_OPTION_TAILS) && !r->words)
+		return mapring__refuse(EOPNOTSUPP, "a ring with tails, which is read only through a mapping");
+	return 0;
+}
+
+static inline int mapring__open_memfd(struct mapring_region *r, int flags)
+{
+	/* F_GET_SEALS; F_SEAL_SHRINK and F_SEAL_GROW; HUGETLBFS_MAGIC */
+	const int get_seals = 1034, wanted = 2 | 4;
+	const unsigned long huge_pages = 0x958458f6;
+	int seals = fcntl(r->fd, get_seals), error;
+	uint64_t words[MAPRING__PREAMBLE];
+	struct statfs system;
+	struct stat file;
+
+	if (seals < 0 || fstatfs(r->fd, &system) < 0 || fstat(r->fd, &file) < 0)
+		return mapring__failed("neither a BPF map nor a memfd");
+	if ((seals & wanted) != wanted || (unsigned long)system.f_type == huge_pages)
+		return mapring__refuse(EPERM, "a memfd that can lose its pages: seal it with F_SEAL_SHRINK and F_SEAL_GROW");
+	if ((uint64_t)file.st_size < 8 * MAPRING__PREAMBLE)
+		return mapring__refuse(EPROTO, "too small for a preamble");
+	if (!mapring__map_memory(r, 8 * MAPRING__PREAMBLE, 0))
+		return mapring__failed("mmap of the memfd");
+	r->size = 1; /* until it is known: words are contiguous in any case */
+	mapring__read_preamble(r, words);
+	mapring__unmap(r);
+	error = mapring__read_preamble_words(&r->layout, words);
+	if (error)
+		return error;
+	if (mapring__is_per_cpu(&r->layout))
+		return mapring__refuse(EPROTO, "a kind that is in per-CPU maps only");
+	r->size = r->layout.size / 8;
+	if ((uint64_t)file.st_size < r->layout.size * r->layout.elements)
+		return mapring__refuse(EPROTO, "a file that ends before its region");
+	if ((uint64_t)file.st_blocks * 512 + (64 << 20) < r->layout.size * r->layout.elements)
+		return mapring__refuse(EPROTO, "a memfd with more than 64 MiB of holes, which reading would allocate");
+	if (!mapring__map_memory(r, r->layout.size * r->layout.elements, flags & ~MAPRING_LOOKUP))
+		return mapring__failed("mmap of the memfd");
+	return 0;
+}
+
+/* Returns a descriptor of the map under a key of a map of maps, or -1. */
+static inline int mapring__open_inner(int maps, uint32_t key, int flags)
+{
+	int fd = -1;
+	uint32_t id;
+
+	for (int i = 0; i < MAPRING__AGAIN && fd < 0; i++) {
+		if (mapring__lookup(maps, key, &id) < 0)
+			break;
+		fd = mapring__open_id(id, flags & MAPRING_LOOKUP);
+		if (fd < 0 && errno != ENOENT)
+			break;
+	}
+	return fd;
+}
+
+/* Opens what is at a path: a pin, or a memfd. */
+static inline int mapring__open_path(const char *path, int flags)
+{
+	const unsigned long bpffs = 0xcafe4a11; /* BPF_FS_MAGIC */
+	struct statfs system;
+	int fd;
+
+	if (statfs(path, &system) == 0 && (unsigned long)system.f_type != bpffs)
+		return open(path, (flags & MAPRING_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	fd = mapring__open_pin(path, flags & MAPRING_LOOKUP);
+	/* The pin is not writable: read it by system call. */
+	return fd < 0 && errno == EACCES && !(flags & MAPRING_WRITE) ? mapring__open_pin(path, true) : fd;
+}
+
+static inline int mapring__place_open(const struct mapring__place *place)
+{
+	if (place->is_maps)
+		return mapring__open_inner(place->fd, place->key, place->flags);
+	return place->path ? mapring__open_path(place->path, place->flags) : fcntl(place->fd, F_DUPFD_CLOEXEC, 0);
+}
+
+static inline void mapring__region_close(struct mapring_region *r)
+{
+	int saved = errno;
+
+	mapring__unmap(r);
+	for (int i = 0; i < 3; i++)
+		free(r->looks[i]);
+	free(r->cpus);
+	if (r->fd >= 0)
+		close(r->fd);
+	memset(r, 0, sizeof(*r));
+	r->fd = -1;
+	errno = saved;
+}
+
+/* Opens a region of any kind, and owns the descriptor from now on. */
+static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int flags)
+{
+	struct bpf_map_info info;
+	int error;
+
+	memset(r, 0, sizeof(*r));
+	r->fd = fd;
+	r->copies = 1;
+	errno = 0;
+	if (fd < 0)
+		return mapring__failed("nothing that may be opened");
+	error = mapring__map_info(fd, &info) == 0 ? mapring__open_map(r, flags) : mapring__open_memfd(r, flags);
+	if (error)
+		mapring__region_close(r);
+	return error;
+}
+
+static inline int mapring__region_open(struct mapring_region *r, const struct mapring__place *place)
+{
+	int fd = mapring__place_open(place);
+
+	if (fd < 0) {
+		r->fd = -1;
+		return mapring__failed("nothing that may be opened");
+	}
+	return mapring__region_of_fd(r, fd, place->flags);
+}
+
+/* The id of the current map there; 0 if none. */
+static inline uint32_t mapring__place_id(const struct mapring__place *place)
+{
+	struct bpf_map_info info;
+	int fd = mapring__place_open(place);
+	uint32_t id = fd >= 0 && mapring__map_info(fd, &info) == 0 ? info.id : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return id;
+}
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A reader's place among the readers that programs know, and its bell: docs/abi.md, "Wakeable rings" and "Rings that keep their
+ * oldest records". */
+#ifndef MAPRING_C_SEAT_H
+#define MAPRING_C_SEAT_H
+
+/* Words of the map of readers. */
+enum { MAPRING__ASLEEP = 16, MAPRING__REQUIRED, MAPRING__LOOK, MAPRING__IDLE_SINCE, MAPRING__OWNERS = 64, MAPRING__LEASES = 128, MAPRING__WANTS = 192 };
+#define MAPRING__NEVER 0xffffffffULL
+/* What a reader says of a shard that it does not read. */
+#define MAPRING__FOR_GOOD (1ULL << 62)
+/* After so long without a sleep a reader that this process can't see counts as dead. */
+#define MAPRING__SILENT 600000000000ULL
+/* After so long, or so many sleeps, a reader for which programs look too often frees the places of dead ones. */
+#define MAPRING__FREE_AFTER 10000000000ULL
+enum { MAPRING__FREE_SLEEPS = 4096 };
+
+struct mapring__seat {
+	struct mapring_region readers; /* mapped for writing */
+	int bells;                     /* the map of bells */
+	uint32_t place;
+	uint64_t me;
+	pid_t pid;
+	/* The bell: a ringbuf, its two positions, and the bits of a ticket at which programs look for this reader. */
+	int bell;
+	uint64_t *consumer;
+	const uint64_t *producer;
+	uint64_t look, sleeps, freed;
+	/* Of a required reader: whether programs wait for it as far as known, and whether they ceased to. */
+	bool holds, lease_ended;
+};
+
+/* How far a clock of this process is ahead of the clock of programs, in nanoseconds: it may be in a time namespace. */
+static inline int64_t mapring__ahead(const char *clock)
+{
+	FILE *offsets = fopen("/proc/self/timens_offsets", "re");
+	long long seconds, nanoseconds;
+	char name[32];
+	int64_t ahead = 0;
+
+	if (!offsets)
+		return 0;
+	while (fscanf(offsets, "%31s %lld %lld", name, &seconds, &nanoseconds) == 3)
+		if (strcmp(name, clock) == 0)
+			ahead = seconds * 1000000000 + nanoseconds;
+	fclose(offsets);
+	return ahead;
+}
+
+/* CLOCK_MONOTONIC of programs. */
+static inline uint64_t mapring__program_time(void)
+{
+	return mapring__now() - (uint64_t)mapring__ahead("monotonic");
+}
+
+/* A process of this PID namespace as the owner of a place. */
+static inline uint64_t mapring__owner(uint64_t pid, uint64_t start)
+{
+	uint64_t low = (1 << 22) - 1, tick = 1000000000 / (uint64_t)sysconf(_SC_CLK_TCK);
+	struct stat namespace_of;
+
+	if (stat("/proc/self/ns/pid", &namespace_of) != 0)
+		return 0;
+	start -= (uint64_t)(mapring__ahead("boottime") / (int64_t)tick);
+	return ((uint64_t)namespace_of.st_ino & (low >> 2)) << 44 | (start & low) << 22 | (pid & low);
+}
+
+static inline uint64_t *mapring__seat_word(struct mapring__seat *seat, uint64_t word)
+{
+	return seat->readers.writable + word;
+}
+
+/* A word of a shard for this place: 0 the ticket until which it sleeps, 1 its position, 2 since when it holds programs back. */
+static inline uint64_t *mapring__seat_of(struct mapring__seat *seat, uint64_t shard, int which)
+{
+	return mapring__seat_word(seat, 64 * (4 + 3 * shard + (uint64_t)which) + seat->place);
+}
+
+static inline uint64_t mapring__bit(const struct mapring__seat *seat)
+{
+	return 1ULL << seat->place;
+}
+
+static inline void mapring__clear(uint64_t *word, uint64_t bits)
+{
+	__atomic_fetch_and(word, ~bits, __ATOMIC_RELAXED);
+}
+
+/* Whether the owner of a place lives. */
+static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t place, uint64_t owner)
+{
+	uint64_t low = (1 << 22) - 1, time = 0, since;
+	int lives;
+
+	if (owner >> 44 == seat->me >> 44) {
+		uint64_t off;
+
+		lives = mapring__lives(owner & low, &time);
+		if (lives <= 0)
+			return lives < 0;
+		/* With the offset of a time namespace it may be one too high. */
+		off = (mapring__owner(owner & low, time) >> 22) - (owner >> 22) + 1;
+		return (off & low) <= 2;
+	}
+	since = mapring__load(mapring__seat_word(seat, MAPRING__LEASES + place));
+	return since == 0 || (mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) >> place & 1) ||
+	       (int64_t)(mapring__program_time() - since) < (int64_t)MAPRING__SILENT;
+}
+
+/* Says how often programs must look for the reader of this place: 1 + the bits of a ticket, or 0. */
+static inline void mapring__wants(struct mapring__seat *seat, uint64_t place, uint64_t value)
+{
+	mapring__store(mapring__seat_word(seat, MAPRING__WANTS + place), value);
+	__atomic_fetch_add(mapring__seat_word(seat, MAPRING__LOOK), 1ULL << 32, __ATOMIC_RELEASE);
+}
+
+/* Clears what a place says, and frees it. */
+static inline void mapring__leave(struct mapring__seat *seat, uint64_t place, uint64_t owner)
+{
+	uint64_t *look = mapring__seat_word(seat, MAPRING__LOOK);
+
+	mapring__clear(mapring__seat_word(seat, MAPRING__ASLEEP), 1ULL << place);
+	mapring__wants(seat, place, 0);
+	/* It fails only if other readers change the word. After so many failures, someone forges it. */
+	for (int i = 0; i < 2 * MAPRING__PLACES; i++) {
+		uint64_t found = mapring__load_acquire(look), all = MAPRING__NEVER;
+
+		for (uint64_t at = 0; at < MAPRING__PLACES; at++) {
+			uint64_t wants = mapring__load(mapring__seat_word(seat, MAPRING__WANTS + at));
+
+			if (wants != 0)
+				all &= wants - 1;
+		}
+		if (mapring__swap_if(look, found, (found & ~MAPRING__NEVER) | all))
+			break;
+	}
+	mapring__clear(mapring__seat_word(seat, MAPRING__REQUIRED), 1ULL << place);
+	mapring__store(mapring__seat_word(seat, MAPRING__LEASES + place), 0);
+	mapring__swap_if(mapring__seat_word(seat, MAPRING__OWNERS + place), owner, 0);
+}
+
+/* Frees the places of readers that died. */
+static inline void mapring__free_dead(struct mapring__seat *seat)
+{
+	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
+		uint64_t *word = mapring__seat_word(seat, MAPRING__OWNERS + place), owner = mapring__load(word);
+
+		if (owner != 0 && !mapring__owner_lives(seat, place, owner) && mapring__swap_if(word, owner, seat->me))
+			mapring__leave(seat, place, seat->me);
+	}
+}
+
+/* Whether the place still is this reader's: not after a fork, and not if another reader has taken it. */
+static inline bool mapring__seat_is_mine(struct mapring__seat *seat)
+{
+	return seat->pid == getpid() && mapring__load(mapring__seat_word(seat, MAPRING__OWNERS + seat->place)) == seat->me;
+}
+
+static inline void mapring__shows_life(struct mapring__seat *seat)
+{
+	if (!(mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) & mapring__bit(seat)))
+		mapring__store(mapring__seat_word(seat, MAPRING__LEASES + seat->place), mapring__program_time());
+}
+
+/* Opens the map with this id: beside the pin of the ring, or by its id. */
+static inline int mapring__companion(const char *pin, const char *suffix, uint32_t id, int flags)
+{
+	struct bpf_map_info info;
+	char path[4096];
+	int fd = -1;
+
+	if (pin && snprintf(path, sizeof(path), "%s%s", pin, suffix) < (int)sizeof(path))
+		fd = mapring__open_path(path, flags);
+	if (fd >= 0 && (mapring__map_info(fd, &info) != 0 || info.id != id)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd >= 0 ? fd : mapring__open_id(id, false);
+}
+
+static inline void mapring__bell_close(struct mapring__seat *seat)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (seat->consumer)
+		munmap(seat->consumer, page);
+	if (seat->producer)
+		munmap((void *)(uintptr_t)seat->producer, page);
+	if (seat->bell >= 0)
+		close(seat->bell);
+	seat->consumer = NULL;
+	seat->producer = NULL;
+	seat->bell = -1;
+}
+
+static inline void mapring__seat_close(struct mapring__seat *seat)
+{
+	if (seat->readers.writable && seat->me != 0 && mapring__seat_is_mine(seat)) {
+		mapring__leave(seat, seat->place, seat->me);
+		if (seat->bell >= 0)
+			mapring__delete(seat->bells, seat->place);
+	}
+	mapring__bell_close(seat);
+	if (seat->bells >= 0)
+		close(seat->bells);
+	mapring__region_close(&seat->readers);
+}
+
+/* Takes a place among the readers of a ring, whose pin is known or NULL. */
+static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_region *ring, const char *pin)
+{
+	uint64_t link, time;
+	int error;
+
+	memset(seat, 0, sizeof(*seat));
+	seat->bells = seat->bell = seat->readers.fd = -1;
+	if (!ring->map_id || !(ring->layout.options & MAPRING_OPTION_WAKEABLE))
+		return mapring__refuse(EOPNOTSUPP, "the ring is not wakeable: declare it with WAKEABLE or KEEP_OLDEST");
+	link = mapring__word(ring, 0, MAPRING__LINK);
+	if ((uint32_t)link == 0)
+		return mapring__refuse(EAGAIN, "its loader has not linked the ring to its maps __readers and __bells: "
+					       "mapring_loader__initialize does");
+	error = mapring__region_of_fd(&seat->readers, mapring__companion(pin, "__readers", (uint32_t)link, 0), MAPRING_WRITE);
+	if (error)
+		return error;
+	link = mapring__load(seat->readers.words + MAPRING__LINK);
+	if (seat->readers.layout.kind != MAPRING_KIND_READERS || (uint32_t)link != ring->map_id) {
+		mapring__seat_close(seat);
+		return mapring__refuse(EPROTO, "its readers belong to another ring");
+	}
+	seat->bells = mapring__companion(pin, "__bells", (uint32_t)(link >> 32), 0);
+	seat->pid = getpid();
+	if (seat->bells >= 0 && mapring__start_time((uint64_t)seat->pid, &time) > 0)
+		seat->me = mapring__owner((uint64_t)seat->pid, time);
+	if (seat->me == 0) {
+		error = mapring__failed(seat->bells < 0 ? "the map of bells" : "/proc/self");
+		mapring__seat_close(seat);
+		return error;
+	}
+	mapring__free_dead(seat);
+	for (seat->place = 0; seat->place < MAPRING__PLACES; seat->place++) {
+		uint64_t *owner = mapring__seat_word(seat, MAPRING__OWNERS + seat->place);
+
+		if (mapring__load(owner) == 0 && mapring__swap_if(owner, 0, seat->me)) {
+			mapring__shows_life(seat);
+			return 0;
+		}
+	}
+	seat->me = 0;
+	mapring__seat_close(seat);
+	return mapring__refuse(ENOSPC, "64 readers of this ring wait or are required already");
+}
+
+/* Programs look for this reader from the return of this call on. */
+static inline int mapring__make_programs_look(struct mapring__seat *seat)
+{
+	uint32_t fd = (uint32_t)seat->bell;
+
+	mapring__store(mapring__seat_word(seat, MAPRING__IDLE_SINCE), 0);
+	mapring__wants(seat, seat->place, seat->look + 1);
+	mapring__clear(mapring__seat_word(seat, MAPRING__LOOK), MAPRING__NEVER & ~seat->look);
+	/* The kernel waits for an RCU grace period before this returns. */
+	return mapring__update(seat->bells, seat->place, &fd);
+}
+
+/* Makes a bell for a reader that sleeps until `records` are unread. */
+static inline int mapring__bell_open(struct mapring__seat *seat, uint64_t records)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	union bpf_attr attr;
+	void *consumer, *producer;
+
+	mapring__bell_close(seat);
+	seat->look = 0;
+	while (seat->look + 1 <= records / 8) /* 2^k − 1, with the largest 2^k that is at most a quarter */
+		seat->look = 2 * seat->look + 1;
+	seat->look &= MAPRING__NEVER;
+	memset(&attr, 0, sizeof(attr));
+	attr.map_type = 27; /* BPF_MAP_TYPE_RINGBUF */
+	attr.max_entries = (uint32_t)page;
+	seat->bell = mapring__bpf(BPF_MAP_CREATE, &attr);
+	if (seat->bell < 0)
+		return mapring__failed("bpf(BPF_MAP_CREATE) of a bell, which needs CAP_BPF");
+	consumer = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, seat->bell, 0);
+	producer = mmap(NULL, page, PROT_READ, MAP_SHARED, seat->bell, (off_t)page);
+	seat->consumer = consumer == MAP_FAILED ? NULL : (uint64_t *)consumer;
+	seat->producer = producer == MAP_FAILED ? NULL : (const uint64_t *)producer;
+	seat->freed = mapring__now();
+	if (seat->consumer && seat->producer && mapring__make_programs_look(seat) == 0)
+		return 0;
+	mapring__failed("the bell of a reader");
+	mapring__bell_close(seat);
+	return -errno;
+}
+
+/* Silences the bell, and says that the reader sleeps: it must look for records before it does. Returns whether programs ring. */
+static inline bool mapring__fall_asleep(struct mapring__seat *seat)
+{
+	uint64_t look, now;
+
+	mapring__store_release(seat->consumer, mapring__load_acquire(seat->producer));
+	mapring__shows_life(seat);
+	mapring__store(mapring__seat_word(seat, MAPRING__IDLE_SINCE), 0);
+	__atomic_fetch_or(mapring__seat_word(seat, MAPRING__ASLEEP), mapring__bit(seat), __ATOMIC_RELAXED);
+	mapring__fence_full();
+	look = mapring__load(mapring__seat_word(seat, MAPRING__LOOK)) & MAPRING__NEVER;
+	now = look == seat->look ? 0 : mapring__now();
+	if (now != 0 && (++seat->sleeps >= MAPRING__FREE_SLEEPS || now - seat->freed >= MAPRING__FREE_AFTER)) {
+		mapring__free_dead(seat);
+		seat->sleeps = 0;
+		seat->freed = now;
+	}
+	return (look & ~seat->look) == 0 || mapring__make_programs_look(seat) == 0;
+}
+
+static inline bool mapring__has_rung(struct mapring__seat *seat)
+{
+	return mapring__load_acquire(seat->producer) != mapring__load(seat->consumer);
+}
+
+static inline void mapring__wake_up(struct mapring__seat *seat)
+{
+	mapring__clear(mapring__seat_word(seat, MAPRING__ASLEEP), mapring__bit(seat));
+}
+
+#endif
