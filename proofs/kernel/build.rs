@@ -34,7 +34,14 @@ fn conformance() {
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
     sources.sort();
     let mut build = cc::Build::new();
-    build.files(sources).include(HEADER).opt_level(2).std("c11").warnings(true).extra_warnings(true).warnings_into_errors(true);
+    build
+        .files(sources)
+        .include(HEADER)
+        .opt_level(2)
+        .std("c11")
+        .warnings(true)
+        .extra_warnings(true)
+        .warnings_into_errors(true);
     for object in build.compile_intermediates() {
         println!("cargo::rustc-link-arg-bin=kernel-tests-conformance={}", object.display());
     }

@@ -11,7 +11,7 @@
  *	mapring_reader__free(reader);
  *
  * Rings		mapring_reader__open, __open_fd, __for_each, __poll, __wait, __arm, __disarm, __fd, __require, __is_required,
- *			__stats, __is_mapped, __free						reader.h, deliver.h, wait.h
+ *			__stats, __record, __is_mapped, __free						reader.h, deliver.h, wait.h
  * Other regions	mapring_region__open, __open_fd, __shards, __dropped, __free			values.h
  * Cells, latches	mapring_cell__read, mapring_latch__read, __set					values.h
  * Counters		mapring_counter__get, __sum							values.h

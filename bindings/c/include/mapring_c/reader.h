@@ -130,6 +130,12 @@ static inline bool mapring_reader__is_mapped(const struct mapring_reader *r)
 	return true;
 }
 
+/* The bytes of the ring's records. */
+static inline size_t mapring_reader__record(const struct mapring_reader *r)
+{
+	return r->record;
+}
+
 static inline void mapring_reader__free(struct mapring_reader *r)
 {
 	if (!r)

@@ -331,7 +331,6 @@ static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int fl
 	memset(r, 0, sizeof(*r));
 	r->fd = fd;
 	r->copies = 1;
-	errno = 0;
 	if (fd < 0)
 		return mapring__failed("nothing that may be opened");
 	error = mapring__map_info(fd, &info) == 0 ? mapring__open_map(r, flags) : mapring__open_memfd(r, flags);

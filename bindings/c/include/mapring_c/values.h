@@ -238,7 +238,6 @@ static inline int mapring__open_section(struct mapring_region *r, int fd, int fl
 	memset(r, 0, sizeof(*r));
 	r->fd = fd;
 	r->copies = 1;
-	errno = 0;
 	if (fd < 0 || mapring__map_info(fd, info) < 0)
 		return mapring__failed("not a map that may be opened");
 	if (info->type != BPF_MAP_TYPE_ARRAY || info->max_entries != 1 || info->key_size != 4)

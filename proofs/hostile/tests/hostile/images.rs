@@ -292,7 +292,7 @@ fn writers_go_on_in_whatever_they_find() {
 }
 
 /// A valid region with some words of the preamble corrupted, or without its end.
-fn spoilt_preambles() -> impl Strategy<Value = (Image, i64, bool)> {
+pub(crate) fn spoilt_preambles() -> impl Strategy<Value = (Image, i64, bool)> {
     let spoilt = vec((0..Preamble::WORDS, word(), any::<bool>()), 0..3);
     (contents(), spoilt, -200_i64..80, any::<bool>()).prop_map(|(mut image, spoilt, tail, sealed)| {
         for (at, word, near) in spoilt {

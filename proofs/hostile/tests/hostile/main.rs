@@ -2,6 +2,8 @@
 //! count the tickets that they passed.
 #![allow(missing_docs)]
 
+#[cfg(feature = "bpf")]
+mod c;
 mod calls;
 mod images;
 #[cfg(feature = "bpf")]
