@@ -11,12 +11,12 @@ use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{assembly, cmd, go, guide, headers, litmus, servers, vm};
+use crate::{assembly, c, cmd, go, guide, headers, litmus, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
+use Need::{Aarch64, Bpf, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -88,6 +88,14 @@ static CHECKS: &[Check] = &[
             &[Tools],
             code("the same for any machine; builds compile them for this one", |given| headers::run(given.tools()?, false)),
         )),
+    check("c", "the headers for C and C++ with every compiler and sanitizer, and the program of docs/c.md")
+        .test(
+            part(60, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
+                c::run(given.tools()?)
+            }))
+            .takes(Kernel)
+            .built(),
+        ),
     check("examples", "the examples").test(programs(7, BPF, Tests::of(&["examples"])).takes(Kernel)),
     check("command", "the tests of the command")
         .test(programs(60, &[Tools], Tests { without: APART, ..Tests::of(&["cli"]) }).takes(Kernel)),

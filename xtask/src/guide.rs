@@ -83,7 +83,7 @@ fn prints_switches(program: &Path) -> Result<()> {
 }
 
 /// The block of code that starts with this line.
-fn block<'t>(text: &'t str, first: &str) -> Result<&'t str> {
+pub(crate) fn block<'t>(text: &'t str, first: &str) -> Result<&'t str> {
     let mut blocks =
         text.split("\n```").skip(1).step_by(2).filter_map(|block| Some(block.split_once('\n')?.1));
     blocks.find(|block| block.starts_with(first)).with_context(|| format!("no block starts with {first:?}"))

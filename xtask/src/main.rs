@@ -3,6 +3,7 @@
 mod archives;
 mod assembly;
 mod bench;
+mod c;
 mod checks;
 mod cmd;
 mod counts;
@@ -10,6 +11,7 @@ mod demo;
 mod go;
 mod guide;
 mod headers;
+mod install;
 mod litmus;
 mod loom;
 mod need;
@@ -43,6 +45,8 @@ struct Cli {
 enum Command {
     /// Find the tools that BPF builds need (clang, libelf, zlib, …), install what is missing, mount bpffs
     Setup,
+    /// Install the headers for BPF programs, C and C++, and a pkg-config file
+    Install(install::Args),
     /// Run the demo: a BPF program and a reader, or two processes and a memfd if BPF is not available
     Demo(demo::Args),
     /// Record the animations of README.md and docs/command.md
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup => setup::report()?,
+        Command::Install(args) => install::run(&args)?,
         Command::Demo(args) => return demo::run(&args),
         Command::Record => record::run()?,
         Command::Test(args) => {

@@ -26,6 +26,8 @@ pub(crate) enum Need {
     Aarch64,
     /// Prometheus and others, fetched for the tests of the export.
     Servers,
+    /// The compilers for the C headers.
+    Compilers,
     /// A tracer that makes system calls fail.
     Strace,
     /// Go, and the libraries of the Go binding.
@@ -43,6 +45,7 @@ impl fmt::Display for Need {
             Self::Machines(_) => "QEMU, kernels",
             Self::Aarch64 => "aarch64",
             Self::Servers => "servers",
+            Self::Compilers => "compilers",
             Self::Strace => "strace",
             Self::Go => "Go",
         })
@@ -84,6 +87,7 @@ impl Machine {
             Need::Machines(lines) => vm::ready(lines),
             Need::Aarch64 => vm::cross::ready(),
             Need::Servers => servers::fetch(),
+            Need::Compilers => packages::ensure(&packages::C_BINDING),
             Need::Strace => packages::ensure(&[STRACE]),
             Need::Go => go::fetch(),
         }

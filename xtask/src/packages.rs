@@ -71,6 +71,10 @@ pub(crate) const DEBIAN_KEYS: Tool = Tool {
 pub(crate) const ARM_COMPILER: Tool =
     program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross", NO_KERNELS);
 pub(crate) const QEMU_USER: Tool = program("qemu-aarch64", "qemu-user", "programs for aarch64 can't be run");
+/// What compiles the headers of `bindings/c` in each way, and makes the example's skeleton.
+pub(crate) const C_BINDING: [Tool; 3] =
+    [program("g++", "g++", NO_C_BINDING), ARM_COMPILER, program("bpftool", "bpftool", NO_C_BINDING)];
+const NO_C_BINDING: &str = "the C headers can't be checked";
 pub(crate) const STRACE: Tool = program("strace", "strace", "system calls can't be made to fail");
 
 /// tmux is a terminal that has a size without a window, and answers queries of the cursor position. asciinema records in

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Loads switches.bpf.c, which records each context switch, and reads its ring. There is no Rust in it:
- *
- *	clang -g -O2 -target bpf $(pkg-config --cflags mapring) -c switches.bpf.c -o switches.bpf.o
- *	bpftool gen skeleton switches.bpf.o name switches > switches.skel.h
- *	cc -o switches switches.c $(pkg-config --cflags mapring) $(pkg-config --cflags --libs libbpf)
+ * Loads switches.bpf.c, which records each context switch, and prints the records of all CPUs in the order of time. The second run
+ * begins with what the kernel has recorded since the first one. docs/c.md says how to build it.
  */
 #include <mapring_loader.h>
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
 use mapring::OpenOptions;
+use mapring::abi::{Geometry, Kind, Preamble, Tails, WORD};
 use mapring_hostile_tests::{forge, hostile_word};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -137,4 +138,38 @@ fn regions_that_change_are_read_to_the_end() {
         });
         let _ = reader.read(&file);
     }
+}
+
+/// Positions, lengths and headers of tails that are forged.
+#[test]
+fn tails_at_any_place_are_read_to_the_end() {
+    const WORDS: usize = 2 + 2; // the position, the length and the record
+    let images = std::env::var("MAPRING_HOSTILE_IMAGES").map_or(1000, |n| n.parse().expect("a number"));
+    let tails = Tails::new(100, 1024).unwrap();
+    let ring =
+        Geometry::new(Kind::Ring, 8 * WORDS as u64, 16, 2).and_then(|it| it.with_tails(tails)).unwrap();
+    let (element, header, slots) = (ring.element() / WORD, 16 + 8, 16 + 8 + 32);
+    let preamble = Preamble { geometry: ring, generation: 1, name: "tails".into() }.encode();
+    let (mut reader, mut sum) = (Reader::start(), 0);
+    for seed in 0..images {
+        let mut rng = Rng::with_seed(seed);
+        let mut words = vec![0; ring.bytes() / WORD];
+        if rng.bool() {
+            words.fill_with(|| hostile_word(&mut rng));
+        }
+        words[..preamble.len()].copy_from_slice(&preamble);
+        for shard in 0..2 {
+            words[shard * element + 16] = 16;
+            words[shard * element + header + 1] = if rng.bool() { 1024 } else { hostile_word(&mut rng) };
+            for slot in 0..16 {
+                let at = shard * element + slots + slot * (1 + WORDS);
+                words[at] = if rng.u8(..8) == 0 { hostile_word(&mut rng) } else { 2 };
+                words[at + 1] = if rng.bool() { rng.u64(..2048) } else { hostile_word(&mut rng) };
+                words[at + 2] = if rng.bool() { rng.u64(..104) } else { hostile_word(&mut rng) };
+            }
+        }
+        sum += reader.read(&forge(bytemuck::cast_slice(&words), true)).unwrap();
+    }
+    println!("tails, read in C: {images} images, {sum} records");
+    assert!(sum > 0);
 }

@@ -1,2 +1,2 @@
-//! The reader in plain C: `main` is in `conformance/main.c`, which the build script compiles and links.
+//! The reader in C: `main` is in `conformance/main.c`, which the build script compiles and links.
 #![no_main]

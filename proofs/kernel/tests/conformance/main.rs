@@ -1,4 +1,4 @@
-//! A reader in plain C, written from docs/abi.md (`conformance/`), against the library's writers: its records and counts
+//! The reader in C that ships (`bindings/c`), written from docs/abi.md, against the library's writers: its records and counts
 //! match the written ones, and the library's own readers.
 #![allow(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Runs the reader in plain C, and parses its output.
+//! Runs the reader in C, and parses its output.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;

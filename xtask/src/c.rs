@@ -1,0 +1,104 @@
+//! The step `c`: the headers of `bindings/c` with every compiler, and the example of docs/c.md, built from what is installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::programs::{cpus, in_parallel};
+use crate::setup::Tools;
+use crate::{cmd, guide, install};
+
+/// Compilers and languages. The sanitizers must find no warning either.
+const WAYS: [&str; 8] = [
+    "gcc -std=c11 -O2",
+    "clang -std=c11 -O2",
+    "g++ -x c++ -std=c++17 -O2",
+    "clang -x c++ -std=c++17 -O2",
+    "gcc -std=c11 -O1 -fsanitize=address,undefined",
+    "gcc -std=c11 -O1 -fsanitize=thread",
+    "clang -std=c11 -O1 -fsanitize=thread",
+    "aarch64-linux-gnu-gcc -std=c11 -O2",
+];
+const WARNINGS: &str = "-Wall -Wextra -Wpedantic -Werror -c -o /dev/null";
+
+/// What is compiled in all ways, in `bindings/c`.
+const PROGRAMS: [&str; 2] = ["examples/read.c", "tests/hostile.c"];
+
+/// Where the example pins its ring.
+const PIN: &str = "/sys/fs/bpf/switches";
+
+pub(crate) fn run(tools: &Tools) -> Result<()> {
+    let prefix = cmd::target_dir().join("c");
+    if prefix.exists() {
+        fs::remove_dir_all(&prefix)?;
+    }
+    install::into(&prefix)?;
+    let (c, include, libbpf) = (cmd::root().join("bindings/c"), prefix.join("include"), libbpf()?);
+    let loader = prefix.join("loader.c");
+    fs::write(
+        &loader,
+        "#include <mapring_loader.h>\nint main(void) { return mapring_loader__prepare(0, 0); }\n",
+    )?;
+    let programs: Vec<_> = PROGRAMS.iter().map(|program| c.join(program)).chain([loader]).collect();
+    let compiles = programs.iter().flat_map(|program| WAYS.iter().map(move |way| (program, way)));
+    let refused = in_parallel(compiles, cpus(), |(program, way)| {
+        let mut compile = cmd::line(&format!("{way} {WARNINGS}"));
+        compile.arg("-I").arg(&include).arg("-isystem").arg(libbpf.join("include")).arg(program);
+        Ok(cmd::output(&mut compile).err())
+    })?;
+    let refused: Vec<_> = refused.into_iter().flatten().map(|error| format!("{error:#}")).collect();
+    ensure!(refused.is_empty(), "{}", refused.join("\n"));
+    eprintln!("{} programs, each in {} ways", programs.len(), WAYS.len());
+    example(tools, &c.join("examples/switches"), &prefix, &libbpf)
+}
+
+/// Builds the example as docs/c.md says, and runs it twice: the second time it reads the ring of the first.
+fn example(tools: &Tools, folder: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
+    let document = fs::read_to_string(cmd::root().join("docs/c.md"))?;
+    for file in ["switches.bpf.c", "switches.c"] {
+        let text = fs::read_to_string(folder.join(file))?;
+        let first = text.lines().next().unwrap_or_default();
+        ensure!(guide::block(&document, first)? == text.trim_end(), "docs/c.md does not show {file}");
+        fs::copy(folder.join(file), prefix.join(file))?;
+    }
+    // libbpf is a static library here, and the document's is the system's.
+    let commands = guide::block(&document, "clang -g")?.replace("--libs mapring", "--static --libs mapring");
+    let path = [prefix.join("lib/pkgconfig"), libbpf.join("pkgconfig")]
+        .map(|path| path.display().to_string())
+        .join(":");
+    let mut build = Command::new("sh");
+    build.args(["-ec", &commands]).current_dir(prefix).env("PKG_CONFIG_PATH", path);
+    build.env("C_INCLUDE_PATH", libbpf.join("include")).env("LIBRARY_PATH", libbpf);
+    cmd::run(tools.export(&mut build))?;
+    let result = (0..2).try_for_each(|_| prints_switches(&prefix.join("switches")));
+    match fs::remove_file(PIN) {
+        Err(error) if result.is_ok() => bail!("{PIN}: {error}"),
+        _ => result,
+    }
+}
+
+fn prints_switches(program: &Path) -> Result<()> {
+    let said = cmd::output(Command::new(program).stderr(Stdio::inherit()))?;
+    let last = said.lines().last().unwrap_or_default();
+    ensure!(said.contains(" cpu ") && last.contains(" delivered, 0 lost"), "it ends with {last:?}");
+    println!("{last}");
+    Ok(())
+}
+
+/// The folder of libbpf that the step `build` has compiled last.
+fn libbpf() -> Result<PathBuf> {
+    let mut found = Vec::new();
+    for package in fs::read_dir(cmd::target_dir().join("debug/build"))? {
+        let out = package?.path().join("out");
+        let library = out.join("libbpf.a");
+        let is_it = out.parent().is_some_and(|package| package.to_string_lossy().contains("libbpf-sys-"));
+        if is_it && library.exists() && out.join("include/bpf/libbpf.h").exists() {
+            found.push((fs::metadata(library)?.modified().unwrap_or(SystemTime::UNIX_EPOCH), out));
+        }
+    }
+    found.sort();
+    found.pop().map(|(_, out)| out).context("no libbpf in target/debug: run `cargo xtask test build`")
+}
