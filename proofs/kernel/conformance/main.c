@@ -10,12 +10,13 @@
 #include "show.h"
 
 #define USAGE                                                                                          \
-	"mapring-read [--nobody] [--lookup] [--patience N] [--first] COMMAND\n"                        \
+	"mapring-read [--nobody] [--lookup] [--patience N] [--first] [--wait] [--require MS] [--merged] COMMAND\n" \
 	"  ring|follow|cells|latches|counters|top|histograms|gauges|readers WHERE\n"                   \
 	"                       a region: a pin, id:N, maps:N (in a map of maps, under key 0) or\n"    \
 	"                       memfd:PATH\n"                                                          \
 	"  numa WHERE           a directory of pins cpu0, cpu1, ..., or maps:N\n"                      \
 	"  global WHERE NAME    a global variable; NAME or cell@OFFSET:BYTES or latch@OFFSET:BYTES\n"  \
+	"  push|set WHERE HEX   a command, or latch 0\n"                                                \
 	"  layout               sizes, for lines of numbers on stdin\n"                                \
 	"Reads until stdin ends, and then what is left.\n"
 
@@ -142,28 +143,51 @@ static void print_loader(struct mapring_region *r)
 		printf("loader %" PRIu64 " %s\n", loader & ((1 << 22) - 1), mapring__process_lives(loader) ? "alive" : "gone");
 }
 
-static void show_ring(const struct mapring__place *place, bool per_cpu, const struct mapring_reader_opts *opts)
+static uint64_t first_word(const void *record)
+{
+	uint64_t word;
+
+	memcpy(&word, record, sizeof(word));
+	return word;
+}
+
+/* How a ring is read, apart from what its reader's options say. */
+struct manner {
+	bool waits;
+	uint64_t lease_ms; /* 0: not required */
+};
+
+static void show_ring(const struct mapring__place *place, bool per_cpu, const struct mapring_reader_opts *opts,
+		      const struct manner *manner)
 {
 	struct mapring_reader *reader = mapring__reader_at(*place, per_cpu, opts);
 	struct mapring_stats stats = { .rings = 1 };
+	uint64_t wakes = 0;
 	bool stopped;
 	long found;
 
-	if (!reader)
+	if (!reader || (manner->waits && mapring_reader__fd(reader) < 0) ||
+	    (manner->lease_ms && mapring_reader__require(reader, manner->lease_ms * 1000000) < 0))
 		fail("the ring");
 	ready(mapring_reader__is_mapped(reader));
 	do {
 		stopped = is_stopped();
+		if (manner->waits && mapring_reader__wait(reader, 50) > 0)
+			wakes += mapring__has_rung(reader->seat);
 		found = mapring_reader__for_each(reader, reader->record, print_record, reader);
 		if (found < 0)
 			fail("the ring");
 		print_losses(reader, &stats);
-	} while (!stopped || found > 0 || mapring__unread_of_all(reader, true) != MAPRING__NOTHING);
+		if (found > 0)
+			fflush(stdout);
+	} while (!stopped || found > 0 || mapring__holds_any(reader) || mapring__unread_of_all(reader, true) != MAPRING__NOTHING);
 	print_drops(reader);
 	print_loader(&reader->regions[0]);
 	if (mapring_reader__stats(reader, &stats) < 0)
 		fail("the ring");
 	print_tally(&stats);
+	if (manner->waits)
+		printf("wakes %" PRIu64 "\n", wakes);
 	mapring_reader__free(reader);
 }
 
@@ -193,6 +217,7 @@ int main(int argc, char **argv)
 	struct mapring_reader_opts opts = { .start = MAPRING_OLDEST };
 	const char *command, *where;
 	struct mapring__place place;
+	struct manner manner = { false, 0 };
 	int at = 1;
 
 	for (; at < argc && strncmp(argv[at], "--", 2) == 0; at++) {
@@ -202,6 +227,12 @@ int main(int argc, char **argv)
 			opts.flags = MAPRING_LOOKUP;
 		else if (strcmp(argv[at], "--first") == 0)
 			opts.start = MAPRING_FIRST;
+		else if (strcmp(argv[at], "--wait") == 0)
+			manner.waits = true;
+		else if (strcmp(argv[at], "--merged") == 0)
+			opts.stamp = first_word;
+		else if (strcmp(argv[at], "--require") == 0 && at + 1 < argc)
+			manner.lease_ms = strtoull(argv[++at], NULL, 10);
 		else if (strcmp(argv[at], "--patience") == 0 && at + 1 < argc)
 			opts.patience_ns = strtoull(argv[++at], NULL, 10);
 	}
@@ -212,11 +243,13 @@ int main(int argc, char **argv)
 	if (strcmp(command, "layout") == 0)
 		print_layouts();
 	else if (where && (strcmp(command, "ring") == 0 || strcmp(command, "follow") == 0))
-		show_ring(&place, false, &opts);
+		show_ring(&place, false, &opts, &manner);
 	else if (where && strcmp(command, "numa") == 0)
-		show_ring(&place, true, &opts);
+		show_ring(&place, true, &opts, &manner);
 	else if (where && strcmp(command, "global") == 0 && at < argc)
 		show_global(&place, argv[at]);
+	else if (where && at < argc && (strcmp(command, "push") == 0 || strcmp(command, "set") == 0))
+		write_value(&place, command[0] == 'p', argv[at]);
 	else if (!where || !show_region(command, &place)) {
 		fputs(USAGE, stderr);
 		return 2;

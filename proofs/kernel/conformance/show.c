@@ -248,3 +248,28 @@ void show_global(const struct mapring__place *place, const char *name)
 	show_values(&r);
 	mapring__region_close(&r);
 }
+
+void write_value(const struct mapring__place *place, bool is_command, const char *hex)
+{
+	enum mapring_kind kind = is_command ? MAPRING_KIND_COMMANDS : MAPRING_KIND_LATCHES;
+	struct mapring_region *r = mapring__region_new(mapring__place_open(place), kind, 0, MAPRING_WRITE);
+	unsigned char *value;
+	uint64_t number = 0, done = 0;
+
+	if (!r)
+		fail("the region");
+	value = room(mapring__words_of(r->layout.record));
+	for (uint64_t i = 0; i < r->layout.record && sscanf(hex + 2 * i, "%2hhx", &value[i]) == 1; i++)
+		;
+	if (is_command)
+		check(mapring_commands__push(r, value, &number), "the commands");
+	else
+		check(mapring_latch__set(r, 0, value), "the latch");
+	ready(true);
+	while (is_command && done < number && !is_stopped())
+		check(mapring_commands__acknowledged(r, &done), "the commands");
+	if (is_command)
+		printf("pushed %" PRIu64 " %" PRIu64 "\n", number, done);
+	free(value);
+	mapring_region__free(r);
+}

@@ -9,6 +9,8 @@
 bool show_region(const char *command, const struct mapring__place *place);
 /* A variable: its name, or its position such as `cell@8:20`. */
 void show_global(const struct mapring__place *place, const char *name);
+/* Pushes a command, and waits until programs have carried it out; or sets latch 0. */
+void write_value(const struct mapring__place *place, bool is_command, const char *hex);
 
 /* Ends the program with mapring_error(). */
 _Noreturn void fail(const char *what);

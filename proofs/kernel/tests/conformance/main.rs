@@ -10,4 +10,5 @@ mod reader;
 mod sizes;
 mod tables;
 mod tails;
+mod tells;
 mod wakeable;

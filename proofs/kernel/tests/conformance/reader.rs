@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -70,6 +70,10 @@ pub(crate) struct Said {
     pub(crate) buckets: BTreeMap<(u64, u64, u64), u64>,
     /// The smallest and the largest value of the windows of gauges, by shard, gauge and window.
     pub(crate) windows: BTreeMap<(u64, u64, u64), (u64, u64)>,
+    /// How often a program's bell ended a sleep.
+    pub(crate) wakes: u64,
+    /// A command's number, and how many were carried out when it ended.
+    pub(crate) pushed: (u64, u64),
     /// The pid of each reader that has a place, and how it is required.
     pub(crate) readers: Vec<(u64, Option<Required>)>,
 }
@@ -103,7 +107,7 @@ impl Reader {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
@@ -116,6 +120,12 @@ impl Reader {
         let mut said = Said::default();
         lines.iter().for_each(|line| said.add(line));
         said
+    }
+
+    /// How it ends by itself.
+    pub(crate) fn ends(mut self) -> ExitStatus {
+        self.lines.join().unwrap();
+        self.child.wait().unwrap()
     }
 
     /// Its output for the current content.
@@ -218,6 +228,8 @@ impl Said {
                 self.readers.push((number(pid), (required == "1").then(|| (number(lease), next))));
             }
             ["dropped", dropped] => self.dropped = number(dropped),
+            ["wakes", times] => self.wakes = number(times),
+            ["pushed", pushed, done] => self.pushed = (number(pushed), number(done)),
             ["busy", times] => self.busy = number(times),
             _ => panic!("{line:?}"),
         }

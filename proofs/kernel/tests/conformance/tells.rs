@@ -1,0 +1,125 @@
+//! What the reader in C tells programs: that it sleeps, or is required; commands and latches. And records in the order of stamps.
+
+use std::mem::MaybeUninit;
+
+use libbpf_rs::skel::Skel;
+use mapring::Latches;
+use mapring_kernel_tests::skel::{
+    CommandsSkelBuilder, ConformanceSkelBuilder, KeepSkelBuilder, WakeableSkelBuilder,
+};
+use mapring_kernel_tests::{
+    Numbered, Order, Runner, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu, require_bpf,
+};
+use nix::sys::signal::Signal;
+
+use super::quiet::place;
+use super::reader::Reader;
+
+fn hex<T: bytemuck::Pod>(value: &T) -> String {
+    bytemuck::bytes_of(value).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn first_words(records: &[(u64, u64, Vec<u8>)]) -> Vec<u64> {
+    records.iter().map(|(.., bytes)| u64::from_ne_bytes(bytes[..8].try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_program_wakes_it() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    // It gives its place back when it ends: more of them than there are places.
+    for _ in 0..66 {
+        assert_eq!(Reader::once(&["--wait", "ring", &place(object, "events")]).0, "mapped");
+    }
+    let reader = Reader::start(&["--wait", "ring", &place(object, "events")]);
+    for n in 0..40 {
+        publish.run(&mut [n, 1]);
+        reader.wait_until(|now| now.lines as u64 > n);
+    }
+    let (_, readers) = Reader::once(&["readers", &place(object, "events__readers")]);
+    assert_eq!(readers.readers.len(), 1, "{readers:?}");
+    let said = reader.stop();
+    assert_eq!(first_words(&said.records), (0..40).collect::<Vec<_>>());
+    assert!(said.wakes > 0, "{said:?}");
+    everywhere();
+}
+
+#[test]
+fn programs_wait_for_it() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
+    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let reader = Reader::start(&["--require", "3600000", "ring", &place(object, "events")]);
+    reader.signal(Signal::SIGSTOP);
+    publish.run(&mut [0, 60]);
+    publish.run(&mut [60, 40]);
+    reader.signal(Signal::SIGCONT);
+    reader.wait_until(|now| now.lines >= 64);
+    // It says how far it has read: there is room again.
+    publish.run(&mut [200, 50]);
+    let said = reader.stop();
+    let right: Vec<_> = (0..64).chain(200..250).collect();
+    assert_eq!((first_words(&said.records), said.dropped), (right, 36), "{:?}", said.stats);
+    // One whose lease has ended, because it was stopped, says so.
+    let reader = Reader::start(&["--require", "1", "ring", &place(object, "events")]);
+    reader.signal(Signal::SIGSTOP);
+    for n in 0..8 {
+        publish.run(&mut [300 + n * 50, 50]);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    reader.signal(Signal::SIGCONT);
+    assert!(!reader.ends().success(), "its lease has ended");
+    everywhere();
+}
+
+#[test]
+fn records_of_all_cpus_in_the_order_of_their_stamps() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    for n in 0..60 {
+        on_cpu(cpus()[usize::try_from(n).unwrap() % cpus().len()]);
+        publish.run(&mut [n, 1]);
+    }
+    everywhere();
+    for way in [&["--merged"][..], &["--lookup", "--merged"], &["--merged", "--wait"]] {
+        let (_, said) = Reader::once(&[way, &["ring", &place(object, "events")]].concat());
+        assert_eq!(first_words(&said.records), (0..60).collect::<Vec<_>>(), "{way:?}");
+        assert_eq!(said.stats.delivered, 60);
+    }
+    on_one_cpu();
+    Runner::new(object, "publish_tailed").run(&mut [0, 20]);
+    let (_, said) = Reader::once(&["--merged", "ring", &place(object, "tailed")]);
+    assert_eq!(said.tails, (0..20_u64).map(|n| n.to_ne_bytes().to_vec()).collect::<Vec<_>>());
+    everywhere();
+}
+
+#[test]
+fn commands_and_latches_that_it_writes() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<CommandsSkelBuilder>(&mut storage, fitted);
+    let (object, program) = (skel.object(), Runner::new(skel.object(), "one_event"));
+    for number in 1..=3 {
+        let pushing = Reader::start(&["push", &place(object, "orders"), &hex(&Order::new(1, number))]);
+        let mut event = [0; 4];
+        program.run(&mut event);
+        assert_eq!(event[1..], [1, number, 1], "the event saw this command, whole");
+        assert_eq!(pushing.stop().pushed.0, number);
+    }
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
+    let latches = Latches::<Numbered>::open(&map(skel.object(), "latches")).unwrap();
+    for number in 1..=3 {
+        let value = Numbered::new(7, number);
+        Reader::once(&["set", &place(skel.object(), "latches"), &hex(&value)]);
+        let found = latches.snapshot(0).unwrap();
+        assert_eq!((found.version, found.value), (number, value));
+    }
+}
