@@ -65,6 +65,7 @@
 #include "mapring_c/merge.h"
 #include "mapring_c/seat.h"
 #include "mapring_c/reader.h"
+#include "mapring_c/follow.h"
 #include "mapring_c/deliver.h"
 #include "mapring_c/wait.h"
 #include "mapring_c/values.h"

@@ -73,7 +73,7 @@ MAPRING__COLD long mapring__end_empty(struct mapring_reader *r)
 }
 
 /* Delivers a record, with its tail behind it. Returns what the program returns. */
-static inline int mapring__deliver(struct mapring_reader *r, uint32_t i, uint64_t ticket, mapring_event_fn fn, void *context)
+MAPRING__FAST int mapring__deliver(struct mapring_reader *r, uint32_t i, uint64_t ticket, mapring_event_fn fn, void *context)
 {
 	struct mapring_event event;
 
@@ -89,7 +89,7 @@ static inline int mapring__deliver(struct mapring_reader *r, uint32_t i, uint64_
 }
 
 /* Delivers what can be delivered in the order of stamps. */
-static inline long mapring__for_each_merged(struct mapring_reader *r, mapring_event_fn fn, void *context)
+MAPRING__FAST long mapring__for_each_merged(struct mapring_reader *r, mapring_event_fn fn, void *context)
 {
 	struct mapring__merge *m = r->merge;
 	uint64_t most = (r->regions[0].layout.capacity + MAPRING__SLACK) * r->count;
@@ -121,7 +121,7 @@ static inline long mapring__for_each_merged(struct mapring_reader *r, mapring_ev
 }
 
 /* Delivers one shard after the other, step by step. */
-static inline long mapring__for_each_step(struct mapring_reader *r, mapring_event_fn fn, void *context)
+MAPRING__FAST long mapring__for_each_step(struct mapring_reader *r, mapring_event_fn fn, void *context)
 {
 	uint64_t lap = r->regions[0].layout.capacity + MAPRING__SLACK;
 	uint32_t budget = r->steps;
@@ -156,6 +156,30 @@ static inline long mapring__for_each_step(struct mapring_reader *r, mapring_even
 	return said < 0 ? said : count;
 }
 
+MAPRING__FAST uint32_t mapring__next_of(const struct mapring_reader *r, uint32_t i)
+{
+	return i + 1 < r->count ? i + 1 : 0;
+}
+
+/* Passes over shards whose next ticket is not claimed: one load each. Returns how many are left. */
+MAPRING__FAST uint32_t mapring__pass_quiet(const struct mapring_reader *r, uint32_t *i, uint32_t left)
+{
+	const struct mapring__quiet *quiet = r->quiet;
+	uint32_t at = *i, end = (uint32_t)mapring__least(r->count, (uint64_t)at + left), begin = at;
+
+	while (at < end && mapring__state(mapring__load(quiet[at].slot)) == quiet[at].free)
+		at++;
+	left -= at - begin;
+	*i = at;
+	if (at == r->count) {
+		for (at = 0; at < left && mapring__state(mapring__load(quiet[at].slot)) == quiet[at].free; at++)
+			;
+		left -= at;
+		*i = at < r->count ? at : 0;
+	}
+	return left;
+}
+
 /*
  * Calls `fn` for each record that is present, at most a lap of each shard. `size` is the size of the program's record, best as
  * sizeof(struct …): then the compiler makes one loop of the reader and `fn`. Makes no system call on a mapped ring. Returns the
@@ -178,19 +202,21 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 		return count == 0 ? mapring__end_empty(r) : count;
 	}
 	lap = r->regions[0].layout.capacity + MAPRING__SLACK;
-	memset(&event, 0, sizeof(event));
 	event.record = record;
-	for (uint32_t left = r->count, i = r->turn; left > 0 && budget > 0; left--, i = i + 1 < r->count ? i + 1 : 0) {
-		struct mapring__shard *s = &r->shards[i];
+	event.tail = NULL;
+	event.tail_length = 0;
+	for (uint32_t left = r->count, i = r->turn; budget > 0; left--, i = mapring__next_of(r, i)) {
+		struct mapring__shard *s;
 		uint64_t steps = lap;
 
+		if (!r->look)
+			left = mapring__pass_quiet(r, &i, left);
 		r->turn = i;
-		if (!r->look) {
-			if (mapring__state(mapring__load(r->quiet[i].slot)) == r->quiet[i].free)
-				continue;
-		} else {
+		if (left == 0)
+			break;
+		s = &r->shards[i];
+		if (r->look)
 			s->idle = MAPRING__CHECK_EVERY - 1;
-		}
 		event.shard = s->number;
 		while (steps > 0 && budget > 0) {
 			/* The tickets up to the end of the lap have the same states, and their slots follow each other. */

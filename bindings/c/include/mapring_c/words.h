@@ -4,7 +4,7 @@
 #define MAPRING_C_WORDS_H
 
 #define MAPRING__FAST static inline __attribute__((always_inline))
-#define MAPRING__COLD static __attribute__((noinline, cold, unused))
+#define MAPRING__COLD static __attribute__((noinline, unused))
 
 #ifdef __has_feature
 #if __has_feature(thread_sanitizer)
@@ -87,6 +87,7 @@ MAPRING__FAST void mapring__fence_full(void)
 /* One load of two words acts on each of them like a relaxed load. The machine splits it only between words, and keeps loads
  * in order (Intel's manual, volume 3, 9.1.1 and 9.2.2). */
 #define MAPRING__PAIRS 1
+enum { MAPRING__FEW = 8 };
 
 MAPRING__FAST void mapring__copy_pair(mapring__any *to, const uint64_t *from)
 {
@@ -127,9 +128,11 @@ MAPRING__FAST void mapring__copy(void *into, const uint64_t *from, size_t words)
 		i = words / 8 * 8;
 		mapring__copy_lines_avx(to, from, i / 8);
 	}
-	for (; i + 2 <= words; i += 2)
+	/* The compiler can keep the words of a small record in registers, which pairs are not. */
+	for (; words > MAPRING__FEW && i + 2 <= words; i += 2)
 		mapring__copy_pair(to + i, from + i);
 #endif
+#pragma GCC unroll 8
 	for (; i < words; i++)
 		to[i] = mapring__load(from + i);
 }
