@@ -1,0 +1,272 @@
+//! The memory layout (docs/abi.md), and the maps as BTF describes them. Tests compare the numbers with those of the C headers.
+//!
+//! A loader finds the kind and the shape of a map in BTF. Its value is a struct whose name begins with the kind, for example
+//! `mapring_ring__`; rustc adds the parameters. Members without bytes have numbers as inner lengths.
+
+use crate::words::{MapPtr, Word, lookup};
+
+/// Bytes of a cache line: the preamble and each shard start on one.
+pub(crate) const LINE: usize = 64;
+/// Bytes of the preamble.
+pub(crate) const PREAMBLE: usize = 128;
+/// The preamble's word that counts writes without a place.
+pub(crate) const DROPPED: usize = 12;
+
+/// The words of a shard's header with the times when the latest spell of drops began, and of its last drop so far.
+pub(crate) const DROPS_SINCE: usize = 6;
+pub(crate) const DROPS_UNTIL: usize = 7;
+
+/// The places for readers.
+pub(crate) const READERS: usize = 64;
+/// The words of the readers' map with a bit for each reader that sleeps; with the bits of a ticket that are all set where
+/// programs look for readers that sleep; and since when no reader has said that it sleeps.
+pub(crate) const ASLEEP: usize = 16;
+pub(crate) const LOOK: usize = 18;
+pub(crate) const IDLE_SINCE: usize = 19;
+/// The element of shard 0 with 1 + the ticket until which each reader sleeps, or 0 for any; and the elements of a shard.
+pub(crate) const WAKE_AT: usize = 4;
+pub(crate) const OF_SHARD: usize = 3;
+
+/// The words of the header for tails.
+pub(crate) const NEXT: usize = 0;
+pub(crate) const HIGH: usize = 1;
+pub(crate) const GRANTED: usize = 2;
+pub(crate) const NO_SPACE: usize = 3;
+pub(crate) const TOO_LONG: usize = 4;
+pub(crate) const BESIDE: usize = 5;
+pub(crate) const STEPPED: usize = 9;
+pub(crate) const ACTIVE: usize = 16;
+/// Programs of a CPU between reserve and commit of a tail.
+pub(crate) const WRITERS: usize = 16;
+/// Words of both headers of a shard with tails.
+pub(crate) const TAIL_SLOTS: usize = LINE / 8 + ACTIVE + WRITERS;
+
+/// Words from one histogram to the next.
+pub(crate) const HISTOGRAM: usize = 512;
+
+/// The number of elements of `size` bytes after which an element starts on a line again.
+const fn per_lines(size: usize) -> usize {
+    let power = size & size.wrapping_neg();
+    if power >= LINE { 1 } else { LINE / power }
+}
+
+/// The number of elements that `bytes` bytes take, so that the next structure starts on a line.
+const fn elements(size: usize, bytes: usize) -> usize {
+    bytes.div_ceil(size).next_multiple_of(per_lines(size))
+}
+
+/// Elements of the preamble.
+pub(crate) const fn first(size: usize) -> usize {
+    elements(size, PREAMBLE)
+}
+
+/// Elements of a shard's header.
+pub(crate) const fn header(size: usize) -> usize {
+    elements(size, LINE)
+}
+
+/// Elements of a shard.
+pub(crate) const fn shard(size: usize, slots: usize) -> usize {
+    header(size) + slots.next_multiple_of(per_lines(size))
+}
+
+/// A word of the header that starts with element `base`, at `head`. It may be longer than one element.
+#[inline(always)]
+pub(crate) fn header_word(map: MapPtr, size: usize, head: Word, base: u32, word: usize) -> Option<Word> {
+    let words = size / 8;
+    if word < words { Some(head.plus(word)) } else { Some(lookup(map, base + (word / words) as u32)?.plus(word % words)) }
+}
+
+/// Counts a write without a place: a CPU without a shard, an index out of range, a busy cell.
+#[inline(always)]
+pub(crate) fn count_out_of_range(map: MapPtr, size: usize) {
+    if let Some(words) = lookup(map, (DROPPED * 8 / size) as u32) {
+        words.plus(DROPPED * 8 % size / 8).count(1);
+    }
+}
+
+/// What a map holds, as the program declares it.
+pub trait Declare {
+    /// The value of its elements.
+    #[doc(hidden)]
+    type Value;
+    /// Its elements with one shard.
+    #[doc(hidden)]
+    const ENTRIES: usize;
+    /// Bytes of an element.
+    #[doc(hidden)]
+    const SIZE: usize = size_of::<Self::Value>();
+}
+
+/// What `#[map]` makes of a map: its address, and the functions that the verifier checks apart.
+///
+/// # Safety
+/// Only `#[map]` implements it.
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub unsafe trait Place: Sized + 'static {
+    /// An array with as many elements as the map has.
+    type Entries;
+    const WAKES: bool = false;
+    const HAS_TAILS: bool = false;
+    fn map() -> MapPtr;
+    fn claim(_at: u32) -> i64 {
+        unreachable!()
+    }
+    fn readers() -> MapPtr {
+        unreachable!()
+    }
+    fn wake(_at: u32, _number: u32) -> i32 {
+        unreachable!()
+    }
+    fn tail(_at: u32) -> u64 {
+        unreachable!()
+    }
+    fn way(_at: u64) -> u64 {
+        unreachable!()
+    }
+}
+
+/// A map that [`#[map]`](crate::map) declared. Its methods are those of what it holds, [`Ring`](crate::Ring) for example.
+///
+/// It is what libbpf and aya read of a map in the section `.maps`. Nothing is ever stored in it.
+#[repr(C)]
+pub struct Map<D: Declare, P: Place> {
+    r#type: *const [i32; 2],
+    map_flags: *const [i32; 1024],
+    max_entries: *const P::Entries,
+    key: *const u32,
+    value: *const D::Value,
+}
+
+/// A map of maps, for the bells.
+#[repr(C)]
+#[doc(hidden)]
+pub struct Bells {
+    r#type: *const [i32; 12],
+    max_entries: *const [i32; READERS],
+    key: *const u32,
+    values: [*const Bell; 0],
+}
+
+#[repr(C)]
+struct Bell {
+    r#type: *const [i32; 27],
+    max_entries: *const [i32; 4096],
+}
+
+// SAFETY: it only has null pointers, which nothing uses.
+unsafe impl<D: Declare, P: Place> Sync for Map<D, P> {}
+
+// SAFETY: as above.
+unsafe impl Sync for Bells {}
+
+impl<D: Declare, P: Place> Map<D, P> {
+    #[doc(hidden)]
+    pub const NEW: Self = {
+        use core::ptr::null;
+        assert!(D::SIZE <= 1 << 29, "mapring: this map is too large: 2^29 bytes on each CPU at most");
+        Self { r#type: null(), map_flags: null(), max_entries: null(), key: null(), value: null() }
+    };
+}
+
+impl Bells {
+    #[doc(hidden)]
+    pub const NEW: Self = {
+        use core::ptr::null;
+        Self { r#type: null(), max_entries: null(), key: null(), values: [] }
+    };
+}
+
+#[doc(hidden)]
+#[allow(non_camel_case_types, dead_code, missing_docs)]
+pub(crate) mod values {
+    //! The values of maps. The member `mapring_tso` says that programs publish by plain stores, which only x86 keeps in order:
+    //! loaders of other machines refuse it. Programs of any machine have `mapring_any`.
+
+    use super::{PREAMBLE, READERS, TAIL_SLOTS};
+
+    #[repr(C)]
+    pub struct mapring_ring__<T, const SLOTS: usize, O> {
+        pub seq: u64,
+        pub record: T,
+        #[cfg(bpf_target_arch = "x86_64")]
+        mapring_tso: [[u8; SLOTS]; 0],
+        #[cfg(not(bpf_target_arch = "x86_64"))]
+        mapring_any: [[u8; SLOTS]; 0],
+        mapring_options: O,
+    }
+
+    #[repr(C)]
+    pub(crate) struct mapring_tailed__<T> {
+        tail_at: u64,
+        tail_len: u64,
+        record: T,
+    }
+
+    #[repr(C)]
+    pub(crate) struct mapring_slot__<T> {
+        seq: u64,
+        record: mapring_tailed__<T>,
+    }
+
+    /// The area for tails, and as many bytes behind it as the longest tail.
+    #[repr(C, align(64))]
+    pub(crate) struct Area<const LONGEST: usize, const BYTES: usize> {
+        bytes: [u8; BYTES],
+        behind: [u8; LONGEST],
+    }
+
+    /// A whole shard, because helpers can't write across values.
+    #[repr(C)]
+    pub struct mapring_ring__tails<T, const SLOTS: usize, const LONGEST: usize, const BYTES: usize, O> {
+        preamble: [u64; PREAMBLE / 8],
+        header: [u64; TAIL_SLOTS],
+        slot: [mapring_slot__<T>; SLOTS],
+        pub(crate) area: Area<LONGEST, BYTES>,
+        #[cfg(bpf_target_arch = "x86_64")]
+        mapring_tso: [[u8; SLOTS]; 0],
+        #[cfg(not(bpf_target_arch = "x86_64"))]
+        mapring_any: [[u8; SLOTS]; 0],
+        mapring_options: O,
+        mapring_longest: [[u8; LONGEST]; 0],
+        mapring_tails: [[u8; BYTES]; 0],
+    }
+
+    #[repr(C)]
+    pub struct mapring_readers__ {
+        words: [u64; READERS],
+        #[cfg(bpf_target_arch = "x86_64")]
+        mapring_tso: [[u8; READERS]; 0],
+        #[cfg(not(bpf_target_arch = "x86_64"))]
+        mapring_any: [[u8; READERS]; 0],
+    }
+
+    #[repr(C)]
+    pub struct mapring_cell__<T, const COUNT: usize> {
+        seq: u64,
+        record: T,
+        #[cfg(bpf_target_arch = "x86_64")]
+        mapring_tso: [[u8; COUNT]; 0],
+        #[cfg(not(bpf_target_arch = "x86_64"))]
+        mapring_any: [[u8; COUNT]; 0],
+    }
+
+    #[repr(C, align(64))]
+    pub struct mapring_counters__<const COUNT: usize> {
+        words: [u64; COUNT],
+        #[cfg(bpf_target_arch = "x86_64")]
+        mapring_tso: [[u8; COUNT]; 0],
+        #[cfg(not(bpf_target_arch = "x86_64"))]
+        mapring_any: [[u8; COUNT]; 0],
+    }
+
+    #[repr(C)]
+    pub struct mapring_histograms__<const COUNT: usize> {
+        words: [[u64; super::HISTOGRAM]; COUNT],
+        #[cfg(bpf_target_arch = "x86_64")]
+        mapring_tso: [[u8; COUNT]; 0],
+        #[cfg(not(bpf_target_arch = "x86_64"))]
+        mapring_any: [[u8; COUNT]; 0],
+    }
+}

@@ -1,0 +1,233 @@
+//! Claims the bytes of tails by compare-and-swap. `tail_claim.bpf.h` is the same in C; `ring/src/protocol/ring/tails.rs` says why it
+//! is correct.
+
+use crate::claim::Shard;
+use crate::layout::{ACTIVE, BESIDE, GRANTED, HIGH, LINE, NEXT, NO_SPACE, Place, STEPPED, TOO_LONG, WRITERS};
+use crate::words::{Word, bytes_of, low_four, masked};
+
+const ALIGN: u64 = 16;
+/// Set in entry 0 while its program moves `next` by plain stores, in the guard.
+const MOVING: u64 = 2;
+/// Set in an entry whose position is about to change. Nobody steps over it then.
+const ENTERS: u64 = 4;
+/// The bits of a claim with the number of its entry; the others are its position.
+const ENTRY: u64 = WRITERS as u64 - 1;
+/// No claim.
+pub(crate) const NONE: u64 = !0;
+/// How often a program tries to move a word that others move.
+const TRIES: u32 = 4;
+
+/// The tails of a shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Tails {
+    pub(crate) shard: Shard,
+    /// The bytes that a claim takes.
+    pub(crate) space: u64,
+    /// The bytes of the area, a power of two.
+    pub(crate) capacity: u64,
+}
+
+/// The place of a position in the area: from there, the longest tail is still in the area.
+#[inline(always)]
+pub(crate) fn place(at: u64, capacity: u64) -> u64 {
+    masked(at, capacity - ALIGN)
+}
+
+/// Whether position `a` comes after position `b`.
+#[inline(always)]
+fn after(a: u64, b: u64) -> bool {
+    a.wrapping_sub(b) as i64 > 0
+}
+
+/// The bytes of the area that a tail of `len` bytes takes.
+#[inline(always)]
+fn used(len: u64) -> u64 {
+    len.wrapping_add(ALIGN - 1) & !(ALIGN - 1)
+}
+
+impl Tails {
+    /// A word of the header for tails.
+    #[inline(always)]
+    fn word(&self, word: usize) -> Word {
+        self.shard.header.plus(LINE / 8 + word)
+    }
+
+    /// The entry of a claim.
+    #[inline(always)]
+    fn entry(&self, claim: u64) -> Word {
+        self.word(ACTIVE).at_byte(bytes_of(low_four(claim)))
+    }
+
+    /// Ends a claim of which `len` bytes are in use. From now on other programs may overwrite them.
+    #[inline(always)]
+    pub(crate) fn end(&self, claim: u64, len: u64) {
+        let at = claim & !ENTRY;
+        // First this: `next` should not go back to a position that others have overtaken since the program left its entry.
+        self.word(NEXT).compare_exchange(at.wrapping_add(self.space), at.wrapping_add(used(len)));
+        // SYNC give back: the record and its tail come before this; a program that then overwrites them comes after.
+        self.entry(claim).publish(0);
+    }
+
+    /// Counts a record whose tail is too long.
+    #[inline(always)]
+    pub(crate) fn refuse(&self) {
+        self.shard.drop_record(self.word(TOO_LONG));
+    }
+
+    /// The place of a program's bytes that comes last before `high`.
+    #[inline(always)]
+    fn last(&self, at: u64) -> u64 {
+        let high = self.word(HIGH).load();
+        if !after(high, at.wrapping_add(self.capacity)) {
+            return at;
+        }
+        at.wrapping_add(high.wrapping_sub(at).wrapping_sub(1) & self.capacity.wrapping_neg())
+    }
+
+    /// Where readers will find the tail of a record that ends now. If others have stepped over its bytes, these have a later
+    /// position, too, and nobody steps over them until the program has left its entry.
+    #[inline(always)]
+    pub(crate) fn ends_at(&self, claim: u64) -> u64 {
+        let at = claim & !ENTRY;
+        if !after(self.word(HIGH).load(), at.wrapping_add(self.capacity)) {
+            return at;
+        }
+        self.entry(claim).store(at.wrapping_add(1) | ENTERS);
+        self.last(at)
+    }
+
+    /// Claims a position, not before `entered`, which the program has entered. A program that interrupts another one which is
+    /// moving `next` leaves it alone, and claims beyond what the other may claim: beside it.
+    #[inline(always)]
+    fn position(&self, entered: u64) -> Option<u64> {
+        let (next, beside) = (self.word(NEXT), self.word(BESIDE));
+        for _ in 0..TRIES {
+            let (seen, from) = (beside.load(), next.load());
+            if self.word(ACTIVE).load() & MOVING != 0 {
+                let at = from.wrapping_add(self.space);
+                let at = if after(seen, at) { seen } else { at };
+                if beside.compare_exchange(seen, at.wrapping_add(self.space)) == seen {
+                    return Some(at);
+                }
+            } else {
+                if after(seen, from) {
+                    next.compare_exchange(from, seen);
+                }
+                let at = next.fetch_add(self.space);
+                // `next` goes back where others give back.
+                if !after(beside.load(), at) && !after(entered, at) {
+                    return Some(at);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Moves a word to `to`, unless it is there or beyond. A full barrier if it moves the word.
+#[inline(always)]
+fn raise(word: Word, to: u64) -> bool {
+    for _ in 0..TRIES {
+        let seen = word.load();
+        if !after(to, seen) || word.compare_exchange(seen, to) == seen {
+            return true;
+        }
+    }
+    false
+}
+
+/// Looks for the bytes of programs between reserve and commit, around the claim at `at`. The high half of what it returns is how far
+/// behind `at` others can be granted, or 0 if a program is in the way that is about to change its position. The low half is 0, or
+/// how far behind the position one round before `at` those are that were claimed a round ago or more.
+#[inline(always)]
+pub(crate) fn way(tails: Tails, at: u64) -> u64 {
+    let Tails { space, capacity, .. } = tails;
+    let end = at.wrapping_add(space);
+    let mut limit = end.wrapping_add(space + capacity / 8);
+    let mut clear = at.wrapping_sub(capacity);
+    for entry in 0..WRITERS {
+        let other = tails.word(ACTIVE + entry).load();
+        let mut last = other & !(ALIGN - 1);
+        if other == 0 || !after(limit, last.wrapping_add(capacity)) {
+            continue;
+        }
+        // Where its bytes come for the last time before the end of this claim.
+        let rounds = end.wrapping_sub(last).wrapping_sub(1) & capacity.wrapping_neg();
+        if rounds != 0 && other & (MOVING | ENTERS) != 0 {
+            return 0;
+        }
+        last = last.wrapping_add(rounds);
+        if rounds != 0 && after(last.wrapping_add(space), clear) {
+            clear = last.wrapping_add(space);
+        }
+        if after(limit, last.wrapping_add(capacity)) {
+            limit = last.wrapping_add(capacity);
+        }
+    }
+    let behind = clear.wrapping_sub(at.wrapping_sub(capacity)) as u32;
+    limit.wrapping_sub(at) << 32 | u64::from(behind)
+}
+
+/// Claims a position and an entry. Returns both, or `NONE` after it counted the drop.
+#[inline(always)]
+pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
+    let Tails { space, capacity, .. } = tails;
+    let step = capacity / 8;
+    let from = tails.word(NEXT).load();
+    let mut entry = NONE;
+    for i in 0..WRITERS as u64 {
+        let word = tails.word(ACTIVE + i as usize);
+        if word.load() == 0 && word.compare_exchange(0, from.wrapping_add(1) | ENTERS) == 0 {
+            entry = i;
+            break;
+        }
+    }
+    let dropped = || {
+        tails.shard.drop_record(tails.word(NO_SPACE));
+        NONE
+    };
+    if entry == NONE {
+        return dropped();
+    }
+    let mut kept = 0;
+    let mut at = 0;
+    for _ in 0..TRIES {
+        let Some(position) = tails.position(from) else {
+            tails.entry(entry).store(0);
+            return dropped();
+        };
+        at = position;
+        tails.entry(entry).store(at.wrapping_add(1));
+        if after(tails.word(HIGH).load(), at.wrapping_add(capacity)) {
+            kept = space; // otherwise the next claim would be overtaken, too, and all after it
+            break;
+        }
+        if after(at.wrapping_add(space), tails.word(GRANTED).load()) {
+            // No program may be in the bytes that will be overwritten. One that enters later is behind this one.
+            let ways = P::way(at);
+            if ways == 0 {
+                break;
+            }
+            let clear = at.wrapping_sub(capacity).wrapping_add(u64::from(ways as u32));
+            // Over bytes that this claim overlaps, or up to the next step.
+            let steps = after(clear, at);
+            let to = if steps { clear } else { at.wrapping_add(space + step - 1) & step.wrapping_neg() };
+            let to = if to.wrapping_sub(at) > ways >> 32 { at.wrapping_add(ways >> 32) } else { to };
+            if (steps && !raise(tails.word(BESIDE), to))
+                || (ways as u32 != 0 && !raise(tails.word(STEPPED), if steps { to } else { clear }))
+                || !raise(tails.word(HIGH), to)
+                || !raise(tails.word(GRANTED), to)
+            {
+                break;
+            }
+        }
+        // After `granted`: what moved that moved this before.
+        if !after(tails.word(STEPPED).load(), at) {
+            return at | entry;
+        }
+        tails.entry(entry).store(at.wrapping_add(1) | ENTERS);
+        kept = space;
+    }
+    tails.end(at | entry, kept);
+    dropped()
+}
