@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::{Object, ObjectBuilder};
+use libbpf_rs::{MapCore, Object, ObjectBuilder};
 use libbpf_rs::skel::Skel;
 use mapring::abi::RingOptions;
 use mapring::{ErrorKind, Reader, Ring, Start};
