@@ -2,6 +2,8 @@
 //! linked as a loader does it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use object::read::elf::ElfFile64;
 use object::{
@@ -11,8 +13,10 @@ use object::{
 use crate::decode::{Insn, decode};
 use crate::order::Order;
 
+type Compiled = (&'static str, bool, &'static [u8]);
+
 /// Every object that the build script compiled: its name, whether it is only for x86, its bytes.
-const OBJECTS: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/objects.rs"));
+const OBJECTS: &[Compiled] = include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
 /// `R_BPF_64_64`: a constant is the address of a symbol.
 const RELOCATION_CONST: u32 = 1;
@@ -38,6 +42,17 @@ const GUARD: [&str; 2] = ["bpf_preempt_disable", "bpf_preempt_enable"];
 const GUARDED: &str = "guarded ";
 /// The prefix of programs in objects only for x86, on a kernel that does not.
 const X86: &str = "x86 ";
+
+/// The objects of `proofs/rust-bpf` in the folder MAPRING_RUST_BPF, which `cargo xtask test rust-bpf` sets.
+fn by_rustc() -> Option<Vec<Compiled>> {
+    let folder = PathBuf::from(std::env::var_os("MAPRING_RUST_BPF")?);
+    let objects = [("rustc-0-any", "any", false), ("rustc-0-x86", "x86", true)].map(|(name, way, tso)| {
+        let file = folder.join(way).join("models");
+        let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        (name, tso, &*bytes.leak())
+    });
+    Some(objects.into())
+}
 
 /// A compiled object.
 pub struct Object {
@@ -70,16 +85,23 @@ pub struct Program {
 }
 
 impl Object {
-    /// Every compiled object.
+    /// Every compiled object; with MAPRING_RUST_BPF, those that rustc compiled.
     ///
     /// # Panics
     /// Panics if one contains anything unexpected in a program of these headers.
     pub fn all() -> impl Iterator<Item = Self> {
-        let parse = |&(name, tso, bytes)| {
+        static RUST: LazyLock<Option<Vec<Compiled>>> = LazyLock::new(by_rustc);
+        let parse = |&(name, tso, bytes): &Compiled| {
             let order = if tso { Order::TSO } else { Order::WEAK };
             Self::parse(name, order, bytes).unwrap_or_else(|e| panic!("{name}: {e}"))
         };
-        OBJECTS.iter().map(parse)
+        RUST.as_deref().unwrap_or(OBJECTS).iter().map(parse)
+    }
+
+    /// Whether it has this program; with a prefix, whether it has it in both forms.
+    pub fn has(&self, name: &str) -> bool {
+        let (prefix, name) = name.split_once(' ').unwrap_or(("", name));
+        (prefix.is_empty() || self.asks_for_guard) && self.functions.contains_key(name)
     }
 
     /// Whether its programs use the guard on a kernel that has it.

@@ -98,7 +98,7 @@ fn rings_are_written_alike() {
     let guarded = objects.iter().filter(|object| object.asks_for_guard()).map(|object| ("guarded ", object));
     for (way, object) in objects.iter().map(|object| ("", object)).chain(guarded) {
         // Nobody sleeps: a wakeable ring is written like any other.
-        for name in RINGS.into_iter().chain(["waking4"]) {
+        for name in RINGS.into_iter().chain(["waking4"]).filter(|name| object.has(&format!("push_{name}"))) {
             let [push, discard, output] =
                 ["push", "discard", "output"].map(|verb| object.program(&format!("{way}{verb}_{name}")));
             for _ in 0..50 {

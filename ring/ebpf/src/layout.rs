@@ -74,7 +74,11 @@ pub(crate) const fn shard(size: usize, slots: usize) -> usize {
 #[inline(always)]
 pub(crate) fn header_word(map: MapPtr, size: usize, head: Word, base: u32, word: usize) -> Option<Word> {
     let words = size / 8;
-    if word < words { Some(head.plus(word)) } else { Some(lookup(map, base + (word / words) as u32)?.plus(word % words)) }
+    if word < words {
+        Some(head.plus(word))
+    } else {
+        Some(lookup(map, base + (word / words) as u32)?.plus(word % words))
+    }
 }
 
 /// Counts a write without a place: a CPU without a shard, an index out of range, a busy cell.

@@ -24,7 +24,12 @@
 //! published by a plain store; otherwise by an exchange, which is right on any machine.
 #![no_std]
 #![feature(asm_experimental_arch)]
-#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::cast_lossless)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::cast_lossless
+)]
 
 mod claim;
 mod layout;

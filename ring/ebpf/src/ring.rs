@@ -57,8 +57,14 @@ pub struct Layout {
 
 impl Layout {
     const fn new(longest: usize, bytes: usize) -> Option<Self> {
-        assert!(bytes >= 128 && bytes.is_power_of_two(), "mapring: the bytes of tails must be a power of two, at least 128");
-        assert!(longest > 0 && longest <= bytes / 2, "mapring: the longest tail must fit twice into the bytes of tails");
+        assert!(
+            bytes >= 128 && bytes.is_power_of_two(),
+            "mapring: the bytes of tails must be a power of two, at least 128"
+        );
+        assert!(
+            longest > 0 && longest <= bytes / 2,
+            "mapring: the longest tail must fit twice into the bytes of tails"
+        );
         Some(Self { longest, bytes })
     }
 }
@@ -89,7 +95,10 @@ impl<const LONGEST: usize, const BYTES: usize> Options for (Wakeable, Tails<LONG
 impl<T, const SLOTS: usize, O: Options> Declare for Ring<T, SLOTS, O> {
     type Value = O::Value<T, SLOTS>;
     const ENTRIES: usize = {
-        assert!(SLOTS.is_power_of_two() && SLOTS <= 1 << 29, "mapring: the slots of a ring are a power of two, 2^29 at most");
+        assert!(
+            SLOTS.is_power_of_two() && SLOTS <= 1 << 29,
+            "mapring: the slots of a ring are a power of two, 2^29 at most"
+        );
         assert!(align_of::<T>() <= 8, "mapring: records are aligned to 8 at most");
         assert!(size_of::<T>() > 0, "mapring: records have at least 1 byte: give the struct a field");
         if O::TAILS.is_some() { 1 } else { first(Self::SIZE) + shard(Self::SIZE, SLOTS) }
@@ -168,7 +177,12 @@ impl<T, const SLOTS: usize, O: Options, P: Place> Map<Ring<T, SLOTS, O>, P> {
     /// between any two instructions, NMI included.
     #[inline(always)]
     pub fn reserve(&'static self) -> Option<Reserved<T, SLOTS, O, P>> {
-        const { assert!(P::WAKES == O::WAKES && P::HAS_TAILS == O::TAILS.is_some(), "mapring: write out the options after #[map]") };
+        const {
+            assert!(
+                P::WAKES == O::WAKES && P::HAS_TAILS == O::TAILS.is_some(),
+                "mapring: write out the options after #[map]"
+            )
+        };
         let at = Ring::<T, SLOTS, O>::at();
         let map = MapPtr::of(self);
         let Some(shard) = Ring::<T, SLOTS, O>::shard(map, at) else {

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use crate::layout::values::{mapring_cell__, mapring_counters__, mapring_histograms__};
 use crate::layout::{Declare, HISTOGRAM, Map, Place, count_out_of_range, first};
-use crate::words::{MapPtr, Word, cpu, bytes_of, lookup, same, sign};
+use crate::words::{MapPtr, Word, bytes_of, cpu, lookup, same, sign};
 
 /// `COUNT` cells, which all CPUs share. Each holds the latest value, and is never read torn. All writers drop an update of a cell
 /// that another one is writing, and count it. They never wait.
@@ -149,7 +149,14 @@ impl<const COUNT: usize, P: Place> Map<Histograms<COUNT>, P> {
         // The bucket after the call: in its middle, the call would cost saved registers.
         let word = u64::from(index) * HISTOGRAM as u64 + bucket(same(value));
         // In range only if the index is: a histogram has fewer buckets than words.
-        add(MapPtr::of(self), size_of::<mapring_histograms__<COUNT>>(), bank, (COUNT * HISTOGRAM) as u64, word, 1);
+        add(
+            MapPtr::of(self),
+            size_of::<mapring_histograms__<COUNT>>(),
+            bank,
+            (COUNT * HISTOGRAM) as u64,
+            word,
+            1,
+        );
     }
 }
 

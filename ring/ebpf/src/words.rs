@@ -99,7 +99,9 @@ impl Word {
     #[inline(always)]
     pub(crate) fn fetch_add(self, mut by: u64) -> u64 {
         // SAFETY: one atomic operation on a word of a map.
-        unsafe { asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) self.0.as_ptr(), inout(reg) by) };
+        unsafe {
+            asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) self.0.as_ptr(), inout(reg) by)
+        };
         by
     }
 
@@ -107,7 +109,9 @@ impl Word {
     #[inline(always)]
     pub(crate) fn fetch_and(self, mut mask: u64) -> u64 {
         // SAFETY: one atomic operation on a word of a map.
-        unsafe { asm!("{1} = atomic_fetch_and((u64 *)({0} + 0), {1})", in(reg) self.0.as_ptr(), inout(reg) mask) };
+        unsafe {
+            asm!("{1} = atomic_fetch_and((u64 *)({0} + 0), {1})", in(reg) self.0.as_ptr(), inout(reg) mask)
+        };
         mask
     }
 
@@ -193,7 +197,8 @@ pub(crate) fn masked(mut value: u64, mask: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn lookup(map: MapPtr, index: u32) -> Option<Word> {
     // SAFETY: the kernel's helper 1 has this signature; the loader makes a call of it.
-    let lookup: unsafe extern "C" fn(*const c_void, *const u32) -> *mut u64 = unsafe { core::mem::transmute(1_usize) };
+    let lookup: unsafe extern "C" fn(*const c_void, *const u32) -> *mut u64 =
+        unsafe { core::mem::transmute(1_usize) };
     // SAFETY: a map whose keys are u32, and such a key.
     let word = unsafe { lookup(map.0, &raw const index) };
     NonNull::new(word).map(Word)
@@ -222,7 +227,8 @@ pub(crate) fn cpu() -> u32 {
 pub(crate) fn ring_bell(bell: Word) -> bool {
     const FORCE_WAKEUP: u64 = 2;
     // SAFETY: as in `lookup`.
-    let output: unsafe extern "C" fn(*mut c_void, *const u64, u64, u64) -> i64 = unsafe { core::mem::transmute(130_usize) };
+    let output: unsafe extern "C" fn(*mut c_void, *const u64, u64, u64) -> i64 =
+        unsafe { core::mem::transmute(130_usize) };
     let nothing = 0;
     // SAFETY: a map of type RINGBUF, and no bytes.
     unsafe { output(bell.as_ptr(), &raw const nothing, 0, FORCE_WAKEUP) == 0 }

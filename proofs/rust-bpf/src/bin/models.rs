@@ -100,16 +100,28 @@ static counters: Counters<2> = Counters::new();
 static histogram: Histograms<2> = Histograms::new();
 #[map]
 static ring: Ring<Record, 4096> = Ring::new();
+#[map]
+static large_cell: Cells<Record, 1> = Cells::new();
+
+/// Copies the seven words.
+fn fill(record: *mut Record, ctx: &[u64; 7]) {
+    for (at, word) in ctx.iter().enumerate() {
+        // SAFETY: the record has as many words.
+        unsafe { record.cast::<u64>().wrapping_add(at).write(*word) };
+    }
+}
 
 programs! {
     fn ring_push(ctx: &[u64; 7]) {
         let Some(mut record) = ring.reserve() else { return -1 };
-        let words: *mut u64 = record.as_mut_ptr().cast();
-        for (at, word) in ctx.iter().enumerate() {
-            // SAFETY: the record has as many words.
-            unsafe { words.wrapping_add(at).write(*word) };
-        }
+        fill(record.as_mut_ptr(), ctx);
         record.commit();
+        0
+    }
+
+    fn cell_set(ctx: &[u64; 7]) {
+        let Some(mut value) = large_cell.begin(0) else { return -1 };
+        fill(value.as_mut_ptr(), ctx);
         0
     }
 

@@ -10,11 +10,18 @@ pub fn map(_: TokenStream, item: TokenStream) -> TokenStream {
     declare(item).unwrap_or_else(|(at, message)| {
         let text = format!("::core::compile_error!({message:?});");
         let error: TokenStream = text.parse().expect("it is Rust");
-        error.into_iter().map(|mut token| { token.set_span(at); token }).collect()
+        error
+            .into_iter()
+            .map(|mut token| {
+                token.set_span(at);
+                token
+            })
+            .collect()
     })
 }
 
-const FORM: &str = "mapring: #[map] takes `static NAME: Ring<Type, SLOTS> = Ring::new();`, or Cells, Counters, Histograms";
+const FORM: &str =
+    "mapring: #[map] takes `static NAME: Ring<Type, SLOTS> = Ring::new();`, or Cells, Counters, Histograms";
 
 /// `[before] NAME Kind [type] parts…` as the macro `__map` takes it.
 fn declare(item: TokenStream) -> Result<TokenStream, (Span, &'static str)> {
@@ -44,7 +51,9 @@ fn declare(item: TokenStream) -> Result<TokenStream, (Span, &'static str)> {
             parts.push(part);
         }
     }
-    let group = |tokens: &[TokenTree]| TokenTree::from(Group::new(Delimiter::Bracket, tokens.iter().cloned().collect()));
+    let group = |tokens: &[TokenTree]| {
+        TokenTree::from(Group::new(Delimiter::Bracket, tokens.iter().cloned().collect()))
+    };
     let mut input = vec![group(&tokens[..word]), name.clone().into(), group(ty)];
     input.extend(parts.into_iter().map(|part| Ident::new(part, Span::call_site()).into()));
     let mut output: TokenStream = "::mapring_ebpf::__map!".parse().expect("it is Rust");
@@ -57,7 +66,9 @@ fn flat(tokens: TokenStream) -> Vec<TokenTree> {
     let mut flattened = Vec::new();
     for token in tokens {
         match token {
-            TokenTree::Group(group) if group.delimiter() == Delimiter::None => flattened.extend(flat(group.stream())),
+            TokenTree::Group(group) if group.delimiter() == Delimiter::None => {
+                flattened.extend(flat(group.stream()))
+            }
             token => flattened.push(token),
         }
     }
