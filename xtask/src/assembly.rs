@@ -78,6 +78,28 @@ pub(crate) fn step(args: &Args, tools: Option<&Tools>) -> Result<()> {
     Ok(())
 }
 
+/// Checks what rustc made of `proofs/rust-bpf/src/bin/models.rs`.
+pub(crate) fn by_rustc(assembly: &str, plain_stores: bool) -> Result<()> {
+    let publish = if plain_stores { Publish::Store } else { Publish::Xchg };
+    let mut check = Check::default();
+    for (name, is_record) in [("ring_push", true), ("cell_set", true), ("add_counters", false)] {
+        let lines = listing::function(assembly, name).with_context(|| format!("rustc: no {name}"))?;
+        let lines = producers::from_slot(producers::in_order(lines));
+        let right = |lines: &[String]| {
+            producers::check_calls(lines)?;
+            if is_record { producers::check_record(publish, lines) } else { producers::check_counter(lines) }
+        };
+        let weaker = if is_record { producers::weaker_records(publish, &lines) } else { Vec::new() };
+        check.judge(&format!("{name} by rustc"), &lines, right, &weaker);
+    }
+    eprintln!(
+        "{} functions by rustc; {} of {} weaker ones noticed",
+        check.counts.cases, check.counts.killed, check.counts.mutants
+    );
+    ensure!(check.wrong.is_empty() && check.counts.mutants >= 10, "{:?}", check.wrong);
+    Ok(())
+}
+
 #[derive(Default)]
 struct Check {
     bless: bool,

@@ -49,20 +49,29 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
 fn with_aya(tools: &Tools, guide: &str, program: &str, target: &Path) -> Result<()> {
     let project = target.join("aya");
     fs::create_dir_all(project.join("src"))?;
-    let manifest = block(guide, "# Cargo.toml, with aya")?;
-    let here = format!("path = {:?}", cmd::root().join("ring").display().to_string());
-    let manifest = format!("{}\n[workspace]\n", manifest.replace("git = \"…\"", &here));
-    fs::write(project.join("Cargo.toml"), manifest)?;
+    fs::write(project.join("Cargo.toml"), local(block(guide, "# Cargo.toml, with aya")?))?;
     fs::write(project.join("build.rs"), block(guide, "// build.rs, with aya")?)?;
     fs::write(project.join("src/main.rs"), block(guide, "// src/main.rs, with aya")?)?;
     fs::write(project.join("src/switches.bpf.c"), program)?;
+    build_with_aya(tools, &project)
+}
+
+/// A manifest of the guide, for the library in this repository.
+pub(crate) fn local(manifest: &str) -> String {
+    let here = format!("path = {:?}", cmd::root().join("ring").display().to_string());
+    format!("{}\n[workspace]\n", manifest.replace("git = \"…\"", &here))
+}
+
+/// Builds the project `switches-aya` in a folder, and runs it.
+pub(crate) fn build_with_aya(tools: &Tools, project: &Path) -> Result<()> {
+    let target = cmd::target_dir().join("guide/target");
     let mut build = Command::new("cargo");
-    build.arg("build").current_dir(&project);
-    build.env("CARGO_TARGET_DIR", target.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "false");
+    build.arg("build").current_dir(project);
+    build.env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "false");
     // In place of the package libbpf-dev.
     build.env("CPATH", std::env::join_paths(headers::libbpf_include()?)?);
     cmd::run(tools.export(&mut build))?;
-    prints_switches(&target.join("target/debug/switches-aya"))
+    prints_switches(&target.join("debug/switches-aya"))
 }
 
 /// Runs a program for a while, and checks what it prints.

@@ -20,6 +20,7 @@ mod privilege;
 mod programs;
 mod prove;
 mod record;
+mod rust_bpf;
 mod servers;
 mod setup;
 mod skip;

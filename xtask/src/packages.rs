@@ -75,6 +75,8 @@ pub(crate) const QEMU_USER: Tool = program("qemu-aarch64", "qemu-user", "program
 pub(crate) const C_BINDING: [Tool; 3] =
     [program("g++", "g++", NO_C_BINDING), ARM_COMPILER, program("bpftool", "bpftool", NO_C_BINDING)];
 const NO_C_BINDING: &str = "the C headers can't be checked";
+pub(crate) const DEBOOTSTRAP: Tool =
+    program("debootstrap", "debootstrap", "BPF programs in Rust can't be built");
 pub(crate) const STRACE: Tool = program("strace", "strace", "system calls can't be made to fail");
 
 /// tmux is a terminal that has a size without a window, and answers queries of the cursor position. asciinema records in

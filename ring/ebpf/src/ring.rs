@@ -212,6 +212,9 @@ impl<T, const SLOTS: usize, O: Options, P: Place> Map<Ring<T, SLOTS, O>, P> {
             }
         };
         let record = if O::TAILS.is_some() { seq.plus_checked::<24>() } else { seq.plus_checked::<8>() };
+        if O::TAILS.is_some() {
+            record.minus(1).store(claim); // until the commit, as programs in C
+        }
         Some(Reserved { record, number: shard.number(ticket), at, claim, shard, of: PhantomData })
     }
 

@@ -17,7 +17,7 @@ pub(super) enum Publish {
 }
 
 const CMPXCHG: &str = "cmpxchg_64(";
-const XCHG: &str = "r2 = xchg_64(";
+const XCHG: &str = " = xchg_64(";
 const RELEASE: &str = "store_release(";
 const ADD: &str = "lock *(u64 *)(";
 
@@ -141,9 +141,27 @@ fn stored(line: &str) -> Option<usize> {
     (register != "r10").then(|| offset.parse().ok()).flatten()
 }
 
-/// The last barrier of the compiler.
+/// The last barrier of the compiler before the last store to offset 0, the publication.
 fn barrier(lines: &[String]) -> Option<usize> {
-    lines.iter().rposition(|line| line.trim() == "#NO_APP")
+    let end = lines.iter().rposition(|line| stored(line) == Some(0))?;
+    lines[..end].iter().rposition(|line| line.trim() == "#NO_APP")
+}
+
+/// The lines of a function by rustc, where stores of a record are relative to its slot as in C. Its pointer to the record is that
+/// of the slot, plus 8 by an instruction that LLVM does not look into.
+pub(super) fn from_slot(mut lines: Vec<String>) -> Vec<String> {
+    let is_addition = |pair: &[String]| pair[0].trim() == "#APP" && pair[1].ends_with(" += 8");
+    let Some(at) = lines.windows(2).position(is_addition) else { return lines };
+    let register = lines[at + 1].trim().split(' ').next().unwrap_or_default().to_owned();
+    let (behind, before) = (format!("({register} + "), format!("({register} - 8)"));
+    for line in &mut lines[at + 2..] {
+        let shifted = line.split_once(&behind).and_then(|(start, rest)| {
+            let (offset, end) = rest.split_once(')')?;
+            Some(format!("{start}{behind}{}){end}", offset.parse::<u64>().ok()? + 8))
+        });
+        *line = shifted.unwrap_or_else(|| line.replace(&before, &format!("({register} + 0)")));
+    }
+    lines
 }
 
 fn find(lines: &[String], what: impl Fn(&str) -> bool) -> Vec<usize> {

@@ -1,0 +1,274 @@
+//! BPF programs in Rust: makes the tool chain, builds `proofs/rust-bpf` and the project of docs/rust-bpf.md, checks their
+//! instructions and numbers, and runs the tests of programs that clang compiles with them.
+//!
+//! The programs need the sources of Rust's `core`, and a linker with an LLVM as new as rustc's. Debian's trixie-backports has both,
+//! of one version. So the tool chain is a root of its own, in `target/rust-bpf/root`; no package of this machine changes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::geteuid;
+
+use crate::archives::DEBIAN;
+use crate::checks::Given;
+use crate::counts::{self, Counts};
+use crate::loom::models;
+use crate::packages::{self, DEBIAN_KEYS, DEBOOTSTRAP};
+use crate::programs::{self, Built};
+use crate::setup::Tools;
+use crate::skip::Skip;
+use crate::{assembly, cmd, guide, headers};
+
+/// Says that a step makes a missing tool chain.
+const REQUIRED: &str = "MAPRING_REQUIRE_RUST_BPF";
+
+/// The ways to publish: for any machine, and by plain stores. The folders of their objects, and rustc's flags.
+const WAYS: [(&str, &str); 2] =
+    [("any", ""), ("x86", r#"--config 'build.rustflags=["--cfg=bpf_target_arch=\"x86_64\""]'"#)];
+
+/// What the tool chain needs of Debian, and of its backports.
+const BASE: &str = "ca-certificates,gcc,g++,libc6-dev,pkg-config,zlib1g-dev,libzstd-dev,libxml2-dev";
+const BACKPORTS: &str = "rustc cargo rust-src llvm-22-dev libpolly-22-dev";
+
+fn folder() -> PathBuf {
+    cmd::target_dir().join("rust-bpf")
+}
+
+fn root() -> PathBuf {
+    folder().join("root")
+}
+
+/// Written last.
+fn is_ready() -> bool {
+    root().join("ready").exists()
+}
+
+/// Whether the step of `cargo xtask test` runs: not if it would first have to make the tool chain, unless it is told to.
+pub(crate) fn ready() -> Result<()> {
+    let required = std::env::var_os(REQUIRED).is_some_and(|value| value == "1");
+    ensure!(
+        is_ready() || required,
+        "no tool chain for BPF programs in Rust. It takes four minutes, once: `cargo xtask prove rust-bpf`, or {REQUIRED}=1"
+    );
+    Ok(())
+}
+
+/// Makes the tool chain, unless it is there.
+fn make() -> Result<()> {
+    if is_ready() {
+        return Ok(());
+    }
+    if !geteuid().is_root() {
+        bail!(Skip("the tool chain for BPF programs in Rust is made by debootstrap, as root".into()));
+    }
+    packages::ensure(&[DEBOOTSTRAP, DEBIAN_KEYS])?;
+    let mirror = DEBIAN.mirror()?.with_context(|| DEBIAN.remedy())?;
+    let root = root();
+    if root.exists() {
+        fs::remove_dir_all(&root)?; // left by a run that did not end
+    }
+    fs::create_dir_all(&root)?;
+    let mut debootstrap =
+        cmd::line(&format!("debootstrap --variant=minbase --include={BASE} --keyring={}", DEBIAN.keyring));
+    cmd::run(debootstrap.arg("trixie").arg(&root).arg(mirror.uri()))?;
+    // What this machine needs to reach its mirrors and crates.io.
+    for (from, to) in [("/etc/apt/apt.conf.d/.", "etc/apt/apt.conf.d"), ("/etc/ssl/certs/.", "etc/ssl/certs")]
+    {
+        cmd::run(Command::new("cp").args(["-aL", from]).arg(root.join(to)))?;
+    }
+    let backports = format!("deb {} trixie-backports main\n", mirror.uri());
+    fs::write(root.join("etc/apt/sources.list.d/backports.list"), backports)?;
+    for folder in ["mapring", "target"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    in_root("apt-get update")?;
+    in_root(&format!(
+        "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -t trixie-backports {BACKPORTS}"
+    ))?;
+    in_root(
+        "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --locked --no-default-features --features llvm-22",
+    )?;
+    Ok(fs::write(root.join("ready"), "")?)
+}
+
+/// Runs a shell's line in the tool chain's root, where this repository is `/mapring`. The mount ends with the line.
+fn in_root(line: &str) -> Result<()> {
+    const ENTER: &str = "mount --bind \"$1\" \"$2/mapring\" && exec chroot \"$2\" sh -ec \"$3\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", ENTER, "sh"]).arg(cmd::root()).arg(root()).arg(line);
+    command
+        .env_clear()
+        .env("HOME", "/root")
+        .env("PATH", "/usr/lib/llvm-22/bin:/root/.cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    // What a nightly allows.
+    cmd::run(command.env("RUSTC_BOOTSTRAP", "1"))
+}
+
+/// Builds the programs in both ways, and checks the instructions that LLVM made of them.
+fn build() -> Result<()> {
+    for (way, flags) in WAYS {
+        let cargo = |command: &str, rest: &str| {
+            in_root(&format!(
+                "cd /mapring/proofs/rust-bpf; cargo {command} --release --locked --target-dir /target/{way} {flags} {rest}"
+            ))
+        };
+        let built = root().join("target").join(way).join("bpfel-unknown-none/release");
+        let to = folder().join(way);
+        fs::create_dir_all(&to)?;
+        cargo("rustc", "--bin models -- -Clink-arg=--emit=asm")?;
+        assembly::by_rustc(&fs::read_to_string(built.join("models"))?, way == "x86")?;
+        cargo("build", "")?;
+        for name in ["models", "options"] {
+            fs::copy(built.join(name), to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of `layout.rs`, and the macros of the C headers that have the same.
+const NUMBERS: &[(&str, &str)] = &[
+    ("LINE", "MAPRING__LINE"),
+    ("PREAMBLE", "MAPRING__PREAMBLE"),
+    ("DROPPED", "MAPRING__DROPPED"),
+    ("DROPS_SINCE", "MAPRING__DROPS_SINCE"),
+    ("DROPS_UNTIL", "MAPRING__DROPS_UNTIL"),
+    ("READERS", "MAPRING__READERS"),
+    ("ASLEEP", "MAPRING__ASLEEP"),
+    ("LOOK", "MAPRING__LOOK"),
+    ("IDLE_SINCE", "MAPRING__IDLE_SINCE"),
+    ("WAKE_AT", "MAPRING__WAKE_AT"),
+    ("OF_SHARD", "MAPRING__OF_SHARD"),
+    ("NEXT", "MAPRING__TAIL_NEXT"),
+    ("HIGH", "MAPRING__TAIL_HIGH"),
+    ("GRANTED", "MAPRING__TAIL_GRANTED"),
+    ("NO_SPACE", "MAPRING__TAIL_NO_SPACE"),
+    ("TOO_LONG", "MAPRING__TAIL_TOO_LONG"),
+    ("BESIDE", "MAPRING__TAIL_BESIDE"),
+    ("STEPPED", "MAPRING__TAIL_STEPPED"),
+    ("ACTIVE", "MAPRING__TAIL_ACTIVE"),
+    ("WRITERS", "MAPRING__TAIL_WRITERS"),
+    ("HISTOGRAM", "MAPRING__HISTOGRAM"),
+];
+
+/// Compares the numbers, in a file that clang compiles.
+fn numbers(tools: &Tools) -> Result<()> {
+    let layout = fs::read_to_string(cmd::root().join("ring/ebpf/src/layout.rs"))?;
+    let found: BTreeMap<_, _> = layout
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("pub(crate) const ")?.strip_suffix(';')?.split_once(": usize = ")
+        })
+        .filter(|(name, _)| *name != "TAIL_SLOTS") // made of others
+        .collect();
+    ensure!(
+        found.len() == NUMBERS.len(),
+        "layout.rs has other numbers than those that are compared: {found:?}"
+    );
+    let mut text = "#include <mapring/ring.bpf.h>\n#include <mapring/histogram.bpf.h>\n".to_owned();
+    for (name, macro_name) in NUMBERS {
+        let number = found.get(name).with_context(|| format!("layout.rs has no {name}"))?;
+        text += &format!("_Static_assert({number} == {macro_name}, \"{name}\");\n");
+    }
+    let file = folder().join("numbers.c");
+    fs::write(&file, text)?;
+    let clang = &tools.clangs[0].path;
+    let mut compile = headers::clang(
+        clang,
+        &headers::libbpf_include()?,
+        &headers::host_includes(clang)?,
+        &["-fsyntax-only"],
+    );
+    cmd::run(compile.arg(&file))
+}
+
+/// The tests of `built` with these names, of one package, and the tests to run or to leave out.
+fn of<'b>(built: &'b Built, package: &'b str, name: &str, args: &[&str]) -> Result<(String, Command)> {
+    let package = cmd::root().join(package);
+    let program = built.tests.iter().find(|test| test.name == name && test.package == package);
+    let mut command = program.with_context(|| format!("the build has no test {name}"))?.command();
+    command.args(args).args(["--nocapture", "--test-threads=1"]).env("MAPRING_RUST_BPF", folder());
+    Ok((name.to_owned(), command))
+}
+
+/// The tests that need no model: on this kernel, and word for word.
+fn tests(tools: &Tools) -> Result<Counts> {
+    let built = programs::build_together(tools)?;
+    let mut jobs = Vec::new();
+    let (kernel, loom) = ("proofs/kernel", "proofs/bpf-loom");
+    for (way, _) in WAYS.into_iter().filter(|(way, _)| *way == "any" || cfg!(target_arch = "x86_64")) {
+        let (name, mut options) = of(&built, kernel, "options", &[])?;
+        options.env("MAPRING_OPTIONS", folder().join(way).join("options"));
+        jobs.push((format!("{name} {way}"), options));
+    }
+    let (name, mut maps) = of(&built, kernel, "rust_bpf", &["--ignored"])?;
+    maps.env("MAPRING_COMMAND", programs::command(tools)?.get_program());
+    jobs.push((name, maps));
+    jobs.push(of(&built, loom, "agrees", &["rings_", "cells_", "counters_", "histograms_", "a_stale"])?);
+    jobs.push(of(&built, loom, "tails", &["--skip", "a_required"])?);
+    programs::run(jobs, 1)
+}
+
+/// The compiled programs under loom.
+fn loom(tools: &Tools) -> Command {
+    let mut cargo = models::cargo_of("mapring-bpf-loom", "test");
+    tools.export(&mut cargo);
+    cargo.args(["--test", "models", "every_model", "--", "--nocapture"]).env("MAPRING_RUST_BPF", folder());
+    cargo
+}
+
+/// Builds the project of docs/rust-bpf.md, and runs it with the guide's loader by aya.
+fn project(tools: &Tools) -> Result<()> {
+    let read = |path: &str| fs::read_to_string(cmd::root().join(path)).with_context(|| path.to_owned());
+    let (document, guide) = (read("docs/rust-bpf.md")?, read("docs/guide.md")?);
+    let project = root().join("project");
+    let write = |path: &str, text: &str| {
+        let file = project.join(path);
+        fs::create_dir_all(file.parent().context("it lies in a folder")?)?;
+        fs::write(file, text).with_context(|| path.to_owned())
+    };
+    let manifest =
+        guide::block(&document, "# Cargo.toml")?.replace("git = \"…\"", "path = \"/mapring/ring/ebpf\"");
+    write("program/Cargo.toml", &format!("{manifest}\n[workspace]\n"))?;
+    write("program/.cargo/config.toml", guide::block(&document, "# .cargo/config.toml")?)?;
+    write("program/src/main.rs", guide::block(&document, "// src/main.rs")?)?;
+    in_root("cd /project/program; cargo build --release --target-dir /target/project")?;
+    let object = root().join("target/project/bpfel-unknown-none/release/switches-bpf");
+    fs::create_dir_all(project.join("aya"))?;
+    fs::copy(object, project.join("aya/switches-bpf"))?;
+
+    let line = guide::block(&document, "static OBJECT")?;
+    let loader = guide::block(&guide, "// src/main.rs, with aya")?;
+    let ours = |text: &str| if text.starts_with("static OBJECT") { line.to_owned() } else { text.to_owned() };
+    let loader: Vec<_> = loader.lines().map(ours).collect();
+    write("aya/src/main.rs", &loader.join("\n").replace("\"switches\"", "\"SWITCHES\""))?;
+    let manifest = guide::block(&guide, "# Cargo.toml, with aya")?;
+    write("aya/Cargo.toml", &guide::local(manifest))?;
+    if cfg!(target_arch = "x86_64") { guide::build_with_aya(tools, &project.join("aya")) } else { Ok(()) }
+}
+
+/// The step of the tests.
+pub(crate) fn run(given: &Given<'_>) -> Result<()> {
+    let tools = given.tools()?;
+    prepare(tools)?;
+    tests(tools)?;
+    cmd::run(&mut loom(tools))
+}
+
+/// The method of proof.
+pub(crate) fn count(given: &Given<'_>) -> Result<Counts> {
+    let tools = given.tools()?;
+    prepare(tools)?;
+    let mut counts = tests(tools)?;
+    counts += counts::of(&mut loom(tools))?;
+    Ok(counts)
+}
+
+fn prepare(tools: &Tools) -> Result<()> {
+    make()?;
+    numbers(tools)?;
+    build()?;
+    project(tools)
+}
