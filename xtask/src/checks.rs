@@ -55,7 +55,11 @@ static CHECKS: &[Check] = &[
         part(600, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
             .takes(Cpus),
     ),
-    check("fmt", "the format of all sources").test(part(3, &[], Lines(&["cargo fmt --all --check"]))),
+    check("fmt", "the format of all sources").test(part(3, &[], Lines(&[
+            "cargo fmt --all --check",
+            "cargo fmt --manifest-path ring/ebpf/Cargo.toml --all --check",
+            "cargo fmt --manifest-path proofs/rust-bpf/Cargo.toml --check",
+        ]))),
     check("clippy", "lints of all crates, benchmarks included")
         .test(part(330, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking))
         .only_in_all(),

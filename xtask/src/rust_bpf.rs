@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -31,7 +31,9 @@ const WAYS: [(&str, &str); 2] =
 
 /// What the tool chain needs of Debian, and of its backports.
 const BASE: &str = "ca-certificates,gcc,g++,libc6-dev,pkg-config,zlib1g-dev,libzstd-dev,libxml2-dev";
-const BACKPORTS: &str = "rustc cargo rust-src llvm-22-dev libpolly-22-dev";
+const BACKPORTS: &str = "rustc cargo rust-src rust-clippy llvm-22-dev libpolly-22-dev";
+/// The linker of this crate, with the LLVM of that rustc.
+const LINKER: &str = "bpf-linker@0.13.0 --locked --no-default-features --features llvm-22";
 
 fn folder() -> PathBuf {
     cmd::target_dir().join("rust-bpf")
@@ -75,10 +77,9 @@ fn make() -> Result<()> {
         cmd::line(&format!("debootstrap --variant=minbase --include={BASE} --keyring={}", DEBIAN.keyring));
     cmd::run(debootstrap.arg("trixie").arg(&root).arg(mirror.uri()))?;
     // What this machine needs to reach its mirrors and crates.io.
-    for (from, to) in [("/etc/apt/apt.conf.d/.", "etc/apt/apt.conf.d"), ("/etc/ssl/certs/.", "etc/ssl/certs")]
-    {
-        cmd::run(Command::new("cp").args(["-aL", from]).arg(root.join(to)))?;
-    }
+    let certificates = "etc/ssl/certs/ca-certificates.crt";
+    fs::copy(Path::new("/").join(certificates), root.join(certificates)).context("ca-certificates")?;
+    cmd::run(Command::new("cp").args(["-aL", "/etc/apt/apt.conf.d/."]).arg(root.join("etc/apt/apt.conf.d")))?;
     let backports = format!("deb {} trixie-backports main\n", mirror.uri());
     fs::write(root.join("etc/apt/sources.list.d/backports.list"), backports)?;
     for folder in ["mapring", "target"] {
@@ -88,9 +89,7 @@ fn make() -> Result<()> {
     in_root(&format!(
         "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -t trixie-backports {BACKPORTS}"
     ))?;
-    in_root(
-        "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --locked --no-default-features --features llvm-22",
-    )?;
+    in_root(&format!("LLVM_PREFIX=/usr/lib/llvm-22 cargo install {LINKER}"))?;
     Ok(fs::write(root.join("ready"), "")?)
 }
 
@@ -105,6 +104,14 @@ fn in_root(line: &str) -> Result<()> {
         .env("PATH", "/usr/lib/llvm-22/bin:/root/.cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     // What a nightly allows.
     cmd::run(command.env("RUSTC_BOOTSTRAP", "1"))
+}
+
+/// Lints the crate and the programs. `cargo xtask test clippy` has no compiler for them.
+fn lint() -> Result<()> {
+    in_root(
+        "cd /mapring/proofs/rust-bpf; cargo clippy --release --locked --target-dir /target/any -p mapring-ebpf \
+         -p mapring-ebpf-macros -p mapring-rust-bpf -- -Dwarnings",
+    )
 }
 
 /// Builds the programs in both ways, and checks the instructions that LLVM made of them.
@@ -269,6 +276,7 @@ pub(crate) fn count(given: &Given<'_>) -> Result<Counts> {
 fn prepare(tools: &Tools) -> Result<()> {
     make()?;
     numbers(tools)?;
+    lint()?;
     build()?;
     project(tools)
 }

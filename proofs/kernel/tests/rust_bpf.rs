@@ -114,6 +114,22 @@ fn records_have_the_fields_of_their_type() {
     });
 }
 
+/// As long as C's: the verifier checks the slow claim once, and remembers a few jumps of each round.
+#[test]
+#[ignore = "cargo xtask test rust-bpf"]
+fn a_long_loop_of_records_is_accepted() {
+    require_bpf!();
+    with_each(|object| {
+        let mut reader = Ring::<Rec>::open(&map(object, "plain")).unwrap().reader();
+        on_cpu(cpus()[0]);
+        assert_eq!(run(object, "push_many", [0, 0]), 1600);
+        let read: Vec<_> = reader.drain().map(|event| event.record.n).collect();
+        let stats = reader.stats();
+        assert!(read.is_sorted() && read.last() == Some(&1599), "{read:?}");
+        assert_eq!(stats.delivered + stats.lost(), 1600, "{stats}");
+    });
+}
+
 /// The record of a tail that is too long, or whose helper failed.
 #[test]
 #[ignore = "cargo xtask test rust-bpf"]

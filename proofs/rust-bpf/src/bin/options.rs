@@ -65,6 +65,14 @@ macro_rules! push_with_tail {
 
 programs! {
     fn push_plain(args: &Args) { push!(plain, args) }
+    /// Publishes as many records as the longest loop of `proofs/kernel/bpf/loops`. Returns how many it reserved.
+    fn push_many(_args: &Args) {
+        let mut reserved = 0;
+        for n in 0..1600 {
+            reserved += i32::from(plain.output(Rec { n, twice: 2 * n }));
+        }
+        reserved
+    }
     fn push_wakes(args: &Args) { push!(wakes, args) }
     fn push_tails(args: &Args) { push_with_tail!(tails, args) }
     fn push_wakes_tails(args: &Args) { push_with_tail!(wakes_tails, args) }
