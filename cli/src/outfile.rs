@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::OFlags;
 use tempfile::{Builder, NamedTempFile};
 
@@ -167,17 +167,16 @@ fn stream(path: &Path) -> Result<Option<File>> {
     }
     let is_stream = |metadata: &fs::Metadata| {
         let of = metadata.file_type();
-        !(of.is_file() || of.is_dir() || of.is_symlink())
+        let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+        ensure!(!of.is_fifo() || is_ours, "another user made this pipe, and would read what is written");
+        Ok(!(of.is_file() || of.is_dir() || of.is_symlink()))
     };
-    if !fs::symlink_metadata(path).is_ok_and(|metadata| is_stream(&metadata)) {
+    // Before it is opened, which waits for the reader of a pipe; and afterwards, since it may be another one.
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
+    if !is_stream(&found)? {
         return Ok(None);
     }
     let mut options = OpenOptions::new();
     let file = options.write(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NOCTTY)).open(path)?;
-    let metadata = file.metadata()?;
-    let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    if metadata.file_type().is_fifo() && !is_ours {
-        bail!("another user made this pipe, and would read what is written");
-    }
-    Ok(is_stream(&metadata).then_some(file))
+    Ok(is_stream(&file.metadata()?)?.then_some(file))
 }

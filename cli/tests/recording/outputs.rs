@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -13,6 +13,7 @@ use super::common::command;
 use super::{Dir, mapring, path, said, text};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_mapring");
+const NOBODY: u32 = 65534;
 
 /// A recording of this number of records, and the ring.
 fn recording(dir: &Dir, records: u64) -> (Ring<[u64; 8]>, String) {
@@ -69,7 +70,6 @@ fn a_full_disk_leaves_the_older_file_and_no_other() {
 
 #[test]
 fn a_planted_link_is_not_followed() {
-    const NOBODY: u32 = 65534;
     let dir = Dir::new();
     let (ring, file) = recording(&dir, 10);
     let (ring, mine) = (path(&ring.region()), dir.file("mine", "mine"));
@@ -158,6 +158,12 @@ fn streams_are_written_directly() {
     let mut convert = command(&["inspect", &file, "--format", "csv", "--out", &pipe]).spawn().unwrap();
     assert_eq!(fs::read_to_string(&pipe).unwrap(), rows);
     assert!(convert.wait().unwrap().success());
+    if rustix::process::geteuid().is_root() {
+        // Of another user: nothing waits until he reads it.
+        chown(&pipe, Some(NOBODY), Some(NOBODY)).unwrap();
+        let output = mapring(&["inspect", &file, "--format", "csv", "--out", &pipe]);
+        assert!(self::said(&output).contains("another user made this pipe"), "{output:?}");
+    }
     let said = said(&mapring(&["inspect", &file, "--format", "csv", "--out", dir.0.to_str().unwrap()]));
     assert!(said.contains("a directory"), "{said}");
     symlink("/dev/null", dir.path("link")).unwrap();
