@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
@@ -269,7 +269,9 @@ impl<'a> Client<'a> {
         }
         let ready = fds[0].revents();
         if ready.contains(PollFlags::OUT) && is_out {
-            self.written += later(self.stream.write(&self.out[self.written..]))?.unwrap_or_default();
+            // In words: a closed connection is not the closed pipe with which the whole command ends well.
+            let written = later(self.stream.write(&self.out[self.written..])).map_err(|e| anyhow!("{e}"))?;
+            self.written += written.unwrap_or_default();
             if self.written == self.out.len() {
                 self.out.clear();
                 (self.written, self.pong) = (0, false);
@@ -359,5 +361,30 @@ fn later(done: io::Result<usize>) -> io::Result<Option<usize>> {
     match done {
         Err(e) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&e.kind()) => Ok(None),
         done => done.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_closed_connection_is_no_closed_pipe() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::parse(&format!("nats://{}", listener.local_addr().unwrap())).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"INFO {\"headers\":true}\r\nPONG\r\n").unwrap();
+            stream
+        });
+        let interrupted = Interrupted::new().unwrap();
+        let mut client = Client::connect(&address, &interrupted).unwrap();
+        // Then a write fails with EPIPE.
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        let error = client.request("INFO", &json!({})).unwrap_err();
+        assert!(error.to_string().contains("pipe") && !crate::is_closed_pipe(&error), "{error}");
+        drop(server.join().unwrap());
     }
 }
