@@ -8,6 +8,7 @@ use rustix::fs::{Access, access};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Finding;
+use crate::regions::find::mounts;
 use crate::regions::text::printable;
 
 const AREA: &str = "user";
@@ -35,8 +36,7 @@ pub(super) fn findings() -> Vec<Finding> {
         CAPABILITIES.into_iter().map(|(set, name, lost)| capability(effective, set, name, lost)).collect();
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     all.extend(namespace(&map));
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mounts = bpf_mounts(&mounts);
+    let mounts = mounts().unwrap_or_default();
     all.push(bpffs(&mounts, |path| access(path, Access::WRITE_OK).is_ok()));
     let mode = |path: &PathBuf| Some((path.clone(), fs::metadata(path).ok()?.mode()));
     all.extend(mounts.iter().filter_map(mode).filter_map(|(path, mode)| open_to_all(&path, mode)));
@@ -79,16 +79,6 @@ fn namespace(uid_map: &str) -> Option<Finding> {
     }
 }
 
-/// Where bpffs is mounted.
-fn bpf_mounts(mounts: &str) -> Vec<PathBuf> {
-    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let paths = fields.filter_map(|fields| match fields[..] {
-        [_, path, "bpf", ..] => Some(PathBuf::from(path)),
-        _ => None,
-    });
-    paths.collect()
-}
-
 fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy()).into_owned()
 }
@@ -115,8 +105,8 @@ fn open_to_all(path: &Path, mode: u32) -> Option<Finding> {
     let lost = "Any user can take the names of pins there before their loader does, and can pin each map again that he may \
                 open.";
     (mode & 0o002 != 0).then(|| {
-        Finding::missing(AREA, "bpffs mode", format!("{} has mode {:o}", path.display(), mode & 0o7777), lost)
-            .fixed_by(format!("sudo chmod 0755 {}", path.display()))
+        Finding::missing(AREA, "bpffs mode", format!("{} has mode {:o}", shown(path), mode & 0o7777), lost)
+            .fixed_by(format!("sudo chmod 0755 {}", shown(path)))
     })
 }
 
@@ -134,6 +124,8 @@ mod tests {
                 assert_eq!(found.fix.as_deref(), Some("sudo chmod 0755 /sys/fs/bpf"));
             }
         }
+        let hostile = open_to_all(Path::new("/mnt/\x1b[2J"), 0o41777).unwrap();
+        assert!(![hostile.seen, hostile.fix.unwrap()].concat().contains('\x1b'));
     }
 
     #[test]
@@ -154,9 +146,7 @@ mod tests {
 
     #[test]
     fn mounts_and_who_can_write_them() {
-        let mounts = "sysfs /sys sysfs rw 0 0\nbpf /sys/fs/bpf bpf rw,mode=700 0 0\nbpf /run/b bpf rw 0 0\n";
-        let found = bpf_mounts(mounts);
-        assert_eq!(found, ["/sys/fs/bpf", "/run/b"].map(PathBuf::from));
+        let found = ["/sys/fs/bpf", "/run/b"].map(PathBuf::from);
         assert_eq!(bpffs(&found, |path| path.starts_with("/run")).seen, "/run/b is writable");
         assert_eq!(bpffs(&found, |_| false).state, Missing);
         assert_eq!(bpffs(&[], |_| true).fix.unwrap(), "sudo mount -t bpf -o mode=0755 bpf /sys/fs/bpf");

@@ -182,8 +182,11 @@ impl All {
 }
 
 /// The directories on which BPF file systems are mounted.
-fn mounts() -> io::Result<Vec<PathBuf>> {
-    let text = fs::read("/proc/self/mounts")?;
+pub(crate) fn mounts() -> io::Result<Vec<PathBuf>> {
+    Ok(bpf_mounts(&fs::read("/proc/self/mounts")?))
+}
+
+fn bpf_mounts(text: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in text.split(|&byte| byte == b'\n') {
         let mut words = line.split(|&byte| byte == b' ');
@@ -193,7 +196,7 @@ fn mounts() -> io::Result<Vec<PathBuf>> {
         }
     }
     found.dedup();
-    Ok(found)
+    found
 }
 
 /// The kernel writes a space in a path as `\040`.
@@ -308,6 +311,9 @@ mod tests {
 
     #[test]
     fn paths_of_mounts_are_unescaped() {
+        let mounts =
+            b"sysfs /sys sysfs rw 0 0\nbpf /sys/fs/bpf bpf rw,mode=700 0 0\nbpf /run/b\\040b bpf rw 0 0\n";
+        assert_eq!(bpf_mounts(mounts), ["/sys/fs/bpf", "/run/b b"].map(PathBuf::from));
         for (text, path) in [("/a\\040b", "/a b"), ("/a", "/a"), ("\\", "\\"), ("/\\9zz\\134", "/\\9zz\\")] {
             assert_eq!(unescaped(text.as_bytes()), path.as_bytes(), "{text}");
         }
