@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use mapring::Region;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -104,6 +105,58 @@ fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
         removed.iter().all(|pin| pin["removed"] == true && !Path::new(pin["pin"].as_str().unwrap()).exists())
     );
     assert_eq!(objects(&mapring(&["clean", "--json", &dir])), [] as [Value; 0]);
+}
+
+/// A loader starts again: it pins its ring in place of a stale one, at any moment while `clean` works.
+#[test]
+fn clean_leaves_what_is_pinned_meanwhile() {
+    const RUNS: u32 = 1_000;
+    const MOMENTS: u32 = 200;
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("swapped");
+    let [dir, flight, p, q] = ["", "flight", "p", "q"].map(|name| pins.path(name));
+    let start = ["flight", "--pins", &flight, "start", "--events", "exec", "--size", "1M"];
+    assert!(mapring(&start).status.success());
+    let stale = Region::open(&pins.0.join("flight/recording/maps/exec")).unwrap();
+    assert!(mapring(&["flight", "--pins", &flight, "stop"]).status.success());
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::old::OldVersionSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
+    let skel = open.load().unwrap();
+    mapring::loader::initialize(&skel).unwrap();
+    let live = Region::open(&skel.maps.versions).unwrap();
+
+    stale.pin(&p, 0o600).unwrap();
+    // The programs end with their links, a bit later.
+    while objects(&mapring(&["clean", "--json", &dir])).is_empty() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let clean = || objects(&common::command(&["clean", "--json", "--yes", &dir]).output().unwrap());
+    let began = Instant::now();
+    assert_eq!(clean()[0]["removed"], true);
+    let span = began.elapsed();
+    let (mut runs, mut removed, mut left) = (0, 0, 0);
+    while runs < RUNS || removed == 0 || left == 0 {
+        stale.pin(&p, 0o600).unwrap();
+        live.pin(&q, 0o600).unwrap();
+        let found = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(span * (runs % MOMENTS) / MOMENTS);
+                fs::rename(&q, &p).unwrap();
+            });
+            clean()
+        });
+        let said = |removed: bool| found.iter().any(|pin| pin["pin"] == p && pin["removed"] == removed);
+        (removed, left) = (removed + u32::from(said(true)), left + u32::from(said(false)));
+        let now = Region::open(&p).unwrap_or_else(|e| panic!("run {runs}: {e}"));
+        assert_eq!(now.preamble(), live.preamble(), "run {runs}");
+        fs::remove_file(&p).unwrap();
+        runs += 1;
+        assert!(runs < 100 * RUNS, "{removed} removed, {left} left");
+    }
+    eprintln!("{removed} stale pins removed, {left} times another one came after the first look");
 }
 
 /// Another user has planted directories, with links in place of those that the recorder would make.
