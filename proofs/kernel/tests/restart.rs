@@ -7,16 +7,21 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Object, OpenObject};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject};
+use mapring::abi::Gate;
 use mapring::loader::{PinOptions, Reuse, initialize_object, map, reuse};
 use mapring::{
     Cells, Commands, Counters, Error, ErrorKind, Gauges, Histograms, Latches, Region, Ring, Start, TopKeys,
 };
 use mapring_kernel_tests::skel::{ReuseOtherSkelBuilder, ReuseSkelBuilder};
-use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, on_cpu, raw, require_bpf, run_and_die};
+use mapring_kernel_tests::{
+    NOBODY, PinDir, PublicPins, Runner, cpus, fitted, kernel, load, on_cpu, raw, require_bpf, run_and_die,
+};
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 #[repr(C)]
@@ -289,6 +294,16 @@ fn what_is_pinned_in_part_or_is_something_else() {
     ring.region().pin(pins.path("resized"), 0o600).unwrap();
     ring.resize(128).unwrap();
     unfit("resized", "resized", "which another ring has replaced");
+    // A process died that resized it: nobody knows which ring programs write.
+    ring.region().pin(pins.path("closing"), 0o600).unwrap();
+    let pinned = MapHandle::from_pinned_path(pins.path("closing")).unwrap();
+    let (at, size) = (8 * Gate::WORD, pinned.value_size() as usize);
+    let key = u32::try_from(at / size).unwrap().to_ne_bytes();
+    let mut element = pinned.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+    let gate = Gate::Open.encode(128) | Gate::LEAVING;
+    element[at % size..][..8].copy_from_slice(&gate.to_ne_bytes());
+    pinned.update(&key, &element, MapFlags::ANY).unwrap();
+    unfit("resized", "closing", "a resizable ring that another one was to replace");
 
     assert!(matches!(found("same", "nothing"), Ok(Reuse::Nothing)));
     assert!(matches!(found("same", "no/directory"), Ok(Reuse::Nothing)));
@@ -319,13 +334,12 @@ fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
     let mut storages = [const { MaybeUninit::uninit() }; 3];
     let [a, b, c] = &mut storages;
     let skels = [a, b].map(|storage| load::<ReuseSkelBuilder>(storage, fitted));
-    let pins = PinDir::new();
+    let pins = PublicPins::new();
     let (to, beside) = (pins.path("to"), pins.path("to__next"));
     let from = ["one", "other"].map(|name| pins.path(name));
-    for (skel, from) in skels.iter().zip(&from) {
-        pin(skel.object(), "kept", from, false).unwrap();
+    for (skel, to) in skels.iter().zip(&from).chain([(&skels[0], &to)]) {
+        Ring::<Rec>::open(map(skel.object(), "kept").unwrap()).unwrap().pin(to, 0o666).unwrap();
     }
-    pin(skels[0].object(), "kept", &to, false).unwrap();
     let old = [0, 1].map(|at: usize| ids(&from[at]));
     let mut half_way = 0;
     for stops in 0.. {
@@ -337,6 +351,18 @@ fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
         // Whichever it is, its readers and bells are its own.
         let mut reader = Ring::<Rec>::open(&to).unwrap().reader();
         reader.bell().unwrap_or_else(|e| panic!("after {stops} stops: {e}"));
+        // Who may not open maps by id finds them, too.
+        if kernel() >= (5, 19) {
+            let as_nobody = || {
+                let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+                set_thread_groups(&[]).unwrap();
+                set_thread_res_gid(group, group, group).unwrap();
+                set_thread_res_uid(user, user, user).unwrap();
+                Ring::<Rec>::open(&to)?.readers()
+            };
+            let found = thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
+            assert_eq!(found.unwrap_or_else(|e| panic!("after {stops} stops: {e}")).len(), 1);
+        }
         let mut open = ReuseSkelBuilder::default().open(c).unwrap();
         let found = reuse(open.open_object_mut(), "kept", &to).unwrap();
         assert!(matches!(found, Reuse::Pinned), "after {stops} stops: {found:?}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, Object, OpenObject};
+use mapring::abi::{Geometry, Kind};
 use mapring::loader::{initialize_object, map, prepare_object};
 use mapring::{ErrorKind, Ring, Start};
 use mapring_kernel_tests::skel::{ReuseOtherSkelBuilder, ReuseSkelBuilder};
@@ -120,6 +121,22 @@ fn maps_that_hold_something_else_are_refused() {
             );
         }
     }
+}
+
+/// Rings of another number of CPUs: each program writes the shard with the number of its CPU.
+#[test]
+fn maps_with_other_shards_are_refused() {
+    require_bpf!();
+    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let shards = cpus().last().unwrap() + 1;
+    let old = load::<ReuseSkelBuilder>(&mut a, |object| {
+        fitted(object);
+        let shape = Geometry::new(Kind::Ring, 16, 64, shards as u64 + 1).unwrap();
+        let mut same = object.maps_mut().find(|map| map.name() == "same").unwrap();
+        same.set_max_entries(u32::try_from(shape.entries()).unwrap()).unwrap();
+    });
+    let said = [shards + 1, shards].map(|shards| format!("ring: 64 of 16 bytes, {shards} shards"));
+    refused::<ReuseSkelBuilder>(&mut b, true, old.object(), &["same"], &[&said[0], &said[1]]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn main() -> Result<()> {
     let ring = Region::open(from)?;
     ptrace::traceme()?;
     raise(Signal::SIGSTOP)?;
-    ring.pin(to, PinOptions::new(0o600).replace(true))?;
+    ring.pin(to, PinOptions::new(0o666).replace(true))?;
     raise(Signal::SIGSTOP)?;
     Ok(())
 }
