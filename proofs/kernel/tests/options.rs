@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
@@ -13,6 +14,7 @@ use mapring::abi::RingOptions;
 use mapring::{ErrorKind, Reader, Ring, Start};
 use mapring_kernel_tests::skel::OptionsSkelBuilder;
 use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -25,6 +27,7 @@ struct Rec {
 const SLOTS: u64 = 64;
 const LONGEST: u64 = 64;
 const FOREVER: Duration = Duration::from_secs(3600);
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Each ring of `options.bpf.c`, and the options that its declaration has.
 const RINGS: [(&str, &str); 13] = [
@@ -237,6 +240,42 @@ fn keeps(ring: &Subject<'_>, options: RingOptions) {
     assert_eq!(readers[0].required.map(|behind| behind.unread), Some(0), "{}", ring.name);
     drop(reader);
     assert_eq!(ring.push(0, 200), 200, "{}: nobody is required", ring.name);
+}
+
+/// As a reader of one NUMA node: it has nothing to do with what the other CPUs write.
+#[test]
+fn a_reader_of_some_shards_neither_wakes_for_others_nor_holds_them_back() {
+    require_bpf!();
+    for_each_ring(|ring, options| {
+        if options.has_per_cpu_maps() && options.wakes_readers() {
+            with_type!(options, of_first_cpu(ring, options));
+        }
+    });
+}
+
+fn of_first_cpu<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
+    let &[first, ref others @ ..] = cpus() else { return };
+    let all = ring.open::<T>();
+    let mut reader = Ring::<T>::from_regions([(first, all.region())]).unwrap().reader();
+    let mut bell = reader.bell().unwrap().try_clone_to_owned().unwrap();
+    assert!(reader.arm().is_some(), "{}: nothing is there", ring.name);
+    let rings = |bell: &mut OwnedFd| poll(&mut [PollFd::new(bell, PollFlags::IN)], Some(&NOW)).unwrap();
+    for &cpu in others {
+        on_cpu(cpu);
+        assert_eq!((ring.push(0, 3), rings(&mut bell)), (3, 0), "{}: of CPU {cpu}", ring.name);
+    }
+    on_cpu(first);
+    assert_eq!((ring.push(0, 3), rings(&mut bell)), (3, 1), "{}", ring.name);
+    assert_eq!(T::read(&mut reader).len(), 3);
+    if options.keeps_oldest() {
+        reader.require(FOREVER).unwrap();
+        for &cpu in others {
+            on_cpu(cpu);
+            assert_eq!(ring.push(0, 200), 200, "{}: of CPU {cpu}", ring.name);
+        }
+        on_cpu(first);
+        assert!(ring.push(0, 200) < 200, "{}", ring.name);
+    }
 }
 
 #[test]
