@@ -105,9 +105,10 @@ fn a_frozen_task_is_not_runnable() {
     freezer.write("cgroup.procs", &busy.0.id().to_string());
     freezer.set("FROZEN");
     let events = dumped(&recorder, busy.0.id());
+    // First, since a frozen process does not end.
+    freezer.set("THAWED");
     let last = events.iter().rfind(|line| is(line, "sched_switch")).unwrap();
     assert_eq!(last["state"], "D", "{last}");
-    freezer.set("THAWED");
     let pid = busy.0.id();
     drop(busy);
     while fs::read_to_string(freezer.group.join("cgroup.procs")).unwrap().contains(&pid.to_string()) {
