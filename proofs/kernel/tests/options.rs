@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::{MapCore, Object, ObjectBuilder};
 use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, Object, ObjectBuilder};
 use mapring::abi::RingOptions;
 use mapring::{ErrorKind, Reader, Ring, Start};
 use mapring_kernel_tests::skel::OptionsSkelBuilder;
@@ -248,15 +248,15 @@ fn a_reader_of_some_shards_neither_wakes_for_others_nor_holds_them_back() {
     require_bpf!();
     for_each_ring(|ring, options| {
         if options.has_per_cpu_maps() && options.wakes_readers() {
-            with_type!(options, of_first_cpu(ring, options));
+            of_first_cpu(ring, options);
         }
     });
 }
 
-fn of_first_cpu<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
+fn of_first_cpu(ring: &Subject<'_>, options: RingOptions) {
     let &[first, ref others @ ..] = cpus() else { return };
-    let all = ring.open::<T>();
-    let mut reader = Ring::<T>::from_regions([(first, all.region())]).unwrap().reader();
+    let all = ring.open();
+    let mut reader = Ring::from_regions([(first, all.region())]).unwrap().reader();
     let mut bell = reader.bell().unwrap().try_clone_to_owned().unwrap();
     assert!(reader.arm().is_some(), "{}: nothing is there", ring.name);
     let rings = |bell: &mut OwnedFd| poll(&mut [PollFd::new(bell, PollFlags::IN)], Some(&NOW)).unwrap();
@@ -266,7 +266,7 @@ fn of_first_cpu<T: Kind>(ring: &Subject<'_>, options: RingOptions) {
     }
     on_cpu(first);
     assert_eq!((ring.push(0, 3), rings(&mut bell)), (3, 1), "{}", ring.name);
-    assert_eq!(T::read(&mut reader).len(), 3);
+    assert_eq!(read(&mut reader).len(), 3);
     if options.keeps_oldest() {
         reader.require(FOREVER).unwrap();
         for &cpu in others {

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Object, ObjectBuilder};
 use mapring::abi::{Geometry, Kind, Tails};
 use mapring::record::LayoutCheck;
-use mapring::{Cells, Counters, ErrorKind, Histograms, Ring, Tailed};
+use mapring::{Cells, Counters, ErrorKind, Histograms, Ring};
 use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, map, on_cpu, require_bpf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, mapring::Record)]
@@ -72,7 +72,8 @@ fn run(object: &Object, program: &str, args: [u64; 2]) -> u32 {
 #[ignore = "cargo xtask test rust-bpf"]
 fn maps_have_the_elements_of_one_shard() {
     let geometry = |kind, record, capacity| Geometry::new(kind, record, capacity, 1).unwrap();
-    let tailed = |record| geometry(Kind::Ring, record, 64).with_tails(Tails::new(64, 16384).unwrap()).unwrap();
+    let tailed =
+        |record| geometry(Kind::Ring, record, 64).with_tails(Tails::new(64, 16384).unwrap()).unwrap();
     let expected = [
         ("plain", geometry(Kind::Ring, 16, 64)),
         ("wakes", geometry(Kind::Ring, 16, 64)),
@@ -136,7 +137,7 @@ fn a_long_loop_of_records_is_accepted() {
 fn a_tail_that_is_too_long_is_refused_and_counted() {
     require_bpf!();
     with_each(|object| {
-        let mut reader = Ring::<Tailed<Rec>>::open(&map(object, "tails")).unwrap().reader();
+        let mut reader = Ring::<Rec>::open(&map(object, "tails")).unwrap().reader();
         on_cpu(cpus()[0]);
         for (len, committed) in [(64, 1), (65, 0), (u64::MAX, 1), (i64::MAX as u64, 0), (0, 1)] {
             assert_eq!(run(object, "push_too_long", [1, len]), committed, "{len}");
@@ -188,9 +189,12 @@ fn counters_and_histograms_count_on_each_cpu() {
         assert_eq!((calls.sum(8).unwrap(), calls.sum(7).unwrap()), (42 * all, 0));
         let buckets: Vec<_> = times.snapshot(1).unwrap().buckets().filter(|(_, count)| *count > 0).collect();
         assert_eq!(buckets.len(), 2, "{buckets:?}");
-        assert!(buckets.iter().zip([1000, u64::MAX]).all(|((range, count), value)| {
-            range.contains(&value) && *count == all
-        }));
+        assert!(
+            buckets
+                .iter()
+                .zip([1000, u64::MAX])
+                .all(|((range, count), value)| { range.contains(&value) && *count == all })
+        );
         assert_eq!(calls.region().dropped().unwrap(), 2 * all, "add and inc");
         assert_eq!(times.region().dropped().unwrap(), all);
     });
@@ -215,8 +219,7 @@ fn the_command_shows_fields_by_name() {
             match name {
                 "mixed" => Ring::<Mixed>::open(&map(object, name)).unwrap().pin(&pin, 0o600).unwrap(),
                 "values" => Cells::<Rec>::open(&map(object, name)).unwrap().pin(&pin, 0o600).unwrap(),
-                "wakes" => Ring::<Rec>::open(&map(object, name)).unwrap().pin(&pin, 0o600).unwrap(),
-                _ => Ring::<Tailed<Rec>>::open(&map(object, name)).unwrap().pin(&pin, 0o600).unwrap(),
+                _ => Ring::<Rec>::open(&map(object, name)).unwrap().pin(&pin, 0o600).unwrap(),
             }
             let shown = Command::new(&command).arg("show").arg(&pin).output().unwrap();
             let text = String::from_utf8_lossy(&shown.stdout);
