@@ -165,7 +165,7 @@ func TestMemoryThatIsOverwrittenMeanwhile(t *testing.T) {
 				}
 			}
 		})
-		for range 6 {
+		for range 40 {
 			use(t, image)
 		}
 		close(stop)

@@ -201,8 +201,14 @@ func TestTornRecordsAreThrownAway(t *testing.T) {
 	coll := kernelProgram(t, "basic.bpf.c", nil)
 	type record struct{ Words [1024]uint32 }
 	var readers []*Reader[record]
+	var cells []*Cells[record]
 	for _, source := range both(t, coll.Maps["ring_4096_1"]) {
 		readers = append(readers, readerOf(t, openRing[record](t, source), First))
+	}
+	for _, source := range both(t, coll.Maps["cells_4096"]) {
+		cell := must(OpenCells[record](source))
+		defer cell.Close()
+		cells = append(cells, cell)
 	}
 	const count = 20_000
 	done := make(chan bool)
@@ -211,9 +217,19 @@ func TestTornRecordsAreThrownAway(t *testing.T) {
 		onCPU(t, 0)
 		for n := range uint64(count) {
 			run(t, coll, "write_4096_1", 0, 0, n, 0)
+			run(t, coll, "cell_4096", 0, 0, n, 0)
+			for range n % 8 { // for as long as about so many system calls of the reader
+				run(t, coll, "inc_1", 0, 0, 0, 0)
+			}
 		}
 	}()
 	read := func() {
+		for _, cell := range cells {
+			value, version, err := cell.Read(0)
+			if err != nil && !errors.Is(err, ErrBusy) || version > 0 && !isRecord(value.Words[:], version-1) {
+				t.Error("torn: cell", version, err)
+			}
+		}
 		for _, reader := range readers {
 			for event := range reader.Drain() {
 				if !isRecord(event.Record.Words[:], event.Ticket) {
