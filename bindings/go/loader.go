@@ -158,6 +158,12 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 	if isErrno(err, unix.EINVAL) && m.Flags()&flagMmapable == 0 && !found.options.Has(Resizable) && !found.options.Has(Tails) {
 		return updateEachCopy(name, m, &found, image)
 	}
+	if isErrno(err, unix.EPERM) { // frozen: it has one, if the object reuses it
+		if old, err := openRegion(Map(m)); err == nil {
+			defer old.close()
+			return reusable(name, &found, &old.layout)
+		}
+	}
 	if err != nil {
 		return failf(ErrNotWritable, "map %s has no preamble, and writing one failed: %v; create the map without BPF_F_RDONLY, and "+
 			"initialize it before it is frozen", name, err)
@@ -167,14 +173,11 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 		var words [preambleWords]uint64
 		mem.copy(words[:], 0)
 		old, err := decodePreamble(&words)
-		if err == nil && (!found.alike(&old) || found.elements != old.elements) {
-			err = fmt.Errorf("it holds %s, but the object declares %s; remove its pin, so that the loader pins a new map", &old, &found)
-		}
 		if err != nil {
 			return failf(ErrContradiction, "map %s can't be reused: %v", name, err)
 		}
 		mem.store(wordLoader, image[wordLoader])
-		return nil
+		return reusable(name, &found, &old)
 	}
 	for at := len(image) - 1; at >= 0; at-- { // word 0 comes last
 		if at != wordDropped && at != wordLink { // programs count in the first already
@@ -188,6 +191,15 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 		}
 	}
 	return nil
+}
+
+// reusable refuses a map that holds something else than the object declares.
+func reusable(name string, declared, old *layout) error {
+	if declared.alike(old) && declared.elements == old.elements {
+		return nil
+	}
+	return failf(ErrContradiction, "map %s can't be reused: it holds %s, but the object declares %s; remove its pin, so that the "+
+		"loader pins a new map", name, old, declared)
 }
 
 func preambleOf(l *layout, name string) (image [preambleWords]uint64) {
@@ -305,18 +317,25 @@ func link(name string, ring, readers, bells *ebpf.Map) error {
 		}
 		ids[i] = info.id
 	}
+	links := []uint64{uint64(ids[2])<<32 | uint64(ids[0]), uint64(ids[1])}
 	for i, m := range []*ebpf.Map{readers, ring} { // the ring comes last
-		mem, err := mapWords(m.FD(), 0, 2*preambleWords, unix.PROT_READ|unix.PROT_WRITE)
-		if err != nil {
-			return failf(ErrNotWritable, "map %s can't be written: %v; initialize it before it is frozen", name, err)
+		mem, err := mapWords(m.FD(), 0, 2*preambleWords, unix.PROT_READ)
+		if err == nil {
+			linked := mem.load(wordLink) == links[i]
+			mem.unmap()
+			if linked { // and maybe frozen
+				continue
+			}
+			mem, err = mapWords(m.FD(), 0, 2*preambleWords, unix.PROT_READ|unix.PROT_WRITE)
 		}
-		if i == 0 {
+		if err != nil {
+			return failf(ErrNotWritable, "map %s can't be linked with its readers: %v; initialize it before it is frozen", name, err)
+		}
+		if m == readers {
 			// It is not 0 once it was linked: then readers may want programs to look.
 			mem.swap(wordLook, 0, never)
-			mem.store(wordLink, uint64(ids[2])<<32|uint64(ids[0]))
-		} else {
-			mem.store(wordLink, uint64(ids[1]))
 		}
+		mem.store(wordLink, links[i])
 		mem.unmap()
 	}
 	return nil
