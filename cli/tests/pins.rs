@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{ProgramInput, ProgramMut};
 use mapring::Region;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -417,6 +418,37 @@ mod skel {
     pub(super) mod new {
         include!(concat!(env!("OUT_DIR"), "/new_version.skel.rs"));
     }
+}
+
+#[test]
+fn doctor_finds_records_that_are_not_ended() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("unended");
+    let pin = pins.path("woken");
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::woken::WokenSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
+    let skel = open.load().unwrap();
+    mapring::loader::initialize(&skel).unwrap();
+    Region::open(&skel.maps.woken).unwrap().pin(&pin, 0o600).unwrap();
+    let told = || {
+        let all = objects(&mapring(&["doctor", "--json"]));
+        let seen = all.into_iter().filter(|finding| finding["feature"] == "records");
+        seen.filter(|finding| finding["seen"].as_str().unwrap().starts_with(&pin)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(), [] as [Value; 0]);
+    let run = |program: &ProgramMut<'_>| {
+        let input = ProgramInput { context_in: Some(&mut [7; 8]), ..Default::default() };
+        program.test_run(input).unwrap();
+    };
+    run(&skel.progs.forget);
+    run(&skel.progs.publish);
+    let found = told();
+    let seen = found[0]["seen"].as_str().unwrap();
+    assert!(seen.contains("a path of the program has no commit"), "{seen}");
+    assert!(found[0]["fix"].as_str().unwrap().contains("mapring_record()"), "{found:?}");
 }
 
 #[test]
