@@ -93,9 +93,9 @@ fn make() -> Result<()> {
     Ok(fs::write(root.join("ready"), "")?)
 }
 
-/// Runs a shell's line in the tool chain's root, where this repository is `/mapring`. The mount ends with the line.
+/// Runs a shell's line in the tool chain's root, where this repository is `/mapring`. The mounts end with the line.
 fn in_root(line: &str) -> Result<()> {
-    const ENTER: &str = "mount --bind \"$1\" \"$2/mapring\" && exec chroot \"$2\" sh -ec \"$3\"";
+    const ENTER: &str = "mount --bind /proc \"$2/proc\"; mount --bind \"$1\" \"$2/mapring\"; exec chroot \"$2\" sh -ec \"$3\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-ec", ENTER, "sh"]).arg(cmd::root()).arg(root()).arg(line);
     command

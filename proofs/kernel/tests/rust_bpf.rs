@@ -155,11 +155,11 @@ fn cells_hold_the_latest_value() {
     with_each(|object| {
         let cells = Cells::<Rec>::open(&map(object, "values")).unwrap();
         assert_eq!(cells.layout_check(), LayoutCheck::Fields);
-        for index in 0..3 {
+        for (at, index) in (0..3).enumerate() {
             assert_eq!(run(object, "set_value", [10 + index, index]), 1);
             assert_eq!(run(object, "update_value", [5, index]), 1);
             let n = 15 + index;
-            assert_eq!(cells.read(index as usize).unwrap(), Rec { n, twice: 2 * n });
+            assert_eq!(cells.read(at).unwrap(), Rec { n, twice: 2 * n });
         }
         for index in [3, u64::from(u32::MAX)] {
             assert_eq!(run(object, "set_value", [1, index]), 0, "no such cell");

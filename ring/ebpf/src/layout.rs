@@ -182,7 +182,6 @@ impl Bells {
     };
 }
 
-#[doc(hidden)]
 #[allow(non_camel_case_types, dead_code, missing_docs)]
 pub(crate) mod values {
     //! The values of maps. The member `mapring_tso` says that programs publish by plain stores, which only x86 keeps in order:
