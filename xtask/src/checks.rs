@@ -16,7 +16,7 @@ use crate::{assembly, c, cmd, go, guide, headers, litmus, rust_bpf, servers, vm}
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Compilers, Go, Machines, Nightly, OldestRust, RustBpf, Servers, Strace, Tools};
+use Need::{Aarch64, Bpf, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -144,16 +144,6 @@ static CHECKS: &[Check] = &[
         )
         .only_in_all(),
     check("rust-bpf", "BPF programs in Rust: instructions, models, the real kernel, and the project of docs/rust-bpf.md")
-        .test(
-            part(
-                300,
-                &[Tools, Bpf, RustBpf],
-                code("proofs/rust-bpf, built in target/rust-bpf; options, rust_bpf, agrees, tails, and models under loom", rust_bpf::run),
-            )
-            .takes(Kernel)
-            .built(),
-        )
-        .only_in_all()
         .prove(19, BPF, &["ring", "proofs/rust-bpf", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
         .test(

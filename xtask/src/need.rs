@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::packages::{self, STRACE};
 use crate::setup::{self, Tools};
-use crate::{go, privilege, rust_bpf, servers, toolchains, vm};
+use crate::{go, privilege, servers, toolchains, vm};
 
 /// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,6 @@ pub(crate) enum Need {
     Strace,
     /// Go, and the libraries of the Go binding.
     Go,
-    /// The tool chain for BPF programs in Rust, made earlier.
-    RustBpf,
 }
 
 /// The text in the list of checks.
@@ -50,7 +48,6 @@ impl fmt::Display for Need {
             Self::Compilers => "compilers",
             Self::Strace => "strace",
             Self::Go => "Go",
-            Self::RustBpf => "BPF programs in Rust",
         })
     }
 }
@@ -93,7 +90,6 @@ impl Machine {
             Need::Compilers => packages::ensure(&packages::C_BINDING),
             Need::Strace => packages::ensure(&[STRACE]),
             Need::Go => go::fetch(),
-            Need::RustBpf => rust_bpf::ready(),
         }
     }
 }

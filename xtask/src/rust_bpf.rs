@@ -22,9 +22,6 @@ use crate::setup::Tools;
 use crate::skip::Skip;
 use crate::{assembly, cmd, guide, headers};
 
-/// Says that a step makes a missing tool chain.
-const REQUIRED: &str = "MAPRING_REQUIRE_RUST_BPF";
-
 /// The ways to publish: for any machine, and by plain stores. The folders of their objects, and rustc's flags.
 const WAYS: [(&str, &str); 2] =
     [("any", ""), ("x86", r#"--config 'build.rustflags=["--cfg=bpf_target_arch=\"x86_64\""]'"#)];
@@ -46,16 +43,6 @@ fn root() -> PathBuf {
 /// Written last.
 fn is_ready() -> bool {
     root().join("ready").exists()
-}
-
-/// Whether the step of `cargo xtask test` runs: not if it would first have to make the tool chain, unless it is told to.
-pub(crate) fn ready() -> Result<()> {
-    let required = std::env::var_os(REQUIRED).is_some_and(|value| value == "1");
-    ensure!(
-        is_ready() || required,
-        "no tool chain for BPF programs in Rust. It takes four minutes, once: `cargo xtask prove rust-bpf`, or {REQUIRED}=1"
-    );
-    Ok(())
 }
 
 /// Makes the tool chain, unless it is there.
@@ -254,14 +241,6 @@ fn project(tools: &Tools) -> Result<()> {
     let manifest = guide::block(&guide, "# Cargo.toml, with aya")?;
     write("aya/Cargo.toml", &guide::local(manifest))?;
     if cfg!(target_arch = "x86_64") { guide::build_with_aya(tools, &project.join("aya")) } else { Ok(()) }
-}
-
-/// The step of the tests.
-pub(crate) fn run(given: &Given<'_>) -> Result<()> {
-    let tools = given.tools()?;
-    prepare(tools)?;
-    tests(tools)?;
-    cmd::run(&mut loom(tools))
 }
 
 /// The method of proof.
