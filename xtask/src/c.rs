@@ -27,6 +27,26 @@ const WARNINGS: &str = "-Wall -Wextra -Wpedantic -Werror -c -o /dev/null";
 /// What is compiled in all ways, in `bindings/c`.
 const PROGRAMS: [&str; 2] = ["examples/read.c", "tests/hostile.c"];
 
+/// Objects with regions of every kind and option, in `proofs/kernel/bpf`: the loader in C prepares and initializes them.
+const LOADED: [&str; 12] = [
+    "wakeable",
+    "keep",
+    "numa",
+    "resizable",
+    "tails",
+    "options",
+    "percpu",
+    "commands",
+    "latches",
+    "histogram",
+    "gauge",
+    "top",
+];
+/// Regions that `reuse_other` declares otherwise than `reuse`: each in another way.
+const UNFIT: [&str; 4] = ["from_wakeable", "fields", "constants", "sizes"];
+/// Regions that both declare alike.
+const FIT: [&str; 2] = ["kept", "woken"];
+
 /// Where the example pins its ring.
 const PIN: &str = "/sys/fs/bpf/switches";
 
@@ -52,7 +72,52 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     let refused: Vec<_> = refused.into_iter().flatten().map(|error| format!("{error:#}")).collect();
     ensure!(refused.is_empty(), "{}", refused.join("\n"));
     eprintln!("{} programs, each in {} ways", programs.len(), WAYS.len());
+    loads(tools, &c, &prefix, &libbpf)?;
     example(tools, &c.join("examples/switches"), &prefix, &libbpf)
+}
+
+/// Runs the loader in C, with sanitizers, on objects of the kernel's tests; then on what an earlier loader has pinned.
+fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
+    let (program, include) = (prefix.join("load"), libbpf.join("include"));
+    let mut compile = cmd::line("gcc -std=c11 -g -fsanitize=address,undefined -fno-sanitize-recover=all");
+    compile.arg("-I").arg(prefix.join("include")).arg("-isystem").arg(&include).arg(c.join("tests/load.c"));
+    cmd::run(compile.arg("-o").arg(&program).arg(libbpf.join("libbpf.a")).args(["-lelf", "-lz"]))?;
+    let includes = [prefix.join("include"), "proofs/kernel/bpf".into(), include];
+    let objects = in_parallel(LOADED.iter().chain(&["reuse", "reuse_other"]), cpus(), |name| {
+        let object = prefix.join(format!("{name}.bpf.o"));
+        let mut compile = Command::new(&tools.clangs[0].path);
+        compile.current_dir(cmd::root()).args(["-g", "-O2", "-target", "bpf"]);
+        includes.iter().for_each(|folder| _ = compile.arg("-I").arg(folder));
+        compile.arg("-idirafter").arg(format!("/usr/include/{}-linux-gnu", std::env::consts::ARCH));
+        compile.arg("-c").arg(format!("proofs/kernel/bpf/{name}.bpf.c")).arg("-o").arg(&object);
+        cmd::output(&mut compile).map(|_| object)
+    })?;
+    let [loaded @ .., reuse, other] = &objects[..] else { bail!("no objects") };
+    cmd::output(load(&program).args(loaded))?;
+    let pins = Path::new("/sys/fs/bpf").join(format!("mapring-c-{}", std::process::id()));
+    fs::create_dir(&pins)?;
+    let unfit = UNFIT.iter().map(|name| (name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
+    let fit = FIT.iter().map(|name| (name, vec![(reuse, 0), (other, 1)]));
+    let result = unfit.chain(fit).try_for_each(|(name, loads)| {
+        loads.iter().try_for_each(|(object, expected)| {
+            let mut command = load(&program);
+            command.args(["reuse", name]).arg(pins.join(name)).arg(expected.to_string());
+            cmd::output(command.arg(object)).map(drop)
+        })
+    });
+    fs::remove_dir_all(&pins)?;
+    eprintln!("{} objects loaded, {} regions replaced, {} reused", loaded.len(), UNFIT.len(), FIT.len());
+    result
+}
+
+/// What the loader returns for another region: -EMEDIUMTYPE.
+const UNLIKE: i32 = -124;
+
+/// libbpf keeps some memory until the program ends.
+fn load(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("ASAN_OPTIONS", "detect_leaks=0");
+    command
 }
 
 /// Builds the example as docs/c.md says, and runs it twice: the second time it reads the ring of the first.

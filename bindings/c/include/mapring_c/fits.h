@@ -21,7 +21,7 @@ static inline bool mapring__alike(const struct mapring__btf *a, uint32_t a_id, c
 
 	if (!x || !y)
 		return x == y;
-	if (depth == 0 || --*budget == 0 || kind != mapring__type_kind(y) || mapring__type_size(a, a_id) != mapring__type_size(b, b_id))
+	if (depth == 0 || *budget == 0 || --*budget == 0 || kind != mapring__type_kind(y) || mapring__type_size(a, a_id) != mapring__type_size(b, b_id))
 		return false;
 	if (kind == BTF_KIND_INT) /* sign, offset and bits */
 		return *(const uint32_t *)(x + 1) == *(const uint32_t *)(y + 1);
@@ -41,6 +41,21 @@ static inline bool mapring__alike(const struct mapring__btf *a, uint32_t a_id, c
 			    strcmp(mapring__string(a, p[i].name_off), mapring__string(b, q[i].name_off)) != 0 ||
 			    !mapring__alike(a, p[i].type, b, q[i].type, depth - 1, budget))
 				return false;
+	}
+	if (kind == BTF_KIND_ENUM) {
+		const struct btf_enum *p = (const struct btf_enum *)(const void *)(x + 1);
+		const struct btf_enum *q = (const struct btf_enum *)(const void *)(y + 1);
+
+		/* The declared one may have more constants. */
+		for (uint32_t i = 0; i < BTF_INFO_VLEN(x->info); i++) {
+			bool known = false;
+
+			for (uint32_t at = 0; at < BTF_INFO_VLEN(y->info) && !known && *budget > 0 && --*budget > 0; at++)
+				known = p[i].val == q[at].val &&
+					strcmp(mapring__string(a, p[i].name_off), mapring__string(b, q[at].name_off)) == 0;
+			if (!known)
+				return false;
+		}
 	}
 	return true;
 }

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
+ * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region. */
+#include <mapring_loader.h>
+
+static int fail(const char *what)
+{
+	fprintf(stderr, "%s: %s\n", what, mapring_error());
+	return 1;
+}
+
+static int never(void *context, const struct mapring_event *event)
+{
+	(void)context;
+	(void)event;
+	return 0;
+}
+
+/* A ring's reader, which also waits if programs wake it, and is required if they keep what it has not read. */
+static int read_ring(int fd, const char *name)
+{
+	struct mapring_reader *reader = mapring_reader__open_fd(fd, NULL);
+	struct mapring_stats stats;
+	uint64_t options = reader ? reader->regions[0].layout.options : 0;
+	int error = reader ? 0 : fail(name);
+
+	if (!error && (options & MAPRING_OPTION_WAKEABLE) && mapring_reader__fd(reader) < 0)
+		error = fail("its bell");
+	if (!error && (options & MAPRING_OPTION_KEEP_OLDEST) && mapring_reader__require(reader, 1000000000) < 0)
+		error = fail("a required reader");
+	if (!error && (mapring_reader__wait(reader, 0) < 0 || mapring_reader__stats(reader, &stats) < 0 ||
+		       mapring_reader__for_each(reader, mapring_reader__record(reader), never, NULL) < 0))
+		error = fail(name);
+	if (!error)
+		printf("%s: %u shards, options %llu\n", name, reader->count, (unsigned long long)options);
+	mapring_reader__free(reader);
+	return error;
+}
+
+static int check(struct mapring__object *o, struct mapring__declared *declared)
+{
+	size_t cut = mapring__first_suffix(declared->name);
+	struct mapring__declared *maps = cut ? mapring__named(o, declared->name, cut, "") : declared;
+	struct mapring_region r;
+	uint64_t magic;
+	bool same;
+
+	if (mapring__region_of_fd(&r, fcntl(bpf_map__fd(declared->map), F_DUPFD_CLOEXEC, 0), 0) < 0)
+		return fail(declared->name);
+	magic = mapring__word(&r, 0, 0);
+	same = r.layout.kind == declared->layout.kind && r.layout.elements == declared->layout.elements;
+	mapring__region_close(&r);
+	if (magic != mapring__magic() || !same) {
+		mapring__refuse(EPROTO, "no preamble, or another layout");
+		return fail(declared->name);
+	}
+	if (declared->layout.kind == MAPRING_KIND_RING)
+		return read_ring(bpf_map__fd(maps->map), declared->name);
+	printf("%s: kind %llu\n", declared->name, (unsigned long long)declared->layout.kind);
+	return 0;
+}
+
+static int reuse(const char *name, const char *pin, int expected, const char *path)
+{
+	struct bpf_object *object = bpf_object__open(path);
+	int found = object ? mapring_loader__reuse(object, name, pin) : -EINVAL;
+
+	if (found < 0)
+		printf("%s\n", mapring_error());
+	if (found != expected) {
+		mapring__refuse(EPROTO, "reuse returns %d, not %d", found, expected);
+		return fail(path);
+	}
+	if (mapring_loader__prepare(object, NULL) < 0 || bpf_object__load(object) != 0 ||
+	    mapring_loader__initialize(object) < 0 || mapring_loader__pin(object, name, pin, 0600, MAPRING_PIN_REPLACE) < 0)
+		return fail(path);
+	bpf_object__close(object);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 6 && strcmp(argv[1], "reuse") == 0)
+		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5]);
+	for (int i = 1; i < argc; i++) {
+		struct bpf_object *object = bpf_object__open(argv[i]);
+		struct mapring__object o;
+		uint64_t bytes = 0;
+		int error = 0;
+
+		if (!object || mapring_loader__prepare(object, &bytes) < 0)
+			return fail(argv[i]);
+		if (bytes == 0 || bpf_object__load(object) != 0 || mapring_loader__initialize(object) < 0 ||
+		    mapring_loader__initialize(object) < 0 || mapring__object_open(&o, object) < 0)
+			return fail(argv[i]);
+		for (uint32_t at = 0; at < o.count && !error; at++)
+			if (o.maps[at].is_ours)
+				error = check(&o, &o.maps[at]);
+		mapring__object_close(&o);
+		bpf_object__close(object);
+		if (error)
+			return error;
+	}
+	return 0;
+}
