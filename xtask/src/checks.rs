@@ -42,8 +42,8 @@ const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
 /// The files on which the results of methods depend.
 const LIBRARY: &[&str] = &["ring", "Cargo.toml", "Cargo.lock"];
 const MODELS: &[&str] = &["ring/src", "loom-tests", "Cargo.toml", "Cargo.lock"];
-const KERNEL: &[&str] = &["ring", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
-const HOSTILE: &[&str] = &["ring", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
+const KERNEL: &[&str] = &["ring", "bindings/c", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
+const HOSTILE: &[&str] = &["ring", "bindings/c", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
 const COMMAND: &[&str] = &["ring", "cli", "examples", "Cargo.toml", "Cargo.lock"];
 const GUESTS: &[&str] = &["ring", "cli", "proofs/kernel", "xtask/src/vm", "Cargo.toml", "Cargo.lock"];
 
