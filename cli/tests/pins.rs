@@ -120,7 +120,7 @@ fn clean_leaves_what_is_pinned_meanwhile() {
     let [dir, flight, p, q] = ["", "flight", "p", "q"].map(|name| pins.path(name));
     let start = ["flight", "--pins", &flight, "start", "--events", "exec", "--size", "1M"];
     assert!(mapring(&start).status.success());
-    let stale = Region::open(&pins.0.join("flight/recording/maps/exec")).unwrap();
+    let stale = Region::open(pins.0.join("flight/recording/maps/exec")).unwrap();
     assert!(mapring(&["flight", "--pins", &flight, "stop"]).status.success());
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::old::OldVersionSkelBuilder::default().open(&mut storage).unwrap();

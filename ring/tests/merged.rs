@@ -20,12 +20,14 @@ fn writers(ring: &Ring<Item>) -> Vec<Writer<Item>> {
     (0..ring.shards()).map(|shard| ring.writer(shard).unwrap()).collect()
 }
 
-fn by_stamp(reader: Reader<Item>) -> Reader<Item, ByTime<Item, fn(&Item) -> u64>> {
+type Merged<F> = Reader<Item, ByTime<Item, F>>;
+
+fn by_stamp(reader: Reader<Item>) -> Merged<fn(&Item) -> u64> {
     reader.merged(|item| item[0])
 }
 
 /// Records that have nothing to wait for.
-fn poll_all<F: FnMut(&Item) -> u64>(merged: &mut Reader<Item, ByTime<Item, F>>, count: usize) -> Vec<Item> {
+fn poll_all<F: FnMut(&Item) -> u64>(merged: &mut Merged<F>, count: usize) -> Vec<Item> {
     (0..count).map(|n| merged.poll().unwrap_or_else(|| panic!("record {n} of {count}")).record).collect()
 }
 
@@ -337,7 +339,7 @@ fn it_waits_for_the_turn_of_a_record() {
 }
 
 /// What it lost since the last call.
-fn lost<F: FnMut(&Item) -> u64>(merged: &mut Reader<Item, ByTime<Item, F>>) -> u64 {
+fn lost<F: FnMut(&Item) -> u64>(merged: &mut Merged<F>) -> u64 {
     merged.take_losses().iter().map(|loss| loss.count).sum()
 }
 

@@ -249,9 +249,11 @@ trait Records {
     fn region(&self) -> Region;
 }
 
+type Stamp<T> = fn(&T) -> u64;
+
 struct Typed<T> {
     ring: Ring<T>,
-    reader: Reader<T, ByTime<T, fn(&T) -> u64>>,
+    reader: Reader<T, ByTime<T, Stamp<T>>>,
     /// Earlier events are left out.
     since: u64,
     /// Records that this version does not know.
@@ -267,7 +269,7 @@ impl<T: Recorded> Typed<T> {
     }
 
     fn new(ring: Ring<T>) -> Self {
-        let reader = ring.reader().merged(T::ns as fn(&T) -> u64);
+        let reader = ring.reader().merged(T::ns as Stamp<T>);
         let holes = Holes::new(ring.shards());
         Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new() }
     }
@@ -330,7 +332,7 @@ impl<T: Recorded> Records for Typed<T> {
 
     fn since(&mut self, ns: u64) {
         self.since = ns;
-        self.reader = self.reader_since(ns).merged(T::ns as fn(&T) -> u64);
+        self.reader = self.reader_since(ns).merged(T::ns as Stamp<T>);
     }
 
     fn position(&self) -> u64 {
