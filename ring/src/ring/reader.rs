@@ -26,7 +26,8 @@ use crate::error::Error;
 use crate::protocol::ring::{Loss, OPEN, ReadStats, Start};
 use crate::region::Region;
 
-/// The reading side of a ring: a position in each shard, and counts.
+/// The reading side of a ring: a position in each shard, and counts. `O` is the order in which it delivers records:
+/// [`ByShard`], or [`ByTime`](crate::reading::ByTime) after [`merged`](Self::merged).
 ///
 /// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and never blocks. The
 /// reader visits the shards in turn, so that a busy one does not starve the others. Records of different shards have no
