@@ -1,0 +1,258 @@
+"""Rings: every record in order, with exact counts of what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, AsyncIterator, Deque, Iterator, List, NamedTuple, Optional, Tuple
+
+from ._mapring import Opened
+from ._types import Layout, Record, record_class, to_arrow
+
+#: How many events an iterator reads at once.
+_BATCH = 256
+
+
+class Event(Record):
+    """A record with its place. Its fields are attributes; a field that is called as one of these is ``event["name"]``."""
+
+    __slots__ = ("shard", "ticket", "tail")
+
+    def __init__(self, shard: int, ticket: int, raw: bytes, tail: bytes) -> None:
+        super().__init__(raw)
+        #: The CPU, if BPF programs write the ring.
+        self.shard = shard
+        #: The number of the record in its shard, from 0.
+        self.ticket = ticket
+        #: The bytes that the program wrote beside the record; empty in a ring without tails.
+        self.tail = tail
+
+    def __repr__(self) -> str:
+        return f"<Event shard={self.shard} ticket={self.ticket}: {self._shown()}>"
+
+
+class Stats(NamedTuple):
+    """What a reader delivered, and what is missing, by cause. ``delivered + lost + discarded + stepped_over`` is all it passed."""
+
+    delivered: int
+    #: lapped, skipped and tail_lost together: what this reader missed.
+    lost: int
+    #: no_slot, full, no_shard, no_tail and too_long together: what programs dropped, and no reader gets.
+    dropped: int
+    lapped: int
+    skipped: int
+    tail_lost: int
+    discarded: int
+    stepped_over: int
+    no_slot: int
+    full: int
+    no_shard: int
+    no_tail: int
+    too_long: int
+    torn: int
+    #: Of a merged reader: delivered after a record with a later stamp; with a stamp ahead of the clock; not delivered yet.
+    late: int
+    ahead: int
+    held: int
+
+
+class Loss(NamedTuple):
+    """Records that are missing, all for one cause. Times are nanoseconds of ``time.monotonic_ns()``."""
+
+    shard: Optional[int]
+    cause: str
+    #: Whether programs dropped them, so that no reader gets them.
+    dropped: bool
+    #: The first ticket, and the one after the last.
+    tickets: Optional[Tuple[int, int]]
+    count: int
+    since: Optional[int]
+    until: int
+
+
+class Liveness(NamedTuple):
+    """What is known of the writers of a ring. ``str()`` says it."""
+
+    #: How many seconds this reader has found nothing.
+    idle: float
+    loader: Optional[int]
+    loader_lives: bool
+    #: Id, name and number of links of each program that can write the ring; None without CAP_SYS_ADMIN.
+    programs: Optional[List[Tuple[int, str, int]]]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Ring:
+    """A ring, and a position in it. Iterating waits for records, for ever; `events` has a timeout.
+
+    Reading a mapped ring makes no system call, and has no effect on programs. Threads that share a ring take turns: give each its
+    own `reader`. Records of different CPUs have no order, unless the ring is `merged`.
+    """
+
+    def __init__(self, opened: Opened, layout: Layout, start: str, stamp: Optional[int] = None, clock: str = "monotonic") -> None:
+        self._opened, self._layout, self._start = opened, layout, start
+        self._reader = opened.reader(start, stamp, clock)
+        self._event = record_class(Event, layout.node)
+        # What an iterator has read, and not given out.
+        self._ahead: Deque[Any] = deque()
+
+    def reader(self, start: str = "oldest") -> Ring:
+        """Another reader of the same ring, independent of this one."""
+        return Ring(self._opened, self._layout, start)
+
+    def merged(self, stamp: str, clock: str = "monotonic") -> Ring:
+        """Another reader, which delivers the records of all CPUs in the order of a field of 8 bytes: nanoseconds of the clock
+        ``"monotonic"`` (``bpf_ktime_get_ns``) or ``"boottime"``. It starts where this one did."""
+        return Ring(self._opened, self._layout, self._start, self._layout.stamp(stamp), clock)
+
+    # Reading
+
+    def read(self, limit: int = 1024) -> List[Event]:
+        """Up to ``limit`` events that are present. Does not wait."""
+        found = [self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))]
+        if len(found) < limit:
+            found += [self._event(*parts) for parts in self._reader.read(limit - len(found))]
+        return found
+
+    def read_numpy(self, limit: int = 65536) -> Any:
+        """Up to ``limit`` records that are present, as a structured array, without an object for each. Does not wait.
+
+        The array is the caller's, and has no tails. Char arrays are ``S``. Bit fields are not in the dtype, but their bytes are in
+        the array: ``array.view("u1")``. Without types, the dtype is ``V`` and the size of a record.
+        """
+        if not self._ahead:
+            return self._layout.array(self._reader.read_bytes(limit, b""))
+        ahead = b"".join([self._ahead.popleft().raw for _ in range(min(limit, len(self._ahead)))])
+        return self._layout.array(self._reader.read_bytes(limit - len(ahead) // self._layout.size, ahead))
+
+    def read_arrow(self, limit: int = 65536) -> Any:
+        """The same as a ``pyarrow.Table``."""
+        return to_arrow(self.read_numpy(limit))
+
+    def events(self, timeout: Optional[float] = None) -> Iterator[Event]:
+        """Events as they come. Ends once none came for ``timeout`` seconds, or if another ring replaced this one.
+
+        Events that are read ahead of the loop count as delivered; the next read begins with them.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._ahead:
+                yield self._ahead.popleft()
+                end = None if timeout is None else time.monotonic() + timeout
+                continue
+            self._ahead.extend(self.read(_BATCH))
+            if not self._ahead:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0 or self._reader.ended():
+                    return
+                self.wait(1.0 if left is None else min(left, 1.0))
+
+    def __iter__(self) -> Iterator[Event]:
+        return self.events()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Events as they come, for ``async for``. Sleeps until a program rings, if the ring is WAKEABLE; else looks once in a
+        millisecond, at least."""
+        while True:
+            while self._ahead:
+                yield self._ahead.popleft()
+            self._ahead.extend(self.read(_BATCH))
+            if self._ahead:
+                await asyncio.sleep(0)  # a ring that never ends must not keep other tasks waiting
+            elif self._reader.ended():
+                return
+            else:
+                await self._armed()
+
+    async def _armed(self) -> None:
+        """Sleeps until there may be records."""
+        seconds = self._reader.arm()
+        bell = None if seconds is None else self._reader.bell()
+        if bell is None:
+            await asyncio.sleep(seconds or 0)
+            return
+        loop = asyncio.get_running_loop()
+        rung = loop.create_future()
+        loop.add_reader(bell, lambda: rung.done() or rung.set_result(None))
+        try:
+            await asyncio.wait([rung], timeout=seconds)
+        finally:
+            loop.remove_reader(bell)
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Waits until there are records, at most for ``timeout`` seconds. Returns whether there may be some. Sleeps until a program
+        rings, if the ring is WAKEABLE; else looks once in a millisecond, at least. Other threads go on meanwhile."""
+        return bool(self._ahead) or self._reader.wait(timeout)
+
+    def require(self, lease: float) -> None:
+        """Of a KEEP_OLDEST ring: programs drop new records rather than overwrite what this reader has not read, until it holds them
+        back for ``lease`` seconds. Needs write access to the map of the ring's readers."""
+        self._reader.require(lease)
+
+    # What is known
+
+    def stats(self) -> Stats:
+        """What this reader delivered, and what is missing."""
+        return Stats(**self._reader.stats())
+
+    def losses(self) -> List[Loss]:
+        """What is missing since the last call: how many, for which cause, between which tickets, and when."""
+        return [Loss(*parts) for parts in self._reader.losses()]
+
+    def liveness(self) -> Liveness:
+        """Whether anybody still writes the ring. Makes many system calls."""
+        return Liveness(*self._reader.liveness())
+
+    @property
+    def dtype(self) -> Any:
+        """The numpy dtype of the records."""
+        return self._layout.dtype
+
+    @property
+    def types(self) -> str:
+        """How the types are known, or why they are not."""
+        return self._layout.why
+
+    @property
+    def shards(self) -> int:
+        """The number of shards: one for each possible CPU, if BPF programs write the ring."""
+        return self._opened.shards
+
+    @property
+    def slots(self) -> int:
+        """How many records a shard holds."""
+        return self._opened.capacity
+
+    @property
+    def record_size(self) -> int:
+        """The bytes of a record."""
+        return self._layout.size
+
+    @property
+    def options(self) -> str:
+        """The options with which the ring was declared, such as ``"WAKEABLE, TAILS"``."""
+        return self._opened.options
+
+    @property
+    def access(self) -> str:
+        """``"mapped"``, or why it is read by system call."""
+        return self._opened.access
+
+    def close(self) -> None:
+        """Gives up the reader's place in the ring. Further reads raise ValueError."""
+        self._ahead.clear()
+        self._reader.close()
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        types = "untyped: " + self.types if self._layout.node is None else "types " + self.types
+        return f"<Ring of {self.record_size} bytes, {self.shards} × {self.slots} slots, {types}; read {self.access}>"

@@ -1,0 +1,207 @@
+"""Types of records: numpy dtypes, and records with their fields as attributes. Events need no numpy."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple, Type, Union
+
+if TYPE_CHECKING:
+    from ._mapring import Opened
+
+#: What `Opened.types` returns: a code such as "u4", or a tuple.
+Node = Union[str, Tuple[Any, ...]]
+
+_STRUCT = {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "f4": "f", "f8": "d", "?": "?"}
+
+
+class Record:
+    """Bytes with fields: ``record.name`` or ``record["name"]``. The values are made when they are asked for.
+
+    Integers, enums and pointers are ints; a char array is the bytes before its first zero byte; other arrays of bytes are bytes;
+    arrays are tuples; structs are records; bit fields are ints. A record that is no struct has one field, ``value``.
+    """
+
+    __slots__ = ("raw",)
+    _fields: Dict[str, Callable[[bytes], Any]] = {}
+
+    def __init__(self, raw: bytes) -> None:
+        #: All bytes of the record.
+        self.raw = raw
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name](self.raw)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def keys(self) -> Iterator[str]:
+        """The names of the fields: ``dict(record)`` has them all."""
+        return iter(self._fields)
+
+    def _shown(self) -> str:
+        return ", ".join(f"{name}={read(self.raw)!r}" for name, read in self._fields.items()) or repr(self.raw)
+
+    def __repr__(self) -> str:
+        return f"<{self._shown()}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and (self.raw, self._fields.keys()) == (other.raw, other._fields.keys())
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def record_class(base: Type[Record], node: Optional[Node]) -> Type[Any]:
+    """A class whose attributes are the fields of the type. An attribute that `base` has keeps its meaning."""
+    if node is None:
+        return base
+    if isinstance(node, str) or node[0] == "array":
+        node = ("struct", 0, [("value", 0, node)], [])
+    _, _, fields, bits = node
+    readers = {name: _reader(at, part) for name, at, part in fields}
+    readers.update((name, _bits(*rest)) for name, *rest in bits)
+
+    def getter(read: Callable[[bytes], Any]) -> property:
+        return property(lambda record: read(record.raw))
+
+    own = [name for name in readers if not hasattr(base, name) and not name.startswith("__")]
+    attributes = {name: getter(readers[name]) for name in own}
+    return type(base.__name__, (base,), {**attributes, "__slots__": (), "_fields": readers})
+
+
+def _reader(at: int, node: Node) -> Callable[[bytes], Any]:
+    """What makes the value at this offset."""
+    if isinstance(node, str):
+        if node in _STRUCT:
+            unpack = struct.Struct("=" + _STRUCT[node]).unpack_from
+            return lambda raw: unpack(raw, at)[0]
+        end = at + int(node[1:])
+        if node[0] == "S":
+            return lambda raw: raw[at:end].split(b"\0", 1)[0]
+        return lambda raw: raw[at:end]
+    if node[0] == "struct":
+        inner, end = record_class(Record, node), at + node[1]
+        return lambda raw: inner(raw[at:end])
+    _, of, count = node
+    if of == "u1":
+        return lambda raw: raw[at : at + count]
+    if isinstance(of, str) and of in _STRUCT:
+        unpack = struct.Struct(f"={count}{_STRUCT[of]}").unpack_from
+        return lambda raw: unpack(raw, at)
+    readers, size = _reader(0, of), _size(of)
+    return lambda raw: tuple(readers(raw[from_ : from_ + size]) for from_ in range(at, at + count * size, size))
+
+
+def _bits(first: int, count: int, signed: bool) -> Callable[[bytes], int]:
+    start, end = first // 8, (first + count + 7) // 8
+
+    def read(raw: bytes) -> int:
+        value = int.from_bytes(raw[start:end], "little") >> first % 8 & (1 << count) - 1
+        return value - (1 << count) if signed and value >> count - 1 else value
+
+    return read
+
+
+def _size(node: Node) -> int:
+    if isinstance(node, str):
+        return 1 if node == "?" else int(node[1:])
+    return int(node[1]) if node[0] == "struct" else _size(node[1]) * int(node[2])
+
+
+def _dtype(node: Node) -> Any:
+    """The dtype of a type. numpy has no bit fields, and a byte that should be a bool can have any value."""
+    import numpy
+
+    if isinstance(node, str):
+        return numpy.dtype("u1" if node == "?" else node)
+    if node[0] == "array":
+        return numpy.dtype((_dtype(node[1]), (node[2],)))
+    _, size, fields, _ = node
+    if not fields:
+        return numpy.dtype(f"V{size}")
+    names, offsets, parts = zip(*fields)
+    formats = [_dtype(part) for part in parts]
+    return numpy.dtype({"names": list(names), "formats": formats, "offsets": list(offsets), "itemsize": size})
+
+
+def _node(dtype: Any) -> Node:
+    """The type of a dtype."""
+    if dtype.subdtype is not None:
+        of, shape = dtype.subdtype
+        node = _node(of)
+        for count in reversed(shape):
+            node = ("array", node, count)
+        return node
+    if dtype.fields is not None:
+        return ("struct", dtype.itemsize, [(name, dtype.fields[name][1], _node(dtype.fields[name][0])) for name in dtype.names], [])
+    code = "?" if dtype.kind == "b" else f"{dtype.kind}{dtype.itemsize}"
+    native = dtype.isnative and code in _STRUCT or dtype.kind in "SV"
+    return code if native else f"V{dtype.itemsize}"
+
+
+class Layout:
+    """The type of a region's records, if it is known."""
+
+    def __init__(self, size: int, node: Optional[Node], why: str, dtype: Any = None) -> None:
+        self.size, self.node, self.why, self._dtype = size, node, why, dtype
+
+    @classmethod
+    def of(cls, opened: Opened, dtype: Any) -> Layout:
+        size = opened.record_size
+        if dtype is None:
+            return cls(size, *opened.types())
+        import numpy
+
+        dtype = numpy.dtype(dtype)
+        if dtype.itemsize != size or dtype.hasobject:
+            raise ValueError(f"the dtype has {dtype.itemsize} bytes, and the records {size}: use align=True for a C struct with padding")
+        return cls(size, _node(dtype), "by dtype=", dtype)
+
+    @property
+    def dtype(self) -> Any:
+        if self._dtype is None:
+            self._dtype = _dtype(f"V{self.size}" if self.node is None else self.node)
+        return self._dtype
+
+    def stamp(self, name: str) -> int:
+        """The offset of a field of 8 bytes, such as ``"ns"`` or ``"head.ns"``."""
+        at, node = 0, self.node
+        for part in name.split("."):
+            fields = node[2] if isinstance(node, tuple) and node[0] == "struct" else []
+            found = [(offset, inner) for field, offset, inner in fields if field == part]
+            if not found:
+                raise ValueError(f"the records have no field {name!r}; their types are known {self.why!r}")
+            at, node = at + found[0][0], found[0][1]
+        if node not in ("u8", "i8"):
+            raise ValueError(f"the field {name!r} is no integer of 8 bytes")
+        return at
+
+    def array(self, buffer: bytearray) -> Any:
+        """An array over these bytes, which are not copied."""
+        import numpy
+
+        return numpy.frombuffer(buffer, self.dtype)
+
+
+def to_arrow(records: Any) -> Any:
+    """A structured array as a ``pyarrow.Table``: a column for each field. Char arrays become binary, up to their trailing zeros."""
+    import pyarrow
+
+    if records.dtype.names is None:
+        return pyarrow.table({"value": _column(records)})
+    return pyarrow.table({name: _column(records[name]) for name in records.dtype.names})
+
+
+def _column(values: Any) -> Any:
+    import numpy
+    import pyarrow
+
+    if values.ndim > 1:
+        flat = _column(values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values.reshape(-1))
+        return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    if values.dtype.names:
+        names = list(values.dtype.names)
+        return pyarrow.StructArray.from_arrays([_column(values[name]) for name in names], names)
+    if values.dtype.kind == "V":
+        return pyarrow.array([bytes(value) for value in values], pyarrow.binary(values.dtype.itemsize))
+    return pyarrow.array(numpy.ascontiguousarray(values))

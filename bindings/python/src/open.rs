@@ -1,0 +1,269 @@
+//! Opens what Python names, by path, descriptor or id, and finds the regions and types there.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use mapring::abi::{Kind, Tails};
+use mapring::any::AnyMap;
+use mapring::btf::Btf;
+use mapring::{Access, ErrorKind, OpenOptions, Region, Source};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+
+use crate::reader::Reader;
+use crate::tables::Table;
+use crate::{banks, error, types, wrong};
+
+/// The magic number of a BPF file system.
+const BPF_FS: u64 = 0xcafe_4a11;
+
+/// Where a map or memory file is.
+enum Place {
+    Pin(PathBuf),
+    /// A file or a descriptor.
+    Fd(OwnedFd),
+    Id(u32),
+}
+
+impl Place {
+    fn source(&self) -> Source {
+        match self {
+            Self::Pin(path) => path.into(),
+            Self::Fd(fd) => fd.into(),
+            Self::Id(id) => Source::id(*id),
+        }
+    }
+}
+
+/// An open region, or several that hold one ring.
+#[pyclass(frozen, module = "mapring._mapring")]
+pub(crate) struct Opened {
+    /// Each with the number of its first shard. At least one.
+    regions: Vec<(usize, Region)>,
+    /// Its types, and the id of its values' type there, or why there are none.
+    types: Result<(Btf, u32), String>,
+}
+
+#[pymethods]
+impl Opened {
+    #[new]
+    #[pyo3(signature = (path=None, fd=None, id=None))]
+    fn new(py: Python<'_>, path: Option<PathBuf>, fd: Option<i32>, id: Option<u32>) -> PyResult<Self> {
+        let place = match (path, fd, id) {
+            (Some(path), None, None) => place_of(path)?,
+            (None, Some(fd), None) => Place::Fd(duplicate(fd)?),
+            (None, None, Some(id)) => Place::Id(id),
+            _ => return Err(PyValueError::new_err("name a path, a file descriptor or an id: one of them")),
+        };
+        py.detach(|| open(&place))
+    }
+
+    /// The kind of region, as in the layout.
+    #[getter]
+    fn kind(&self) -> String {
+        format!("{:?}", self.kind_of())
+    }
+
+    #[getter]
+    fn record_size(&self) -> usize {
+        let prefix = if self.has_tails() { Tails::PREFIX } else { 0 };
+        self.first().geometry().record().saturating_sub(prefix)
+    }
+
+    /// Slots of a shard, or values.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.first().geometry().capacity()
+    }
+
+    #[getter]
+    fn shards(&self) -> usize {
+        self.regions.iter().map(|(_, region)| region.geometry().shards()).sum()
+    }
+
+    #[getter]
+    fn options(&self) -> String {
+        self.first().geometry().options().to_string()
+    }
+
+    #[getter]
+    fn has_tails(&self) -> bool {
+        self.first().geometry().tails().is_some()
+    }
+
+    /// The type's name in C or Rust, for people.
+    #[getter]
+    fn name(&self) -> String {
+        self.first().preamble().name.clone()
+    }
+
+    /// How it is read, in words.
+    #[getter]
+    fn access(&self) -> String {
+        let mut all = self.regions.iter().map(|(_, region)| region.access());
+        all.find(|access| *access != Access::Mapped).unwrap_or(Access::Mapped).to_string()
+    }
+
+    /// Writes without a place.
+    fn dropped(&self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| self.first().dropped()).map_err(crate::read_error)
+    }
+
+    /// Which type its records or values have, as a tree, or why that is not known.
+    fn types<'py>(&self, py: Python<'py>) -> PyResult<(Option<Bound<'py, PyAny>>, String)> {
+        let tails = self.has_tails();
+        let found = self.types.as_ref().map_err(String::clone).and_then(|(btf, value)| {
+            let tree = types::record(btf, *value, tails).and_then(|ty| types::tree(ty, self.record_size()));
+            tree.ok_or_else(|| "its BTF does not describe its records".to_owned())
+        });
+        match found {
+            Ok(tree) => Ok((Some(tree.to_python(py)?), "by BTF".to_owned())),
+            Err(why) => Ok((None, why)),
+        }
+    }
+
+    /// A reader of a ring, in the order of shards, or of the 8-byte number at `stamp`.
+    #[pyo3(signature = (start, stamp=None, clock="monotonic"))]
+    fn reader(&self, py: Python<'_>, start: &str, stamp: Option<usize>, clock: &str) -> PyResult<Reader> {
+        let (start, clock) = (Reader::start(start)?, Reader::clock(clock)?);
+        let size = self.record_size();
+        py.detach(|| Reader::new(&self.regions, size, start, stamp.map(|at| (at, clock))))
+    }
+
+    /// Its cells or latches.
+    fn table(&self) -> PyResult<Table> {
+        Table::new(self.first())
+    }
+
+    fn counters(&self) -> PyResult<banks::Counters> {
+        mapring::Counters::from_region(self.first().clone()).map(banks::Counters).map_err(error)
+    }
+
+    fn histograms(&self) -> PyResult<banks::Histograms> {
+        mapring::Histograms::from_region(self.first().clone()).map(banks::Histograms).map_err(error)
+    }
+
+    fn gauges(&self) -> PyResult<banks::Gauges> {
+        mapring::Gauges::from_region(self.first().clone()).map(banks::Gauges).map_err(error)
+    }
+
+    fn top_keys(&self) -> PyResult<banks::TopKeys> {
+        mapring::TopKeys::from_region(self.first().clone()).map(banks::TopKeys).map_err(error)
+    }
+}
+
+impl Opened {
+    fn first(&self) -> &Region {
+        &self.regions[0].1
+    }
+
+    fn kind_of(&self) -> Kind {
+        self.first().geometry().kind()
+    }
+}
+
+/// A path in a BPF file system is a pin; another one is a memory file, which is opened only if it is a regular file: others could
+/// wait, or do something.
+fn place_of(path: PathBuf) -> PyResult<Place> {
+    let pinned = |path: &Path| {
+        rustix::fs::statfs(path).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == BPF_FS))
+    };
+    if pinned(&path) || !path.exists() {
+        return Ok(Place::Pin(path)); // if it does not exist, the error of the pin says so
+    }
+    let refused = |e: std::io::Error| {
+        wrong(ErrorKind::Open, format!("{}: {e}: is it a path of a BPF file system?", path.display()))
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = File::from(rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| refused(e.into()))?);
+    if !found.metadata().map_err(refused)?.is_file() {
+        let text = format!("{} is not a pin in a BPF file system, and not a memory file", path.display());
+        return Err(wrong(ErrorKind::WrongType, text));
+    }
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(refused)?;
+    Ok(Place::Fd(file.into()))
+}
+
+/// A duplicate of a descriptor of this process, of which Python has only the number.
+fn duplicate(fd: i32) -> PyResult<OwnedFd> {
+    let this = rustix::process::getpid();
+    let duplicate = rustix::process::pidfd_open(this, PidfdFlags::empty())
+        .and_then(|this| rustix::process::pidfd_getfd(this, fd, PidfdGetfdFlags::empty()));
+    // Before Linux 5.6, or in a sandbox: memory files can be opened again.
+    duplicate
+        .or_else(|e| match e {
+            rustix::io::Errno::BADF => Err(e),
+            _ => File::open(format!("/proc/self/fd/{fd}")).map(Into::into).map_err(|_| e),
+        })
+        .map_err(|e| PyOSError::new_err((e.raw_os_error(), format!("file descriptor {fd}: {e}"))))
+}
+
+fn open(place: &Place) -> PyResult<Opened> {
+    if let Place::Pin(path) = place
+        && path.is_dir()
+    {
+        let regions = in_directory(path)?;
+        let types = types_of(&regions[0].1);
+        return Ok(Opened { regions, types });
+    }
+    let map = match AnyMap::open(place.source()) {
+        Ok(map) => map,
+        Err(e) if matches!(place, Place::Fd(_)) && e.kind() == ErrorKind::WrongType => {
+            let region = region(place.source()).map_err(error)?;
+            return Ok(Opened {
+                regions: vec![(0, region)],
+                types: Err("a memory file has no BTF".to_owned()),
+            });
+        }
+        Err(e) => return Err(error(e)),
+    };
+    let regions = match map.facts().kind.as_str() {
+        "array_of_maps" => in_maps(&map, place).map_err(error)?,
+        _ => vec![(0, region(place.source()).map_err(error)?)],
+    };
+    let types = types_of(&regions[0].1);
+    Ok(Opened { regions, types })
+}
+
+fn region(source: Source) -> mapring::Result<Region> {
+    OpenOptions::new().any_record().open(source)
+}
+
+fn types_of(region: &Region) -> Result<(Btf, u32), String> {
+    let map = AnyMap::open(region.as_fd()).map_err(|e| e.to_string())?;
+    map.types().map_err(|why| why.to_string())
+}
+
+/// The ring in an array of maps: a resizable one, or one with a map for each CPU.
+fn in_maps(map: &AnyMap, place: &Place) -> mapring::Result<Vec<(usize, Region)>> {
+    let inner = |key: u32| region(Source::inner(place.source(), &key.to_ne_bytes()));
+    let first = inner(0)?;
+    let per_cpu = first.geometry().options().has_per_cpu_maps();
+    let mut regions = vec![(0, first)];
+    let others = 1..if per_cpu { u32::try_from(map.facts().max_entries).unwrap_or(u32::MAX) } else { 1 };
+    // CPUs that do not exist have no map.
+    regions.extend(others.filter_map(|cpu| Some((cpu as usize, inner(cpu).ok()?))));
+    Ok(regions)
+}
+
+/// The ring whose maps are pinned in a directory, as `cpu0`, `cpu1` and so on.
+fn in_directory(path: &Path) -> PyResult<Vec<(usize, Region)>> {
+    let mut found: Vec<(usize, PathBuf)> = std::fs::read_dir(path)?
+        .flatten()
+        .filter_map(|entry| {
+            let cpu = entry.file_name().to_str()?.strip_prefix("cpu")?.parse().ok()?;
+            Some((cpu, entry.path()))
+        })
+        .collect();
+    found.sort();
+    let opened = found.iter().map(|(cpu, path)| Ok((*cpu, region(path.into())?)));
+    let regions = opened.collect::<mapring::Result<Vec<_>>>().map_err(error)?;
+    if regions.is_empty() {
+        let text = format!("{} is a directory, and not one of a PER_CPU_MAPS ring", path.display());
+        return Err(wrong(ErrorKind::WrongType, text));
+    }
+    Ok(regions)
+}

@@ -1,0 +1,89 @@
+//! What the tests read: `producer OBJECT DIRECTORY` loads BPF programs and pins them and their maps; `producer SLOTS` shares a ring of
+//! 56-byte records in a memory file; `producer read FILE` reads such a ring, for its speed. Each prints a line once it is ready, and ends
+//! with its input.
+
+use std::fs::File;
+use std::io::{self, BufRead};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use mapring::libbpf_rs::{MapCore, MapType, ObjectBuilder};
+use mapring::{OpenOptions, Ring, loader};
+
+/// The maps that are pinned as regions; `frozen` for everybody.
+const REGIONS: &str =
+    "samples woken kept tailed events numbers cells copies latches counters histograms gauges top frozen";
+
+fn main() -> Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match &args[..] {
+        [slots] => memory(slots.parse()?),
+        [read, file] if read == "read" => reader(file.as_ref()),
+        [object, directory] => programs(object.as_ref(), directory.as_ref()),
+        _ => bail!("producer OBJECT DIRECTORY, or producer SLOTS"),
+    }
+}
+
+fn programs(object: &Path, directory: &Path) -> Result<()> {
+    let mut open = ObjectBuilder::default().open_file(object)?;
+    loader::prepare_object(&mut open)?;
+    let mut object = open.load()?;
+    loader::initialize_object(&object)?;
+    for name in REGIONS.split(' ') {
+        let region = OpenOptions::new().any_record().open(loader::map(&object, name)?).context(name)?;
+        let path = directory.join(name);
+        if name == "frozen" { region.freeze_and_pin(path, 0o666)? } else { region.pin(path, 0o600)? }
+    }
+    for mut map in
+        object.maps_mut().filter(|map| map.map_type() == MapType::ArrayOfMaps && map.name() == "spread")
+    {
+        map.pin(directory.join("spread"))?;
+    }
+    for mut program in object.progs_mut() {
+        let name: PathBuf = program.name().into();
+        program.pin(directory.join("programs").join(name))?;
+    }
+    println!("ready");
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Ok(())
+}
+
+type Row = [u64; 7];
+
+fn memory(slots: usize) -> Result<()> {
+    let ring = Ring::<Row>::create_memfd(slots, 1)?;
+    let writer = ring.writer(0)?;
+    println!("/proc/{}/fd/{}", std::process::id(), ring.region().as_fd().as_raw_fd());
+    let mut n = 0;
+    for_each_line(|line| {
+        for _ in 0..line.parse()? {
+            writer.push(&[n, 0, 0, 0, 0, 0, 2 * n]);
+            n += 1;
+        }
+        Ok("pushed".to_owned())
+    })
+}
+
+/// Copies all that is there, as a program in Rust does. Prints nanoseconds and the number of records.
+fn reader(file: &Path) -> Result<()> {
+    let mut reader = Ring::<Row>::from_region(OpenOptions::new().open(File::open(file)?)?)?.reader();
+    let mut copies: Vec<Row> = Vec::new();
+    println!("ready");
+    for_each_line(|limit| {
+        copies.clear();
+        let limit = limit.parse()?;
+        let begin = Instant::now();
+        let found = reader.for_each(limit, |event| copies.push(*event.record));
+        Ok(format!("{} {found}", begin.elapsed().as_nanos()))
+    })
+}
+
+/// Answers each line of the input.
+fn for_each_line(mut answer: impl FnMut(&str) -> Result<String>) -> Result<()> {
+    for line in io::stdin().lock().lines() {
+        println!("{}", answer(&line?)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+"""Rings in memory files: no privilege, no BPF. Also memory that somebody scribbles on."""
+
+import asyncio
+import mmap
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import numpy
+import pytest
+
+import mapring
+
+ROW = numpy.dtype([("n", "u8"), ("words", "u8", 5), ("twice", "u8")])
+
+
+def test_records_come_whole_and_once(memory):
+    producer = memory(1024)
+    ring = mapring.open(producer.said, dtype=ROW)
+    assert (ring.shards, ring.slots, ring.record_size, ring.access) == (1, 1024, 56, "mapped")
+    producer.do("300")
+    first = ring.read(100)
+    assert [(event.shard, event.ticket, event.n, event.twice) for event in first] == [(0, n, n, 2 * n) for n in range(100)]
+    assert first[7].words == (0,) * 5 and first[7]["n"] == 7 and len(first[7].raw) == 56 and first[7].tail == b""
+    assert dict(first[7]) == {"n": 7, "words": (0,) * 5, "twice": 14}
+    array = ring.read_numpy()
+    assert array.dtype == ROW and array["n"].tolist() == list(range(100, 300)) and (array["twice"] == 2 * array["n"]).all()
+    array["n"] = 0  # it is the caller's
+    assert ring.read() == [] and len(ring.read_numpy()) == 0 and ring.read(0) == []
+    assert ring.stats().delivered == 300 and ring.stats().lost == 0
+
+
+def test_what_an_iterator_reads_ahead_is_not_lost(memory):
+    producer = memory(1024)
+    ring = mapring.open(producer.said, dtype=ROW)
+    producer.do("600")
+    for event in ring:
+        if event.n == 9:
+            break
+    assert [event.n for event in ring.read(5)] == list(range(10, 15))
+    assert ring.read_numpy(300)["n"].tolist() == list(range(15, 315))
+    assert ring.wait(0)
+    assert [event.n for event in ring.events(timeout=0)] == list(range(315, 600))
+
+
+def test_losses_are_counted(memory):
+    producer = memory(64)
+    ring = mapring.open(producer.said, dtype=ROW)
+    assert ring.losses() == []
+    producer.do("1000")
+    found = ring.read_numpy()
+    assert found["n"].tolist() == list(range(1000 - len(found), 1000))
+    stats = ring.stats()
+    assert stats.delivered + stats.lost == 1000 and stats.lost == stats.lapped
+    (loss,) = ring.losses()
+    assert (loss.count, loss.tickets, loss.cause, loss.dropped) == (stats.lost, (0, stats.lost), "overwritten", False)
+    assert mapring.open(producer.said, start="first", dtype=ROW).read() != []
+    assert mapring.open(producer.said, start="now", dtype=ROW).read() == []
+
+
+def test_descriptors(memory):
+    producer = memory(64)
+    producer.do("3")
+    with open(producer.said, "rb") as file:
+        rings = [mapring.open(file, dtype=ROW), mapring.open(file.fileno(), dtype=ROW)]
+    assert [[event.n for event in ring.read()] for ring in rings] == [[0, 1, 2]] * 2
+
+
+def test_without_types_records_are_bytes(memory):
+    producer = memory(64)
+    producer.do("2")
+    ring = mapring.open(producer.said)
+    assert ring.dtype == numpy.dtype("V56") and "no BTF" in ring.types and "untyped" in repr(ring)
+    assert ring.read(1)[0].raw == bytes(56)
+    with pytest.raises(AttributeError):
+        ring.read(1)[0].n
+    with pytest.raises(ValueError, match="no field 'n'"):
+        ring.merged("n")
+    with pytest.raises(ValueError, match="records 56"):
+        mapring.open(producer.said, dtype="u8")
+
+
+def test_merged(memory):
+    producer = memory(64)
+    producer.do("20")
+    ring = mapring.open(producer.said, dtype=ROW).merged("n")
+    assert [event.n for event in ring.read()] == list(range(20))
+    with pytest.raises(ValueError, match="8 bytes"):
+        ring.merged("words")
+
+
+def test_others_run_during_a_wait(memory):
+    producer = memory(64)
+    ring = mapring.open(producer.said, dtype=ROW)
+    assert not ring.wait(0) and not ring.wait(0.01)
+    pushes = threading.Thread(target=lambda: (time.sleep(0.05), producer.do("1")))
+    pushes.start()
+    assert ring.wait() and ring.read()[0].n == 0
+    pushes.join()
+    with ring:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        ring.read()
+
+
+def test_threads_take_turns(memory):
+    producer = memory(4096)
+    ring = mapring.open(producer.said, dtype=ROW)
+    producer.do("4000")
+    found = []
+    threads = [threading.Thread(target=lambda: [found.extend(ring.read(7)) for _ in range(200)]) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(event.n for event in found) == list(range(4000))
+
+
+def test_signals_end_a_wait(memory):
+    producer = memory(64)
+    script = f"import mapring; print(1, flush=True); mapring.open({producer.said!r}).wait()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    child.send_signal(2)
+    assert "KeyboardInterrupt" in child.communicate(timeout=60)[1]
+
+
+def test_asyncio(memory):
+    producer = memory(1024)
+    ring = mapring.open(producer.said, dtype=ROW)
+
+    async def read(count):
+        found = []
+        async for event in ring:
+            found.append(event.n)
+            if len(found) == count:
+                return found
+
+    async def both():
+        task = asyncio.create_task(read(500))
+        for _ in range(5):
+            await asyncio.to_thread(producer.do, "100")
+        return await asyncio.wait_for(task, 60)
+
+    assert asyncio.run(both()) == list(range(500))
+
+
+def test_what_is_no_region_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(8192))
+    os.mkfifo(tmp_path / "fifo")
+    for path in [tmp_path, tmp_path / "file", tmp_path / "fifo", tmp_path / "missing", "/dev/null", "/dev/tty", "/sys/fs/bpf/missing"]:
+        with pytest.raises(mapring.Error) as refused:
+            mapring.open(path)
+        assert refused.value.kind in ("Open", "WrongType", "Untrusted", "Preamble", "System") and "\n" not in str(refused.value)
+    with pytest.raises(OSError):
+        mapring.open(987)
+    for wrong in [None, 1.5, b""[0:0]]:
+        with pytest.raises((TypeError, mapring.Error)):
+            mapring.open(wrong)
+    with pytest.raises(TypeError):
+        mapring.open("x", id=1)
+
+
+def test_other_versions_are_refused_by_one_sentence(memory):
+    producer = memory(64)
+    with open(producer.said, "r+b") as file, mmap.mmap(file.fileno(), 0) as words:
+        version = int.from_bytes(words[8:16], "little")
+        assert version == mapring.ABI
+        words[8:16] = (version + 1).to_bytes(8, "little")
+        with pytest.raises(mapring.Error, match=f"layout version {version + 1}") as refused:
+            mapring.open(file)
+        assert refused.value.kind == "Preamble" and refused.value.errno is None
+
+
+def test_any_preamble_is_read_or_refused(memory):
+    producer = memory(8)
+    producer.do("20")
+    opened = 0
+    with open(producer.said, "r+b") as file, mmap.mmap(file.fileno(), 0) as words:
+        whole, chance = words[:128], random.Random(1)
+        for at in range(0, 128):
+            for value in {whole[at] ^ 1, 0, 255, chance.randrange(256)}:
+                words[at] = value
+                try:
+                    region = mapring.open(file)
+                    opened += 1
+                    if isinstance(region, mapring.Ring):
+                        region.read(100), region.read_numpy(), region.stats(), region.losses(), region.wait(0)
+                except (mapring.Error, TypeError) as e:
+                    assert str(e)
+            words[at] = whole[at]
+    assert opened > 0
+
+
+def test_any_content_can_be_read(memory):
+    producer = memory(64)
+    producer.do("100")
+    chance = random.Random(2)
+    with open(producer.said, "r+b") as file, mmap.mmap(file.fileno(), 0) as words:
+        for round in range(300):
+            ring = mapring.open(file, dtype=ROW)
+            merged = ring.merged("n")
+            for _ in range(20):
+                at = chance.randrange(128, len(words) - 8)
+                words[at : at + 8] = chance.choice([bytes(8), b"\xff" * 8, chance.randbytes(8)])
+            for reader in (ring, merged):
+                assert len(reader.read(1000)) <= 1000
+                assert reader.read_numpy(1000).dtype == ROW
+                reader.wait(0)
+                reader.stats(), reader.losses(), reader.liveness()
+                list(reader.events(timeout=0))

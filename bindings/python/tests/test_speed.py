@@ -1,0 +1,28 @@
+"""Measures what read_numpy costs for each 56-byte record, beside the same copy in Rust. Prints; no number can fail it."""
+
+import time
+
+import mapring
+
+SLOTS, BATCH, ROUNDS = 65536, 4096, 100
+
+
+def test_speed(memory, capsys):
+    producer = memory(SLOTS)
+    in_rust = memory("read", producer.said)
+    rust, array, objects = [], [], []
+    rings = [mapring.open(producer.said) for _ in range(2)]
+    for _ in range(ROUNDS):
+        producer.do(str(BATCH))
+        ns, count = map(int, in_rust.do(str(SLOTS)).split())
+        assert count == BATCH
+        rust.append(ns / BATCH)
+        for times, read in ((array, rings[0].read_numpy), (objects, rings[1].read)):
+            begin = time.perf_counter_ns()
+            found = read(SLOTS)
+            times.append((time.perf_counter_ns() - begin) / BATCH)
+            assert len(found) == BATCH
+            del found
+    rust, array, objects = (sorted(times)[ROUNDS // 2] for times in (rust, array, objects))
+    with capsys.disabled():
+        print(f"\nns a record: Rust's for_each and a copy {rust:.1f}, read_numpy {array:.1f} ({array / rust:.1f}x), events {objects:.0f}")
