@@ -11,7 +11,7 @@ use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{assembly, c, cmd, go, guide, headers, litmus, rust_bpf, servers, vm};
+use crate::{assembly, c, cmd, go, guide, headers, litmus, python, rust_bpf, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
@@ -59,6 +59,7 @@ static CHECKS: &[Check] = &[
             "cargo fmt --all --check",
             "cargo fmt --manifest-path ring/ebpf/Cargo.toml --all --check",
             "cargo fmt --manifest-path proofs/rust-bpf/Cargo.toml --check",
+            "cargo fmt --manifest-path bindings/python/Cargo.toml --all --check",
         ]))),
     check("clippy", "lints of all crates, benchmarks included")
         .test(part(330, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking))
@@ -291,6 +292,8 @@ static CHECKS: &[Check] = &[
             .takes(Kernel)
             .built(),
     ),
+    check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
+        .prove(20, BPF, &["ring", "bindings/python", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .test(part(
             85,

@@ -19,6 +19,7 @@ mod packages;
 mod privilege;
 mod programs;
 mod prove;
+mod python;
 mod record;
 mod rust_bpf;
 mod servers;
@@ -64,6 +65,8 @@ enum Command {
     Bench(bench::Args),
     /// Boot other kernels under QEMU and run the tests of real kernels in each
     Vm(vm::Args),
+    /// Build the wheel of the Python package, and run its tests in a fresh virtual environment
+    Wheel,
     /// Probe the running kernel for each feature that mapring uses, and print what replaces a missing one
     Features,
     #[command(hide = true)]
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
         Command::Bench(args) => return bench::run(&args),
         Command::Vm(args) => return vm::run(&args),
+        Command::Wheel => python::wheel(&setup::ensure()?)?,
         Command::Features => vm::features(),
         Command::VmGuest => vm::guest()?,
         Command::TestStep(args) => return test::run_step(&args),

@@ -6,6 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytemuck::AnyBitPattern;
 use mapring::any::AnyRecord;
 use mapring::reading::{LossCause, Order};
 use mapring::time::Clock;
@@ -58,12 +59,46 @@ trait Records: Send {
     fn take_error(&mut self) -> Option<mapring::Error>;
 }
 
-struct Typed<const N: usize, O> {
-    reader: mapring::Reader<AnyRecord<N>, O>,
+/// Records whose bytes can be read.
+trait Row: AnyBitPattern + Send {
+    /// How many bytes to copy of a record of `size` bytes. A number that the compiler knows is copied faster; then the next record
+    /// overwrites what is too much.
+    fn copied(size: usize) -> usize;
+    /// Its first bytes.
+    fn bytes(&self, len: usize) -> &[u8];
+}
+
+impl<const N: usize> Row for AnyRecord<N> {
+    #[inline]
+    fn copied(size: usize) -> usize {
+        if N <= 4 { Self::MAX } else { size }
+    }
+
+    #[inline]
+    fn bytes(&self, len: usize) -> &[u8] {
+        self.bytes(len)
+    }
+}
+
+/// The usual records: readers of a size that the compiler knows are twice as fast.
+impl<const N: usize> Row for [u64; N] {
+    #[inline]
+    fn copied(_: usize) -> usize {
+        8 * N
+    }
+
+    #[inline]
+    fn bytes(&self, len: usize) -> &[u8] {
+        &bytemuck::cast_slice(self)[..len]
+    }
+}
+
+struct Typed<T, O> {
+    reader: mapring::Reader<T, O>,
     size: usize,
 }
 
-impl<const N: usize, O: Order<AnyRecord<N>> + Send> Records for Typed<N, O> {
+impl<T: Row, O: Order<T> + Send> Records for Typed<T, O> {
     fn each(&mut self, limit: usize, bytes: &mut Vec<u8>, found: &mut dyn FnMut(usize, u64, usize)) -> usize {
         let size = self.size;
         self.reader.for_each(limit, |Event { shard, ticket, record, tail }| {
@@ -75,8 +110,7 @@ impl<const N: usize, O: Order<AnyRecord<N>> + Send> Records for Typed<N, O> {
 
     fn fill(&mut self, limit: usize, bytes: &mut Vec<u8>, mut at: usize) -> usize {
         let size = self.size;
-        // A number of bytes that the compiler knows is copied faster. The next record overwrites what is too much.
-        let copied = if N <= 4 { AnyRecord::<N>::MAX } else { size };
+        let copied = T::copied(size);
         self.reader.for_each(limit, |event| {
             if bytes.len() - at < copied {
                 bytes.resize(2 * bytes.len() + copied, 0);
@@ -185,14 +219,14 @@ impl Reader {
             return Err(PyValueError::new_err("the time stamp is not inside of the record"));
         }
         let records: PyResult<Box<dyn Records>> = with_size!(size, N => {
-            let reader = ring::<N>(regions).map_err(error)?.reader_from(start);
             Ok(match stamp {
-                None => Box::new(Typed { reader, size }),
+                None => by_shard(regions, size, start).unwrap_or_else(|| read::<AnyRecord<N>>(regions, size, start))?,
                 Some((at, clock)) => {
                     let stamp = move |record: &AnyRecord<N>| {
                         record.bytes(size)[at..].first_chunk().copied().map_or(0, u64::from_ne_bytes)
                     };
-                    Box::new(Typed { reader: reader.merged(stamp).with_clock(clock), size })
+                    let reader = ring(regions)?.reader_from(start).merged(stamp).with_clock(clock);
+                    Box::new(Typed { reader, size })
                 }
             })
         });
@@ -211,11 +245,34 @@ impl Reader {
     }
 }
 
-fn ring<const N: usize>(regions: &[(usize, Region)]) -> mapring::Result<Ring<AnyRecord<N>>> {
-    match regions {
+/// A reader by shard for a usual size.
+fn by_shard(regions: &[(usize, Region)], size: usize, start: Start) -> Option<PyResult<Box<dyn Records>>> {
+    macro_rules! of_words {
+        ($($words:literal)*) => {
+            match size {
+                $(size if size == 8 * $words => Some(read::<[u64; $words]>(regions, size, start)),)*
+                _ => None,
+            }
+        };
+    }
+    of_words!(2 3 4 5 6 7 8)
+}
+
+fn read<T: Row + 'static>(
+    regions: &[(usize, Region)],
+    size: usize,
+    start: Start,
+) -> PyResult<Box<dyn Records>> {
+    let reader = ring::<T>(regions)?.reader_from(start);
+    Ok(Box::new(Typed { reader, size }))
+}
+
+fn ring<T: AnyBitPattern>(regions: &[(usize, Region)]) -> PyResult<Ring<T>> {
+    let ring = match regions {
         [(0, region)] if !region.geometry().options().has_per_cpu_maps() => Ring::from_region(region.clone()),
         _ => Ring::from_regions(regions.iter().cloned()),
-    }
+    };
+    ring.map_err(error)
 }
 
 #[pymethods]

@@ -11,6 +11,7 @@ import numpy
 import pytest
 
 import mapring
+from conftest import ROOT
 
 
 def test_every_sort_of_field(programs):
@@ -173,3 +174,11 @@ def test_readers_without_privilege(programs):
     os.chmod(programs.directory, 0o755)
     child = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, cwd="/")
     assert child.returncode == 0, child.stderr
+
+
+def test_the_program_of_the_manual(programs):
+    blocks = (ROOT / "docs/python.md").read_text().split("```python\n")[1:]
+    (program,) = [block.split("```")[0] for block in blocks if block.startswith("import sys")]
+    programs.run("push_samples", 1, 3)
+    said = subprocess.run([sys.executable, "-c", program, programs.pin("samples")], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert " cpu " in said and "[3]" in said and " 0 dropped; idle for " in said, said
