@@ -56,7 +56,8 @@ trait Records: Send {
     fn losses(&mut self) -> Vec<Loss>;
     fn liveness(&self) -> mapring::liveness::Liveness;
     fn ended(&mut self) -> bool;
-    fn take_error(&mut self) -> Option<mapring::Error>;
+    /// The last error, if nothing was read. Otherwise the next read that finds nothing has it.
+    fn take_error_if(&mut self, nothing: bool) -> Option<mapring::Error>;
 }
 
 /// Records whose bytes can be read.
@@ -153,8 +154,8 @@ impl<T: Row, O: Order<T> + Send> Records for Typed<T, O> {
         self.reader.ended().is_some()
     }
 
-    fn take_error(&mut self) -> Option<mapring::Error> {
-        self.reader.take_error()
+    fn take_error_if(&mut self, nothing: bool) -> Option<mapring::Error> {
+        if nothing { self.reader.take_error() } else { None }
     }
 }
 
@@ -284,9 +285,9 @@ impl Reader {
             let mut state = self.lock();
             let records = state.records()?;
             records.each(limit, &mut bytes, &mut |shard, ticket, tail| places.push((shard, ticket, tail)));
-            match records.take_error() {
-                Some(e) if places.is_empty() => Err(error(e)),
-                _ => Ok((bytes, places)),
+            match records.take_error_if(places.is_empty()) {
+                Some(e) => Err(error(e)),
+                None => Ok((bytes, places)),
             }
         })?;
         let mut rest = &bytes[..];
@@ -313,9 +314,9 @@ impl Reader {
             bytes[..first.len()].copy_from_slice(&first);
             let records = state.records()?;
             let end = records.fill(limit, &mut bytes, first.len());
-            match records.take_error() {
-                Some(e) if end == 0 => Err(error(e)),
-                _ => Ok((bytes, end)),
+            match records.take_error_if(end == 0) {
+                Some(e) => Err(error(e)),
+                None => Ok((bytes, end)),
             }
         })?;
         let found = PyByteArray::new(py, &bytes[..end]);

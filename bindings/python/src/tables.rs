@@ -12,6 +12,8 @@ use crate::{error, read_error};
 
 /// A value: its CPU, if each CPU has its own; how often it was written; its bytes.
 type Value = (Option<usize>, u64, Vec<u8>);
+/// The same for Python.
+type Given<'py> = (Option<usize>, u64, Bound<'py, PyBytes>);
 
 trait Values: Send + Sync {
     fn read(&self, index: usize) -> Result<Vec<Value>, ReadError>;
@@ -79,11 +81,7 @@ impl Table {
     }
 
     /// The value at an index, or those of all CPUs.
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        at: isize,
-    ) -> PyResult<Vec<(Option<usize>, u64, Bound<'py, PyBytes>)>> {
+    fn read<'py>(&self, py: Python<'py>, at: isize) -> PyResult<Vec<Given<'py>>> {
         let at = crate::index(at, self.len)?;
         let found = py.detach(|| self.values.read(at)).map_err(read_error)?;
         Ok(found.into_iter().map(|(cpu, version, bytes)| (cpu, version, PyBytes::new(py, &bytes))).collect())

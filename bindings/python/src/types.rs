@@ -113,7 +113,9 @@ impl Builder {
             if field.bits != 0 {
                 let end = field.from.checked_add(field.bits as usize).filter(|end| *end <= 8 * size);
                 if end.is_some() && field.bits <= 64 && !name.is_empty() && !hidden {
-                    let signed = field.ty.resolved().encoding() & 5 == 1;
+                    let inner = field.ty.resolved();
+                    self.steps = self.steps.saturating_sub(1 + inner.members_len());
+                    let signed = inner.encoding() & 5 == 1 || inner.kind() != Kind::Int && inner.is_signed();
                     found(Part::Bits((name, 8 * base + field.from, field.bits, signed)));
                 }
                 continue;

@@ -106,6 +106,19 @@ def test_required_readers_lose_nothing(programs):
     assert stats.lost == 0 and stats.full == stats.dropped == 1
     assert [(loss.cause, loss.dropped, loss.count) for loss in ring.losses()] == [("held back by a reader", True, 1)]
     ring.close()
+
+    # A reader whose lease has ended says so, once.
+    ring = mapring.open(programs.pin("kept"), start="now")
+    ring.require(0.001)
+    programs.run("push_kept", 0, 64)
+    for _ in range(3):
+        time.sleep(0.01)
+        programs.run("push_kept", 64, 1)
+    assert ring.read() != []
+    with pytest.raises(mapring.Error) as ended:
+        ring.read(), ring.read()
+    assert ended.value.kind == "LeaseEnded" and ring.read() == []
+    ring.close()
     with pytest.raises(mapring.Error) as refused:
         mapring.open(programs.pin("woken")).require(1)
     assert refused.value.kind == "NotKeepOldest"

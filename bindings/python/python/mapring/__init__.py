@@ -14,15 +14,13 @@ from typing import Any, Optional, Union
 
 from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Opened, TopKeys
 from ._ring import Event, Liveness, Loss, Ring, Stats
-from ._table import Cells
+from ._table import Cells, Snapshot
 from ._types import Layout, Record, to_arrow
 
 __all__ = [
     "ABI", "Cells", "Counters", "Error", "Event", "Gauges", "Histogram", "Histograms", "Liveness", "Loss", "Record", "Ring",
-    "Stats", "TopKeys", "open", "to_arrow",
+    "Snapshot", "Stats", "TopKeys", "open", "to_arrow",
 ]
-
-Region = Union[Ring, Cells, Counters, Histograms, Gauges, TopKeys]
 
 _TABLES = ("Cells", "Latches", "PerCpuCells")
 
