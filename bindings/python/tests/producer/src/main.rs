@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mapring::libbpf_rs::{MapCore, MapType, ObjectBuilder};
+use mapring::libbpf_rs::{MapCore, ObjectBuilder};
 use mapring::{OpenOptions, Ring, loader};
 
 /// The maps that are pinned as regions; `frozen` for everybody.
@@ -36,10 +36,11 @@ fn programs(object: &Path, directory: &Path) -> Result<()> {
         let path = directory.join(name);
         if name == "frozen" { region.freeze_and_pin(path, 0o666)? } else { region.pin(path, 0o600)? }
     }
-    for mut map in
-        object.maps_mut().filter(|map| map.map_type() == MapType::ArrayOfMaps && map.name() == "spread")
-    {
-        map.pin(directory.join("spread"))?;
+    for mut map in object.maps_mut() {
+        if map.name() == "spread" || map.name() == "ringbuf" {
+            let path = directory.join(map.name());
+            map.pin(path)?;
+        }
     }
     for mut program in object.progs_mut() {
         let name: PathBuf = program.name().into();
