@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, AsyncIterator, Deque, Iterator, List, NamedTuple, Optional, Tuple
 
 from ._mapring import Opened
@@ -57,7 +58,8 @@ class Stats(NamedTuple):
     held: int
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """Records that are missing, all for one cause. Times are nanoseconds of ``time.monotonic_ns()``."""
 
     shard: Optional[int]
@@ -177,7 +179,12 @@ class Ring:
             return
         loop = asyncio.get_running_loop()
         rung = loop.create_future()
-        loop.add_reader(bell, lambda: rung.done() or rung.set_result(None))
+
+        def ring() -> None:
+            if not rung.done():
+                rung.set_result(None)
+
+        loop.add_reader(bell, ring)
         try:
             await asyncio.wait([rung], timeout=seconds)
         finally:
