@@ -25,7 +25,7 @@ def main():
     (directory / "programs").mkdir()
     with tempfile.TemporaryDirectory() as objects:
         producer = Producer(compiled(pathlib.Path(objects)), directory)
-    programs, times = Programs(directory), []
+    programs, times = Programs(directory, producer), []
     try:
         path = ctypes.create_string_buffer(os.fsencode(directory / "ringbuf"))
         # bcc finds maps only in programs that it has compiled. This is its ring buffer, over another map.

@@ -71,8 +71,8 @@ def bpf(command, attr):
 class Programs:
     """Pinned maps, and the programs that write them."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, directory, producer):
+        self.directory, self.producer = directory, producer
 
     def pin(self, name):
         return str(self.directory / name)
@@ -112,7 +112,7 @@ def loaded(tmp_path_factory):
     except OSError as e:
         not_tested(f"no pins: {e}")
     producer = Producer(compiled(tmp_path_factory.mktemp("bpf")), directory)
-    yield Programs(directory)
+    yield Programs(directory, producer)
     producer.stop()
     shutil.rmtree(directory)
 

@@ -70,6 +70,7 @@ MAPRING_RING(tailed, struct row, 64, TAILS(64, 16384));
 MAPRING_RING(spread, struct row, 64, PER_CPU_MAPS);
 MAPRING_RING(events, struct event, 64);
 MAPRING_RING(numbers, __u64, 64);
+MAPRING_RING(grows, __u64, 64, RESIZABLE);
 MAPRING_CELLS(cells, struct point, 4);
 MAPRING_PERCPU_CELLS(copies, struct point, 2);
 MAPRING_LATCHES(latches, struct point, 2);
@@ -187,11 +188,15 @@ int push_ringbuf(struct args *args)
 	return 0;
 }
 
-SEC("syscall")
-int push_numbers(struct args *args)
-{
-	return mapring_output(&numbers, &args->n) ? 1 : 0;
-}
+#define PUSH_NUMBER(ring)                                              \
+	SEC("syscall")                                                 \
+	int push_##ring(struct args *args)                             \
+	{                                                              \
+		return mapring_output(&ring, &args->n) ? 1 : 0;        \
+	}
+
+PUSH_NUMBER(numbers)
+PUSH_NUMBER(grows)
 
 SEC("syscall")
 int change(struct args *args)

@@ -133,6 +133,19 @@ def test_a_map_for_each_cpu(programs):
     assert sorted((event.shard, event.n) for event in ring.read()) == [(cpu, cpu) for cpu in sorted(os.sched_getaffinity(1))]
 
 
+def test_readers_go_on_in_the_ring_that_replaces_theirs(programs):
+    ring, found = mapring.open(programs.pin("grows")), []
+    for n in range(10):
+        assert programs.run("push_grows", n) == 0
+        if n in (3, 6):
+            assert programs.producer.do("128" if n == 3 else "32") == "resized"
+        if n == 5:  # once in each ring
+            found += [event.value for event in ring.events(timeout=0.1)]
+    found += [event.value for event in ring.events(timeout=0.1)]
+    assert "RESIZABLE" in ring.options and found == list(range(10))
+    assert ring.stats().delivered == 10 and ring.stats().lost == 0
+
+
 def test_values(programs):
     for n in (5, 300):
         programs.run("change", n)

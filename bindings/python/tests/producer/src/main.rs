@@ -1,6 +1,6 @@
-//! What the tests read: `producer OBJECT DIRECTORY` loads BPF programs and pins them and their maps; `producer SLOTS` shares a ring of
-//! 56-byte records in a memory file; `producer read FILE` reads such a ring, for its speed. Each prints a line once it is ready, and ends
-//! with its input.
+//! What the tests read. `producer OBJECT DIRECTORY` loads BPF programs, pins them and their maps, and resizes a ring to the slots of
+//! each line. `producer SLOTS` shares a ring of 56-byte records in a memory file, and makes as many as each line says. `producer read
+//! FILE` reads such a ring, for its speed. Each prints a line once it is ready, and ends with its input.
 
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -37,7 +37,7 @@ fn programs(object: &Path, directory: &Path) -> Result<()> {
         if name == "frozen" { region.freeze_and_pin(path, 0o666)? } else { region.pin(path, 0o600)? }
     }
     for mut map in object.maps_mut() {
-        if map.name() == "spread" || map.name() == "ringbuf" {
+        if ["spread", "grows", "ringbuf"].iter().any(|name| map.name() == *name) {
             let path = directory.join(map.name());
             map.pin(path)?;
         }
@@ -47,8 +47,11 @@ fn programs(object: &Path, directory: &Path) -> Result<()> {
         program.pin(directory.join("programs").join(name))?;
     }
     println!("ready");
-    io::copy(&mut io::stdin(), &mut io::sink())?;
-    Ok(())
+    let grows = Ring::<u64>::open(loader::map(&object, "grows")?)?;
+    for_each_line(|slots| {
+        grows.resize(slots.parse()?)?;
+        Ok("resized".to_owned())
+    })
 }
 
 type Row = [u64; 7];
