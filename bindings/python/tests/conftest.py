@@ -24,13 +24,16 @@ def not_tested(why, of_bpf=True):
     pytest.skip("NOT TESTED: " + why)
 
 
+def program():
+    return os.environ.get("MAPRING_PRODUCER") or not_tested("MAPRING_PRODUCER is not set: run `cargo xtask wheel`", False)
+
+
 class Producer:
     """A process that writes what a test reads."""
 
     def __init__(self, *args):
-        program = os.environ.get("MAPRING_PRODUCER") or not_tested("MAPRING_PRODUCER is not set: run `cargo xtask wheel`", False)
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([program, *map(str, args)], stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen([program(), *map(str, args)], stdin=pipe, stdout=pipe, text=True)
         self.said = self.process.stdout.readline().strip()
         assert self.said, "the producer ended"
 
@@ -105,16 +108,19 @@ def compiled(directory):
 def loaded(tmp_path_factory):
     if os.geteuid() != 0:
         not_tested("BPF programs are loaded by root")
-    directory = None
+    program()
+    compiled_object = compiled(tmp_path_factory.mktemp("bpf"))
     try:
         directory = pathlib.Path(tempfile.mkdtemp(prefix="mapring-python-", dir="/sys/fs/bpf"))
         (directory / "programs").mkdir()
     except OSError as e:
         not_tested(f"no pins: {e}")
-    producer = Producer(compiled(tmp_path_factory.mktemp("bpf")), directory)
-    yield Programs(directory, producer)
-    producer.stop()
-    shutil.rmtree(directory)
+    try:
+        producer = Producer(compiled_object, directory)
+        yield Programs(directory, producer)
+        producer.stop()
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture
