@@ -44,10 +44,7 @@ fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
                     .map(|n| format!("{} {n} {:x?}", cpus()[0], words_of::<14>(n)))
                     .collect::<Vec<_>>();
                 assert_eq!(body[..body.len() - 1], lines);
-                assert!(
-                    body[body.len() - 1].contains(&format!("delivered: {total}, lapped: 0")),
-                    "{said}"
-                );
+                assert!(body[body.len() - 1].contains(&format!("delivered: {total}, lapped: 0")), "{said}");
             }
             "cells" => {
                 let value: Filled<14> = words_of(total - 1);
