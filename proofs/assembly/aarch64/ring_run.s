@@ -77,7 +77,7 @@ L8:
 L9:
 	ldr x12, [x19, #128]
 	str x13, [x19, #112]
-	str wzr, [x19, #232]
+	str wzr, [x19, #248]
 	add x9, x9, x12
 	str x9, [x19, #128]
 L10:
@@ -95,13 +95,13 @@ L10:
 	cmp x11, #0
 	b.gt L22
 	orr x10, x10, #0x1
-	ldr w11, [x19, #232]
+	ldr w11, [x19, #248]
 	cmp x9, x10
 	ldr x10, [x19, #120]
 	cset w12, ne
 	add w9, w11, #1
-	strb w12, [x19, #240]
-	str w9, [x19, #232]
+	strb w12, [x19, #256]
+	str w9, [x19, #248]
 	cbz x10, L22
 	and w9, w9, #0xf
 	cbz w9, L22
@@ -127,10 +127,10 @@ L19:
 L20:
 	mov w9, #1
 L21:
-	ldr x10, [x19, #176]
+	ldr x10, [x19, #168]
 	mov w0, #1
 	add x9, x10, x9
-	str x9, [x19, #176]
+	str x9, [x19, #168]
 	stp x20, x0, [x8]
 	ldp x20, x19, [sp, #48]
 	ldp x22, x21, [sp, #32]
@@ -162,7 +162,7 @@ L27:
 	b.eq L29
 	ldr x9, [x19, #128]
 	str x20, [x19, #112]
-	str wzr, [x19, #232]
+	str wzr, [x19, #248]
 	add x8, x8, x9
 	str x8, [x19, #128]
 L29:

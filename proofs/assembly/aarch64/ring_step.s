@@ -57,7 +57,7 @@ L5:
 L6:
 	ldr x11, [x0, #128]
 	str x12, [x0, #112]
-	str wzr, [x0, #232]
+	str wzr, [x0, #248]
 	add x11, x14, x11
 	add x11, x11, #1
 	str x11, [x0, #128]
@@ -71,9 +71,9 @@ L7:
 L9:
 	cmp x8, x9
 	b.ne L12
-	ldr x8, [x0, #176]
+	ldr x8, [x0, #168]
 	add x8, x8, #1
-	str x8, [x0, #176]
+	str x8, [x0, #168]
 	mov w0, #1
 	mov x1, x19
 	ldr x19, [sp, #16]
@@ -106,13 +106,13 @@ L13:
 	ret
 L14:
 	orr x9, x9, #0x1
-	ldr w10, [x0, #232]
+	ldr w10, [x0, #248]
 	cmp x8, x9
 	ldr x9, [x0, #120]
 	cset w11, ne
 	add w8, w10, #1
-	strb w11, [x0, #240]
-	str w8, [x0, #232]
+	strb w11, [x0, #256]
+	str w8, [x0, #248]
 	cbz x9, L13
 	and w8, w8, #0xf
 	cbz w8, L13

@@ -118,10 +118,10 @@ L12:
 	addq %rax, %rax
 	orq $1, %rax
 	cmpq %rax, %rdx
-	setne 240(%rsi)
-	movl 232(%rsi), %eax
+	setne 256(%rsi)
+	movl 248(%rsi), %eax
 	incl %eax
-	movl %eax, 232(%rsi)
+	movl %eax, 248(%rsi)
 	cmpq $0, 120(%rsi)
 	je L16
 	movl $2, %edi
@@ -146,13 +146,13 @@ L17:
 L18:
 	addq %rax, 128(%rsi)
 	movq %r13, 112(%rsi)
-	movl $0, 232(%rsi)
+	movl $0, 248(%rsi)
 	cmpq %r12, %r8
 	jne L12
 L19:
 	movl $1, %edi
 L20:
-	addq %rdx, 176(%rsi)
+	addq %rdx, 168(%rsi)
 L21:
 	movq 48(%rsp), %rax
 	movq %r14, (%rax)
@@ -186,7 +186,7 @@ L26:
 	je L28
 	addq %rcx, 128(%rbx)
 	movq %r14, 112(%rbx)
-	movl $0, 232(%rbx)
+	movl $0, 248(%rbx)
 L28:
 	movq %rax, %rdi
 	callq _Unwind_Resume@PLT

@@ -64,7 +64,7 @@ L10:
 	incq %r9
 	movq %r9, 128(%rdi)
 	movq %r11, 112(%rdi)
-	movl $0, 232(%rdi)
+	movl $0, 248(%rdi)
 L8:
 	testb %al, %al
 	je L11
@@ -77,7 +77,7 @@ L17:
 L11:
 	cmpq %r8, %r10
 	jne L12
-	incq 176(%rdi)
+	incq 168(%rdi)
 	movl $1, %eax
 	popq %rbx
 	popq %r14
@@ -104,10 +104,10 @@ L12:
 	addq %rax, %rax
 	orq $1, %rax
 	cmpq %rax, %r8
-	setne 240(%rdi)
-	movl 232(%rdi), %r8d
+	setne 256(%rdi)
+	movl 248(%rdi), %r8d
 	incl %r8d
-	movl %r8d, 232(%rdi)
+	movl %r8d, 248(%rdi)
 	cmpq $0, 120(%rdi)
 	je L16
 	movl $2, %eax
