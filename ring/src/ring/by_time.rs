@@ -139,16 +139,15 @@ pub struct Merging {
 impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
     type Pass = Merging;
 
-    #[inline]
-    fn poll<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>) -> Option<Event<R>>
+    #[inline(always)] // so that the record is copied once
+    fn poll<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
     where
         Tailed<T>: Holds<R>,
     {
-        if let Some(event) = self.take(rings) {
-            return Some(event);
+        if !self.has_next(rings) {
+            self.round(rings);
         }
-        self.round(rings);
-        self.take(rings)
+        self.take(rings, tail)
     }
 
     #[inline(always)] // as if it were in its callers
@@ -189,15 +188,14 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
         Tailed<T>: Holds<R>,
     {
         pass.left = pass.left.checked_sub(1)?;
-        if let Some(event) = self.take(rings) {
-            return Some(event);
+        if !self.has_next(rings) {
+            if std::mem::replace(&mut pass.begun, true) {
+                pass.left = 0;
+                return None;
+            }
+            self.round(rings);
         }
-        if std::mem::replace(&mut pass.begun, true) {
-            pass.left = 0;
-            return None;
-        }
-        self.round(rings);
-        self.take(rings)
+        self.take(rings, ())
     }
 
     fn wait(reader: &mut Reader<T, Self>, timeout: Duration) -> Result<bool> {
@@ -243,7 +241,13 @@ fn most<T: AnyBitPattern>(rings: &Rings<T>) -> usize {
 
 impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
     #[inline(always)]
-    fn take<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>) -> Option<Event<R>>
+    fn has_next(&mut self, rings: &mut Rings<T>) -> bool {
+        let Self { merge, stamp, .. } = self;
+        merge.has_next(&mut Here(rings), &mut |tailed: &Tailed<T>| stamp(&tailed.record))
+    }
+
+    #[inline(always)]
+    fn take<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
     where
         Tailed<T>: Holds<R>,
     {
@@ -251,7 +255,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
         let mut stamp = |tailed: &Tailed<T>| stamp(&tailed.record);
         let (at, ticket, tailed) = merge.next(&mut Here(rings), &mut stamp)?;
         let shard = numbers.get(at).copied().unwrap_or(at);
-        Some(Event { shard, ticket, record: *tailed.held(), tail: () })
+        Some(Event { shard, ticket, record: *tailed.held(), tail })
     }
 
     fn is_ready(&mut self, rings: &mut Rings<T>) -> bool {

@@ -20,9 +20,10 @@ pub trait Order<T: AnyBitPattern>: Sized {
     #[doc(hidden)]
     type Pass: fmt::Debug;
 
-    /// See [`Reader::poll`]. An `R` is what the slots contain.
+    /// See [`Reader::poll`]. An `R` is what the slots contain. The event gets this tail: to build another one from it would
+    /// copy the record twice.
     #[doc(hidden)]
-    fn poll<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>) -> Option<Event<R>>
+    fn poll<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
     where
         Tailed<T>: Holds<R>;
 
@@ -80,14 +81,16 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
     type Pass = Sweeping;
 
     #[inline(always)] // so that the record need not go through memory
-    fn poll<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>) -> Option<Event<R>>
+    fn poll<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
     where
         Tailed<T>: Holds<R>,
     {
         let mut search = Search::new(&rings.sweep);
         loop {
             match rings.sweep.take() {
-                Ok(event) => return Some(event),
+                Ok(Event { shard, ticket, record, .. }) => {
+                    return Some(Event { shard, ticket, record, tail });
+                }
                 Err(no) if find(rings, no, &mut search) => {}
                 Err(_) => return None,
             }

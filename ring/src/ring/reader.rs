@@ -158,8 +158,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         if self.tails.is_some() {
             return self.poll_with_tail();
         }
-        let Event { shard, ticket, record, .. } = self.order.poll(&mut self.rings)?;
-        Some(Event { shard, ticket, record, tail: &[] })
+        self.order.poll(&mut self.rings, &[])
     }
 
     #[inline(never)]
@@ -167,7 +166,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         let Self { order, rings, tails, .. } = self;
         let tails = tails.as_deref_mut()?;
         for _ in 0..Reader::<T>::STEPS {
-            let Event { shard, ticket, record, .. } = order.poll::<Tailed<T>>(rings)?;
+            let Event { shard, ticket, record, .. } = order.poll::<Tailed<T>, ()>(rings, ())?;
             let len = tails.read(shard, ticket, &record).map(<[u8]>::len);
             tails.locate(&rings.sweep);
             if let Some(len) = len {
@@ -199,9 +198,10 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         })
     }
 
-    #[inline(never)] // so that the compiler treats the two loops alone
+    #[inline(always)] // otherwise all that `f` captures would be in memory, also in the other loop
     fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T, &[u8]>)) -> usize {
         let Self { order, rings, tails: Some(tails), .. } = self else { return 0 };
+        let tails = &mut **tails;
         let mut whole = 0;
         order.for_each::<Tailed<T>>(rings, limit, |Event { shard, ticket, record, .. }| {
             if let Some(tail) = tails.read(shard, ticket, record) {

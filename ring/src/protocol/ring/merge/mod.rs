@@ -226,6 +226,12 @@ impl<T: AnyBitPattern> Merge<T> {
         self.put_in_order(shards, stamp)
     }
 
+    /// Whether there is a record that can be delivered in this round. Reads on if it must.
+    #[inline(always)]
+    pub fn has_next(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> bool {
+        self.next < self.ordered || self.put_in_order(shards, stamp)
+    }
+
     /// The shard, ticket and record of the next record that can be delivered in this round.
     #[inline(always)]
     pub fn next(
@@ -233,7 +239,7 @@ impl<T: AnyBitPattern> Merge<T> {
         shards: &mut impl Shards<T>,
         stamp: &mut impl FnMut(&T) -> u64,
     ) -> Option<(usize, u64, &T)> {
-        if self.next == self.ordered && !self.put_in_order(shards, stamp) {
+        if !self.has_next(shards, stamp) {
             return None;
         }
         let place = self.order[self.next] & !LATE;
