@@ -88,12 +88,12 @@ fn refused_or(error: mapring::Error, group: &str) -> anyhow::Error {
 }
 
 /// How long a record may take to be written until it comes too late for its place in the order.
-pub(crate) const DELAY: Duration = mapring::Reader::<()>::DELAY;
+pub(crate) const DELAY: Duration = Reader::<()>::DELAY;
 
 /// The present, in nanoseconds of CLOCK_MONOTONIC. After this call [`next`] finds all earlier events.
 pub(crate) fn present() -> u64 {
     let now = Clock::Monotonic.now();
-    thread::sleep(DELAY + mapring::Reader::<()>::SETTLE);
+    thread::sleep(DELAY + Reader::<()>::SETTLE);
     now
 }
 

@@ -291,8 +291,8 @@ impl Region {
         Ok(())
     }
 
-    /// Refuses a region of another kind, or with records of another size than `T`, or than a `T` with a tail. The records of a ring may be larger
-    /// if it was opened with this type, and the type's layout allows it.
+    /// Refuses a region of another kind, or with records of another size than `T`, or than a `T` with a tail. The records
+    /// of a ring may be larger if it was opened with this type, and the type's layout allows it.
     pub(crate) fn expect_record<T: 'static>(&self, kind: Kind) -> Result<()> {
         self.expect(kind)?;
         let found = self.geometry().record();

@@ -13,7 +13,8 @@ use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, SPELL, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{At, Ordering, fence, latest, now, order};
 
-/// A slot of a ring that is claimed for one record, with bytes for its tail if the ring has tails. No other writer writes it until it is committed or discarded.
+/// A slot of a ring that is claimed for one record, with bytes for its tail if the ring has tails. No other writer writes it
+/// until it is committed or discarded.
 /// Dropping it discards it. If it is forgotten, its ticket never ends, as if its writer had died: readers skip it and
 /// count it as lost.
 #[must_use = "a slot that is dropped is discarded"]

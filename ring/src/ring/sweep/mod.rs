@@ -77,8 +77,6 @@ pub(super) struct Sweep<T> {
     required: Option<Box<Required>>,
     /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
-    /// Whether its records have tails.
-    has_tails: bool,
     record: Tailed<T>,
 }
 
@@ -148,7 +146,6 @@ impl<T: AnyBitPattern> Sweep<T> {
             no_shard: Drops::default(),
             required: None,
             error: Mutex::new(None),
-            has_tails: first.geometry().tails().is_some(),
             record: Tailed::zeroed(),
         }
     }
@@ -344,6 +341,11 @@ impl<T: AnyBitPattern> Sweep<T> {
     pub(super) fn positions(&self) -> impl Iterator<Item = (usize, u64)> {
         let shards = self.shards.iter().enumerate();
         shards.map(|(at, shard)| (shard.number, shard.cursor.next().wrapping_add(self.taken(at))))
+    }
+
+    /// Whether its records have tails.
+    fn has_tails(&self) -> bool {
+        self.region.geometry().tails().is_some()
     }
 
     /// The region that is read, or the first of several.

@@ -30,7 +30,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         room: &mut [Tailed<T>],
         f: impl FnMut(u64, &[Tailed<T>]),
     ) -> Found {
-        if self.has_tails {
+        if self.has_tails() {
             self.read_as::<Tailed<T>>(at, held, room, f)
         } else {
             self.read_as::<T>(at, held, room, f)
@@ -48,7 +48,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     where
         Tailed<T>: Holds<R>,
     {
-        let has_tails = self.has_tails;
+        let has_tails = self.has_tails();
         if has_tails && let Some(required) = &mut self.required {
             required.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
         }
