@@ -127,7 +127,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Insn>, String> {
 
 fn one(at: usize, opcode: u8, dst: u8, src: u8, off: i16, imm: i32) -> Option<Insn> {
     let (class, op) = (opcode & 7, opcode & 0xf0);
-    let from = if opcode & 8 != 0 { From::Reg(src) } else { From::Imm(i64::from(imm).cast_unsigned()) };
+    let imm_or = |is_reg| if is_reg { From::Reg(src) } else { From::Imm(i64::from(imm).cast_unsigned()) };
+    let from = imm_or(opcode & 8 != 0);
     let bytes = [4, 2, 1, 8][usize::from(opcode >> 3 & 3)];
     let jump = |by: i64| usize::try_from(i64::try_from(at).ok()? + 1 + by).ok();
     Some(match (class, opcode & 0xe0) {
@@ -147,8 +148,7 @@ fn one(at: usize, opcode: u8, dst: u8, src: u8, off: i16, imm: i32) -> Option<In
         (1, 0x60) => Insn::Load { bytes, signed: false, acquire: false, dst, base: src, off },
         (1, 0x80) => Insn::Load { bytes, signed: true, acquire: false, dst, base: src, off },
         (2 | 3, 0x60) => {
-            let from = if class == 3 { From::Reg(src) } else { from };
-            Insn::Store { bytes, release: false, base: dst, off, from }
+            Insn::Store { bytes, release: false, base: dst, off, from: imm_or(class == 3) }
         }
         (3, 0xc0) => match imm.cast_unsigned() {
             LOAD_ACQUIRE => Insn::Load { bytes, signed: false, acquire: true, dst, base: src, off },
@@ -170,6 +170,7 @@ mod tests {
             0x18, 3, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // r3 = 0x200000001
             0x55, 0, 0xfd, 0xff, 0, 0, 0, 0, // if r0 != 0 goto -3
             0xdb, 0x21, 0, 0, 0x10, 1, 0, 0, // store-release
+            0x7a, 9, 8, 0, 0, 0, 0, 0, // *(u64 *)(r9 + 8) = 0
             0x95, 0, 0, 0, 0, 0, 0, 0,
         ]);
         let expected = vec![
@@ -178,6 +179,7 @@ mod tests {
             Insn::Half,
             Insn::If { op: 0x50, wide: true, dst: 0, from: From::Imm(0), to: 1 },
             Insn::Store { bytes: 8, release: true, base: 1, off: 0, from: From::Reg(2) },
+            Insn::Store { bytes: 8, release: false, base: 9, off: 8, from: From::Imm(0) },
             Insn::Exit,
         ];
         assert_eq!(code, Ok(expected));

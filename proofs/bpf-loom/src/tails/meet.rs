@@ -308,7 +308,10 @@ impl Found {
                 break published;
             }
         };
-        assert!((ACTIVE..FIRST_SLOT).all(|entry| ring.get(entry) <= BEGIN), "it is still entered: {state:?}");
+        assert!(
+            (ACTIVE..FIRST_SLOT).all(|entry| ring.get(entry) <= BEGIN),
+            "it is still entered after changes of word {word} at {at:?}, far: {far}: {state:?}"
+        );
         let (now, is_count) = (ring.get(word), COUNTS.contains(&word));
         if let Some(last) = last.filter(|_| !is_count) {
             let kept = if word >= ACTIVE { now == last } else { now >= last };

@@ -26,6 +26,19 @@ static __always_inline void mapring__store(__u64 *word, __u64 value)
 	*(volatile __u64 *)word = value;
 }
 
+/*
+ * The same value, of which the verifier knows nothing more. It follows what it knows of a value through each round of a
+ * loop. `unknown` is any word that was loaded.
+ */
+static __always_inline __u64 mapring__forget(__u64 value, __u64 unknown)
+{
+	value += unknown;
+	asm volatile("" : "+r"(value));
+	value -= unknown;
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
 /* BPF_STX | BPF_ATOMIC | BPF_DW with r1 as the address and r2 as the value. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define MAPRING__ATOMIC(op) (0x21dbULL | (__u64)(op) << 32)

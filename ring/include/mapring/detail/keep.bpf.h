@@ -69,6 +69,7 @@ static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 withi
 	if (!words || !leases || !positions || !held)
 		return t - within;
 	required = mapring__load(words + MAPRING__REQUIRED);
+	t = mapring__forget(t, required);
 	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
 		__u64 bit = 1ULL << reader, behind;
 
