@@ -156,13 +156,17 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T, &[u8]>> {
         if self.tails.is_some() {
-            return self.poll_with_tail();
+            let Event { shard, ticket, record: len, .. } = self.poll_with_tail()?;
+            let tail = self.tails.as_deref()?.tail(len);
+            return Some(Event { shard, ticket, record: self.rings.sweep.record.record, tail });
         }
         self.order.poll(&mut self.rings, &[])
     }
 
+    /// The next record with a tail, which stay in the sweep and in `tails`, and how long the tail is. If it returned the
+    /// record, the compiler would keep the event in memory also in a ring without tails.
     #[inline(never)]
-    fn poll_with_tail(&mut self) -> Option<Event<T, &[u8]>> {
+    fn poll_with_tail(&mut self) -> Option<Event<usize>> {
         let Self { order, rings, tails, .. } = self;
         let tails = tails.as_deref_mut()?;
         for _ in 0..Reader::<T>::STEPS {
@@ -170,7 +174,8 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
             let len = tails.read(shard, ticket, &record).map(<[u8]>::len);
             tails.locate(&rings.sweep);
             if let Some(len) = len {
-                return Some(Event { shard, ticket, record: record.record, tail: tails.tail(len) });
+                rings.sweep.record = record;
+                return Some(Event { shard, ticket, record: len, tail: () });
             }
         }
         rings.sweep.stop_early();

@@ -77,7 +77,8 @@ pub(super) struct Sweep<T> {
     required: Option<Box<Required>>,
     /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
-    record: Tailed<T>,
+    /// The record that was read last, if it did not go elsewhere.
+    pub(super) record: Tailed<T>,
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
