@@ -88,8 +88,8 @@ impl<S: Shards<u64>> Reader<S> {
         clock_fence();
         let some = self.merge.round(&mut self.shards, now, &mut |stamp| *stamp);
         if some {
-            while let Some((_, _, &stamp)) = self.merge.next(&mut self.shards, &mut |stamp| *stamp) {
-                self.stamps.push(stamp);
+            while self.merge.has_next(&mut self.shards, &mut |stamp| *stamp) {
+                self.stamps.extend(self.merge.next().map(|(_, _, stamp)| *stamp));
             }
         }
         some

@@ -147,9 +147,7 @@ fn one(at: usize, opcode: u8, dst: u8, src: u8, off: i16, imm: i32) -> Option<In
         }
         (1, 0x60) => Insn::Load { bytes, signed: false, acquire: false, dst, base: src, off },
         (1, 0x80) => Insn::Load { bytes, signed: true, acquire: false, dst, base: src, off },
-        (2 | 3, 0x60) => {
-            Insn::Store { bytes, release: false, base: dst, off, from: imm_or(class == 3) }
-        }
+        (2 | 3, 0x60) => Insn::Store { bytes, release: false, base: dst, off, from: imm_or(class == 3) },
         (3, 0xc0) => match imm.cast_unsigned() {
             LOAD_ACQUIRE => Insn::Load { bytes, signed: false, acquire: true, dst, base: src, off },
             STORE_RELEASE => Insn::Store { bytes, release: true, base: dst, off, from: From::Reg(src) },

@@ -144,10 +144,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
     where
         Tailed<T>: Holds<R>,
     {
-        if !self.has_next(rings) {
-            self.round(rings);
-        }
-        self.take(rings, tail)
+        (self.has_next(rings) || self.round(rings)).then(|| self.take(tail))?
     }
 
     #[inline(always)] // as if it were in its callers
@@ -195,7 +192,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
             }
             self.round(rings);
         }
-        self.take(rings, ())
+        self.take(())
     }
 
     fn wait(reader: &mut Reader<T, Self>, timeout: Duration) -> Result<bool> {
@@ -247,14 +244,12 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
     }
 
     #[inline(always)]
-    fn take<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
+    fn take<R: AnyBitPattern, B>(&mut self, tail: B) -> Option<Event<R, B>>
     where
         Tailed<T>: Holds<R>,
     {
-        let Self { merge, stamp, numbers, .. } = self;
-        let mut stamp = |tailed: &Tailed<T>| stamp(&tailed.record);
-        let (at, ticket, tailed) = merge.next(&mut Here(rings), &mut stamp)?;
-        let shard = numbers.get(at).copied().unwrap_or(at);
+        let (at, ticket, tailed) = self.merge.next()?;
+        let shard = self.numbers.get(at).copied().unwrap_or(at);
         Some(Event { shard, ticket, record: *tailed.held(), tail })
     }
 

@@ -180,6 +180,7 @@ impl<T: AnyBitPattern> Merge<T> {
     }
 
     /// Whether there is a record that can be delivered in this round, as far as records are in order.
+    #[inline]
     pub fn is_ready(&self) -> bool {
         self.next < self.ordered
     }
@@ -229,17 +230,13 @@ impl<T: AnyBitPattern> Merge<T> {
     /// Whether there is a record that can be delivered in this round. Reads on if it must.
     #[inline(always)]
     pub fn has_next(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> bool {
-        self.next < self.ordered || self.put_in_order(shards, stamp)
+        self.is_ready() || self.put_in_order(shards, stamp)
     }
 
-    /// The shard, ticket and record of the next record that can be delivered in this round.
+    /// The shard, ticket and record of the next record, if there [is one](Self::has_next).
     #[inline(always)]
-    pub fn next(
-        &mut self,
-        shards: &mut impl Shards<T>,
-        stamp: &mut impl FnMut(&T) -> u64,
-    ) -> Option<(usize, u64, &T)> {
-        if !self.has_next(shards, stamp) {
+    pub fn next(&mut self) -> Option<(usize, u64, &T)> {
+        if !self.is_ready() {
             return None;
         }
         let place = self.order[self.next] & !LATE;
@@ -259,7 +256,7 @@ impl<T: AnyBitPattern> Merge<T> {
         mut f: impl FnMut(usize, u64, &T),
     ) -> usize {
         let mut left = limit;
-        while left > 0 && (self.next < self.ordered || self.put_in_order(shards, stamp)) {
+        while left > 0 && self.has_next(shards, stamp) {
             let Self { order, next, ordered, late, tickets, records, size, .. } = self;
             let places = &order[*next..*ordered];
             let places = &places[..places.len().min(left)];
