@@ -85,7 +85,8 @@ pub struct Program {
 }
 
 impl Object {
-    /// Every compiled object; with MAPRING_RUST_BPF, those that rustc compiled.
+    /// The objects of this machine's newest clang; with MAPRING_EVERY_CLANG=1, as `cargo xtask prove` sets it, of all its
+    /// clangs; with MAPRING_RUST_BPF, those that rustc compiled.
     ///
     /// # Panics
     /// Panics if one contains anything unexpected in a program of these headers.
@@ -95,7 +96,11 @@ impl Object {
             let order = if tso { Order::TSO } else { Order::WEAK };
             Self::parse(name, order, bytes).unwrap_or_else(|e| panic!("{name}: {e}"))
         };
-        RUST.as_deref().unwrap_or(OBJECTS).iter().map(parse)
+        let objects = RUST.as_deref().unwrap_or(OBJECTS);
+        let compiler = |name: &'static str| name.rsplit_once('-').map(|(compiler, _)| compiler);
+        let newest = objects.last().and_then(|(name, ..)| compiler(name));
+        let every = std::env::var_os("MAPRING_EVERY_CLANG").is_some();
+        objects.iter().filter(move |(name, ..)| every || compiler(name) == newest).map(parse)
     }
 
     /// Whether it has this program; with a prefix, whether it has it in both forms.

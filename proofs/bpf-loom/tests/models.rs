@@ -1,6 +1,5 @@
-//! The compiled programs against the production readers, for every distinct code of this machine's newest clang; with
-//! `MAPRING_EVERY_CLANG=1`, as `cargo xtask prove` sets it, of all its clangs. `MAPRING_PROGRAMS=keeping` runs only the
-//! models of programs whose names contain this.
+//! The compiled programs against the production readers, for every distinct code of the [objects](Object::all).
+//! `MAPRING_PROGRAMS=keeping` runs only the models of programs whose names contain this.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,19 +11,11 @@ use mapring_bpf_loom::object::{Object, variants};
 
 #[test]
 fn every_model_holds_for_every_object() {
-    let every = std::env::var_os("MAPRING_EVERY_CLANG").is_some();
-    let major = |name: &str| name.split('-').nth(1).map(str::to_owned);
-    let chosen = move |program| {
-        let mut variants = variants(&[program]);
-        let newest = variants.last().and_then(|last| major(last.names.last()?));
-        variants.retain(|variant| every || variant.names.iter().any(|name| major(name) == newest));
-        variants
-    };
     let only = std::env::var("MAPRING_PROGRAMS").unwrap_or_default();
     let objects: Vec<_> = Object::all().collect();
     let there = |program: &str| objects.iter().any(|object| object.has(program));
     let models = MODELS.iter().filter(|model| model.program.contains(&only) && there(model.program));
-    let all = models.flat_map(|model| chosen(model.program).into_iter().map(move |v| (model, v)));
+    let all = models.flat_map(|model| variants(&[model.program]).into_iter().map(move |v| (model, v)));
     let queue = Mutex::new(all);
     let (cases, executions) = (Mutex::new(0), Mutex::new(0));
     let work = || {

@@ -65,7 +65,7 @@ pub(super) fn count_bpf_loom(given: &Given<'_>) -> Result<Counts> {
     let clangs: Vec<_> = tools.clangs.iter().map(|clang| clang.version.as_str()).collect();
     let clangs = clangs.join(",");
     let mut plain = cmd::line("cargo test --release -p mapring-bpf-loom --no-fail-fast -- --nocapture");
-    let mut counts = counts::of(tools.export(plain.env("CLANGS", &clangs)))?;
+    let mut counts = counts::of(tools.export(plain.env("CLANGS", &clangs).env("MAPRING_EVERY_CLANG", "1")))?;
     let mut cargo = models::cargo_of("mapring-bpf-loom", "test");
     cargo.env("CLANGS", &clangs).env("MAPRING_EVERY_CLANG", "1");
     cargo.args(["--no-fail-fast", "--", "--nocapture", "--test-threads=1"]);

@@ -93,7 +93,7 @@ impl Area {
 
     /// Copies the tail at position `at` to the start of `out`, which has [`room`](Self::room) for it. Returns the bytes, or
     /// `None` if they were overwritten meanwhile, or if no tail can be there. All positions and lengths are safe.
-    #[inline]
+    #[inline(always)] // into the reader's one function for tails
     pub fn copy<'o>(&self, words: Words<'_>, at: u64, len: u64, out: &'o mut [u8]) -> Option<&'o [u8]> {
         let len = usize::try_from(len).ok().filter(|_| len <= self.longest)?;
         // Whole pairs of words: each tail takes a multiple of them.
