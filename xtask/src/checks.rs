@@ -66,7 +66,7 @@ static CHECKS: &[Check] = &[
         .only_in_all(),
     check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
         .test(part(
-            45,
+            75,
             &[],
             Lines(&[
                 "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
@@ -87,7 +87,7 @@ static CHECKS: &[Check] = &[
             .built(),
     ),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(part(60, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |given| headers::run(given.tools()?, true))))
+        .test(part(150, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |given| headers::run(given.tools()?, true))))
         .quick(part(
             40,
             &[Tools],
@@ -95,7 +95,7 @@ static CHECKS: &[Check] = &[
         )),
     check("c", "the headers for C and C++ with every compiler and sanitizer, and the program of docs/c.md")
         .test(
-            part(60, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
+            part(40, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
                 c::run(given.tools()?)
             }))
             .takes(Kernel)
@@ -186,7 +186,7 @@ static CHECKS: &[Check] = &[
     check("vm", "tests of the real kernel on other kernels, under QEMU")
         .test(
             part(
-                900,
+                1100,
                 &[Tools, Machines(vm::STEPS)],
                 code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |given| {
                     vm::step(vm::STEPS, given.tools()?).map(drop)
@@ -288,7 +288,7 @@ static CHECKS: &[Check] = &[
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
     ),
     check("go", "the Go binding: its format, go vet, and its tests of the real kernel, with the race detector").test(
-        part(45, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...", |given| go::run(given.tools()?)))
+        part(95, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...", |given| go::run(given.tools()?)))
             .takes(Kernel)
             .built(),
     ),
