@@ -1,12 +1,10 @@
-// Reads a ring, and the rings that replace it.
+// Reads a ring.
 
 package mapring
 
 import (
-	"fmt"
 	"iter"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -38,75 +36,6 @@ type Event[T any] struct {
 	Record T
 	// Tail is the tail of the record, in a ring with TAILS. It is memory of the reader: valid until the reader's next call.
 	Tail []byte
-}
-
-// Stats are the counts of a ring's records, by outcome. The tickets that a reader has passed are Delivered + Lost() + Discarded
-// + SteppedOver. A dropped record has no ticket: programs count it, for all readers, from the ring's start.
-type Stats struct {
-	Delivered   uint64
-	Lapped      uint64 // overwritten before they were read
-	Skipped     uint64 // not ended while later records had
-	TailLost    uint64 // whose tail was overwritten before it was read
-	Discarded   uint64 // by programs; not lost
-	SteppedOver uint64 // tickets that no program had; not lost
-	Torn        uint64 // copies thrown away; the ticket counts as lapped
-	NoSlot      uint64 // dropped: no slot was free
-	Full        uint64 // dropped: a required reader had not read the oldest
-	NoShard     uint64 // dropped: the CPU had no shard, or the ring was not initialized
-	NoTail      uint64 // dropped: no space for a tail
-	TooLong     uint64 // refused: the tail was too long
-}
-
-// Lost is the number of records that this reader lost.
-func (s Stats) Lost() uint64 { return s.Lapped + s.Skipped + s.TailLost }
-
-// Dropped is the number of records that programs dropped. No reader gets them.
-func (s Stats) Dropped() uint64 { return s.NoSlot + s.Full + s.NoShard + s.NoTail + s.TooLong }
-
-// Passed is the number of tickets that the reader has passed.
-func (s Stats) Passed() uint64 { return s.Delivered + s.Lost() + s.Discarded + s.SteppedOver }
-
-func (s *Stats) add(more Stats) {
-	s.Delivered += more.Delivered
-	s.Lapped += more.Lapped
-	s.Skipped += more.Skipped
-	s.TailLost += more.TailLost
-	s.Discarded += more.Discarded
-	s.SteppedOver += more.SteppedOver
-	s.Torn += more.Torn
-	s.NoSlot += more.NoSlot
-	s.Full += more.Full
-	s.NoShard += more.NoShard
-	s.NoTail += more.NoTail
-	s.TooLong += more.TooLong
-}
-
-// String is `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`.
-func (s Stats) String() string {
-	type cause struct {
-		count uint64
-		name  string
-	}
-	text := fmt.Sprintf("%d delivered", s.Delivered)
-	list := func(word string, causes ...cause) {
-		sum, parts := uint64(0), []string(nil)
-		for _, cause := range causes {
-			if sum += cause.count; cause.count != 0 {
-				parts = append(parts, fmt.Sprintf("%d %s", cause.count, cause.name))
-			}
-		}
-		text += fmt.Sprintf(", %d %s", sum, word)
-		if parts != nil {
-			text += " (" + strings.Join(parts, ", ") + ")"
-		}
-	}
-	list("lost", cause{s.Lapped, "overwritten"}, cause{s.Skipped, "skipped"}, cause{s.TailLost, "with an overwritten tail"})
-	list("dropped", cause{s.NoSlot, "no free slot"}, cause{s.Full, "not read by a required reader"},
-		cause{s.NoShard, "no shard"}, cause{s.NoTail, "no space for a tail"}, cause{s.TooLong, "tail too long"})
-	if s.SteppedOver != 0 {
-		text += fmt.Sprintf(", %d stepped over", s.SteppedOver)
-	}
-	return text
 }
 
 // Reader is a position in each shard of a ring, and counts. It is for one goroutine at a time; make a reader for each. Reading
@@ -306,71 +235,6 @@ func (r *reader) StoppedEarly() bool {
 // Rings is how many rings were read, including this one: 1, unless the ring was resized.
 func (r *reader) Rings() int { return r.rings }
 
-// Stats are the counts of all shards, and of the rings before this one. By system call it makes three for each shard; if one
-// fails, Err has it.
-func (r *reader) Stats() Stats {
-	sum := r.past
-	for _, s := range r.shards {
-		sum.add(s.counts())
-	}
-	for _, part := range r.parts {
-		a := r.accessOf(part)
-		sum.NoShard += a.word(wordDropped)
-		if err := a.takeErr(); err != nil {
-			r.err = err
-		}
-	}
-	return sum
-}
-
-func (r *reader) accessOf(part part) *access {
-	for _, s := range r.shards {
-		if s.region == part.region {
-			return s.access
-		}
-	}
-	return part.access()
-}
-
-// ShardStats are the counts of one shard of the current ring.
-func (r *reader) ShardStats(number int) (Stats, bool) {
-	for _, s := range r.shards {
-		if s.number == number {
-			stats := s.counts()
-			if err := s.takeErr(); err != nil {
-				r.err = err
-			}
-			return stats, true
-		}
-	}
-	return Stats{}, false
-}
-
-// counts are the reader's counts and the programs' of a shard.
-func (s *shard) counts() Stats {
-	sum := s.stats
-	sum.NoSlot = s.word(s.head + wordNoSlot)
-	if s.options.Has(KeepOldest) {
-		sum.Full = s.word(s.head + wordFull)
-	}
-	if s.hasTails {
-		sum.NoTail = s.word(s.tailsAt + wordNoTail)
-		sum.TooLong = s.word(s.tailsAt + wordTooLong)
-	}
-	return sum
-}
-
-// DropTimes are when the latest spell of drops in a shard began, and when the last drop was, in nanoseconds of CLOCK_MONOTONIC;
-// 0 if there was none.
-func (r *reader) DropTimes(number int) (began, last uint64) {
-	for _, s := range r.shards {
-		if s.number == number {
-			return s.word(s.head + wordFirstOff), s.word(s.head + wordLastOff)
-		}
-	}
-	return 0, 0
-}
-
 // Close ends the reader, and gives its place among the readers of the ring back.
 func (r *reader) Close() error {
 	if r.parts == nil {
@@ -382,76 +246,4 @@ func (r *reader) Close() error {
 	}
 	r.parts, r.shards = nil, nil
 	return nil
-}
-
-// followOn is called after nothing was found: it continues with the ring that replaced this one, once this one is read to its
-// end. It says whether there may be records now (docs/abi.md, "Resizable rings").
-func (r *reader) followOn() bool {
-	old := r.parts[0]
-	if r.err != nil || !old.options.Has(Resizable) || r.gate() != gateRetired {
-		return false
-	}
-	for _, s := range r.shards {
-		if !s.atEnd() {
-			return false
-		}
-	}
-	if !old.origin.isKnown() {
-		return false
-	}
-	next, err := old.origin.open()
-	if err != nil {
-		r.err = err
-		return false
-	}
-	if next.info.id == old.info.id {
-		next.close()
-		return false
-	}
-	if next.kind != KindRing || next.record != old.record {
-		r.err = failf(ErrWrongType, "%s replaced the ring that is read, but it holds %s, expected %s", next.what, &next.layout, &old.layout)
-		next.close()
-		return false
-	}
-	a := next.access()
-	before := a.word(wordBefore)
-	missed := before - r.tickets()
-	for _, err := range []error{a.takeErr(), r.shards[0].takeErr()} {
-		if err != nil {
-			r.err = err
-		}
-	}
-	if r.err != nil || before&counting != 0 { // the resize is unfinished
-		next.close()
-		return false
-	}
-	past := r.Stats()
-	if int64(missed) > 0 { // rings that came and went meanwhile
-		past.Lapped += missed
-	}
-	old.close()
-	r.past = past
-	r.rings++
-	r.enter([]part{{0, next}}, First)
-	return true
-}
-
-// gate is the state of the ring's gate for readers.
-func (r *reader) gate() uint64 {
-	a := r.shards[0].access
-	gate := a.word(wordGate)
-	if err := a.takeErr(); err != nil {
-		r.err = err
-		return 0
-	}
-	return gate & 0xff
-}
-
-// tickets is the number of tickets in all rings up to the end of this one.
-func (r *reader) tickets() uint64 {
-	sum := r.shards[0].word(wordBefore) &^ counting
-	for _, s := range r.shards {
-		sum += s.word(s.head + wordEnd)
-	}
-	return sum
 }

@@ -5,41 +5,11 @@ package mapring
 import (
 	"errors"
 	"fmt"
-	"os"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
-
-// Source says where a region is: Map, Pin, FD or ID.
-type Source struct {
-	m    *ebpf.Map
-	path string
-	fd   int
-	id   uint32
-}
-
-// Map is a map that this process has, of cilium/ebpf. It stays the caller's, who may close it after opening.
-func Map(m *ebpf.Map) Source { return Source{m: m} }
-
-// Pin is a path in a BPF file system. For a ring with PER_CPU_MAPS it is the directory of its pins.
-func Pin(path string) Source { return Source{path: path} }
-
-// FD is a descriptor of a BPF map or of a sealed memfd, for example one that another process has handed over. It stays the
-// caller's, who may close it after opening.
-func FD(fd int) Source { return Source{fd: fd} }
-
-// ID is the id of a BPF map. Opening it needs CAP_SYS_ADMIN.
-func ID(id ebpf.MapID) Source { return Source{id: uint32(id)} }
-
-// locator finds a map, now and after another one replaced it.
-type locator struct {
-	pin   string
-	outer *outer
-	key   uint32
-}
 
 // region is an open region.
 type region struct {
@@ -53,32 +23,6 @@ type region struct {
 	origin  locator
 	types   types
 	users   atomic.Int32
-}
-
-// open gets a descriptor of its own.
-func (s Source) open() (fd int, what string, origin locator, err error) {
-	switch {
-	case s.m != nil:
-		what = printable(s.m.String())
-		if fd, err = unix.FcntlInt(uintptr(s.m.FD()), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			if info, err := infoOf(fd); err == nil && info.name[0] != 0 {
-				what = "map " + printable(unix.ByteSliceToString(info.name[:]))
-			}
-		}
-	case s.path != "":
-		what, origin.pin = printable(s.path), s.path
-		fd, err = openPin(s.path)
-	case s.id != 0:
-		what = fmt.Sprintf("map id %d", s.id)
-		fd, err = openID(s.id)
-	default:
-		what = fmt.Sprintf("fd %d", s.fd)
-		fd, err = unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
-	}
-	if err != nil {
-		err = failf(ErrOpen, "can't open %s: %v%s", what, err, openHint(err))
-	}
-	return fd, what, origin, err
 }
 
 // openRegion opens what is neither a map of maps nor a directory of pins.
@@ -298,117 +242,6 @@ func (r *region) expect(kinds ...Kind) error {
 		}
 	}
 	return failf(ErrWrongType, "%s holds %s, expected %s", r.what, r.kind, kinds[0])
-}
-
-// access reads words of a region for one user. It is for one goroutine at a time.
-type access struct {
-	*region
-	looks *looks // if it is not mapped
-	err   error  // the last failed lookup; the words that it was for are 0
-}
-
-func (r *region) access() *access {
-	a := &access{region: r}
-	if !r.mapped() {
-		a.looks = newLooks(r)
-	}
-	return a
-}
-
-// word loads a word, counted from the region's start. By system call it is the median of three looks.
-func (a *access) word(at uint64) uint64 {
-	if a.looks == nil {
-		return a.mem.load(at)
-	}
-	words := a.size / 8
-	if !a.look(at / words) {
-		return 0
-	}
-	return a.looks.median(0, at%words)
-}
-
-// look makes three looks at an element.
-func (a *access) look(element uint64) bool {
-	if err := a.looks.three(element); err != nil {
-		a.err = err
-		return false
-	}
-	return true
-}
-
-// takeErr returns the last failed lookup since the last call.
-func (a *access) takeErr() error {
-	if a.looks == nil || a.err == nil {
-		return nil
-	}
-	err := a.err
-	a.err = nil
-	return failf(ErrNotReadable, "%s: bpf(BPF_MAP_LOOKUP_ELEM): %v", a.what, err)
-}
-
-// sum adds a word over all copies of a per-CPU map.
-func (a *access) sum(at uint64) uint64 {
-	sum := a.word(at)
-	for i := 1; i < len(a.cpus) && a.err == nil; i++ {
-		sum += a.looks.median(i, at%(a.size/8))
-	}
-	return sum
-}
-
-// table is what all handles but rings share: a region, read by any number of goroutines.
-type table struct {
-	mu     sync.Mutex // only by system call: the looks are shared
-	closed atomic.Bool
-	a      *access
-}
-
-func (t *table) open(source Source, kinds ...Kind) error {
-	r, err := openRegion(source)
-	if err != nil {
-		return err
-	}
-	if err := r.expect(kinds...); err != nil {
-		r.close()
-		return err
-	}
-	t.a = r.access()
-	return nil
-}
-
-// opened is a handle, or the error with which it was opened.
-func opened[H any](handle *H, err error) (*H, error) {
-	if err != nil {
-		return nil, err
-	}
-	return handle, nil
-}
-
-// Access says how it is read: "mapped", or by system call and why.
-func (t *table) Access() string { return t.a.how() }
-
-// Close gives the memory back. No method may run at the same time or be called later.
-func (t *table) Close() error {
-	if t.closed.Swap(true) {
-		return os.ErrClosed
-	}
-	t.a.close()
-	return nil
-}
-
-// Dropped is the number of writes that programs gave up: out of range, or into a value that another program wrote.
-func (t *table) Dropped() (uint64, error) {
-	defer t.lock()()
-	dropped := t.a.sum(wordDropped)
-	return dropped, t.a.takeErr()
-}
-
-// lock is held while looks are made and used.
-func (t *table) lock() (unlock func()) {
-	if t.a.mapped() {
-		return func() {}
-	}
-	t.mu.Lock()
-	return t.mu.Unlock
 }
 
 func (r *region) how() string {

@@ -1,0 +1,120 @@
+// Reads words of an open region: of a mapping, or by system call.
+
+package mapring
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// access reads words of a region for one user. It is for one goroutine at a time.
+type access struct {
+	*region
+	looks *looks // if it is not mapped
+	err   error  // the last failed lookup; the words that it was for are 0
+}
+
+func (r *region) access() *access {
+	a := &access{region: r}
+	if !r.mapped() {
+		a.looks = newLooks(r)
+	}
+	return a
+}
+
+// word loads a word, counted from the region's start. By system call it is the median of three looks.
+func (a *access) word(at uint64) uint64 {
+	if a.looks == nil {
+		return a.mem.load(at)
+	}
+	words := a.size / 8
+	if !a.look(at / words) {
+		return 0
+	}
+	return a.looks.median(0, at%words)
+}
+
+// look makes three looks at an element.
+func (a *access) look(element uint64) bool {
+	if err := a.looks.three(element); err != nil {
+		a.err = err
+		return false
+	}
+	return true
+}
+
+// takeErr returns the last failed lookup since the last call.
+func (a *access) takeErr() error {
+	if a.looks == nil || a.err == nil {
+		return nil
+	}
+	err := a.err
+	a.err = nil
+	return failf(ErrNotReadable, "%s: bpf(BPF_MAP_LOOKUP_ELEM): %v", a.what, err)
+}
+
+// sum adds a word over all copies of a per-CPU map.
+func (a *access) sum(at uint64) uint64 {
+	sum := a.word(at)
+	for i := 1; i < len(a.cpus) && a.err == nil; i++ {
+		sum += a.looks.median(i, at%(a.size/8))
+	}
+	return sum
+}
+
+// table is what all handles but rings share: a region, read by any number of goroutines.
+type table struct {
+	mu     sync.Mutex // only by system call: the looks are shared
+	closed atomic.Bool
+	a      *access
+}
+
+func (t *table) open(source Source, kinds ...Kind) error {
+	r, err := openRegion(source)
+	if err != nil {
+		return err
+	}
+	if err := r.expect(kinds...); err != nil {
+		r.close()
+		return err
+	}
+	t.a = r.access()
+	return nil
+}
+
+// opened is a handle, or the error with which it was opened.
+func opened[H any](handle *H, err error) (*H, error) {
+	if err != nil {
+		return nil, err
+	}
+	return handle, nil
+}
+
+// Access says how it is read: "mapped", or by system call and why.
+func (t *table) Access() string { return t.a.how() }
+
+// Close gives the memory back. No method may run at the same time or be called later.
+func (t *table) Close() error {
+	if t.closed.Swap(true) {
+		return os.ErrClosed
+	}
+	t.a.close()
+	return nil
+}
+
+// Dropped is the number of writes that programs gave up: out of range, or into a value that another program wrote.
+func (t *table) Dropped() (uint64, error) {
+	defer t.lock()()
+	dropped := t.a.sum(wordDropped)
+	return dropped, t.a.takeErr()
+}
+
+// lock is held while looks are made and used.
+func (t *table) lock() (unlock func()) {
+	if t.a.mapped() {
+		return func() {}
+	}
+	t.mu.Lock()
+	return t.mu.Unlock
+}
