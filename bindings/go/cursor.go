@@ -60,6 +60,15 @@ type shard struct {
 		upto  uint64
 	}
 	stats  Stats
+	losses losses
+	drops  [len(dropCauses)]drops
+	// A time at which nothing was lost yet of the tickets from next on; 0 if there is none.
+	whole     uint64
+	unclaimed bool // the last step found that no writer had the ticket
+	unended   struct {
+		ticket  uint64
+		noticed time.Time // zero if there is none
+	}
 	cost   int // of the last step without a record
 	told   uint64
 	record []uint64 // the private copy of the last record
@@ -70,7 +79,8 @@ type shard struct {
 func newShard(a *access, index uint64, number int) *shard {
 	l := &a.layout
 	s := &shard{access: a, number: number, index: index, head: l.headerAt(index), slots: l.slotsAt(index), stride: l.slot / 8,
-		mask: l.capacity - 1, hasTails: l.options.Has(Tails), patience: DefaultPatience, record: make([]uint64, wordsOf(l.record))}
+		mask: l.capacity - 1, hasTails: l.options.Has(Tails), patience: DefaultPatience, record: make([]uint64, wordsOf(l.record)),
+		losses: newLosses(lossesOfShard)}
 	for 1<<s.bits < l.capacity {
 		s.bits++
 	}
@@ -227,7 +237,7 @@ func (s *shard) step() (uint64, outcome) {
 	if whole {
 		if s.hasTails && !s.takeTail() {
 			s.cost = 1
-			return t, s.pass(&s.stats.TailLost, 1)
+			return t, s.lose(LostTail, t+1)
 		}
 		s.next, s.waits = t+1, 0
 		s.stats.Delivered++
@@ -254,8 +264,9 @@ func (s *shard) without(seen uint64) outcome {
 		if s.err != nil {
 			return empty
 		}
-		return s.pass(&s.stats.Lapped, to-t)
+		return s.lose(LostLapped, to)
 	}
+	s.unclaimed = state != published-1
 	if s.waits++; s.patience != 0 && s.waits%checkEvery != 0 {
 		return empty
 	}
@@ -272,7 +283,7 @@ func (s *shard) without(seen uint64) outcome {
 	if s.err != nil || mayEnd && gap < slots-slots/4 && !s.hasWaited(t+gap) {
 		return empty
 	}
-	s.giveUp(mayEnd)
+	s.giveUp(seen, mayEnd)
 	s.lookPast() // there may be more that it has waited for
 	return moved
 }
@@ -297,9 +308,10 @@ func (s *shard) hasWaited(upto uint64) bool {
 }
 
 // giveUp passes a ticket that has not ended. It is lost only if a writer has it.
-func (s *shard) giveUp(hasWriter bool) {
+func (s *shard) giveUp(seen uint64, hasWriter bool) {
+	s.note(seen)
 	if hasWriter {
-		s.pass(&s.stats.Skipped, 1)
+		s.lose(LostSkipped, s.next+1)
 	} else {
 		s.pass(&s.stats.SteppedOver, 1)
 	}
@@ -313,14 +325,22 @@ type unread uint8
 const (
 	nothing unread = iota
 	held           // tickets have ended behind one that has not
-	some
+	some           // fewer tickets have ended than were asked for
+	many
 )
 
-// unread is what the next steps would find.
-func (s *shard) unread() unread {
+// unread is what the next steps would find. count is a watermark.
+func (s *shard) unread(count uint64) unread {
 	t, seen := s.next, s.seq(s.next)
-	if s.err != nil || !after(s.ended(t), stateOf(seen)) {
-		return some // also so that the caller learns of the error
+	if s.err != nil || after(stateOf(seen), s.ended(t)) {
+		return many // a whole lap, or an error that the caller shall learn of
+	}
+	if stateOf(seen) == s.ended(t) {
+		// The ticket whose program rings, and no earlier one that may end after it.
+		if last := watermark(t, count); count > 1 && after(s.ended(last), stateOf(s.seq(last))) {
+			return some
+		}
+		return many
 	}
 	gap := s.later(t)
 	switch {
@@ -329,7 +349,7 @@ func (s *shard) unread() unread {
 	case s.mayEnd(seen) && !s.hasWaited(t+gap):
 		return held
 	}
-	return some
+	return many
 }
 
 // atEnd says whether this is the end of a retired ring, in which no slot is claimed any more. It passes what it has waited for.
@@ -352,7 +372,7 @@ func (s *shard) atEnd() bool {
 		last = t
 	}
 	if s.hasWaited(last) && s.seq(t) == seen && s.err == nil {
-		s.giveUp(isWritten)
+		s.giveUp(seen, isWritten)
 	}
 	return false
 }

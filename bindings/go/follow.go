@@ -43,9 +43,11 @@ func (r *reader) followOn() bool {
 		next.close()
 		return false
 	}
-	past := r.Stats()
+	r.collect(r.losses.add)
+	past := r.reported()
 	if int64(missed) > 0 { // rings that came and went meanwhile
 		past.Lapped += missed
+		r.losses.add(Loss{Shard: -1, Cause: LostLapped, Count: missed, Until: notBefore()})
 	}
 	old.close()
 	r.past = past

@@ -112,7 +112,7 @@ func useRing[T any](t *testing.T, source Source) {
 				t.Errorf("%d records, %v", count, stats)
 			}
 			_ = reader.StoppedEarly()
-			_ = reader.unread()
+			_ = reader.unread(2)
 			_, _ = reader.DropTimes(0)
 			_ = reader.IsRequired()
 		}

@@ -122,3 +122,16 @@ func open[T any](t testing.TB, i *image) *Ring[T] {
 	t.Cleanup(func() { ring.Close() })
 	return ring
 }
+
+// readUntil reads until the writer is done, and once more after that.
+func readUntil(done <-chan bool, read func()) {
+	for {
+		select {
+		case <-done:
+			read()
+			return
+		default:
+			read()
+		}
+	}
+}

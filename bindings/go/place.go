@@ -142,11 +142,11 @@ func (p *place) showsLife() {
 	}
 }
 
-// willSleep says that programs must look for this reader at each ticket.
-func (p *place) willSleep() {
+// willSleep says at which tickets programs must look for this reader: those whose number has all these bits.
+func (p *place) willSleep(look uint64) {
 	p.mem.store(wordIdleSince, 0)
-	p.wants(1)
-	p.mem.clear(wordLook, never)
+	p.wants(look + 1)
+	p.mem.clear(wordLook, never&^look)
 }
 
 func (p *place) wants(value uint64) {

@@ -246,15 +246,7 @@ func TestTornRecordsAreThrownAway(t *testing.T) {
 			}
 		}
 	}
-	for running := true; running; {
-		select {
-		case <-done:
-			running = false
-		default:
-		}
-		read()
-	}
-	read()
+	readUntil(done, read)
 	for _, reader := range readers {
 		if stats := reader.Stats(); stats.Passed() != count || stats.Delivered == 0 {
 			t.Error(stats)

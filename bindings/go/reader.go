@@ -57,12 +57,21 @@ type reader struct {
 	start        Start
 	patience     time.Duration
 	waiting      waiting
-	required     *place
+	watermark    struct {
+		count uint64
+		age   time.Duration
+	}
+	required   *place
+	losses     losses // of the rings before this one
+	noShards   drops
+	clock      uint64 // a time that has passed
+	untilClock int    // turns of all shards until it is read again
 }
 
 // Reader makes a reader that starts there.
 func (r *Ring[T]) Reader(start Start) *Reader[T] {
-	reader := &Reader[T]{reader{start: start, patience: DefaultPatience, rings: 1}}
+	reader := &Reader[T]{reader{start: start, patience: DefaultPatience, rings: 1, losses: newLosses(lossesOfRings)}}
+	reader.watermark.count, reader.watermark.age = 1, longest
 	for _, part := range r.parts {
 		part.users.Add(1)
 	}
@@ -73,6 +82,7 @@ func (r *Ring[T]) Reader(start Start) *Reader[T] {
 // enter begins to read the parts of a ring, which it owns from now on.
 func (r *reader) enter(parts []part, start Start) {
 	r.parts, r.shards, r.turn, r.run, r.limit = parts, nil, 0, 0, steps
+	r.clock, r.noShards = notAfter(), drops{}
 	for _, part := range parts {
 		a := part.access()
 		if !part.mapped() {
@@ -82,6 +92,9 @@ func (r *reader) enter(parts []part, start Start) {
 		for index := range part.shards {
 			s := newShard(a, index, part.number+int(index))
 			s.patience = r.patience
+			if start != First {
+				s.whole = notAfter()
+			}
 			s.begin(start)
 			s.told = s.next
 			r.shards = append(r.shards, s)
@@ -187,7 +200,9 @@ func (r *reader) search() (*shard, uint64) {
 				r.err = s.takeErr()
 				return nil, 0
 			}
-			empties++
+			if empties++; s.unclaimed {
+				s.whole = r.clock // when it was read, or later, there was no more
+			}
 			r.advance(s)
 		default:
 			if left -= s.cost; left <= 0 {
@@ -208,6 +223,7 @@ func (r *reader) advance(s *shard) {
 	r.run = 0
 	if r.turn++; r.turn == len(r.shards) {
 		r.turn = 0
+		r.turned()
 	}
 }
 

@@ -303,15 +303,7 @@ func besideAWriter[T any](t *testing.T, slots uint64, wordsOf func(T) []uint64) 
 			next = event.Ticket + 1
 		}
 	}
-	for running := true; running; {
-		select {
-		case <-done:
-			running = false
-		default:
-		}
-		read()
-	}
-	read()
+	readUntil(done, read)
 	if stats := reader.Stats(); stats.Passed() != tickets || stats.Delivered == 0 {
 		t.Fatal(stats)
 	}

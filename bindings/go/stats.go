@@ -48,6 +48,11 @@ func (s *Stats) add(more Stats) {
 	s.TooLong += more.TooLong
 }
 
+// of is the count of a cause.
+func (s *Stats) of(cause LossCause) *uint64 {
+	return [...]*uint64{&s.Lapped, &s.Skipped, &s.TailLost, &s.NoSlot, &s.Full, &s.NoShard, &s.NoTail, &s.TooLong}[cause]
+}
+
 // String is `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`.
 func (s Stats) String() string {
 	type cause struct {
@@ -83,9 +88,15 @@ func (r *reader) Stats() Stats {
 	for _, s := range r.shards {
 		sum.add(s.counts())
 	}
+	sum.NoShard += r.noShard()
+	return sum
+}
+
+// noShard is the drops in all regions of the ring for want of a shard.
+func (r *reader) noShard() (sum uint64) {
 	for _, part := range r.parts {
 		a := r.accessOf(part)
-		sum.NoShard += a.word(wordDropped)
+		sum += a.word(wordDropped)
 		if err := a.takeErr(); err != nil {
 			r.err = err
 		}
@@ -119,13 +130,8 @@ func (r *reader) ShardStats(number int) (Stats, bool) {
 // counts are the reader's counts and the programs' of a shard.
 func (s *shard) counts() Stats {
 	sum := s.stats
-	sum.NoSlot = s.word(s.head + wordNoSlot)
-	if s.options.Has(KeepOldest) {
-		sum.Full = s.word(s.head + wordFull)
-	}
-	if s.hasTails {
-		sum.NoTail = s.word(s.tailsAt + wordNoTail)
-		sum.TooLong = s.word(s.tailsAt + wordTooLong)
+	for _, cause := range dropCauses {
+		*sum.of(cause) = s.dropped(cause)
 	}
 	return sum
 }
@@ -135,7 +141,7 @@ func (s *shard) counts() Stats {
 func (r *reader) DropTimes(number int) (began, last uint64) {
 	for _, s := range r.shards {
 		if s.number == number {
-			return s.word(s.head + wordFirstOff), s.word(s.head + wordLastOff)
+			return s.spell()
 		}
 	}
 	return 0, 0

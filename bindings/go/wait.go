@@ -5,6 +5,7 @@ package mapring
 import (
 	"context"
 	"encoding/binary"
+	"math/bits"
 	"os"
 	"time"
 
@@ -26,6 +27,31 @@ type waiting struct {
 	why   error // it has none
 }
 
+// SetWatermark makes Wait return only when one shard has this number of unread records, or up to a quarter more, or after age (1 s
+// at most) if there are any: fewer wakeups, for readers that may be late. Programs that publish fewer records within this time
+// never wake the reader. They check for sleepers about four times within so many records; at most half of the slots of a shard
+// count. It is for the reader of a WAKEABLE ring that has a bell. Any other reader ignores the age, and naps.
+func (r *reader) SetWatermark(records uint64, age time.Duration) {
+	if len(r.parts) > 0 {
+		records = min(records, r.parts[0].capacity/2)
+	}
+	r.watermark.count, r.watermark.age = max(records, 1), min(max(age, shortNap), longest)
+	// The next bell tells programs how often to look.
+	if b := r.waiting.bell; b != nil {
+		b.close()
+		if b.place != r.required {
+			b.place.leave()
+		}
+	}
+	r.waiting = waiting{}
+}
+
+// look are the bits of the tickets at which programs look for a reader that sleeps until there are so many records.
+func look(records uint64) uint64 { return (1<<(bits.Len64(max(records/4, 1))-1) - 1) & never }
+
+// watermark is the ticket until which such a reader sleeps, from its next ticket on.
+func watermark(next, records uint64) uint64 { return (next + records - 1) | look(records) }
+
 // Wait returns nil once there are records to read: Next, ReadBatch or Drain may still find that programs discarded them. When
 // the context ends it returns the context's error.
 //
@@ -41,33 +67,36 @@ func (r *reader) Wait(ctx context.Context) error {
 	b := r.waiting.bell
 	defer b.cancelWith(ctx)()
 	for {
-		if done, err := r.check(ctx); done {
+		if done, err := r.check(ctx, r.watermark.count); done {
 			return err
 		}
-		if err := b.arm(); err != nil {
+		if err := r.arm(b); err != nil {
 			return err
 		}
-		found := r.unread()
-		if found == some || r.err != nil {
+		found := r.unread(r.watermark.count)
+		if found == many || r.err != nil {
 			b.awake()
 			continue
 		}
-		limit := longest
+		limit := r.watermark.age
 		if found == held {
-			limit = min(max(r.patience, shortNap), longest)
+			limit = min(max(r.patience, shortNap), limit)
 		}
 		err := b.sleep(limit)
 		b.awake()
 		if err != nil {
 			return err
 		}
+		if r.watermark.count > 1 && ctx.Err() == nil && r.unread(1) == many {
+			return r.err // fewer, but that old
+		}
 	}
 }
 
 // check says whether the wait is over.
-func (r *reader) check(ctx context.Context) (bool, error) {
+func (r *reader) check(ctx context.Context, count uint64) (bool, error) {
 	r.err = nil
-	if r.unread() == some || r.err != nil {
+	if r.unread(count) == many || r.err != nil {
 		return true, r.err
 	}
 	err := ctx.Err()
@@ -76,7 +105,7 @@ func (r *reader) check(ctx context.Context) (bool, error) {
 
 func (r *reader) nap(ctx context.Context) error {
 	for range max(1, spins/len(r.shards)) {
-		if done, err := r.check(ctx); done {
+		if done, err := r.check(ctx, 1); done {
 			return err
 		}
 	}
@@ -88,27 +117,27 @@ func (r *reader) nap(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-timer.C:
 		}
-		if done, err := r.check(ctx); done {
+		if done, err := r.check(ctx, 1); done {
 			return err
 		}
 	}
 }
 
 // unread is what the next reads would find: the most of all shards. A ring that was replaced counts as one with records.
-func (r *reader) unread() unread {
+func (r *reader) unread(count uint64) unread {
 	most := nothing
 	for _, s := range r.shards {
-		found := s.unread()
+		found := s.unread(count)
 		if err := s.takeErr(); err != nil {
 			r.err = err
 		}
-		if found == some {
+		if found >= some {
 			s.lookPast()
 		}
 		most = max(most, found)
 	}
 	if most == nothing && r.parts[0].options.Has(Resizable) && r.gate() == gateRetired {
-		return some
+		return many
 	}
 	return most
 }
@@ -127,7 +156,7 @@ func (r *reader) Bell() error {
 		w.begun = true
 		var p *place
 		if p, w.why = r.place(); w.why == nil {
-			if w.bell, w.why = newBell(p); w.why != nil && p != r.required {
+			if w.bell, w.why = newBell(p, look(r.watermark.count)); w.why != nil && p != r.required {
 				p.leave()
 			}
 		}
@@ -155,11 +184,12 @@ type bell struct {
 	consumer words // the page with the position up to which the reader has read: below the other one, it is readable
 	producer words
 	cancel   int // an eventfd: a context has ended
+	look     uint64
 }
 
-func newBell(p *place) (_ *bell, err error) {
+func newBell(p *place, look uint64) (_ *bell, err error) {
 	page := os.Getpagesize()
-	b := &bell{place: p, cancel: -1}
+	b := &bell{place: p, cancel: -1, look: look}
 	b.ringbuf, err = ebpf.NewMap(&ebpf.MapSpec{Name: "mapring_bell", Type: ebpf.RingBuf, MaxEntries: uint32(page)})
 	if err != nil {
 		return nil, failf(ErrUnsupported, "bpf(BPF_MAP_CREATE): %v; a bell of its own needs CAP_BPF", err)
@@ -184,24 +214,30 @@ func newBell(p *place) (_ *bell, err error) {
 // makeProgramsLook puts the bell where programs find it. When this returns, each program looks for sleepers: the kernel has
 // waited for an RCU grace period.
 func (b *bell) makeProgramsLook() error {
-	b.place.willSleep()
+	b.place.willSleep(b.look)
 	if err := b.place.bells.put(uint32(b.place.number), b.ringbuf.FD()); err != nil {
 		return failf(ErrNotWritable, "bpf(BPF_MAP_UPDATE_ELEM) of %s: %v; it needs write access to this map", b.place.bells.what, err)
 	}
 	return nil
 }
 
-// arm silences the bell and says that the reader sleeps, until any ticket ends. Then the reader must check for records.
-func (b *bell) arm() error {
+// arm silences the bell and says that the reader sleeps, until any ticket ends, or those of the watermark. Then the reader must
+// check for records.
+func (r *reader) arm(b *bell) error {
 	b.consumer.store(0, b.producer.load(0))
 	for shard := range int(b.place.readers.shards) {
 		b.place.mem.store(wakeAt(shard, b.place.number), 0)
+	}
+	for _, s := range r.shards {
+		if count := r.watermark.count; count > 1 && s.number < int(b.place.readers.shards) {
+			b.place.mem.store(wakeAt(s.number, b.place.number), watermark(s.next, count)+1)
+		}
 	}
 	b.place.showsLife()
 	b.place.mem.store(wordIdleSince, 0)
 	// A full barrier is between this and the loads of the slots.
 	b.place.mem.set(wordAsleep, 1<<b.place.number)
-	if b.place.mem.load(wordLook)&never == 0 {
+	if b.place.mem.load(wordLook)&never&^b.look == 0 {
 		return nil
 	}
 	return b.makeProgramsLook() // they had stopped looking: no reader had slept for long
