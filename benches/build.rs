@@ -1,4 +1,4 @@
-//! Compiles the BPF programs of the benchmarks.
+//! Compiles the BPF programs of the benchmarks, and their reader in C.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,6 +9,7 @@ use libbpf_cargo::SkeletonBuilder;
 fn main() {
     mapring_bpf_build::skeletons("bpf");
     arena();
+    reader_in_c();
 }
 
 /// The first clang that supports the address spaces of arenas.
@@ -42,6 +43,18 @@ fn arena() {
         .build_and_generate(PathBuf::from(env("OUT_DIR")).join("arena.skel.rs"))
         .unwrap_or_else(|error| panic!("arena.bpf.c with {clang}: {error:#}"));
     println!("cargo::rustc-cfg=has_arena");
+}
+
+/// Compiles `c/read.c` with the C header that ships.
+fn reader_in_c() {
+    const HEADER: &str = "../bindings/c/include";
+    println!("cargo::rerun-if-changed=c");
+    println!("cargo::rerun-if-changed={HEADER}");
+    let mut build = cc::Build::new();
+    build.file("c/read.c").include(HEADER).opt_level(2).std("c11").warnings_into_errors(true);
+    for object in build.compile_intermediates() {
+        println!("cargo::rustc-link-arg-benches={}", object.display());
+    }
 }
 
 /// The major version of a clang, if it is installed.

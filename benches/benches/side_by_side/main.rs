@@ -8,6 +8,7 @@ mod all;
 #[cfg(has_arena)]
 mod arena;
 mod axes;
+mod c;
 mod commands;
 mod consume;
 mod export;
@@ -73,6 +74,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("top", top::run),
     ("produce", produce::run),
     ("consume", consume::run),
+    ("c", c::run),
     ("merge", merge::run),
     ("all", all::run),
     ("large", large::run),

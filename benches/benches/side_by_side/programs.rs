@@ -226,9 +226,10 @@ pub(crate) fn record(n: u64) -> Record {
 
 /// The records that a consumer has seen: their number, and the sum of all their words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)] // `benches/c/read.c` has the same
 pub(crate) struct Seen {
     pub(crate) count: u64,
-    sum: u64,
+    pub(crate) sum: u64,
 }
 
 impl Sink for Seen {

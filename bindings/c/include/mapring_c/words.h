@@ -21,6 +21,9 @@
 #define MAPRING__CHECKED 1
 #endif
 
+/* The most words of a small record. */
+enum { MAPRING__FEW = 8 };
+
 /* A word of private memory that has any type. */
 typedef uint64_t mapring__any __attribute__((may_alias, aligned(1)));
 
@@ -87,7 +90,6 @@ MAPRING__FAST void mapring__fence_full(void)
 /* One load of two words acts on each of them like a relaxed load. The machine splits it only between words, and keeps loads
  * in order (Intel's manual, volume 3, 9.1.1 and 9.2.2). */
 #define MAPRING__PAIRS 1
-enum { MAPRING__FEW = 8 };
 
 MAPRING__FAST void mapring__copy_pair(mapring__any *to, const uint64_t *from)
 {
@@ -117,6 +119,27 @@ static __attribute__((noinline, unused)) void mapring__copy_lines_avx(mapring__a
 }
 #endif
 
+/* Copies up to MAPRING__FEW words. Without a loop: compilers unroll loops after they have chosen what to keep in registers. */
+MAPRING__FAST void mapring__copy_few(mapring__any *to, const uint64_t *from, size_t words)
+{
+	if (words > 7)
+		to[7] = mapring__load(from + 7);
+	if (words > 6)
+		to[6] = mapring__load(from + 6);
+	if (words > 5)
+		to[5] = mapring__load(from + 5);
+	if (words > 4)
+		to[4] = mapring__load(from + 4);
+	if (words > 3)
+		to[3] = mapring__load(from + 3);
+	if (words > 2)
+		to[2] = mapring__load(from + 2);
+	if (words > 1)
+		to[1] = mapring__load(from + 1);
+	if (words > 0)
+		to[0] = mapring__load(from);
+}
+
 /* Copies words, each of them by one load, into private memory. */
 MAPRING__FAST void mapring__copy(void *into, const uint64_t *from, size_t words)
 {
@@ -132,9 +155,9 @@ MAPRING__FAST void mapring__copy(void *into, const uint64_t *from, size_t words)
 	for (; words > MAPRING__FEW && i + 2 <= words; i += 2)
 		mapring__copy_pair(to + i, from + i);
 #endif
-#pragma GCC unroll 8
-	for (; i < words; i++)
+	for (; i + MAPRING__FEW < words; i++)
 		to[i] = mapring__load(from + i);
+	mapring__copy_few(to + i, from + i, words - i);
 }
 
 /* The same for any number of bytes. */
