@@ -68,6 +68,8 @@ type table struct {
 	mu     sync.Mutex // only by system call: the looks are shared
 	closed atomic.Bool
 	a      *access
+	// The word with the number of dropped writes; 0 if there is none.
+	droppedAt uint64
 }
 
 func (t *table) open(source Source, kinds ...Kind) error {
@@ -79,7 +81,7 @@ func (t *table) open(source Source, kinds ...Kind) error {
 		r.close()
 		return err
 	}
-	t.a = r.access()
+	t.a, t.droppedAt = r.access(), wordDropped
 	return nil
 }
 
@@ -105,8 +107,11 @@ func (t *table) Close() error {
 
 // Dropped is the number of writes that programs gave up: out of range, or into a value that another program wrote.
 func (t *table) Dropped() (uint64, error) {
+	if t.droppedAt == 0 {
+		return 0, nil
+	}
 	defer t.lock()()
-	dropped := t.a.sum(wordDropped)
+	dropped := t.a.sum(t.droppedAt)
 	return dropped, t.a.takeErr()
 }
 

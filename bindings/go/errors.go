@@ -33,6 +33,8 @@ const (
 	ErrNoPlace       ErrorKind = "no place left"             // 64 readers have a place
 	ErrLeaseEnded    ErrorKind = "its lease has ended"       // programs no longer wait for this reader
 	ErrBusy          ErrorKind = "a writer was in the value" // at each of many tries
+	ErrFull          ErrorKind = "full"                      // all slots of commands are taken
+	ErrOwned         ErrorKind = "another process writes it" // and lives
 	ErrClosed        ErrorKind = "closed"
 )
 

@@ -26,7 +26,7 @@ func (r *reader) followOn() bool {
 		next.close()
 		return false
 	}
-	if next.kind != KindRing || next.record != old.record {
+	if next.kind != KindRing || next.record != old.record || next.shards != old.shards {
 		r.err = failf(ErrWrongType, "%s replaced the ring that is read, but it holds %s, expected %s", next.what, &next.layout, &old.layout)
 		next.close()
 		return false

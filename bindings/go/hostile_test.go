@@ -95,8 +95,13 @@ func useRing[T any](t *testing.T, source Source) {
 		return
 	}
 	defer ring.Close()
-	for _, start := range []Start{Oldest, Now, First} {
+	for i := range 6 {
+		start := Start(i % 3)
 		reader := ring.Reader(start)
+		if i >= 3 { // a merging one, of stamps that may be forged, too
+			reader.Merge(Monotonic, func(*T) uint64 { return rand.Uint64() >> rand.IntN(64) })
+			reader.SetDelay(time.Duration(start) * time.Microsecond)
+		}
 		reader.SetPatience(time.Duration(start) * time.Microsecond)
 		for range 6 {
 			before := reader.Stats().Passed()
@@ -112,6 +117,7 @@ func useRing[T any](t *testing.T, source Source) {
 				t.Errorf("%d records, %v", count, stats)
 			}
 			_ = reader.StoppedEarly()
+			_, _ = reader.TakeLosses(), reader.Unended()
 			_ = reader.unread(2)
 			_, _ = reader.DropTimes(0)
 			_ = reader.IsRequired()

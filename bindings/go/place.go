@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -217,7 +218,7 @@ func (r *reader) Require(lease time.Duration) error {
 	}
 	r.required = p
 	for _, s := range r.shards {
-		s.told = s.next - 1
+		s.told = forGood
 		r.tell(s, true)
 	}
 	p.mem.store(leaseAt(p.number), uint64(max(lease, 0)))
@@ -234,11 +235,15 @@ func (r *reader) IsRequired() bool {
 
 // tell says how far a shard was read: after an eighth of its slots, or now.
 func (r *reader) tell(s *shard, now bool) {
-	if unsaid := s.next - s.told; unsaid == 0 || !now && unsaid < max(1, (s.mask+1)/8) || s.number >= int(r.required.readers.shards) {
+	next := s.next
+	if m := r.merge; m != nil {
+		next = m.runs[slices.Index(r.shards, s)].unread(next)
+	}
+	if unsaid := next - s.told; unsaid == 0 || !now && unsaid < max(1, (s.mask+1)/8) || s.number >= int(r.required.readers.shards) {
 		return
 	}
-	s.told = s.next
-	r.required.mem.store(positionAt(s.number, r.required.number), s.next)
+	s.told = next
+	r.required.mem.store(positionAt(s.number, r.required.number), next)
 }
 
 // The words of a process: its pid, the low bits of its start, and of its PID namespace.
@@ -318,12 +323,21 @@ func monotonic() uint64 {
 
 // isAlive says whether the owner of a place lives, as far as this process can know.
 func (p *place) isAlive(owner uint64, number int) bool {
-	pid := int(owner & pidMask)
 	ns, err := namespace()
 	if err != nil || ns&(pidMask>>2) != owner>>(2*pidBits) {
 		sign := p.mem.load(leaseAt(number))
 		return p.mem.load(wordRequired)>>number&1 == 1 || sign == 0 || int64(monotonic()-sign) < int64(silent)
 	}
+	return livesSince(int(owner&pidMask), func(start uint64) bool {
+		// With the offset of a time namespace it may be one too high.
+		start = hostStart(start)
+		same := func(start uint64) bool { return start&pidMask == owner>>pidBits&pidMask }
+		return same(start) || same(start+1) || same(start-1)
+	})
+}
+
+// livesSince says whether the process with this pid lives, and began when `is` says; true if procfs hides it.
+func livesSince(pid int, is func(start uint64) bool) bool {
 	if pid == 0 || unix.Kill(pid, 0) == unix.ESRCH {
 		return false
 	}
@@ -334,10 +348,13 @@ func (p *place) isAlive(owner uint64, number int) bool {
 	if !ok {
 		return unix.Kill(pid, 0) != unix.ESRCH
 	}
-	// With the offset of a time namespace it may be one too high.
-	start = hostStart(start)
-	same := func(start uint64) bool { return start&pidMask == owner>>pidBits&pidMask }
-	return !ended && (same(start) || same(start+1) || same(start-1))
+	return !ended && is(start)
+}
+
+// processLives says whether the process lives that pid and start time name, as in the preamble and in commands; true if procfs
+// hides it.
+func processLives(process uint64) bool {
+	return livesSince(int(process&pidMask), func(start uint64) bool { return start&(1<<(64-pidBits)-1) == process>>pidBits })
 }
 
 // put puts a map under a key, and waits for an RCU grace period.

@@ -62,6 +62,7 @@ type reader struct {
 		age   time.Duration
 	}
 	required   *place
+	merge      *merge // nil if each shard has its turn
 	losses     losses // of the rings before this one
 	noShards   drops
 	clock      uint64 // a time that has passed
@@ -177,6 +178,9 @@ func (r *reader) next(isFirst bool) (*shard, uint64) {
 }
 
 func (r *reader) search() (*shard, uint64) {
+	if r.merge != nil {
+		return r.nextMerged()
+	}
 	left := r.limit
 	for empties := 0; empties < len(r.shards); {
 		s := r.shards[r.turn]

@@ -22,6 +22,8 @@ type Stats struct {
 	NoShard     uint64 // dropped: the CPU had no shard, or the ring was not initialized
 	NoTail      uint64 // dropped: no space for a tail
 	TooLong     uint64 // refused: the tail was too long
+	Late        uint64 // of a merging reader: delivered after a later stamp
+	Ahead       uint64 // of a merging reader: stamps beyond its clock
 }
 
 // Lost is the number of records that this reader lost.
@@ -75,6 +77,9 @@ func (s Stats) String() string {
 	list("lost", cause{s.Lapped, "overwritten"}, cause{s.Skipped, "skipped"}, cause{s.TailLost, "with an overwritten tail"})
 	list("dropped", cause{s.NoSlot, "no free slot"}, cause{s.Full, "not read by a required reader"},
 		cause{s.NoShard, "no shard"}, cause{s.NoTail, "no space for a tail"}, cause{s.TooLong, "tail too long"})
+	if s.Late != 0 {
+		text += fmt.Sprintf(", %d late", s.Late)
+	}
 	if s.SteppedOver != 0 {
 		text += fmt.Sprintf(", %d stepped over", s.SteppedOver)
 	}
@@ -89,6 +94,10 @@ func (r *reader) Stats() Stats {
 		sum.add(s.counts())
 	}
 	sum.NoShard += r.noShard()
+	if m := r.merge; m != nil {
+		sum.Delivered -= m.held() // not yet
+		sum.Late, sum.Ahead = m.late, m.ahead
+	}
 	return sum
 }
 
@@ -115,9 +124,12 @@ func (r *reader) accessOf(part part) *access {
 
 // ShardStats are the counts of one shard of the current ring.
 func (r *reader) ShardStats(number int) (Stats, bool) {
-	for _, s := range r.shards {
+	for at, s := range r.shards {
 		if s.number == number {
 			stats := s.counts()
+			if m := r.merge; m != nil {
+				stats.Delivered -= uint64(m.runs[at].count) // not yet
+			}
 			if err := s.takeErr(); err != nil {
 				r.err = err
 			}

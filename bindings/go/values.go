@@ -50,6 +50,7 @@ func (a *access) readSeq(at spot, isLatch bool, value []uint64) (seq uint64, who
 type values[T any] struct {
 	table
 	check string
+	base  uint64 // the word at which value 0 starts
 	room  sync.Pool
 }
 
@@ -62,9 +63,14 @@ func (v *values[T]) open(source Source, kinds ...Kind) error {
 		_ = v.Close()
 		return err
 	}
+	v.base = v.a.first * v.a.size / 8
+	v.makeRoom()
+	return nil
+}
+
+func (v *values[T]) makeRoom() {
 	n := wordsOf(v.a.record)
 	v.room.New = func() any { value := make([]uint64, n); return &value }
-	return nil
 }
 
 // Len is the number of values.
@@ -78,7 +84,7 @@ func (v *values[T]) read(cpu, index int, isLatch bool) (value T, seq uint64, err
 	if index < 0 || index >= v.Len() {
 		return value, 0, failf(ErrOutOfRange, "no value %d in %s: there are %d", index, v.a.what, v.Len())
 	}
-	at := spot{at: (v.a.first + uint64(index)) * v.a.size / 8, copy: -1}
+	at := spot{at: v.base + uint64(index)*v.a.size/8, copy: -1}
 	for i, other := range v.a.cpus {
 		if other == cpu {
 			at.copy = i

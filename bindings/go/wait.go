@@ -61,6 +61,17 @@ func (r *reader) Wait(ctx context.Context) error {
 	if r.parts == nil {
 		return failf(ErrClosed, "the reader is closed")
 	}
+	if m := r.merge; m != nil && m.held() > 0 { // nobody rings when their turn has come
+		timer := time.NewTimer(m.nap)
+		defer timer.Stop()
+		m.nap = min(2*m.nap, longNap)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		}
+	}
 	if r.Bell() != nil {
 		return r.nap(ctx)
 	}
