@@ -43,9 +43,11 @@ const LOADED: [&str; 12] = [
     "top",
 ];
 /// Regions that `reuse_other` declares otherwise than `reuse`: each in another way.
-const UNFIT: [&str; 4] = ["from_wakeable", "fields", "constants", "sizes"];
+const UNFIT: [&str; 5] = ["from_wakeable", "fields", "constants", "sizes", "nodes"];
 /// Regions that both declare alike.
 const FIT: [&str; 2] = ["kept", "woken"];
+/// Regions of `options` and `reuse` that are frozen when they are reused. The first two are rings with a map for each CPU.
+const FROZEN: [(&str, &str); 3] = [("options", "keeps_of_cpu"), ("reuse", "nodes"), ("reuse", "same")];
 
 /// Where the example pins its ring.
 const PIN: &str = "/sys/fs/bpf/switches";
@@ -96,17 +98,29 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     cmd::output(load(&program).args(loaded))?;
     let pins = Path::new("/sys/fs/bpf").join(format!("mapring-c-{}", std::process::id()));
     fs::create_dir(&pins)?;
-    let unfit = UNFIT.iter().map(|name| (name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
-    let fit = FIT.iter().map(|name| (name, vec![(reuse, 0), (other, 1)]));
-    let result = unfit.chain(fit).try_for_each(|(name, loads)| {
+    let options = &loaded[LOADED.iter().position(|name| *name == "options").context("no options")?];
+    let unfit = UNFIT
+        .iter()
+        .map(|name| ("reuse", name, *name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
+    let fit = FIT.iter().map(|name| ("reuse", name, *name, vec![(reuse, 0), (other, 1)]));
+    // One map where a directory of maps is pinned, and the other way round.
+    let others = [("same", "nodes"), ("nodes", "kept")];
+    let others = others.iter().map(|(name, pin)| ("reuse", name, *pin, vec![(reuse, UNLIKE)]));
+    let frozen = FROZEN.iter().map(|(object, name)| {
+        let object = if *object == "options" { options } else { reuse };
+        ("freeze", name, "frozen", vec![(object, 0), (object, 1)])
+    });
+    let result = unfit.chain(fit).chain(others).chain(frozen).try_for_each(|(how, name, pin, loads)| {
+        let pin = if pin == "frozen" { pins.join(format!("{pin}_{name}")) } else { pins.join(pin) };
         loads.iter().try_for_each(|(object, expected)| {
             let mut command = load(&program);
-            command.args(["reuse", name]).arg(pins.join(name)).arg(expected.to_string());
+            command.args([how, name]).arg(&pin).arg(expected.to_string());
             cmd::output(command.arg(object)).map(drop)
         })
     });
     fs::remove_dir_all(&pins)?;
-    eprintln!("{} objects loaded, {} regions replaced, {} reused", loaded.len(), UNFIT.len(), FIT.len());
+    let fit = FIT.len() + FROZEN.len();
+    eprintln!("{} objects loaded, {} regions replaced, {fit} reused", loaded.len(), UNFIT.len());
     result
 }
 

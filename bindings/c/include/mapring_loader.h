@@ -13,6 +13,8 @@
 
 #include <mapring.h>
 
+#include <dirent.h>
+
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
- * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region. */
+ * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
+ * freezes it. */
 #include <mapring_loader.h>
 
 static int fail(const char *what)
@@ -60,7 +61,23 @@ static int check(struct mapring__object *o, struct mapring__declared *declared)
 	return 0;
 }
 
-static int reuse(const char *name, const char *pin, int expected, const char *path)
+/* Reads a pinned ring; another region is only opened. */
+static int read_pin(const char *pin)
+{
+	struct mapring_reader *reader = mapring_reader__open(pin, NULL);
+	struct mapring_stats stats;
+	int error = reader && (mapring_reader__stats(reader, &stats) < 0 ||
+			       ((reader->regions[0].layout.options & MAPRING_OPTION_WAKEABLE) && mapring_reader__fd(reader) < 0)) ?
+			    fail(pin) :
+			    0;
+
+	if (!reader)
+		error = errno == EINVAL ? 0 : fail(pin);
+	mapring_reader__free(reader);
+	return error;
+}
+
+static int reuse(const char *name, const char *pin, int expected, const char *path, int how)
 {
 	struct bpf_object *object = bpf_object__open(path);
 	int found = object ? mapring_loader__reuse(object, name, pin) : -EINVAL;
@@ -72,16 +89,16 @@ static int reuse(const char *name, const char *pin, int expected, const char *pa
 		return fail(path);
 	}
 	if (mapring_loader__prepare(object, NULL) < 0 || bpf_object__load(object) != 0 ||
-	    mapring_loader__initialize(object) < 0 || mapring_loader__pin(object, name, pin, 0600, MAPRING_PIN_REPLACE) < 0)
+	    mapring_loader__initialize(object) < 0 || mapring_loader__pin(object, name, pin, 0600, MAPRING_PIN_REPLACE | how) < 0)
 		return fail(path);
 	bpf_object__close(object);
-	return 0;
+	return read_pin(pin);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc == 6 && strcmp(argv[1], "reuse") == 0)
-		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5]);
+	if (argc == 6 && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))
+		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'f' ? MAPRING_PIN_FREEZE : 0);
 	for (int i = 1; i < argc; i++) {
 		struct bpf_object *object = bpf_object__open(argv[i]);
 		struct mapring__object o;

@@ -65,6 +65,18 @@ static inline int mapring__update_preamble(int fd, const struct mapring_layout *
 	return error;
 }
 
+static inline bool mapring__has_preamble(int fd)
+{
+	struct mapring_region r;
+	uint64_t word = 0;
+
+	if (mapring__region_of_fd(&r, fcntl(fd, F_DUPFD_CLOEXEC, 0), 0) == 0) {
+		word = mapring__word(&r, 0, 0);
+		mapring__region_close(&r);
+	}
+	return word != 0;
+}
+
 /* Writes the preamble of a map of this layout, and opens the gates of a resizable ring. If it has one, this process becomes its
  * loader. */
 static inline int mapring__write_preamble(int fd, const struct mapring_layout *l, const char *record)
@@ -73,8 +85,10 @@ static inline int mapring__write_preamble(int fd, const struct mapring_layout *l
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	mapring__preamble(words, l, record);
-	if (at == MAP_FAILED)
-		return mapring__update_preamble(fd, l, words);
+	if (at == MAP_FAILED) {
+		/* Written once: a map of each CPU's values counts on in its preamble, and a frozen map has one already. */
+		return mapring__has_preamble(fd) ? 0 : mapring__update_preamble(fd, l, words);
+	}
 	to = (uint64_t *)at;
 	if (mapring__load(to) != 0) {
 		mapring__store(to + MAPRING__LOADER, words[MAPRING__LOADER]);
@@ -97,24 +111,12 @@ static inline int mapring__initialize_map(struct mapring__object *o, struct mapr
 {
 	struct mapring_layout l = declared->layout;
 	struct bpf_map_info info;
-	uint64_t word = 0;
 	int error = mapring__fits(&o->btf, declared, fd);
 
 	if (error || mapring__map_info(fd, &info) != 0)
 		return error ? error : mapring__failed(declared->name);
 	if (l.options & MAPRING_OPTION_RESIZABLE && info.max_entries != l.elements)
 		return 0; /* a reused ring that was resized has its preamble */
-	if (mapring__is_per_cpu(&l)) {
-		struct mapring_region r;
-
-		/* Written once: its count of drops goes on. */
-		if (mapring__region_of_fd(&r, fcntl(fd, F_DUPFD_CLOEXEC, 0), 0) == 0) {
-			word = mapring__word(&r, 0, 0);
-			mapring__region_close(&r);
-		}
-		if (word != 0)
-			return 0;
-	}
 	return mapring__write_preamble(fd, &l, mapring__record_name(&o->btf, declared));
 }
 

@@ -67,25 +67,79 @@ static inline int mapring__pinned_companions(const char *pin, int ring, int comp
 	return error;
 }
 
+/* Puts the rings that are pinned in a directory, `cpu0` and so on, into a new map of maps. Returns the first one's descriptor,
+ * -ENOENT if there is none, and its path. */
+static inline int mapring__reuse_each_cpu(struct mapring__object *o, const char *name, struct mapring__declared *of_each,
+					  const char *pin, char first_pin[4096])
+{
+	struct mapring__declared *maps = mapring__named(o, name, 0, "");
+	unsigned *cpus = (unsigned *)calloc(MAPRING__CPUS, sizeof(*cpus));
+	int possible = cpus ? mapring__possible_cpus(cpus, MAPRING__CPUS) : -1, first = -ENOENT, made = -1, error = 0;
+
+	if (possible < 1 || !maps)
+		error = mapring__failed("the list of the possible CPUs");
+	for (int i = 0; i < possible && !error; i++) {
+		char path[4096];
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/cpu%u", pin, cpus[i]);
+		fd = mapring__pinned(path, "");
+		if (fd == -ENOENT)
+			continue;
+		error = fd < 0 ? fd : mapring__fits(&o->btf, of_each, fd);
+		if (!error && made < 0) {
+			struct bpf_map_create_opts opts;
+
+			memset(&opts, 0, sizeof(opts));
+			opts.sz = sizeof(opts);
+			opts.inner_map_fd = (uint32_t)fd;
+			made = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, name, 4, 4, (uint32_t)o->shards, &opts);
+			if (made < 0)
+				error = mapring__failed("bpf(BPF_MAP_CREATE) of a map of maps");
+		}
+		if (!error && mapring__update(made, cpus[i], &fd) != 0)
+			error = mapring__failed("bpf(BPF_MAP_UPDATE_ELEM) of a CPU's map");
+		if (!error && first < 0) {
+			first = fd;
+			memcpy(first_pin, path, sizeof(path));
+		} else if (fd >= 0) {
+			close(fd);
+		}
+	}
+	if (!error && first >= 0)
+		error = mapring__use(maps, made);
+	if (made >= 0)
+		close(made);
+	free(cpus);
+	if (error && first >= 0)
+		close(first);
+	return error ? error : first;
+}
+
 static inline int mapring__reuse(struct mapring__object *o, const char *name, const char *pin)
 {
 	struct mapring__declared *region = mapring__region_named(o, name);
-	int companions[2] = { -1, -1 }, fd, error;
-	bool wakes;
+	int companions[2] = { -1, -1 }, fd, error = 0;
+	bool wakes, each_cpu;
+	char first_pin[4096];
+	struct stat found;
 
 	if (!region)
 		return -ENOENT;
-	if (region->layout.options & MAPRING_OPTION_PER_CPU_MAPS)
-		return mapring__refuse(EOPNOTSUPP, "%s: the C loader does not reuse PER_CPU_MAPS rings", name);
 	wakes = region->layout.options & MAPRING_OPTION_WAKEABLE;
-	fd = mapring__pinned(pin, "");
+	each_cpu = region->layout.options & MAPRING_OPTION_PER_CPU_MAPS;
+	if (stat(pin, &found) == 0 && S_ISDIR(found.st_mode) != each_cpu)
+		return mapring__refuse(EMEDIUMTYPE, "%s: it is %s, and this object declares %s", pin,
+				       each_cpu ? "one map" : "a directory of maps", each_cpu ? "a directory of maps" : "one map");
+	fd = each_cpu ? mapring__reuse_each_cpu(o, name, region, pin, first_pin) : mapring__pinned(pin, "");
 	if (fd == -ENOENT)
 		return 0;
 	if (fd < 0)
 		return fd;
-	error = mapring__fits(&o->btf, region, fd);
+	if (!each_cpu)
+		error = mapring__fits(&o->btf, region, fd);
 	if (!error && wakes)
-		error = mapring__pinned_companions(pin, fd, companions);
+		error = mapring__pinned_companions(each_cpu ? first_pin : pin, fd, companions);
 	if (!error)
 		error = mapring__use(region, fd);
 	if (!error && wakes)
@@ -100,8 +154,9 @@ static inline int mapring__reuse(struct mapring__object *o, const char *name, co
 }
 
 /* Between open and prepare, in a loader that starts again: makes the object use what is pinned for the region that it declares as
- * `name`. Returns 1 if it does, and 0 if nothing is pinned. -EMEDIUMTYPE: what is pinned has another kind, options, slots, shards,
- * records or fields (compared with CAP_SYS_ADMIN only). Then the object makes new maps; pin them with MAPRING_PIN_REPLACE. */
+ * `name`; of a PER_CPU_MAPS ring, `pin` is a directory. Returns 1 if it does, and 0 if nothing is pinned. -EMEDIUMTYPE: what is
+ * pinned has another kind, options, slots, shards, records or fields (compared with CAP_SYS_ADMIN only). Then the object makes new
+ * maps; pin them with MAPRING_PIN_REPLACE. What is pinned may be frozen. */
 static inline int mapring_loader__reuse(struct bpf_object *object, const char *name, const char *pin)
 {
 	struct mapring__object o;
@@ -124,10 +179,42 @@ static inline int mapring__obj_pin(int fd, const char *path)
 	return mapring__bpf(BPF_OBJ_PIN, &attr);
 }
 
+/* Removes a directory of pins. */
+static inline int mapring__remove_pins(const char *path)
+{
+	DIR *pins = opendir(path);
+	struct dirent *entry;
+
+	if (!pins)
+		return errno == ENOENT ? 0 : mapring__failed(path);
+	while ((entry = readdir(pins)) != NULL)
+		if (entry->d_name[0] != '.')
+			unlinkat(dirfd(pins), entry->d_name, 0);
+	closedir(pins);
+	return rmdir(path) == 0 ? 0 : mapring__failed(path);
+}
+
+/* Gives what is staged its name. It takes the place of what has the name at once, also of a directory. */
+static inline int mapring__take_place(const char *staged, const char *pin)
+{
+	const unsigned exchange = 2; /* RENAME_EXCHANGE */
+
+	if (rename(staged, pin) == 0)
+		return 0;
+	if (errno != EISDIR && errno != ENOTDIR && errno != ENOTEMPTY)
+		return mapring__failed(pin);
+	if (syscall(SYS_renameat2, AT_FDCWD, staged, AT_FDCWD, pin, exchange) == 0)
+		return unlink(staged) == 0 ? 0 : mapring__remove_pins(staged);
+	if (errno == EINVAL)
+		return mapring__refuse(EINVAL, "%s: replacing a directory of pins needs Linux 5.16: remove it first", pin);
+	return mapring__failed(pin);
+}
+
 /* Pins a map. With REPLACE it takes the place of another pin at once: a reader finds one or the other. */
 static inline int mapring__pin(int fd, const char *pin, const char *suffix, mode_t mode, int how)
 {
-	char path[4096], staged[4096 + 8];
+	char path[4096 + 64], staged[4096 + 72]; /* the kernel refuses longer ones */
+	int error;
 
 	snprintf(path, sizeof(path), "%s%s", pin, suffix);
 	snprintf(staged, sizeof(staged), "%s__next", path);
@@ -138,11 +225,24 @@ static inline int mapring__pin(int fd, const char *pin, const char *suffix, mode
 		unlink(staged);
 		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", path);
 	}
-	if (chmod(staged, mode) == 0 && rename(staged, path) == 0)
-		return 0;
-	mapring__failed(path);
-	unlink(staged);
-	return -errno;
+	error = chmod(staged, mode) == 0 ? mapring__take_place(staged, path) : mapring__failed(staged);
+	if (error)
+		unlink(staged);
+	return error;
+}
+
+/* Pins the readers and the bells of a ring, if it has them. */
+static inline int mapring__pin_companions(struct mapring__object *o, const char *name, const char *pin, mode_t mode, int how)
+{
+	static const char *const SUFFIXES[] = { "__readers", "__bells" };
+	int error = 0;
+
+	for (int i = 0; i < 2 && !error; i++) {
+		struct mapring__declared *map = mapring__named(o, name, 0, SUFFIXES[i]);
+
+		error = map ? mapring__pin(bpf_map__fd(map->map), pin, SUFFIXES[i], mode, how) : 0;
+	}
+	return error;
 }
 
 static inline int mapring__freeze(int fd)
@@ -163,11 +263,66 @@ static inline int mapring__freeze(int fd)
 	return frozen ? 0 : mapring__failed("bpf(BPF_MAP_FREEZE): a process has mapped it for writing");
 }
 
+/* Pins the ring of each CPU in a directory, and the companions beside the first. */
+static inline int mapring__pin_each_cpu(struct mapring__object *o, const char *name, const char *dir, mode_t mode, int how)
+{
+	unsigned *cpus = (unsigned *)calloc(MAPRING__CPUS, sizeof(*cpus));
+	int possible = cpus ? mapring__possible_cpus(cpus, MAPRING__CPUS) : -1, error = 0;
+	struct mapring__declared *maps = mapring__named(o, name, 0, "");
+	bool has_first = false;
+
+	if (possible < 1 || !maps)
+		error = mapring__failed("the list of the possible CPUs");
+	for (int i = 0; i < possible && !error; i++) {
+		int fd = mapring__open_inner(bpf_map__fd(maps->map), cpus[i], 0);
+		char path[4096 + 32];
+
+		if (fd < 0) {
+			error = errno == ENOENT ? 0 : mapring__failed(maps->name);
+			continue; /* this CPU has no ring yet */
+		}
+		snprintf(path, sizeof(path), "%s/cpu%u", dir, cpus[i]);
+		if (!has_first)
+			error = mapring__pin_companions(o, name, path, mode, 0);
+		has_first = true;
+		if (!error && (how & MAPRING_PIN_FREEZE))
+			error = mapring__freeze(fd);
+		if (!error)
+			error = mapring__pin(fd, path, "", mode, 0);
+		close(fd);
+	}
+	free(cpus);
+	return error;
+}
+
+/* Makes the directory of pins beside its place, and then gives it its name, or exchanges it for the one that has the name. */
+static inline int mapring__pin_directory(struct mapring__object *o, const char *name, const char *pin, mode_t mode, int how)
+{
+	char staged[4096 + 8];
+	int error;
+
+	if (!(how & MAPRING_PIN_REPLACE) && access(pin, F_OK) == 0)
+		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", pin);
+	snprintf(staged, sizeof(staged), "%s__next", pin);
+	error = mapring__remove_pins(staged); /* of a loader that died */
+	if (!error && mkdir(staged, 0700) != 0)
+		error = mapring__failed(staged);
+	if (!error)
+		error = mapring__pin_each_cpu(o, name, staged, mode, how);
+	/* Who may read the pins may look for them. */
+	if (!error && chmod(staged, mode | (mode & 0444) >> 2) != 0)
+		error = mapring__failed(staged);
+	if (!error)
+		return mapring__take_place(staged, pin);
+	mapring__remove_pins(staged);
+	return error;
+}
+
 /* Pins a region for readers in other processes, after initialize: a ring with its readers and bells. With mode 0666 and
- * MAPRING_PIN_FREEZE any process can map it, and only programs can write it. */
+ * MAPRING_PIN_FREEZE any process can map it, and only programs can write it. Of a PER_CPU_MAPS ring, `pin` becomes a directory with
+ * the ring of each CPU, `cpu0` and so on. */
 static inline int mapring_loader__pin(struct bpf_object *object, const char *name, const char *pin, mode_t mode, int how)
 {
-	static const char *const SUFFIXES[] = { "__readers", "__bells" };
 	struct mapring__declared *region;
 	struct mapring__object o;
 	int error = mapring__object_open(&o, object);
@@ -177,13 +332,16 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 	region = mapring__region_named(&o, name);
 	if (!region)
 		error = -ENOENT;
-	else if (region->layout.options & MAPRING_OPTION_PER_CPU_MAPS)
-		error = mapring__refuse(EOPNOTSUPP, "%s: the C loader does not pin PER_CPU_MAPS rings", name);
-	/* The ring comes last: whoever finds it finds the others. */
-	for (int i = 0; i < 2 && !error && (region->layout.options & MAPRING_OPTION_WAKEABLE); i++)
-		error = mapring__pin(bpf_map__fd(mapring__named(&o, name, 0, SUFFIXES[i])->map), pin, SUFFIXES[i], mode, how);
-	if (!error && (how & MAPRING_PIN_FREEZE) && (region->layout.options & MAPRING_OPTION_RESIZABLE))
+	else if ((how & MAPRING_PIN_FREEZE) && (region->layout.options & MAPRING_OPTION_RESIZABLE))
 		error = mapring__refuse(EOPNOTSUPP, "%s: a resizable ring is not frozen: resizing writes it", name);
+	if (!error && (region->layout.options & MAPRING_OPTION_PER_CPU_MAPS)) {
+		error = mapring__pin_directory(&o, name, pin, mode, how);
+		mapring__object_close(&o);
+		return error;
+	}
+	/* The ring comes last: whoever finds it finds the others. */
+	if (!error)
+		error = mapring__pin_companions(&o, name, pin, mode, how);
 	if (!error && (how & MAPRING_PIN_FREEZE))
 		error = mapring__freeze(bpf_map__fd(region->map));
 	if (!error)
