@@ -60,6 +60,12 @@ impl Interrupted {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// As a signal does.
+    #[cfg(test)]
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Sleeps; returns whether the user wants to end.
     pub(crate) fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;

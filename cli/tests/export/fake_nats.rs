@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -99,6 +100,8 @@ pub(super) struct Flooding {
 pub(super) struct Fake {
     pub(super) address: String,
     stream: Arc<Mutex<Stream>>,
+    /// Whether the flood has begun.
+    pub(super) floods: Arc<AtomicBool>,
 }
 
 impl Fake {
@@ -110,15 +113,17 @@ impl Fake {
         let address = format!("nats://{}", listener.local_addr().unwrap());
         let stream = Arc::new(Mutex::new(Stream::default()));
         let on_publish: Arc<Mutex<Box<OnPublish>>> = Arc::new(Mutex::new(Box::new(on_publish)));
-        let of_server = stream.clone();
+        let floods = Arc::new(AtomicBool::new(false));
+        let (of_server, has_begun) = (stream.clone(), floods.clone());
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let (stream, on_publish) = (of_server.clone(), on_publish.clone());
+                let flooding = flooding.map(|flooding| (flooding, has_begun.clone()));
                 // An error is the end of the connection.
                 thread::spawn(move || serve(&client, flooding, &stream, &on_publish));
             }
         });
-        Self { address, stream }
+        Self { address, stream, floods }
     }
 
     pub(super) fn stream(&self) -> MutexGuard<'_, Stream> {
@@ -138,20 +143,19 @@ fn flood(client: &Arc<Mutex<TcpStream>>, what: Flood) {
 
 fn serve(
     client: &TcpStream,
-    flooding: Option<Flooding>,
+    mut flooding: Option<(Flooding, Arc<AtomicBool>)>,
     stream: &Mutex<Stream>,
     on_publish: &Mutex<Box<OnPublish>>,
 ) -> Option<()> {
     let to = Arc::new(Mutex::new(client.try_clone().ok()?));
     let say = |text: String| to.lock().unwrap().write_all(text.as_bytes()).ok();
-    let mut flooding = flooding;
-    let mut starts = |line: &str| match flooding {
-        Some(now) if line.contains(now.from) => {
+    let mut starts = |line: &str| match flooding.take_if(|(now, _)| line.contains(now.from)) {
+        Some((now, has_begun)) => {
             flood(&to, now.what);
-            flooding = None;
+            has_begun.store(true, Ordering::Relaxed);
             now.stops
         }
-        _ => false,
+        None => false,
     };
     let mut from = BufReader::new(client);
     let stop = || loop {

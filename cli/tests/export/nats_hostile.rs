@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use mapring::Ring;
 use mapring::abi::Tails;
@@ -154,8 +153,9 @@ fn a_flood_holds_up_neither_an_export_nor_a_signal() {
             let flooding = Flooding { what, from, stops: true };
             let fake = Fake::new(Some(flooding), |_, _| Instead::Nothing);
             let exporter = Running::mapring(&export(&fake, &region, &[]));
-            std::thread::sleep(Duration::from_millis(100)); // it ends in any case
-            exporter.interrupt();
+            until_some("the flood", || fake.floods.load(Ordering::Relaxed).then_some(()));
+            // A test of the client shows that no limit of its own ends the wait.
+            assert_eq!(exporter.interrupt(), Some(0), "{what:?} {from}");
         }
     }
 }
