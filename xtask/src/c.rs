@@ -1,11 +1,13 @@
 //! The step `c`: the headers of `bindings/c` with every compiler, and the example of docs/c.md, built from what is installed.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::programs::{cpus, in_parallel};
 use crate::setup::Tools;
@@ -96,8 +98,12 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     })?;
     let [loaded @ .., reuse, other] = &objects[..] else { bail!("no objects") };
     cmd::output(load(&program).args(loaded))?;
+    let pipe = prefix.join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    cmd::output(load(&program).arg("open").arg(&pipe))?; // which waits for no writer
     let pins = Path::new("/sys/fs/bpf").join(format!("mapring-c-{}", std::process::id()));
     fs::create_dir(&pins)?;
+    let refused = refused(&program, reuse, &pins);
     let options = &loaded[LOADED.iter().position(|name| *name == "options").context("no options")?];
     let unfit = UNFIT
         .iter()
@@ -119,6 +125,7 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
         })
     });
     fs::remove_dir_all(&pins)?;
+    refused?;
     let fit = FIT.len() + FROZEN.len();
     eprintln!("{} objects loaded, {} regions replaced, {fit} reused", loaded.len(), UNFIT.len());
     result
@@ -126,6 +133,31 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
 
 /// What the loader returns for another region: -EMEDIUMTYPE.
 const UNLIKE: i32 = -124;
+
+/// Pins a wakeable ring where another user could exchange the pin with a link to a file of root, which the loader in C refuses; and
+/// where nobody can, once.
+fn refused(program: &Path, object: &Path, pins: &Path) -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let [ours, open, his, sticky, link] =
+        ["ours", "open", "his", "sticky", "link"].map(|name| pins.join(name));
+    for (dir, mode) in [(&ours, 0o755), (&open, 0o777), (&his, 0o755), (&sticky, 0o1777)] {
+        fs::create_dir(dir)?;
+        fs::set_permissions(dir, Permissions::from_mode(mode))?;
+    }
+    chown(&his, Some(NOBODY), Some(NOBODY))?;
+    symlink(&ours, &link)?;
+    let (access, is_there, not_dir) = (-13, -17, -20);
+    for (dir, expected) in
+        [(&open, access), (&his, access), (&link, not_dir), (&sticky, 0), (&ours, 0), (&ours, is_there)]
+    {
+        let mut command = load(program);
+        cmd::output(command.args(["pin", "woken"]).arg(dir.join("p")).arg(expected.to_string()).arg(object))?;
+    }
+    let pinned = |dir: &Path| Ok(fs::read_dir(dir)?.count());
+    let found = [&open, &his, &sticky, &ours].map(|dir| pinned(dir).map_err(|e: std::io::Error| e.kind()));
+    ensure!(found == [Ok(0), Ok(0), Ok(3), Ok(3)], "pins in directories that others may change: {found:?}");
+    Ok(())
+}
 
 /// libbpf keeps some memory until the program ends.
 fn load(program: &Path) -> Command {

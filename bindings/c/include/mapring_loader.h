@@ -253,6 +253,7 @@ static inline int mapring_loader__prepare(struct bpf_object *object, uint64_t *b
 }
 
 #include "mapring_c/initialize.h"
+#include "mapring_c/pin_names.h"
 #include "mapring_c/pins.h"
 
 #endif

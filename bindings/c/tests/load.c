@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
  * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
- * freezes it. */
+ * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `open PATH` opens what is no
+ * ring. */
 #include <mapring_loader.h>
 
 static int fail(const char *what)
@@ -95,8 +96,30 @@ static int reuse(const char *name, const char *pin, int expected, const char *pa
 	return read_pin(pin);
 }
 
+static int pins(const char *name, const char *pin, int expected, const char *path)
+{
+	struct bpf_object *object = bpf_object__open(path);
+	int found;
+
+	if (!object || mapring_loader__prepare(object, NULL) < 0 || bpf_object__load(object) != 0 || mapring_loader__initialize(object) < 0)
+		return fail(path);
+	found = mapring_loader__pin(object, name, pin, 0666, 0);
+	if (found < 0)
+		printf("%s\n", mapring_error());
+	bpf_object__close(object);
+	if (found != expected) {
+		mapring__refuse(EPROTO, "pin returns %d, not %d", found, expected);
+		return fail(pin);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 3 && strcmp(argv[1], "open") == 0)
+		return mapring_reader__open(argv[2], NULL) == NULL ? 0 : fail(argv[2]);
+	if (argc == 6 && strcmp(argv[1], "pin") == 0)
+		return pins(argv[2], argv[3], atoi(argv[4]), argv[5]);
 	if (argc == 6 && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))
 		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'f' ? MAPRING_PIN_FREEZE : 0);
 	for (int i = 1; i < argc; i++) {

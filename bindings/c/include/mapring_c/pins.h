@@ -169,68 +169,6 @@ static inline int mapring_loader__reuse(struct bpf_object *object, const char *n
 	return error;
 }
 
-static inline int mapring__obj_pin(int fd, const char *path)
-{
-	union bpf_attr attr;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.pathname = mapring__address(path);
-	attr.bpf_fd = (uint32_t)fd;
-	return mapring__bpf(BPF_OBJ_PIN, &attr);
-}
-
-/* Removes a directory of pins. */
-static inline int mapring__remove_pins(const char *path)
-{
-	DIR *pins = opendir(path);
-	struct dirent *entry;
-
-	if (!pins)
-		return errno == ENOENT ? 0 : mapring__failed(path);
-	while ((entry = readdir(pins)) != NULL)
-		if (entry->d_name[0] != '.')
-			unlinkat(dirfd(pins), entry->d_name, 0);
-	closedir(pins);
-	return rmdir(path) == 0 ? 0 : mapring__failed(path);
-}
-
-/* Gives what is staged its name. It takes the place of what has the name at once, also of a directory. */
-static inline int mapring__take_place(const char *staged, const char *pin)
-{
-	const unsigned exchange = 2; /* RENAME_EXCHANGE */
-
-	if (rename(staged, pin) == 0)
-		return 0;
-	if (errno != EISDIR && errno != ENOTDIR && errno != ENOTEMPTY)
-		return mapring__failed(pin);
-	if (syscall(SYS_renameat2, AT_FDCWD, staged, AT_FDCWD, pin, exchange) == 0)
-		return unlink(staged) == 0 ? 0 : mapring__remove_pins(staged);
-	if (errno == EINVAL)
-		return mapring__refuse(EINVAL, "%s: replacing a directory of pins needs Linux 5.16: remove it first", pin);
-	return mapring__failed(pin);
-}
-
-/* Pins a map. With REPLACE it takes the place of another pin at once: a reader finds one or the other. */
-static inline int mapring__pin(int fd, const char *pin, const char *suffix, mode_t mode, int how)
-{
-	char path[4096 + 64], staged[4096 + 72]; /* the kernel refuses longer ones */
-	int error;
-
-	snprintf(path, sizeof(path), "%s%s", pin, suffix);
-	snprintf(staged, sizeof(staged), "%s__next", path);
-	unlink(staged); /* of a loader that died */
-	if (mapring__obj_pin(fd, staged) != 0)
-		return mapring__failed(staged);
-	if (!(how & MAPRING_PIN_REPLACE) && access(path, F_OK) == 0) {
-		unlink(staged);
-		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", path);
-	}
-	error = chmod(staged, mode) == 0 ? mapring__take_place(staged, path) : mapring__failed(staged);
-	if (error)
-		unlink(staged);
-	return error;
-}
-
 /* Pins the readers and the bells of a ring, if it has them. */
 static inline int mapring__pin_companions(struct mapring__object *o, const char *name, const char *pin, mode_t mode, int how)
 {
@@ -275,7 +213,7 @@ static inline int mapring__pin_each_cpu(struct mapring__object *o, const char *n
 		error = mapring__failed("the list of the possible CPUs");
 	for (int i = 0; i < possible && !error; i++) {
 		int fd = mapring__open_inner(bpf_map__fd(maps->map), cpus[i], 0);
-		char path[4096 + 32];
+		char path[512 + 32];
 
 		if (fd < 0) {
 			error = errno == ENOENT ? 0 : mapring__failed(maps->name);
@@ -298,34 +236,35 @@ static inline int mapring__pin_each_cpu(struct mapring__object *o, const char *n
 /* Makes the directory of pins beside its place, and then gives it its name, or exchanges it for the one that has the name. */
 static inline int mapring__pin_directory(struct mapring__object *o, const char *name, const char *pin, mode_t mode, int how)
 {
-	char staged[4096 + 8];
+	char staged[512];
 	int error;
 
-	if (!(how & MAPRING_PIN_REPLACE) && access(pin, F_OK) == 0)
-		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", pin);
 	snprintf(staged, sizeof(staged), "%s__next", pin);
 	error = mapring__remove_pins(staged); /* of a loader that died */
 	if (!error && mkdir(staged, 0700) != 0)
-		error = mapring__failed(staged);
+		error = mapring__failed(mapring__pin_name(staged));
 	if (!error)
 		error = mapring__pin_each_cpu(o, name, staged, mode, how);
 	/* Who may read the pins may look for them. */
 	if (!error && chmod(staged, mode | (mode & 0444) >> 2) != 0)
-		error = mapring__failed(staged);
+		error = mapring__failed(mapring__pin_name(staged));
 	if (!error)
-		return mapring__take_place(staged, pin);
-	mapring__remove_pins(staged);
+		error = mapring__take_place(staged, pin, how);
+	if (error)
+		mapring__remove_pins(staged);
 	return error;
 }
 
 /* Pins a region for readers in other processes, after initialize: a ring with its readers and bells. With mode 0666 and
  * MAPRING_PIN_FREEZE any process can map it, and only programs can write it. Of a PER_CPU_MAPS ring, `pin` becomes a directory with
- * the ring of each CPU, `cpu0` and so on. */
+ * the ring of each CPU, `cpu0` and so on. The directory of `pin` must exist, in a BPF file system; -EACCES: another user could exchange
+ * names in it or above it. */
 static inline int mapring_loader__pin(struct bpf_object *object, const char *name, const char *pin, mode_t mode, int how)
 {
 	struct mapring__declared *region;
 	struct mapring__object o;
-	int error = mapring__object_open(&o, object);
+	int error = mapring__object_open(&o, object), dir = -1;
+	char at[400];
 
 	if (error)
 		return error;
@@ -334,18 +273,22 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 		error = -ENOENT;
 	else if ((how & MAPRING_PIN_FREEZE) && (region->layout.options & MAPRING_OPTION_RESIZABLE))
 		error = mapring__refuse(EOPNOTSUPP, "%s: a resizable ring is not frozen: resizing writes it", name);
+	else if ((dir = mapring__pin_dir(pin)) < 0)
+		error = dir;
+	else if (snprintf(at, sizeof(at), "/proc/self/fd/%d/%s", dir, mapring__pin_name(pin)) >= (int)sizeof(at))
+		error = mapring__refuse(ENAMETOOLONG, "%s: a name of a pin has 255 bytes at most", pin);
 	if (!error && (region->layout.options & MAPRING_OPTION_PER_CPU_MAPS)) {
-		error = mapring__pin_directory(&o, name, pin, mode, how);
-		mapring__object_close(&o);
-		return error;
+		error = mapring__pin_directory(&o, name, at, mode, how);
+	} else if (!error) {
+		/* The ring comes last: whoever finds it finds the others. */
+		error = mapring__pin_companions(&o, name, at, mode, how);
+		if (!error && (how & MAPRING_PIN_FREEZE))
+			error = mapring__freeze(bpf_map__fd(region->map));
+		if (!error)
+			error = mapring__pin(bpf_map__fd(region->map), at, "", mode, how);
 	}
-	/* The ring comes last: whoever finds it finds the others. */
-	if (!error)
-		error = mapring__pin_companions(&o, name, pin, mode, how);
-	if (!error && (how & MAPRING_PIN_FREEZE))
-		error = mapring__freeze(bpf_map__fd(region->map));
-	if (!error)
-		error = mapring__pin(bpf_map__fd(region->map), pin, "", mode, how);
+	if (dir >= 0)
+		close(dir);
 	mapring__object_close(&o);
 	return error;
 }

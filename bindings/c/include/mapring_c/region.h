@@ -294,7 +294,8 @@ static inline int mapring__open_path(const char *path, int flags)
 	int fd;
 
 	if (statfs(path, &system) == 0 && (unsigned long)system.f_type != bpffs)
-		return open(path, (flags & MAPRING_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+		/* A pipe or a device of another user does not keep it waiting, and is refused afterwards. */
+		return open(path, (flags & MAPRING_WRITE ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	fd = mapring__open_pin(path, flags & MAPRING_LOOKUP);
 	/* The pin is not writable: read it by system call. */
 	return fd < 0 && errno == EACCES && !(flags & MAPRING_WRITE) ? mapring__open_pin(path, true) : fd;
