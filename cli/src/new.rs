@@ -1,11 +1,14 @@
 //! `mapring new`: a small project with a BPF program and its reader, ready to build.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Mode, OFlags};
 
 use crate::output::note;
 use crate::regions::text::printable;
@@ -55,11 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let what = || format!("can't create {}", printable(&args.path.to_string_lossy()));
     fs::create_dir(&args.path).with_context(what)?;
-    if let Err(error) = write(&args.path, &files(name, &dependency)) {
-        // A part of a project helps nobody. The directory is new, so all in it is ours.
-        let _ = fs::remove_dir_all(&args.path);
-        return Err(error).with_context(what);
-    }
+    write(&args.path, &files(name, &dependency)).with_context(what)?;
     note(format_args!(
         "{0} is ready: a BPF program in src/{1}.bpf.c, its reader in src/main.rs.\n\
          It needs clang, libelf-dev, zlib1g-dev and pkg-config. To run it:\n  \
@@ -103,15 +102,28 @@ fn is_remote(url: &str) -> bool {
     ["https://", "ssh://", "git://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
-/// Writes the files of the project into its new directory.
-fn write(directory: &Path, files: &[(String, String)]) -> io::Result<()> {
-    fs::create_dir(directory.join("src"))?;
-    for (file, text) in files {
-        let mut file = File::create_new(directory.join(file))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+/// Writes the files of the project into its new directory, by a descriptor: another user of the directory above may give its name
+/// to something else meanwhile.
+fn write(directory: &Path, files: &[(String, String)]) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let new = rustix::fs::open(directory, flags, Mode::empty())?;
+    let inside = PathBuf::from(format!("/proc/self/fd/{}", new.as_raw_fd()));
+    let is_ours = fs::metadata(&inside)?.uid() == rustix::process::geteuid().as_raw();
+    ensure!(is_ours && fs::read_dir(&inside)?.next().is_none(), "another user exchanged the new directory");
+    let src = inside.join("src");
+    let written = fs::create_dir(&src).and_then(|()| {
+        files.iter().try_for_each(|(file, text)| {
+            let mut file = File::create_new(inside.join(file))?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+    });
+    if written.is_err() {
+        // A part of a project helps nobody. What is no more there needs no removal.
+        files.iter().for_each(|(file, _)| _ = fs::remove_file(inside.join(file)));
+        let _ = fs::remove_dir(&src).and_then(|()| fs::remove_dir(directory));
     }
-    Ok(())
+    Ok(written?)
 }
 
 fn files(name: &str, dependency: &Dependency) -> Vec<(String, String)> {
@@ -189,6 +201,24 @@ mod tests {
         );
         assert!(["https://example.org/m", "ssh://git@example.org/m"].into_iter().all(is_remote));
         assert!(!["/home/me/mapring", "file:///m", "git@example.org:m", ""].into_iter().any(is_remote));
+    }
+
+    #[test]
+    fn only_a_new_directory_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let file = |name: &str| (name.to_owned(), String::new());
+        ["new", "old", "fails"].map(|name| fs::create_dir(at(name)).unwrap());
+        fs::write(at("old/mine"), "").unwrap();
+        std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
+        // What others may give the name to.
+        assert!(write(&at("link"), &[file("a")]).is_err() && write(&at("old"), &[file("a")]).is_err());
+        assert_eq!(fs::read_dir(at("new")).unwrap().count() + fs::read_dir(at("old")).unwrap().count(), 1);
+        write(&at("new"), &[file("a"), file("src/b")]).unwrap();
+        assert!(at("new/src/b").exists());
+        // Nothing is left of a project that can't be written.
+        assert!(write(&at("fails"), &[file("a"), file("no/b")]).is_err());
+        assert!(!at("fails").exists());
     }
 
     #[test]
