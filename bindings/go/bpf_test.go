@@ -3,6 +3,7 @@
 package mapring
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,6 +113,40 @@ func loaded(t testing.TB, spec *ebpf.CollectionSpec, change func(*ebpf.Collectio
 		t.Fatal(err)
 	}
 	return coll
+}
+
+// A ring that is reused without its readers and bells is refused: those of other processes would sleep for nothing.
+func TestARingIsReusedWithItsReadersAndBells(t *testing.T) {
+	needBPF(t)
+	first := loaded(t, compiled(t, "proofs", "kernel", "bpf", "options.bpf.c"), nil)
+	again := func(names ...string) error {
+		spec := compiled(t, "proofs", "kernel", "bpf", "options.bpf.c")
+		if err := Prepare(spec); err != nil {
+			t.Fatal(err)
+		}
+		reused := map[string]*ebpf.Map{}
+		for _, name := range names {
+			reused[name] = first.Maps[name]
+		}
+		coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: reused})
+		if err != nil {
+			t.Fatalf("%+v", err)
+		}
+		defer coll.Close()
+		return Initialize(spec, coll.Maps)
+	}
+	for _, names := range [][]string{{"wakes"}, {"wakes__readers"}, {"wakes", "wakes__readers"}, {"wakes__readers", "wakes__bells"}} {
+		err := again(names...)
+		if !errors.Is(err, ErrContradiction) || !strings.Contains(err.Error(), "reuse all three") {
+			t.Errorf("%v: %v", names, err)
+		}
+	}
+	if err := again("wakes", "wakes__readers", "wakes__bells"); err != nil {
+		t.Error(err)
+	}
+	if _, err := openRing[rec](t, Map(first.Maps["wakes"])).Reader(Oldest).place(); err != nil {
+		t.Error(err)
+	}
 }
 
 func kernelProgram(t testing.TB, name string, change func(*ebpf.CollectionSpec)) *ebpf.Collection {

@@ -176,8 +176,11 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 		if err != nil {
 			return failf(ErrContradiction, "map %s can't be reused: %v", name, err)
 		}
+		if err := reusable(name, &found, &old); err != nil {
+			return err
+		}
 		mem.store(wordLoader, image[wordLoader])
-		return reusable(name, &found, &old)
+		return nil
 	}
 	for at := len(image) - 1; at >= 0; at-- { // word 0 comes last
 		if at != wordDropped && at != wordLink { // programs count in the first already
@@ -307,7 +310,8 @@ func nodeOf(cpu int) uint32 {
 	return ^uint32(0)
 }
 
-// link tells the map of readers of its ring and its bells, and the ring of its readers.
+// link tells the map of readers of its ring and its bells, and the ring of its readers. It refuses a ring that the object reuses with
+// the readers or bells of another: readers in other processes would sleep on bells that no program rings.
 func link(name string, ring, readers, bells *ebpf.Map) error {
 	var ids [3]uint32
 	for i, m := range []*ebpf.Map{ring, readers, bells} {
@@ -321,10 +325,14 @@ func link(name string, ring, readers, bells *ebpf.Map) error {
 	for i, m := range []*ebpf.Map{readers, ring} { // the ring comes last
 		mem, err := mapWords(m.FD(), 0, 2*preambleWords, unix.PROT_READ)
 		if err == nil {
-			linked := mem.load(wordLink) == links[i]
+			linked := mem.load(wordLink)
 			mem.unmap()
-			if linked { // and maybe frozen
+			if linked == links[i] { // and maybe frozen
 				continue
+			}
+			if linked != 0 {
+				return failf(ErrContradiction, "map %s can't be reused: the object does not reuse %[1]s, %[1]s%s and %[1]s%s of one "+
+					"loader; reuse all three, or remove their pins, so that the loader pins new maps", name, suffixReaders, suffixBells)
 			}
 			mem, err = mapWords(m.FD(), 0, 2*preambleWords, unix.PROT_READ|unix.PROT_WRITE)
 		}
