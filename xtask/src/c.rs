@@ -101,6 +101,9 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     let pipe = prefix.join("pipe");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     cmd::output(load(&program).arg("open").arg(&pipe))?; // which waits for no writer
+    for name in ["woken", "woken__readers"] {
+        cmd::output(load(&program).args(["alone", name]).arg(reuse))?;
+    }
     let pins = Path::new("/sys/fs/bpf").join(format!("mapring-c-{}", std::process::id()));
     fs::create_dir(&pins)?;
     let refused = refused(&program, reuse, &pins);

@@ -2,7 +2,7 @@
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
  * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
  * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `open PATH` opens what is no
- * ring. */
+ * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. */
 #include <mapring_loader.h>
 
 static int fail(const char *what)
@@ -114,8 +114,30 @@ static int pins(const char *name, const char *pin, int expected, const char *pat
 	return 0;
 }
 
+static int alone(const char *name, const char *path)
+{
+	struct bpf_object *first = bpf_object__open(path), *again = bpf_object__open(path);
+	int found;
+
+	if (!first || !again || mapring_loader__prepare(first, NULL) < 0 || bpf_object__load(first) != 0 ||
+	    mapring_loader__initialize(first) < 0)
+		return fail(path);
+	if (bpf_map__reuse_fd(bpf_object__find_map_by_name(again, name), bpf_object__find_map_fd_by_name(first, name)) != 0 ||
+	    mapring_loader__prepare(again, NULL) < 0 || bpf_object__load(again) != 0)
+		return fail(path);
+	found = mapring_loader__initialize(again);
+	bpf_object__close(again);
+	bpf_object__close(first);
+	if (found == -EMEDIUMTYPE)
+		return 0;
+	mapring__refuse(EPROTO, "initialize returns %d", found);
+	return fail(name);
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "alone") == 0)
+		return alone(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "open") == 0)
 		return mapring_reader__open(argv[2], NULL) == NULL ? 0 : fail(argv[2]);
 	if (argc == 6 && strcmp(argv[1], "pin") == 0)

@@ -161,15 +161,21 @@ static inline int mapring__make_cpu_maps(struct mapring__object *o, struct bpf_o
 	return error;
 }
 
-/* Stores a link in word 13, unless it is there. */
-static inline int mapring__store_link(int fd, uint64_t link, bool is_readers)
+/* Stores a link in word 13, unless it is there. Another link is that of a map that the object reuses without the other two: readers in
+ * other processes would sleep on bells that no program rings. */
+static inline int mapring__store_link(const char *name, int fd, uint64_t link, bool is_readers)
 {
 	struct mapring_region r;
 	int error = mapring__region_of_fd(&r, fcntl(fd, F_DUPFD_CLOEXEC, 0), 0);
+	uint64_t found;
 
 	if (error)
 		return error;
-	if (mapring__word(&r, 0, MAPRING__LINK) != link) {
+	found = mapring__word(&r, 0, MAPRING__LINK);
+	if (found != 0 && found != link) {
+		error = mapring__refuse(EMEDIUMTYPE, "%s: the object does not reuse it with its __readers and __bells, all of one loader: "
+					"mapring_loader__reuse does", name);
+	} else if (found == 0) {
 		mapring__unmap(&r);
 		errno = 0;
 		if (mapring__map_memory(&r, r.layout.size * r.layout.elements, MAPRING_WRITE)) {
@@ -200,8 +206,8 @@ static inline int mapring__link_ring(struct mapring__object *o, struct mapring__
 	    mapring__map_info(bpf_map__fd(readers->map), &readers_info) != 0 ||
 	    mapring__map_info(bpf_map__fd(bells->map), &bells_info) != 0)
 		return mapring__failed(ring->name);
-	error = mapring__store_link(bpf_map__fd(readers->map), ring_info.id | (uint64_t)bells_info.id << 32, true);
-	return error ? error : mapring__store_link(bpf_map__fd(ring->map), readers_info.id, false);
+	error = mapring__store_link(ring->name, bpf_map__fd(readers->map), ring_info.id | (uint64_t)bells_info.id << 32, true);
+	return error ? error : mapring__store_link(ring->name, bpf_map__fd(ring->map), readers_info.id, false);
 }
 
 /* After load, before programs are attached: writes what other processes need to know, opens resizable rings for programs, and
