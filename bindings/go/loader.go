@@ -278,7 +278,8 @@ func makeEachCPU(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec)
 			continue
 		}
 		of := declaration.Copy()
-		of.Name, of.NumaNode = fmt.Sprintf("cpu%d", cpu), nodeOf(cpu)
+		// The name of the first one: by it, loaders in Rust and C know maps that they may reuse.
+		of.Name, of.NumaNode = name+suffixFirst, nodeOf(cpu)
 		made, err := ebpf.NewMap(of)
 		if err != nil {
 			return failf(ErrUnsupported, "map %s for CPU %d: %v; making maps needs CAP_BPF: run as root", name, cpu, err)

@@ -64,6 +64,9 @@ func TestLossesSayWhichRecordsAndWhen(t *testing.T) {
 	for range 9 {
 		image.push(0, abandon)
 	}
+	if next, ok := reader.Position(0); !ok || next != 40 {
+		t.Error(next, ok)
+	}
 	all = reader.TakeLosses()
 	sums(t, all, Stats{Lapped: 33, Skipped: 1}, reader.Stats())
 	if len(all) != 1 || all[0].Cause != DroppedNoSlot || !all[0].Cause.IsDrop() || all[0].From != all[0].To {

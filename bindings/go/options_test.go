@@ -122,6 +122,17 @@ func TestRingsWithAllOptions(t *testing.T) {
 	}
 }
 
+func TestMapsOfCPUsHaveTheNameThatLoadersReuse(t *testing.T) {
+	coll := kernelProgram(t, "options.bpf.c", nil)
+	for _, name := range []string{"plain_of_cpu", "wakes_of_cpu"} {
+		for _, part := range openRing[rec](t, Map(coll.Maps[name])).parts {
+			if found := unix.ByteSliceToString(part.info.name[:]); found != (name + suffixFirst)[:15] {
+				t.Error(name, part.number, found)
+			}
+		}
+	}
+}
+
 func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)

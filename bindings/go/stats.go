@@ -122,6 +122,19 @@ func (r *reader) accessOf(part part) *access {
 	return part.access()
 }
 
+// Position is the next ticket of a shard that this reader will deliver or pass; false if it does not read the shard.
+func (r *reader) Position(number int) (ticket uint64, ok bool) {
+	for at, s := range r.shards {
+		if s.number == number {
+			if r.merge != nil {
+				return r.merge.runs[at].unread(s.next), true
+			}
+			return s.next, true
+		}
+	}
+	return 0, false
+}
+
 // ShardStats are the counts of one shard of the current ring.
 func (r *reader) ShardStats(number int) (Stats, bool) {
 	for at, s := range r.shards {
