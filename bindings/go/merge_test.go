@@ -89,6 +89,11 @@ func TestAMergingReaderWaitsForNoSlowWriterForLong(t *testing.T) {
 	if event.Shard != 1 {
 		t.Fatal(event)
 	}
+	image.push(1, commit, Boottime.now()) // held, or not read
+	reader.Close()
+	if _, ok := reader.Next(); ok || reader.Stats() != (Stats{}) {
+		t.Error("it is closed", reader.Stats())
+	}
 }
 
 func TestTailsOfMergedRecordsAreTheirs(t *testing.T) {

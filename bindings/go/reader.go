@@ -264,6 +264,6 @@ func (r *reader) Close() error {
 	for _, part := range r.parts {
 		part.close()
 	}
-	r.parts, r.shards = nil, nil
+	r.parts, r.shards, r.merge = nil, nil, nil
 	return nil
 }
