@@ -109,7 +109,7 @@ fn idle(plan: Plan) -> Result<[Vec<f64>; 2]> {
 /// Reads records in so many passes, and returns their number.
 type Read = unsafe extern "C" fn(reader: *mut c_void, seen: *mut Seen, passes: c_long) -> c_long;
 
-// SAFETY: `benches/c/read.c` declares the same.
+// As `benches/c/read.c` declares them.
 unsafe extern "C" {
     fn bench_open(fd: c_int) -> *mut c_void;
     fn bench_free(reader: *mut c_void);
