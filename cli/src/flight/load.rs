@@ -138,3 +138,19 @@ impl Loaded {
         self.object.progs().filter(|program| program.autoload()).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel may queue a wakeup: then sched_wakeup fires on another CPU, in whatever thread runs there.
+    #[test]
+    fn wakers_are_recorded_where_they_run() {
+        for (_, bytes) in OBJECTS {
+            let mut open = ObjectBuilder::default().open_memory(bytes).unwrap();
+            let sections: Vec<_> = open.progs_mut().map(|program| program.section().to_owned()).collect();
+            let has = |tracepoint: &str| sections.iter().any(|section| *section == *tracepoint);
+            assert!(has("tp_btf/sched_waking") && !has("tp_btf/sched_wakeup"), "{sections:?}");
+        }
+    }
+}

@@ -5,8 +5,12 @@ use std::net::UdpSocket;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::event::{Event, Interface, What};
 use crate::recorder::{Recorder, said};
@@ -74,6 +78,55 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     assert!(events.iter().any(|e| e.tid == tid && e.pid == std::process::id()));
     // The end of a thread: EXIT_DEAD or EXIT_ZOMBIE.
     assert_eq!(of.count(|what| matches!(what, What::Switch { state: 0x10 | 0x20, .. })), 1);
+}
+
+/// A wakeup of a thread on an idle CPU may be queued: then that CPU finishes it, where the waker does not run.
+#[test]
+fn the_waker_is_the_thread_that_wakes() {
+    const TIMES: usize = 100;
+    let all = sched_getaffinity(None).unwrap();
+    let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).take(2).collect();
+    let [mine, other] = cpus[..] else {
+        skip::skipped("this process has one CPU");
+        return;
+    };
+    let recorder = Recorder::new("waker");
+    if !recorder.start(&["--size", AMPLE, "--events", "sched"]) {
+        return;
+    }
+    let stay = |cpu| {
+        let mut one = CpuSet::new();
+        one.set(cpu);
+        sched_setaffinity(None, &one).unwrap();
+        tid()
+    };
+    let (mut from, to) = std::io::pipe().unwrap();
+    let (says, ready) = std::sync::mpsc::channel();
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = read.clone();
+    let woken = thread::spawn(move || {
+        says.send(stay(other)).unwrap();
+        while from.read(&mut [0]).unwrap() > 0 {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let wakes = thread::spawn(move || {
+        let (me, task) = (stay(mine), ready.recv().unwrap());
+        let stat = format!("/proc/self/task/{task}/stat");
+        for n in 0..TIMES {
+            // It has read what was written, and sleeps until this thread writes: so it is woken as often.
+            while read.load(Ordering::Relaxed) < n || !fs::read_to_string(&stat).unwrap().contains(") S ") {
+                thread::sleep(Duration::from_millis(1));
+            }
+            rustix::io::write(&to, b"x").unwrap();
+        }
+        (me, task)
+    });
+    let ((me, task), ()) = (wakes.join().unwrap(), woken.join().unwrap());
+    let events = recorder.events();
+    let by_me = Of(&events, me)
+        .count(|what| matches!(*what, What::Waking { task: woken, is_new: false, .. } if woken == task));
+    assert!(by_me + recorder.lost() >= TIMES, "{by_me} wakeups by the waker");
 }
 
 /// Makes the 32-bit call `kill(pid, 0)`, which returns 0.
