@@ -72,16 +72,20 @@ func isErrno(err error, errnos ...unix.Errno) bool {
 	return false
 }
 
-// openHint is the remedy for a map that can't be opened.
-func openHint(err error) string {
+// openHint is the remedy for a map that can't be opened by its pin, or else by its id.
+func openHint(err error, byPin bool) string {
 	switch {
+	case isErrno(err, unix.ENOENT) && byPin:
+		return "; is the BPF file system mounted (mount -t bpf -o mode=0755 bpf /sys/fs/bpf), and the loader running?"
 	case isErrno(err, unix.ENOENT):
-		return "; nothing is there: its loader pins it after mapring.Initialize, and ids are those of `bpftool map`"
+		return "; `bpftool map` lists the ids there are"
+	case isErrno(err, unix.EPERM) && byPin:
+		return "; before Linux 5.19 opening a pin needs CAP_BPF: have its owner hand over the file descriptor, and open that"
 	case isErrno(err, unix.EPERM):
-		return "; Linux before 5.19 needs CAP_BPF for this, and opening by id needs CAP_SYS_ADMIN: run as root, or have the " +
-			"file descriptor handed over"
-	case isErrno(err, unix.EACCES):
-		return "; the pin, or a directory above it, is not for this user: pin the map with mode 0666 after freezing it"
+		return "; opening maps by id needs CAP_SYS_ADMIN: run as root, or open the region by a pin"
+	case isErrno(err, unix.EACCES) && byPin:
+		return "; ask its owner for read and write permission on the pin (chmod 0666, once the map is frozen) and for search " +
+			"permission on its directory"
 	}
 	return ""
 }

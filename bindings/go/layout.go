@@ -174,7 +174,7 @@ func (l *layout) complete() error {
 
 func (l *layout) withinLimits() error {
 	if l.kind < KindRing || l.kind > KindTopKeys {
-		return fmt.Errorf("a region of %s, this package knows 1 (ring) to 11 (top keys)", l.kind)
+		return fmt.Errorf("a region of %s, this library knows 1 (ring) to 11 (top keys)", l.kind)
 	}
 	if l.kind != KindRing && l.options != 0 || l.options.Has(Resizable) && l.options != Resizable ||
 		l.options.Has(KeepOldest) && !l.options.Has(Wakeable) || l.options > allOptions {
@@ -197,7 +197,7 @@ func (l *layout) withinLimits() error {
 		return fmt.Errorf("%s with %d entries: too many", l.kind, l.capacity)
 	}
 	if l.kind == KindReaders && l.capacity != places {
-		return fmt.Errorf("readers with %d places, this package knows %d", l.capacity, places)
+		return fmt.Errorf("readers with %d places, this library knows %d", l.capacity, places)
 	}
 	if (l.hasSlots() || l.kind == KindTopKeys) && (!isPowerOfTwo(l.capacity) || l.capacity > slotsMax) {
 		return fmt.Errorf("a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %d", l.capacity)
@@ -308,7 +308,8 @@ var magic = binary.NativeEndian.Uint64([]byte("mapring\x00"))
 type errNoPreamble struct{}
 
 func (errNoPreamble) Error() string {
-	return "no preamble: its loader writes one with mapring.Initialize (in Rust mapring::loader::initialize) once the map is loaded"
+	return fmt.Sprintf("no preamble: the first word is 0x%016x, expected 0x%016x (\"mapring\"); its loader writes one with "+
+		"mapring.Initialize (in Rust mapring::loader::initialize) once the map is loaded", 0, magic)
 }
 
 // decodePreamble reads the words of a preamble, which can have any value.
@@ -325,7 +326,7 @@ func decodePreamble(words *[preambleWords]uint64) (layout, error) {
 		if found < LayoutVersion {
 			remedy = ", and replace what an older one has pinned"
 		}
-		return layout{}, fmt.Errorf("layout version %d, this package knows %d: build program, loader and reader with one version "+
+		return layout{}, fmt.Errorf("layout version %d, this library knows %d: build program, loader and reader with one version "+
 			"of mapring%s", found, LayoutVersion, remedy)
 	}
 	word := words[wordKind]

@@ -91,7 +91,7 @@ func TestReadersWithoutPrivilege(t *testing.T) {
 	}
 	m := coll.Maps["plain"]
 	secret := pinned(t, m, "secret", 0o600)
-	contains(t, asNobody(t, secret), "can't open "+secret+": permission denied", "pin the map with mode 0666 after freezing it")
+	contains(t, asNobody(t, secret), "can't open "+secret+": permission denied", "chmod 0666, once the map is frozen")
 	if err := m.Freeze(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestReadersWithoutPrivilege(t *testing.T) {
 	contains(t, asNobody(t, pinned(t, m, "mapped", 0o666)), "45; 10 delivered, 0 lost, 0 dropped; mapped; by size alone (reading BTF takes CAP_SYS_ADMIN)")
 	contains(t, asNobody(t, pinned(t, m, "by_call", 0o444)), "45; 10 delivered, 0 lost, 0 dropped; by system call (a read-only file descriptor",
 		"freeze the map and pin it with mode 0666")
-	contains(t, asNobody(t, secret+"_none"), "no such file or directory", "mapring.Initialize")
+	contains(t, asNobody(t, secret+"_none"), "no such file or directory", "and the loader running?")
 	// Programs still write it, and no process does.
 	push(t, coll, "plain", 10, false)
 	if _, err := mapWords(m.FD(), 0, 16, syscall.PROT_READ|syscall.PROT_WRITE); !errors.Is(err, syscall.EPERM) {

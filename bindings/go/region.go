@@ -67,7 +67,7 @@ func (r *region) openMap() (err error) {
 	}
 	info := &r.info
 	if info.typ != typeArray && info.typ != typePerCPUArray || info.keySize != 4 {
-		return failf(ErrWrongType, "%s is a map of type %v, expected array or percpu_array", r.what, ebpf.MapType(info.typ))
+		return failf(ErrWrongType, "%s is a map of type %s, expected array or percpu_array", r.what, mapType(info.typ))
 	}
 	if info.valueSize%8 != 0 || info.valueSize == 0 {
 		return failf(ErrWrongType, "%s has values of %d bytes, but a region's elements have a multiple of 8: mapring's macros "+
@@ -75,8 +75,7 @@ func (r *region) openMap() (err error) {
 	}
 	bytes := uint64(info.valueSize) * uint64(info.maxEntries)
 	if bytes < 8*preambleWords {
-		return failf(ErrContradiction, "%s has %d bytes, expected at least %d: mapring's macros did not declare this map",
-			r.what, bytes, 8*preambleWords)
+		return failf(ErrContradiction, "%s has %d bytes, expected at least %d; such a map holds no region", r.what, bytes, 8*preambleWords)
 	}
 	if info.typ == typePerCPUArray {
 		if r.cpus, err = possibleCPUs(); err != nil {
@@ -101,7 +100,11 @@ func (r *region) openMap() (err error) {
 		if err, ok := err.(*failure); ok {
 			return err
 		}
-		return failf(ErrPreamble, "%s: %v%s", r.what, err, r.types.hint())
+		hint := ""
+		if errors.As(err, new(errNoPreamble)) {
+			hint = r.types.hint()
+		}
+		return failf(ErrPreamble, "%s: %v%s", r.what, err, hint)
 	}
 	if err := r.agrees(&found); err != nil {
 		return err
@@ -137,7 +140,12 @@ func (r *region) undeclared(declared *layout) (layout, error) {
 // agrees compares a preamble with what the kernel says.
 func (r *region) agrees(l *layout) error {
 	if l.kind.isPerCPU() != (r.info.typ == typePerCPUArray) {
-		return failf(ErrWrongType, "%s is a map of type %v, which holds no %s", r.what, ebpf.MapType(r.info.typ), l.kind)
+		expected := "array"
+		if l.kind.isPerCPU() {
+			expected = "percpu_array"
+		}
+		return failf(ErrWrongType, "%s is a map of type %s, expected %s; its preamble or description says so", r.what,
+			mapType(r.info.typ), expected)
 	}
 	if l.size != uint64(r.info.valueSize) {
 		return failf(ErrContradiction, "%s: its preamble or description makes the value size %d, the kernel says %d", r.what, l.size,

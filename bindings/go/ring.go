@@ -211,7 +211,7 @@ func (o *outer) region(key uint32) (*region, error) {
 			return regionOf(fd, fmt.Sprintf("map id %d under key %d of %s", id, key, o.what), locator{outer: o, key: key})
 		}
 		if !isErrno(err, unix.ENOENT) || try == again {
-			return nil, failf(ErrOpen, "can't open map id %d under key %d of %s: %v%s", id, key, o.what, err, openHint(err))
+			return nil, failf(ErrOpen, "can't open map id %d under key %d of %s: %v%s", id, key, o.what, err, openHint(err, false))
 		}
 	}
 }

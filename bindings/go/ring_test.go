@@ -57,11 +57,11 @@ func TestPreamblesAreRefusedWithOneSentence(t *testing.T) {
 		says        string
 		kind        ErrorKind
 	}{
-		{wordMagic, 0, "no preamble: its loader writes one with mapring.Initialize", ErrPreamble},
+		{wordMagic, 0, "; its loader writes one with mapring.Initialize", ErrPreamble},
 		{wordMagic, 1, "the first word is 0x0000000000000001", ErrPreamble},
-		{wordVersion, 2, "layout version 2, this package knows 3: build program, loader and reader with one version of mapring, " +
+		{wordVersion, 2, "layout version 2, this library knows 3: build program, loader and reader with one version of mapring, " +
 			"and replace what an older one has pinned", ErrPreamble},
-		{wordVersion, 4, "layout version 4, this package knows 3: build program, loader and reader with one version of mapring", ErrPreamble},
+		{wordVersion, 4, "layout version 4, this library knows 3: build program, loader and reader with one version of mapring", ErrPreamble},
 		{wordKind, 77, "unknown kind 77", ErrPreamble},
 		{wordKind, 32<<8 | 1, "unknown options 0x20", ErrPreamble},
 		{wordKind, 2<<8 | 1, "unknown options 0x2", ErrPreamble},

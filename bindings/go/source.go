@@ -58,7 +58,7 @@ func (s Source) open() (fd int, what string, origin locator, err error) {
 		fd, err = unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
 	}
 	if err != nil {
-		err = failf(ErrOpen, "can't open %s: %v%s", what, err, openHint(err))
+		err = failf(ErrOpen, "can't open %s: %v%s", what, err, openHint(err, s.path != ""))
 	}
 	return fd, what, origin, err
 }

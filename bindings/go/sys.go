@@ -92,6 +92,19 @@ func openPin(path string) (int, error) {
 	return fd, err
 }
 
+var mapTypes = strings.Fields("unspec hash array prog_array perf_event_array percpu_hash percpu_array stack_trace cgroup_array " +
+	"lru_hash lru_percpu_hash lpm_trie array_of_maps hash_of_maps devmap sockmap cpumap xskmap sockhash cgroup_storage " +
+	"reuseport_sockarray percpu_cgroup_storage queue stack sk_storage devmap_hash struct_ops ringbuf inode_storage task_storage " +
+	"bloom_filter user_ringbuf cgrp_storage arena insn_array")
+
+// mapType is the name of a type of maps, as the kernel's tools name it.
+func mapType(number uint32) string {
+	if int(number) < len(mapTypes) {
+		return mapTypes[number]
+	}
+	return "that is unknown"
+}
+
 func openID(id uint32) (int, error) { return openIDWith(id, 0) }
 
 func openIDWith(id, flags uint32) (int, error) {

@@ -97,7 +97,7 @@ func TestCellsAndCounters(t *testing.T) {
 	}
 	contains(t, err.Error(), "holds cells, expected counters")
 	_, err = OpenCells[words12](Map(coll.Maps["plain"]))
-	contains(t, err.Error(), "expected at least 128: mapring's macros did not declare this map")
+	contains(t, err.Error(), "expected at least 128; such a map holds no region")
 }
 
 func TestEachCPUHasItsCopy(t *testing.T) {

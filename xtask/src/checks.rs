@@ -287,13 +287,13 @@ static CHECKS: &[Check] = &[
         LIBRARY,
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
     ),
-    check("go", "the Go binding: its format, go vet, and its tests of the real kernel, with the race detector").test(
-        part(95, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...", |given| go::run(given.tools()?)))
+    check("go", "the Go binding: its format, go vet, its tests of the real kernel, with the race detector, and the contract of all readers").test(
+        part(100, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
             .takes(Kernel)
             .built(),
     ),
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
-        .prove(20, BPF, &["ring", "bindings/python", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
+        .prove(20, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .test(part(
             85,

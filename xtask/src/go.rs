@@ -84,11 +84,14 @@ fn go(tools: &Tools) -> Result<Command> {
     Ok(command)
 }
 
-/// The format, `go vet`, and all tests with the race detector.
+/// The format, `go vet`, all tests with the race detector, and the contract of the readers in all languages.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
     let unformatted = cmd::output(Command::new(folder().join("go/bin/gofmt")).arg("-l").arg(binding()))?;
     ensure!(unformatted.is_empty(), "not in the format of gofmt:\n{unformatted}");
     let line = |line: &str| cmd::run(go(tools)?.args(line.split(' ').map(OsStr::new)));
     line("vet ./...")?;
-    line("test -race -count=1 ./...")
+    line("test -race -count=1 ./...")?;
+    let reads = folder().join("reads");
+    cmd::run(go(tools)?.args(["build", "-o"]).arg(&reads).arg("./internal/reads"))?;
+    programs::languages(tools, "Go", &[reads]).map(drop)
 }

@@ -158,6 +158,23 @@ pub(crate) fn build_together(tools: &Tools) -> Result<Built> {
     Ok(built)
 }
 
+/// Runs the contract of the readers in all languages (`proofs/kernel/tests/options/languages.rs`) with another one, whose command is
+/// these words.
+pub(crate) fn languages(tools: &Tools, language: &str, words: &[PathBuf]) -> Result<Counts> {
+    let package = cmd::root().join("proofs/kernel");
+    let tests = build_together(tools)?.tests;
+    let test = tests.iter().find(|test| test.name == "options" && test.package == package);
+    let mut command = test.context("the build has no test options")?.command();
+    let words: Vec<_> = words.iter().map(|word| word.display().to_string()).collect();
+    command
+        .args(["languages::", "--nocapture", "--test-threads=1"])
+        .env("MAPRING_READER", format!("{language}={}", words.join("\t")))
+        .env("MAPRING_REQUIRE_BPF", "1");
+    let counts = run(vec![(format!("readers in {language}, C and Rust"), command)], 1)?;
+    ensure!(counts.cases > 0, "no test of readers in all languages");
+    Ok(counts)
+}
+
 /// The command `mapring` of that build.
 pub(crate) fn command(tools: &Tools) -> Result<Command> {
     let built = build_together(tools)?.others.into_iter().find(|program| program.name == "mapring");

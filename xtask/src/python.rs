@@ -11,7 +11,7 @@ use crate::checks::Given;
 use crate::counts::Counts;
 use crate::setup::Tools;
 use crate::skip::Skip;
-use crate::{cmd, headers};
+use crate::{cmd, headers, programs};
 
 /// What builds the wheel, and what its tests use.
 const MATURIN: &str = "maturin>=1.9,<2";
@@ -107,7 +107,11 @@ pub(crate) fn wheel(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// The method of proof.
+/// The method of proof: also the contract of the readers in all languages.
 pub(crate) fn count(given: &Given<'_>) -> Result<Counts> {
-    test(given.tools()?, true).map(|(_, counts)| counts)
+    let tools = given.tools()?;
+    let (_, mut counts) = test(tools, true)?;
+    let python = [folder().join("tests/bin/python"), package().join("tests/reads.py")];
+    counts += programs::languages(tools, "Python", &python)?;
+    Ok(counts)
 }

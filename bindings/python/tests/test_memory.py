@@ -79,7 +79,7 @@ def test_without_types_records_are_bytes(memory):
         ring.read(1)[0].n
     with pytest.raises(ValueError, match="no field 'n'"):
         ring.merged("n")
-    with pytest.raises(ValueError, match="records 56"):
+    with pytest.raises(ValueError, match="records of 56 bytes, but"):
         mapring.open(producer.said, dtype="u8")
 
 

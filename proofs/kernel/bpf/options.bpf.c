@@ -11,9 +11,11 @@ struct rec {
 	__u64 n, twice;
 };
 
+enum { COMMIT, DISCARD, ABANDON };
+
 struct args {
 	__u64 n;
-	__u64 discard;
+	__u64 end;
 };
 
 /* In one map, and in a map for each CPU. `PROGRAM` is for rings without tails, or with. */
@@ -23,7 +25,7 @@ struct args {
 	MAPRING_RING(name##_of_cpu, struct rec, SLOTS, PER_CPU_MAPS, ##__VA_ARGS__);      \
 	PROGRAM(name##_of_cpu)
 
-/* Publishes (or discards) a record. Returns whether it reserved one. */
+/* Publishes a record, discards it, or never ends it. Returns whether it reserved one. */
 #define PLAIN(name)                                                                       \
 	SEC("syscall")                                                                    \
 	int push_##name(struct args *args)                                                \
@@ -34,10 +36,10 @@ struct args {
 			return 0;                                                         \
 		rec->n = args->n;                                                         \
 		rec->twice = 2 * rec->n;                                                  \
-		if (args->discard)                                                        \
-			mapring_discard(&name, rec);                                      \
-		else                                                                      \
+		if (args->end == COMMIT)                                                  \
 			mapring_commit(&name, rec);                                       \
+		else if (args->end == DISCARD)                                            \
+			mapring_discard(&name, rec);                                      \
 		return 1;                                                                 \
 	}
 
@@ -56,10 +58,10 @@ struct args {
 		tail = mapring_tail(&name, rec);                                          \
 		for (int word = 0; word < LONGEST / 8; word++)                            \
 			tail[word] = (n & 0xff) * 0x0101010101010101ULL;                  \
-		if (args->discard)                                                        \
-			mapring_discard(&name, rec);                                      \
-		else                                                                      \
+		if (args->end == COMMIT)                                                  \
 			mapring_commit_tail(&name, rec, n % (LONGEST + 1));               \
+		else if (args->end == DISCARD)                                            \
+			mapring_discard(&name, rec);                                      \
 		return 1;                                                                 \
 	}
 

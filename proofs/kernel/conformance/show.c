@@ -217,7 +217,7 @@ bool show_region(const char *command, const struct mapring__place *place)
 
 		if (strcmp(command, KINDS[i].name) != 0)
 			continue;
-		r = mapring__region_new(mapring__place_open(place), KINDS[i].kind, 0, place->flags);
+		r = mapring__region_new(mapring__place_open(place), place->path, KINDS[i].kind, 0, place->flags);
 		if (!r)
 			fail("the region");
 		KINDS[i].show(r);
@@ -252,7 +252,7 @@ void show_global(const struct mapring__place *place, const char *name)
 void write_value(const struct mapring__place *place, bool is_command, const char *hex)
 {
 	enum mapring_kind kind = is_command ? MAPRING_KIND_COMMANDS : MAPRING_KIND_LATCHES;
-	struct mapring_region *r = mapring__region_new(mapring__place_open(place), kind, 0, MAPRING_WRITE);
+	struct mapring_region *r = mapring__region_new(mapring__place_open(place), place->path, kind, 0, MAPRING_WRITE);
 	unsigned char *value;
 	uint64_t number = 0, done = 0;
 

@@ -3,6 +3,9 @@
 //! one error.
 #![allow(missing_docs)]
 
+#[path = "options/languages.rs"]
+mod languages;
+
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::Duration;

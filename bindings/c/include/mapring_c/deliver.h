@@ -41,9 +41,9 @@ MAPRING__COLD void mapring__read_clock(struct mapring_reader *r)
 MAPRING__COLD int mapring__wrong_size(const struct mapring_reader *r, size_t size)
 {
 	return mapring__refuse(EMSGSIZE,
-			       "the ring has records of %zu bytes, this program's have %zu: build both from one header, or set "
-			       "`larger` for the first bytes of tagged records",
-			       r->record, size);
+			       "%s has records of %zu bytes, but this program's have %zu: build both from one header, or set `larger` "
+			       "for the first bytes of tagged records",
+			       r->regions[0].what, r->record, size);
 }
 
 /* Begins a call. */

@@ -4,7 +4,7 @@
 #define MAPRING_C_KERNEL_H
 
 /* Why the last call of this thread failed. */
-__attribute__((weak)) __thread char mapring__text[512];
+__attribute__((weak)) __thread char mapring__text[1024];
 
 /* Keeps the reason of a failure. Returns the negative errno. */
 __attribute__((format(printf, 2, 3))) MAPRING__COLD int mapring__refuse(int error, const char *format, ...)
@@ -24,6 +24,47 @@ MAPRING__COLD int mapring__failed(const char *what)
 	int error = errno ? errno : EIO;
 
 	return mapring__refuse(error, "%s: %s", what, strerror(error));
+}
+
+/* Puts what was opened before the reason of a failure. */
+MAPRING__COLD int mapring__refuse_for(int error, const char *what)
+{
+	char why[sizeof(mapring__text)];
+
+	memcpy(why, mapring__text, sizeof(why));
+	return error ? mapring__refuse(-error, "%s: %s", what, why) : 0;
+}
+
+/* The kernel's error for something that can't be opened, and the remedy. `path`: NULL for a descriptor or an id. */
+MAPRING__COLD int mapring__not_opened(const char *what, const char *path)
+{
+	int error = errno ? errno : EIO;
+	const char *hint = "";
+
+	if (path && error == EACCES)
+		hint = "; ask its owner for read and write permission on the pin (chmod 0666, once the map is frozen) and for search "
+		       "permission on its directory";
+	else if (path && error == ENOENT)
+		hint = "; is the BPF file system mounted (mount -t bpf -o mode=0755 bpf /sys/fs/bpf), and the loader running?";
+	else if (path && error == EPERM)
+		hint = "; before Linux 5.19 opening a pin needs CAP_BPF: have its owner hand over the file descriptor, and open that";
+	else if (error == EPERM)
+		hint = "; opening maps by id needs CAP_SYS_ADMIN: run as root, or open the region by a pin";
+	return mapring__refuse(error, "can't open %s: %s%s", what, strerror(error), hint);
+}
+
+/* The name of a type of maps, as the kernel's tools name it. */
+static inline const char *mapring__map_type(uint32_t type)
+{
+	static const char *const NAMES[] = {
+		"unspec", "hash", "array", "prog_array", "perf_event_array", "percpu_hash", "percpu_array", "stack_trace",
+		"cgroup_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "array_of_maps", "hash_of_maps", "devmap", "sockmap",
+		"cpumap", "xskmap", "sockhash", "cgroup_storage", "reuseport_sockarray", "percpu_cgroup_storage", "queue", "stack",
+		"sk_storage", "devmap_hash", "struct_ops", "ringbuf", "inode_storage", "task_storage", "bloom_filter",
+		"user_ringbuf", "cgrp_storage", "arena", "insn_array",
+	};
+
+	return type < sizeof(NAMES) / sizeof(NAMES[0]) ? NAMES[type] : "that is unknown";
 }
 
 static inline int mapring__bpf(int command, union bpf_attr *attr)

@@ -68,6 +68,17 @@ struct mapring_layout {
 /* A shard with tails: bytes to its parts, and the words that its records begin with. */
 enum { MAPRING__TAIL_SHARD = 128, MAPRING__TAIL_HEADER = 192, MAPRING__TAIL_SLOTS = 448, MAPRING__TAIL_WORDS = 2 };
 
+/* The name of a kind of region. */
+static inline const char *mapring__kind_name(uint64_t kind)
+{
+	static const char *const NAMES[] = {
+		"nothing", "ring", "cells", "counters", "latches", "cells for each CPU", "counters for each CPU",
+		"histograms", "gauges", "readers", "commands", "top keys",
+	};
+
+	return kind < sizeof(NAMES) / sizeof(NAMES[0]) ? NAMES[kind] : "an unknown kind";
+}
+
 /* Word 0 of a preamble. */
 static inline uint64_t mapring__magic(void)
 {
@@ -264,12 +275,17 @@ static inline int mapring__read_preamble_words(struct mapring_layout *l, const u
 	bool known;
 
 	if (words[0] != mapring__magic())
-		return mapring__refuse(EPROTO, "not a region: the first word is not \"mapring\"");
+		return mapring__refuse(EPROTO, "no preamble: the first word is 0x%016llx, expected 0x%016llx (\"mapring\")%s",
+				       (unsigned long long)words[0], (unsigned long long)mapring__magic(),
+				       words[0] ? "; mapring's macros did not declare this map" :
+						  "; its loader writes one with mapring_loader__initialize (in Rust "
+						  "mapring::loader::initialize) once the map is loaded");
 	if (words[1] != MAPRING_ABI_VERSION)
 		return mapring__refuse(EPROTO,
-				       "layout version %llu, this program knows %d: build program, loader and reader with one "
-				       "version of mapring, and replace what an older one has pinned",
-				       (unsigned long long)words[1], MAPRING_ABI_VERSION);
+				       "layout version %llu, this library knows %d: build program, loader and reader with one "
+				       "version of mapring%s",
+				       (unsigned long long)words[1], MAPRING_ABI_VERSION,
+				       words[1] < MAPRING_ABI_VERSION ? ", and replace what an older one has pinned" : "");
 	memset(l, 0, sizeof(*l));
 	l->record = words[3];
 	l->capacity = words[4];
@@ -282,7 +298,8 @@ static inline int mapring__read_preamble_words(struct mapring_layout *l, const u
 	if (!mapring__complete(l))
 		return mapring__refuse(EPROTO, "a preamble that contradicts itself, or is beyond a limit");
 	if (words[6] != l->size)
-		return mapring__refuse(EPROTO, "a preamble with the wrong size of elements");
+		return mapring__refuse(EPROTO, "elements of %llu bytes where the records make them %llu",
+				       (unsigned long long)words[6], (unsigned long long)l->size);
 	return 0;
 }
 

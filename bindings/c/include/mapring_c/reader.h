@@ -230,7 +230,8 @@ static inline int mapring__open_one(struct mapring_reader *r)
 	error = mapring__region_open(r->regions, &r->place);
 	r->region_count = error ? 0 : 1;
 	if (!error && r->regions->layout.kind != MAPRING_KIND_RING)
-		error = mapring__refuse(EINVAL, "another kind of region: not a ring");
+		error = mapring__refuse(EINVAL, "%s holds %s, expected ring", r->regions->what,
+					mapring__kind_name(r->regions->layout.kind));
 	return error ? error : mapring__reader_ready(r);
 }
 

@@ -41,6 +41,8 @@ struct mapring_region {
 	uint64_t *looks[3]; /* at one element, with all its copies */
 	/* The errno of the last failed lookup, else 0. A failed lookup returns 0. */
 	int failed;
+	int refusal;    /* the errno with which the kernel refused to map it */
+	char what[256]; /* the path of its pin, or another name for messages */
 };
 
 /* Why the last call of this thread failed, in a sentence. */
@@ -145,6 +147,7 @@ static inline int mapring__map_or_look(struct mapring_region *r, const struct bp
 {
 	if (mapring__map_memory(r, (uint64_t)info->value_size * info->max_entries, flags))
 		return 0;
+	r->refusal = errno;
 	if (flags & MAPRING_WRITE)
 		return mapring__failed("the kernel does not map it for writing: it is frozen, or is not BPF_F_MMAPABLE");
 	for (int i = 0; i < 3; i++) {
@@ -177,7 +180,33 @@ static inline int mapring__check_types(const struct mapring_layout *found, const
 		told.longest == found->longest && told.area == found->area &&
 		(told.capacity == found->capacity || (told.options & MAPRING_OPTION_RESIZABLE)));
 	mapring__btf_close(&btf);
-	return same ? 0 : mapring__refuse(EPROTO, "its preamble and its types contradict each other");
+	return same ? 0 : mapring__refuse(EPROTO, "its preamble and its BTF contradict each other: the preamble was overwritten, or "
+						  "written for another map; have its loader create the map again");
+}
+
+/* Refuses a layout that contradicts the kernel. */
+static inline int mapring__check_map(const struct mapring_region *r, const struct bpf_map_info *info)
+{
+	const struct mapring_layout *l = &r->layout;
+	bool per_cpu = info->type == BPF_MAP_TYPE_PERCPU_ARRAY, is_size = info->value_size != l->size;
+
+	if (mapring__is_per_cpu(l) != per_cpu)
+		return mapring__refuse(EPROTO, "%s is a map of type %s, expected %s; its preamble or description says so", r->what,
+				       mapring__map_type(info->type), per_cpu ? "array" : "percpu_array");
+	if (is_size || info->max_entries != l->elements)
+		return mapring__refuse(EPROTO, "%s: its preamble or description makes the %s %llu, the kernel says %u", r->what,
+				       is_size ? "value size" : "number of entries",
+				       (unsigned long long)(is_size ? l->size : l->elements),
+				       is_size ? info->value_size : info->max_entries);
+	if (!(l->options & MAPRING_OPTION_TAILS) || r->words)
+		return 0;
+	return mapring__refuse(EOPNOTSUPP, "%s has tails, so it can be read only through a mapping: %s (%s)%s", r->what,
+			       info->map_flags & BPF_F_MMAPABLE ? "a read-only file descriptor, which Linux refuses to map" :
+								  "the map was made without BPF_F_MMAPABLE",
+			       r->refusal == EINVAL ? "EINVAL" : strerror(r->refusal),
+			       info->map_flags & BPF_F_MMAPABLE ?
+				       ": freeze the map and pin it with mode 0666, and any process can map it" :
+				       ": set map_flags to it");
 }
 
 static inline int mapring__open_map(struct mapring_region *r, int flags)
@@ -190,12 +219,19 @@ static inline int mapring__open_map(struct mapring_region *r, int flags)
 
 	errno = 0;
 	if (mapring__map_info(r->fd, &info) < 0)
-		return mapring__failed("not a map");
+		return mapring__refuse_for(mapring__failed("not a map"), r->what);
 	per_cpu = info.type == BPF_MAP_TYPE_PERCPU_ARRAY;
-	if ((info.type != BPF_MAP_TYPE_ARRAY && !per_cpu) || info.key_size != 4 || info.value_size % 8 != 0)
-		return mapring__refuse(EINVAL, "not an array of whole words");
+	if ((info.type != BPF_MAP_TYPE_ARRAY && !per_cpu) || info.key_size != 4)
+		return mapring__refuse(EINVAL, "%s is a map of type %s, expected array or percpu_array", r->what,
+				       mapring__map_type(info.type));
+	if (info.value_size % 8 != 0)
+		return mapring__refuse(EINVAL,
+				       "%s has values of %u bytes, but a region's elements have a multiple of 8: mapring's macros did "
+				       "not declare this map",
+				       r->what, info.value_size);
 	if ((uint64_t)info.value_size * info.max_entries < 8 * MAPRING__PREAMBLE)
-		return mapring__refuse(EINVAL, "too small for a preamble");
+		return mapring__refuse(EINVAL, "%s has %llu bytes, expected at least %d; such a map holds no region", r->what,
+				       (unsigned long long)info.value_size * info.max_entries, 8 * MAPRING__PREAMBLE);
 	r->map_id = info.id;
 	r->size = info.value_size / 8;
 	if (per_cpu) {
@@ -206,13 +242,13 @@ static inline int mapring__open_map(struct mapring_region *r, int flags)
 		return mapring__failed("no list of the possible CPUs");
 	error = mapring__map_or_look(r, &info, flags);
 	if (error)
-		return error;
+		return mapring__refuse_for(error, r->what);
 
 	mapring__read_preamble(r, words);
 	error = mapring__lookup_error(r);
 	if (error)
-		return error;
-	if (words[0] != 0) {
+		return mapring__refuse_for(error, r->what);
+	if (words[0] != 0 || info.btf_id == 0) {
 		error = mapring__read_preamble_words(&r->layout, words);
 		if (!error)
 			error = mapring__check_types(&r->layout, &info);
@@ -220,18 +256,9 @@ static inline int mapring__open_map(struct mapring_region *r, int flags)
 		error = mapring__layout_of_btf(&r->layout, &btf, info.btf_value_type_id, info.max_entries);
 		mapring__btf_close(&btf);
 	} else {
-		error = mapring__failed("no preamble, and no types: its loader has not called mapring_loader__initialize or "
-					"mapring::loader::initialize, and reading its types needs CAP_SYS_ADMIN");
+		error = mapring__read_preamble_words(&r->layout, words); /* refuses it */
 	}
-	if (error)
-		return error;
-	if (mapring__is_per_cpu(&r->layout) != per_cpu)
-		return mapring__refuse(EPROTO, "a kind that is in maps of the other type");
-	if (info.value_size != r->layout.size || info.max_entries != r->layout.elements)
-		return mapring__refuse(EPROTO, "the kernel and the preamble contradict each other");
-	if ((r->layout.options & MAPRING_OPTION_TAILS) && !r->words)
-		return mapring__refuse(EOPNOTSUPP, "a ring with tails, which is read only through a mapping");
-	return 0;
+	return error ? mapring__refuse_for(error, r->what) : mapring__check_map(r, &info);
 }
 
 static inline int mapring__open_memfd(struct mapring_region *r, int flags)
@@ -323,8 +350,8 @@ static inline void mapring__region_close(struct mapring_region *r)
 	errno = saved;
 }
 
-/* Opens a region of any kind, and owns the descriptor from now on. */
-static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int flags)
+/* Opens a region of any kind, and owns the descriptor from now on. `path`: of its pin, or NULL. */
+static inline int mapring__region_of(struct mapring_region *r, int fd, int flags, const char *path)
 {
 	struct bpf_map_info info;
 	int error;
@@ -332,23 +359,27 @@ static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int fl
 	memset(r, 0, sizeof(*r));
 	r->fd = fd;
 	r->copies = 1;
+	if (path)
+		snprintf(r->what, sizeof(r->what), "%.255s", path);
+	else
+		snprintf(r->what, sizeof(r->what), fd < 0 ? "the map" : "fd %d", fd);
 	if (fd < 0)
-		return mapring__failed("nothing that may be opened");
-	error = mapring__map_info(fd, &info) == 0 ? mapring__open_map(r, flags) : mapring__open_memfd(r, flags);
+		return mapring__not_opened(r->what, path);
+	error = mapring__map_info(fd, &info) == 0 ? mapring__open_map(r, flags) :
+						    mapring__refuse_for(mapring__open_memfd(r, flags), r->what);
 	if (error)
 		mapring__region_close(r);
 	return error;
 }
 
+static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int flags)
+{
+	return mapring__region_of(r, fd, flags, NULL);
+}
+
 static inline int mapring__region_open(struct mapring_region *r, const struct mapring__place *place)
 {
-	int fd = mapring__place_open(place);
-
-	if (fd < 0) {
-		r->fd = -1;
-		return mapring__failed("nothing that may be opened");
-	}
-	return mapring__region_of_fd(r, fd, place->flags);
+	return mapring__region_of(r, mapring__place_open(place), place->flags, place->path);
 }
 
 /* The id of the current map there; 0 if none. */

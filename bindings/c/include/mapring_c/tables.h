@@ -199,7 +199,7 @@ static inline long mapring_top__read(struct mapring_region *r, struct mapring_ke
 	long count = 0;
 
 	if (r->layout.kind != MAPRING_KIND_TOP_KEYS)
-		return mapring__refuse(EINVAL, "another kind of region: not top keys");
+		return mapring__refuse(EINVAL, "%s holds %s, expected top keys", r->what, mapring__kind_name(r->layout.kind));
 	all = (struct mapring__bucket *)calloc(buckets, sizeof(*all));
 	if (!all)
 		return mapring__refuse(ENOMEM, "no memory for the buckets");

@@ -18,10 +18,11 @@ static inline int mapring__expect(const struct mapring_region *r, enum mapring_k
 	if (found == MAPRING_KIND_PERCPU_COUNTERS)
 		found = MAPRING_KIND_COUNTERS;
 	if (found != (uint64_t)kind)
-		return mapring__refuse(EINVAL, "another kind of region: %llu, not %d", (unsigned long long)found, (int)kind);
+		return mapring__refuse(EINVAL, "%s holds %s, expected %s", r->what, mapring__kind_name(r->layout.kind),
+				       mapring__kind_name(kind));
 	if (size != 0 && size != r->layout.record)
-		return mapring__refuse(EMSGSIZE, "values of %llu bytes, this program's have %zu: build both from one header",
-				       (unsigned long long)r->layout.record, size);
+		return mapring__refuse(EMSGSIZE, "%s has values of %llu bytes, but this program's have %zu: build both from one header",
+				       r->what, (unsigned long long)r->layout.record, size);
 	return 0;
 }
 
@@ -37,10 +38,11 @@ static inline void mapring_region__free(struct mapring_region *r)
 
 /* A region of this kind, also per CPU, with values of this size (0 for counters, histograms, gauges and top keys). `flags`:
  * MAPRING_WRITE, MAPRING_LOOKUP. The region keeps the descriptor. NULL with `errno` and mapring_error() on failure. */
-static inline struct mapring_region *mapring__region_new(int fd, enum mapring_kind kind, size_t size, int flags)
+static inline struct mapring_region *mapring__region_new(int fd, const char *path, enum mapring_kind kind, size_t size,
+							  int flags)
 {
 	struct mapring_region *r = (struct mapring_region *)calloc(1, sizeof(*r));
-	int error = r ? mapring__region_of_fd(r, fd, flags) : mapring__refuse(ENOMEM, "no memory for a region");
+	int error = r ? mapring__region_of(r, fd, flags, path) : mapring__refuse(ENOMEM, "no memory for a region");
 
 	if (!error)
 		error = mapring__expect(r, kind, size);
@@ -55,13 +57,13 @@ static inline struct mapring_region *mapring__region_new(int fd, enum mapring_ki
 
 static inline struct mapring_region *mapring_region__open(const char *path, enum mapring_kind kind, size_t size, int flags)
 {
-	return mapring__region_new(mapring__open_path(path, flags), kind, size, flags);
+	return mapring__region_new(mapring__open_path(path, flags), path, kind, size, flags);
 }
 
 /* The same for a descriptor that the caller keeps. */
 static inline struct mapring_region *mapring_region__open_fd(int fd, enum mapring_kind kind, size_t size, int flags)
 {
-	return mapring__region_new(fcntl(fd, F_DUPFD_CLOEXEC, 0), kind, size, flags);
+	return mapring__region_new(fcntl(fd, F_DUPFD_CLOEXEC, 0), NULL, kind, size, flags);
 }
 
 /* How many shards have a value each: CPUs, for regions that programs write. */

@@ -58,11 +58,11 @@ def open(
         opened = Opened(fd=source.fileno())  # type: ignore[union-attr]
     else:
         raise TypeError(f"a path, a file descriptor or an id is needed, not {source!r}")
-    kind = opened.kind
+    kind, what = opened.kind, f"map id {id}" if id is not None else f"fd {source}" if isinstance(source, int) else str(source)
     if kind == "Ring":
-        return Ring(opened, Layout.of(opened, dtype), start)
+        return Ring(opened, Layout.of(opened, dtype, what), start)
     if kind in _TABLES:
-        return Cells(opened, Layout.of(opened, dtype))
+        return Cells(opened, Layout.of(opened, dtype, what))
     if kind in ("Counters", "PerCpuCounters"):
         return opened.counters()
     if kind == "Histograms":

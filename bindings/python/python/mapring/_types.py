@@ -146,7 +146,7 @@ class Layout:
         self.size, self.node, self.why, self._dtype = size, node, why, dtype
 
     @classmethod
-    def of(cls, opened: Opened, dtype: Any) -> Layout:
+    def of(cls, opened: Opened, dtype: Any, what: str) -> Layout:
         size = opened.record_size
         if dtype is None:
             return cls(size, *opened.types())
@@ -154,7 +154,9 @@ class Layout:
 
         dtype = numpy.dtype(dtype)
         if dtype.itemsize != size or dtype.hasobject:
-            raise ValueError(f"the dtype has {dtype.itemsize} bytes, and the records {size}: use align=True for a C struct with padding")
+            raise ValueError(
+                f"{what} has records of {size} bytes, but the dtype has {dtype.itemsize}: use align=True for a C struct with padding"
+            )
         return cls(size, _node(dtype), "by dtype=", dtype)
 
     @property

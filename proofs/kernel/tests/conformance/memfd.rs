@@ -216,8 +216,8 @@ fn forged_preambles_are_refused() {
         let said = Reader::refuses(&["ring", &place(&ring.region())]);
         assert!(said.contains(why), "{preamble:?}: {said}");
     };
-    refused(&[(0, 0)], "not a region");
-    refused(&[(0, 1)], "not a region");
+    refused(&[(0, 0)], "no preamble");
+    refused(&[(0, 1)], "no preamble");
     for version in [1, 2, 4] {
         refused(&[(1, version)], "version");
     }

@@ -193,8 +193,11 @@ fn maps_of_maps_are_told_apart() {
     let ring = Ring::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap();
     assert_eq!(push(&Runner::new(resizable.object(), "push_run"), 1, 0, 5), 0);
     assert_eq!(Reader::once(&["ring", &maps(resizable.object())]).1.records.len(), 5);
-    assert!(Reader::refuses(&["cells", &maps(resizable.object())]).contains("another kind"));
-    assert!(Reader::refuses(&["ring", &place(resizable.object(), "numbers")]).contains("not an array"));
+    assert!(Reader::refuses(&["cells", &maps(resizable.object())]).contains("holds ring, expected cells"));
+    assert!(
+        Reader::refuses(&["ring", &place(resizable.object(), "numbers")])
+            .contains("is a map of type array_of_maps, expected array")
+    );
     drop(ring);
 }
 

@@ -1,0 +1,237 @@
+//! One contract for the readers in all languages: they print the same records, counts and errors as Rust's, for every ring that
+//! `options.bpf.c` declares, mapped and by system call, as user nobody.
+//!
+//! The program in C is always there. `MAPRING_READER` names another language and its command, whose words are separated by tabs:
+//! `Python=/path/python<tab>/path/reads.py`. The step `go` and the method `python` set it, since they have those tools.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
+use libbpf_rs::{MapHandle, MapType};
+use mapring::Ring;
+use mapring::abi::{Geometry, Kind, Preamble, RingOptions};
+use mapring::loader::PinOptions;
+use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::{PublicPins, cpus, everywhere, on_cpu, require_bpf};
+
+use super::{FOREVER, Rec, SLOTS, Subject, for_each_ring};
+
+/// How a record ends, as in `options.bpf.c`. (Programs in Rust discard it if it is not committed.)
+const COMMIT: u64 = 0;
+const DISCARD: u64 = 1;
+const ABANDON: u64 = 2;
+
+/// The name of each language, and the command that reads a pin. Rust's is the first one.
+fn languages() -> Vec<(String, String)> {
+    let rust = env!("CARGO_BIN_EXE_kernel-tests-reads").to_owned();
+    let c = format!("{}\t--nobody\treads", env!("CARGO_BIN_EXE_kernel-tests-conformance"));
+    let other = std::env::var("MAPRING_READER").ok();
+    let other = other.map(|other| {
+        let (name, command) = other.split_once('=').expect("MAPRING_READER is NAME=COMMAND");
+        (name.to_owned(), command.to_owned())
+    });
+    [("Rust".to_owned(), rust), ("C".to_owned(), c)].into_iter().chain(other).collect()
+}
+
+/// A program that reads.
+struct Reading {
+    language: String,
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+    /// Its first line: how it reads. Empty if it refuses.
+    access: String,
+}
+
+impl Reading {
+    fn start(language: &str, command: &str, pin: &Path, more: &[&str]) -> Self {
+        let mut words = command.split('\t');
+        let mut child = Command::new(words.next().unwrap());
+        child.args(words).arg(pin).args(more);
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().unwrap_or_else(|e| panic!("{command}: {e}"));
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut access = String::new();
+        out.read_line(&mut access).unwrap();
+        // The reason is in each language's words.
+        let access = access.trim_end().split(" (").next().unwrap().to_owned();
+        Self { language: language.to_owned(), child, out, access }
+    }
+
+    /// Lets it read.
+    fn begins(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    /// Its lines, or the error that ended it.
+    fn ends(mut self) -> Result<Vec<String>, String> {
+        self.begins();
+        let mut text = String::new();
+        self.out.read_to_string(&mut text).unwrap();
+        let ended = self.child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        match ended.status.code() {
+            Some(0) => {
+                assert_eq!(said, "", "{}", self.language);
+                // Shards have no order among each other.
+                let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                Ok(lines)
+            }
+            Some(1) => Err(said.trim_end().to_owned()),
+            _ => panic!("{}: {} {said}", self.language, ended.status),
+        }
+    }
+}
+
+/// Starts a reader of each language.
+fn all(pin: &Path, more: &[&str]) -> Vec<Reading> {
+    languages().iter().map(|(name, command)| Reading::start(name, command, pin, more)).collect()
+}
+
+#[test]
+fn readers_in_all_languages_find_the_same_in_mapped_rings() {
+    require_bpf!();
+    for_each_ring(|ring, options| find_the_same(ring, options, 0o666, "mapped"));
+}
+
+#[test]
+fn readers_in_all_languages_find_the_same_by_system_call() {
+    require_bpf!();
+    for_each_ring(|ring, options| find_the_same(ring, options, 0o444, "by system call"));
+}
+
+fn find_the_same(ring: &Subject<'_>, options: RingOptions, mode: u32, access: &str) {
+    let (pins, handle) = (PublicPins::new(), ring.open());
+    let (pin, how) = (pins.path("ring"), PinOptions::new(mode));
+    match options.is_resizable() {
+        true => handle.pin(&pin, how), // not frozen: resizing closes its gates
+        false => handle.freeze_and_pin(&pin, how.allow_unprivileged_bpf(true)),
+    }
+    .unwrap_or_else(|e| panic!("{}: {e}", ring.name));
+    let refused = options.has_tails() && access != "mapped"; // a lookup would copy a whole shard
+    let mut readers = all(&pin, &[]);
+    for reader in &readers {
+        let right = if refused { "" } else { access };
+        assert_eq!(reader.access, right, "{} of {}", reader.language, ring.name);
+    }
+    if !refused {
+        write(ring, &handle, options);
+    }
+    if options.is_resizable() {
+        handle.resize(2 * handle.slots()).unwrap();
+        write(ring, &handle, options);
+    }
+    everywhere();
+    readers.iter_mut().for_each(Reading::begins);
+    let mut right = None;
+    for reader in readers {
+        let name = format!("{} of {}", reader.language, ring.name);
+        let found = reader.ends();
+        assert_eq!(found.is_err(), refused, "{name}: {found:?}");
+        let found = found.map_err(|said| same_words(&said, ": freeze the map and pin it with mode 0666"));
+        assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{name}");
+    }
+    println!("{}", right.unwrap().map_or_else(|error| error, |lines| lines[0].clone()));
+}
+
+/// On each CPU: records, discarded ones, more than there is space for, one that is never ended. On the last CPU, all slots are lost
+/// in the end, so that records are dropped.
+fn write(ring: &Subject<'_>, handle: &Ring<Rec>, options: RingOptions) {
+    let mut next = 0;
+    let mut run = |count: u64, end| {
+        (0..count).for_each(|n| _ = ring.program.run_for(&mut [next + n, end]));
+        next += count;
+    };
+    for (at, &cpu) in cpus().iter().enumerate() {
+        on_cpu(cpu);
+        run(10, COMMIT);
+        run(3, DISCARD);
+        run(1, ABANDON); // tickets step over its slot
+        run(SLOTS + 30, COMMIT);
+        if options.keeps_oldest() {
+            let mut required = handle.reader();
+            required.require(FOREVER).unwrap();
+            run(SLOTS, COMMIT);
+            assert!(required.stats().full > 0, "{}", ring.name);
+        }
+        run(1, ABANDON);
+        run(20, COMMIT);
+        run(2, DISCARD);
+        // At the end of a ring that was replaced, a reader waits for each of them.
+        if at > 0 && at + 1 == cpus().len() && !options.is_resizable() {
+            run(SLOTS + 6, ABANDON);
+            run(3, COMMIT);
+        }
+    }
+}
+
+/// A text up to the part that is in each language's words, without case and without the numbers of errors that Rust adds.
+fn same_words(said: &str, until: &str) -> String {
+    let end = said.find(until).unwrap_or_else(|| panic!("{said:?} has no {until:?}")) + until.len();
+    let (mut text, mut rest) = (String::new(), &said[..end]);
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        text += before;
+        rest = after.split_once(')').expect("a number").1;
+    }
+    (text + rest).to_lowercase()
+}
+
+#[test]
+fn readers_in_all_languages_refuse_in_the_same_words() {
+    require_bpf!();
+    let pins = PublicPins::new();
+    let geometry = Geometry::new(Kind::Ring, 16, 8, 1).unwrap();
+    let ring = || raw::region(geometry, "rec", BPF_F_MMAPABLE);
+    // The preamble with another word; an element has three words.
+    let forged = |at: usize, word: u64| {
+        let mut words = Preamble { geometry, generation: 1, name: "rec".into() }.encode();
+        words[at] = word;
+        let map = ring();
+        (0..).zip(words.chunks_exact(3)).for_each(|(index, words)| raw::update(&map, index, words).unwrap());
+        map
+    };
+    let array = |value, entries| RawMap::array(value, entries, BPF_F_MMAPABLE).make().unwrap();
+    let hash = RawMap { ty: MapType::Hash, ..RawMap::array(24, 64, 0) }.make().unwrap();
+    let cells = raw::region(Geometry::new(Kind::Cells, 16, 3, 1).unwrap(), "rec", BPF_F_MMAPABLE);
+    let cases: [(&str, OwnedFd, &str); 13] = [
+        ("older", forged(1, 2), "pinned"),
+        ("newer", forged(1, 4), "one version of mapring"),
+        ("overwritten", forged(0, 77), "; mapring's macros did not declare this map"),
+        ("more", forged(4, 16), "the kernel says"),
+        ("other_size", forged(3, 24), "make them 32"),
+        ("without", array(24, 64), "; its loader writes one with"),
+        ("short", array(8, 1), "; such a map holds no region"),
+        ("odd", array(12, 64), "a multiple of 8"),
+        ("hash", hash, "array or percpu_array"),
+        ("cells", cells, "expected ring"),
+        ("closed", ring(), "chmod 0666, once the map is frozen"),
+        ("wrong", ring(), " bytes"),
+        ("missing", ring(), "and the loader running?"),
+    ];
+    for (name, map, until) in cases {
+        let pin = pins.path(name);
+        if name != "missing" {
+            let id = raw::info(map.as_fd()).id;
+            MapHandle::from_map_id(id).unwrap().pin(&pin).unwrap();
+            let mode = if name == "closed" { 0o600 } else { 0o666 };
+            std::fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let more: &[&str] = if name == "wrong" { &["wrong"] } else { &[] };
+        let mut right: Option<String> = None;
+        for reader in all(&pin, more) {
+            // In Python, what is there is opened, whatever it is.
+            if name == "cells" && reader.language == "Python" {
+                continue;
+            }
+            let language = reader.language.clone();
+            let said = reader.ends().expect_err(&format!("{language} opens {name}"));
+            let found = same_words(&said, until);
+            assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{language}: {said}");
+            assert!(name != "wrong" || said.contains("24"), "{language}: {said}");
+        }
+        println!("{name}: {}", right.unwrap());
+    }
+}
