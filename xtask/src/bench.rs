@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: runs the benchmarks beside their peers, and lists changes since another report.
 
 mod compare;
+pub(crate) mod languages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     /// Only the library's own hot paths, by criterion
     #[arg(long, conflicts_with = "only")]
     criterion: bool,
+    /// Only what a record costs readers in C, Go and Python, each beside what its users have today
+    #[arg(long, conflicts_with_all = ["only", "criterion", "docs", "quick"])]
+    languages: bool,
     /// Also write docs/benchmarks.md and its charts
     #[arg(long, conflicts_with_all = ["only", "criterion", "quick"])]
     docs: bool,
@@ -39,6 +43,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return compare::run(old, args.compare.get(1).unwrap_or(&last));
     }
     let tools = setup::ensure()?;
+    if args.languages {
+        languages::run(&tools)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let start = Instant::now();
     let criterion = cmd::target_dir().join("criterion");
     if args.only.is_empty() {

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use crate::bench::languages::{Times, times};
 use crate::programs::{cpus, in_parallel};
 use crate::setup::Tools;
-use crate::{cmd, guide, install};
+use crate::{cmd, guide, headers, install};
 
 /// Compilers and languages. The sanitizers must find no warning either.
 const WAYS: [&str; 8] = [
@@ -50,6 +51,29 @@ const UNFIT: [&str; 5] = ["from_wakeable", "fields", "constants", "sizes", "node
 const FIT: [&str; 2] = ["kept", "woken"];
 /// Regions of `options` and `reuse` that are frozen when they are reused. The first two are rings with a map for each CPU.
 const FROZEN: [(&str, &str); 3] = [("options", "keeps_of_cpu"), ("reuse", "nodes"), ("reuse", "same")];
+
+/// What a record costs a reader in C, and libbpf's.
+pub(crate) fn speed(tools: &Tools) -> Result<Times> {
+    let (c, folder, libbpf) = (cmd::root().join("bindings/c"), cmd::target_dir().join("bench"), libbpf()?);
+    fs::create_dir_all(&folder)?;
+    let (program, object) = (folder.join("speed"), folder.join("beside.bpf.o"));
+    let mut compile = cmd::line("gcc -std=c11 -O2 bindings/c/tests/speed.c");
+    compile.arg("-I").arg(c.join("include")).arg("-isystem").arg(libbpf.join("include"));
+    cmd::run(compile.arg("-o").arg(&program).arg(libbpf.join("libbpf.a")).args(["-lelf", "-lz"]))?;
+    let clang = &tools.clangs[0].path;
+    let options = ["-g", "-mcpu=v3"];
+    let mut compile =
+        headers::clang(clang, &headers::libbpf_include()?, &headers::host_includes(clang)?, &options);
+    cmd::run(compile.arg("-c").arg("bindings/go/testdata/beside.bpf.c").arg("-o").arg(&object))?;
+    let said = cmd::output(Command::new(&program).arg(&object))?;
+    times(
+        &said,
+        &[
+            ("for_each", "`mapring_reader__for_each`"),
+            ("consume", "libbpf, `ring_buffer__consume` of a BPF ringbuf"),
+        ],
+    )
+}
 
 /// Where the example pins its ring.
 const PIN: &str = "/sys/fs/bpf/switches";

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::bench::languages::{Times, times};
 use crate::setup::Tools;
 use crate::skip::Skip;
 use crate::vm::{self, Arch};
@@ -61,7 +62,7 @@ pub(crate) fn fetch() -> Result<()> {
     Ok(fs::write(folder.join("go.work"), work)?)
 }
 
-/// A go command in the binding, with the tools and headers that its tests need, and the command to which they compare.
+/// A go command in the binding, with the tools and headers that its tests need.
 fn go(tools: &Tools) -> Result<Command> {
     let folder = folder();
     let mut command = Command::new(folder.join("go/bin/go"));
@@ -79,9 +80,25 @@ fn go(tools: &Tools) -> Result<Command> {
         .env_remove("GOROOT")
         .env("CLANG", &tools.clangs[0].path)
         .env("MAPRING_BPF_HEADERS", headers)
-        .env("MAPRING_COMMAND", programs::command(tools)?.get_program())
         .env("MAPRING_REQUIRE_BPF", "1");
     Ok(command)
+}
+
+/// What a record costs a reader in Go, and cilium/ebpf's.
+pub(crate) fn speed(tools: &Tools) -> Result<Times> {
+    fetch()?;
+    let bench = ["test", "-run", "^$", "-bench", "Next|Drain|ReadBatch|Cilium", "."];
+    let said = cmd::output(go(tools)?.args(bench))?;
+    times(
+        &said,
+        &[
+            ("BenchmarkNext", "`Next`"),
+            ("BenchmarkReadBatch", "`ReadBatch`"),
+            ("BenchmarkDrain", "`Drain`"),
+            ("BenchmarkCiliumReadInto", "cilium/ebpf, `ringbuf.Reader.ReadInto` of a BPF ringbuf"),
+            ("BenchmarkCiliumRead-", "cilium/ebpf, `ringbuf.Reader.Read`, 2 allocations"),
+        ],
+    )
 }
 
 /// The format, `go vet`, all tests with the race detector, and the contract of the readers in all languages.
@@ -90,7 +107,9 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     ensure!(unformatted.is_empty(), "not in the format of gofmt:\n{unformatted}");
     let line = |line: &str| cmd::run(go(tools)?.args(line.split(' ').map(OsStr::new)));
     line("vet ./...")?;
-    line("test -race -count=1 ./...")?;
+    let mut test = go(tools)?;
+    test.env("MAPRING_COMMAND", programs::command(tools)?.get_program()); // to which tests compare
+    cmd::run(test.args(["test", "-race", "-count=1", "./..."]))?;
     let reads = folder().join("reads");
     cmd::run(go(tools)?.args(["build", "-o"]).arg(&reads).arg("./internal/reads"))?;
     programs::languages(tools, "Go", &[reads]).map(drop)

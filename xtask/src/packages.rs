@@ -77,6 +77,11 @@ pub(crate) const C_BINDING: [Tool; 3] =
 const NO_C_BINDING: &str = "the C headers can't be checked";
 pub(crate) const DEBOOTSTRAP: Tool =
     program("debootstrap", "debootstrap", "BPF programs in Rust can't be built");
+/// For one of the peers of the benchmark of languages.
+pub(crate) const BCC: Tool = Tool {
+    is_here: |_| Path::new("/usr/lib/python3/dist-packages/bcc").exists(),
+    ..program("bcc for Python", "python3-bpfcc", "bcc can't be measured")
+};
 pub(crate) const STRACE: Tool = program("strace", "strace", "system calls can't be made to fail");
 
 /// tmux is a terminal that has a size without a window, and answers queries of the cursor position. asciinema records in

@@ -7,11 +7,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::bench::languages::{Times, times};
 use crate::checks::Given;
 use crate::counts::Counts;
+use crate::packages::BCC;
 use crate::setup::Tools;
 use crate::skip::Skip;
-use crate::{cmd, headers, programs};
+use crate::{cmd, headers, packages, programs};
 
 /// What builds the wheel, and what its tests use.
 const MATURIN: &str = "maturin>=1.9,<2";
@@ -66,25 +68,37 @@ fn build() -> Result<PathBuf> {
         .context("no wheel")
 }
 
-/// Lints the package, builds its wheel, and counts its tests in a fresh environment. Tests of BPF that are skipped say so, or fail.
-fn test(tools: &Tools, requires_bpf: bool) -> Result<(PathBuf, Counts)> {
-    let mut lint = cargo("cargo clippy --release --locked --workspace --all-targets -- -D warnings");
-    cmd::run(tools.export(&mut lint))?;
+/// Builds the wheel and its tests' producer, and installs the wheel in a fresh environment.
+fn prepare(tools: &Tools) -> Result<(PathBuf, PathBuf)> {
     let mut producer = cargo("cargo build --release --locked -p mapring-python-producer");
     cmd::run(tools.export(&mut producer))?;
     let wheel = build()?;
     let fresh = folder().join("tests");
     let packages: Vec<_> = TESTED_WITH.into_iter().chain(wheel.to_str()).collect();
     environment(&fresh, &packages)?;
+    Ok((wheel, fresh))
+}
+
+/// Python with what the tests need.
+fn in_tests(tools: &Tools, python: &Path) -> Result<Command> {
     let headers = headers::libbpf_include()?.map(|folder| folder.display().to_string()).join(":");
-    let mut tests = Command::new(fresh.join("bin/python"));
-    tests
-        .args(["-m", "pytest", "-p", "no:cacheprovider"])
+    let mut command = Command::new(python);
+    command
         .current_dir(package())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("CLANG", &tools.clangs[0].path)
         .env("MAPRING_BPF_HEADERS", headers)
         .env("MAPRING_PRODUCER", folder().join("build/release/mapring-python-producer"));
+    Ok(command)
+}
+
+/// Lints the package, and counts its wheel's tests. Tests of BPF that are skipped say so, or fail.
+fn test(tools: &Tools, requires_bpf: bool) -> Result<(PathBuf, Counts)> {
+    let mut lint = cargo("cargo clippy --release --locked --workspace --all-targets -- -D warnings");
+    cmd::run(tools.export(&mut lint))?;
+    let (wheel, fresh) = prepare(tools)?;
+    let mut tests = in_tests(tools, &fresh.join("bin/python"))?;
+    tests.args(["-m", "pytest", "-p", "no:cacheprovider"]);
     if requires_bpf {
         tests.env("MAPRING_REQUIRE_BPF", "1");
     }
@@ -97,6 +111,30 @@ fn test(tools: &Tools, requires_bpf: bool) -> Result<(PathBuf, Counts)> {
     };
     let failures = sum(&["failed", "error", "errors"]).max(u64::from(!status.success()));
     Ok((wheel, Counts { cases: sum(&["passed", "failed"]), failures, ..Counts::default() }))
+}
+
+/// What a record costs a reader in Python, and bcc's.
+pub(crate) fn speed(tools: &Tools) -> Result<Times> {
+    packages::ensure(&[BCC])?;
+    let fresh = prepare(tools)?.1;
+    let mut ours = in_tests(tools, &fresh.join("bin/python"))?;
+    let mut said = cmd::output(ours.args(["-m", "pytest", "-p", "no:cacheprovider", "tests/test_speed.py"]))?;
+    // bcc is a package of the system's Python, and the tests' helpers need pytest.
+    let packages = "import pytest, pathlib; print(pathlib.Path(pytest.__file__).parents[1])";
+    let packages = cmd::output(Command::new(fresh.join("bin/python")).args(["-c", packages]))?;
+    let mut theirs = in_tests(tools, Path::new("/usr/bin/python3"))?;
+    said += &cmd::output(theirs.arg("tests/bcc_speed.py").env("PYTHONPATH", packages.trim()))?;
+    times(
+        &said,
+        &[
+            ("read_numpy", "`read_numpy`"),
+            ("events", "`read`, an object for each record, and one of its fields"),
+            (
+                "bcc",
+                "bcc's ring buffer over a BPF ringbuf, a callback for each record, and one of its fields",
+            ),
+        ],
+    )
 }
 
 /// `cargo xtask wheel`.

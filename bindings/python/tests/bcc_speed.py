@@ -46,7 +46,7 @@ def main():
     finally:
         producer.stop()
         shutil.rmtree(directory)
-    print(f"ns a record: bcc {bcc.__version__}: {sorted(times)[ROUNDS // 2]:.0f}", flush=True)
+    print(f"a record: bcc {bcc.__version__} {sorted(times)[ROUNDS // 2]:.0f} ns", flush=True)
     os._exit(0)  # bcc would free what it has not compiled
 
 

@@ -29,4 +29,4 @@ def test_speed(memory, capsys):
     os.sched_setaffinity(0, cpus)
     rust, array, objects = (sorted(times)[ROUNDS // 2] for times in (rust, array, objects))
     with capsys.disabled():
-        print(f"\nns a record: Rust's for_each and a copy {rust:.1f}, read_numpy {array:.1f} ({array / rust:.1f}x), events {objects:.0f}")
+        print(f"\na record: Rust's for_each and a copy {rust:.1f} ns, read_numpy {array:.1f} ns ({array / rust:.1f}x), events {objects:.0f} ns")
