@@ -3,6 +3,7 @@
 package mapring
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -276,17 +277,26 @@ func TestTheExample(t *testing.T) {
 	defer cancel()
 	run := exec.CommandContext(ctx, binary, object)
 	run.Cancel = func() error { return run.Process.Kill() }
-	var out strings.Builder
-	run.Stdout, run.Stderr = &out, &out
-	if err := run.Start(); err != nil {
+	var said, out strings.Builder
+	run.Stderr = &said
+	lines, err := run.StdoutPipe()
+	if err == nil {
+		err = run.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
-	_ = run.Process.Signal(os.Interrupt)
-	if err := run.Wait(); err != nil {
-		t.Fatalf("%v: %s", err, out.String())
+	interrupt := sync.OnceFunc(func() { _ = run.Process.Signal(os.Interrupt) })
+	for output := bufio.NewScanner(lines); output.Scan(); {
+		out.WriteString(output.Text() + "\n")
+		if strings.Contains(output.Text(), "cpu 0") {
+			interrupt()
+		}
 	}
-	contains(t, out.String(), "cpu 0", "delivered, 0 lost", "0 dropped; mapped, compared field by field")
+	if err := run.Wait(); err != nil {
+		t.Fatalf("%v: %s%s", err, out.String(), said.String())
+	}
+	contains(t, out.String(), "cpu 0", " delivered, ", "0 dropped; mapped, compared field by field")
 }
 
 // buildAsPrinted builds the example in a module of its own, by the commands of the page. Instead of `go mod tidy`, which needs a
