@@ -89,7 +89,7 @@ impl<S: Shards<u64>> Reader<S> {
         let some = self.merge.round(&mut self.shards, now, &mut |stamp| *stamp);
         if some {
             while self.merge.has_next(&mut self.shards, &mut |stamp| *stamp) {
-                self.stamps.extend(self.merge.next().map(|(_, _, stamp)| *stamp));
+                self.stamps.extend(self.merge.pop().map(|(_, _, stamp)| *stamp));
             }
         }
         some

@@ -248,7 +248,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
     where
         Tailed<T>: Holds<R>,
     {
-        let (at, ticket, tailed) = self.merge.next()?;
+        let (at, ticket, tailed) = self.merge.pop()?;
         let shard = self.numbers.get(at).copied().unwrap_or(at);
         Some(Event { shard, ticket, record: *tailed.held(), tail })
     }

@@ -235,7 +235,7 @@ impl<T: AnyBitPattern> Merge<T> {
 
     /// The shard, ticket and record of the next record, if there [is one](Self::has_next).
     #[inline(always)]
-    pub fn next(&mut self) -> Option<(usize, u64, &T)> {
+    pub fn pop(&mut self) -> Option<(usize, u64, &T)> {
         if !self.is_ready() {
             return None;
         }
