@@ -208,7 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let file = |name: &str| (name.to_owned(), String::new());
-        ["new", "old", "fails"].map(|name| fs::create_dir(at(name)).unwrap());
+        ["new", "old", "fails"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
         fs::write(at("old/mine"), "").unwrap();
         std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
         // What others may give the name to.
