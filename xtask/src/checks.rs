@@ -243,7 +243,7 @@ static CHECKS: &[Check] = &[
         .only_in_all()
         .prove(2, &[], &["proofs/litmus", "xtask/src/litmus"], Code(|_| litmus::run(&litmus::Dialect::ALL))),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(part(560, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
+        .test(part(640, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
         .quick(programs(40, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
         .prove(5, &[Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
