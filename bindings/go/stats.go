@@ -37,17 +37,12 @@ func (s Stats) Passed() uint64 { return s.Delivered + s.Lost() + s.Discarded + s
 
 func (s *Stats) add(more Stats) {
 	s.Delivered += more.Delivered
-	s.Lapped += more.Lapped
-	s.Skipped += more.Skipped
-	s.TailLost += more.TailLost
 	s.Discarded += more.Discarded
 	s.SteppedOver += more.SteppedOver
 	s.Torn += more.Torn
-	s.NoSlot += more.NoSlot
-	s.Full += more.Full
-	s.NoShard += more.NoShard
-	s.NoTail += more.NoTail
-	s.TooLong += more.TooLong
+	for cause := LostLapped; cause <= DroppedTooLong; cause++ {
+		*s.of(cause) += *more.of(cause)
+	}
 }
 
 // of is the count of a cause.

@@ -119,7 +119,7 @@ fn write(directory: &Path, files: &[(String, String)]) -> Result<()> {
         })
     });
     if written.is_err() {
-        // A part of a project helps nobody. What is no more there needs no removal.
+        // A part of a project helps nobody. Files that were not written are not there: their errors don't matter.
         files.iter().for_each(|(file, _)| _ = fs::remove_file(inside.join(file)));
         let _ = fs::remove_dir(&src).and_then(|()| fs::remove_dir(directory));
     }

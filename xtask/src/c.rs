@@ -161,8 +161,8 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
 /// What the loader returns for another region: -EMEDIUMTYPE.
 const UNLIKE: i32 = -124;
 
-/// Pins a wakeable ring where another user could exchange the pin with a link to a file of root, which the loader in C refuses; and
-/// where nobody can, once.
+/// The loader in C refuses to pin in directories in which another user could exchange the pin with a link to a file of root. In the
+/// others it pins, and refuses to pin there a second time.
 fn refused(program: &Path, object: &Path, pins: &Path) -> Result<()> {
     const NOBODY: u32 = 65534;
     let [ours, open, his, sticky, link] =

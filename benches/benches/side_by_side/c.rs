@@ -14,7 +14,7 @@ use crate::peers::Sink;
 use crate::programs::{Record, Seen};
 
 type Large = [u64; 512];
-/// Shards of the ring that nobody writes, and passes over them.
+/// The shards of the idle ring, and how many passes are timed.
 const SHARDS: usize = 1024;
 const PASSES: usize = 128;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Names of pins: where nobody else can exchange them, and how a new pin takes the place of an older one. */
+/* Names of pins: in which directories they are safe from other users, and how a new pin replaces an older one. */
 #ifndef MAPRING_C_PIN_NAMES_H
 #define MAPRING_C_PIN_NAMES_H
 
@@ -13,12 +13,12 @@ static inline int mapring__obj_pin(int fd, const char *path)
 	return mapring__bpf(BPF_OBJ_PIN, &attr);
 }
 
-/* Opens the directory of a pin, name by name, for paths in /proc/self/fd. Nobody but root and this user may be able to exchange
- * names on the way: each directory belongs to one of these two, and others write it only if it is sticky. Symbolic links are not
- * followed. So a name that is made in the directory stays what it is. */
+/* Opens the directory of a pin. The names in its path are opened one after the other, and symbolic links are not followed. Each directory
+ * must belong to root or to this user, and others may write it only if it is sticky. Then no other user can exchange a name that is made
+ * in it. Its descriptor is for paths in /proc/self/fd. */
 static inline int mapring__pin_dir(const char *whole)
 {
-	const unsigned int proc = 0x9fa0, sysfs = 0x62656572, bpf = 0xcafe4a11; /* of the first two the kernel makes all names */
+	const unsigned int proc = 0x9fa0, sysfs = 0x62656572; /* the kernel makes all names in them */
 	int dir = open(*whole == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC), next;
 	const char *pin = whole;
 	char name[256]; /* the kernel's limit */
@@ -38,7 +38,7 @@ static inline int mapring__pin_dir(const char *whole)
 					       pin, whole);
 		}
 		if (!pin[length]) {
-			if (length && type == bpf)
+			if (length && type == MAPRING__BPF_FS)
 				return dir;
 			close(dir);
 			return mapring__refuse(EINVAL, "%s: not a name in a BPF file system (mount -t bpf)", whole);
@@ -74,7 +74,7 @@ static inline int mapring__remove_pins(const char *path)
 
 	if (dir < 0)
 		return errno == ENOENT ? 0 : mapring__failed(mapring__pin_name(path));
-	if (fstatfs(dir, &system) != 0 || (unsigned int)system.f_type != 0xcafe4a11 || !(pins = fdopendir(dir))) {
+	if (fstatfs(dir, &system) != 0 || (uint32_t)system.f_type != MAPRING__BPF_FS || !(pins = fdopendir(dir))) {
 		close(dir);
 		return mapring__refuse(EINVAL, "%s: not a directory of pins", mapring__pin_name(path));
 	}

@@ -245,7 +245,7 @@ static inline int mapring__pin_directory(struct mapring__object *o, const char *
 		error = mapring__failed(mapring__pin_name(staged));
 	if (!error)
 		error = mapring__pin_each_cpu(o, name, staged, mode, how);
-	/* Who may read the pins may look for them. */
+	/* Users that may read the pins may also look them up in the directory. */
 	if (!error && chmod(staged, mode | (mode & 0444) >> 2) != 0)
 		error = mapring__failed(mapring__pin_name(staged));
 	if (!error)

@@ -313,14 +313,16 @@ static inline int mapring__open_inner(int maps, uint32_t key, int flags)
 	return fd;
 }
 
+/* The type of a BPF file system: BPF_FS_MAGIC of <linux/magic.h>. */
+#define MAPRING__BPF_FS 0xcafe4a11u
+
 /* Opens what is at a path: a pin, or a memfd. */
 static inline int mapring__open_path(const char *path, int flags)
 {
-	const unsigned long bpffs = 0xcafe4a11; /* BPF_FS_MAGIC */
 	struct statfs system;
 	int fd;
 
-	if (statfs(path, &system) == 0 && (unsigned long)system.f_type != bpffs)
+	if (statfs(path, &system) == 0 && (uint32_t)system.f_type != MAPRING__BPF_FS)
 		/* A pipe or a device of another user does not keep it waiting, and is refused afterwards. */
 		return open(path, (flags & MAPRING_WRITE ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	fd = mapring__open_pin(path, flags & MAPRING_LOOKUP);
