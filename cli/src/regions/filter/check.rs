@@ -176,6 +176,10 @@ impl<'t> Sort<'t> {
             let number = match (with.number, with.float) {
                 (Some(number), _) => number,
                 #[allow(clippy::cast_possible_truncation)] // a float beyond all numbers stays beyond them
+                (None, Some(float)) if matches!(how, Compare::Less | Compare::GreaterOrEqual) => {
+                    float.ceil() as i128
+                }
+                #[allow(clippy::cast_possible_truncation)]
                 (None, Some(float)) if float.fract() == 0.0 || how != Compare::Equal => float.floor() as i128,
                 (None, Some(_)) => return Some(", a whole number".to_owned()),
                 (None, None) => return Some(", and is compared with a text".to_owned()),

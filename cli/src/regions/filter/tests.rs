@@ -88,10 +88,13 @@ fn comparisons_that_never_hold_are_refused() {
         ("pid == -1", "pid is a number, from 0 to 18446744073709551615"),
         ("pid < 0", "pid is a number, from 0 to 18446744073709551615"),
         ("pid == 1.5", "pid is a number, a whole number"),
+        ("pid < -0.5", "pid is a number, from 0 to 18446744073709551615"),
     ] {
         assert_eq!(refused(text, &record()), Some(format!("--where: {why}")));
     }
-    assert_eq!(refused("state == STOPPED && ok == 0 && load < 1 && comm ~ \"1\"", &record()), None);
+    for text in ["state == STOPPED && ok == 0 && load < 1 && comm ~ \"1\"", "pid < 0.5 || pid >= 0.5"] {
+        assert_eq!(refused(text, &record()), None);
+    }
 }
 
 #[test]

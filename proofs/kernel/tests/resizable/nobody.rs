@@ -50,6 +50,7 @@ fn nobody_follows_by_the_pin() {
         let pins = PublicPins::new();
         let pin = pins.path("numbers");
         ring.pin(&pin, mode).unwrap();
+        ring.pin(pins.path("another"), mode).unwrap();
         let resize = |ring: &Ring<_>, round| {
             ring.resize(SIZES[usize::try_from(round).unwrap() % SIZES.len()]).unwrap();
             assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, mode);

@@ -21,12 +21,13 @@ struct State {
     /// The ring in use, by the last check of this handle.
     region: Region,
     options: OpenOptions,
-    pin: Option<PathBuf>,
+    /// Each is renewed when the ring is replaced.
+    pins: Vec<PathBuf>,
 }
 
 impl Resizable {
     pub(super) fn new(maps: MapOfMaps, region: Region, options: OpenOptions) -> Self {
-        Self(Arc::new(Mutex::new(State { maps, region, options, pin: None })))
+        Self(Arc::new(Mutex::new(State { maps, region, options, pins: Vec::new() })))
     }
 
     /// The ring in use.
@@ -43,7 +44,9 @@ impl Resizable {
     pub(super) fn publish(&self, path: &Path, how: PinOptions) -> Result<()> {
         let mut state = self.0.lock();
         publish(&[(None, &state.region)], path, how)?;
-        state.pin = (!how.freeze).then(|| path.to_owned());
+        if !how.freeze && !state.pins.iter().any(|pin| pin == path) {
+            state.pins.push(path.to_owned());
+        }
         Ok(())
     }
 
@@ -62,9 +65,7 @@ impl Resizable {
         let mut pinned = Ok(());
         replace(whole(&old), whole(&new), || {
             state.maps.put(next.as_fd())?;
-            if let Some(path) = &state.pin {
-                pinned = renew_pin(next.as_fd(), path);
-            }
+            pinned = state.pins.iter().map(|path| renew_pin(next.as_fd(), path)).fold(Ok(()), Result::and);
             Ok::<_, Error>(())
         })?;
         state.region = state.options.find(place)?;
