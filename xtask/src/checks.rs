@@ -11,7 +11,7 @@ use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{assembly, c, cmd, go, guide, headers, litmus, python, rust_bpf, servers, vm};
+use crate::{assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
@@ -294,6 +294,8 @@ static CHECKS: &[Check] = &[
     ),
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
         .prove(20, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
+    check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
+        .prove(21, &[Tools, Bpf, Aarch64], &["ring", "cli", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .test(part(
             85,

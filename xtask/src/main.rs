@@ -8,6 +8,7 @@ mod checks;
 mod cmd;
 mod counts;
 mod demo;
+mod dist;
 mod go;
 mod guide;
 mod headers;
@@ -67,6 +68,8 @@ enum Command {
     Vm(vm::Args),
     /// Build the wheel of the Python package, and run its tests in a fresh virtual environment
     Wheel,
+    /// Make the command as one static executable for each processor, Debian packages, checksums and licences
+    Dist(dist::Args),
     /// Probe the running kernel for each feature that mapring uses, and print what replaces a missing one
     Features,
     #[command(hide = true)]
@@ -101,6 +104,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => return bench::run(&args),
         Command::Vm(args) => return vm::run(&args),
         Command::Wheel => python::wheel(&setup::ensure()?)?,
+        Command::Dist(args) => dist::run(&args)?,
         Command::Features => vm::features(),
         Command::VmGuest => vm::guest()?,
         Command::TestStep(args) => return test::run_step(&args),

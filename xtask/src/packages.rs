@@ -70,6 +70,7 @@ pub(crate) const DEBIAN_KEYS: Tool = Tool {
 };
 pub(crate) const ARM_COMPILER: Tool =
     program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross", NO_KERNELS);
+pub(crate) const DPKG: Tool = program("dpkg-deb", "dpkg", "no Debian package can be made");
 pub(crate) const QEMU_USER: Tool = program("qemu-aarch64", "qemu-user", "programs for aarch64 can't be run");
 /// What compiles the headers of `bindings/c` in each way, and makes the example's skeleton.
 pub(crate) const C_BINDING: [Tool; 3] =

@@ -134,7 +134,7 @@ impl Args {
 const NAMES: Duration = Duration::from_secs(1);
 
 /// Learns the names of the threads between these times, also from the events a little earlier.
-fn learn(names: &mut Names, rings: &[GroupRings], times: Range<u64>) -> Vec<Older> {
+pub(super) fn learn(names: &mut Names, rings: &[GroupRings], times: Range<u64>) -> Vec<Older> {
     let mut threads = Threads::since(times.start);
     for ring in rings {
         let before = if ring.shows_names() { NAMES } else { Duration::ZERO };
@@ -146,15 +146,15 @@ fn learn(names: &mut Names, rings: &[GroupRings], times: Range<u64>) -> Vec<Olde
 
 /// What was written.
 #[derive(Default)]
-struct Written {
+pub(super) struct Written {
     count: usize,
     /// From the first event to the last, in nanoseconds.
     span: u64,
-    losses: Losses,
+    pub(super) losses: Losses,
 }
 
 /// Writes the events between these times. Holds only a few of them.
-fn write(
+pub(super) fn write(
     sink: &mut dyn Sink,
     names: &mut Names,
     rings: &mut [GroupRings],
@@ -188,7 +188,7 @@ fn write(
 
 /// Records that are missing.
 #[derive(Default)]
-struct Losses {
+pub(super) struct Losses {
     /// How many are lost, by group and cause.
     lost: BTreeMap<(&'static str, String), u64>,
     /// Those that are not ended, in words.
@@ -206,7 +206,7 @@ impl Losses {
         Ok(())
     }
 
-    fn report(&self) {
+    pub(super) fn report(&self) {
         for ((group, cause), count) in &self.lost {
             eprintln!("mapring: {count} records of {group} are lost: {}", cause.escape_debug());
         }

@@ -104,6 +104,22 @@ pub(crate) enum What {
     },
 }
 
+impl What {
+    /// The group that records it.
+    pub(crate) fn group(&self) -> &'static str {
+        match self {
+            Self::Switch { .. } | Self::Waking { .. } => "sched",
+            Self::IrqEnter { .. } | Self::IrqExit { .. } => "irq",
+            Self::SoftirqEnter { .. } | Self::SoftirqExit { .. } => "irq",
+            Self::SyscallEnter { .. } | Self::SyscallExit { .. } => "syscalls",
+            Self::Exec { .. } | Self::Fork { .. } | Self::Exit { .. } => "exec",
+            Self::BlockIssue { .. } | Self::BlockComplete { .. } => "block",
+            Self::NetSend { .. } | Self::NetReceive { .. } => "net",
+            Self::Fault { .. } => "faults",
+        }
+    }
+}
+
 /// A network interface, in the namespace with this inode. 0: the kernel has only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Interface {

@@ -18,6 +18,7 @@ mod plan;
 mod procfs;
 mod programs;
 mod record;
+mod report;
 mod rings;
 mod start;
 mod status;
@@ -46,6 +47,8 @@ enum Command {
     Status(status::Args),
     /// Write the recorded events to a file, or follow new ones. This disturbs nothing
     Dump(dump::Args),
+    /// Print what happened, in figures: CPU time, waits, slow system calls, disks, what ended and how
+    Report(report::Args),
     /// End the recording and free its memory
     Stop,
 }
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Command::Start(args) => start::run(dir, args)?,
         Command::Status(args) => return status::run(dir, args),
         Command::Dump(args) => dump::run(dir, args)?,
+        Command::Report(args) => report::run(dir, args)?,
         Command::Stop => stop::run(dir)?,
     }
     Ok(ExitCode::SUCCESS)

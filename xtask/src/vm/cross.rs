@@ -1,5 +1,5 @@
-//! aarch64 on another machine: compiles everything, runs the tests that need no other kernel under QEMU's user-mode
-//! emulation, and builds the tests that guests run.
+//! Builds for a processor with Debian's C libraries for it. aarch64 on another machine: compiles everything, runs the tests that
+//! need no other kernel under QEMU's user-mode emulation, and builds the tests that guests run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,6 @@ const LINT: &str = "cargo clippy --target-dir target/check --workspace --exclude
 const TEST: &str = "cargo test -p mapring --all-features --all-targets";
 
 const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
-const TARGET: &str = "aarch64-unknown-linux-gnu";
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
 /// The folder of the C library in the cross compiler's packages, and its files that programs load.
@@ -31,33 +30,49 @@ const LOADED: [&str; 4] = ["ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "l
 
 /// The libraries needed in addition to the compiler.
 pub(crate) struct Cross {
+    arch: Arch,
     /// libelf and zlib, to link into the programs.
     sysroot: PathBuf,
 }
 
 impl Cross {
     /// Installs Rust's and C's libraries for this processor.
-    pub(super) fn new(arch: Arch) -> Result<Self> {
-        ensure!(arch == Arch::Arm, "on this machine tests can't be built for {}", arch.name());
-        toolchains::target(TARGET)?;
-        Ok(Self { sysroot: apt::development(&["libelf-dev", "zlib1g-dev"], arch)? })
+    pub(crate) fn new(arch: Arch) -> Result<Self> {
+        ensure!(
+            arch == Arch::HOST || arch == Arch::Arm,
+            "on this machine nothing can be built for {}",
+            arch.name()
+        );
+        toolchains::target(&target(arch))?;
+        Ok(Self { arch, sysroot: apt::development(&["libelf-dev", "zlib1g-dev"], arch)? })
     }
 
-    /// Makes a cargo command build for the other processor, and run programs in the emulator.
-    pub(super) fn export(&self, cargo: &mut Command) {
-        let [include, lib] = ["include", "lib/aarch64-linux-gnu"].map(|folder| self.sysroot.join(folder));
-        cargo.args(["--target", TARGET]);
-        cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", COMPILER);
-        cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", EMULATOR);
-        cargo.env("CC_aarch64_unknown_linux_gnu", COMPILER);
-        cargo.env("CFLAGS_aarch64_unknown_linux_gnu", format!("-I{}", include.display()));
-        cargo.env("LIBBPF_SYS_LIBRARY_PATH_aarch64_unknown_linux_gnu", lib);
+    /// Makes a cargo command build for the processor. Programs for another one run in the emulator.
+    pub(crate) fn export(&self, cargo: &mut Command) {
+        let target = target(self.arch);
+        let lib = format!("lib/{}-linux-gnu", self.arch.name());
+        let [include, lib] = ["include", &lib].map(|folder| self.sysroot.join(folder));
+        let of_target = target.replace('-', "_");
+        cargo.args(["--target", &target]);
+        cargo.env(format!("CFLAGS_{of_target}"), format!("-I{}", include.display()));
+        cargo.env(format!("LIBBPF_SYS_LIBRARY_PATH_{of_target}"), lib);
+        if self.arch != Arch::HOST {
+            cargo.env(format!("CC_{of_target}"), COMPILER);
+            let of_target = of_target.to_uppercase();
+            cargo.env(format!("CARGO_TARGET_{of_target}_LINKER"), COMPILER);
+            cargo.env(format!("CARGO_TARGET_{of_target}_RUNNER"), EMULATOR);
+        }
     }
 
     /// The libraries that the programs load: their path there, and their path here.
     pub(super) fn libraries(&self) -> BTreeMap<PathBuf, PathBuf> {
         LOADED.map(|name| (Path::new("/lib").join(name), Path::new(LIBRARIES).join(name))).into()
     }
+}
+
+/// Rust's name for a processor with Linux and glibc.
+pub(crate) fn target(arch: Arch) -> String {
+    format!("{}-unknown-linux-gnu", arch.name())
 }
 
 /// Installs the compiler, the emulator and the libraries.

@@ -15,6 +15,12 @@ pub(super) fn name(nr: i32, is_32bit: bool) -> Option<&'static str> {
     if is_32bit { Sysno32::new(nr).map(|call| call.name()) } else { Sysno::new(nr).map(|call| call.name()) }
 }
 
+/// The name of a call, or its number; a 32-bit call also has its ABI.
+pub(in crate::flight) fn shown(nr: i32, is_32bit: bool) -> String {
+    let name = name(nr, is_32bit).map_or_else(|| format!("call {nr}"), str::to_owned);
+    if is_32bit { format!("{name} ({ABI_32})") } else { name }
+}
+
 /// The number by which Perfetto names a call. Its traces have one ABI: a 32-bit call gets the number of the 64-bit call with
 /// the same name, or a number that Perfetto does not know.
 pub(super) fn perfetto_id(nr: i32, is_32bit: bool) -> i64 {

@@ -5,6 +5,9 @@ mod perfetto;
 mod rows;
 mod table;
 
+pub(super) use self::calls::shown as call_name;
+pub(super) use self::rows::softirq_name;
+
 use anyhow::Result;
 use clap::ValueEnum;
 

@@ -305,7 +305,7 @@ fn state_letters(state: u16) -> String {
     }
 }
 
-pub(super) fn softirq_name(vec: u32) -> Option<&'static str> {
+pub(in crate::flight) fn softirq_name(vec: u32) -> Option<&'static str> {
     const NAMES: [&str; 10] =
         ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"];
     NAMES.get(usize::try_from(vec).ok()?).copied()

@@ -1,0 +1,214 @@
+//! The figures of a report, as `--json` prints them. Times are in nanoseconds; those of events are of CLOCK_MONOTONIC. Names come from
+//! the kernel, and are escaped.
+
+use mapring::Histogram;
+use serde::Serialize;
+
+/// The report.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Figures {
+    pub(super) completeness: Completeness,
+    /// Processes by their CPU time, the largest first.
+    pub(super) cpu_time: Vec<CpuTime>,
+    /// From the moment when a task could run until it ran.
+    pub(super) runqueue: Distribution,
+    pub(super) runqueue_worst: Vec<Delay>,
+    /// Waits that only the event ends, such as those for a disk.
+    pub(super) waits_uninterruptible: Vec<Wait>,
+    /// Waits that a signal ends, too.
+    pub(super) waits_interruptible: Vec<Wait>,
+    /// System calls by their time apart from interruptible waits, the longest first.
+    pub(super) slow_calls: Vec<Call>,
+    pub(super) calls: Vec<Calls>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) interrupts: Vec<Interrupts>,
+    pub(super) faults: Vec<Faults>,
+    /// The latest.
+    pub(super) started: Vec<Started>,
+    pub(super) started_count: u64,
+    /// The latest, in the order of times: first those that a signal killed, then those with an exit code, then the others.
+    pub(super) ended: Vec<Ended>,
+    pub(super) ended_count: u64,
+    pub(super) interfaces: Vec<Traffic>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Completeness {
+    pub(super) from_ns: u64,
+    pub(super) until_ns: u64,
+    pub(super) groups: Vec<Group>,
+    pub(super) cpus: Vec<Cpu>,
+    pub(super) lost: Vec<Lost>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Group {
+    pub(super) group: &'static str,
+    pub(super) is_recorded: bool,
+    pub(super) events: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Cpu {
+    pub(super) cpu: u16,
+    pub(super) from_ns: u64,
+    pub(super) until_ns: u64,
+    pub(super) events: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Lost {
+    pub(super) group: &'static str,
+    pub(super) cause: String,
+    pub(super) count: u64,
+}
+
+/// A process or a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Task {
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct CpuTime {
+    pub(super) process: Task,
+    pub(super) busy_ns: u64,
+    /// Of one CPU, over the time of the report.
+    pub(super) percent: f64,
+    pub(super) threads: Vec<ThreadTime>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ThreadTime {
+    pub(super) thread: Task,
+    pub(super) busy_ns: u64,
+}
+
+/// Durations, within 12.5 %; `max_ns` is exact.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Distribution {
+    pub(super) count: u64,
+    pub(super) p50_ns: u64,
+    pub(super) p90_ns: u64,
+    pub(super) p99_ns: u64,
+    pub(super) max_ns: u64,
+}
+
+impl Distribution {
+    pub(super) fn of(histogram: &Histogram, max: u64) -> Self {
+        let at = |percent: f64| histogram.percentile(percent).map_or(0, |values| *values.end()).min(max);
+        Self { count: histogram.count(), p50_ns: at(50.0), p90_ns: at(90.0), p99_ns: at(99.0), max_ns: max }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Delay {
+    pub(super) task: Task,
+    pub(super) ns: u64,
+    pub(super) cpu: u16,
+    /// When it ran at last.
+    pub(super) at_ns: u64,
+    /// Who ran longest on this CPU meanwhile.
+    pub(super) instead: Task,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Wait {
+    pub(super) task: Task,
+    pub(super) ns: u64,
+    pub(super) from_ns: u64,
+    /// Nothing woke it until the end of the report.
+    pub(super) is_open: bool,
+    pub(super) waker: Option<Task>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Call {
+    pub(super) task: Task,
+    pub(super) call: String,
+    pub(super) args: [u64; 3],
+    /// `None`: it had not returned at the end of the report.
+    pub(super) ret: Option<i64>,
+    pub(super) error: Option<&'static str>,
+    pub(super) from_ns: u64,
+    pub(super) ns: u64,
+    /// The part of it that it did not wait interruptibly.
+    pub(super) busy_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Calls {
+    pub(super) call: String,
+    pub(super) errors: u64,
+    pub(super) total_ns: u64,
+    #[serde(flatten)]
+    pub(super) took: Distribution,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Disk {
+    /// Its numbers, as in `/sys/dev/block`.
+    pub(super) device: String,
+    pub(super) bytes: u64,
+    pub(super) errors: u64,
+    #[serde(flatten)]
+    pub(super) took: Distribution,
+    /// The slowest request.
+    pub(super) slowest: Option<Request>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Request {
+    pub(super) task: Task,
+    pub(super) op: String,
+    pub(super) sector: u64,
+    pub(super) bytes: u32,
+    pub(super) from_ns: u64,
+    pub(super) ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Interrupts {
+    /// `irq 24`, or the name of a softirq.
+    pub(super) interrupt: String,
+    pub(super) total_ns: u64,
+    #[serde(flatten)]
+    pub(super) took: Distribution,
+    /// Where and when the longest began.
+    pub(super) longest_cpu: u16,
+    pub(super) longest_from_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Faults {
+    pub(super) process: Task,
+    pub(super) count: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Started {
+    pub(super) process: Task,
+    pub(super) file: String,
+    pub(super) at_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Ended {
+    pub(super) process: Task,
+    pub(super) at_ns: u64,
+    pub(super) status: u8,
+    pub(super) signal: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Traffic {
+    pub(super) interface: u32,
+    pub(super) name: Option<String>,
+    pub(super) net_ns: u64,
+    pub(super) sent: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received: u64,
+    pub(super) received_bytes: u64,
+}

@@ -1,0 +1,134 @@
+//! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
+
+mod figures;
+mod requests;
+mod tasks;
+mod text;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use self::figures::{Completeness, Cpu, Figures, Group, Lost};
+use self::requests::Requests;
+use self::tasks::Tasks;
+use super::event::{Event, Gap};
+use super::names::Names;
+use super::rings::{self, GROUPS};
+use super::trace::Sink;
+use super::{clocks, dump};
+use crate::output;
+
+/// Options of `mapring flight report`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the latest events, of this time: 500ms, 10s, 5m
+    #[arg(long, value_name = "TIME", value_parser = output::span)]
+    last: Option<Duration>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the report.
+///
+/// # Errors
+/// If nothing is recorded, or this user may not read it.
+pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
+    let mut rings = rings::open(pins)?;
+    if rings.is_empty() {
+        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
+    }
+    clocks::report(pins);
+    let now = rings::present();
+    let ago = args.last.map(|last| u64::try_from(last.as_nanos()).unwrap_or(u64::MAX));
+    let times = ago.map_or(0, |ago| now.saturating_sub(ago))..now;
+    let mut names = Names::new();
+    dump::learn(&mut names, &rings, times.clone());
+    let mut report = Report::new(now);
+    let written = dump::write(&mut report, &mut names, &mut rings, times)?;
+    written.losses.report();
+    let recorded = rings.iter().map(rings::GroupRings::name);
+    let figures = report.figures(recorded.collect(), &mut names);
+    let text = if args.json { serde_json::to_string(&figures)? } else { text::of(&figures) };
+    writeln!(io::stdout(), "{text}").context("stdout")
+}
+
+/// What is known so far.
+struct Report {
+    /// The end of the time of the report.
+    end: u64,
+    groups: BTreeMap<&'static str, u64>,
+    cpus: BTreeMap<u16, Cpu>,
+    lost: Vec<Lost>,
+    tasks: Tasks,
+    requests: Requests,
+}
+
+impl Report {
+    fn new(end: u64) -> Self {
+        let (tasks, requests) = (Tasks::default(), Requests::default());
+        Self { end, groups: BTreeMap::new(), cpus: BTreeMap::new(), lost: Vec::new(), tasks, requests }
+    }
+
+    /// The figures; `recorded` are the groups that were recorded.
+    fn figures(mut self, recorded: Vec<&'static str>, names: &mut Names) -> Figures {
+        let first = self.cpus.values().map(|cpu| cpu.from_ns).min().unwrap_or(self.end);
+        let groups = GROUPS.iter().map(|group| Group {
+            group: group.name,
+            is_recorded: recorded.contains(&group.name),
+            events: self.groups.get(group.name).copied().unwrap_or(0),
+        });
+        let groups = groups.collect();
+        self.requests.finish(self.end, &self.tasks);
+        self.tasks.finish(self.end);
+        let completeness = Completeness {
+            from_ns: first,
+            until_ns: self.end,
+            groups,
+            cpus: self.cpus.into_values().collect(),
+            lost: self.lost,
+        };
+        let mut figures = Figures { completeness, ..Figures::default() };
+        self.tasks.put(&mut figures, names, self.end);
+        self.requests.put(&mut figures, names, self.end);
+        figures
+    }
+}
+
+impl Sink for Report {
+    fn event(&mut self, event: &Event, names: &mut Names) -> Result<()> {
+        let cpu = self.cpus.entry(event.cpu).or_insert(Cpu {
+            cpu: event.cpu,
+            from_ns: event.ns,
+            until_ns: event.ns,
+            events: 0,
+        });
+        (cpu.from_ns, cpu.until_ns) = (cpu.from_ns.min(event.ns), cpu.until_ns.max(event.ns));
+        cpu.events += 1;
+        *self.groups.entry(event.what.group()).or_default() += 1;
+        self.tasks.see(event);
+        self.requests.see(event, &self.tasks, names);
+        Ok(())
+    }
+
+    fn gap(&mut self, gap: &Gap) -> Result<()> {
+        if gap.group == "sched" {
+            self.tasks.forget();
+        }
+        self.requests.forget(gap.group);
+        let is_same = |lost: &&mut Lost| lost.group == gap.group && lost.cause == gap.cause;
+        match self.lost.iter_mut().find(is_same) {
+            Some(lost) => lost.count = lost.count.saturating_add(gap.count),
+            None => self.lost.push(Lost { group: gap.group, cause: gap.cause.clone(), count: gap.count }),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

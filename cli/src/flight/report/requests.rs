@@ -1,0 +1,401 @@
+//! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts; and what came and went:
+//! programs, page faults, packets.
+
+use std::collections::{HashMap, VecDeque};
+
+use nix::sys::signal::Signal;
+
+use super::super::event::{Event, Interface, What};
+use super::super::names::{Interfaces, Names, escape};
+use super::super::trace::{call_name, softirq_name};
+use super::figures::{
+    Call, Calls, Disk, Ended, Faults, Figures, Interrupts, Request, Started, Task, Traffic,
+};
+use super::tasks::{LONGEST, Longest, Tasks, Took, task};
+
+type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
+
+/// So many lines are shown of what has no order by length.
+const SHOWN: usize = 20;
+
+#[derive(Default)]
+pub(super) struct Requests {
+    open_calls: Map<u32, Entered>,
+    calls: Map<(i32, bool), (Took, u64)>,
+    slow_calls: Longest<Call>,
+    /// By device and sector.
+    open_requests: Map<(u32, u64), Request>,
+    disks: Map<u32, Device>,
+    /// Of each CPU: the interrupts that have begun, and the softirq.
+    open_interrupts: Map<(u16, bool), Vec<(u32, u64)>>,
+    interrupts: Map<(u32, bool), (Took, u16, u64)>,
+    faults: Map<u32, u64>,
+    started: VecDeque<Started>,
+    started_count: u64,
+    /// By a signal, with an exit code, and well.
+    ended: [VecDeque<Ended>; 3],
+    ended_count: u64,
+    traffic: Map<Interface, Traffic>,
+}
+
+struct Entered {
+    nr: i32,
+    is_32bit: bool,
+    args: [u64; 3],
+    ns: u64,
+    pid: u32,
+    /// The thread's interruptible waits before.
+    interruptible: u64,
+}
+
+#[derive(Default)]
+struct Device {
+    took: Took,
+    bytes: u64,
+    errors: u64,
+    slowest: Option<Request>,
+}
+
+impl Requests {
+    /// `tasks` has seen the event.
+    pub(super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &mut Names) {
+        let &Event { ns, cpu, pid, tid, ref what } = event;
+        match *what {
+            What::SyscallEnter { nr, is_32bit, args } => {
+                let interruptible = tasks.interruptible(tid, ns);
+                self.open_calls.insert(tid, Entered { nr, is_32bit, args, ns, pid, interruptible });
+            }
+            What::SyscallExit { ret, .. } => {
+                if let Some(entered) = self.open_calls.remove(&tid) {
+                    let of = || task(pid, tid, names, ns);
+                    self.call(&entered, Some(ret), ns, tasks.interruptible(tid, ns), of);
+                }
+            }
+            What::BlockIssue { dev, sector, bytes, op } => {
+                let op = String::from_utf8_lossy(&op).trim_end_matches('\0').to_owned();
+                let request =
+                    Request { task: task(pid, tid, names, ns), op, sector, bytes, from_ns: ns, ns: 0 };
+                self.open_requests.insert((dev, sector), request);
+            }
+            What::BlockComplete { dev, sector, error, .. } => self.complete(ns, dev, sector, error),
+            What::IrqEnter { irq } => self.interrupt_begins(ns, cpu, irq, false),
+            What::SoftirqEnter { vec } => self.interrupt_begins(ns, cpu, vec, true),
+            What::IrqExit { irq } => self.interrupt_ends(ns, cpu, irq, false),
+            What::SoftirqExit { vec } => self.interrupt_ends(ns, cpu, vec, true),
+            What::Fault { .. } => *self.faults.entry(pid).or_default() += 1,
+            What::Exec { ref file, comm, .. } => {
+                self.started_count += 1;
+                let name = escape(comm.split(|&byte| byte == 0).next().unwrap_or_default());
+                let process = Task { pid, tid: pid, name };
+                push(&mut self.started, Started { process, file: escape(file), at_ns: ns });
+            }
+            What::Exit { code } => {
+                self.open_calls.remove(&tid);
+                if pid == tid {
+                    self.exit(task(pid, tid, names, ns), ns, code);
+                }
+            }
+            What::NetSend { interface, bytes } => {
+                let traffic = self.traffic(interface);
+                (traffic.sent, traffic.sent_bytes) =
+                    (traffic.sent + 1, traffic.sent_bytes + u64::from(bytes));
+            }
+            What::NetReceive { interface, bytes } => {
+                let traffic = self.traffic(interface);
+                (traffic.received, traffic.received_bytes) =
+                    (traffic.received + 1, traffic.received_bytes + u64::from(bytes));
+            }
+            What::Switch { .. } | What::Waking { .. } | What::Fork { .. } => {}
+        }
+    }
+
+    fn call(
+        &mut self,
+        entered: &Entered,
+        ret: Option<i64>,
+        ns: u64,
+        interruptible: u64,
+        of: impl FnOnce() -> Task,
+    ) {
+        let &Entered { nr, is_32bit, args, ns: from_ns, interruptible: before, .. } = entered;
+        let ns = ns.saturating_sub(from_ns);
+        let busy_ns = ns.saturating_sub(interruptible.saturating_sub(before));
+        let errno = ret.and_then(i64::checked_neg).filter(|errno| (1..4096).contains(errno));
+        if ret.is_some() {
+            let (took, errors) = self.calls.entry((nr, is_32bit)).or_default();
+            took.see(ns);
+            *errors += u64::from(errno.is_some());
+        }
+        let error = errno.and_then(|errno| syscalls::Errno::new(i32::try_from(errno).ok()?).name());
+        let call = || call_name(nr, is_32bit);
+        self.slow_calls.see(busy_ns, || Call {
+            task: of(),
+            call: call(),
+            args,
+            ret,
+            error,
+            from_ns,
+            ns,
+            busy_ns,
+        });
+    }
+
+    fn complete(&mut self, ns: u64, dev: u32, sector: u64, error: i32) {
+        // Its begin is from before the report, or lost.
+        let Some(mut request) = self.open_requests.remove(&(dev, sector)) else { return };
+        request.ns = ns.saturating_sub(request.from_ns);
+        let device = self.disks.entry(dev).or_default();
+        device.bytes = device.bytes.saturating_add(request.bytes.into());
+        device.errors += u64::from(error != 0);
+        if device.took.see(request.ns) {
+            device.slowest = Some(request);
+        }
+    }
+
+    fn interrupt_begins(&mut self, ns: u64, cpu: u16, number: u32, is_soft: bool) {
+        /// Interrupts nest less deep. More have no end, as it was lost.
+        const NESTED: usize = 16;
+        let open = self.open_interrupts.entry((cpu, is_soft)).or_default();
+        if open.len() == NESTED {
+            open.clear();
+        }
+        open.push((number, ns));
+    }
+
+    fn interrupt_ends(&mut self, ns: u64, cpu: u16, number: u32, is_soft: bool) {
+        let Some(open) = self.open_interrupts.get_mut(&(cpu, is_soft)) else { return };
+        let Some(at) = open.iter().rposition(|(open, _)| *open == number) else { return };
+        let from = open[at].1;
+        open.truncate(at);
+        let (took, longest_cpu, longest_from) = self.interrupts.entry((number, is_soft)).or_default();
+        if took.see(ns.saturating_sub(from)) {
+            (*longest_cpu, *longest_from) = (cpu, from);
+        }
+    }
+
+    fn exit(&mut self, process: Task, at_ns: u64, code: i32) {
+        let (signal, status) = (code & 0x7f, (code >> 8 & 0xff) as u8);
+        let name = |number: i32| {
+            let named = Signal::try_from(number).map(|signal| signal.as_str().to_owned());
+            named.unwrap_or_else(|_| format!("signal {number}"))
+        };
+        let signal = (signal != 0).then(|| name(signal));
+        self.ended_count += 1;
+        let at = if signal.is_some() { 0 } else { usize::from(status == 0) + 1 };
+        push(&mut self.ended[at], Ended { process, at_ns, status, signal });
+    }
+
+    /// Events of this group are missing up to now: what has begun may have ended.
+    pub(super) fn forget(&mut self, group: &str) {
+        match group {
+            "syscalls" => self.open_calls.clear(),
+            "block" => self.open_requests.clear(),
+            "irq" => self.open_interrupts.clear(),
+            _ => {}
+        }
+    }
+
+    fn traffic(&mut self, interface: Interface) -> &mut Traffic {
+        let Interface { index, net_ns } = interface;
+        self.traffic.entry(interface).or_insert(Traffic {
+            interface: index,
+            name: None,
+            net_ns,
+            sent: 0,
+            sent_bytes: 0,
+            received: 0,
+            received_bytes: 0,
+        })
+    }
+
+    /// The report ends here: calls that have not returned are not over.
+    pub(super) fn finish(&mut self, end: u64, tasks: &Tasks) {
+        for (tid, entered) in std::mem::take(&mut self.open_calls) {
+            let of = || Task { pid: entered.pid, tid, name: String::new() };
+            self.call(&entered, None, end, tasks.interruptible(tid, end), of);
+        }
+    }
+
+    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, end: u64) {
+        let slow = self.slow_calls.take().into_iter().take(LONGEST);
+        let mut slow: Vec<_> = slow.map(|(_, call)| call).collect();
+        for call in slow.iter_mut().filter(|call| call.task.name.is_empty()) {
+            call.task = task(call.task.pid, call.task.tid, names, end);
+        }
+        figures.slow_calls = slow;
+        figures.calls = sorted(self.calls.into_iter().map(|((nr, is_32bit), (took, errors))| {
+            let call = call_name(nr, is_32bit);
+            (took.total, Calls { call, errors, total_ns: took.total, took: took.distribution() })
+        }));
+        figures.disks =
+            sorted(self.disks.into_iter().map(|(dev, Device { took, bytes, errors, slowest })| {
+                let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
+                (took.max, Disk { device, bytes, errors, took: took.distribution(), slowest })
+            }));
+        figures.interrupts =
+            sorted(self.interrupts.into_iter().map(|((number, is_soft), (took, cpu, from))| {
+                let soft = softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned);
+                let interrupt = if is_soft { soft } else { format!("irq {number}") };
+                let (total_ns, distribution) = (took.total, took.distribution());
+                let it = Interrupts {
+                    interrupt,
+                    total_ns,
+                    took: distribution,
+                    longest_cpu: cpu,
+                    longest_from_ns: from,
+                };
+                (took.max, it)
+            }));
+        figures.faults = sorted(
+            self.faults
+                .into_iter()
+                .map(|(pid, count)| (count, Faults { process: task(pid, pid, names, end), count })),
+        );
+        figures.interfaces =
+            sorted(self.traffic.into_values().map(|it| (it.sent_bytes + it.received_bytes, it)));
+        let mut known = Interfaces::default();
+        for it in &mut figures.interfaces {
+            it.name = known.name(Interface { index: it.interface, net_ns: it.net_ns }).map(str::to_owned);
+        }
+        (figures.started, figures.started_count) = (self.started.into(), self.started_count);
+        figures.ended = self.ended.into_iter().flatten().collect();
+        figures.ended_count = self.ended_count;
+    }
+}
+
+/// Keeps the latest.
+fn push<T>(list: &mut VecDeque<T>, new: T) {
+    if list.len() == SHOWN {
+        list.pop_front();
+    }
+    list.push_back(new);
+}
+
+/// The largest first, and not too many of them.
+fn sorted<T>(all: impl Iterator<Item = (u64, T)>) -> Vec<T> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
+    all.into_iter().take(SHOWN).map(|(_, it)| it).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::event::tests::{comm, event, exec};
+    use super::*;
+
+    fn figures(events: &[Event]) -> Figures {
+        let (mut tasks, mut requests) = (Tasks::default(), Requests::default());
+        let mut names = Names::of_events();
+        for event in events {
+            tasks.see(event);
+            requests.see(event, &tasks, &mut names);
+        }
+        requests.finish(1000, &tasks);
+        let mut figures = Figures::default();
+        requests.put(&mut figures, &mut names, 1000);
+        figures
+    }
+
+    fn enter(ns: u64, tid: u32, nr: i64) -> Event {
+        let nr = i32::try_from(nr).unwrap();
+        event(ns, tid, What::SyscallEnter { nr, is_32bit: false, args: [3, 0, 0] })
+    }
+
+    fn exit(ns: u64, tid: u32, ret: i64) -> Event {
+        event(ns, tid, What::SyscallExit { nr: 0, is_32bit: false, ret })
+    }
+
+    fn switch(ns: u64, tid: u32, state: u16, next: u32) -> Event {
+        event(ns, tid, What::Switch { state, prio: 120, next, next_prio: 120, next_comm: comm("next") })
+    }
+
+    #[test]
+    fn a_call_that_waits_for_the_disk_is_slow_and_one_that_waits_for_input_is_not() {
+        let waking = |ns, task| {
+            event(ns, 0, What::Waking { task, is_new: false, prio: 120, target: 0, comm: comm("woken") })
+        };
+        let events = [
+            enter(10, 7, libc::SYS_read),
+            switch(20, 7, 1, 8),
+            enter(25, 8, libc::SYS_fsync),
+            switch(30, 8, 2, 0),
+            waking(400, 8),
+            switch(401, 0, 0, 8),
+            exit(410, 8, -5),
+            waking(900, 7),
+            switch(901, 8, 1, 7),
+            exit(905, 7, 1),
+        ];
+        let found = figures(&events);
+        let slow: Vec<_> =
+            found.slow_calls.iter().map(|it| (&*it.call, it.task.tid, it.ns, it.busy_ns)).collect();
+        assert_eq!(slow, [("fsync", 8, 385, 385), ("read", 7, 895, 15)]);
+        assert_eq!((found.slow_calls[0].ret, found.slow_calls[0].error), (Some(-5), Some("EIO")));
+        assert_eq!(
+            (&*found.calls[0].call, found.calls[0].took.max_ns, found.calls[1].errors),
+            ("read", 895, 1)
+        );
+    }
+
+    #[test]
+    fn a_call_that_has_not_returned_lasts_until_the_end() {
+        let found = figures(&[enter(100, 7, libc::SYS_fsync)]);
+        assert_eq!((found.slow_calls[0].ns, found.slow_calls[0].ret), (900, None));
+        assert!(found.calls.is_empty());
+    }
+
+    #[test]
+    fn requests_of_a_disk() {
+        let issue = |ns, sector| {
+            event(ns, 7, What::BlockIssue { dev: 8 << 20, sector, bytes: 4096, op: *b"W\0\0\0\0\0\0\0" })
+        };
+        let complete = |ns, sector, error| {
+            event(ns, 0, What::BlockComplete { dev: 8 << 20, sector, bytes: 4096, error })
+        };
+        let found = figures(&[
+            issue(10, 1),
+            issue(20, 2),
+            complete(30, 2, -5),
+            complete(500, 1, 0),
+            complete(600, 9, 0),
+        ]);
+        let [disk] = &found.disks[..] else { panic!("{:?}", found.disks) };
+        assert_eq!((&*disk.device, disk.took.count, disk.errors, disk.bytes), ("8:0", 2, 1, 8192));
+        let slowest = disk.slowest.as_ref().unwrap();
+        assert_eq!((slowest.sector, slowest.ns, &*slowest.op), (1, 490, "W"));
+    }
+
+    #[test]
+    fn interrupts_nest() {
+        let irq = |ns, what| event(ns, 0, what);
+        let found = figures(&[
+            irq(1, What::IrqExit { irq: 9 }),
+            irq(10, What::SoftirqEnter { vec: 3 }),
+            irq(20, What::IrqEnter { irq: 9 }),
+            irq(25, What::IrqExit { irq: 9 }),
+            irq(60, What::SoftirqExit { vec: 3 }),
+        ]);
+        let took: Vec<_> =
+            found.interrupts.iter().map(|it| (&*it.interrupt, it.took.max_ns, it.longest_from_ns)).collect();
+        assert_eq!(took, [("NET_RX", 50, 10), ("irq 9", 5, 20)]);
+    }
+
+    #[test]
+    fn those_that_failed_are_named_first() {
+        let events = [
+            event(1, 7, exec("/bin/a\x1b", "a")),
+            event(2, 8, What::Exit { code: 0 }),
+            event(3, 7, What::Exit { code: 11 }),
+            event(4, 9, What::Exit { code: 3 << 8 }),
+            Event { tid: 10, ..event(5, 9, What::Exit { code: 9 }) },
+        ];
+        let found = figures(&events);
+        let ended: Vec<_> =
+            found.ended.iter().map(|it| (it.process.pid, it.signal.as_deref(), it.status)).collect();
+        assert_eq!(ended, [(7, Some("SIGSEGV"), 0), (9, None, 3), (8, None, 0)]);
+        assert_eq!(
+            (found.ended_count, found.started_count, &*found.started[0].file),
+            (3, 1, "/bin/a\\u{1b}")
+        );
+    }
+}

@@ -1,0 +1,422 @@
+//! Who ran, who could not run, and who waited: from switches and wakeups.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use mapring::Histogram;
+
+use super::super::event::{Event, What};
+use super::super::names::Names;
+use super::figures::{CpuTime, Delay, Distribution, Figures, Task, ThreadTime, Wait};
+
+type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
+
+/// So many of the longest are shown.
+pub(super) const LONGEST: usize = 10;
+/// So many are kept: some are not shown.
+const KEPT: usize = 64;
+/// So many of the latest turns on a CPU are kept, to see who ran while another could not.
+const TURNS: usize = 1024;
+/// The process whose children are the threads of the kernel.
+const KTHREADD: u32 = 2;
+/// So many processes, and threads of each, are shown.
+const SHOWN: usize = 20;
+
+/// The longest of many.
+#[derive(Debug)]
+pub(super) struct Longest<T>(Vec<(u64, T)>);
+
+impl<T> Default for Longest<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Longest<T> {
+    /// Keeps it if it is one of the longest.
+    pub(super) fn see(&mut self, ns: u64, new: impl FnOnce() -> T) {
+        if self.0.len() == KEPT && self.0.last().is_some_and(|(last, _)| *last >= ns) {
+            return;
+        }
+        self.0.truncate(KEPT - 1);
+        let at = self.0.partition_point(|(other, _)| *other >= ns);
+        self.0.insert(at, (ns, new()));
+    }
+
+    /// The longest first.
+    pub(super) fn take(&mut self) -> Vec<(u64, T)> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// How long something took, many times.
+#[derive(Debug, Default)]
+pub(super) struct Took {
+    histogram: Histogram,
+    pub(super) total: u64,
+    pub(super) max: u64,
+}
+
+impl Took {
+    /// Counts it, and says whether it is the longest up to now.
+    pub(super) fn see(&mut self, ns: u64) -> bool {
+        self.histogram.add(ns);
+        self.total = self.total.saturating_add(ns);
+        let is_longest = ns >= self.max;
+        self.max = self.max.max(ns);
+        is_longest
+    }
+
+    pub(super) fn distribution(&self) -> Distribution {
+        Distribution::of(&self.histogram, self.max)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Tasks {
+    cpus: Map<u16, Running>,
+    threads: Map<u32, Thread>,
+    runqueue: Took,
+    worst: Longest<Delayed>,
+    /// Those that only the event ends, and those that a signal ends, too.
+    waits: [Longest<Waited>; 2],
+}
+
+struct Running {
+    tid: u32,
+    pid: u32,
+    since: u64,
+    /// The turns before: which thread, from when to when.
+    turns: VecDeque<(u32, Range<u64>)>,
+}
+
+impl Running {
+    fn new(tid: u32, pid: u32, since: u64) -> Self {
+        Self { tid, pid, since, turns: VecDeque::new() }
+    }
+
+    /// Another thread runs from now on.
+    fn switch(&mut self, ns: u64, tid: u32, pid: u32) {
+        if self.turns.len() == TURNS {
+            self.turns.pop_front();
+        }
+        self.turns.push_back((self.tid, self.since..ns));
+        (self.tid, self.pid, self.since) = (tid, pid, ns);
+    }
+
+    /// The thread that ran longest since that time, up to the last switch.
+    fn longest_since(&self, since: u64) -> Option<u32> {
+        let mut ran: Map<u32, u64> = Map::default();
+        for (tid, turn) in self.turns.iter().rev().take_while(|(_, turn)| turn.end > since) {
+            *ran.entry(*tid).or_default() += turn.end - turn.start.max(since);
+        }
+        ran.into_iter().max_by_key(|(tid, ns)| (*ns, *tid)).map(|(tid, _)| tid)
+    }
+}
+
+#[derive(Default)]
+struct Thread {
+    pid: u32,
+    busy: u64,
+    /// The time of interruptible waits that are over.
+    interruptible: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default)]
+enum State {
+    #[default]
+    Unknown,
+    Runnable(u64),
+    Waiting {
+        since: u64,
+        is_interruptible: bool,
+    },
+}
+
+struct Delayed {
+    tid: u32,
+    cpu: u16,
+    at: u64,
+    instead: u32,
+}
+
+struct Waited {
+    tid: u32,
+    from: u64,
+    waker: Option<u32>,
+}
+
+impl Tasks {
+    pub(super) fn see(&mut self, event: &Event) {
+        let &Event { ns, cpu, pid, tid, ref what } = event;
+        match *what {
+            What::Switch { state, next, .. } => {
+                self.ran(event);
+                if tid != 0 {
+                    self.leaves(tid, ns, state);
+                }
+                let pid = self.threads.get(&next).map_or(0, |thread| thread.pid);
+                self.cpus.entry(cpu).or_insert_with(|| Running::new(tid, pid, ns)).switch(ns, next, pid);
+                self.enters(next, event);
+                return;
+            }
+            What::Waking { task, .. } => self.wakes(task, event),
+            // The last thing that it does, but for a switch.
+            What::Exit { .. } => self.threads.entry(tid).or_default().state = State::Unknown,
+            _ => {}
+        }
+        match self.cpus.entry(cpu) {
+            Entry::Vacant(new) => {
+                new.insert(Running::new(tid, pid, ns));
+            }
+            Entry::Occupied(mut running) if running.get().tid == tid => running.get_mut().pid = pid,
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// Events of switches and wakeups are missing up to now: who waits or can run is not known.
+    pub(super) fn forget(&mut self) {
+        self.threads.values_mut().for_each(|thread| thread.state = State::Unknown);
+        self.cpus.clear();
+    }
+
+    /// The thread of a switch has run until now.
+    fn ran(&mut self, &Event { ns, cpu, pid, tid, .. }: &Event) {
+        let since =
+            self.cpus.get(&cpu).filter(|running| running.tid == tid).map_or(ns, |running| running.since);
+        let thread = self.threads.entry(tid).or_default();
+        thread.pid = pid;
+        thread.busy += ns.saturating_sub(since);
+    }
+
+    fn leaves(&mut self, tid: u32, ns: u64, state: u16) {
+        /// It can run, and did not leave by itself.
+        const PREEMPTED: u16 = 0x100;
+        const INTERRUPTIBLE: u16 = 1;
+        const UNINTERRUPTIBLE: u16 = 2;
+        self.threads.entry(tid).or_default().state = match state {
+            0 | PREEMPTED => State::Runnable(ns),
+            INTERRUPTIBLE | UNINTERRUPTIBLE => {
+                State::Waiting { since: ns, is_interruptible: state == INTERRUPTIBLE }
+            }
+            _ => State::Unknown, // stopped, dead, or an idle thread of the kernel
+        };
+    }
+
+    fn enters(&mut self, tid: u32, event: &Event) {
+        let &Event { ns, cpu, tid: last, .. } = event;
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        if let State::Runnable(since) = std::mem::take(&mut thread.state)
+            && tid != 0
+        {
+            let delay = ns.saturating_sub(since);
+            self.runqueue.see(delay);
+            let running = self.cpus.get(&cpu);
+            let instead = || running.and_then(|running| running.longest_since(since)).unwrap_or(last);
+            self.worst.see(delay, || Delayed { tid, cpu, at: ns, instead: instead() });
+        }
+    }
+
+    fn wakes(&mut self, tid: u32, event: &Event) {
+        let thread = self.threads.entry(tid).or_default();
+        if let State::Waiting { since, is_interruptible } = thread.state {
+            let ns = event.ns.saturating_sub(since);
+            thread.interruptible += if is_interruptible { ns } else { 0 };
+            let waited = || Waited { tid, from: since, waker: Some(event.tid) };
+            self.waits[usize::from(is_interruptible)].see(ns, waited);
+        }
+        if !matches!(thread.state, State::Runnable(_)) && self.cpus.values().all(|running| running.tid != tid)
+        {
+            thread.state = State::Runnable(event.ns);
+        }
+    }
+
+    /// How long a thread has waited interruptibly, up to this time.
+    pub(super) fn interruptible(&self, tid: u32, ns: u64) -> u64 {
+        let Some(thread) = self.threads.get(&tid) else { return 0 };
+        let now = match thread.state {
+            State::Waiting { since, is_interruptible: true } => ns.saturating_sub(since),
+            _ => 0,
+        };
+        thread.interruptible + now
+    }
+
+    /// The report ends here.
+    pub(super) fn finish(&mut self, end: u64) {
+        for running in self.cpus.values() {
+            let thread = self.threads.entry(running.tid).or_default();
+            thread.busy += end.saturating_sub(running.since);
+            if thread.pid == 0 {
+                thread.pid = running.pid;
+            }
+        }
+        for (&tid, thread) in &self.threads {
+            // Threads that sleep until they have work are not listed, only those that may be stuck.
+            if let State::Waiting { since, is_interruptible: false } = thread.state {
+                let ns = end.saturating_sub(since);
+                self.waits[0].see(ns, || Waited { tid, from: since, waker: None });
+            }
+        }
+    }
+
+    fn task(&self, tid: u32, names: &mut Names, end: u64) -> Task {
+        let pid = self.threads.get(&tid).map_or(0, |thread| thread.pid);
+        task(pid, tid, names, end)
+    }
+
+    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, end: u64) {
+        figures.runqueue = self.runqueue.distribution();
+        for (ns, Delayed { tid, cpu, at, instead }) in self.worst.take().into_iter().take(LONGEST) {
+            let (task, instead) = (self.task(tid, names, end), self.task(instead, names, end));
+            figures.runqueue_worst.push(Delay { task, ns, cpu, at_ns: at, instead });
+        }
+        let [stuck, waited] = self.waits.each_mut().map(Longest::take);
+        // Threads of the kernel wait until there is work for them.
+        let is_of_kernel =
+            |tid, names: &mut Names| names.process(tid, end).is_some_and(|it| it.parent == KTHREADD);
+        let waited = waited.into_iter().filter(|(_, it)| !is_of_kernel(it.tid, names)).collect();
+        let lists: [(Vec<_>, _); 2] =
+            [(stuck, &mut figures.waits_uninterruptible), (waited, &mut figures.waits_interruptible)];
+        for (found, waits) in lists {
+            for (ns, Waited { tid, from, waker }) in found.into_iter().take(LONGEST) {
+                let task = self.task(tid, names, end);
+                let is_open = waker.is_none();
+                let waker = waker.map(|tid| self.task(tid, names, end));
+                waits.push(Wait { task, ns, from_ns: from, is_open, waker });
+            }
+        }
+        figures.cpu_time = self.cpu_time(names, figures.completeness.from_ns, end);
+    }
+
+    /// The CPU time of the processes that used most.
+    fn cpu_time(&self, names: &mut Names, from: u64, end: u64) -> Vec<CpuTime> {
+        let mut processes: Map<u32, Vec<(u64, u32)>> = Map::default();
+        for (&tid, thread) in self.threads.iter().filter(|(tid, thread)| **tid != 0 && thread.busy > 0) {
+            let pid = if thread.pid == 0 { tid } else { thread.pid };
+            processes.entry(pid).or_default().push((thread.busy, tid));
+        }
+        let sum = |threads: &[(u64, u32)]| threads.iter().map(|(busy, _)| busy).sum::<u64>();
+        let mut processes: Vec<_> =
+            processes.into_iter().map(|(pid, threads)| (sum(&threads), pid, threads)).collect();
+        processes.sort_by_key(|(busy, pid, _)| (std::cmp::Reverse(*busy), *pid));
+        processes.truncate(SHOWN);
+        let all = end.saturating_sub(from).max(1);
+        let mut of = |(busy_ns, pid, mut threads): (u64, u32, Vec<(u64, u32)>)| {
+            threads.sort_unstable_by_key(|(busy, tid)| (std::cmp::Reverse(*busy), *tid));
+            threads.truncate(SHOWN);
+            let process = task(pid, pid, names, end);
+            let threads = threads.into_iter();
+            let threads =
+                threads.map(|(busy_ns, tid)| ThreadTime { thread: task(pid, tid, names, end), busy_ns });
+            #[allow(clippy::cast_precision_loss)] // shown with a digit after the point
+            let percent = 100.0 * busy_ns as f64 / all as f64;
+            CpuTime { process, busy_ns, percent, threads: threads.collect() }
+        };
+        processes.into_iter().map(&mut of).collect()
+    }
+}
+
+/// A task with its name.
+pub(super) fn task(pid: u32, tid: u32, names: &mut Names, ns: u64) -> Task {
+    Task { pid, tid, name: String::from_utf8_lossy(&names.comm(tid, 0, ns)).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::event::tests::{comm, event};
+    use super::*;
+
+    fn switch(ns: u64, cpu: u16, tid: u32, state: u16, next: u32) -> Event {
+        let what = What::Switch { state, prio: 120, next, next_prio: 120, next_comm: comm("next") };
+        Event { cpu, ..event(ns, tid, what) }
+    }
+
+    fn waking(ns: u64, tid: u32, task: u32) -> Event {
+        event(ns, tid, What::Waking { task, is_new: false, prio: 120, target: 0, comm: comm("woken") })
+    }
+
+    fn figures(events: &[Event], end: u64) -> Figures {
+        let mut tasks = Tasks::default();
+        events.iter().for_each(|event| tasks.see(event));
+        tasks.finish(end);
+        let mut figures = Figures::default();
+        tasks.put(&mut figures, &mut Names::of_events(), end);
+        figures
+    }
+
+    #[test]
+    fn time_on_a_cpu_begins_with_its_first_event_and_ends_with_the_report() {
+        let events = [
+            event(100, 7, What::Fault { address: 0, ip: 0 }),
+            switch(150, 0, 7, 0x100, 8),
+            switch(170, 0, 8, 1, 7),
+        ];
+        let found = figures(&events, 200);
+        let busy: Vec<_> = found.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns)).collect();
+        assert_eq!(busy, [(7, 50 + 30), (8, 20)]);
+        assert_eq!((found.runqueue.count, found.runqueue.max_ns), (1, 20), "7 could run from 150 to 170");
+        let worst = &found.runqueue_worst[0];
+        assert_eq!((worst.task.tid, worst.instead.tid, worst.ns, worst.at_ns), (7, 8, 20, 170));
+    }
+
+    #[test]
+    fn a_wait_ends_when_the_task_is_woken_and_the_delay_begins_there() {
+        let events = [
+            switch(10, 0, 7, 2, 0),
+            waking(50, 3, 7),
+            waking(55, 4, 7),
+            switch(60, 0, 0, 0, 7),
+            switch(70, 0, 7, 1, 0),
+        ];
+        let found = figures(&events, 100);
+        let [wait] = &found.waits_uninterruptible[..] else { panic!("{:?}", found.waits_uninterruptible) };
+        assert_eq!(
+            (wait.task.tid, wait.ns, wait.is_open, wait.waker.as_ref().unwrap().tid),
+            (7, 40, false, 3)
+        );
+        assert_eq!((found.runqueue.count, found.runqueue.max_ns), (1, 10));
+        assert!(found.waits_interruptible.is_empty(), "nothing has woken it");
+    }
+
+    #[test]
+    fn a_task_that_nothing_wakes_waits_until_the_end() {
+        let found = figures(&[switch(10, 0, 7, 2, 0)], 100);
+        assert_eq!((found.waits_uninterruptible[0].ns, found.waits_uninterruptible[0].is_open), (90, true));
+    }
+
+    #[test]
+    fn only_the_longest_are_kept() {
+        let mut longest = Longest::default();
+        (0..100).for_each(|n| longest.see(n * 7 % 100, || n));
+        let kept: Vec<_> = longest.take().into_iter().map(|(ns, _)| ns).collect();
+        assert!(kept.iter().copied().eq((36..100).rev()), "{kept:?}");
+    }
+
+    #[test]
+    fn the_one_that_ran_longest_ran_instead_and_not_the_last_one() {
+        let events = [
+            switch(10, 0, 7, 0x100, 8),
+            switch(90, 0, 8, 1, 9),
+            switch(95, 0, 9, 1, 7),
+            switch(99, 0, 7, 1, 0),
+        ];
+        let found = figures(&events, 100);
+        assert_eq!((found.runqueue_worst[0].ns, found.runqueue_worst[0].instead.tid), (85, 8));
+    }
+
+    #[test]
+    fn nothing_is_said_of_times_in_which_events_are_missing() {
+        let mut tasks = Tasks::default();
+        tasks.see(&switch(10, 0, 7, 2, 8));
+        tasks.forget();
+        tasks.see(&switch(1000, 0, 9, 1, 7));
+        tasks.finish(1100);
+        let mut figures = Figures::default();
+        tasks.put(&mut figures, &mut Names::of_events(), 1100);
+        assert_eq!((figures.runqueue.count, figures.waits_uninterruptible.len()), (0, 0));
+        let busy: Vec<_> = figures.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns)).collect();
+        assert_eq!(busy, [(7, 100)]);
+    }
+}
