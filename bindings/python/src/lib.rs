@@ -5,6 +5,7 @@
 mod banks;
 mod open;
 mod reader;
+mod records;
 mod tables;
 mod types;
 

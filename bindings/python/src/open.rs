@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use mapring::abi::{Kind, Tails};
 use mapring::any::AnyMap;
 use mapring::btf::Btf;
+use mapring::cpus::possible_cpus;
 use mapring::{Access, ErrorKind, OpenOptions, Region, Source};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
-use crate::reader::Reader;
+use crate::reader::{Reader, seconds};
+use crate::records::ByStamp;
 use crate::tables::Table;
 use crate::{banks, error, types, wrong};
 
@@ -125,12 +127,26 @@ impl Opened {
         }
     }
 
-    /// A reader of a ring, in the order of shards, or of the 8-byte number at `stamp`.
-    #[pyo3(signature = (start, stamp=None, clock="monotonic"))]
-    fn reader(&self, py: Python<'_>, start: &str, stamp: Option<usize>, clock: &str) -> PyResult<Reader> {
+    /// A reader of a ring, in the order of shards.
+    fn reader(&self, py: Python<'_>, start: &str) -> PyResult<Reader> {
+        let start = Reader::start(start)?;
+        py.detach(|| Reader::new(&self.regions, self.record_size(), start, None))
+    }
+
+    /// A reader of a ring, in the order of the 8-byte number at `stamp`.
+    fn merged(
+        &self,
+        py: Python<'_>,
+        start: &str,
+        stamp: usize,
+        clock: &str,
+        delay: Option<f64>,
+        in_ticket_order: bool,
+    ) -> PyResult<Reader> {
         let (start, clock) = (Reader::start(start)?, Reader::clock(clock)?);
-        let size = self.record_size();
-        py.detach(|| Reader::new(&self.regions, size, start, stamp.map(|at| (at, clock))))
+        let delay = delay.map(|delay| seconds("a delay", delay)).transpose()?;
+        let by_stamp = ByStamp { at: stamp, clock, delay, in_ticket_order };
+        py.detach(|| Reader::new(&self.regions, self.record_size(), start, Some(by_stamp)))
     }
 
     /// Its cells or latches.
@@ -221,7 +237,7 @@ fn open(place: &Place) -> PyResult<Opened> {
         Err(e) => return Err(error(e)),
     };
     let regions = match map.facts().kind.as_str() {
-        "array_of_maps" => in_maps(&map, place).map_err(error)?,
+        "array_of_maps" => in_maps(place).map_err(error)?,
         _ => vec![(0, region(place.source()).map_err(error)?)],
     };
     let types = types_of(&regions[0].1);
@@ -238,28 +254,28 @@ fn types_of(region: &Region) -> Result<(Btf, u32), String> {
 }
 
 /// The ring in an array of maps: a resizable one, or one with a map for each CPU.
-fn in_maps(map: &AnyMap, place: &Place) -> mapring::Result<Vec<(usize, Region)>> {
+fn in_maps(place: &Place) -> mapring::Result<Vec<(usize, Region)>> {
     let inner = |key: u32| region(Source::inner(place.source(), &key.to_ne_bytes()));
     let first = inner(0)?;
     let per_cpu = first.geometry().options().has_per_cpu_maps();
     let mut regions = vec![(0, first)];
-    let others = 1..if per_cpu { u32::try_from(map.facts().max_entries).unwrap_or(u32::MAX) } else { 1 };
-    // CPUs that do not exist have no map.
-    regions.extend(others.filter_map(|cpu| Some((cpu as usize, inner(cpu).ok()?))));
+    // Not as many as there are keys: anybody can make a map with billions of them.
+    let others = if per_cpu { possible_cpus()? } else { Vec::new() };
+    for cpu in others.into_iter().filter(|cpu| *cpu != 0) {
+        match inner(u32::try_from(cpu).unwrap_or(u32::MAX)) {
+            // CPUs that were offline when the ring was made have no map.
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {}
+            region => regions.push((cpu, region?)),
+        }
+    }
     Ok(regions)
 }
 
 /// The ring whose maps are pinned in a directory, as `cpu0`, `cpu1` and so on.
 fn in_directory(path: &Path) -> PyResult<Vec<(usize, Region)>> {
-    let mut found: Vec<(usize, PathBuf)> = std::fs::read_dir(path)?
-        .flatten()
-        .filter_map(|entry| {
-            let cpu = entry.file_name().to_str()?.strip_prefix("cpu")?.parse().ok()?;
-            Some((cpu, entry.path()))
-        })
-        .collect();
-    found.sort();
-    let opened = found.iter().map(|(cpu, path)| Ok((*cpu, region(path.into())?)));
+    let cpus = possible_cpus().map_err(error)?.into_iter();
+    let found = cpus.map(|cpu| (cpu, path.join(format!("cpu{cpu}")))).filter(|(_, pin)| pin.exists());
+    let opened = found.map(|(cpu, pin)| Ok((cpu, region(pin.into())?)));
     let regions = opened.collect::<mapring::Result<Vec<_>>>().map_err(error)?;
     if regions.is_empty() {
         let text = format!("{} is a directory, and not one of a PER_CPU_MAPS ring", path.display());

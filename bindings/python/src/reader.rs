@@ -6,164 +6,29 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytemuck::AnyBitPattern;
-use mapring::any::AnyRecord;
-use mapring::reading::{LossCause, Order};
+use mapring::liveness::Unended;
+use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Event, Loss, ReadStats, Region, Ring, Start};
-use pyo3::exceptions::PyValueError;
+use mapring::{Loss, Region, Start};
+use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
-use rustix::fd::AsRawFd;
 
 use crate::error;
+use crate::records::{self, ByStamp, Records, Setting};
 
-/// How long a wait sleeps before it looks for signals of the interpreter.
+/// How long a wait sleeps before it looks for signals of the interpreter: or as long as a watermark allows, if that is longer.
 const SLICE: Duration = Duration::from_millis(100);
 /// More memory than this is not kept for the next read.
 const KEPT: usize = 16 << 20;
-
-/// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes.
-macro_rules! with_size {
-    ($bytes:expr, $N:ident => $do:expr) => {
-        $crate::reader::with_size!(@ $bytes, $N, $do, 4 32 1024)
-    };
-    (@ $bytes:expr, $N:ident, $do:expr, $($n:literal)*) => {
-        match $bytes {
-            $(0..=mapring::any::AnyRecord::<$n>::MAX => {
-                const $N: usize = $n;
-                $do
-            })*
-            bytes => Err($crate::wrong(mapring::ErrorKind::Layout, format!(
-                "records of {bytes} bytes: this package reads up to {}", mapring::any::AnyRecord::<1024>::MAX
-            ))),
-        }
-    };
-}
-pub(crate) use with_size;
-
-/// A reader of a ring of any record type.
-trait Records: Send {
-    /// Appends up to `limit` records and their tails to `bytes`, and calls `found` with shard, ticket and length of the tail.
-    fn each(&mut self, limit: usize, bytes: &mut Vec<u8>, found: &mut dyn FnMut(usize, u64, usize)) -> usize;
-    /// Writes up to `limit` records without their tails to `bytes` from `at` on, which grows as needed. Returns where they end.
-    fn fill(&mut self, limit: usize, bytes: &mut Vec<u8>, at: usize) -> usize;
-    fn wait(&mut self, timeout: Duration) -> mapring::Result<bool>;
-    fn arm(&mut self) -> Option<Duration>;
-    fn bell(&mut self) -> Option<i32>;
-    fn require(&mut self, lease: Duration) -> mapring::Result<()>;
-    fn stats(&self) -> ReadStats;
-    fn losses(&mut self) -> Vec<Loss>;
-    fn liveness(&self) -> mapring::liveness::Liveness;
-    fn ended(&mut self) -> bool;
-    /// The last error, if nothing was read. Otherwise the next read that finds nothing has it.
-    fn take_error_if(&mut self, nothing: bool) -> Option<mapring::Error>;
-}
-
-/// Records whose bytes can be read.
-trait Row: AnyBitPattern + Send {
-    /// How many bytes to copy of a record of `size` bytes. A number that the compiler knows is copied faster; then the next record
-    /// overwrites what is too much.
-    fn copied(size: usize) -> usize;
-    /// Its first bytes.
-    fn bytes(&self, len: usize) -> &[u8];
-}
-
-impl<const N: usize> Row for AnyRecord<N> {
-    #[inline]
-    fn copied(size: usize) -> usize {
-        if N <= 4 { Self::MAX } else { size }
-    }
-
-    #[inline]
-    fn bytes(&self, len: usize) -> &[u8] {
-        self.bytes(len)
-    }
-}
-
-/// The usual records: readers of a size that the compiler knows are twice as fast.
-impl<const N: usize> Row for [u64; N] {
-    #[inline]
-    fn copied(_: usize) -> usize {
-        8 * N
-    }
-
-    #[inline]
-    fn bytes(&self, len: usize) -> &[u8] {
-        &bytemuck::cast_slice(self)[..len]
-    }
-}
-
-struct Typed<T, O> {
-    reader: mapring::Reader<T, O>,
-    size: usize,
-}
-
-impl<T: Row, O: Order<T> + Send> Records for Typed<T, O> {
-    fn each(&mut self, limit: usize, bytes: &mut Vec<u8>, found: &mut dyn FnMut(usize, u64, usize)) -> usize {
-        let size = self.size;
-        self.reader.for_each(limit, |Event { shard, ticket, record, tail }| {
-            bytes.extend_from_slice(record.bytes(size));
-            bytes.extend_from_slice(tail);
-            found(shard, ticket, tail.len());
-        })
-    }
-
-    fn fill(&mut self, limit: usize, bytes: &mut Vec<u8>, mut at: usize) -> usize {
-        let size = self.size;
-        let copied = T::copied(size);
-        self.reader.for_each(limit, |event| {
-            if bytes.len() - at < copied {
-                bytes.resize(2 * bytes.len() + copied, 0);
-            }
-            bytes[at..][..copied].copy_from_slice(event.record.bytes(copied));
-            at += size;
-        });
-        at
-    }
-
-    fn wait(&mut self, timeout: Duration) -> mapring::Result<bool> {
-        self.reader.wait(timeout)
-    }
-
-    fn arm(&mut self) -> Option<Duration> {
-        self.reader.arm()
-    }
-
-    fn bell(&mut self) -> Option<i32> {
-        self.reader.bell().ok().map(|bell| bell.as_raw_fd())
-    }
-
-    fn require(&mut self, lease: Duration) -> mapring::Result<()> {
-        self.reader.require(lease)
-    }
-
-    fn stats(&self) -> ReadStats {
-        self.reader.stats()
-    }
-
-    fn losses(&mut self) -> Vec<Loss> {
-        self.reader.take_losses()
-    }
-
-    fn liveness(&self) -> mapring::liveness::Liveness {
-        self.reader.liveness()
-    }
-
-    fn ended(&mut self) -> bool {
-        self.reader.ended().is_some()
-    }
-
-    fn take_error_if(&mut self, nothing: bool) -> Option<mapring::Error> {
-        if nothing { self.reader.take_error() } else { None }
-    }
-}
 
 struct State {
     /// `None` once it is closed.
     records: Option<Box<dyn Records>>,
     /// Kept between reads, so that its pages are.
     bytes: Vec<u8>,
+    /// How long a wait sleeps before it looks for signals.
+    slice: Duration,
 }
 
 impl State {
@@ -176,8 +41,8 @@ impl State {
 }
 
 /// A loss: shard, cause, whether programs dropped the records, the first ticket and the one after the last, how many, since and until
-/// when.
-type LossParts = (Option<usize>, &'static str, bool, Option<(u64, u64)>, u64, Option<u64>, u64);
+/// when, and all of it in words.
+type LossParts = (Option<usize>, &'static str, bool, Option<(u64, u64)>, u64, Option<u64>, u64, String);
 
 /// An event: shard, ticket, record, tail.
 type Parts<'py> = (usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -207,31 +72,14 @@ impl Reader {
         }
     }
 
-    /// A reader of the ring in these regions, merged by the number at an offset if there is a `stamp`.
     pub(crate) fn new(
         regions: &[(usize, Region)],
         size: usize,
         start: Start,
-        stamp: Option<(usize, Clock)>,
+        by_stamp: Option<ByStamp>,
     ) -> PyResult<Self> {
-        if let Some((at, _)) = stamp
-            && at.checked_add(8).is_none_or(|end| end > size)
-        {
-            return Err(PyValueError::new_err("the time stamp is not inside of the record"));
-        }
-        let records: PyResult<Box<dyn Records>> = with_size!(size, N => {
-            Ok(match stamp {
-                None => by_shard(regions, size, start).unwrap_or_else(|| read::<AnyRecord<N>>(regions, size, start))?,
-                Some((at, clock)) => {
-                    let stamp = move |record: &AnyRecord<N>| {
-                        record.bytes(size)[at..].first_chunk().copied().map_or(0, u64::from_ne_bytes)
-                    };
-                    let reader = ring(regions)?.reader_from(start).merged(stamp).with_clock(clock);
-                    Box::new(Typed { reader, size })
-                }
-            })
-        });
-        let state = Mutex::new(State { records: Some(records?), bytes: Vec::new() });
+        let records = Some(records::open(regions, size, start, by_stamp)?);
+        let state = Mutex::new(State { records, bytes: Vec::new(), slice: SLICE });
         Ok(Self { state, size })
     }
 
@@ -244,47 +92,18 @@ impl Reader {
     fn with<T: Send>(&self, py: Python<'_>, f: impl FnOnce(&mut dyn Records) -> T + Send) -> PyResult<T> {
         py.detach(|| self.lock().records().map(f))
     }
-}
 
-/// A reader by shard for a usual size.
-fn by_shard(regions: &[(usize, Region)], size: usize, start: Start) -> Option<PyResult<Box<dyn Records>>> {
-    macro_rules! of_words {
-        ($($words:literal)*) => {
-            match size {
-                $(size if size == 8 * $words => Some(read::<[u64; $words]>(regions, size, start)),)*
-                _ => None,
-            }
-        };
-    }
-    of_words!(2 3 4 5 6 7 8)
-}
-
-fn read<T: Row + 'static>(
-    regions: &[(usize, Region)],
-    size: usize,
-    start: Start,
-) -> PyResult<Box<dyn Records>> {
-    let reader = ring::<T>(regions)?.reader_from(start);
-    Ok(Box::new(Typed { reader, size }))
-}
-
-fn ring<T: AnyBitPattern>(regions: &[(usize, Region)]) -> PyResult<Ring<T>> {
-    let ring = match regions {
-        [(0, region)] if !region.geometry().options().has_per_cpu_maps() => Ring::from_region(region.clone()),
-        _ => Ring::from_regions(regions.iter().cloned()),
-    };
-    ring.map_err(error)
-}
-
-#[pymethods]
-impl Reader {
-    /// Up to `limit` events that are present.
-    fn read<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Parts<'py>>> {
+    /// The events that `read` finds.
+    fn events<'py>(
+        &self,
+        py: Python<'py>,
+        read: impl FnOnce(&mut dyn Records, &mut Vec<u8>, &mut Vec<(usize, u64, usize)>) + Send,
+    ) -> PyResult<Vec<Parts<'py>>> {
         let (bytes, places) = py.detach(|| {
             let (mut bytes, mut places) = (Vec::new(), Vec::new());
             let mut state = self.lock();
             let records = state.records()?;
-            records.each(limit, &mut bytes, &mut |shard, ticket, tail| places.push((shard, ticket, tail)));
+            read(records, &mut bytes, &mut places);
             match records.take_error_if(places.is_empty()) {
                 Some(e) => Err(error(e)),
                 None => Ok((bytes, places)),
@@ -298,6 +117,41 @@ impl Reader {
             (shard, ticket, PyBytes::new(py, record), PyBytes::new(py, tail))
         };
         Ok(places.into_iter().map(event).collect())
+    }
+
+    fn set(&self, py: Python<'_>, setting: Setting) -> PyResult<()> {
+        py.detach(|| {
+            let mut state = self.lock();
+            state.records()?;
+            state.records = state.records.take().map(|records| records.with(setting));
+            if let Setting::Watermark(_, age) = setting {
+                state.slice = age.clamp(SLICE, Duration::from_secs(1));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A number of seconds.
+pub(crate) fn seconds(what: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{what} is a number of seconds, from 0")))
+}
+
+#[pymethods]
+impl Reader {
+    /// Up to `limit` events that are present.
+    fn read<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Parts<'py>>> {
+        self.events(py, |records, bytes, places| {
+            records.each(limit, bytes, &mut |shard, ticket, tail| places.push((shard, ticket, tail)));
+        })
+    }
+
+    /// The newest event of each shard, without its tail.
+    fn newest<'py>(&self, py: Python<'py>) -> PyResult<Vec<Parts<'py>>> {
+        self.events(py, |records, bytes, places| {
+            records.newest(bytes, &mut |shard, ticket, tail| places.push((shard, ticket, tail)));
+        })
     }
 
     /// The bytes of `first`, and after them up to `limit` records that are present.
@@ -329,16 +183,15 @@ impl Reader {
 
     /// Waits until there are records, at most for `timeout` seconds. Signals interrupt it.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout = timeout.filter(|seconds| *seconds != f64::INFINITY).map(|seconds| {
-            Duration::try_from_secs_f64(seconds.max(0.0))
-                .map_err(|_| PyValueError::new_err("a timeout is a number of seconds"))
-        });
-        let end = timeout.transpose()?.and_then(|timeout| Instant::now().checked_add(timeout));
+        let timeout = timeout.filter(|timeout| *timeout != f64::INFINITY);
+        let timeout = timeout.map(|timeout| seconds("a timeout", timeout.max(0.0))).transpose()?;
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let slice = py.detach(|| self.lock().slice);
         loop {
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-            let found = self.with(py, |records| records.wait(left.min(SLICE)))?.map_err(error)?;
+            let found = self.with(py, |records| records.wait(left.min(slice)))?.map_err(error)?;
             py.check_signals()?;
-            if found || left <= SLICE {
+            if found || left <= slice {
                 return Ok(found);
             }
         }
@@ -355,13 +208,30 @@ impl Reader {
     }
 
     fn require(&self, py: Python<'_>, lease: f64) -> PyResult<()> {
-        let lease = Duration::try_from_secs_f64(lease)
-            .map_err(|_| PyValueError::new_err("a lease is a number of seconds"))?;
+        let lease = seconds("a lease", lease)?;
         self.with(py, |records| records.require(lease))?.map_err(error)
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.with(py, |records| records.stats())?;
+    fn set_patience(&self, py: Python<'_>, patience: f64) -> PyResult<()> {
+        self.set(py, Setting::Patience(seconds("a patience", patience)?))
+    }
+
+    fn set_watermark(&self, py: Python<'_>, records: u64, age: f64) -> PyResult<()> {
+        self.set(py, Setting::Watermark(records, seconds("an age", age)?))
+    }
+
+    /// Passes over records whose 8-byte number at an offset is less than `time`.
+    fn skip_before(&self, py: Python<'_>, time: u64, at: usize) -> PyResult<()> {
+        records::check_stamp(self.size, at)?;
+        self.with(py, |records| records.skip_before(time, at))
+    }
+
+    /// The counts of all shards, or of one.
+    #[pyo3(signature = (shard=None))]
+    fn stats<'py>(&self, py: Python<'py>, shard: Option<usize>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.with(py, |records| records.stats(shard))?;
+        let no_shard = || PyIndexError::new_err("this reader reads no such shard");
+        let stats = stats.ok_or_else(no_shard)?;
         let found = PyDict::new(py);
         for (name, count) in [
             ("delivered", stats.delivered),
@@ -389,11 +259,17 @@ impl Reader {
 
     fn losses(&self, py: Python<'_>) -> PyResult<Vec<LossParts>> {
         let parts = |loss: Loss| {
+            let (cause, drop, text) = (LossCause::as_str(loss.cause), loss.cause.is_drop(), loss.to_string());
             let tickets = loss.tickets.map(|tickets| (tickets.start, tickets.end));
-            let (cause, drop) = (LossCause::as_str(loss.cause), loss.cause.is_drop());
-            (loss.shard, cause, drop, tickets, loss.count, loss.since, loss.until)
+            (loss.shard, cause, drop, tickets, loss.count, loss.since, loss.until, text)
         };
         self.with(py, |records| records.losses().into_iter().map(parts).collect())
+    }
+
+    /// Records that no program has ended: shard, ticket, since how many seconds this reader knows, and all of it in words.
+    fn unended(&self, py: Python<'_>) -> PyResult<Vec<(usize, u64, f64, String)>> {
+        let parts = |it: Unended| (it.shard, it.ticket, it.noticed.as_secs_f64(), it.to_string());
+        self.with(py, |records| records.unended().into_iter().map(parts).collect())
     }
 
     /// Seconds without a record, the loader's pid, whether it lives, the programs or `None`, and all of it in words.

@@ -7,7 +7,7 @@ use mapring::{Cells, Latches, PerCpuCells, ReadError, Region};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
-use crate::reader::with_size;
+use crate::records::with_size;
 use crate::{error, read_error};
 
 /// A value: its CPU, if each CPU has its own; how often it was written; its bytes.

@@ -80,6 +80,16 @@ class Programs:
     def pin(self, name):
         return str(self.directory / name)
 
+    def both(self, name):
+        """The pin, and a descriptor that the kernel refuses to map."""
+        path = ctypes.create_string_buffer(os.fsencode(self.pin(name)))
+        yield self.pin(name)
+        fd, _ = bpf(7, struct.pack("=QII", ctypes.addressof(path), 0, 8))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def run(self, name, n=0, count=1):
         path = ctypes.create_string_buffer(os.fsencode(self.directory / "programs" / name))
         fd, _ = bpf(7, struct.pack("=QII", ctypes.addressof(path), 0, 0))

@@ -70,6 +70,7 @@ MAPRING_RING(tailed, struct row, 64, TAILS(64, 16384));
 MAPRING_RING(spread, struct row, 64, PER_CPU_MAPS);
 MAPRING_RING(events, struct event, 64);
 MAPRING_RING(numbers, __u64, 64);
+MAPRING_RING(left, __u64, 64);
 MAPRING_RING(grows, __u64, 64, RESIZABLE);
 MAPRING_CELLS(cells, struct point, 4);
 MAPRING_PERCPU_CELLS(copies, struct point, 2);
@@ -196,7 +197,15 @@ int push_ringbuf(struct args *args)
 	}
 
 PUSH_NUMBER(numbers)
+PUSH_NUMBER(left)
 PUSH_NUMBER(grows)
+
+/* Never ends its record. */
+SEC("syscall")
+int leave(void *args __attribute__((unused)))
+{
+	return mapring_reserve(&left) ? 0 : 1;
+}
 
 SEC("syscall")
 int change(struct args *args)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -95,6 +96,58 @@ def test_programs_wake_readers(programs):
     assert ring._reader.bell() is not None
     programs.run("push_woken", 6)
     assert ring.wait(60) and ring.read()[0].words[5] == 12
+
+
+def test_a_watermark_wakes_once_so_many_are_unread(programs):
+    ring = mapring.open(programs.pin("woken"), start="now")
+    ring.set_watermark(16, 1.0)
+    for _ in range(3):
+        assert ring._reader.arm() is not None
+        bell, pushed = ring._reader.bell(), 0
+        while pushed < 64 and not select.select([bell], [], [], 0)[0]:
+            programs.run("push_woken", pushed)
+            pushed += 1
+        assert 16 <= pushed <= 20 and ring.wait(0) and len(ring.read()) == pushed
+    begin = time.monotonic()
+    programs.run("push_woken", 0)
+    assert ring.wait() and len(ring.read()) == 1 and time.monotonic() - begin > 0.5, "it woke before the age"
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match="number of seconds"):
+            ring.set_watermark(16, wrong)
+
+
+def test_records_that_no_program_ends(programs):
+    for source in programs.both("left"):
+        ring = mapring.open(source, start="now")
+        assert ("mapped" == ring.access) == isinstance(source, str) and ring.unended() == []
+        ring.set_patience(0)
+        programs.run("leave")
+        for n in range(3):
+            programs.run("push_left", n)
+        assert [event.value for event in ring.events(timeout=0.1)] == [0, 1, 2]
+        (left,) = ring.unended()
+        assert left.shard == min(os.sched_getaffinity(0)) and left.noticed >= 0 and ring.stats().skipped == 1
+        assert f"the record of ticket {left.ticket} has been reserved" in str(left)
+        (loss,) = ring.losses()
+        assert loss.tickets == (left.ticket, left.ticket + 1) and not loss.dropped and f"1 {loss.cause}, tickets" in str(loss)
+
+
+def test_older_records_are_passed_over(programs):
+    mine = min(os.sched_getaffinity(0))
+    programs.run("push_samples", 0, 30)
+    begin = time.monotonic_ns()
+    programs.run("push_samples", 100, 20)
+    for source in programs.both("samples"):
+        for ring in (mapring.open(source), mapring.open(source).merged("ns", delay=0.1, ticket_order=True)):
+            assert [event.pid for event in ring.newest()] == [119]
+            ring.skip_before(begin, "ns")
+            found = [event.pid for event in ring.events(timeout=0.1)]
+            assert found[-20:] == list(range(100, 120)) and len(found) < 25, found
+            assert ring.stats().lost == 0 and ring.stats(mine).delivered == len(found)
+            with pytest.raises(ValueError, match="no integer of 8 bytes"):
+                ring.skip_before(begin, "pid")
+            with pytest.raises(IndexError):
+                ring.stats(99999)
 
 
 def test_required_readers_lose_nothing(programs):

@@ -13,13 +13,13 @@ import os
 from typing import Any, Optional, Union
 
 from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Opened, TopKeys
-from ._ring import Event, Liveness, Loss, Ring, Stats
+from ._ring import Event, Liveness, Loss, Ring, Stats, Unended
 from ._table import Cells, Snapshot
 from ._types import Layout, Record, to_arrow
 
 __all__ = [
     "ABI", "Cells", "Counters", "Error", "Event", "Gauges", "Histogram", "Histograms", "Liveness", "Loss", "Record", "Ring",
-    "Snapshot", "Stats", "TopKeys", "open", "to_arrow",
+    "Snapshot", "Stats", "TopKeys", "Unended", "open", "to_arrow",
 ]
 
 _TABLES = ("Cells", "Latches", "PerCpuCells")

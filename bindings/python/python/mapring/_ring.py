@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, AsyncIterator, Deque, Iterator, List, NamedTuple, Optional, Tuple
 
-from ._mapring import Opened
+from ._mapring import Opened, Reader
 from ._types import Layout, Record, record_class, to_arrow
 
 #: How many events an iterator reads at once.
@@ -60,7 +60,7 @@ class Stats(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """Records that are missing, all for one cause. Times are nanoseconds of ``time.monotonic_ns()``."""
+    """Records that are missing, all for one cause. Times are nanoseconds of ``time.monotonic_ns()``. ``str()`` says it."""
 
     shard: Optional[int]
     cause: str
@@ -71,6 +71,24 @@ class Loss:
     count: int
     since: Optional[int]
     until: int
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Unended(NamedTuple):
+    """A record that a program reserved and has not ended, although later ones have. Either the program was interrupted for that
+    long, or nothing ends the record: then its slot is unusable for good. ``str()`` says it."""
+
+    shard: int
+    ticket: int
+    #: For how many seconds the reader has known it.
+    noticed: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Liveness(NamedTuple):
@@ -95,9 +113,9 @@ class Ring:
     own `reader`. Records of different CPUs have no order, unless the ring is `merged`.
     """
 
-    def __init__(self, opened: Opened, layout: Layout, start: str, stamp: Optional[int] = None, clock: str = "monotonic") -> None:
+    def __init__(self, opened: Opened, layout: Layout, start: str, reader: Optional[Reader] = None) -> None:
         self._opened, self._layout, self._start = opened, layout, start
-        self._reader = opened.reader(start, stamp, clock)
+        self._reader = opened.reader(start) if reader is None else reader
         self._event = record_class(Event, layout.node)
         # What an iterator has read, and not given out.
         self._ahead: Deque[Any] = deque()
@@ -106,10 +124,16 @@ class Ring:
         """Another reader of the same ring, independent of this one."""
         return Ring(self._opened, self._layout, start)
 
-    def merged(self, stamp: str, clock: str = "monotonic") -> Ring:
+    def merged(
+        self, stamp: str, clock: str = "monotonic", *, delay: Optional[float] = None, ticket_order: bool = False
+    ) -> Ring:
         """Another reader, which delivers the records of all CPUs in the order of a field of 8 bytes: nanoseconds of the clock
-        ``"monotonic"`` (``bpf_ktime_get_ns``) or ``"boottime"``. It starts where this one did."""
-        return Ring(self._opened, self._layout, self._start, self._layout.stamp(stamp), clock)
+        ``"monotonic"`` (``bpf_ktime_get_ns``) or ``"boottime"``. It starts where this one did.
+
+        A record that is still being written holds back later ones for ``delay`` seconds: 0.01, if it is None. With
+        ``ticket_order``, the records of each CPU keep the order in which they were reserved."""
+        reader = self._opened.merged(self._start, self._layout.stamp(stamp), clock, delay, ticket_order)
+        return Ring(self._opened, self._layout, self._start, reader)
 
     # Reading
 
@@ -119,6 +143,16 @@ class Ring:
         if len(found) < limit:
             found += [self._event(*parts) for parts in self._reader.read(limit - len(found))]
         return found
+
+    def newest(self) -> List[Event]:
+        """The newest event of each CPU, without its tail. Changes nothing that the reader reads next."""
+        return [self._event(*parts) for parts in self._reader.newest()]
+
+    def skip_before(self, time: int, stamp: str) -> None:
+        """Passes over records whose field ``stamp``, of 8 bytes, is less than ``time``, without reading them all. They count as if
+        the reader had begun later. A few records just before ``time`` may still be delivered, and what an iterator has read ahead
+        is."""
+        self._reader.skip_before(time, self._layout.stamp(stamp))
 
     def read_numpy(self, limit: int = 65536) -> Any:
         """Up to ``limit`` records that are present, as a structured array, without an object for each. Does not wait.
@@ -195,6 +229,17 @@ class Ring:
         rings, if the ring is WAKEABLE; else looks once in a millisecond, at least. Other threads go on meanwhile."""
         return bool(self._ahead) or self._reader.wait(timeout)
 
+    def set_patience(self, seconds: float) -> None:
+        """How long the reader waits for a record that was reserved and not ended, while later ones are present: 0.01 seconds if it is
+        not called. Then it counts the record as skipped."""
+        self._reader.set_patience(seconds)
+
+    def set_watermark(self, records: int, age: float = 1.0) -> None:
+        """Of a WAKEABLE ring: `wait` and ``async for`` return only once a CPU has so many unread records, or up to a quarter more, or
+        after ``age`` seconds (at most 1) if there are any. Fewer wakeups, for readers that may be late. Signals interrupt `wait`
+        after ``age`` seconds then."""
+        self._reader.set_watermark(records, age)
+
     def require(self, lease: float) -> None:
         """Of a KEEP_OLDEST ring: programs drop new records rather than overwrite what this reader has not read, until it holds them
         back for ``lease`` seconds. Needs write access to the map of the ring's readers."""
@@ -202,13 +247,18 @@ class Ring:
 
     # What is known
 
-    def stats(self) -> Stats:
-        """What this reader delivered, and what is missing."""
-        return Stats(**self._reader.stats())
+    def stats(self, shard: Optional[int] = None) -> Stats:
+        """What this reader delivered, and what is missing: of all CPUs, or of one."""
+        return Stats(**self._reader.stats(shard))
 
     def losses(self) -> List[Loss]:
         """What is missing since the last call: how many, for which cause, between which tickets, and when."""
         return [Loss(*parts) for parts in self._reader.losses()]
+
+    def unended(self) -> List[Unended]:
+        """Records that programs reserved and have not ended: at most one for each CPU, of those that this reader passed, or whose
+        slots it found taken."""
+        return [Unended(*parts) for parts in self._reader.unended()]
 
     def liveness(self) -> Liveness:
         """Whether anybody still writes the ring. Makes many system calls."""

@@ -1,6 +1,7 @@
 //! What the tests read. `producer OBJECT DIRECTORY` loads BPF programs, pins them and their maps, and resizes a ring to the slots of
-//! each line. `producer SLOTS` shares a ring of 56-byte records in a memory file, and makes as many as each line says. `producer read
-//! FILE` reads such a ring, for its speed. Each prints a line once it is ready, and ends with its input.
+//! each line. `producer SLOTS` shares a ring of 56-byte records in a memory file, and makes as many as each line says. `producer empty
+//! KIND RECORD CAPACITY SHARDS [LONGEST AREA]` shares an empty region of any kind, with tails. `producer read FILE` reads a ring, for its
+//! speed. Each prints a line once it is ready, and ends with its input.
 
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -9,18 +10,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use mapring::abi::{Geometry, Kind, Tails};
 use mapring::libbpf_rs::{MapCore, ObjectBuilder};
-use mapring::{OpenOptions, Ring, loader};
+use mapring::{OpenOptions, Region, Ring, loader};
 
 /// The maps that are pinned as regions; `frozen` for everybody.
-const REGIONS: &str =
-    "samples woken kept tailed events numbers cells copies latches counters histograms gauges top frozen";
+const REGIONS: &str = "samples woken kept tailed events numbers left cells copies latches counters histograms gauges top frozen";
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     match &args[..] {
         [slots] => memory(slots.parse()?),
         [read, file] if read == "read" => reader(file.as_ref()),
+        [empty, kind, numbers @ ..] if empty == "empty" => region(kind, numbers),
         [object, directory] => programs(object.as_ref(), directory.as_ref()),
         _ => bail!("producer OBJECT DIRECTORY, or producer SLOTS"),
     }
@@ -59,7 +61,7 @@ type Row = [u64; 7];
 fn memory(slots: usize) -> Result<()> {
     let ring = Ring::<Row>::create_memfd(slots, 1)?;
     let writer = ring.writer(0)?;
-    println!("/proc/{}/fd/{}", std::process::id(), ring.region().as_fd().as_raw_fd());
+    say_place(&ring.region());
     let mut n = 0;
     for_each_line(|line| {
         for _ in 0..line.parse()? {
@@ -68,6 +70,33 @@ fn memory(slots: usize) -> Result<()> {
         }
         Ok("pushed".to_owned())
     })
+}
+
+fn region(kind: &str, numbers: &[String]) -> Result<()> {
+    let kinds = [
+        Kind::Ring,
+        Kind::Cells,
+        Kind::Latches,
+        Kind::Counters,
+        Kind::Histograms,
+        Kind::Gauges,
+        Kind::TopKeys,
+        Kind::Commands,
+    ];
+    let kind = kinds.into_iter().find(|known| format!("{known:?}") == kind).context("no such kind")?;
+    let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<u64>, _>>()?;
+    let [record, capacity, shards, tails @ ..] = &numbers[..] else { bail!("too few numbers") };
+    let mut geometry = Geometry::new(kind, *record, *capacity, *shards)?;
+    if let [longest, area] = tails {
+        geometry = geometry.with_tails(Tails::new(*longest, *area)?)?;
+    }
+    let region = Region::create_memfd(geometry, "forged")?;
+    say_place(&region);
+    for_each_line(|_| Ok(String::new()))
+}
+
+fn say_place(region: &Region) {
+    println!("/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd());
 }
 
 /// Copies all that is there, as a program in Rust does. Prints nanoseconds and the number of records.
