@@ -1,6 +1,7 @@
 //! The types of records, from BTF to a tree of a few sorts, which Python turns into a numpy dtype and into decoders.
 //!
-//! BTF can have any content. So the tree has a limited number of nodes, and each part lies inside of its whole.
+//! BTF can have any content. So the tree has a limited number of nodes, each part lies inside of its whole, and a value has a
+//! limited number of parts: fields can lie over each other, and be arrays of structs whose fields do so as well.
 
 use std::collections::HashSet;
 
@@ -50,24 +51,49 @@ pub(crate) fn record(btf: &Btf, value: u32, has_tails: bool) -> Option<Type<'_>>
 
 /// The tree of a type of this size.
 pub(crate) fn tree(ty: Type<'_>, size: usize) -> Option<Node> {
-    (bytes(ty)? == size).then(|| Builder { steps: STEPS }.node(ty, size, DEPTH))
+    if bytes(ty)? != size {
+        return None;
+    }
+    // Types that a compiler made cost far less, also unions of many variants.
+    let scaled = |least: usize, each: usize| least.saturating_add(size.saturating_mul(each));
+    let mut builder = Builder { steps: STEPS, parts: scaled(1 << 12, 16), bytes: scaled(1 << 16, 64) };
+    Some(builder.node(ty, size, (1, DEPTH)))
 }
 
 fn bytes(ty: Type<'_>) -> Option<usize> {
     usize::try_from(ty.bytes()?).ok()
 }
 
+/// What the tree and its values may still cost. Once any of it is 0, they may cost nothing.
 struct Builder {
-    /// What the tree may still cost.
+    /// Nodes of the tree, and members of types that are looked at.
     steps: usize,
+    /// Parts of a value.
+    parts: usize,
+    /// Their bytes.
+    bytes: usize,
 }
 
+/// How many times a value has this part, and how deep its types may still be nested.
+type Place = (usize, usize);
+
 impl Builder {
-    /// The node of a type that has `size` bytes.
-    fn node(&mut self, ty: Type<'_>, size: usize, depth: usize) -> Node {
-        let (ty, opaque) = (ty.resolved(), Node::Leaf(format!("V{size}")));
+    /// Whether a part of `size` bytes may be taken apart.
+    fn may_visit(&mut self, ty: Type<'_>, size: usize, (times, depth): Place) -> bool {
         self.steps = self.steps.saturating_sub(1 + ty.members_len());
-        if self.steps == 0 || depth == 0 {
+        self.parts = self.parts.saturating_sub(times);
+        self.bytes = self.bytes.saturating_sub(times.saturating_mul(size));
+        depth > 0 && !self.is_spent()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.steps == 0 || self.parts == 0 || self.bytes == 0
+    }
+
+    /// The node of a type that has `size` bytes.
+    fn node(&mut self, ty: Type<'_>, size: usize, place: Place) -> Node {
+        let (ty, opaque) = (ty.resolved(), Node::Leaf(format!("V{size}")));
+        if !self.may_visit(ty, size, place) {
             return opaque;
         }
         let number = |code: &str| Node::Leaf(format!("{code}{size}"));
@@ -77,10 +103,10 @@ impl Builder {
             (Kind::Enum | Kind::Enum64, 1 | 2 | 4 | 8) => number(if ty.is_signed() { "i" } else { "u" }),
             (Kind::Ptr, 8) => number("u"),
             (Kind::Float, 4 | 8) => number("f"),
-            (Kind::Array, _) => self.array(ty, size, depth).unwrap_or(opaque),
+            (Kind::Array, _) => self.array(ty, size, place).unwrap_or(opaque),
             (Kind::Struct | Kind::Union, _) => {
                 let (mut fields, mut bits, mut names) = (Vec::new(), Vec::new(), HashSet::new());
-                self.fields(ty, size, 0, depth, &mut |part| match part {
+                self.fields(ty, size, 0, place, &mut |part| match part {
                     Part::Field(name, ..) | Part::Bits((name, ..)) if !names.insert(name.clone()) => {}
                     Part::Field(name, at, node) => fields.push((name, at, node)),
                     Part::Bits(field) => bits.push(field),
@@ -91,21 +117,26 @@ impl Builder {
         }
     }
 
-    fn array(&mut self, ty: Type<'_>, size: usize, depth: usize) -> Option<Node> {
+    fn array(&mut self, ty: Type<'_>, size: usize, (times, depth): Place) -> Option<Node> {
         let (of, count) = ty.array()?;
         let each = bytes(of).filter(|each| each.checked_mul(count) == Some(size))?;
         let inner = of.resolved();
         if inner.kind() == Kind::Int && each == 1 && (inner.encoding() & 2 != 0 || inner.name() == b"char") {
             return Some(Node::Leaf(format!("S{size}")));
         }
-        Some(Node::Array(Box::new(self.node(of, each, depth - 1)), count))
+        // Numbers of one byte become one object.
+        let parts = if inner.kind() == Kind::Int && each == 1 { times } else { times.saturating_mul(count) };
+        let inner = self.node(of, each, (parts, depth - 1));
+        // Its elements cost too much: then it is one part.
+        if self.is_spent() { None } else { Some(Node::Array(Box::new(inner), count)) }
     }
 
     /// The fields of a struct or union of `size` bytes that begins at `base` of the whole. Those of a part without a name belong
     /// to the whole, as in C. What the macros add has no field.
-    fn fields(&mut self, ty: Type<'_>, size: usize, base: usize, depth: usize, found: &mut dyn FnMut(Part)) {
+    fn fields(&mut self, ty: Type<'_>, size: usize, base: usize, place: Place, found: &mut dyn FnMut(Part)) {
+        let inside = (place.0, place.1 - 1);
         for field in ty.fields() {
-            if self.steps == 0 || depth == 0 {
+            if self.is_spent() {
                 return;
             }
             let name = String::from_utf8_lossy(field.name).into_owned();
@@ -114,7 +145,7 @@ impl Builder {
                 let end = field.from.checked_add(field.bits as usize).filter(|end| *end <= 8 * size);
                 if end.is_some() && field.bits <= 64 && !name.is_empty() && !hidden {
                     let inner = field.ty.resolved();
-                    self.steps = self.steps.saturating_sub(1 + inner.members_len());
+                    self.may_visit(inner, size_of::<u64>(), place);
                     let signed = inner.encoding() & 5 == 1 || inner.kind() != Kind::Int && inner.is_signed();
                     found(Part::Bits((name, 8 * base + field.from, field.bits, signed)));
                 }
@@ -126,11 +157,10 @@ impl Builder {
             let Some(len) = len.filter(|_| field.from.is_multiple_of(8) && !hidden) else { continue };
             let inner = field.ty.resolved();
             if !name.is_empty() {
-                let node = self.node(field.ty, len, depth - 1);
+                let node = self.node(field.ty, len, inside);
                 found(Part::Field(name, base + at, node));
-            } else if matches!(inner.kind(), Kind::Struct | Kind::Union) {
-                self.steps = self.steps.saturating_sub(1 + inner.members_len());
-                self.fields(inner, len, base + at, depth - 1, found);
+            } else if matches!(inner.kind(), Kind::Struct | Kind::Union) && self.may_visit(inner, 0, inside) {
+                self.fields(inner, len, base + at, inside, found);
             }
         }
     }
