@@ -17,7 +17,7 @@ use crate::{cmd, headers, packages, programs};
 
 /// What builds the wheel, and what its tests use.
 const MATURIN: &str = "maturin>=1.9,<2";
-const TESTED_WITH: [&str; 4] = ["pytest", "numpy", "pyarrow", "polars"];
+const TESTED_WITH: [&str; 5] = ["pytest", "mypy", "numpy", "pyarrow", "polars"];
 
 fn folder() -> PathBuf {
     cmd::target_dir().join("python")
