@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod banks;
+mod commands;
+mod globals;
 mod open;
 mod reader;
 mod records;
@@ -63,7 +65,11 @@ mod _mapring {
     #[pymodule_export]
     use super::banks::{Counters, Gauges, Histogram, Histograms, TopKeys};
     #[pymodule_export]
-    use super::open::Opened;
+    use super::commands::CommandRing;
+    #[pymodule_export]
+    use super::globals::Section;
+    #[pymodule_export]
+    use super::open::{Opened, open_place};
     #[pymodule_export]
     use super::reader::Reader;
     #[pymodule_export]

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use mapring::abi::{Kind, Tails};
 use mapring::any::AnyMap;
-use mapring::btf::Btf;
+use mapring::btf::{self, Btf};
 use mapring::cpus::possible_cpus;
+use mapring::globals::Globals;
 use mapring::{Access, ErrorKind, OpenOptions, Region, Source};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
+use crate::commands::CommandRing;
+use crate::globals::Section;
 use crate::reader::{Reader, seconds};
 use crate::records::ByStamp;
 use crate::tables::Table;
@@ -49,20 +52,45 @@ pub(crate) struct Opened {
     types: Result<(Btf, u32), String>,
 }
 
+/// A region, or a section of global variables.
+pub(crate) enum Found {
+    Region(Opened),
+    Section(Section),
+}
+
+impl<'py> IntoPyObject<'py> for Found {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Region(region) => Ok(Bound::new(py, region)?.into_any()),
+            Self::Section(section) => Ok(Bound::new(py, section)?.into_any()),
+        }
+    }
+}
+
+/// Opens what is in one of these places.
+#[pyfunction]
+#[pyo3(signature = (path=None, fd=None, id=None))]
+pub(crate) fn open_place(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    fd: Option<i32>,
+    id: Option<u32>,
+) -> PyResult<Found> {
+    let place = match (path, fd, id) {
+        (Some(path), None, None) => place_of(path)?,
+        (None, Some(fd), None) => Place::Fd(duplicate(fd)?),
+        (None, None, Some(id)) => Place::Id(id),
+        _ => return Err(PyValueError::new_err("name a path, a file descriptor or an id: one of them")),
+    };
+    py.detach(|| open(&place))
+}
+
 #[pymethods]
 impl Opened {
-    #[new]
-    #[pyo3(signature = (path=None, fd=None, id=None))]
-    fn new(py: Python<'_>, path: Option<PathBuf>, fd: Option<i32>, id: Option<u32>) -> PyResult<Self> {
-        let place = match (path, fd, id) {
-            (Some(path), None, None) => place_of(path)?,
-            (None, Some(fd), None) => Place::Fd(duplicate(fd)?),
-            (None, None, Some(id)) => Place::Id(id),
-            _ => return Err(PyValueError::new_err("name a path, a file descriptor or an id: one of them")),
-        };
-        py.detach(|| open(&place))
-    }
-
     /// The kind of region, as in the layout.
     #[getter]
     fn kind(&self) -> String {
@@ -154,6 +182,10 @@ impl Opened {
         Table::new(self.first())
     }
 
+    fn commands(&self) -> PyResult<CommandRing> {
+        CommandRing::new(self.first())
+    }
+
     fn counters(&self) -> PyResult<banks::Counters> {
         mapring::Counters::from_region(self.first().clone()).map(banks::Counters).map_err(error)
     }
@@ -217,31 +249,43 @@ fn duplicate(fd: i32) -> PyResult<OwnedFd> {
         .map_err(|e| PyOSError::new_err((e.raw_os_error(), format!("file descriptor {fd}: {e}"))))
 }
 
-fn open(place: &Place) -> PyResult<Opened> {
+fn open(place: &Place) -> PyResult<Found> {
     if let Place::Pin(path) = place
         && path.is_dir()
     {
         let regions = in_directory(path)?;
         let types = types_of(&regions[0].1);
-        return Ok(Opened { regions, types });
+        return Ok(Found::Region(Opened { regions, types }));
     }
     let map = match AnyMap::open(place.source()) {
         Ok(map) => map,
         Err(e) if matches!(place, Place::Fd(_)) && e.kind() == ErrorKind::WrongType => {
             let region = region(place.source()).map_err(error)?;
-            return Ok(Opened {
-                regions: vec![(0, region)],
-                types: Err("a memory file has no BTF".to_owned()),
-            });
+            let types = Err("a memory file has no BTF".to_owned());
+            return Ok(Found::Region(Opened { regions: vec![(0, region)], types }));
         }
         Err(e) => return Err(error(e)),
     };
-    let regions = match map.facts().kind.as_str() {
-        "array_of_maps" => in_maps(place).map_err(error)?,
-        _ => vec![(0, region(place.source()).map_err(error)?)],
+    let (regions, types) = match (map.facts().kind.as_str(), map.types()) {
+        ("array_of_maps", _) => {
+            let regions = in_maps(place).map_err(error)?;
+            let types = types_of(&regions[0].1);
+            (regions, types)
+        }
+        (_, Ok((btf, id))) if btf.get(id).is_some_and(|ty| ty.kind() == btf::Kind::DataSec) => {
+            let section = Globals::open(place.source()).map_err(error)?;
+            return Ok(Found::Section(Section { section, btf, id }));
+        }
+        (_, types) => {
+            let region = region(place.source()).map_err(error)?;
+            (vec![(0, region)], types.map_err(|why| why.to_string()))
+        }
     };
-    let types = types_of(&regions[0].1);
-    Ok(Opened { regions, types })
+    if regions[0].1.geometry().kind() == Kind::Readers {
+        let text = "it is the map of a ring's readers: open the ring, whose name has no __readers";
+        return Err(wrong(ErrorKind::WrongType, text.to_owned()));
+    }
+    Ok(Found::Region(Opened { regions, types }))
 }
 
 fn region(source: Source) -> mapring::Result<Region> {

@@ -60,7 +60,8 @@ pub(crate) fn tree(ty: Type<'_>, size: usize) -> Option<Node> {
     Some(builder.node(ty, size, (1, DEPTH)))
 }
 
-fn bytes(ty: Type<'_>) -> Option<usize> {
+/// The size of a type.
+pub(crate) fn bytes(ty: Type<'_>) -> Option<usize> {
     usize::try_from(ty.bytes()?).ok()
 }
 

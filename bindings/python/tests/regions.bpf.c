@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Regions of each kind that the package reads. Tests run the programs by hand. */
 #include <mapring/cell.bpf.h>
+#include <mapring/commands.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/gauge.bpf.h>
+#include <mapring/global.bpf.h>
 #include <mapring/histogram.bpf.h>
 #include <mapring/latch.bpf.h>
 #include <mapring/percpu.bpf.h>
@@ -79,6 +81,36 @@ MAPRING_COUNTERS(counters, 3);
 MAPRING_HISTOGRAMS(histograms, 2);
 MAPRING_GAUGES(gauges, 2);
 MAPRING_TOP_KEYS(top, 64);
+
+struct tune {
+	__u32 every;
+	__s16 by[2];
+	struct point at;
+	char name[8];
+};
+
+MAPRING_COMMANDS(tunes, struct tune, 4);
+MAPRING_GLOBAL_CELL(newest, struct tune);
+MAPRING_GLOBAL_LATCH(tuning, struct tune);
+__u32 carried_out;
+__s64 below;
+struct point torn;
+
+static __always_inline void carry_out(const struct tune *tune)
+{
+	mapring_latch_set(&tuning, tune);
+	mapring_cell_set(&newest, tune);
+	__sync_fetch_and_add(&carried_out, 1);
+	below = -(__s64)tune->every;
+	torn.x = tune->every;
+}
+
+SEC("syscall")
+int carry_out_all(void *args __attribute__((unused)))
+{
+	mapring_commands_drain(&tunes, carry_out);
+	return 0;
+}
 
 /* The kernel's own ring buffer, for its speed with bcc. As in linux/bpf.h, which a machine may lack. */
 enum { RINGBUF = 27, NO_WAKEUP = 1 };

@@ -223,6 +223,48 @@ def test_values(programs):
     assert {(key, count) for key, count, _ in mapring.open(programs.pin("top")).largest(5)} == {(5, 10), (300, 10)}
 
 
+def test_commands_and_the_global_variables_that_they_change(programs):
+    variables = mapring.open(programs.pin("bss"))
+    assert {"carried_out", "below", "torn", "newest", "tuning"} <= set(variables) and "mapped" in repr(variables)
+    before = variables["carried_out"]
+    with mapring.open(programs.pin("tunes")) as tunes:
+        assert (tunes.slots, tunes.owner) == (4, None)
+        number = tunes.push(every=7, by=[1, -2], at={"x": 5, "y": (3, 2, 1)}, name=b"seven")
+        assert tunes.owner == os.getpid() and tunes.pushed == number and not tunes.wait(number, 0)
+        programs.run("carry_out_all")
+        assert tunes.wait(number, 60) and (tunes.acknowledged, tunes.skipped) == (number, 0)
+        assert (variables["carried_out"], variables["below"]) == (before + 1, -7)
+        for name in ("tuning", "newest"):
+            tune = variables[name]
+            assert (tune.every, tune.by, tune.at.x, tune.at.y, tune.name) == (7, (1, -2), 5, (3, 2, 1), b"seven")
+        assert tunes.push(tune.raw, every=8) == number + 1
+        programs.run("carry_out_all")
+        assert (variables["tuning"].every, variables["newest"].name) == (8, b"seven")
+        for wrong in ({"none": 1}, {"every": -1}, {"every": "x"}, {"by": [1, 2, 3]}, {"name": b"123456789"}, {"at": {"z": 1}}):
+            with pytest.raises((TypeError, ValueError)):
+                tunes.push(**wrong)
+        with pytest.raises(ValueError, match="has 28 bytes, not 1"):
+            tunes.push(b"x")
+        for _ in range(4):
+            tunes.push()
+        with pytest.raises(mapring.Error) as full:
+            tunes.push()
+        assert full.value.kind == "Full" and "push it again" in str(full.value)
+        programs.run("carry_out_all")
+        other = f"import mapring; mapring.open({programs.pin('tunes')!r}).push()"
+        refused = subprocess.run([sys.executable, "-c", other], stderr=subprocess.PIPE, text=True)
+        assert f"{os.getpid()}" in refused.stderr and "mapring.Error" in refused.stderr
+    assert tunes.owner is None
+
+    with pytest.raises(mapring.Error, match="MAPRING_GLOBAL_CELL or MAPRING_GLOBAL_LATCH") as refused:
+        variables["torn"]
+    assert refused.value.kind == "Layout"
+    with pytest.raises(KeyError):
+        variables["none"]
+    for source in programs.both("bss"):
+        assert mapring.open(source)["newest"].at.x == 0 == mapring.open(source)["tuning"].every
+
+
 def test_ids_and_liveness(programs):
     ring = mapring.open(programs.pin("samples"))
     listed = subprocess.run(["bpftool", "-j", "map", "show", "pinned", programs.pin("samples")], stdout=subprocess.PIPE, text=True)

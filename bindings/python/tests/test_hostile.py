@@ -17,10 +17,13 @@ from conftest import bpf
 #: Kind, bytes of a record, capacity, shards; the longest tail and the area.
 REGIONS = [
     "Ring 24 8 2", "Ring 8 1 3", "Ring 4 64 1", "Ring 4088 4 1", "Ring 56 8 2 100 256", "Cells 24 4 1", "Latches 24 4 1", "Counters 8 4 2",
-    "Histograms 4096 4 2", "Gauges 16384 4 2", "TopKeys 248 4 2",
+    "Histograms 4096 4 2", "Gauges 16384 4 2", "TopKeys 248 4 2", "Commands 24 8 1",
 ]
 PREAMBLE = 16  # words
-KINDS = {"Busy", "Contradiction", "Layout", "NotReadable", "Open", "Preamble", "System", "Truncated", "Untrusted", "WrongType"}
+KINDS = {
+    "Busy", "Contradiction", "Full", "Layout", "NotReadable", "NotWritable", "Open", "OtherWriters", "Preamble", "System", "Untrusted",
+    "WrongType",
+}
 
 
 class Memory:
@@ -96,6 +99,9 @@ def read_all(source):
             one.mean, one.percentile(99), one.since(region[0])
     elif isinstance(region, mapring.Gauges):
         assert all(least <= most for gauge in region for _, least, most in gauge)
+    elif isinstance(region, mapring.Commands):
+        assert region.pushed >= 0 and region.skipped >= 0 and (region.owner is None or region.owner > 0)
+        refused_or(region.push), region.wait(1, 0), region.close(), repr(region)
     elif isinstance(region, mapring.TopKeys):
         refused_or(lambda: region.largest(1 << 40))
     return region is not None

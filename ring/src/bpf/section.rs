@@ -88,21 +88,44 @@ impl Section {
         copies: usize,
         rust: &'static str,
     ) -> Result<()> {
+        let (record, _) = self.guarded(global, copies, Some(layout.bytes()))?;
+        self.same(record, layout, rust, &global.name)
+    }
+
+    /// The words of a variable that consists of a sequence word and `copies` values of any type of up to `most` bytes.
+    pub(crate) fn any_guarded(&self, global: &Global, copies: usize, most: usize) -> Result<usize> {
+        let (_, bytes) = self.guarded(global, copies, None)?;
+        if bytes > most {
+            return Err(self.not_guarded(global, copies, Some(most)));
+        }
+        Ok(1 + copies * bytes.div_ceil(WORD))
+    }
+
+    /// The type of the values, and their bytes, if the variable has room for them: as many as expected, or as the type has.
+    fn guarded(&self, global: &Global, copies: usize, expected: Option<usize>) -> Result<(Type<'_>, usize)> {
         let value = self.type_of(global)?.resolved();
-        let differs = || {
-            Error::from(Cause::Layout {
-                what: self.what.clone(),
-                field: printable(&global.name),
-                rust: format!("a sequence and {copies} times {} bytes", layout.bytes()),
-                c: printable(&name_of(value)),
-            })
-        };
+        let differs = || self.not_guarded(global, copies, expected);
         let record = describe::record_type(value).ok_or_else(differs)?;
-        let wanted = (WORD + copies * layout.bytes().next_multiple_of(WORD)) as u64;
-        if value.bytes() < Some(wanted) || !global.offset.is_multiple_of(WORD) {
+        let declared = record.bytes().and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = expected.or(declared).ok_or_else(differs)?;
+        let wanted = bytes.div_ceil(WORD).checked_mul(copies * WORD).and_then(|all| all.checked_add(WORD));
+        if wanted.is_none_or(|wanted| value.bytes() < Some(wanted as u64))
+            || !global.offset.is_multiple_of(WORD)
+        {
             return Err(differs());
         }
-        self.same(record, layout, rust, &global.name)
+        Ok((record, bytes))
+    }
+
+    fn not_guarded(&self, global: &Global, copies: usize, bytes: Option<usize>) -> Error {
+        let values = bytes.map_or("a value".to_owned(), |bytes| format!("{bytes} bytes"));
+        let found = self.type_of(global).map(|value| name_of(value.resolved()));
+        Error::from(Cause::Layout {
+            what: self.what.clone(),
+            field: printable(&global.name),
+            rust: format!("a sequence and {copies} times {values}"),
+            c: printable(&found.unwrap_or_default()),
+        })
     }
 
     fn type_of(&self, global: &Global) -> Result<Type<'_>> {

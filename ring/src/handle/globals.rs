@@ -5,13 +5,15 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytemuck::NoUninit;
+use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::abi::WORD;
+use crate::any::AnyRecord;
 use crate::bpf::{Section, three_lookups};
 use crate::error::{Cause, Error, ReadError, Result};
+use crate::protocol::first_of;
 use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
 use crate::sync::{Ordering, fence};
@@ -111,13 +113,37 @@ impl Globals {
         self.guarded(name, 2)
     }
 
+    /// The same as [`cell`](Self::cell) for a type of up to 16 × `N` bytes that is not known: for tools that learn it at run time.
+    ///
+    /// # Errors
+    /// As for [`variable`](Self::variable).
+    pub fn any_cell<const N: usize>(&self, name: &str) -> Result<Global<AnyRecord<N>, Seqlock>> {
+        self.any_guarded(name, 1)
+    }
+
+    /// The same as [`latch`](Self::latch) for a type of up to 16 × `N` bytes that is not known.
+    ///
+    /// # Errors
+    /// As for [`variable`](Self::variable).
+    pub fn any_latch<const N: usize>(&self, name: &str) -> Result<Global<AnyRecord<N>, TwoCopies>> {
+        self.any_guarded(name, 2)
+    }
+
     fn guarded<T: Record, P: Guard>(&self, name: &str, copies: usize) -> Result<Global<T, P>> {
         let global = self.0.global(name)?;
         self.0.check_guarded(&global, &T::LAYOUT, copies, std::any::type_name::<T>())?;
-        let words = 1 + copies * size_of::<T>().div_ceil(WORD);
-        let at = global.offset / WORD;
+        Ok(self.at(global.offset / WORD, 1 + copies * size_of::<T>().div_ceil(WORD)))
+    }
+
+    fn any_guarded<const N: usize, P>(&self, name: &str, copies: usize) -> Result<Global<AnyRecord<N>, P>> {
+        let global = self.0.global(name)?;
+        let words = self.0.any_guarded(&global, copies, AnyRecord::<N>::MAX)?;
+        Ok(self.at(global.offset / WORD, words))
+    }
+
+    fn at<T, P>(&self, at: usize, words: usize) -> Global<T, P> {
         let writer = self.0.writable.is_ok().then(|| Writer::new(self.0.identity, at));
-        Ok(Global { section: self.0.clone(), at, words, writer, value: PhantomData })
+        Global { section: self.0.clone(), at, words, writer, value: PhantomData }
     }
 }
 
@@ -210,7 +236,7 @@ pub struct Global<T, P> {
     value: PhantomData<fn(T) -> (T, P)>,
 }
 
-impl<T: Record, P: Guard> Global<T, P> {
+impl<T: AnyBitPattern, P: Guard> Global<T, P> {
     /// How many times a read tries before it returns [`ReadError::Busy`].
     pub const MAX_TRIES: u32 = 128;
 
@@ -246,8 +272,7 @@ impl<T: Record, P: Guard> Global<T, P> {
                 let [first, middle, last] = three_lookups(lookup, self.section.bytes)?;
                 let seq = last[self.at];
                 P::at::<T>(seq, self.words).filter(|_| first[self.at] == seq).map(|at| {
-                    let bytes: &[u8] = bytemuck::cast_slice(&middle[self.at + at..]);
-                    value = bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]);
+                    value = first_of(bytemuck::cast_slice(&middle[self.at..][at..self.words]));
                     seq
                 })
             }

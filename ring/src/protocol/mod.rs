@@ -17,5 +17,5 @@ pub mod top;
 mod triple;
 mod words;
 
-pub use triple::{Elements, TripleRead, batch};
+pub use triple::{Elements, TripleRead, batch, first_of};
 pub use words::{Element, Rows, Words, WordsMut, is_any};

@@ -129,13 +129,7 @@ impl TripleRead {
             return false;
         }
         let bytes: &[u8] = bytemuck::cast_slice(&middle[word..]);
-        *out = if is_any::<T>() && bytes.len() < size_of::<T>() {
-            let mut all = vec![0; size_of::<T>()];
-            all[..bytes.len()].copy_from_slice(bytes);
-            bytemuck::pod_read_unaligned(&all)
-        } else {
-            bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
-        };
+        *out = first_of(bytes);
         true
     }
 
@@ -150,4 +144,14 @@ impl TripleRead {
         let seq = self.seq(at);
         word(seq).is_some_and(|word| self.take(at, word, out)).then_some(seq)
     }
+}
+
+/// The value that starts these bytes; of [any record](crate::any::AnyRecord) as much as there is, and zeros.
+pub fn first_of<T: AnyBitPattern>(bytes: &[u8]) -> T {
+    if is_any::<T>() && bytes.len() < size_of::<T>() {
+        let mut all = vec![0; size_of::<T>()];
+        all[..bytes.len()].copy_from_slice(bytes);
+        return bytemuck::pod_read_unaligned(&all);
+    }
+    bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
 }

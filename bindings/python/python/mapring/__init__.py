@@ -12,13 +12,15 @@ from __future__ import annotations
 import os
 from typing import Any, Optional, Union
 
-from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Opened, TopKeys
+from ._commands import Commands
+from ._globals import Globals
+from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Section, TopKeys, open_place
 from ._ring import Event, Liveness, Loss, Ring, Stats, Unended
 from ._table import Cells, Snapshot
 from ._types import Layout, Record, to_arrow
 
 __all__ = [
-    "ABI", "Cells", "Counters", "Error", "Event", "Gauges", "Histogram", "Histograms", "Liveness", "Loss", "Record", "Ring",
+    "ABI", "Cells", "Commands", "Counters", "Error", "Event", "Gauges", "Globals", "Histogram", "Histograms", "Liveness", "Loss", "Record", "Ring",
     "Snapshot", "Stats", "TopKeys", "Unended", "open", "to_arrow",
 ]
 
@@ -38,7 +40,8 @@ def open(
     (``/proc/PID/fd/N``), or a file descriptor, or an object with ``fileno()``. Descriptors are duplicated. ``id`` is the id of a
     map, and needs CAP_SYS_ADMIN.
 
-    Returns a `Ring`, `Cells` (also for latches), `Counters`, `Histograms`, `Gauges` or `TopKeys`: what is there.
+    Returns a `Ring`, `Cells` (also for latches), `Counters`, `Histograms`, `Gauges`, `TopKeys`, `Commands`, or `Globals` (for the map
+    of a section such as .bss): what is there.
 
     ``dtype`` is the type of the records, as numpy takes it, where BTF does not tell it. ``start`` is where a ring's reader begins:
     ``"oldest"``, ``"now"``, or ``"first"``, which counts the records that are overwritten already as lost.
@@ -49,15 +52,17 @@ def open(
     if id is not None:
         if source is not None:
             raise TypeError("name a source or an id")
-        opened = Opened(id=id)
+        opened = open_place(id=id)
     elif isinstance(source, (str, bytes, os.PathLike)):
-        opened = Opened(path=os.fspath(source) if not isinstance(source, bytes) else os.fsdecode(source))
+        opened = open_place(path=os.fspath(source) if not isinstance(source, bytes) else os.fsdecode(source))
     elif isinstance(source, int):
-        opened = Opened(fd=source)
+        opened = open_place(fd=source)
     elif hasattr(source, "fileno"):
-        opened = Opened(fd=source.fileno())  # type: ignore[union-attr]
+        opened = open_place(fd=source.fileno())  # type: ignore[union-attr]
     else:
         raise TypeError(f"a path, a file descriptor or an id is needed, not {source!r}")
+    if isinstance(opened, Section):
+        return Globals(opened)
     kind, what = opened.kind, f"map id {id}" if id is not None else f"fd {source}" if isinstance(source, int) else str(source)
     if kind == "Ring":
         return Ring(opened, Layout.of(opened, dtype, what), start)
@@ -71,4 +76,4 @@ def open(
         return opened.gauges()
     if kind == "TopKeys":
         return opened.top_keys()
-    raise TypeError(f"this package does not read regions of the kind {kind}")
+    return Commands(opened.commands(), Layout.of(opened, dtype, what), opened.capacity)

@@ -92,6 +92,33 @@ def _reader(at: int, node: Node) -> Callable[[bytes], Any]:
     return lambda raw: tuple(readers(raw[from_ : from_ + size]) for from_ in range(at, at + count * size, size))
 
 
+def value(node: Node, raw: bytes) -> Any:
+    """A value of a type: a number, bytes, a tuple, or a record."""
+    return _reader(0, node)(raw)
+
+
+def _put(raw: bytearray, at: int, node: Node, new: Any) -> None:
+    """Puts a value into bytes, at this offset."""
+    if isinstance(node, str) and node in _STRUCT:
+        struct.pack_into("=" + _STRUCT[node], raw, at, new)
+    elif isinstance(node, tuple) and node[0] == "struct" and isinstance(new, dict):
+        places = {name: (offset, part) for name, offset, part in node[2]}
+        for name, part in new.items():
+            if name not in places:
+                raise TypeError(f"there is no field {name!r} of bytes; there are {', '.join(places)}")
+            _put(raw, at + places[name][0], places[name][1], part)
+    elif isinstance(node, tuple) and node[0] == "array" and not isinstance(new, (bytes, bytearray)):
+        if len(new) > node[2]:
+            raise ValueError(f"an array has {node[2]} elements, not {len(new)}")
+        for index, part in enumerate(new):
+            _put(raw, at + index * _size(node[1]), node[1], part)
+    else:
+        new = bytes(getattr(new, "raw", new))
+        if len(new) > _size(node):
+            raise ValueError(f"it has {_size(node)} bytes, not {len(new)}")
+        raw[at : at + len(new)] = new
+
+
 def _bits(first: int, count: int, signed: bool) -> Callable[[bytes], int]:
     start, end = first // 8, (first + count + 7) // 8
 
@@ -177,6 +204,16 @@ class Layout:
         if node not in ("u8", "i8"):
             raise ValueError(f"the field {name!r} is no integer of 8 bytes")
         return at
+
+    def put(self, raw: bytearray, fields: Dict[str, Any]) -> None:
+        """Puts fields into a record."""
+        if fields and not (isinstance(self.node, tuple) and self.node[0] == "struct"):
+            raise TypeError(f"no field can be named, since types are known {self.why!r}: pass bytes, or open it with dtype=")
+        for name, new in fields.items():
+            try:
+                _put(raw, 0, self.node or "", {name: new})
+            except struct.error as e:
+                raise ValueError(f"{name}={new!r}: {e}") from None
 
     def array(self, buffer: bytearray) -> Any:
         """An array over these bytes, which are not copied."""

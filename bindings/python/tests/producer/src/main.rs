@@ -15,7 +15,7 @@ use mapring::libbpf_rs::{MapCore, ObjectBuilder};
 use mapring::{OpenOptions, Region, Ring, loader};
 
 /// The maps that are pinned as regions; `frozen` for everybody.
-const REGIONS: &str = "samples woken kept tailed events numbers left cells copies latches counters histograms gauges top frozen";
+const REGIONS: &str = "samples woken kept tailed events numbers left cells copies latches counters histograms gauges top tunes frozen";
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -39,8 +39,11 @@ fn programs(object: &Path, directory: &Path) -> Result<()> {
         if name == "frozen" { region.freeze_and_pin(path, 0o666)? } else { region.pin(path, 0o600)? }
     }
     for mut map in object.maps_mut() {
-        if ["spread", "grows", "ringbuf"].iter().any(|name| map.name() == *name) {
-            let path = directory.join(map.name());
+        let name = map.name().to_string_lossy().into_owned();
+        // libbpf puts the start of the object's name before that of a section.
+        let name = name.split_once(".bss").map_or(name.as_str(), |_| "bss");
+        if ["spread", "grows", "ringbuf", "bss"].contains(&name) {
+            let path = directory.join(name);
             map.pin(path)?;
         }
     }
