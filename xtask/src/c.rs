@@ -52,6 +52,9 @@ const FIT: [&str; 2] = ["kept", "woken"];
 /// Regions of `options` and `reuse` that are frozen when they are reused. The first two are rings with a map for each CPU.
 const FROZEN: [(&str, &str); 3] = [("options", "keeps_of_cpu"), ("reuse", "nodes"), ("reuse", "same")];
 
+/// Rings of `options` that are replaced while another process opens them: in one map, and in a map for each CPU.
+const REPLACED: [&str; 2] = ["wakes", "keeps_of_cpu"];
+
 /// What a record costs a reader in C, and libbpf's.
 pub(crate) fn speed(tools: &Tools) -> Result<Times> {
     let (c, folder, libbpf) = (cmd::root().join("bindings/c"), cmd::target_dir().join("bench"), libbpf()?);
@@ -132,6 +135,9 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     fs::create_dir(&pins)?;
     let refused = refused(&program, reuse, &pins);
     let options = &loaded[LOADED.iter().position(|name| *name == "options").context("no options")?];
+    let replaced = REPLACED.iter().try_for_each(|name| {
+        cmd::output(load(&program).args(["replace", name]).arg(pins.join(name)).arg(options)).map(|said| eprint!("{said}"))
+    });
     let unfit = UNFIT
         .iter()
         .map(|name| ("reuse", name, *name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
@@ -153,6 +159,7 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     });
     fs::remove_dir_all(&pins)?;
     refused?;
+    replaced?;
     let fit = FIT.len() + FROZEN.len();
     eprintln!("{} objects loaded, {} regions replaced, {fit} reused", loaded.len(), UNFIT.len());
     result

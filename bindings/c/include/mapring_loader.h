@@ -14,6 +14,7 @@
 #include <mapring.h>
 
 #include <dirent.h>
+#include <sys/file.h>
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>

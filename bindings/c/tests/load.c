@@ -2,8 +2,12 @@
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
  * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
  * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `open PATH` opens what is no
- * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. */
+ * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `replace NAME PIN OBJECT` pins two rings in turn, while
+ * another process opens the pin. */
 #include <mapring_loader.h>
+
+#include <linux/capability.h>
+#include <sys/wait.h>
 
 static int fail(const char *what)
 {
@@ -114,6 +118,81 @@ static int pins(const char *name, const char *pin, int expected, const char *pat
 	return 0;
 }
 
+/* What the two processes of `replace` know of each other. */
+struct meeting {
+	uint64_t found[2]; /* how often each ring was opened */
+	uint64_t ended;
+};
+
+/* Opens the pin again and again. Without capabilities it finds the readers and bells of a ring only beside it. */
+static int opens(const char *pin, struct meeting *m)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2];
+	uint32_t first = 0, maps = 0;
+
+	memset(none, 0, sizeof(none));
+	if (syscall(SYS_capset, &header, none) != 0)
+		return 1;
+	while (!mapring__load(&m->ended)) {
+		struct mapring_reader *reader = mapring_reader__open(pin, NULL);
+
+		if (!reader || mapring__seat_of_reader(reader) < 0)
+			return fail(pin);
+		if (!first) {
+			first = reader->regions[0].map_id;
+			maps = reader->region_count;
+		}
+		if (reader->region_count != maps) {
+			fprintf(stderr, "%s: %u maps, not %u\n", pin, reader->region_count, maps);
+			return 1;
+		}
+		m->found[reader->regions[0].map_id == first]++;
+		mapring_reader__free(reader);
+	}
+	return 0;
+}
+
+static int replace(const char *name, const char *pin, const char *path)
+{
+	enum { TIMES = 1000 };
+	struct bpf_object *objects[2];
+	struct meeting *m = (struct meeting *)mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int times = 0, status = 0, error = 0;
+	pid_t reader = 0;
+
+	for (int i = 0; i < 2; i++) {
+		objects[i] = bpf_object__open(path);
+		if (!objects[i] || mapring_loader__prepare(objects[i], NULL) < 0 || bpf_object__load(objects[i]) != 0 ||
+		    mapring_loader__initialize(objects[i]) < 0)
+			return fail(path);
+	}
+	/* Every sixteenth loader is killed at some time: the next one finishes its work. */
+	for (; error == 0 && (times < TIMES || mapring__load(&m->found[0]) < TIMES / 2 || mapring__load(&m->found[1]) < TIMES / 2); times++) {
+		pid_t loader = times % 16 == 15 ? fork() : 0;
+
+		if (loader > 0) {
+			usleep((useconds_t)times % 600);
+			kill(loader, SIGKILL);
+			waitpid(loader, &status, 0);
+			continue;
+		}
+		error = mapring_loader__pin(objects[(times ^ times / 16) & 1], name, pin, 0666, MAPRING_PIN_REPLACE);
+		if (times % 16 == 15)
+			_exit(0);
+		if (!reader && (reader = fork()) == 0)
+			_exit(opens(pin, m));
+		if (!error && waitpid(reader, &status, WNOHANG) == reader)
+			return 1; /* it has said why */
+	}
+	mapring__store(&m->ended, 1);
+	if (waitpid(reader, &status, 0) != reader || status != 0)
+		return 1;
+	printf("%s: replaced %d times, opened %llu and %llu times\n", name, times, (unsigned long long)m->found[0],
+	       (unsigned long long)m->found[1]);
+	return error ? fail(pin) : 0;
+}
+
 static int alone(const char *name, const char *path)
 {
 	struct bpf_object *first = bpf_object__open(path), *again = bpf_object__open(path);
@@ -140,6 +219,8 @@ int main(int argc, char **argv)
 		return alone(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "open") == 0)
 		return mapring_reader__open(argv[2], NULL) == NULL ? 0 : fail(argv[2]);
+	if (argc == 5 && strcmp(argv[1], "replace") == 0)
+		return replace(argv[2], argv[3], argv[4]);
 	if (argc == 6 && strcmp(argv[1], "pin") == 0)
 		return pins(argv[2], argv[3], atoi(argv[4]), argv[5]);
 	if (argc == 6 && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))

@@ -85,41 +85,126 @@ static inline int mapring__remove_pins(const char *path)
 	return rmdir(path) == 0 ? 0 : mapring__failed(mapring__pin_name(path));
 }
 
-/* Gives what is staged its name. With REPLACE it takes the place of what has the name at once, also of a directory. */
-static inline int mapring__take_place(const char *staged, const char *pin, int how)
-{
-	const unsigned noreplace = 1, exchange = 2; /* RENAME_NOREPLACE, RENAME_EXCHANGE */
+/* The directory NAME__next beside a pin, in which a new pin is made, and in which it leaves what it replaces. It is also a lock: one process
+ * at a time changes a pin. Rust's loader does the same: ring/src/bpf/stage.rs has the names in it. */
+struct mapring__stage {
+	const char *pin; /* below /proc/self/fd */
+	char dir[512];
+	int fd;
+};
 
-	if (syscall(SYS_renameat2, AT_FDCWD, staged, AT_FDCWD, pin, how & MAPRING_PIN_REPLACE ? 0 : noreplace) == 0)
-		return 0;
-	if (errno == EEXIST && !(how & MAPRING_PIN_REPLACE))
-		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", mapring__pin_name(pin));
-	if (errno != EISDIR && errno != ENOTDIR && errno != ENOTEMPTY)
-		return mapring__failed(mapring__pin_name(pin));
-	if (syscall(SYS_renameat2, AT_FDCWD, staged, AT_FDCWD, pin, exchange) == 0)
-		return unlink(staged) == 0 ? 0 : mapring__remove_pins(staged);
-	if (errno == EINVAL)
-		return mapring__refuse(EINVAL, "%s: replacing a directory of pins needs Linux 5.16: remove it first",
-				       mapring__pin_name(pin));
-	return mapring__failed(mapring__pin_name(pin));
+/* A name in it. */
+static inline const char *mapring__staged(const struct mapring__stage *s, char path[128], const char *name, const char *suffix)
+{
+	snprintf(path, 128, "/proc/self/fd/%d/%s%s", s->fd, name, suffix);
+	return path;
 }
 
-/* Pins a map. With REPLACE it takes the place of another pin at once: a reader finds one or the other. */
-static inline int mapring__pin(int fd, const char *pin, const char *suffix, mode_t mode, int how)
+static inline bool mapring__rename(const char *from, const char *to, unsigned flags)
 {
-	char path[512], staged[512 + 8];
-	int error;
+	return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags) == 0;
+}
 
-	if (snprintf(path, sizeof(path), "%s%s", pin, suffix) >= (int)sizeof(path))
-		return mapring__refuse(ENAMETOOLONG, "%s: a name of a pin has 255 bytes at most", mapring__pin_name(pin));
-	snprintf(staged, sizeof(staged), "%s__next", path);
-	unlink(staged); /* of a loader that died */
-	if (mapring__obj_pin(fd, staged) != 0)
-		return mapring__failed(mapring__pin_name(pin));
-	error = chmod(staged, mode) == 0 ? mapring__take_place(staged, path, how) : mapring__failed(mapring__pin_name(staged));
-	if (error)
-		unlink(staged);
+enum { MAPRING__NOREPLACE = 1, MAPRING__EXCHANGE = 2 }; /* RENAME_… */
+static const char *const mapring__suffixes[] = { "__readers", "__bells" };
+
+/* Finishes what this process, or one that died, has begun: if the ring is public, its readers and bells become so. Else all is taken
+ * back. */
+static inline int mapring__stage_finish(const struct mapring__stage *s)
+{
+	char path[128], to[512];
+	struct stat found;
+	bool is_public;
+	int error = 0;
+
+	if (lstat(mapring__staged(s, path, "new", ""), &found) == 0)
+		is_public = S_ISDIR(found.st_mode); /* which was exchanged for the pin, or has no companions beside it */
+	else
+		is_public = lstat(s->pin, &found) == 0;
+	for (int i = 0; i < 2 && !is_public; i++)
+		unlink(mapring__staged(s, path, "new", mapring__suffixes[i]));
+	if (unlink(mapring__staged(s, path, "new", "")) != 0 && errno == EISDIR)
+		error = mapring__remove_pins(path);
+	for (int i = 0; i < 2 && !error; i++) {
+		snprintf(to, sizeof(to), "%s%s", s->pin, mapring__suffixes[i]);
+		if (!mapring__rename(mapring__staged(s, path, "new", mapring__suffixes[i]), to, 0) && errno != ENOENT)
+			error = mapring__failed(mapring__pin_name(to));
+	}
+	/* What `mapring clean` took away, and died. */
+	if (!mapring__rename(mapring__staged(s, path, "old", ""), s->pin, MAPRING__NOREPLACE) && errno == EEXIST)
+		unlink(path);
 	return error;
+}
+
+static inline int mapring__stage_close(struct mapring__stage *s, int error)
+{
+	int finished = mapring__stage_finish(s);
+
+	rmdir(s->dir);
+	close(s->fd);
+	return error ? error : finished;
+}
+
+/* Waits a second for another process that changes this pin. */
+static inline int mapring__stage_open(struct mapring__stage *s, const char *pin)
+{
+	const struct timespec nap = { 0, 5000000 };
+	struct stat locked, now;
+
+	s->pin = pin;
+	if (snprintf(s->dir, sizeof(s->dir), "%s__next", pin) >= (int)sizeof(s->dir))
+		return mapring__refuse(ENAMETOOLONG, "%s: a name of a pin has 255 bytes at most", mapring__pin_name(pin));
+	for (int tries = 0; tries < 200; tries++) {
+		if (mkdir(s->dir, 0700) != 0 && errno != EEXIST)
+			return mapring__failed(mapring__pin_name(s->dir));
+		s->fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (s->fd < 0 && errno == ENOENT)
+			continue; /* the other process has just removed it */
+		if (s->fd < 0 || fstat(s->fd, &locked) != 0)
+			return mapring__failed(mapring__pin_name(s->dir));
+		if ((locked.st_uid != 0 && locked.st_uid != geteuid()) || (locked.st_mode & 022) != 0) {
+			close(s->fd);
+			return mapring__refuse(EACCES, "%s belongs to another user, or can be written by one: remove it",
+					       mapring__pin_name(s->dir));
+		}
+		if (flock(s->fd, LOCK_EX | LOCK_NB) == 0 && lstat(s->dir, &now) == 0 && now.st_ino == locked.st_ino) {
+			int error = mapring__stage_finish(s);
+
+			return error ? mapring__stage_close(s, error) : 0;
+		}
+		close(s->fd);
+		nanosleep(&nap, NULL);
+	}
+	return mapring__refuse(EBUSY, "another process is at work in %s", mapring__pin_name(s->dir));
+}
+
+/* Pins a map in it. */
+static inline int mapring__stage_pin(const struct mapring__stage *s, int fd, const char *name, const char *suffix, mode_t mode)
+{
+	char path[128];
+
+	if (mapring__obj_pin(fd, mapring__staged(s, path, name, suffix)) != 0 || chmod(path, mode) != 0)
+		return mapring__failed(mapring__pin_name(s->pin));
+	return 0;
+}
+
+/* Gives `new` its name. With REPLACE it takes the place of what has the name at once, also of a directory. */
+static inline int mapring__stage_publish(const struct mapring__stage *s, int how)
+{
+	char path[128];
+
+	if (mapring__rename(mapring__staged(s, path, "new", ""), s->pin, how & MAPRING_PIN_REPLACE ? 0 : MAPRING__NOREPLACE))
+		return 0;
+	if (errno == EEXIST && !(how & MAPRING_PIN_REPLACE))
+		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", mapring__pin_name(s->pin));
+	if (errno != EISDIR && errno != ENOTDIR && errno != ENOTEMPTY)
+		return mapring__failed(mapring__pin_name(s->pin));
+	if (mapring__rename(path, s->pin, MAPRING__EXCHANGE))
+		return 0;
+	if (errno == EINVAL)
+		return mapring__refuse(EINVAL, "%s: replacing a directory of pins needs Linux 5.16: remove it first",
+				       mapring__pin_name(s->pin));
+	return mapring__failed(mapring__pin_name(s->pin));
 }
 
 #endif

@@ -44,27 +44,16 @@ static inline int mapring__use(struct mapring__declared *declared, int fd)
 /* The companions of a wakeable ring that are pinned beside it, which must be linked with it. */
 static inline int mapring__pinned_companions(const char *pin, int ring, int companions[2])
 {
-	struct bpf_map_info infos[3];
 	struct mapring_region r;
-	uint64_t link = 0;
-	int error;
+	int error = mapring__region_of_fd(&r, fcntl(ring, F_DUPFD_CLOEXEC, 0), 0);
 
-	companions[0] = mapring__pinned(pin, "__readers");
-	companions[1] = mapring__pinned(pin, "__bells");
-	if (companions[0] < 0 || companions[1] < 0)
-		return mapring__refuse(EMEDIUMTYPE, "%s: its __readers or __bells are not pinned beside it", pin);
-	if (mapring__map_info(ring, &infos[0]) != 0 || mapring__map_info(companions[0], &infos[1]) != 0 ||
-	    mapring__map_info(companions[1], &infos[2]) != 0)
-		return mapring__failed(pin);
-	error = mapring__region_of_fd(&r, fcntl(companions[0], F_DUPFD_CLOEXEC, 0), 0);
 	if (error)
 		return error;
-	link = mapring__word(&r, 0, MAPRING__LINK);
-	if (r.layout.kind != MAPRING_KIND_READERS ||
-	    (link != 0 && link != (infos[0].id | (uint64_t)infos[2].id << 32)))
-		error = mapring__refuse(EMEDIUMTYPE, "%s: its __readers and __bells belong to another ring", pin);
+	mapring__companions(&r, pin, companions);
 	mapring__region_close(&r);
-	return error;
+	return companions[1] >= 0 ? 0 :
+				    mapring__refuse(EMEDIUMTYPE, "%s: its __readers and __bells are not pinned beside it, or belong to "
+						    "another ring", pin);
 }
 
 /* Puts the rings that are pinned in a directory, `cpu0` and so on, into a new map of maps. Returns the first one's descriptor,
@@ -169,18 +158,19 @@ static inline int mapring_loader__reuse(struct bpf_object *object, const char *n
 	return error;
 }
 
-/* Pins the readers and the bells of a ring, if it has them. */
-static inline int mapring__pin_companions(struct mapring__object *o, const char *name, const char *pin, mode_t mode, int how)
+/* Pins the readers and the bells of a ring, if it has them. Returns whether it has, or a negative errno. */
+static inline int mapring__pin_companions(struct mapring__object *o, const char *name, const struct mapring__stage *s, const char *as,
+					  mode_t mode)
 {
-	static const char *const SUFFIXES[] = { "__readers", "__bells" };
-	int error = 0;
+	int error = 0, count = 0;
 
 	for (int i = 0; i < 2 && !error; i++) {
-		struct mapring__declared *map = mapring__named(o, name, 0, SUFFIXES[i]);
+		struct mapring__declared *map = mapring__named(o, name, 0, mapring__suffixes[i]);
 
-		error = map ? mapring__pin(bpf_map__fd(map->map), pin, SUFFIXES[i], mode, how) : 0;
+		error = map ? mapring__stage_pin(s, bpf_map__fd(map->map), as, mapring__suffixes[i], mode) : 0;
+		count += map != NULL;
 	}
-	return error;
+	return error ? error : count;
 }
 
 static inline int mapring__freeze(int fd)
@@ -202,7 +192,7 @@ static inline int mapring__freeze(int fd)
 }
 
 /* Pins the ring of each CPU in a directory, and the companions beside the first. */
-static inline int mapring__pin_each_cpu(struct mapring__object *o, const char *name, const char *dir, mode_t mode, int how)
+static inline int mapring__pin_each_cpu(struct mapring__object *o, const char *name, const struct mapring__stage *s, mode_t mode, int how)
 {
 	unsigned *cpus = (unsigned *)calloc(MAPRING__CPUS, sizeof(*cpus));
 	int possible = cpus ? mapring__possible_cpus(cpus, MAPRING__CPUS) : -1, error = 0;
@@ -211,60 +201,85 @@ static inline int mapring__pin_each_cpu(struct mapring__object *o, const char *n
 
 	if (possible < 1 || !maps)
 		error = mapring__failed("the list of the possible CPUs");
-	for (int i = 0; i < possible && !error; i++) {
+	for (int i = 0; i < possible && error >= 0; i++) {
 		int fd = mapring__open_inner(bpf_map__fd(maps->map), cpus[i], 0);
-		char path[512 + 32];
+		char as[32];
 
 		if (fd < 0) {
 			error = errno == ENOENT ? 0 : mapring__failed(maps->name);
 			continue; /* this CPU has no ring yet */
 		}
-		snprintf(path, sizeof(path), "%s/cpu%u", dir, cpus[i]);
+		snprintf(as, sizeof(as), "new/cpu%u", cpus[i]);
 		if (!has_first)
-			error = mapring__pin_companions(o, name, path, mode, 0);
+			error = mapring__pin_companions(o, name, s, as, mode);
 		has_first = true;
-		if (!error && (how & MAPRING_PIN_FREEZE))
+		if (error >= 0 && (how & MAPRING_PIN_FREEZE))
 			error = mapring__freeze(fd);
-		if (!error)
-			error = mapring__pin(fd, path, "", mode, 0);
+		if (error >= 0)
+			error = mapring__stage_pin(s, fd, as, "", mode);
 		close(fd);
 	}
 	free(cpus);
-	return error;
+	return error < 0 ? error : 0;
 }
 
-/* Makes the directory of pins beside its place, and then gives it its name, or exchanges it for the one that has the name. */
-static inline int mapring__pin_directory(struct mapring__object *o, const char *name, const char *pin, mode_t mode, int how)
+/* Makes a directory of pins. */
+static inline int mapring__pin_directory(struct mapring__object *o, const char *name, const struct mapring__stage *s, mode_t mode, int how)
 {
-	char staged[512];
-	int error;
+	char path[128];
+	int error = mkdir(mapring__staged(s, path, "new", ""), 0700) == 0 ? mapring__pin_each_cpu(o, name, s, mode, how) :
+									    mapring__failed(mapring__pin_name(s->pin));
 
-	snprintf(staged, sizeof(staged), "%s__next", pin);
-	error = mapring__remove_pins(staged); /* of a loader that died */
-	if (!error && mkdir(staged, 0700) != 0)
-		error = mapring__failed(mapring__pin_name(staged));
-	if (!error)
-		error = mapring__pin_each_cpu(o, name, staged, mode, how);
 	/* Users that may read the pins may also look them up in the directory. */
-	if (!error && chmod(staged, mode | (mode & 0444) >> 2) != 0)
-		error = mapring__failed(mapring__pin_name(staged));
+	if (!error && chmod(path, mode | (mode & 0444) >> 2) != 0)
+		error = mapring__failed(mapring__pin_name(s->pin));
+	return error ? error : mapring__stage_publish(s, how);
+}
+
+/* Pins one ring, or another region. Until its companions have their names, readers find them in the stage. */
+static inline int mapring__pin_one(struct mapring__object *o, struct mapring__declared *region, const struct mapring__stage *s, mode_t mode,
+				   int how)
+{
+	int error = how & MAPRING_PIN_FREEZE ? mapring__freeze(bpf_map__fd(region->map)) : 0;
+
+	/* The ring comes first: without it, another process that finds the others takes them for those of the ring that is public. */
 	if (!error)
-		error = mapring__take_place(staged, pin, how);
-	if (error)
-		mapring__remove_pins(staged);
-	return error;
+		error = mapring__stage_pin(s, bpf_map__fd(region->map), "new", "", mode);
+	if (!error)
+		error = mapring__pin_companions(o, region->name, s, "new", mode);
+	if (error > 0)
+		error = fchmod(s->fd, 0711) == 0 ? 0 : mapring__failed(mapring__pin_name(s->dir));
+	return error ? error : mapring__stage_publish(s, how);
+}
+
+/* Removes the readers and bells of a ring that one without them has replaced. */
+static inline void mapring__remove_companions(const char *pin)
+{
+	struct mapring_region r;
+	char path[512];
+
+	if (mapring__region_of_fd(&r, mapring__pinned(pin, mapring__suffixes[0]), 0) != 0)
+		return;
+	for (int i = 0; i < 2 && r.layout.kind == MAPRING_KIND_READERS; i++) {
+		snprintf(path, sizeof(path), "%s%s", pin, mapring__suffixes[i]);
+		unlink(path);
+	}
+	mapring__region_close(&r);
 }
 
 /* Pins a region for readers in other processes, after initialize: a ring with its readers and bells. With mode 0666 and
- * MAPRING_PIN_FREEZE any process can map it, and only programs can write it. Of a PER_CPU_MAPS ring, `pin` becomes a directory with
- * the ring of each CPU, `cpu0` and so on. The directory of `pin` must exist, in a BPF file system; -EACCES: another user could exchange
- * names in it or above it. */
+ * MAPRING_PIN_FREEZE any process can map it, and only programs can write it. With MAPRING_PIN_REPLACE a reader that opens the pin at any
+ * moment finds the earlier ring or this one, whole, also if this process dies meanwhile. Of a PER_CPU_MAPS ring, `pin` becomes a directory
+ * with the ring of each CPU, `cpu0` and so on. The directory of `pin` must exist, in a BPF file system; -EACCES: another user could exchange
+ * names in it or above it; -EBUSY: another process has been changing this pin for a second. */
 static inline int mapring_loader__pin(struct bpf_object *object, const char *name, const char *pin, mode_t mode, int how)
 {
 	struct mapring__declared *region;
 	struct mapring__object o;
+	struct mapring__stage s;
 	int error = mapring__object_open(&o, object), dir = -1;
-	char at[400];
+	char at[400], path[512];
+	struct stat found;
 
 	if (error)
 		return error;
@@ -277,15 +292,24 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 		error = dir;
 	else if (snprintf(at, sizeof(at), "/proc/self/fd/%d/%s", dir, mapring__pin_name(pin)) >= (int)sizeof(at))
 		error = mapring__refuse(ENAMETOOLONG, "%s: a name of a pin has 255 bytes at most", pin);
-	if (!error && (region->layout.options & MAPRING_OPTION_PER_CPU_MAPS)) {
-		error = mapring__pin_directory(&o, name, at, mode, how);
-	} else if (!error) {
-		/* The ring comes last: whoever finds it finds the others. */
-		error = mapring__pin_companions(&o, name, at, mode, how);
-		if (!error && (how & MAPRING_PIN_FREEZE))
-			error = mapring__freeze(bpf_map__fd(region->map));
+	else
+		error = mapring__stage_open(&s, at);
+	if (!error) {
+		bool each_cpu = region->layout.options & MAPRING_OPTION_PER_CPU_MAPS;
+		bool wakes = region->layout.options & MAPRING_OPTION_WAKEABLE;
+
+		/* A freeze can't be undone. */
+		for (int i = 0; !(how & MAPRING_PIN_REPLACE) && i < (wakes && !each_cpu ? 3 : 1) && !error; i++) {
+			snprintf(path, sizeof(path), "%s%s", at, i > 0 ? mapring__suffixes[i - 1] : "");
+			if (lstat(path, &found) == 0)
+				error = mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE",
+							mapring__pin_name(path));
+		}
 		if (!error)
-			error = mapring__pin(bpf_map__fd(region->map), at, "", mode, how);
+			error = each_cpu ? mapring__pin_directory(&o, name, &s, mode, how) : mapring__pin_one(&o, region, &s, mode, how);
+		error = mapring__stage_close(&s, error);
+		if (!error && (each_cpu || !wakes))
+			mapring__remove_companions(at);
 	}
 	if (dir >= 0)
 		close(dir);

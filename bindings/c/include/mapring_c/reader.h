@@ -45,6 +45,7 @@ struct mapring_reader {
 	struct mapring_region *regions; /* one for all shards, or one for each */
 	uint32_t region_count;
 	struct mapring__place place;
+	int beside[2]; /* the readers and bells that are pinned beside the ring, or -1 */
 	struct mapring_reader_opts opts;
 	uint64_t *buffer;    /* a record, and the longest tail behind it */
 	size_t record;       /* bytes of the program's record */
@@ -136,6 +137,16 @@ static inline size_t mapring_reader__record(const struct mapring_reader *r)
 	return r->record;
 }
 
+static inline void mapring__reader_forget(struct mapring_reader *r)
+{
+	mapring__companions_close(r->beside);
+	for (uint32_t i = 0; i < r->region_count; i++)
+		mapring__region_close(&r->regions[i]);
+	free(r->regions);
+	r->regions = NULL;
+	r->region_count = 0;
+}
+
 static inline void mapring_reader__free(struct mapring_reader *r)
 {
 	if (!r)
@@ -145,9 +156,7 @@ static inline void mapring_reader__free(struct mapring_reader *r)
 	free(r->seat);
 	free(r->told);
 	mapring__merge_free(r->merge);
-	for (uint32_t i = 0; i < r->region_count; i++)
-		mapring__region_close(&r->regions[i]);
-	free(r->regions);
+	mapring__reader_forget(r);
 	free(r->shards);
 	free(r->quiet);
 	free(r->buffer);
@@ -215,13 +224,14 @@ static inline int mapring__reader_ready(struct mapring_reader *r)
 		r->merge->delay = r->opts.delay_ns ? r->opts.delay_ns : 10000000;
 	}
 	for (uint32_t i = 0; i < r->count; i++)
-		r->shards[i].number = i;
+		r->shards[i].number = r->region_count == 1 ? r->regions[0].number + i : r->regions[i].number;
 	return mapring__reader_shards(r, r->opts.start);
 }
 
-/* Opens the ring at a place. */
-static inline int mapring__open_one(struct mapring_reader *r)
+/* Opens the ring at a place. `*whole`: with what is pinned beside it, unless it was replaced meanwhile. */
+static inline int mapring__open_one(struct mapring_reader *r, bool *whole)
 {
+	const char *pin = r->place.is_maps ? NULL : r->place.path;
 	int error;
 
 	r->regions = (struct mapring_region *)calloc(1, sizeof(*r->regions));
@@ -232,7 +242,11 @@ static inline int mapring__open_one(struct mapring_reader *r)
 	if (!error && r->regions->layout.kind != MAPRING_KIND_RING)
 		error = mapring__refuse(EINVAL, "%s holds %s, expected ring", r->regions->what,
 					mapring__kind_name(r->regions->layout.kind));
-	return error ? error : mapring__reader_ready(r);
+	if (!error && pin)
+		*whole = mapring__companions(r->regions, pin, r->beside) &&
+			 (r->beside[1] >= 0 || !(r->regions->layout.options & MAPRING_OPTION_WAKEABLE) ||
+			  mapring__place_id(&r->place) == r->regions->map_id);
+	return error;
 }
 
 /* Adds the ring of a CPU. */
@@ -255,8 +269,10 @@ static inline int mapring__add_cpu(struct mapring_reader *r, const struct maprin
 }
 
 /* Opens the rings of all possible CPUs: from a map of maps, or from the pins cpu0, cpu1, … in a directory. */
-static inline int mapring__open_per_cpu(struct mapring_reader *r)
+static inline int mapring__open_per_cpu(struct mapring_reader *r, bool *whole)
 {
+	struct stat before, after;
+	bool is_dir = !r->place.is_maps && stat(r->place.path, &before) == 0;
 	unsigned *cpus = (unsigned *)calloc(2 * MAPRING__CPUS, sizeof(*cpus)), *numbers = cpus + MAPRING__CPUS;
 	int possible = cpus ? mapring__possible_cpus(cpus, MAPRING__CPUS) : -1, error = 0;
 	char path[4096];
@@ -277,11 +293,14 @@ static inline int mapring__open_per_cpu(struct mapring_reader *r)
 		error = mapring__add_cpu(r, &place);
 		if (error == -ENOENT) /* this CPU has no ring yet */
 			error = i + 1 == possible && r->region_count == 0 ? error : 0;
+		else if (!error && r->region_count == 1 && is_dir)
+			mapring__companions(r->regions, path, r->beside);
 	}
-	if (!error)
-		error = mapring__reader_ready(r);
+	/* Another directory may have taken its place, and what was in this one is removed. */
+	if (is_dir)
+		*whole = stat(r->place.path, &after) == 0 && before.st_ino == after.st_ino;
 	for (uint32_t i = 0; i < r->region_count && !error; i++)
-		r->shards[i].number = numbers[i];
+		r->regions[i].number = numbers[i];
 	free(cpus);
 	return error;
 }
@@ -291,7 +310,8 @@ static inline struct mapring_reader *mapring__reader_at(struct mapring__place pl
 							const struct mapring_reader_opts *opts)
 {
 	struct mapring_reader *r = (struct mapring_reader *)calloc(1, sizeof(*r));
-	int error;
+	bool whole = false;
+	int error = 0;
 
 	if (!r) {
 		mapring__refuse(ENOMEM, "no memory for a reader");
@@ -302,7 +322,14 @@ static inline struct mapring_reader *mapring__reader_at(struct mapring__place pl
 	if (opts)
 		r->opts = *opts;
 	r->place.flags = r->opts.flags & MAPRING_LOOKUP;
-	error = per_cpu ? mapring__open_per_cpu(r) : mapring__open_one(r);
+	r->beside[0] = r->beside[1] = -1;
+	for (int again = MAPRING__AGAIN; again > 0 && !whole; again--) {
+		mapring__reader_forget(r);
+		whole = true;
+		error = per_cpu ? mapring__open_per_cpu(r, &whole) : mapring__open_one(r, &whole);
+	}
+	if (!error)
+		error = mapring__reader_ready(r);
 	if (!error)
 		return r;
 	mapring_reader__free(r);

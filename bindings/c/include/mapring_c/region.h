@@ -30,6 +30,7 @@ struct mapring_region {
 	struct mapring_layout layout;
 	int fd;
 	uint32_t map_id;       /* 0: a memfd */
+	uint32_t number;       /* of the CPU that writes it, in a ring with a map for each CPU */
 	const uint64_t *words; /* NULL: by system call */
 	uint64_t *writable;    /* the same words, or NULL */
 	size_t mapped;         /* bytes */

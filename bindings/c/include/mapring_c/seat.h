@@ -162,20 +162,70 @@ static inline void mapring__shows_life(struct mapring__seat *seat)
 		mapring__store(mapring__seat_word(seat, MAPRING__LEASES + seat->place), mapring__program_time());
 }
 
-/* Opens the map with this id: beside the pin of the ring, or by its id. */
-static inline int mapring__companion(const char *pin, const char *suffix, uint32_t id, int flags)
+/* Opens the map with this id that is pinned beside a ring. A process that replaces pins may not have moved it to its place yet. Returns -1
+ * if it isn't there: with ESTALE if another one is. */
+static inline int mapring__pinned_beside(const char *pin, const char *suffix, uint32_t id)
 {
+	static const char *const PLACES[] = { "", "__next/new", "" }; /* it may be moved between the first two */
 	struct bpf_map_info info;
-	char path[4096];
-	int fd = -1;
+	char path[4096 + 32];
+	bool is_other = false;
 
-	if (pin && snprintf(path, sizeof(path), "%s%s", pin, suffix) < (int)sizeof(path))
-		fd = mapring__open_path(path, flags);
-	if (fd >= 0 && (mapring__map_info(fd, &info) != 0 || info.id != id)) {
-		close(fd);
-		fd = -1;
+	for (int i = 0; i < 3; i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "%.4000s%s%s", pin, PLACES[i], suffix);
+		fd = mapring__open_path(path, 0);
+		if (fd >= 0 && mapring__map_info(fd, &info) == 0 && info.id == id)
+			return fd;
+		if (fd >= 0)
+			close(fd);
+		is_other = i == 2 && fd >= 0;
 	}
-	return fd >= 0 ? fd : mapring__open_id(id, false);
+	errno = is_other ? ESTALE : errno;
+	return -1;
+}
+
+/* Opens the readers and bells of a ring that are pinned beside it, if it has some: else -1. Returns false if others are pinned there,
+ * since the ring was replaced after it was opened. */
+static inline bool mapring__companions(struct mapring_region *ring, const char *pin, int fds[2])
+{
+	uint64_t link = ring->map_id && (ring->layout.options & MAPRING_OPTION_WAKEABLE) ? mapring__word(ring, 0, MAPRING__LINK) : 0;
+	struct mapring_region readers;
+
+	fds[0] = fds[1] = -1;
+	errno = 0;
+	if ((uint32_t)link == 0)
+		return true;
+	fds[0] = mapring__pinned_beside(pin, "__readers", (uint32_t)link);
+	if (fds[0] < 0 || mapring__region_of_fd(&readers, fcntl(fds[0], F_DUPFD_CLOEXEC, 0), 0) != 0)
+		return errno != ESTALE;
+	link = mapring__word(&readers, 0, MAPRING__LINK);
+	if (readers.layout.kind == MAPRING_KIND_READERS && (uint32_t)link == ring->map_id)
+		fds[1] = mapring__pinned_beside(pin, "__bells", (uint32_t)(link >> 32));
+	mapring__region_close(&readers);
+	return errno != ESTALE;
+}
+
+static inline void mapring__companions_close(int fds[2])
+{
+	for (int i = 0; i < 2; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+		fds[i] = -1;
+	}
+}
+
+/* The map with this id: the one that was pinned beside the ring, or by its id. */
+static inline int mapring__companion(const struct mapring_region *ring, int beside, const char *suffix, uint32_t id)
+{
+	int fd = beside >= 0 ? fcntl(beside, F_DUPFD_CLOEXEC, 0) : mapring__open_id(id, false);
+
+	if (fd < 0)
+		mapring__refuse(errno, "can't open the map %s of %s: %s; it isn't pinned beside the ring, and opening it by id needs "
+				       "CAP_SYS_ADMIN: run as root, or have the ring pinned by mapring_loader__pin, which also pins its "
+				       "readers and bells", suffix, ring->what, strerror(errno));
+	return fd;
 }
 
 static inline void mapring__bell_close(struct mapring__seat *seat)
@@ -206,11 +256,11 @@ static inline void mapring__seat_close(struct mapring__seat *seat)
 	mapring__region_close(&seat->readers);
 }
 
-/* Takes a place among the readers of a ring, whose pin is known or NULL. */
-static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_region *ring, const char *pin)
+/* Takes a place among the readers of a ring. `beside`: the maps that were pinned beside it. */
+static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_region *ring, const int beside[2])
 {
 	uint64_t link, time;
-	int error;
+	int error, fd;
 
 	memset(seat, 0, sizeof(*seat));
 	seat->bells = seat->bell = seat->readers.fd = -1;
@@ -220,7 +270,8 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	if ((uint32_t)link == 0)
 		return mapring__refuse(EAGAIN, "its loader has not linked the ring to its maps __readers and __bells: "
 					       "mapring_loader__initialize does");
-	error = mapring__region_of_fd(&seat->readers, mapring__companion(pin, "__readers", (uint32_t)link, 0), MAPRING_WRITE);
+	fd = mapring__companion(ring, beside[0], "__readers", (uint32_t)link);
+	error = fd < 0 ? -errno : mapring__region_of_fd(&seat->readers, fd, MAPRING_WRITE);
 	if (error)
 		return error;
 	link = mapring__load(seat->readers.words + MAPRING__LINK);
@@ -228,12 +279,12 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 		mapring__seat_close(seat);
 		return mapring__refuse(EPROTO, "its readers belong to another ring");
 	}
-	seat->bells = mapring__companion(pin, "__bells", (uint32_t)(link >> 32), 0);
+	seat->bells = mapring__companion(ring, beside[1], "__bells", (uint32_t)(link >> 32));
 	seat->pid = getpid();
 	if (seat->bells >= 0 && mapring__start_time((uint64_t)seat->pid, &time) > 0)
 		seat->me = mapring__owner((uint64_t)seat->pid, time);
 	if (seat->me == 0) {
-		error = mapring__failed(seat->bells < 0 ? "the map of bells" : "/proc/self");
+		error = seat->bells < 0 ? -errno : mapring__failed("/proc/self");
 		mapring__seat_close(seat);
 		return error;
 	}

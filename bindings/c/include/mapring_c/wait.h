@@ -12,9 +12,6 @@ enum { MAPRING__SPINS = 200 };
 /* The reader's place among those that programs know. Takes one when it is first needed. */
 static inline int mapring__seat_of_reader(struct mapring_reader *r)
 {
-	char path[4096];
-	const char *pin = r->place.path;
-
 	if (r->seat && mapring__seat_is_mine(r->seat))
 		return 0;
 	if (r->seat) {
@@ -25,11 +22,7 @@ static inline int mapring__seat_of_reader(struct mapring_reader *r)
 			return mapring__refuse(ENOMEM, "no memory for a reader's place");
 	}
 	r->required = false;
-	if (pin && !r->place.is_maps && (r->regions[0].layout.options & MAPRING_OPTION_PER_CPU_MAPS)) {
-		snprintf(path, sizeof(path), "%s/cpu%u", pin, r->shards[0].number);
-		pin = path;
-	}
-	r->seat_error = mapring__seat_open(r->seat, &r->regions[0], r->place.is_maps ? NULL : pin);
+	r->seat_error = mapring__seat_open(r->seat, &r->regions[0], r->beside);
 	if (r->seat_error) {
 		free(r->seat);
 		r->seat = NULL;
