@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use crate::counts::Counts;
 use crate::setup::Tools;
 use crate::toolchains::{self, Clang};
-use crate::{cmd, headers, privilege, skip};
+use crate::{cmd, headers, packages, privilege, skip};
 use producers::Publish;
 use readers::Machine;
 
@@ -35,6 +35,9 @@ const MACHINES: [(Machine, &str, &str); 2] = [
     (Machine::X86, "x86_64-unknown-linux-gnu", "x86_64"),
     (Machine::Aarch64, "aarch64-unknown-linux-gnu", "aarch64"),
 ];
+
+/// clang's options for C on aarch64.
+const CROSS: &str = "--target=aarch64-linux-gnu -isystem /usr/aarch64-linux-gnu/include";
 
 /// Functions of `proofs/assembly/bpf/producer.bpf.c` that claim a slot of a ring.
 const RINGS: [&str; 2] = ["ring_push", "numa_push"];
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
     }
     if let Some(tools) = tools {
         check.producers(tools)?;
+        check.c(tools)?;
     } else {
         ensure!(!privilege::required(), "MAPRING_REQUIRE_BPF=1, but no clang for the producers");
         skip::banner("assembly of the BPF producers", "no clang: cargo xtask setup");
@@ -154,6 +158,34 @@ impl Check {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The read loop of the C header, by gcc and by each clang.
+    fn c(&mut self, tools: &Tools) -> Result<()> {
+        packages::ensure(&packages::C_BINDING)?;
+        let host = if cfg!(target_arch = "x86_64") { Machine::X86 } else { Machine::Aarch64 };
+        let clangs = tools.clangs.iter().flat_map(|clang| {
+            let clang = clang.path.display();
+            [(host, clang.to_string()), (Machine::Aarch64, format!("{clang} {CROSS}"))]
+        });
+        let gcc = [(host, "gcc"), (Machine::Aarch64, "aarch64-linux-gnu-gcc")];
+        for (machine, compiler) in
+            gcc.map(|(machine, gcc)| (machine, gcc.to_owned())).into_iter().chain(clangs)
+        {
+            let options = "-std=c11 -O2 -Ibindings/c/include -S proofs/assembly/c/reader.c -o -";
+            let assembly = cmd::output(&mut cmd::line(&format!("{compiler} {options}")))?;
+            let lines = listing::function(&assembly, "ring_run")
+                .with_context(|| format!("{compiler}: no ring_run"))?;
+            self.counts.explored += lines.len() as u64;
+            let reads = readers::reads(machine, &lines);
+            if reads.is_empty() {
+                self.wrong.push(format!("ring_run by {compiler}: no words between two barriers"));
+            }
+            reads.iter().for_each(|read| {
+                self.reader(machine, &format!("C's ring_run by {compiler}"), "ring_run", read)
+            });
         }
         Ok(())
     }

@@ -136,7 +136,8 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     let refused = refused(&program, reuse, &pins);
     let options = &loaded[LOADED.iter().position(|name| *name == "options").context("no options")?];
     let replaced = REPLACED.iter().try_for_each(|name| {
-        cmd::output(load(&program).args(["replace", name]).arg(pins.join(name)).arg(options)).map(|said| eprint!("{said}"))
+        cmd::output(load(&program).args(["replace", name]).arg(pins.join(name)).arg(options))
+            .map(|said| eprint!("{said}"))
     });
     let unfit = UNFIT
         .iter()

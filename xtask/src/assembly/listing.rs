@@ -11,7 +11,9 @@ pub(super) fn function(assembly: &str, name: &str) -> Option<Vec<String>> {
     let is_start = |line: &&str| line.split_whitespace().next() == Some(&label);
     let mut lines = assembly.lines().skip_while(|line| !is_start(line)).skip(1).peekable();
     lines.peek()?;
-    Some(lines.take_while(|line| !line.starts_with(".Lfunc_end")).filter_map(plain).collect())
+    // In LLVM's output and in gcc's.
+    let is_end = |line: &str| line.starts_with(".Lfunc_end") || line.trim() == ".cfi_endproc";
+    Some(lines.take_while(|line| !is_end(line)).filter_map(plain).collect())
 }
 
 /// Every instruction in a compiler's output, of any function.
@@ -52,7 +54,8 @@ fn plain(line: &str) -> Option<String> {
         return None;
     }
     if let Some(label) = text.strip_suffix(':') {
-        return label.contains("LBB").then(|| format!("{}:", without_numbers(label)));
+        let of_gcc = label.strip_prefix(".L").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        return (of_gcc || label.contains("LBB")).then(|| format!("{}:", without_numbers(label)));
     }
     if let Some(value) = text.strip_prefix(".8byte ").or_else(|| text.strip_prefix(".quad ")) {
         let atomic = BPF_ATOMICS.iter().find(|(code, _)| value.parse() == Ok(*code));

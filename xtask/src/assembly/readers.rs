@@ -87,23 +87,58 @@ pub(super) fn check_path(machine: Machine, lines: &[String]) -> Result<()> {
     strange.map_or(Ok(()), |line| bail!("a call on the fast path: `{}`", line.trim()))
 }
 
+/// The loop of a compiler that makes one function of a reader and its program: each read of a slot in the order of execution, from the
+/// first look to the end of the block behind the second.
+pub(super) fn reads(machine: Machine, lines: &[String]) -> Vec<Vec<String>> {
+    const LOOK: usize = 4;
+    let is_label = |at: &usize| lines[*at].ends_with(':');
+    let read = |(first, second): (usize, usize)| {
+        let begin = lines[..first].iter().rposition(|line| line.trim() != "#APP").map_or(0, |at| at + 1);
+        // gcc looks at the end of the loop, and jumps back to the copy.
+        let jump = lines[..begin].last().and_then(|label| {
+            let to = format!(" {}", label.strip_suffix(':')?);
+            lines.iter().position(|line| line.ends_with(&to))
+        });
+        let look = jump.map_or(begin, |at| at + 1);
+        let end = (second..lines.len()).find(is_label).unwrap_or(lines.len());
+        [&lines[look.saturating_sub(LOOK)..look], &lines[begin..end]].concat()
+    };
+    let barriers = barriers(machine, lines);
+    let pairs = std::iter::zip(barriers.iter().copied(), barriers.iter().copied().skip(1));
+    let pairs = pairs.filter(|&(first, second)| words(&loads(machine, &lines[first..second])) == WORDS);
+    pairs.map(read).collect()
+}
+
+fn barriers(machine: Machine, lines: &[String]) -> Vec<usize> {
+    (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect()
+}
+
+/// Loads, except from the stack: addresses, and numbers of words.
+fn loads(machine: Machine, lines: &[String]) -> Vec<(&str, usize)> {
+    lines
+        .iter()
+        .filter_map(|line| machine.load(line))
+        .filter(|(address, _)| !address.contains("sp"))
+        .collect()
+}
+
+fn words(loads: &[(&str, usize)]) -> usize {
+    loads.iter().map(|(_, words)| words).sum()
+}
+
 /// Checks a read of a slot: sequence, barrier, the words, barrier, the same sequence.
 pub(super) fn check_reader(machine: Machine, lines: &[String]) -> Result<()> {
     check_path(machine, lines)?;
-    let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
+    let barriers = barriers(machine, lines);
     let &[first, second] = &barriers[..] else { bail!("{} barriers, not two", barriers.len()) };
     let (before, copy, behind) = (&lines[..first], &lines[first..second], &lines[second..]);
-    let loads = |lines: &[String]| {
-        let shared =
-            lines.iter().filter_map(|line| machine.load(line)).filter(|(address, _)| !address.contains("sp"));
-        shared.map(|(address, words)| (address.to_owned(), words)).collect::<Vec<_>>()
-    };
-    let copied: usize = loads(copy).iter().map(|(_, words)| words).sum();
+    let loads = |lines| loads(machine, lines);
+    let copied = words(&loads(copy));
     ensure!(copied == WORDS, "{copied} words are loaded between the barriers, not {WORDS}");
     ensure!(!copy.iter().any(|line| machine.is_call(line)), "a call between the barriers");
     let (again, _) = loads(behind).into_iter().next().context("no second look at the sequence")?;
     ensure!(
-        loads(before).iter().any(|(address, _)| *address == again),
+        loads(before).iter().any(|&(address, _)| address == again),
         "the second look is at {again}, where no first one was"
     );
     let compared = behind.iter().skip_while(|line| machine.load(line).is_none()).take(4);
@@ -113,8 +148,7 @@ pub(super) fn check_reader(machine: Machine, lines: &[String]) -> Result<()> {
 
 /// Reads with one defect each: every check must reject them.
 pub(super) fn weaker_looks(machine: Machine, lines: &[String]) -> Vec<(String, Vec<String>)> {
-    let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
-    let &[first, second] = &barriers[..] else { return Vec::new() };
+    let &[first, second] = &barriers(machine, lines)[..] else { return Vec::new() };
     let with = |line: &str| {
         let mut lines = lines.to_vec();
         lines.insert(second, line.to_owned());
