@@ -97,8 +97,7 @@ func guardIsSlow() bool {
 // PER_CPU_MAPS, lets programs write RESIZABLE rings, and links the maps of WAKEABLE rings. Call it after the object is loaded,
 // before its programs are attached. It takes the prepared spec, and coll.Maps of the loaded ebpf.Collection. It needs CAP_BPF.
 //
-// To share a ring with other processes, freeze and pin its map then: coll.Maps["events"].Freeze, Pin, and os.Chmod with 0666; of
-// a WAKEABLE ring also pin events__readers and events__bells, as PATH__readers and PATH__bells.
+// To share a region with other processes, pin it then: PinRegion.
 func Initialize(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
 	for name, m := range maps {
 		declaration := spec.Maps[name]

@@ -57,15 +57,18 @@ func (r *reader) place() (*place, error) {
 	}
 	ring := r.parts[0]
 	if !ring.options.Has(Wakeable) {
-		return nil, failf(ErrNotWakeable, "%s wakes no reader: it was not declared with WAKEABLE or KEEP_OLDEST; Reader.Wait naps instead",
-			ring.what)
+		why := "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST"
+		if ring.info.id == 0 {
+			why = "a memfd has no bell"
+		}
+		return nil, failf(ErrNotWakeable, "%s wakes no reader: %s; Reader.Wait naps instead", ring.what, why)
 	}
 	link := uint32(r.accessOf(ring).word(wordLink))
 	if link == 0 {
-		return nil, failf(ErrNotWakeable, "%s wakes no reader: its loader has not linked its readers (mapring.Initialize); "+
-			"Reader.Wait naps instead", ring.what)
+		return nil, failf(ErrNotWakeable, "%s wakes no reader: its loader has not linked it to its maps __readers and __bells: "+
+			"mapring.Initialize does; Reader.Wait naps instead", ring.what)
 	}
-	fd, what, err := companion(ring.region, "__readers", link)
+	fd, what, err := companion(ring.region, ring.beside[0], suffixReaders, link)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func (p *place) take(ring *region) (err error) {
 	if uint32(link) != ring.info.id {
 		return failf(ErrNotWakeable, "%s belongs to another ring than %s", r.what, ring.what)
 	}
-	fd, what, err := companion(ring, "__bells", uint32(link>>32))
+	fd, what, err := companion(ring, ring.beside[1], suffixBells, uint32(link>>32))
 	if err != nil {
 		return err
 	}
@@ -115,23 +118,68 @@ func (p *place) take(ring *region) (err error) {
 	return failf(ErrNoPlace, "%s has no place left: %d readers wait or are required already", r.what, places)
 }
 
-// companion opens a map of a ring: pinned beside the ring, or else by its id.
-func companion(ring *region, suffix string, id uint32) (int, string, error) {
-	if pin := ring.origin.pin; pin != "" {
-		if fd, err := openPin(pin + suffix); err == nil {
-			if info, err := infoOf(fd); err == nil && info.id == id {
-				return fd, printable(pin + suffix), nil
+// pinnedBeside opens the map with this id that is pinned beside a ring. A process that replaces pins may not have moved it to its place
+// yet. ESTALE: another one is there.
+func pinnedBeside(pin, suffix string, id uint32) (fd int, err error) {
+	for _, place := range []string{"", "__next/new", ""} { // it may be moved between the first two
+		if fd, err = openPin(pin + place + suffix); err != nil {
+			continue
+		}
+		if info, err := infoOf(fd); err == nil && info.id == id {
+			return fd, nil
+		}
+		_ = unix.Close(fd)
+		err = unix.ESTALE
+	}
+	return -1, err
+}
+
+// findCompanions opens the readers and bells that are pinned beside a ring. It returns false if the ring was replaced since it was
+// opened.
+func (r *region) findCompanions() bool {
+	link := uint32(0)
+	if r.options.Has(Wakeable) && r.origin.pin != "" {
+		a := r.access()
+		link = uint32(a.word(wordLink))
+	}
+	if link == 0 {
+		return true
+	}
+	fd, err := pinnedBeside(r.origin.pin, suffixReaders, link)
+	if r.beside[0] = fd; err == nil {
+		var readers *region
+		if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			if readers, err = regionOf(fd, "", locator{}); err == nil {
+				a := readers.access()
+				r.beside[1], err = pinnedBeside(r.origin.pin, suffixBells, uint32(a.word(wordLink)>>32))
+				readers.close()
 			}
-			_ = unix.Close(fd)
 		}
 	}
-	what := fmt.Sprintf("the map %s of %s", suffix, ring.what)
-	fd, err := openID(id)
-	if err != nil {
-		err = failf(ErrOpen, "can't open %s: %v; it isn't pinned beside the ring, and opening it by id needs CAP_SYS_ADMIN: run as "+
-			"root, or have it pinned there", what, err)
+	if err == nil || isErrno(err, unix.ESTALE) {
+		return err == nil
 	}
-	return fd, what, err
+	now, err := openPin(r.origin.pin)
+	if err != nil {
+		return false
+	}
+	info, err := infoOf(now)
+	_ = unix.Close(now)
+	return err == nil && info.id == r.info.id
+}
+
+// companion opens a map of a ring: the one that was pinned beside it, or else by its id.
+func companion(ring *region, beside int, suffix string, id uint32) (fd int, what string, err error) {
+	what = fmt.Sprintf("the map %s of %s", suffix, ring.what)
+	if beside >= 0 {
+		if fd, err = unix.FcntlInt(uintptr(beside), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			return fd, what, nil
+		}
+	} else if fd, err = openID(id); err == nil {
+		return fd, what, nil
+	}
+	return -1, what, failf(ErrOpen, "can't open %s: %v; it isn't pinned beside the ring, and opening it by id needs CAP_SYS_ADMIN: run as "+
+		"root, or have it pinned there", what, err)
 }
 
 func (p *place) isMine() bool { return p.mem.load(ownerAt(p.number)) == p.me }

@@ -22,20 +22,27 @@ type region struct {
 	origin  locator
 	types   types
 	users   atomic.Int32
+	beside  [2]int // the readers and bells that are pinned beside a ring, or -1
 }
 
 // openRegion opens what is neither a map of maps nor a directory of pins.
 func openRegion(source Source) (*region, error) {
-	fd, what, origin, err := source.open()
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		fd, what, origin, err := source.open()
+		if err != nil {
+			return nil, err
+		}
+		r, err := regionOf(fd, what, origin)
+		if err != nil || r.findCompanions() || try == again {
+			return r, err
+		}
+		r.close()
 	}
-	return regionOf(fd, what, origin)
 }
 
 // regionOf takes the descriptor.
 func regionOf(fd int, what string, origin locator) (*region, error) {
-	r := &region{what: what, fd: fd, origin: origin, cpus: []int{0}}
+	r := &region{what: what, fd: fd, origin: origin, cpus: []int{0}, beside: [2]int{-1, -1}}
 	r.users.Store(1)
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err == nil {
@@ -54,7 +61,11 @@ func regionOf(fd int, what string, origin locator) (*region, error) {
 func (r *region) close() {
 	if r.users.Add(-1) == 0 {
 		r.mem.unmap()
-		_ = unix.Close(r.fd)
+		for _, fd := range append(r.beside[:], r.fd) {
+			if fd >= 0 {
+				_ = unix.Close(fd)
+			}
+		}
 	}
 }
 

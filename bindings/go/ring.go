@@ -90,26 +90,40 @@ func (r *Ring[T]) Close() error {
 		return os.ErrClosed
 	}
 	r.closed = true
-	for _, part := range r.parts {
+	closeParts(r.parts)
+	return nil
+}
+
+func closeParts(parts []part) {
+	for _, part := range parts {
 		part.close()
 	}
-	return nil
 }
 
 // openParts finds the regions of a ring.
 func openParts(source Source) ([]part, error) {
-	if file, err := os.Stat(source.path); source.path != "" && err == nil && file.IsDir() {
-		return eachCPU(func(cpu int) (*region, error) {
-			return openRegion(Pin(filepath.Join(source.path, fmt.Sprintf("cpu%d", cpu))))
-		})
+	if dir, err := os.Stat(source.path); source.path != "" && err == nil && dir.IsDir() {
+		for try := 1; ; try++ {
+			parts, err := eachCPU(func(cpu int) (*region, error) {
+				return openRegion(Pin(filepath.Join(source.path, fmt.Sprintf("cpu%d", cpu))))
+			})
+			// Another directory may have taken its place, and what was in this one is removed.
+			now, gone := os.Stat(source.path)
+			if gone != nil || os.SameFile(dir, now) || try == again {
+				return parts, err
+			}
+			closeParts(parts)
+			dir = now
+		}
 	}
-	fd, what, origin, err := source.open()
+	fd, what, _, err := source.open()
 	if err != nil {
 		return nil, err
 	}
 	info, err := infoOf(fd)
 	if err != nil || info.typ != typeArrayOfMaps {
-		r, err := regionOf(fd, what, origin)
+		_ = unix.Close(fd)
+		r, err := openRegion(source)
 		if err != nil {
 			return nil, err
 		}
@@ -143,9 +157,7 @@ func openParts(source Source) ([]part, error) {
 func eachCPU(open func(cpu int) (*region, error)) (parts []part, err error) {
 	defer func() {
 		if err != nil {
-			for _, part := range parts {
-				part.close()
-			}
+			closeParts(parts)
 		}
 	}()
 	cpus, err := possibleCPUs()

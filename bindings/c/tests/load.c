@@ -129,7 +129,7 @@ static int opens(const char *pin, struct meeting *m)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct none[2];
-	uint32_t first = 0, maps = 0;
+	uint32_t first = 0, last = 0, maps = 0;
 
 	memset(none, 0, sizeof(none));
 	if (syscall(SYS_capset, &header, none) != 0)
@@ -140,11 +140,12 @@ static int opens(const char *pin, struct meeting *m)
 		if (!reader || mapring__seat_of_reader(reader) < 0)
 			return fail(pin);
 		if (!first) {
-			first = reader->regions[0].map_id;
 			maps = reader->region_count;
+			first = reader->regions[0].map_id;
+			last = reader->regions[maps - 1].map_id;
 		}
-		if (reader->region_count != maps) {
-			fprintf(stderr, "%s: %u maps, not %u\n", pin, reader->region_count, maps);
+		if (reader->region_count != maps || (reader->regions[0].map_id == first) != (reader->regions[maps - 1].map_id == last)) {
+			fprintf(stderr, "%s: maps of two rings, or %u maps, not %u\n", pin, reader->region_count, maps);
 			return 1;
 		}
 		m->found[reader->regions[0].map_id == first]++;
