@@ -56,6 +56,11 @@ const (
 // Has says whether all of these options are set.
 func (o RingOptions) Has(options RingOptions) bool { return o&options == options }
 
+// known says whether this version knows them, and a ring can have them together.
+func (o RingOptions) known() bool {
+	return o <= allOptions && (!o.Has(Resizable) || o == Resizable) && (!o.Has(KeepOldest) || o.Has(Wakeable))
+}
+
 // String lists them as in the declaration.
 func (o RingOptions) String() string {
 	var names []string
@@ -72,7 +77,6 @@ const (
 	preambleWords = 16
 	recordMax     = 1<<29 - 8
 	elementsMax   = 1<<32 - 1
-	slotsMax      = 1 << 31
 	shardsMax     = 65536
 	histogramSize = 4096
 	gaugeSize     = 16384
@@ -160,62 +164,60 @@ func (l *layout) complete() error {
 		l.elements = l.first + l.capacity
 	}
 	if l.elements > elementsMax {
-		return fmt.Errorf("%d elements: a map has at most %d", l.elements, uint64(elementsMax))
+		return tooMany(l.elements)
 	}
 	if l.options.Has(Tails) {
 		l.size = tailSlots + l.slotBytes() + l.area + roundUp(l.longest, line)
 		l.perLine, l.first, l.header, l.elements = 1, 0, 0, l.shards
 		if l.size > tailShardMax {
-			return fmt.Errorf("a shard of %d bytes: with its slots and tails it has at most %d", l.size, tailShardMax)
+			return fmt.Errorf("a shard of %d bytes, with its tails: the kernel takes at most %d", l.size, tailShardMax)
 		}
 	}
 	return nil
 }
 
+// withinLimits refuses what no region can be, in the words of the library in Rust.
 func (l *layout) withinLimits() error {
-	if l.kind < KindRing || l.kind > KindTopKeys {
-		return fmt.Errorf("a region of %s, this library knows 1 (ring) to 11 (top keys)", l.kind)
-	}
-	if l.kind != KindRing && l.options != 0 || l.options.Has(Resizable) && l.options != Resizable ||
-		l.options.Has(KeepOldest) && !l.options.Has(Wakeable) || l.options > allOptions {
-		return fmt.Errorf("%s with unknown options %#x", l.kind, uint8(l.options))
-	}
 	bank := l.bank()
 	if l.kind == KindTopKeys {
 		bank = bucketSize
 	}
-	if bank != 0 && l.record != bank {
-		return fmt.Errorf("%s of %d bytes: one has %d bytes", l.kind, l.record, bank)
-	}
-	if l.record < 1 || l.record > recordMax {
-		return fmt.Errorf("records of %d bytes: a record has 1 to %d bytes", l.record, recordMax)
-	}
-	if l.capacity < 1 || l.shards < 1 {
-		return fmt.Errorf("%s with %d entries in %d shards: both must be at least 1", l.kind, l.capacity, l.shards)
-	}
-	if l.capacity > elementsMax || l.bank() != 0 && l.capacity > (1<<26-1)*8/bank {
-		return fmt.Errorf("%s with %d entries: too many", l.kind, l.capacity)
-	}
-	if l.kind == KindReaders && l.capacity != places {
-		return fmt.Errorf("readers with %d places, this library knows %d", l.capacity, places)
-	}
-	if (l.hasSlots() || l.kind == KindTopKeys) && (!isPowerOfTwo(l.capacity) || l.capacity > slotsMax) {
-		return fmt.Errorf("a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %d", l.capacity)
-	}
-	if most := uint64(shardsMax); l.shards > most || !l.isSharded() && l.shards != 1 {
-		return fmt.Errorf("%d shards: a region has at most %d, and only 1 in per-CPU maps and where it has no shards", l.shards, most)
-	}
-	if !l.options.Has(Tails) {
-		return nil
-	}
-	if l.area < 128 || l.area > 1<<28 || !isPowerOfTwo(l.area) || l.longest < 1 || l.longest > l.area/2 {
+	switch {
+	case l.kind < KindRing || l.kind > KindTopKeys:
+		return fmt.Errorf("a region of %s, this library knows 1 (ring) to 11 (top keys)", l.kind)
+	case l.kind != KindRing && l.options != 0 || !l.options.known():
+		return fmt.Errorf("%s with the options %#x: only rings have options, and a RESIZABLE ring has no others", l.kind, uint8(l.options))
+	case l.options.Has(Tails) && (l.area < 128 || l.area > 1<<28 || !isPowerOfTwo(l.area) || l.longest < 1 || l.longest > l.area/2):
 		return fmt.Errorf("tails of up to %d bytes in %d bytes: the area is a power of two from 128 to 2^28, and at least "+
 			"twice the longest tail", l.longest, l.area)
-	}
-	if l.record <= tailPrefix {
+	case max(l.capacity, l.shards) > elementsMax:
+		return tooMany(max(l.capacity, l.shards))
+	case l.record < 1 || l.record > recordMax:
+		return fmt.Errorf("records of %d bytes: a record has 1 to %d bytes", l.record, recordMax)
+	case (l.hasSlots() || l.kind == KindTopKeys) && !isPowerOfTwo(l.capacity):
+		return fmt.Errorf("a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %d", l.capacity)
+	case bank != 0 && l.record != bank:
+		return fmt.Errorf("%s of %d bytes: one has %d bytes", l.kind, l.record, bank)
+	case l.kind == KindReaders && l.capacity != places:
+		return fmt.Errorf("readers with %d places, this library knows %d", l.capacity, places)
+	case l.shards > 1 && l.options.Has(PerCPUMaps):
+		return fmt.Errorf("%d shards in the map of one CPU: it has 1", l.shards)
+	case l.shards > 1 && !l.isSharded():
+		return fmt.Errorf("only rings, counters, histograms, gauges and top keys have shards, and not in per-CPU maps: 1 shard, not %d", l.shards)
+	case l.shards > shardsMax:
+		return fmt.Errorf("%d shards: a region has at most %d", l.shards, shardsMax)
+	case l.capacity < 1 || l.shards < 1:
+		return fmt.Errorf("%s with %d entries in %d shards: both must be at least 1", l.kind, l.capacity, l.shards)
+	case l.bank() != 0 && l.capacity > (1<<26-1)*8/bank:
+		return tooMany(l.capacity)
+	case l.options.Has(Tails) && l.record <= tailPrefix:
 		return fmt.Errorf("records with tails have more than %d bytes, not %d", tailPrefix, l.record)
 	}
 	return nil
+}
+
+func tooMany(elements uint64) error {
+	return fmt.Errorf("%d elements: a map has at most %d", elements, uint64(elementsMax))
 }
 
 // slotElements is the elements of a shard's slots.
@@ -338,11 +340,15 @@ func decodePreamble(words *[preambleWords]uint64) (layout, error) {
 			l.area = 1 << log2
 		}
 	}
+	unknown := fmt.Errorf("a ring with unknown options %#x", word>>8)
+	if !l.options.known() {
+		return layout{}, unknown
+	}
 	if err := l.complete(); err != nil {
 		return layout{}, err
 	}
 	if word != l.kindWord() {
-		return layout{}, fmt.Errorf("%s with unknown options %#x", l.kind, word>>8)
+		return layout{}, unknown
 	}
 	if gate := words[wordGate] & 0xff; l.options.Has(Resizable) && gate != gateOpen && gate != gateRetired ||
 		!l.options.Has(Resizable) && gate != 0 {

@@ -51,44 +51,6 @@ func TestSizesAreThoseOfTheSpecification(t *testing.T) {
 	}
 }
 
-func TestPreamblesAreRefusedWithOneSentence(t *testing.T) {
-	for _, row := range []struct {
-		word, value uint64
-		says        string
-		kind        ErrorKind
-	}{
-		{wordMagic, 0, "; its loader writes one with mapring.Initialize", ErrPreamble},
-		{wordMagic, 1, "the first word is 0x0000000000000001", ErrPreamble},
-		{wordVersion, 2, "layout version 2, this library knows 3: build program, loader and reader with one version of mapring, " +
-			"and replace what an older one has pinned", ErrPreamble},
-		{wordVersion, 4, "layout version 4, this library knows 3: build program, loader and reader with one version of mapring", ErrPreamble},
-		{wordKind, 77, "unknown kind 77", ErrPreamble},
-		{wordKind, 32<<8 | 1, "unknown options 0x20", ErrPreamble},
-		{wordKind, 2<<8 | 1, "unknown options 0x2", ErrPreamble},
-		{wordKind, 17<<8 | 1, "unknown options 0x11", ErrPreamble},
-		{wordKind, 1<<24 | 1, "unknown options 0x10000", ErrPreamble},
-		{wordKind, 8<<8 | 1, "2 shards", ErrPreamble},
-		{wordKind, 4<<8 | 1, "tails of up to 0 bytes", ErrPreamble},
-		{wordKind, 2, "2 shards", ErrPreamble},
-		{wordRecord, 0, "records of 0 bytes", ErrPreamble},
-		{wordRecord, 1 << 40, "records of 1099511627776 bytes", ErrPreamble},
-		{wordCapacity, 3, "power of two", ErrPreamble},
-		{wordCapacity, 1 << 40, "1099511627776", ErrPreamble},
-		{wordShards, 0, "both must be at least 1", ErrPreamble},
-		{wordShards, 1 << 40, "shards", ErrPreamble},
-		{wordShards, 3, "expected at least", ErrContradiction},
-		{wordSize, 72, "elements of 72 bytes where the records make them 32", ErrPreamble},
-		{wordGate, 1, "a gate of state 1", ErrPreamble},
-	} {
-		image := newImage(t, ring(24, 8, 2))
-		image.mem.store(row.word, row.value)
-		_, err := OpenRing[[3]uint64](FD(image.fd))
-		if err == nil || !strings.Contains(err.Error(), row.says) || !errors.Is(err, row.kind) {
-			t.Errorf("word %d = %d: %v", row.word, row.value, err)
-		}
-	}
-}
-
 func TestRecordsComeOnceWholeAndInOrder(t *testing.T) {
 	image := newImage(t, ring(24, 8, 2))
 	ring := open[[3]uint64](t, image)

@@ -12,12 +12,14 @@ NOBODY = 65534
 COUNTS = ["delivered", "lapped", "skipped", "tail_lost", "discarded", "stepped_over", "no_slot", "full", "no_shard", "no_tail", "too_long"]
 
 
-def main(pin, wrong=None):
+def main(pin, how=None):
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
-    dtype = numpy.dtype([(name, "u8") for name in ["n", "twice"] + ["more"] * bool(wrong)])
+    dtype = numpy.dtype([(name, "u8") for name in ["n", "twice"] + ["more"] * (how == "wrong")])
     ring = mapring.open(pin, dtype=dtype, start="first")
+    if how == "require":
+        return ring.require(3600)
     print(ring.access, flush=True)
     sys.stdin.read()
     empty = 0

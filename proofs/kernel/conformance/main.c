@@ -17,7 +17,7 @@
 	"  numa WHERE           a directory of pins cpu0, cpu1, ..., or maps:N\n"                      \
 	"  global WHERE NAME    a global variable; NAME or cell@OFFSET:BYTES or latch@OFFSET:BYTES\n"  \
 	"  push|set WHERE HEX   a command, or latch 0\n"                                                \
-	"  reads PIN [wrong]    a ring, once stdin has ended\n"                                         \
+	"  reads PIN [HOW]      a ring, once stdin has ended\n"                                         \
 	"  layout               sizes, for lines of numbers on stdin\n"                                \
 	"Reads until stdin ends, and then what is left.\n"
 
@@ -240,7 +240,7 @@ int main(int argc, char **argv)
 	command = at < argc ? argv[at++] : "";
 	where = at < argc ? argv[at++] : NULL;
 	if (where && strcmp(command, "reads") == 0)
-		return reads(where, at < argc);
+		return reads(where, at < argc ? argv[at] : "");
 	if (where)
 		place = place_of(where, opts.flags);
 	if (strcmp(command, "layout") == 0)

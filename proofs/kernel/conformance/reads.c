@@ -17,13 +17,19 @@ static int print(void *unused, const struct mapring_event *event)
 	return 0;
 }
 
-int reads(const char *pin, bool is_wrong)
+/* What a ring without options can't do, or one whose other maps are not found. */
+static int asks(struct mapring_reader *reader, const char *how)
+{
+	return strcmp(how, "bell") == 0 ? mapring_reader__fd(reader) : strcmp(how, "require") == 0 ? mapring_reader__require(reader, 1) : 0;
+}
+
+int reads(const char *pin, const char *how)
 {
 	struct mapring_reader_opts opts = { .start = MAPRING_FIRST };
 	struct mapring_reader *reader = mapring_reader__open(pin, &opts);
-	size_t size = is_wrong ? 24 : 16;
+	size_t size = strcmp(how, "wrong") == 0 ? 24 : 16;
 	struct mapring_stats s;
-	long found = reader ? 0 : -1;
+	long found = reader ? asks(reader, how) : -1;
 	char byte;
 
 	/* The size is compared when records are read. */

@@ -65,7 +65,9 @@ MAPRING__COLD long mapring__end_empty(struct mapring_reader *r)
 			return mapring__lookup_error(&r->regions[i]);
 	if (r->seat && r->seat->lease_ended) {
 		r->seat->lease_ended = false;
-		return mapring__refuse(ETIMEDOUT, "its lease has ended: programs overwrite what this reader has not read");
+		return mapring__refuse(ETIMEDOUT,
+				       "this reader of %s is no longer required: it held programs back for longer than its lease. Programs "
+				       "overwrite what it has not read, until it calls mapring_reader__require again", r->regions[0].what);
 	}
 	if (!(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE))
 		return 0;

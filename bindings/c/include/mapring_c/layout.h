@@ -130,31 +130,55 @@ static inline bool mapring__power_of_two(uint64_t n)
 	return n != 0 && (n & (n - 1)) == 0;
 }
 
+/* Returns false, and keeps the reason. */
+#define MAPRING__NO(...) (mapring__refuse(EPROTO, __VA_ARGS__) == 0)
+
+static inline bool mapring__known_options(uint64_t options)
+{
+	return options < MAPRING__OPTIONS && (!(options & MAPRING_OPTION_RESIZABLE) || options == MAPRING_OPTION_RESIZABLE) &&
+	       (!(options & MAPRING_OPTION_KEEP_OLDEST) || options & MAPRING_OPTION_WAKEABLE);
+}
+
+/* Refuses what no region can be, in the words of the library in Rust. */
 static inline bool mapring__within_limits(const struct mapring_layout *l)
 {
-	uint64_t bank = mapring__of_bank(l);
-	bool is_top = l->kind == MAPRING_KIND_TOP_KEYS, tails = l->options & MAPRING_OPTION_TAILS;
+	bool tails = l->options & MAPRING_OPTION_TAILS;
+	uint64_t one = l->kind == MAPRING_KIND_TOP_KEYS ? MAPRING__BUCKET : mapring__of_bank(l);
+	unsigned long long record = l->record, capacity = l->capacity, shards = l->shards, longest = l->longest, area = l->area;
+	const char *kind = mapring__kind_name(l->kind);
 
 	if (l->kind < MAPRING_KIND_RING || l->kind > MAPRING_KIND_TOP_KEYS)
-		return false;
-	if (l->record < 1 || l->record > MAPRING__RECORD_MAX || (bank && l->record != bank) ||
-	    (is_top && l->record != MAPRING__BUCKET))
-		return false;
-	if (l->capacity < 1 || l->capacity > MAPRING__ELEMENTS_MAX || (bank && l->capacity > MAPRING__BANK_MAX / bank) ||
-	    (l->kind == MAPRING_KIND_READERS && l->capacity != MAPRING__PLACES))
-		return false;
-	if ((mapring__has_slots(l) || is_top) && (l->capacity > MAPRING__SLOTS_MAX || !mapring__power_of_two(l->capacity)))
-		return false;
-	if (l->shards < 1 || l->shards > (mapring__is_sharded(l) ? MAPRING__SHARDS_MAX : 1))
-		return false;
-	if (l->options && (l->kind != MAPRING_KIND_RING || l->options >= MAPRING__OPTIONS))
-		return false;
-	if ((l->options & MAPRING_OPTION_RESIZABLE) && l->options != MAPRING_OPTION_RESIZABLE)
-		return false;
-	if ((l->options & MAPRING_OPTION_KEEP_OLDEST) && !(l->options & MAPRING_OPTION_WAKEABLE))
-		return false;
-	return !tails || (l->area >= MAPRING__AREA_MIN && l->area <= MAPRING__AREA_MAX && mapring__power_of_two(l->area) &&
-			  l->longest >= 1 && l->longest <= l->area / 2 && l->record > 8 * MAPRING__TAIL_WORDS);
+		return MAPRING__NO("a region of unknown kind %llu, this library knows 1 (ring) to 11 (top keys)", (unsigned long long)l->kind);
+	if (!mapring__known_options(l->options) || (l->options && l->kind != MAPRING_KIND_RING))
+		return MAPRING__NO("%s with the options 0x%llx: only rings have options, and a RESIZABLE ring has no others", kind,
+				   (unsigned long long)l->options);
+	if (tails && (area < MAPRING__AREA_MIN || area > MAPRING__AREA_MAX || !mapring__power_of_two(area) || longest < 1 ||
+		      longest > area / 2))
+		return MAPRING__NO("tails of up to %llu bytes in %llu bytes: the area is a power of two from 128 to 2^28, and at least "
+				   "twice the longest tail", longest, area);
+	if (capacity > MAPRING__ELEMENTS_MAX || shards > MAPRING__ELEMENTS_MAX)
+		return MAPRING__NO("%llu elements: a map has at most %llu", capacity > shards ? capacity : shards, MAPRING__ELEMENTS_MAX);
+	if (record < 1 || record > MAPRING__RECORD_MAX)
+		return MAPRING__NO("records of %llu bytes: a record has 1 to %llu bytes", record, MAPRING__RECORD_MAX);
+	if ((mapring__has_slots(l) || l->kind == MAPRING_KIND_TOP_KEYS) && !mapring__power_of_two(capacity))
+		return MAPRING__NO("a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %llu", capacity);
+	if (one && record != one)
+		return MAPRING__NO("%s of %llu bytes: one has %llu bytes", kind, record, (unsigned long long)one);
+	if (l->kind == MAPRING_KIND_READERS && capacity != MAPRING__PLACES)
+		return MAPRING__NO("readers with %llu places, this library knows %d", capacity, MAPRING__PLACES);
+	if (shards > 1 && l->options & MAPRING_OPTION_PER_CPU_MAPS)
+		return MAPRING__NO("%llu shards in the map of one CPU: it has 1", shards);
+	if (shards > 1 && !mapring__is_sharded(l))
+		return MAPRING__NO("only rings, counters, histograms, gauges and top keys have shards, and not in per-CPU maps: 1 shard, "
+				   "not %llu", shards);
+	if (shards > MAPRING__SHARDS_MAX)
+		return MAPRING__NO("%llu shards: a region has at most %d", shards, MAPRING__SHARDS_MAX);
+	if (capacity < 1 || shards < 1)
+		return MAPRING__NO("%s with %llu entries in %llu shards: both must be at least 1", kind, capacity, shards);
+	if (mapring__of_bank(l) && capacity > MAPRING__BANK_MAX / one)
+		return MAPRING__NO("%llu elements: a map has at most %llu", capacity, MAPRING__ELEMENTS_MAX);
+	return !tails || record > 8 * MAPRING__TAIL_WORDS ||
+	       MAPRING__NO("records with tails have more than %d bytes, not %llu", 8 * MAPRING__TAIL_WORDS, record);
 }
 
 /* The first element of a shard, of a region that has banks, buckets or places of readers. */
@@ -177,7 +201,7 @@ static inline uint64_t mapring__tail_slots(const struct mapring_layout *l)
 	return mapring__round_up(l->capacity * l->slot, MAPRING__LINE);
 }
 
-/* Computes what is computed. Returns false if the description exceeds a limit, or contradicts itself. */
+/* Computes what is computed. Returns false if the description exceeds a limit, or contradicts itself, and keeps the reason. */
 static inline bool mapring__complete(struct mapring_layout *l)
 {
 	uint64_t in_line;
@@ -204,7 +228,7 @@ static inline bool mapring__complete(struct mapring_layout *l)
 		l->elements = l->first + (mapring__of_bank(l) ? 1 : l->capacity);
 	}
 	if (l->elements > MAPRING__ELEMENTS_MAX)
-		return false;
+		return MAPRING__NO("%llu elements: a map has at most %llu", (unsigned long long)l->elements, MAPRING__ELEMENTS_MAX);
 	if (!(l->options & MAPRING_OPTION_TAILS))
 		return true;
 	/* Each shard is one element. As an ordinary ring it was within the limits. */
@@ -212,7 +236,9 @@ static inline bool mapring__complete(struct mapring_layout *l)
 	l->per_lines = 1;
 	l->first = l->header = 0;
 	l->elements = l->shards;
-	return l->size <= MAPRING__TAIL_SHARD_MAX;
+	return l->size <= MAPRING__TAIL_SHARD_MAX ||
+	       MAPRING__NO("a shard of %llu bytes, with its tails: the kernel takes at most %llu", (unsigned long long)l->size,
+			   MAPRING__TAIL_SHARD_MAX);
 }
 
 /* Words from the start of a region with slots to a shard's header, its slots, its header for tails, and its area for tails. */
@@ -248,16 +274,16 @@ static inline uint64_t mapring__area_at(const struct mapring_layout *l, uint64_t
 static inline bool mapring__read_kind(struct mapring_layout *l, uint64_t word)
 {
 	uint64_t log2 = word >> 16 & 0xff;
+	bool tails = word >> 8 & MAPRING_OPTION_TAILS;
 
 	l->kind = word & 0xff;
 	l->options = word >> 8 & 0xff;
-	if (l->options >= MAPRING__OPTIONS)
-		return false;
-	if (!(l->options & MAPRING_OPTION_TAILS))
-		return word >> 16 == 0;
-	l->longest = word >> 32;
-	l->area = log2 < 64 ? 1ULL << log2 : 0;
-	return (word >> 24 & 0xff) == 0;
+	if (tails) {
+		l->longest = word >> 32;
+		l->area = log2 < 64 ? 1ULL << log2 : 0;
+	}
+	return (mapring__known_options(l->options) && (tails ? word >> 24 & 0xff : word >> 16) == 0) ||
+	       MAPRING__NO("a ring with unknown options 0x%llx", (unsigned long long)(word >> 8));
 }
 
 /* Word 2 of the preamble of such a region. */
@@ -272,7 +298,6 @@ static inline uint64_t mapring__kind_word(const struct mapring_layout *l)
 static inline int mapring__read_preamble_words(struct mapring_layout *l, const uint64_t words[MAPRING__PREAMBLE])
 {
 	uint64_t gate = words[MAPRING__GATE] & 0xff;
-	bool known;
 
 	if (words[0] != mapring__magic())
 		return mapring__refuse(EPROTO, "no preamble: the first word is 0x%016llx, expected 0x%016llx (\"mapring\")%s",
@@ -290,13 +315,11 @@ static inline int mapring__read_preamble_words(struct mapring_layout *l, const u
 	l->record = words[3];
 	l->capacity = words[4];
 	l->shards = words[5];
-	known = mapring__read_kind(l, words[2]);
-	if (!known)
-		return mapring__refuse(EPROTO, "an unknown option: a newer version of mapring may know it");
+	if (!mapring__read_kind(l, words[2]) || !mapring__complete(l))
+		return -EPROTO;
 	if (l->options & MAPRING_OPTION_RESIZABLE ? gate != 1 && gate != 3 : gate != 0)
-		return mapring__refuse(EPROTO, "an unknown state of the gate");
-	if (!mapring__complete(l))
-		return mapring__refuse(EPROTO, "a preamble that contradicts itself, or is beyond a limit");
+		return mapring__refuse(EPROTO, "a gate of state %llu: a resizable ring has 1 (open) or 3 (retired), any other region 0",
+				       (unsigned long long)gate);
 	if (words[6] != l->size)
 		return mapring__refuse(EPROTO, "elements of %llu bytes where the records make them %llu",
 				       (unsigned long long)words[6], (unsigned long long)l->size);

@@ -265,11 +265,12 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	memset(seat, 0, sizeof(*seat));
 	seat->bells = seat->bell = seat->readers.fd = -1;
 	if (!ring->map_id || !(ring->layout.options & MAPRING_OPTION_WAKEABLE))
-		return mapring__refuse(EOPNOTSUPP, "the ring is not wakeable: declare it with WAKEABLE or KEEP_OLDEST");
+		return mapring__refuse(EOPNOTSUPP, "%s wakes no reader: %s; mapring_reader__wait naps instead", ring->what,
+				       ring->map_id ? "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST" : "a memfd has no bell");
 	link = mapring__word(ring, 0, MAPRING__LINK);
 	if ((uint32_t)link == 0)
-		return mapring__refuse(EAGAIN, "its loader has not linked the ring to its maps __readers and __bells: "
-					       "mapring_loader__initialize does");
+		return mapring__refuse(EAGAIN, "%s wakes no reader: its loader has not linked it to its maps __readers and __bells: "
+					       "mapring_loader__initialize does", ring->what);
 	fd = mapring__companion(ring, beside[0], "__readers", (uint32_t)link);
 	error = fd < 0 ? -errno : mapring__region_of_fd(&seat->readers, fd, MAPRING_WRITE);
 	if (error)
@@ -277,7 +278,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	link = mapring__load(seat->readers.words + MAPRING__LINK);
 	if (seat->readers.layout.kind != MAPRING_KIND_READERS || (uint32_t)link != ring->map_id) {
 		mapring__seat_close(seat);
-		return mapring__refuse(EPROTO, "its readers belong to another ring");
+		return mapring__refuse(EPROTO, "%s wakes no reader: its readers belong to another ring", ring->what);
 	}
 	seat->bells = mapring__companion(ring, beside[1], "__bells", (uint32_t)(link >> 32));
 	seat->pid = getpid();
@@ -299,7 +300,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	}
 	seat->me = 0;
 	mapring__seat_close(seat);
-	return mapring__refuse(ENOSPC, "64 readers of this ring wait or are required already");
+	return mapring__refuse(ENOSPC, "%s has no place left: 64 readers wait or are required already", ring->what);
 }
 
 /* Programs look for this reader from the return of this call on. */

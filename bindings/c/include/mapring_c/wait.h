@@ -197,7 +197,8 @@ static inline int mapring_reader__require(struct mapring_reader *r, uint64_t lea
 	int error;
 
 	if (!(l->options & MAPRING_OPTION_KEEP_OLDEST))
-		return mapring__refuse(EOPNOTSUPP, "programs overwrite the oldest record of this ring: declare it with KEEP_OLDEST");
+		return mapring__refuse(EOPNOTSUPP, "%s does not keep its oldest records: %s", r->regions[0].what,
+				       r->regions[0].map_id ? "declare it with the option KEEP_OLDEST" : "no ring in a memfd does");
 	error = mapring__seat_of_reader(r);
 	if (!error && !r->told) {
 		r->told = (uint64_t *)calloc(r->count, sizeof(*r->told));

@@ -25,10 +25,11 @@ const nobody = 65534
 
 func main() {
 	err := cmp.Or(syscall.Setgroups(nil), syscall.Setresgid(nobody, nobody, nobody), syscall.Setresuid(nobody, nobody, nobody))
-	if err == nil && len(os.Args) == 3 {
-		err = read(os.Args[1], func(r Three) string { return "" })
+	how := append(os.Args, "")[2]
+	if err == nil && how == "wrong" {
+		err = read(os.Args[1], how, func(r Three) string { return "" })
 	} else if err == nil {
-		err = read(os.Args[1], func(r Rec) string { return fmt.Sprintf("%d %d", r.N, r.Twice) })
+		err = read(os.Args[1], how, func(r Rec) string { return fmt.Sprintf("%d %d", r.N, r.Twice) })
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -36,12 +37,18 @@ func main() {
 	}
 }
 
-func read[T any](pin string, text func(T) string) error {
+func read[T any](pin, how string, text func(T) string) error {
 	ring, err := mapring.OpenPinned[T](pin)
 	if err != nil {
 		return err
 	}
 	reader := ring.Reader(mapring.First)
+	switch how {
+	case "bell":
+		return reader.Bell()
+	case "require":
+		return reader.Require(time.Hour)
+	}
 	fmt.Println(ring.Access())
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err

@@ -1,4 +1,4 @@
-//! Reads a ring as user nobody, once stdin has ended, and prints what it found: `kernel-tests-reads PIN [wrong]`. The test `options`
+//! Reads a ring as user nobody, once stdin has ended, and prints what it found: `kernel-tests-reads PIN [HOW]`. The test `options`
 //! compares this with what readers in other languages print.
 
 use std::io::{Read, stdin};
@@ -21,9 +21,11 @@ fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     become_nobody()?;
     let read = match &args[..] {
-        [pin] => read(pin, |rec: &Rec| format!("{} {}", rec.n, rec.twice)),
-        [pin, _] => read(pin, |_: &[u64; 3]| String::new()),
-        _ => anyhow::bail!("kernel-tests-reads PIN [wrong]"),
+        [pin, how] if how == "wrong" => read(pin, how, |_: &[u64; 3]| String::new()),
+        [pin, how @ ..] => {
+            read(pin, how.first().map_or("", |how| how), |rec: &Rec| format!("{} {}", rec.n, rec.twice))
+        }
+        [] => anyhow::bail!("kernel-tests-reads PIN [wrong|bell|require]"),
     };
     if let Err(error) = read {
         eprintln!("{error}");
@@ -32,9 +34,18 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read<T: AnyBitPattern + Record>(pin: &str, text: impl Fn(&T) -> String) -> mapring::Result<()> {
+fn read<T: AnyBitPattern + Record>(pin: &str, how: &str, text: impl Fn(&T) -> String) -> mapring::Result<()> {
     let ring = Ring::<T>::open(pin)?;
     let mut reader = ring.reader_from(Start::First);
+    match how {
+        "bell" => {
+            let Err(error) = reader.bell() else { return Ok(()) };
+            eprintln!("{error}");
+            std::process::exit(1)
+        }
+        "require" => return reader.require(Duration::from_secs(3600)),
+        _ => {}
+    }
     println!("{}", ring.access());
     stdin().read_to_end(&mut Vec::new()).expect("a pipe can be read");
     // A record that was not ended holds back later ones, for some passes and 10 ms.

@@ -1,13 +1,10 @@
 //! Regions between processes: no BPF, and no privilege.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use mapring::abi::{Geometry, Kind};
 use mapring::{Cells, Counters, Latches, ReadStats, Region, Ring, Start};
 use mapring_kernel_tests::{EMPTY, Filled, Stop, words_of};
 
@@ -196,61 +193,5 @@ fn counters() {
             let found = said.counters[&(shard as u64, index as u64)];
             assert!(found > 0 && found == counters.get(shard, index).unwrap());
         }
-    }
-}
-
-/// Contradictions to the document are refused.
-#[test]
-fn forged_preambles_are_refused() {
-    let ring = |preamble: &[(u64, u64)]| {
-        let ring = Ring::<[u32; 5]>::create_memfd(8, 2).unwrap();
-        let path = format!("/proc/self/fd/{}", ring.region().as_fd().as_raw_fd());
-        let file = File::options().write(true).open(path).unwrap();
-        for &(word, value) in preamble {
-            file.write_all_at(&value.to_ne_bytes(), word * 8).unwrap();
-        }
-        ring
-    };
-    let refused = |preamble: &[(u64, u64)], why: &str| {
-        let ring = ring(preamble);
-        let said = Reader::refuses(&["ring", &place(&ring.region())]);
-        assert!(said.contains(why), "{preamble:?}: {said}");
-    };
-    refused(&[(0, 0)], "no preamble");
-    refused(&[(0, 1)], "no preamble");
-    for version in [1, 2, 4] {
-        refused(&[(1, version)], "version");
-    }
-    for kind in [0, 7, 255] {
-        refused(&[(2, kind)], "contradicts itself");
-    }
-    for kind in [5, 6] {
-        refused(&[(2, kind)], "");
-    }
-    for (word, value) in [(3, 0), (3, 21 + 4), (4, 0), (4, 9), (4, 16), (5, 0), (5, 3), (6, 0), (6, 40)] {
-        refused(&[(word, value)], "");
-    }
-    for unknown in [32 << 8, 255 << 8, 1 << 16, 1 << 24, 1 << 63, 4 << 8 | 1 << 24] {
-        refused(&[(2, 1 | unknown)], "unknown option");
-    }
-    // It keeps its oldest records, and wakes nobody; one CPU's map has one shard; rings that are replaced have nothing else.
-    for options in [2, 8] {
-        refused(&[(2, 1 | options << 8)], "contradicts itself");
-    }
-    refused(&[(2, 1 | 17 << 8), (14, 1)], "contradicts itself");
-    // Of tails without a length or an area, too long, or in records that have no room for their two words.
-    for tails in [0, 10 << 16, 100 << 32 | 7 << 16, 100 << 32 | 29 << 16] {
-        refused(&[(3, 24), (2, 1 | 4 << 8 | tails)], "contradicts itself");
-    }
-    refused(&[(3, 16), (2, 1 | 4 << 8 | 100 << 32 | 10 << 16)], "contradicts itself");
-    for gate in [1, 2, 3, 4, 255] {
-        refused(&[(14, gate)], "gate");
-    }
-    refused(&[(2, 1 | 16 << 8)], "gate");
-    // The other fields are correct.
-    let geometry = Geometry::new(Kind::Ring, 20, 8, 2).unwrap();
-    assert_eq!(ring(&[]).region().geometry(), &geometry);
-    for word in [7, 8, 9, 10, 11, 12, 13, 15] {
-        assert_eq!(Reader::once(&["ring", &place(&ring(&[(word, u64::MAX)]).region())]).0, "mapped");
     }
 }

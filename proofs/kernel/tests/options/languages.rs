@@ -184,22 +184,53 @@ fn readers_in_all_languages_refuse_in_the_same_words() {
     require_bpf!();
     let pins = PublicPins::new();
     let geometry = Geometry::new(Kind::Ring, 16, 8, 1).unwrap();
+    let wakeable = geometry.wakeable().unwrap();
     let ring = || raw::region(geometry, "rec", BPF_F_MMAPABLE);
     // The preamble with another word; an element has three words.
-    let forged = |at: usize, word: u64| {
+    let forged_of = |geometry: Geometry, at: usize, word: u64| {
         let mut words = Preamble { geometry, generation: 1, name: "rec".into() }.encode();
         words[at] = word;
         let map = ring();
         (0..).zip(words.chunks_exact(3)).for_each(|(index, words)| raw::update(&map, index, words).unwrap());
         map
     };
+    let forged = |at: usize, word: u64| forged_of(geometry, at, word);
     let array = |value, entries| RawMap::array(value, entries, BPF_F_MMAPABLE).make().unwrap();
     let hash = RawMap { ty: MapType::Hash, ..RawMap::array(24, 64, 0) }.make().unwrap();
     let cells = raw::region(Geometry::new(Kind::Cells, 16, 3, 1).unwrap(), "rec", BPF_F_MMAPABLE);
-    let cases: [(&str, OwnedFd, &str); 13] = [
+    let cases: Vec<(&str, OwnedFd, &str)> = vec![
+        ("oldest", forged(1, 1), "pinned"),
         ("older", forged(1, 2), "pinned"),
         ("newer", forged(1, 4), "one version of mapring"),
         ("overwritten", forged(0, 77), "; mapring's macros did not declare this map"),
+        ("kind", forged(2, 77), "77, this library knows 1 (ring)"),
+        ("option", forged(2, 1 | 32 << 8), "a ring with unknown options 0x20"),
+        ("options", forged(2, 1 | 17 << 8), "a ring with unknown options 0x11"),
+        ("half_option", forged(2, 1 | 2 << 8), "a ring with unknown options 0x2"),
+        ("bits", forged(2, 1 | 1 << 24), "a ring with unknown options 0x10000"),
+        ("no_tails", forged(2, 1 | 4 << 8), "at least twice the longest tail"),
+        ("short_tails", forged(2, 1 | 100 << 32 | 10 << 16 | 4 << 8), "more than 16 bytes, not 16"),
+        ("gate", forged(14, 1), "any other region 0"),
+        ("no_gate", forged(2, 1 | 16 << 8), "any other region 0"),
+        ("slots", forged(4, 12), "(1, 2, 4, …), not 12"),
+        ("no_slots", forged(4, 0), "(1, 2, 4, …), not 0"),
+        ("many_slots", forged(4, 1 << 40), "1099511627776 elements: a map has at most 4294967295"),
+        ("no_record", forged(3, 0), "records of 0 bytes: a record has 1 to 536870904 bytes"),
+        ("record", forged(3, 1 << 40), "a record has 1 to 536870904 bytes"),
+        ("no_shards", forged(5, 0), "ring with 8 entries in 0 shards: both must be at least 1"),
+        ("shards", forged(5, 1 << 17), "131072 shards: a region has at most 65536"),
+        (
+            "shards_of_cpu",
+            forged_of(geometry.of_cpu().unwrap(), 5, 2),
+            "2 shards in the map of one CPU: it has 1",
+        ),
+        ("element", forged(6, 72), "elements of 72 bytes where the records make them 24"),
+        ("histograms", forged(2, 7), "histograms of 16 bytes"),
+        (
+            "shard_of_cells",
+            forged_of(Geometry::new(Kind::Cells, 16, 8, 1).unwrap(), 5, 2),
+            ": 1 shard, not 2",
+        ),
         ("more", forged(4, 16), "the kernel says"),
         ("other_size", forged(3, 24), "make them 32"),
         ("without", array(24, 64), "; its loader writes one with"),
@@ -209,6 +240,14 @@ fn readers_in_all_languages_refuse_in_the_same_words() {
         ("cells", cells, "expected ring"),
         ("closed", ring(), "chmod 0666, once the map is frozen"),
         ("wrong", ring(), " bytes"),
+        ("bell", ring(), "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST"),
+        (
+            "bell_not_linked",
+            raw::region(wakeable, "rec", BPF_F_MMAPABLE),
+            "linked it to its maps __readers and __bells",
+        ),
+        ("bell_not_pinned", forged_of(wakeable, Preamble::LINK, 1), "needs CAP_SYS_ADMIN: run as root"),
+        ("require", ring(), "does not keep its oldest records: declare it with the option KEEP_OLDEST"),
         ("missing", ring(), "and the loader running?"),
     ];
     for (name, map, until) in cases {
@@ -219,11 +258,12 @@ fn readers_in_all_languages_refuse_in_the_same_words() {
             let mode = if name == "closed" { 0o600 } else { 0o666 };
             std::fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         }
-        let more: &[&str] = if name == "wrong" { &["wrong"] } else { &[] };
+        let how = name.split('_').next().unwrap();
+        let more: &[&str] = if ["wrong", "bell", "require"].contains(&how) { &[how] } else { &[] };
         let mut right: Option<String> = None;
         for reader in all(&pin, more) {
-            // In Python, what is there is opened, whatever it is.
-            if name == "cells" && reader.language == "Python" {
+            // In Python, what is there is opened, whatever it is, and a reader without a bell naps.
+            if ["cells", "bell"].contains(&how) && reader.language == "Python" {
                 continue;
             }
             let language = reader.language.clone();
