@@ -1,11 +1,10 @@
-//! `cargo xtask assembly`: checks the machine code of the hot paths for required and forbidden instructions, and
-//! compares it with the listings in `proofs/assembly/` that the same compiler produced.
+//! `cargo xtask assembly`: checks the machine code of the hot paths for required and forbidden instructions.
 
 mod listing;
 mod producers;
 mod readers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::{fs, io};
 
@@ -18,23 +17,13 @@ use crate::{cmd, headers, packages, privilege, skip};
 use producers::Publish;
 use readers::Machine;
 
-/// What to do about listings that differ.
-#[derive(Default, clap::Args)]
-pub(crate) struct Args {
-    /// Write the listings again
-    #[arg(long)]
-    bless: bool,
-}
-
 /// Functions of `proofs/assembly/src/lib.rs`: those that check the sequence twice, and those that only add up.
 const READERS: [&str; 4] = ["cell_try_read", "latch_try_read", "ring_step", "ring_run"];
 const SUMS: [&str; 1] = ["counters_sum"];
 
-/// The readers' machines: rustc's target, and the folder of its listings.
-const MACHINES: [(Machine, &str, &str); 2] = [
-    (Machine::X86, "x86_64-unknown-linux-gnu", "x86_64"),
-    (Machine::Aarch64, "aarch64-unknown-linux-gnu", "aarch64"),
-];
+/// The readers' machines, and rustc's targets.
+const MACHINES: [(Machine, &str); 2] =
+    [(Machine::X86, "x86_64-unknown-linux-gnu"), (Machine::Aarch64, "aarch64-unknown-linux-gnu")];
 
 /// clang's options for C on aarch64.
 const CROSS: &str = "--target=aarch64-linux-gnu -isystem /usr/aarch64-linux-gnu/include";
@@ -44,7 +33,7 @@ const RINGS: [&str; 2] = ["ring_push", "numa_push"];
 const RECORDS: [&str; 3] = ["ring_push", "numa_push", "cell_set"];
 const COUNTERS: [&str; 1] = ["counter_add"];
 
-/// The ways to publish: clang's flags, the folder of its listings, and the oldest clang that supports it.
+/// The ways to publish: clang's flags, a name, and the oldest clang that supports it.
 const WAYS: [(Publish, &[&str], &str, u32); 3] = [
     (Publish::Store, &["-D__TARGET_ARCH_x86"], "bpf-x86", 14),
     (Publish::Xchg, &[], "bpf-portable", 14),
@@ -52,11 +41,11 @@ const WAYS: [(Publish, &[&str], &str, u32); 3] = [
     (Publish::Release, &["-mcpu=v4"], "bpf-release", 21),
 ];
 
-/// Checks or rewrites the listings. Without tools, only the listings of readers.
-pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
-    let mut check = Check { bless: args.bless, ..Check::default() };
-    for (machine, target, folder) in MACHINES {
-        check.readers(machine, target, folder)?;
+/// Without tools, it checks only readers in Rust.
+pub(crate) fn run(tools: Option<&Tools>) -> Result<Counts> {
+    let mut check = Check::default();
+    for (machine, target) in MACHINES {
+        check.readers(machine, target)?;
     }
     if let Some(tools) = tools {
         check.producers(tools)?;
@@ -72,13 +61,13 @@ pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
 }
 
 /// The same as a step of the tests: any failure is an error.
-pub(crate) fn step(args: &Args, tools: Option<&Tools>) -> Result<()> {
-    let counts = run(args, tools)?;
+pub(crate) fn step(tools: Option<&Tools>) -> Result<()> {
+    let counts = run(tools)?;
     eprintln!(
         "{} functions, {} instructions; {} of {} weaker ones noticed",
         counts.cases, counts.explored, counts.killed, counts.mutants
     );
-    ensure!(counts.failures == 0, "{} listings are not what they must be", counts.failures);
+    ensure!(counts.failures == 0, "{} functions are not what they must be", counts.failures);
     Ok(())
 }
 
@@ -106,32 +95,27 @@ pub(crate) fn by_rustc(assembly: &str, plain_stores: bool) -> Result<()> {
 
 #[derive(Default)]
 struct Check {
-    bless: bool,
     counts: Counts,
     wrong: Vec<String>,
 }
 
 impl Check {
-    fn readers(&mut self, machine: Machine, target: &str, folder: &str) -> Result<()> {
-        let compiler = format!("rustc {}", cmd::output(&mut cmd::line("rustc --version"))?.trim());
+    fn readers(&mut self, machine: Machine, target: &str) -> Result<()> {
         let assembly = compile_readers(target)?;
         let all = listing::instructions(&assembly);
         self.counts.explored += all.len() as u64;
         if let Err(error) = readers::check_all(machine, &all) {
-            self.wrong.push(format!("{folder}: {error:#}"));
+            self.wrong.push(format!("{target}: {error:#}"));
         }
         for name in READERS.into_iter().chain(SUMS) {
             let lines = listing::function(&assembly, name).with_context(|| format!("{target}: no {name}"))?;
-            self.reader(machine, &format!("{folder}/{name}"), name, &lines);
-            let comment = if machine == Machine::X86 { "#" } else { "//" };
-            self.compare(&listing_path(folder, name), comment, &compiler, &lines)?;
+            self.reader(machine, &format!("{name} for {target}"), name, &lines);
         }
         Ok(())
     }
 
     fn producers(&mut self, tools: &Tools) -> Result<()> {
         let libbpf = headers::libbpf_include()?;
-        let oldest = tools.clangs.iter().map(|clang| clang.major).min();
         for clang in &tools.clangs {
             let host = headers::host_includes(&clang.path)?;
             for (publish, flags, folder, since) in WAYS {
@@ -152,10 +136,6 @@ impl Check {
                     self.counts.explored += lines.len() as u64;
                     let what = format!("{folder}/{name} by clang {}", clang.version);
                     self.producer(publish, &what, name, &lines);
-                    if Some(clang.major) == oldest && publish != Publish::Release {
-                        let compiler = format!("clang {}", clang.version);
-                        self.compare(&listing_path(folder, name), "#", &compiler, &lines)?;
-                    }
                 }
             }
         }
@@ -237,32 +217,6 @@ impl Check {
             }
         }
     }
-
-    /// The text is compared only if the same compiler produced it.
-    fn compare(&mut self, path: &Path, comment: &str, compiler: &str, lines: &[String]) -> Result<()> {
-        let first = format!("{comment} {compiler}");
-        let text = format!("{first}\n{}\n", lines.join("\n"));
-        if self.bless {
-            fs::create_dir_all(path.parent().context("a listing lies in a folder")?)?;
-            return fs::write(path, text).with_context(|| format!("{}", path.display()));
-        }
-        let name = path.strip_prefix(cmd::root()).unwrap_or(path).display();
-        let Ok(there) = fs::read_to_string(path) else {
-            self.wrong.push(format!("{name} is missing: cargo xtask assembly --bless"));
-            return Ok(());
-        };
-        let by = there.lines().next().unwrap_or_default();
-        if by != first {
-            eprintln!("{name}: text not compared, for it is by {by:?} and this is {first:?}");
-        } else if there != text {
-            self.wrong.push(format!("{name} differs: cargo xtask assembly --bless, and look at the change"));
-        }
-        Ok(())
-    }
-}
-
-fn listing_path(folder: &str, name: &str) -> PathBuf {
-    cmd::root().join("proofs/assembly").join(folder).join(format!("{name}.s"))
 }
 
 /// rustc's output for `proofs/assembly/src/lib.rs`. No linker is needed, so any target works.
@@ -284,33 +238,4 @@ fn compile_producers(clang: &Clang, libbpf: &[PathBuf], host: &[String], flags: 
     let mut compile: Command = headers::clang(&clang.path, libbpf, host, flags);
     compile.args(["-S", "proofs/assembly/bpf/producer.bpf.c", "-o", "-"]);
     cmd::output(&mut compile)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The committed readers and producers must pass; otherwise the checks test different code.
-    #[test]
-    fn the_listings_on_file_are_as_they_must_be() {
-        let lines = |folder: &str, name: &str| {
-            let text = fs::read_to_string(listing_path(folder, name)).unwrap();
-            text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
-        };
-        let mut check = Check::default();
-        for (machine, _, folder) in MACHINES {
-            for name in READERS.into_iter().chain(SUMS) {
-                check.reader(machine, name, name, &lines(folder, name));
-            }
-        }
-        let looks = (MACHINES.len() * READERS.len() * 7) as u64;
-        assert_eq!(check.counts.mutants, looks);
-        for (publish, _, folder, _) in WAYS.into_iter().take(2) {
-            for name in RECORDS.into_iter().chain(COUNTERS) {
-                check.producer(publish, name, name, &lines(folder, name));
-            }
-        }
-        assert!(check.counts.mutants >= looks + (2 * RECORDS.len() * 5) as u64);
-        assert!(check.wrong.is_empty(), "{:?}", check.wrong);
-    }
 }

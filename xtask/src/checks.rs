@@ -197,8 +197,8 @@ static CHECKS: &[Check] = &[
         .only_in_all()
         .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(|given| vm::step(vm::PROOF, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
-        .test(part(55, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(&assembly::Args::default(), Some(given.tools()?)))))
-        .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools().ok()))),
+        .test(part(55, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
+        .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
     check("clippy-aarch64", "lints of all crates for aarch64, without benchmarks and Parquet")
         .test(part(230, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?))).takes(Checking))
         .only_in_all(),

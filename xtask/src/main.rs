@@ -61,7 +61,7 @@ enum Command {
     /// Run all methods of proof, or the named ones, and print a table of what each covered
     Prove(prove::Args),
     /// Check the machine code of the hot paths
-    Assembly(assembly::Args),
+    Assembly,
     /// Run the benchmarks of mapring and its peers, or compare two reports
     Bench(bench::Args),
     /// Boot other kernels under QEMU and run the tests of real kernels in each
@@ -100,7 +100,7 @@ fn run(command: Command) -> Result<ExitCode> {
             cmd::children_get_signals()?;
             return prove::run(&args);
         }
-        Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
+        Command::Assembly => assembly::step(setup::ensure().ok().as_ref())?,
         Command::Bench(args) => return bench::run(&args),
         Command::Vm(args) => return vm::run(&args),
         Command::Wheel => python::wheel(&setup::ensure()?)?,
