@@ -218,31 +218,6 @@ func readerOf[T any](t testing.TB, ring *Ring[T], start Start) *Reader[T] {
 	return reader
 }
 
-// pinned pins a map for other processes.
-func pinned(t testing.TB, m *ebpf.Map, name string, mode os.FileMode) string {
-	t.Helper()
-	var system unix.Statfs_t
-	if err := unix.Statfs("/sys/fs/bpf", &system); err != nil || system.Type != unix.BPF_FS_MAGIC {
-		t.Fatal("no BPF file system at /sys/fs/bpf: mount -t bpf bpf /sys/fs/bpf")
-	}
-	dir, err := os.MkdirTemp("/sys/fs/bpf", "mapring-go-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	path := filepath.Join(dir, name)
-	if err == nil {
-		err = m.Pin(path)
-	}
-	if err == nil {
-		err = os.Chmod(path, mode)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Unpin(); os.RemoveAll(dir) })
-	return path
-}
-
 func contains(t testing.TB, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

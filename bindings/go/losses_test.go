@@ -69,6 +69,7 @@ func TestLossesSayWhichRecordsAndWhen(t *testing.T) {
 	}
 	all = reader.TakeLosses()
 	sums(t, all, Stats{Lapped: 33, Skipped: 1}, reader.Stats())
+	contains(t, reader.Stats().String(), "lost (", "no free slot")
 	if len(all) != 1 || all[0].Cause != DroppedNoSlot || !all[0].Cause.IsDrop() || all[0].From != all[0].To {
 		t.Error(all)
 	}

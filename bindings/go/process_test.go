@@ -5,149 +5,15 @@ package mapring
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// childVariable has the pin that a child of a test reads.
-const childVariable = "MAPRING_TEST_READ"
-
-func TestMain(m *testing.M) {
-	if pin := os.Getenv(childVariable); pin != "" {
-		fmt.Println(readPin(pin))
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// readPin is what a child says of a ring.
-func readPin(pin string) string {
-	ring, err := OpenPinned[rec](pin)
-	if err != nil {
-		return err.Error()
-	}
-	defer ring.Close()
-	reader := ring.Reader(First)
-	defer reader.Close()
-	sum := uint64(0)
-	for event := range reader.Drain() {
-		sum += event.Record.N
-	}
-	return fmt.Sprintf("%d; %s; %s; %s", sum, reader.Stats(), ring.Access(), ring.LayoutCheck())
-}
-
-// asNobody runs a child without privilege.
-func asNobody(t *testing.T, pin string) string {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(t.TempDir(), "reader") // where nobody may look for it
-	for dir := filepath.Dir(program); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		_ = os.Chmod(dir, 0o755)
-	}
-	if err := os.Link(self, program); err != nil {
-		text, err := os.ReadFile(self)
-		if err == nil {
-			err = os.WriteFile(program, text, 0o755)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	command := exec.Command(program)
-	command.Env = append(os.Environ(), childVariable+"="+pin)
-	command.Dir = "/"
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := command.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func TestReadersWithoutPrivilege(t *testing.T) {
-	needBPF(t)
-	spec := compiled(t, "proofs", "kernel", "bpf", "options.bpf.c")
-	coll := loaded(t, spec, nil)
-	if os.Geteuid() != 0 {
-		if os.Getenv("MAPRING_REQUIRE_BPF") == "1" {
-			t.Fatal("only root can become another user")
-		}
-		t.Skip("NOT TESTED: only root can become another user")
-	}
-	onCPU(t, 0)
-	for n := range uint64(10) {
-		push(t, coll, "plain", n, false)
-	}
-	m := coll.Maps["plain"]
-	secret := pinned(t, m, "secret", 0o600)
-	contains(t, asNobody(t, secret), "can't open "+secret+": permission denied", "chmod 0666, once the map is frozen")
-	if err := m.Freeze(); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(coll.Maps["wakes"].Freeze(), Initialize(spec, coll.Maps)); err != nil {
-		t.Fatal(err) // a loader that starts again, and reuses the maps
-	}
-	contains(t, asNobody(t, pinned(t, m, "mapped", 0o666)), "45; 10 delivered, 0 lost, 0 dropped; mapped; by size alone (reading BTF takes CAP_SYS_ADMIN)")
-	contains(t, asNobody(t, pinned(t, m, "by_call", 0o444)), "45; 10 delivered, 0 lost, 0 dropped; by system call (a read-only file descriptor",
-		"freeze the map and pin it with mode 0666")
-	contains(t, asNobody(t, secret+"_none"), "no such file or directory", "and the loader running?")
-	// Programs still write it, and no process does.
-	push(t, coll, "plain", 10, false)
-	if _, err := mapWords(m.FD(), 0, 16, syscall.PROT_READ|syscall.PROT_WRITE); !errors.Is(err, syscall.EPERM) {
-		t.Error(err)
-	}
-}
-
-// The Rust reader of the same ring delivers the same records and says the same of what is lost.
-func TestTheCommandReadsTheSame(t *testing.T) {
-	command := os.Getenv("MAPRING_COMMAND")
-	if command == "" {
-		t.Skip("NOT TESTED: MAPRING_COMMAND is not set to the command mapring")
-	}
-	coll := kernelProgram(t, "options.bpf.c", nil)
-	onCPU(t, 0)
-	for n := range uint64(200) {
-		push(t, coll, "plain", n, n%9 == 5)
-	}
-	pin := pinned(t, coll.Maps["plain"], "plain", 0o600)
-	rust := exec.Command(command, "tail", pin, "--json", "--no-follow")
-	rust.Stderr = os.Stderr
-	out, err := rust.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	reader := readerOf(t, openRing[rec](t, Pin(pin)), Oldest)
-	count := 0
-	for row := range strings.Lines(string(out)) {
-		var theirs struct {
-			Record        rec
-			Shard, Ticket uint64
-		}
-		if err := json.Unmarshal([]byte(row), &theirs); err != nil {
-			t.Fatal(err)
-		}
-		event, ok := reader.Next()
-		if !ok || event.Record != theirs.Record || event.Ticket != theirs.Ticket || uint64(event.Shard) != theirs.Shard {
-			t.Fatal(event, ok, row)
-		}
-		count++
-	}
-	if event, ok := reader.Next(); ok || count < optionSlots/2 {
-		t.Error(event, count)
-	}
-}
 
 func TestProgramsAndReadersAtTheSameTime(t *testing.T) {
 	coll := kernelProgram(t, "options.bpf.c", nil)

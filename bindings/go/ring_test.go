@@ -3,7 +3,6 @@ package mapring
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,83 +47,6 @@ func TestSizesAreThoseOfTheSpecification(t *testing.T) {
 	l = layout{kind: KindRing, options: Tails, record: 24, capacity: 16, shards: 2, longest: 100, area: 1024}
 	if err := l.complete(); err != nil || l.size != 2112 || 8*l.headerAt(1) != 2240 || 8*l.slotsAt(1) != 2560 || 8*l.areaAt(1) != 3072 {
 		t.Errorf("%v: %+v", err, l)
-	}
-}
-
-func TestRecordsComeOnceWholeAndInOrder(t *testing.T) {
-	image := newImage(t, ring(24, 8, 2))
-	ring := open[[3]uint64](t, image)
-	reader := ring.Reader(Oldest)
-	defer reader.Close()
-	if ring.Access() != "mapped" || ring.Shards() != 2 || ring.Slots() != 8 || ring.LayoutCheck() != "by size alone (a memfd has no BTF)" {
-		t.Fatal(ring.Access(), ring.Shards(), ring.Slots(), ring.LayoutCheck())
-	}
-	next := [2]uint64{}
-	for n := range uint64(1000) {
-		if _, ok := image.push(n%2, commit, n, n+1, n+2); !ok {
-			t.Fatal("dropped")
-		}
-		if n%5 != 4 {
-			continue
-		}
-		for event := range reader.Drain() {
-			if event.Ticket != next[event.Shard] || event.Record != [3]uint64{2*event.Ticket + uint64(event.Shard), 2*event.Ticket + uint64(event.Shard) + 1, 2*event.Ticket + uint64(event.Shard) + 2} {
-				t.Fatal(event, next)
-			}
-			next[event.Shard]++
-		}
-	}
-	if stats := reader.Stats(); stats != (Stats{Delivered: 1000}) || reader.Err() != nil {
-		t.Error(stats, reader.Err())
-	}
-}
-
-func TestEveryTicketIsCountedOnce(t *testing.T) {
-	image := newImage(t, ring(8, 8, 1))
-	reader := open[uint64](t, image).Reader(First)
-	defer reader.Close()
-	image.push(0, commit, 0)
-	image.push(0, discard, 1)
-	image.push(0, abandon, 2)
-	image.push(0, commit, 3)
-	reader.SetPatience(0)
-	var read []uint64
-	for event := range reader.Drain() {
-		read = append(read, event.Ticket)
-	}
-	want := Stats{Delivered: 2, Discarded: 1, Skipped: 1}
-	if stats := reader.Stats(); stats != want || fmt.Sprint(read) != "[0 3]" {
-		t.Fatal(stats, read)
-	}
-	// Ticket 10 has the slot of ticket 2, which no writer ends: it is stepped over.
-	for n := range uint64(7) {
-		image.push(0, commit, 4+n)
-	}
-	for range reader.Drain() {
-	}
-	want.Delivered, want.SteppedOver = 2+7, 1
-	if stats := reader.Stats(); stats != want {
-		t.Fatal(stats)
-	}
-	// More than a lap: all tickets are counted.
-	for n := range uint64(100) {
-		image.push(0, commit, n)
-	}
-	for range reader.Drain() {
-	}
-	stats := reader.Stats()
-	if head := image.mem.load(image.headerAt(0)); stats.Passed() != head || stats.Lapped == 0 || stats.Skipped != 1 {
-		t.Fatal(stats, head)
-	}
-	// Every slot is taken: the next record is dropped.
-	for range 20 {
-		image.push(0, abandon)
-	}
-	if stats := reader.Stats(); stats.NoSlot == 0 || stats.Dropped() != stats.NoSlot {
-		t.Fatal(stats)
-	}
-	if text := reader.Stats().String(); !strings.Contains(text, "lost (") || !strings.Contains(text, "no free slot") {
-		t.Error(text)
 	}
 }
 

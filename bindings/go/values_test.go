@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -254,30 +253,10 @@ func TestObjectsThatAreNotPreparedAreRefused(t *testing.T) {
 	}
 }
 
-func TestBTFDescribesAMapWithoutAPreamble(t *testing.T) {
-	needBPF(t)
-	spec := compiled(t, "proofs", "kernel", "bpf", "options.bpf.c")
-	if err := Prepare(spec); err != nil {
-		t.Fatal(err)
-	}
-	coll, err := ebpf.NewCollection(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer coll.Close()
-	reader := readerOf(t, openRing[rec](t, Map(coll.Maps["plain"])), Oldest)
-	push(t, coll, "plain", 7, false)
-	if event, ok := reader.Next(); !ok || event.Record != (rec{7, 14}) {
-		t.Error(event, ok)
-	}
-	// After that, a preamble that was overwritten is refused.
-	if err := Initialize(spec, coll.Maps); err != nil {
-		t.Fatal(err)
-	}
+func TestAPreambleThatContradictsBTFIsRefused(t *testing.T) {
+	coll := kernelProgram(t, "options.bpf.c", nil)
 	mapAll(t, coll.Maps["plain"]).store(wordCapacity, 32)
-	_, err = OpenRing[rec](Map(coll.Maps["plain"]))
-	if err == nil || !errors.Is(err, ErrContradiction) {
+	if _, err := OpenRing[rec](Map(coll.Maps["plain"])); !errors.Is(err, ErrContradiction) {
 		t.Error(err)
 	}
-	reader.SetPatience(time.Second)
 }

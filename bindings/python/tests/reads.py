@@ -13,11 +13,12 @@ COUNTS = ["delivered", "lapped", "skipped", "tail_lost", "discarded", "stepped_o
 
 
 def main(pin, how=None):
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    if how != "types":
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
     dtype = numpy.dtype([(name, "u8") for name in ["n", "twice"] + ["more"] * (how == "wrong")])
-    ring = mapring.open(pin, dtype=dtype, start="first")
+    ring = mapring.open(pin, dtype=dtype, start="oldest" if how == "oldest" else "first")
     if how == "require":
         return ring.require(3600)
     print(ring.access, flush=True)

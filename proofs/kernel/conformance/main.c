@@ -239,8 +239,11 @@ int main(int argc, char **argv)
 	}
 	command = at < argc ? argv[at++] : "";
 	where = at < argc ? argv[at++] : NULL;
-	if (where && strcmp(command, "reads") == 0)
+	if (where && strcmp(command, "reads") == 0) {
+		if (at == argc || strcmp(argv[at], "types") != 0)
+			become_nobody();
 		return reads(where, at < argc ? argv[at] : "");
+	}
 	if (where)
 		place = place_of(where, opts.flags);
 	if (strcmp(command, "layout") == 0)

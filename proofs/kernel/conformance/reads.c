@@ -25,7 +25,7 @@ static int asks(struct mapring_reader *reader, const char *how)
 
 int reads(const char *pin, const char *how)
 {
-	struct mapring_reader_opts opts = { .start = MAPRING_FIRST };
+	struct mapring_reader_opts opts = { .start = strcmp(how, "oldest") == 0 ? MAPRING_OLDEST : MAPRING_FIRST };
 	struct mapring_reader *reader = mapring_reader__open(pin, &opts);
 	size_t size = strcmp(how, "wrong") == 0 ? 24 : 16;
 	struct mapring_stats s;

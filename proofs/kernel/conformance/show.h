@@ -12,8 +12,7 @@ void show_global(const struct mapring__place *place, const char *name);
 /* Pushes a command, and waits until programs have carried it out; or sets latch 0. */
 void write_value(const struct mapring__place *place, bool is_command, const char *hex);
 
-/* Reads the ring that is pinned there, or fails: with records of another size (`wrong`), or since it asks for a `bell`, or to `require` it.
- * Returns the program's exit code. */
+/* Reads the ring that is pinned there as kernel-tests-reads does. Returns the program's exit code. */
 int reads(const char *pin, const char *how);
 
 /* Ends the program with mapring_error(). */

@@ -1,5 +1,6 @@
 //! Reads a ring as user nobody, once stdin has ended, and prints what it found: `kernel-tests-reads PIN [HOW]`. The test `options`
-//! compares this with what readers in other languages print.
+//! compares this with what readers in other languages print. HOW: from the `oldest` record; as root, who may read `types`; with
+//! another record (`wrong`). Or it only asks for a `bell`, or to `require` it.
 
 use std::io::{Read, stdin};
 use std::thread::sleep;
@@ -19,13 +20,15 @@ struct Rec {
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    become_nobody()?;
+    if args.get(1).is_none_or(|how| how != "types") {
+        become_nobody()?;
+    }
     let read = match &args[..] {
         [pin, how] if how == "wrong" => read(pin, how, |_: &[u64; 3]| String::new()),
         [pin, how @ ..] => {
             read(pin, how.first().map_or("", |how| how), |rec: &Rec| format!("{} {}", rec.n, rec.twice))
         }
-        [] => anyhow::bail!("kernel-tests-reads PIN [wrong|bell|require]"),
+        [] => anyhow::bail!("kernel-tests-reads PIN [oldest|types|wrong|bell|require]"),
     };
     if let Err(error) = read {
         eprintln!("{error}");
@@ -36,7 +39,7 @@ fn main() -> anyhow::Result<()> {
 
 fn read<T: AnyBitPattern + Record>(pin: &str, how: &str, text: impl Fn(&T) -> String) -> mapring::Result<()> {
     let ring = Ring::<T>::open(pin)?;
-    let mut reader = ring.reader_from(Start::First);
+    let mut reader = ring.reader_from(if how == "oldest" { Start::Oldest } else { Start::First });
     match how {
         "bell" => {
             let Err(error) = reader.bell() else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! Unprivileged readers: a frozen map with a pin for everybody is mapped, and a read-only pin is read by system call.
 
-use std::fs::{Permissions, create_dir, set_permissions};
+use std::fs::{Permissions, set_permissions};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -8,13 +8,10 @@ use std::path::Path;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::cpus::possible_cpus;
 use mapring::loader::section;
-use mapring::{Cells, Counters, Latches, OpenOptions, PerCpuCells, Region, Ring, globals::Globals};
-use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{
-    Numbered, PublicPins, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, raw, require_bpf,
-};
+use mapring::{Cells, Counters, Latches, OpenOptions, PerCpuCells, Region, globals::Globals};
+use mapring_kernel_tests::skel::ConformanceSkelBuilder;
+use mapring_kernel_tests::{Numbered, PublicPins, cpus, fitted, load, map, raw, require_bpf};
 
 use super::load::{WAYS, check_values, written_meanwhile};
 use super::quiet::{Odd, bss, place};
@@ -58,85 +55,6 @@ pub(crate) fn in_every_way(command: &str, object: &Object, name: &str) -> Vec<Sa
         all.push(said);
     }
     all
-}
-
-/// A task on each CPU writes 160 records while `reader` reads. Returns the reader's output.
-fn pushed_meanwhile(object: &Object, reader: Reader, mut meanwhile: impl FnMut(u64)) -> Said {
-    let program = Runner::new(object, "push_run");
-    for run in 0..10 {
-        for &cpu in cpus() {
-            on_cpu(cpu);
-            assert_eq!(push(&program, cpu as u64, run * 16, 16), 0);
-        }
-        meanwhile(run);
-    }
-    everywhere();
-    reader.stop()
-}
-
-/// Each record came once, and missing ones are counted.
-fn check(said: &Said) {
-    let records: Vec<Numbered> =
-        said.records.iter().map(|(.., bytes)| bytemuck::pod_read_unaligned(bytes)).collect();
-    for &cpu in cpus() {
-        let of_cpu = records.iter().filter(|record| record.writer == cpu as u64);
-        assert!(of_cpu.is_sorted_by(|a, b| a.number < b.number), "in order, each once");
-    }
-    assert!(records.iter().all(Numbered::is_whole) && !records.is_empty());
-    assert_eq!(said.stats.delivered + said.stats.lapped, 160 * cpus().len() as u64, "{:?}", said.stats);
-}
-
-#[test]
-fn rings() {
-    require_bpf!();
-    for (mode, access) in MODES {
-        let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-        let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-        let _loader = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
-        let pin = pins.path("numbers");
-        publish(skel.object(), "numbers", &pin, mode);
-        let reader = nobody("ring", &[pin.to_str().unwrap()]);
-        assert_eq!(reader.access, access);
-        check(&pushed_meanwhile(skel.object(), reader, |_| ()));
-    }
-}
-
-#[test]
-fn rings_for_nodes() {
-    require_bpf!();
-    for (mode, access) in MODES {
-        let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-        let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-        let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
-        let dir = pins.path("numbers");
-        create_dir(&dir).unwrap();
-        for (cpu, of) in std::iter::zip(possible_cpus().unwrap(), ring.regions()) {
-            raw::freeze(of.as_fd()).unwrap();
-            pin(raw::info(of.as_fd()).id, &dir.join(format!("cpu{cpu}")), mode);
-        }
-        let reader = nobody("numa", &[dir.to_str().unwrap()]);
-        assert_eq!(reader.access, access);
-        check(&pushed_meanwhile(skel.object(), reader, |_| ()));
-    }
-}
-
-/// Not frozen, since resizing closes the ring's gates through a mapping.
-#[test]
-fn rings_that_are_replaced() {
-    require_bpf!();
-    for (mode, access) in MODES {
-        let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-        let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-        let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
-        let pin = pins.path("numbers");
-        ring.pin(&pin, mode).unwrap();
-        let reader = nobody("follow", &[pin.to_str().unwrap()]);
-        assert_eq!(reader.access, access);
-        let resize = |run| ring.resize(if run % 2 == 0 { 256 } else { 64 }).unwrap();
-        let said = pushed_meanwhile(skel.object(), reader, resize);
-        assert!(said.rings > 1);
-        check(&said);
-    }
 }
 
 #[test]
@@ -199,15 +117,4 @@ fn global_variables() {
             Globals::open(section(object, ".bss").unwrap()).unwrap().cell::<Odd>("global_cell").unwrap();
         check_values(&said, |odd: &Odd| *odd == Odd::new(odd.number), |_, _| cell.snapshot());
     }
-}
-
-#[test]
-fn pins_for_their_owner_alone_are_closed() {
-    require_bpf!();
-    let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    Region::open(&map(skel.object(), "cells")).unwrap();
-    publish(skel.object(), "cells", &pins.path("cells"), 0o600);
-    let said = Reader::refuses(&["--nobody", "cells", pins.path("cells").to_str().unwrap()]);
-    assert!(said.contains("ermi"), "{said}");
 }

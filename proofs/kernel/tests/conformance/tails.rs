@@ -1,8 +1,6 @@
 //! Rings with tails: each byte of each tail, and each lost one.
 
-use std::fs::set_permissions;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use mapring_kernel_tests::tails::{
     ABANDON, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, loaded, loaded_only,
     pattern, run, write_one, written_by_all,
 };
-use mapring_kernel_tests::{EMPTY, PublicPins, Runner, everywhere, map, on_one_cpu, require_bpf};
+use mapring_kernel_tests::{EMPTY, Runner, everywhere, map, on_one_cpu, require_bpf};
 
 use super::memfd::read_until;
 use super::quiet::{place, read_counts};
@@ -153,28 +151,4 @@ fn tails_of_threads() {
     };
     let said = read_until("ring", &ring.region(), write, has_lost);
     check(&said, &mut library, published.map(AtomicU64::into_inner).iter().sum());
-}
-
-/// A mapping needs no privilege; there is no other way to read tails.
-#[test]
-fn tails_are_mapped_or_refused() {
-    require_bpf!();
-    on_one_cpu();
-    let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-    let skel = loaded::<TailsSkelBuilder>(&mut storage);
-    let object = skel.object();
-    let ring = Ring::<Item>::open(&map(object, "deep")).unwrap();
-    let pin = pins.path("deep");
-    ring.freeze_and_pin(&pin, 0o666).unwrap();
-    let path = pin.to_str().unwrap();
-    write(object, 2);
-    let (access, said) = Reader::once(&["--nobody", "ring", path]);
-    let mut library = ring.reader();
-    assert_eq!((access.as_str(), found_by_c(&said)), ("mapped", found_by_library(&mut library)));
-    assert_eq!((said.stats, said.stats.lost()), (read_counts(library.stats()), 0));
-    set_permissions(&pin, PermissionsExt::from_mode(0o444)).unwrap();
-    for args in [&["--nobody", "ring", path][..], &["--lookup", "ring", path]] {
-        assert!(Reader::refuses(args).contains("only through a mapping"), "{args:?}");
-    }
-    everywhere();
 }

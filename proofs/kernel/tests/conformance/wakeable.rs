@@ -1,4 +1,4 @@
-//! Rings that wake their readers, rings that keep their oldest records, and the words about loaders and drops.
+//! The places of readers, and the words about loaders and drops.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -6,19 +6,17 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::loader::initialize;
 use mapring::time::Clock;
-use mapring::{ReadStats, Reader as Library, Record, Ring, Start};
-use mapring_kernel_tests::skel::{ConformanceSkelBuilder, KeepSkelBuilder, WakeableSkelBuilder};
-use mapring_kernel_tests::{Runner, everywhere, fitted, load_only, map, on_one_cpu, require_bpf};
+use mapring::{Record, Ring, Start};
+use mapring_kernel_tests::skel::{ConformanceSkelBuilder, KeepSkelBuilder};
+use mapring_kernel_tests::{Runner, everywhere, fitted, load, load_only, map, on_one_cpu, require_bpf};
 
-use super::nobody::in_every_way;
-use super::quiet::{Odd, place, read_counts};
+use super::quiet::{Odd, place};
 use super::reader::Reader;
 
-/// `struct rec` of both objects.
+/// `struct rec` of `bpf/keep.bpf.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 struct Rec {
@@ -26,91 +24,22 @@ struct Rec {
     twice: u64,
 }
 
-/// The library's records: shard, ticket and bytes.
-fn found(reader: &mut Library<Rec>) -> Vec<(u64, u64, Vec<u8>)> {
-    let event = |event: mapring::Event<Rec>| {
-        (event.shard as u64, event.ticket, bytemuck::bytes_of(&event.record).to_vec())
-    };
-    (0..4).flat_map(|_| reader.drain().map(event).collect::<Vec<_>>()).collect()
-}
-
-/// Reads the ring in each way, and compares with the library's reader.
-fn check(object: &Object, name: &str) -> ReadStats {
-    let mut library = Ring::<Rec>::open(&map(object, name)).unwrap().reader().with_patience(Duration::ZERO);
-    let right = found(&mut library);
-    let stats = library.stats();
-    for said in in_every_way("ring", object, name) {
-        assert_eq!(said.records, right);
-        assert_eq!((said.stats, said.dropped), (read_counts(stats), stats.dropped()), "{stats}");
-        assert_eq!(said.loader, format!("{} alive", std::process::id()));
-    }
-    stats
-}
-
 #[test]
-fn a_wakeable_ring_is_read_as_any_other() {
+fn the_places_of_readers() {
     require_bpf!();
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
-    let publish = Runner::new(object, "publish");
-    publish.run(&mut [0, 20]);
-    let (_, by_types) = Reader::once(&["ring", &place(object, "events")]);
-    assert_eq!((by_types.records.len(), by_types.loader.as_str()), (20, "unknown"));
-    initialize(&skel).unwrap();
-    publish.run(&mut [20, 5 | 1 << 32]);
-    publish.run(&mut [25, 64]);
-    let stats = check(object, "events");
-    assert!(stats.delivered > 0 && stats.lost() == 0);
-    everywhere();
-}
-
-#[test]
-fn a_wakeable_ring_with_tails_is_read_as_one_with_tails() {
-    require_bpf!();
-    on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
-    Runner::new(object, "publish_tailed").run(&mut [0, 20]);
-    let once = || Reader::once(&["--first", "ring", &place(object, "tailed")]).1;
-    let by_types = once();
-    initialize(&skel).unwrap();
-    for said in [by_types, once()] {
-        let records: Vec<_> = said.records.iter().map(|(_, _, record)| record.clone()).collect();
-        let right = |n: u64| bytemuck::bytes_of(&Rec { n, twice: 2 * n }).to_vec();
-        assert_eq!(records, (0..20).map(right).collect::<Vec<_>>());
-        assert_eq!(said.tails, (0..20_u64).map(|n| n.to_ne_bytes().to_vec()).collect::<Vec<_>>());
-    }
-    everywhere();
-}
-
-#[test]
-fn a_ring_that_keeps_its_oldest_records() {
-    require_bpf!();
-    on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<KeepSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
-    let publish = Runner::new(object, "publish");
-    publish.run(&mut [0, 20]);
-    assert_eq!(Reader::once(&["ring", &place(object, "events")]).1.records.len(), 20);
-    initialize(&skel).unwrap();
-    let ring = Ring::<Rec>::open(&map(object, "events")).unwrap();
+    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
+    let ring = Ring::<Rec>::open(&map(skel.object(), "events")).unwrap();
     let (mut asleep, mut reader) = (ring.reader(), ring.reader_from(Start::Now));
     let lease = Duration::from_secs(3600);
     reader.require(lease).unwrap();
-    publish.run(&mut [100, 100]);
-    let stats = check(object, "events");
-    assert_eq!((stats.full, stats.no_slot), (36, 0), "{stats}");
-
-    // The places of the readers.
+    Runner::new(skel.object(), "publish").run(&mut [100, 100]);
     while asleep.arm().is_none() {
         assert!(asleep.poll().is_some());
     }
     while reader.for_each(usize::MAX, |_| ()) > 0 {}
-    let (_, said) = Reader::once(&["readers", &place(object, "events__readers")]);
+    let (_, said) = Reader::once(&["readers", &place(skel.object(), "events__readers")]);
     let next = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
     let lease = u64::try_from(lease.as_nanos()).unwrap();
     let us = u64::from(std::process::id());

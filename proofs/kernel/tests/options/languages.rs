@@ -1,23 +1,28 @@
 //! One contract for the readers in all languages: they print the same records, counts and errors as Rust's, for every ring that
-//! `options.bpf.c` declares, mapped and by system call, as user nobody.
+//! `options.bpf.c` declares, mapped and by system call, as user nobody; and as root by the types, before there is a preamble.
 //!
 //! The program in C is always there. `MAPRING_READER` names another language and its command, whose words are separated by tabs:
 //! `Python=/path/python<tab>/path/reads.py`. The step `go` and the method `python` set it, since they have those tools.
 
 use std::io::{BufRead, BufReader, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
+use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, MapType};
 use mapring::Ring;
 use mapring::abi::{Geometry, Kind, Preamble, RingOptions};
 use mapring::loader::PinOptions;
 use mapring_kernel_tests::raw::{self, RawMap};
-use mapring_kernel_tests::{PublicPins, cpus, everywhere, on_cpu, require_bpf};
+use mapring_kernel_tests::skel::OptionsSkelBuilder;
+use mapring_kernel_tests::{
+    PublicPins, Runner, cpus, everywhere, fitted, load_only, map, on_cpu, require_bpf,
+};
 
-use super::{FOREVER, Rec, SLOTS, Subject, for_each_ring};
+use super::{FOREVER, RINGS, Rec, SLOTS, Subject, for_each_ring};
 
 /// How a record ends, as in `options.bpf.c`. (Programs in Rust discard it if it is not committed.)
 const COMMIT: u64 = 0;
@@ -27,7 +32,7 @@ const ABANDON: u64 = 2;
 /// The name of each language, and the command that reads a pin. Rust's is the first one.
 fn languages() -> Vec<(String, String)> {
     let rust = env!("CARGO_BIN_EXE_kernel-tests-reads").to_owned();
-    let c = format!("{}\t--nobody\treads", env!("CARGO_BIN_EXE_kernel-tests-conformance"));
+    let c = format!("{}\treads", env!("CARGO_BIN_EXE_kernel-tests-conformance"));
     let other = std::env::var("MAPRING_READER").ok();
     let other = other.map(|other| {
         let (name, command) = other.split_once('=').expect("MAPRING_READER is NAME=COMMAND");
@@ -112,23 +117,31 @@ fn find_the_same(ring: &Subject<'_>, options: RingOptions, mode: u32, access: &s
     }
     .unwrap_or_else(|e| panic!("{}: {e}", ring.name));
     let refused = options.has_tails() && access != "mapped"; // a lookup would copy a whole shard
-    let mut readers = all(&pin, &[]);
+    let readers = all(&pin, &[]);
     for reader in &readers {
         let right = if refused { "" } else { access };
         assert_eq!(reader.access, right, "{} of {}", reader.language, ring.name);
     }
     if !refused {
-        write(ring, &handle, options);
+        write(ring, Some(&handle), options);
     }
-    if options.is_resizable() {
+    // The readers are in the first ring, and miss the second.
+    for _ in 0..if options.is_resizable() { 2 } else { 0 } {
         handle.resize(2 * handle.slots()).unwrap();
-        write(ring, &handle, options);
+        write(ring, Some(&handle), options);
     }
     everywhere();
+    print_the_same(ring.name, readers, refused);
+    if !refused {
+        print_the_same(ring.name, all(&pin, &["oldest"]), false);
+    }
+}
+
+fn print_the_same(ring: &str, mut readers: Vec<Reading>, refused: bool) {
     readers.iter_mut().for_each(Reading::begins);
     let mut right = None;
     for reader in readers {
-        let name = format!("{} of {}", reader.language, ring.name);
+        let name = format!("{} of {ring}", reader.language);
         let found = reader.ends();
         assert_eq!(found.is_err(), refused, "{name}: {found:?}");
         let found = found.map_err(|said| same_words(&said, ": freeze the map and pin it with mode 0666"));
@@ -137,9 +150,27 @@ fn find_the_same(ring: &Subject<'_>, options: RingOptions, mode: u32, access: &s
     println!("{}", right.unwrap().map_or_else(|error| error, |lines| lines[0].clone()));
 }
 
+#[test]
+fn readers_in_all_languages_find_the_same_by_the_types() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load_only::<OptionsSkelBuilder>(&mut storage, fitted);
+    let is_one_map = |name: &&(&str, &str)| !name.1.contains("PER_CPU_MAPS") && name.1 != "RESIZABLE";
+    for &(name, _) in RINGS.iter().filter(is_one_map) {
+        let program = Runner::new(skel.object(), &format!("push_{name}"));
+        let ring = Subject { object: skel.object(), name, program };
+        let (pins, options) = (PublicPins::new(), ring.open().options());
+        write(&ring, None, options);
+        everywhere();
+        let pin = pins.path("ring");
+        MapHandle::try_from(&map(skel.object(), name)).unwrap().pin(&pin).unwrap();
+        print_the_same(name, all(&pin, &["types"]), false);
+    }
+}
+
 /// On each CPU: records, discarded ones, more than there is space for, one that is never ended. On the last CPU, all slots are lost
 /// in the end, so that records are dropped.
-fn write(ring: &Subject<'_>, handle: &Ring<Rec>, options: RingOptions) {
+fn write(ring: &Subject<'_>, initialized: Option<&Ring<Rec>>, options: RingOptions) {
     let mut next = 0;
     let mut run = |count: u64, end| {
         (0..count).for_each(|n| _ = ring.program.run_for(&mut [next + n, end]));
@@ -151,7 +182,7 @@ fn write(ring: &Subject<'_>, handle: &Ring<Rec>, options: RingOptions) {
         run(3, DISCARD);
         run(1, ABANDON); // tickets step over its slot
         run(SLOTS + 30, COMMIT);
-        if options.keeps_oldest() {
+        if let Some(handle) = initialized.filter(|_| options.keeps_oldest()) {
             let mut required = handle.reader();
             required.require(FOREVER).unwrap();
             run(SLOTS, COMMIT);
