@@ -217,6 +217,51 @@ fn each_format_has_the_work() {
     assert!(all[0]["ns"].as_u64().unwrap() < before - 1_000_000);
 }
 
+#[test]
+fn a_report_names_who_ran_who_died_and_what_was_slow() {
+    let Some(recorder) = Recorder::start("report", "sched,syscalls,exec") else { return };
+    // Ends by itself when it has used the CPU for a second.
+    let hog = "ulimit -t 1; while :; do :; done";
+    let mut hog = Command::new("/bin/sh").args(["-c", hog]).spawn().unwrap();
+    let mut dies = Command::new("/bin/sh").args(["-c", "kill -SEGV $$"]).spawn().unwrap();
+    let mut sleeps = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    let [hog_pid, died_pid, sleeps_pid] = [&hog, &dies, &sleeps].map(std::process::Child::id);
+    assert!(!dies.wait().unwrap().success() && !hog.wait().unwrap().success());
+
+    let report = recorder.run("report", &["--json"]);
+    assert!(report.status.success());
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let list = |name: &str| report[name].as_array().unwrap().clone();
+    let ran =
+        list("cpu_time").into_iter().find(|it| it["process"]["pid"] == hog_pid).expect("the one that ran");
+    assert!(ran["busy_ns"].as_u64() > Some(100_000_000), "{ran}");
+    let died =
+        list("ended").into_iter().find(|it| it["process"]["pid"] == died_pid).expect("the one that died");
+    assert_eq!((&died["signal"], &died["process"]["name"]), (&json!("SIGSEGV"), &json!("sh")));
+    let started = list("started");
+    assert!(started.iter().any(|it| it["process"]["pid"] == sleeps_pid && it["process"]["name"] == "sleep"));
+    // It sleeps on purpose, so its call is not slow.
+    assert!(
+        list("slow_calls")
+            .iter()
+            .all(|it| it["task"]["pid"] != sleeps_pid || it["busy_ns"].as_u64() < it["ns"].as_u64())
+    );
+    let groups = report["completeness"]["groups"].as_array().unwrap();
+    let recorded: Vec<_> =
+        groups.iter().filter(|it| it["is_recorded"] == true).map(|it| &it["group"]).collect();
+    assert_eq!(recorded, ["sched", "syscalls", "exec"]);
+
+    let text = String::from_utf8(recorder.run("report", &[]).stdout).unwrap();
+    let first: Vec<_> = text.lines().take(20).collect();
+    assert!(
+        first.iter().any(|line| line.contains(&format!("sh ({died_pid}) was killed by SIGSEGV"))),
+        "{text}"
+    );
+    assert!(text.contains("Disks (block)\n  not recorded"), "{text}");
+    sleeps.kill().unwrap();
+    sleeps.wait().unwrap();
+}
+
 #[cfg(feature = "parquet")]
 #[test]
 fn parquet_has_the_calls() {
