@@ -59,6 +59,7 @@ mod flight {
     const LOG2_SLOTS: std::ops::RangeInclusive<u32> = 8..=22;
 
     pub(crate) fn objects() {
+        println!("cargo::rerun-if-changed=bpf/flight/triggers.bpf.h");
         let out = env::var_os("OUT_DIR").unwrap();
         let out = Path::new(&out);
         let list: String = thread::scope(|scope| {

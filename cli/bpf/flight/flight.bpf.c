@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* The flight recorder: a ring and a few programs for each group of events. The name of a program is the group, then the
  * event. build.rs compiles this file for each number of slots, and the loader takes each group from the object that
- * fits. cli/src/flight/record.rs has the same records in Rust. */
+ * fits. cli/src/flight/record.rs has the same records in Rust. triggers.bpf.h stops the recording. */
+#include <mapring/cell.bpf.h>
 #include <mapring/ring.bpf.h>
 #include <bpf/bpf_core_read.h>
 
@@ -86,6 +87,19 @@ MAPRING_RING(block, struct block, SLOTS);
 MAPRING_RING(net, struct net, SLOTS);
 MAPRING_RING(faults, struct faults, SLOTS);
 
+/* Marks, and conditions of triggers that were met. */
+struct marks {
+	__u64 ns;
+	__u32 pid, tid;
+	__u32 kind, condition;
+	__u64 value;
+	__u32 of_pid, of_tid; /* the process that met the condition */
+	__u64 text[11];	      /* of a mark; or the name of that process */
+};
+
+/* Few in number: they come by hand, and from each condition only the first ones. */
+MAPRING_RING(marks, struct marks, 256);
+
 /* The fields of the kernel that are read. libbpf finds their offsets when it loads the programs. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -166,50 +180,60 @@ struct pt_regs {
 
 #pragma clang attribute pop
 
+#include "triggers.bpf.h"
+
 /* Reserves a record of this ring with time and task, or ends the program. */
 #define RESERVE(ring)                                          \
+	if (has_stopped())                                     \
+		return 0;                                      \
 	struct ring *e = mapring_reserve(&ring);               \
 	if (!e)                                                \
 		return 0;                                      \
 	e->ns = bpf_ktime_get_ns();                            \
+	RUNNING(e)
+
+/* The process and thread that run. */
+#define RUNNING(e)                                             \
 	{                                                      \
 		__u64 task = bpf_get_current_pid_tgid();       \
-		e->pid = task >> 32;                           \
-		e->tid = task;                                 \
+		(e)->pid = task >> 32;                         \
+		(e)->tid = task;                               \
 	}
 
-/* Two loads instead of a call. */
-static __always_inline void copy_comm(__u64 to[2], struct task_struct *task)
-{
-	__u64 *from = (__u64 *)task->comm;
-
-	to[0] = from[0];
-	to[1] = from[1];
-}
+/* Reserves a record of this ring, unless only triggers need the event, and takes the time. `e` may be NULL. */
+#define RESERVE_OR_WATCH(ring)                                             \
+	if (has_stopped())                                                 \
+		return 0;                                                  \
+	struct ring *e = triggers.only ? 0 : mapring_reserve(&ring);       \
+	__u64 ns = bpf_ktime_get_ns();
 
 static __always_inline int switched(__u64 *ctx, const int has_state)
 {
 	struct task_struct *prev = (void *)ctx[1], *next = (void *)ctx[2];
-	struct sched *e = mapring_reserve(&sched);
-	__u32 state;
+	__u32 preempted = ctx[0] & 1, state;
 
-	if (!e)
-		return 0;
-	e->ns = bpf_ktime_get_ns();
-	e->pid = prev->tgid;
-	e->tid = prev->pid;
-	e->task = next->pid | (ctx[0] & 1) * PREEMPTED;
+	RESERVE_OR_WATCH(sched)
 	if (has_state)
 		state = ctx[3];
 	else if (bpf_core_field_exists(prev->__state))
 		state = prev->__state;
 	else
 		state = ((struct task_struct___state *)prev)->state;
-	e->state = state | prev->exit_state;
-	e->prio = prev->prio;
-	e->other_prio = next->prio;
-	copy_comm(e->comm, next);
-	mapring_commit(&sched, e);
+	if (e) {
+		e->ns = ns;
+		e->pid = prev->tgid;
+		e->tid = prev->pid;
+		e->task = next->pid | preempted * PREEMPTED;
+		e->state = state | prev->exit_state;
+		e->prio = prev->prio;
+		e->other_prio = next->prio;
+		copy_comm(e->comm, next);
+		mapring_commit(&sched, e);
+	}
+	if (triggers.armed & WAITS) {
+		begin_wait(prev, ns, preempted || !state ? RUNNABLE : is_blocked(state) ? BLOCKED : NO_WAIT);
+		end_wait(next, ns, RUNNABLE);
+	}
 	return 0;
 }
 
@@ -235,13 +259,21 @@ static __always_inline int woken(struct task_struct *task, __u32 kind)
 		cpu = ((struct task_struct___cpu *)task)->cpu;
 	else
 		cpu = task->thread_info.cpu;
-	RESERVE(sched)
-	e->task = task->pid | kind;
-	e->state = cpu;
-	e->prio = task->prio;
-	e->other_prio = 0;
-	copy_comm(e->comm, task);
-	mapring_commit(&sched, e);
+	RESERVE_OR_WATCH(sched)
+	if (e) {
+		e->ns = ns;
+		RUNNING(e)
+		e->task = task->pid | kind;
+		e->state = cpu;
+		e->prio = task->prio;
+		e->other_prio = 0;
+		copy_comm(e->comm, task);
+		mapring_commit(&sched, e);
+	}
+	if (triggers.armed & WAITS) {
+		end_wait(task, ns, BLOCKED);
+		begin_wait(task, ns, RUNNABLE);
+	}
 	return 0;
 }
 
@@ -260,10 +292,16 @@ int sched_new(__u64 *ctx)
 
 static __always_inline int interrupt(__u32 value)
 {
-	RESERVE(irq)
-	e->value = value;
-	e->unused = 0;
-	mapring_commit(&irq, e);
+	RESERVE_OR_WATCH(irq)
+	if (e) {
+		e->ns = ns;
+		RUNNING(e)
+		e->value = value;
+		e->unused = 0;
+		mapring_commit(&irq, e);
+	}
+	if (triggers.armed & (value & SOFTIRQ ? BIT(SOFTIRQ_LONG) : BIT(IRQ_LONG)))
+		interrupted(ns, value);
 	return 0;
 }
 
@@ -295,23 +333,28 @@ int irq_soft_exit(__u64 *ctx)
 #define RESERVE_CALL(returns)                                     \
 	struct pt_regs *regs = (void *)ctx[0];                    \
 	struct task_struct *task = bpf_get_current_task_btf();    \
-	struct syscalls *e = mapring_reserve(&syscalls);          \
-	if (!e)                                                   \
-		return 0;                                         \
-	e->ns = bpf_ktime_get_ns();                               \
-	e->pid = task->tgid;                                      \
-	e->tid = task->pid;                                       \
-	e->kind = (task->COMPAT) | (returns);
+	__u32 kind = (task->COMPAT) | (returns);                  \
+	RESERVE_OR_WATCH(syscalls)                                \
+	if (e) {                                                  \
+		e->ns = ns;                                       \
+		e->pid = task->tgid;                              \
+		e->tid = task->pid;                               \
+		e->kind = kind;                                   \
+	}
 
 SEC("tp_btf/sys_enter")
 int syscalls_enter(__u64 *ctx)
 {
 	RESERVE_CALL(0)
-	e->nr = ctx[1];
-	e->args[0] = e->kind & IS_32BIT ? regs->ARG0_32 : regs->ARG0;
-	e->args[1] = e->kind & IS_32BIT ? regs->ARG1_32 : regs->ARG1;
-	e->args[2] = regs->ARG2;
-	mapring_commit(&syscalls, e);
+	if (e) {
+		e->nr = ctx[1];
+		e->args[0] = kind & IS_32BIT ? regs->ARG0_32 : regs->ARG0;
+		e->args[1] = kind & IS_32BIT ? regs->ARG1_32 : regs->ARG1;
+		e->args[2] = regs->ARG2;
+		mapring_commit(&syscalls, e);
+	}
+	if (triggers.armed & BIT(SYSCALL_LONG) && !(kind & IS_32BIT) && is_watched(ctx[1]))
+		begin_wait(task, ns, IN_CALL);
 	return 0;
 }
 
@@ -319,10 +362,14 @@ SEC("tp_btf/sys_exit")
 int syscalls_exit(__u64 *ctx)
 {
 	RESERVE_CALL(RETURN)
-	e->nr = regs->CALL;
-	e->args[0] = ctx[1];
-	e->args[1] = e->args[2] = 0;
-	mapring_commit(&syscalls, e);
+	if (e) {
+		e->nr = regs->CALL;
+		e->args[0] = ctx[1];
+		e->args[1] = e->args[2] = 0;
+		mapring_commit(&syscalls, e);
+	}
+	if (triggers.armed & BIT(SYSCALL_LONG) && !(kind & IS_32BIT) && is_watched(regs->CALL))
+		end_call(task, ns, regs->CALL);
 	return 0;
 }
 
@@ -370,11 +417,17 @@ int exec_exit(__u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[0];
 
-	RESERVE(exec)
-	e->kind = END;
-	e->other_pid = e->other_tid = 0;
-	e->code = task->exit_code;
-	mapring_commit(&exec, e);
+	RESERVE_OR_WATCH(exec)
+	if (e) {
+		e->ns = ns;
+		RUNNING(e)
+		e->kind = END;
+		e->other_pid = e->other_tid = 0;
+		e->code = task->exit_code;
+		mapring_commit(&exec, e);
+	}
+	if (triggers.armed & BIT(EXITS))
+		of_task(EXITS, ns, task->exit_code & 0x7f, task->exit_code & 0x7f, task);
 	return 0;
 }
 

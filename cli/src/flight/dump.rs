@@ -16,7 +16,7 @@ use super::event::Gap;
 use super::names::{Names, Older, Threads};
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
-use super::{clocks, pins};
+use super::{clocks, pins, stopped};
 use crate::outfile::OutFile;
 use crate::output;
 use crate::table::{Format as Tables, Out, format_of};
@@ -24,7 +24,8 @@ use crate::table::{Format as Tables, Out, format_of};
 /// Options of `mapring flight dump`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the latest events, of this time: 500ms, 10s, 5m
+    /// Only the latest events, of this time: 500ms, 10s, 5m. Of a recording that a trigger stopped: those before the trigger, and
+    /// all after it
     #[arg(long, value_name = "TIME", value_parser = output::span)]
     last: Option<Duration>,
     /// The file to write, `-` for stdout. Without it, a trace gets a new file in this directory, and texts go to stdout
@@ -60,19 +61,25 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
         let now = Clock::Monotonic.now();
         follow(pins, &mut rings, since(now).unwrap_or(now), at, |names| {
-            trace::sink(format, out, names, &[])
+            trace::sink(format, out, names, &[], None)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
+    let stop = stopped::read(pins)?.filter(|stop| stop.end().is_some());
+    if let Some(cause) = stop.and_then(|stop| stop.cause()) {
+        output::note(format_args!("mapring: stopped by {cause}"));
+    }
+    let (zero, end) = (stop.and_then(|stop| stop.zero()), stop.and_then(|stop| stop.end()));
     let now = rings::present();
-    let times = since(now).unwrap_or(0)..now;
+    let now = end.map_or(now, |end| now.min(end.saturating_add(1)));
+    let times = since(zero.unwrap_or(now)).unwrap_or(0)..now;
     let mut names = Names::new();
     let older = learn(&mut names, &rings, times.clone());
     if !names.has_proc() {
         output::note("mapring: /proc belongs to a container: names come only from the events");
     }
     let (file, out) = args.open(format)?;
-    let written = trace::sink(format, out, &mut names, &older)
+    let written = trace::sink(format, out, &mut names, &older, zero)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
     let Written { count, span, losses } = written
         .with_context(|| file.as_ref().map_or(Path::new("stdout"), OutFile::path).display().to_string())?;

@@ -102,6 +102,22 @@ pub(crate) enum What {
         address: u64,
         ip: u64,
     },
+    /// The condition of a trigger of this kind was met: by this thread, for so many nanoseconds if it is about a time.
+    Trigger {
+        kind: u32,
+        value: u64,
+        pid: u32,
+        tid: u32,
+        comm: Comm,
+    },
+    /// What `mapring flight mark` wrote.
+    Mark {
+        text: Vec<u8>,
+    },
+    /// The recording was stopped by hand.
+    Hold,
+    /// It went on.
+    Resume,
 }
 
 impl What {

@@ -1,7 +1,9 @@
 //! Loads the programs of a group of events, from the object that has its number of slots.
 
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
@@ -10,7 +12,9 @@ use libbpf_rs::{Map, MapCore, Object, ObjectBuilder, OpenObject};
 use mapring::loader::{PinOptions, initialize_object, prepare_object};
 use mapring::{ErrorKind, PinDir, Region};
 
-use super::rings::Group;
+use super::pins;
+use super::rings::{Group, MARKS};
+use super::triggers::{Constants, Trigger};
 use crate::exit::Refused;
 use crate::privilege;
 
@@ -23,8 +27,35 @@ pub(crate) fn log2_slots() -> RangeInclusive<u32> {
     log2(OBJECTS.first())..=log2(OBJECTS.last())
 }
 
-/// The arguments of sched_switch in kernels that pass the state of the task (5.18).
-const WITH_STATE: usize = 4;
+/// Programs for older kernels: the program for newer ones, and the arguments that its tracepoint then has.
+/// sched_switch passes the state of the task (5.18), mark_victim the task itself (6.9).
+const OLDER: [(&str, &str, usize); 2] =
+    [("sched_old_switch", "sched_switch", 4), ("marks_old_oom", "marks_oom", 2)];
+
+/// What all groups share: the ring of marks, and the end of the recording.
+const SHARED: [&str; 2] = [MARKS.name, pins::STOP];
+
+/// The waits of threads, for triggers that are about a time.
+const WAITS: &str = ".bss.since";
+
+/// What the programs of a group are loaded for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) group: &'static Group,
+    /// The binary logarithm of the ring's slots.
+    pub(crate) log2: u32,
+    /// Whether the events are recorded. Otherwise only programs that find triggers are loaded.
+    pub(crate) is_recorded: bool,
+    pub(crate) triggers: &'a [Trigger],
+    pub(crate) after: Duration,
+}
+
+impl Wanted<'_> {
+    fn wants(&self, program: &str) -> bool {
+        let is_of_group = program.split_once('_').is_some_and(|(prefix, _)| prefix == self.group.name);
+        let finds = || self.triggers.iter().any(|trigger| trigger.kind.programs.contains(&program));
+        is_of_group && ((self.is_recorded && self.group.name != MARKS.name) || finds())
+    }
+}
 
 /// The kernel on which programs are loaded.
 pub(crate) struct Kernel(Btf<'static>);
@@ -33,6 +64,7 @@ pub(crate) struct Kernel(Btf<'static>);
 pub(crate) struct Loaded {
     group: &'static Group,
     object: Object,
+    is_recorded: bool,
     /// Tracepoints that this kernel does not have.
     pub(crate) lacking: Vec<String>,
 }
@@ -55,9 +87,33 @@ impl Kernel {
         function.len().checked_sub(1)
     }
 
-    /// Loads the programs of a group with 2^`log2` slots for each CPU.
-    pub(crate) fn load(&self, group: &'static Group, log2: u32) -> Result<Loaded> {
-        self.try_load(group, log2).map_err(|error| {
+    /// Refuses what this kernel can't find.
+    ///
+    /// # Errors
+    /// [`Refused`], with what is missing.
+    pub(crate) fn check(&self, trigger: &Trigger) -> Result<()> {
+        let Some(arguments) = self.arguments(trigger.kind.tracepoint) else {
+            return Err(Refused(format!(
+                "this kernel has no event {}, so `{trigger}` can't stop the recording: `mapring flight start --help` lists what \
+                 it has",
+                trigger.kind.tracepoint
+            ))
+            .into());
+        };
+        let is_old = OLDER.iter().any(|(_, new, since)| *new == "marks_oom" && arguments < *since);
+        if is_old && trigger.comm.is_some() && trigger.kind.programs.contains(&"marks_oom") {
+            return Err(Refused(format!(
+                "`{trigger}`: before Linux 6.9 the event {} has no name of the process: leave out comm",
+                trigger.kind.tracepoint
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Loads programs. All groups but the one of marks share the maps of marks.
+    pub(crate) fn load(&self, wanted: &Wanted<'_>, marks: Option<&Loaded>) -> Result<Loaded> {
+        self.try_load(wanted, marks).map_err(|error| {
             let unsupported = |e: &mapring::Error| e.kind() == ErrorKind::Unsupported;
             if error.chain().filter_map(|e| e.downcast_ref()).any(unsupported) {
                 let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -66,69 +122,105 @@ impl Kernel {
                 ))
                 .into();
             }
-            privilege::explained(error, "flight start").context(format!("group {}", group.name))
+            privilege::explained(error, "flight start").context(format!("group {}", wanted.group.name))
         })
     }
 
-    fn try_load(&self, group: &'static Group, log2: u32) -> Result<Loaded> {
-        let bytes = OBJECTS.iter().find(|(slots, _)| *slots == log2).context("no such object")?.1;
+    fn try_load(&self, wanted: &Wanted<'_>, marks: Option<&Loaded>) -> Result<Loaded> {
+        let bytes = OBJECTS.iter().find(|(slots, _)| *slots == wanted.log2).context("no such object")?.1;
         let mut open = ObjectBuilder::default().name("flight")?.open_memory(bytes).context("its object")?;
-        let lacking = self.select(&mut open, group)?;
+        let lacking = self.select(&mut open, wanted, marks)?;
         prepare_object(&mut open)?;
         let object = open.load().context("the kernel does not load its programs")?;
-        let loaded = Loaded { group, object, lacking };
+        let loaded = Loaded { group: wanted.group, object, is_recorded: wanted.is_recorded, lacking };
         initialize_object(&loaded.object)?;
         Ok(loaded)
     }
 
-    /// Leaves only what belongs to the group and exists in this kernel. Returns what does not exist.
-    fn select(&self, open: &mut OpenObject, group: &Group) -> Result<Vec<String>> {
+    /// Leaves only what is wanted and exists in this kernel. Returns what does not exist.
+    fn select(
+        &self,
+        open: &mut OpenObject,
+        wanted: &Wanted<'_>,
+        marks: Option<&Loaded>,
+    ) -> Result<Vec<String>> {
         let mut lacking = Vec::new();
         for mut program in open.progs_mut() {
             let (name, section) = (program.name().to_string_lossy(), program.section().to_string_lossy());
-            let of_group = name.split_once('_').is_some_and(|(prefix, _)| prefix == group.name);
-            let tracepoint = section.strip_prefix("tp_btf/").unwrap_or(&section);
-            let arguments = self.arguments(tracepoint).filter(|_| of_group);
-            if of_group && arguments.is_none() {
+            let is_wanted = wanted.wants(&name);
+            let Some(tracepoint) = section.strip_prefix("tp_btf/") else {
+                program.set_autoload(wanted.group.name == MARKS.name); // the program of `hold`, `resume` and `mark`
+                continue;
+            };
+            let arguments = self.arguments(tracepoint).filter(|_| is_wanted);
+            if is_wanted && arguments.is_none() {
                 lacking.push(tracepoint.to_owned());
             }
-            let fits = match &*name {
-                "sched_switch" => arguments >= Some(WITH_STATE),
-                "sched_old_switch" => arguments.is_some_and(|arguments| arguments < WITH_STATE),
-                _ => arguments.is_some(),
+            let fits = |arguments| {
+                OLDER.iter().all(|(old, new, since)| {
+                    (*old != name || arguments < *since) && (*new != name || arguments >= *since)
+                })
             };
-            program.set_autoload(fits);
+            program.set_autoload(arguments.is_some_and(fits));
         }
+        let has_waits = wanted.triggers.iter().any(|trigger| {
+            trigger.kind.is_time && trigger.kind.programs.iter().any(|program| wanted.wants(program))
+        });
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
-            map.set_autocreate(name == group.name || name.ends_with(".rodata"))?;
+            let is_shared = SHARED.contains(&&*name);
+            let is_ring = name == wanted.group.name && wanted.is_recorded;
+            map.set_autocreate(
+                is_shared || is_ring || name.contains(".rodata") || (name == WAITS && has_waits),
+            )?;
+            if let Some(marks) = marks.filter(|_| is_shared) {
+                map.reuse_fd(marks.map(&name)?.as_fd())?;
+            }
+            if name == ".rodata.triggers" {
+                let constants = Constants::new(wanted.triggers, wanted.after, !wanted.is_recorded);
+                let to = map.initial_value_mut().context("its constants")?;
+                to.get_mut(..size_of_val(&constants))
+                    .context("its constants")?
+                    .copy_from_slice(bytemuck::bytes_of(&constants));
+            }
         }
         Ok(lacking)
     }
 }
 
 impl Loaded {
-    fn map(&self) -> Result<Map<'_>> {
-        let mut maps = self.object.maps();
-        maps.find(|map| map.name() == self.group.name).context("the object has no ring")
+    fn map(&self, name: &str) -> Result<Map<'_>> {
+        self.object
+            .maps()
+            .find(|map| map.name() == name)
+            .with_context(|| format!("the object has no map {name}"))
     }
 
-    /// Freezes the ring, so that only the programs can write it, and pins it.
-    pub(crate) fn pin_ring(&self, dir: &Path, options: PinOptions) -> Result<()> {
-        let ring = Region::open(&self.map()?)?;
-        ring.freeze_and_pin(dir.join(self.group.name), options).map_err(|error| match error.kind() {
-            ErrorKind::CannotSeal => Refused(error.to_string()).into(),
-            _ => error.into(),
-        })
+    /// Freezes its maps, so that only programs can write them, and pins them.
+    pub(crate) fn pin_maps(&self, dir: &Path, options: PinOptions) -> Result<()> {
+        let ring = [self.group.name];
+        let names = if self.group.name == MARKS.name { &SHARED[..] } else { &ring };
+        for name in names.iter().filter(|_| self.is_recorded) {
+            let region = Region::open(&self.map(name)?)?;
+            region.freeze_and_pin(dir.join(name), options).map_err(|error| match error.kind() {
+                ErrorKind::CannotSeal => Refused(error.to_string()).into(),
+                _ => anyhow::Error::from(error),
+            })?;
+        }
+        Ok(())
     }
 
-    /// Attaches the programs, and pins their links: then the kernel records.
-    pub(crate) fn attach(&self, dir: &PinDir) -> Result<()> {
+    /// Attaches the programs, and pins their links in this directory: then the kernel records. Pins the program of `hold` beside it.
+    pub(crate) fn attach(&self, recording: &PinDir, links: &PinDir) -> Result<()> {
         for program in self.object.progs_mut().filter(|program| program.autoload()) {
             let name = program.name();
             let what = || format!("the kernel does not attach {}", name.to_string_lossy());
+            if program.section() == "raw_tp" {
+                recording.pin(&program, pins::CONTROL).with_context(what)?;
+                continue;
+            }
             let link = program.attach().with_context(what)?;
-            dir.pin(&link, name).with_context(what)?;
+            links.pin(&link, name).with_context(what)?;
         }
         Ok(())
     }

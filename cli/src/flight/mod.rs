@@ -2,6 +2,7 @@
 //! incident.
 
 mod clocks;
+mod control;
 #[cfg(feature = "bpf")]
 mod cost;
 mod dump;
@@ -23,7 +24,9 @@ mod rings;
 mod start;
 mod status;
 mod stop;
+mod stopped;
 mod trace;
+mod triggers;
 
 use std::process::ExitCode;
 
@@ -49,6 +52,12 @@ enum Command {
     Dump(dump::Args),
     /// Print what happened, in figures: CPU time, waits, slow system calls, disks, what ended and how
     Report(report::Args),
+    /// Stop recording, and keep what is recorded
+    Hold,
+    /// Go on recording, after a trigger or `hold` has stopped it
+    Resume,
+    /// Write a mark into the recording: "deploy 1234 begins"
+    Mark(control::Mark),
     /// End the recording and free its memory
     Stop,
 }
@@ -61,6 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Command::Status(args) => return status::run(dir, args),
         Command::Dump(args) => dump::run(dir, args)?,
         Command::Report(args) => report::run(dir, args)?,
+        Command::Hold => control::hold(dir)?,
+        Command::Resume => control::resume(dir)?,
+        Command::Mark(args) => control::mark(dir, args)?,
         Command::Stop => stop::run(dir)?,
     }
     Ok(ExitCode::SUCCESS)

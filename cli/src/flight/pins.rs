@@ -4,8 +4,10 @@
 //! flight/             any user may enter it; it is also the lock
 //!   new/              what a start has not finished
 //!   recording/        a finished start renames new/ to this
-//!     maps/sched …    readable by the group
+//!     maps/sched …    readable by the group; maps/stop is the end of the recording
 //!     links/sched_switch …
+//!     control         the program that `hold`, `resume` and `mark` run
+//!     triggers        a symbolic link to no file: its text is what stops the recording
 //!     cost            a symbolic link to no file: its text is what an event costs, in nanoseconds
 //!     clocks          another one: how far the wall clock and CLOCK_BOOTTIME were ahead of CLOCK_MONOTONIC at the start
 //! ```
@@ -29,6 +31,10 @@ const RECORDING: &str = "recording";
 const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
+pub(crate) const CONTROL: &str = "control";
+/// The map that has the end of the recording.
+pub(crate) const STOP: &str = "stop";
+const TRIGGERS: &str = "triggers";
 const COST: &str = "cost";
 const CLOCKS: &str = "clocks";
 
@@ -59,7 +65,7 @@ pub(crate) fn of_unfinished(new: &Path) -> Option<&Path> {
         entries.iter().all(|(name, _)| known.iter().any(|known| name == known)).then_some(())
     };
     only(dir, &[NEW, RECORDING])?;
-    only(new, &[MAPS, LINKS, CLOCKS])?;
+    only(new, &[MAPS, LINKS, CONTROL, TRIGGERS, CLOCKS])?;
     Some(dir)
 }
 
@@ -73,6 +79,11 @@ pub(crate) fn links(dir: &Path) -> PathBuf {
     recording(dir).join(LINKS)
 }
 
+/// The program that changes the state of the recording.
+pub(crate) fn control(dir: &Path) -> PathBuf {
+    recording(dir).join(CONTROL)
+}
+
 /// The nanoseconds of an event that `start` measured, if they are known.
 pub(crate) fn cost(dir: &Path) -> Option<f64> {
     kept(dir, COST)?.parse().ok()
@@ -81,6 +92,11 @@ pub(crate) fn cost(dir: &Path) -> Option<f64> {
 /// The text that `start` kept of the clocks.
 pub(crate) fn clocks(dir: &Path) -> Option<String> {
     kept(dir, CLOCKS)
+}
+
+/// What stops the recording, as `start` kept it: a line with the nanoseconds that follow, and one for each trigger.
+pub(crate) fn triggers(dir: &Path) -> Option<String> {
+    kept(dir, TRIGGERS)
 }
 
 fn kept(dir: &Path, name: &str) -> Option<String> {
@@ -184,7 +200,7 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             dir => dir.map_err(|error| denied(error, &path))?,
         };
-        for part in [LINKS, MAPS, COST, CLOCKS] {
+        for part in [LINKS, CONTROL, MAPS, TRIGGERS, COST, CLOCKS] {
             dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
         }
         self.dir.remove_dir(name).map_err(|error| denied(error, &path))
@@ -233,8 +249,10 @@ impl Lock {
         kept.with_context(|| recording(&self.path).join(COST).display().to_string())
     }
 
-    /// Keeps what [`clocks`] returns with the recording that is being made.
-    pub(crate) fn keep_clocks(new: &PinDir, text: &str) -> Result<()> {
-        new.link(text, CLOCKS).with_context(|| new.path().join(CLOCKS).display().to_string())
+    /// Keeps what [`clocks`] and [`triggers`] return with the recording that is being made.
+    pub(crate) fn keep_texts(new: &PinDir, clocks: &str, triggers: &str) -> Result<()> {
+        [(clocks, CLOCKS), (triggers, TRIGGERS)].into_iter().try_for_each(|(text, name)| {
+            new.link(text, name).with_context(|| new.path().join(name).display().to_string())
+        })
     }
 }

@@ -263,6 +263,41 @@ pub(crate) struct Faults {
 
 recorded!(Faults, self => Some(What::Fault { address: self.address, ip: self.ip }));
 
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Marks {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    kind: u32,
+    condition: u32,
+    value: u64,
+    of_pid: u32,
+    of_tid: u32,
+    text: [u64; 11],
+}
+
+/// Kinds of marks that are not those of triggers: what `mapring flight` asks `marks_control` for.
+pub(crate) const MARK: u32 = 32;
+pub(crate) const HOLD: u32 = 33;
+pub(crate) const RESUME: u32 = 34;
+
+recorded!(Marks, self => {
+    let text: [u8; 88] = bytemuck::cast(self.text);
+    Some(match self.kind {
+        MARK => What::Mark { text: text.split(|&byte| byte == 0).next().unwrap_or_default().to_vec() },
+        HOLD => What::Hold,
+        RESUME => What::Resume,
+        kind => What::Trigger {
+            kind,
+            value: self.value,
+            pid: self.of_pid,
+            tid: self.of_tid,
+            comm: bytemuck::cast([self.text[0], self.text[1]]),
+        },
+    })
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use mapring::{Loss, Reader, Region, Ring, Start};
 use super::event::{Event, Gap};
 use super::holes::Holes;
 use super::pins;
-use super::record::{Block, Exec, Faults, Irq, Net, Recorded, Sched, Syscalls};
+use super::record::{Block, Exec, Faults, Irq, Marks, Net, Recorded, Sched, Syscalls};
 use crate::exit::Refused;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
@@ -48,7 +48,10 @@ pub(crate) static GROUPS: [Group; 7] = [
     Group::of::<Faults>("faults", 4),
 ];
 
-/// The rings in the pins' directory, one for each group that is recorded. Empty if nothing is recorded.
+/// Marks, and conditions of triggers that were met: always recorded, in a small ring.
+pub(crate) static MARKS: Group = Group::of::<Marks>("marks", 0);
+
+/// The rings in the pins' directory, one for each group that is recorded, and one of marks. Empty if nothing is recorded.
 ///
 /// # Errors
 /// A pin that this process may not open, or that is not such a ring.
@@ -61,7 +64,7 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
         };
     }
     let mut rings = Vec::new();
-    for group in &GROUPS {
+    for group in GROUPS.iter().chain([&MARKS]) {
         let pin = maps.join(group.name);
         if pin.symlink_metadata().is_ok() {
             let records = (group.open)(&pin).map_err(|error| refused_or(error, group.name))?;
@@ -151,6 +154,11 @@ impl NotEnded {
 impl GroupRings {
     pub(crate) fn name(&self) -> &'static str {
         self.group.name
+    }
+
+    /// Whether it has a group of the kernel's events, and not marks.
+    pub(crate) fn is_of_events(&self) -> bool {
+        self.name() != MARKS.name
     }
 
     /// The stamp of the next event.

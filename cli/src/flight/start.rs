@@ -1,12 +1,16 @@
 //! Starts the recording: chooses sizes, loads, pins and attaches the programs.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::rings::{GROUPS, Group};
+use super::triggers::{self, Trigger};
 use crate::output;
 
 /// Options of `mapring flight start`.
 #[derive(clap::Args)]
+#[command(after_help = triggers::help())]
 pub(crate) struct Args {
     /// The groups of events to record: sched, irq, syscalls, exec, block, net, faults
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = group, default_value = ALL)]
@@ -17,6 +21,13 @@ pub(crate) struct Args {
     /// Let the members of this group of users read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
+    /// Stop recording when this happens: oom, 'exit signal=SIGSEGV comm=postgres', 'runqueue > 50ms'. More than once: the first
+    /// counts
+    #[arg(long, value_name = "TRIGGER", value_parser = triggers::parse)]
+    stop_on: Vec<Trigger>,
+    /// How long recording goes on after a trigger
+    #[arg(long, value_name = "TIME", value_parser = output::span, default_value = "5s", requires = "stop_on")]
+    after: Duration,
 }
 
 /// The groups that are recorded by default.
@@ -40,7 +51,7 @@ impl Args {
 /// If something is recorded already; if the kernel, the user or the memory do not allow it.
 #[cfg(not(feature = "bpf"))]
 pub(crate) fn run(_: &std::path::Path, args: &Args) -> Result<()> {
-    let _ = (args.groups(), args.size, &args.group);
+    let _ = (args.groups(), args.size, &args.group, &args.stop_on, args.after);
     anyhow::bail!(crate::exit::Refused(
         "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
          cargo install --path cli --features bpf"
@@ -61,11 +72,12 @@ mod with_programs {
     use mapring::PinDir;
     use mapring::loader::PinOptions;
 
-    use super::Args;
+    use super::{Args, triggers};
     use crate::exit::Refused;
-    use crate::flight::load::{self, Kernel, Loaded};
+    use crate::flight::load::{self, Kernel, Loaded, Wanted};
     use crate::flight::pins::{self, Lock};
     use crate::flight::plan::{self, Planned};
+    use crate::flight::rings::{GROUPS, MARKS};
     use crate::flight::{clocks, cost, limits, rings};
     use crate::output::{bytes, note};
 
@@ -81,18 +93,22 @@ mod with_programs {
             Some(name) => Some((crate::pins::group(name)?, name)),
             None => None,
         };
+        if args.stop_on.len() > triggers::MOST {
+            crate::wrong_usage(&format!("at most {} triggers can be armed", triggers::MOST));
+        }
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
         let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots())?;
         check_memory(args.size)?;
         limits::check_cgroups(planned.iter().map(|ring| ring.bytes).sum())?;
-        limits::allow_descriptors(planned.len())?;
+        limits::allow_descriptors(planned.len() + args.watched().count() + 1)?;
         let kernel = Kernel::new()?;
+        args.stop_on.iter().try_for_each(|trigger| kernel.check(trigger))?;
 
         let lock = Lock::take(dir)?;
         if let Some(running) = running(dir) {
             bail!("{running} is recording already: end it first with `mapring flight stop`");
         }
-        match record(&lock, &kernel, &planned, readers) {
+        match record(&lock, &kernel, &planned, args, readers) {
             Ok(text) => note(text),
             Err(error) => {
                 let _ = lock.clear(); // the first error is the one that matters
@@ -107,6 +123,7 @@ mod with_programs {
         lock: &Lock,
         kernel: &Kernel,
         planned: &[Planned],
+        args: &Args,
         readers: Option<(u32, &str)>,
     ) -> Result<String> {
         if let Some((group, name)) = readers {
@@ -117,25 +134,43 @@ mod with_programs {
                 );
             }
         }
-        let mut loaded = Vec::new();
+        let smallest = *load::log2_slots().start();
+        let wanted = |group, log2, is_recorded| Wanted {
+            group,
+            log2,
+            is_recorded,
+            triggers: &args.stop_on,
+            after: args.after,
+        };
+        let marks = kernel.load(&wanted(&MARKS, smallest, true), None)?;
+        let mut recorded = Vec::new();
         for ring in planned {
-            let (group, name) = (kernel.load(ring.group, ring.log2)?, ring.group.name);
+            let group = kernel.load(&wanted(ring.group, ring.log2, true), Some(&marks))?;
+            let name = ring.group.name;
             for tracepoint in &group.lacking {
                 eprintln!("mapring: this kernel has no event {tracepoint}; group {name} lacks it");
             }
             if group.programs() == 0 {
                 eprintln!("mapring: group {name} is not recorded: this kernel has none of its events");
             } else {
-                loaded.push((group, ring));
+                recorded.push((group, ring));
             }
         }
-        if loaded.is_empty() {
+        if recorded.is_empty() {
             bail!(Refused("this kernel has none of these events".to_owned()));
+        }
+        let memory = recorded.iter().map(|(_, ring)| ring.bytes).sum();
+        let names: Vec<_> = recorded.iter().map(|(_, ring)| ring.group.name).collect();
+        let mut loaded = vec![marks];
+        loaded.extend(recorded.into_iter().map(|(group, _)| group));
+        for group in args.watched() {
+            let group = kernel.load(&wanted(group, smallest, false), loaded.first())?;
+            loaded.push(group);
         }
         let new = lock.begin()?;
         let before = cost::Before::measure();
         fill(&new, &loaded, readers.map(|(group, _)| group))?;
-        Lock::keep_clocks(&new, &clocks::text())?;
+        Lock::keep_texts(&new, &clocks::text(), &args.triggers())?;
         lock.finish()?;
         let measured = before.and_then(|before| match before.compare(lock.path())? {
             Some(ns) => lock.keep_cost(ns),
@@ -147,8 +182,6 @@ mod with_programs {
                 crate::regions::text::said(&error)
             );
         }
-        let memory = loaded.iter().map(|(_, ring)| ring.bytes).sum();
-        let names: Vec<_> = loaded.iter().map(|(_, ring)| ring.group.name).collect();
         Ok(format!(
             "Recording {} in {} of memory.\n\
              `mapring flight status` shows the recording. `mapring flight stop` ends it.",
@@ -157,16 +190,29 @@ mod with_programs {
         ))
     }
 
+    impl Args {
+        /// Groups that are not recorded, and whose programs find triggers.
+        fn watched(&self) -> impl Iterator<Item = &'static rings::Group> {
+            let finds = |group: &rings::Group| {
+                let of_group = |program: &&str| program.split('_').next() == Some(group.name);
+                self.stop_on.iter().any(|trigger| trigger.kind.programs.iter().any(of_group))
+            };
+            GROUPS.iter().filter(move |group| !self.events.contains(&group.name) && finds(group))
+        }
+
+        /// What `status` shows of the triggers.
+        fn triggers(&self) -> String {
+            let lines = self.stop_on.iter().map(|trigger| format!("\n{trigger}"));
+            format!("{}{}", self.after.as_nanos(), lines.collect::<String>())
+        }
+    }
+
     /// Pins and attaches everything below `new`.
-    fn fill(new: &PinDir, loaded: &[(Loaded, &Planned)], readers: Option<u32>) -> Result<()> {
+    fn fill(new: &PinDir, loaded: &[Loaded], readers: Option<u32>) -> Result<()> {
         let (maps, links) = (new.dir(pins::MAPS)?, new.dir(pins::LINKS)?);
         let options = readers.map_or(PinOptions::new(0o600), |group| PinOptions::new(0o660).group(group));
-        for (group, _) in loaded {
-            group.pin_ring(maps.path(), options)?;
-        }
-        for (group, _) in loaded {
-            group.attach(&links)?;
-        }
+        loaded.iter().try_for_each(|group| group.pin_maps(maps.path(), options))?;
+        loaded.iter().try_for_each(|group| group.attach(new, &links))?;
         for dir in [new, &maps] {
             if readers.is_some() {
                 dir.set_access(readers, 0o750).with_context(|| dir.path().display().to_string())?;

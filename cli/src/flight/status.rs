@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::programs::{Cost, Programs};
 use super::rings::{self, GroupRings};
+use super::stopped::{self, Stop};
 use super::{pins, programs};
 use crate::regions::text::{printable, said};
 use crate::regions::unended;
@@ -51,6 +52,10 @@ struct Recording {
     /// What an event cost when the recording started, as measured. `None` if it was not measurable.
     measured_ns_per_event: Option<f64>,
     groups: Vec<Group>,
+    /// What stops the recording.
+    triggers: Vec<Trigger>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<Stopped>,
     /// Why the costs are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     costs_unknown: Option<String>,
@@ -60,6 +65,35 @@ struct Recording {
 struct Loader {
     pid: u32,
     alive: bool,
+}
+
+#[derive(Serialize)]
+struct Trigger {
+    trigger: String,
+    /// How often it was met since the start, or the last `resume`.
+    met: u64,
+    /// Of the programs that find it, by the kernel's statistics: with their records, if they record. `None` if there was no event.
+    ns_per_event: Option<f64>,
+}
+
+/// The end of the recording.
+#[derive(Serialize)]
+struct Stopped {
+    /// In words.
+    by: String,
+    /// As it was written at the start. `None`: by hand.
+    trigger: Option<String>,
+    ns: u64,
+    cpu: u32,
+    pid: u32,
+    tid: u32,
+    thread: String,
+    /// What is recorded after that.
+    after_seconds: f64,
+    /// Still recording: the time after the trigger is not over.
+    recording: bool,
+    /// How far back from the end all records are present.
+    history_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -95,8 +129,9 @@ struct Group {
 /// # Errors
 /// Pins that this process may not read.
 pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
-    let rings = rings::open(dir)?;
-    let recording = if rings.is_empty() { None } else { Some(look(dir, &rings)?) };
+    let mut rings = rings::open(dir)?;
+    let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
+    let recording = if rings.is_empty() { None } else { Some(look(dir, &rings, marks)?) };
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
     let unfinished = pins::unfinished(dir).exists();
     let at = printable(&dir.to_string_lossy()).into_owned();
@@ -119,7 +154,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
+fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
     let place = pins::recording(dir);
     let since = fs::metadata(&place).and_then(|found| found.modified());
     let since = since.with_context(|| place.display().to_string())?;
@@ -135,6 +170,11 @@ fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
     thread::sleep(SAMPLE);
     let (now, after, sampled) = (self::written(rings), costs(), start.elapsed());
 
+    let stop = stopped::read(dir)?;
+    // What is kept ends there.
+    let now_ns = Clock::Monotonic.now();
+    let end = stop.and_then(|stop| stop.end()).map_or(now_ns, |end| end.min(now_ns));
+    let ended = Duration::from_nanos(now_ns - end).as_secs_f64();
     let seconds = SystemTime::now().duration_since(since).unwrap_or_default().as_secs_f64();
     let mut groups = Vec::new();
     for (at, ring) in rings.iter().enumerate() {
@@ -142,24 +182,71 @@ fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
             [&before, &after].map(|costs| costs.get(ring.name()).copied().unwrap_or_default());
         let names = programs.as_ref().ok().map(|programs| programs.names(ring.name()));
         let rate = per_second(now[at].wrapping_sub(written[at]), sampled);
-        let mut group = group(ring, now[at], rate, after - before, names);
+        let mut group = group(ring, now[at], rate, after - before, names, end);
         if group.since_start {
-            group.history_seconds = seconds;
+            group.history_seconds = (seconds - ended).max(0.0);
         }
         groups.push(group);
     }
+    let (triggers, stopped) = triggers(dir, stop, &groups, &(&before, &after));
     let busy = after.values().map(|cost| cost.time).sum::<Duration>();
     let busy = busy.saturating_sub(before.values().map(|cost| cost.time).sum());
     Ok(Recording {
         since: humantime::format_rfc3339_seconds(since).to_string(),
         seconds,
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
-        memory: rings.iter().map(GroupRings::bytes).sum(),
+        memory: marks + rings.iter().map(GroupRings::bytes).sum::<u64>(),
         cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
         measured_ns_per_event: pins::cost(dir),
         groups,
+        triggers,
+        stopped,
         costs_unknown: statistics.err(),
     })
+}
+
+type Costs<'p> = BTreeMap<&'p str, Cost>;
+
+/// The triggers, and which of them has stopped the recording.
+fn triggers(
+    dir: &Path,
+    stop: Option<Stop>,
+    groups: &[Group],
+    (before, after): &(&Costs<'_>, &Costs<'_>),
+) -> (Vec<Trigger>, Option<Stopped>) {
+    let kept = pins::triggers(dir).unwrap_or_default();
+    let kept: Vec<_> = kept.lines().skip(1).map(|line| printable(line).into_owned()).collect();
+    let cost = |trigger: &str| {
+        let parsed = super::triggers::parse(trigger).ok()?;
+        let group = parsed.kind.programs.first()?.split('_').next()?;
+        let [before, after] = [before, after].map(|costs| costs.get(group).copied().unwrap_or_default());
+        (after - before).ns_per_run()
+    };
+    let met = |at: usize| stop.and_then(|stop| stop.met.get(at).copied()).unwrap_or(0);
+    let all = kept.iter().enumerate();
+    let all = all.map(|(at, trigger)| Trigger {
+        trigger: trigger.clone(),
+        met: met(at),
+        ns_per_event: cost(trigger),
+    });
+    let stopped = || {
+        let (stop, by) = (stop?, stop?.cause()?);
+        let condition =
+            usize::try_from(stop.condition).ok().filter(|_| super::triggers::kind(stop.kind).is_some());
+        Some(Stopped {
+            by,
+            trigger: condition.and_then(|at| kept.get(at).cloned()),
+            ns: stop.zero()?,
+            cpu: stop.cpu,
+            pid: stop.pid,
+            tid: stop.tid,
+            thread: stop.thread(),
+            after_seconds: stop.after().as_secs_f64(),
+            recording: stop.end()? > Clock::Monotonic.now(),
+            history_seconds: groups.iter().map(|group| group.history_seconds).fold(f64::INFINITY, f64::min),
+        })
+    };
+    (all.collect(), stopped())
 }
 
 fn group(
@@ -168,10 +255,11 @@ fn group(
     events_per_second: f64,
     cost: Cost,
     programs: Option<Vec<String>>,
+    end: u64,
 ) -> Group {
     let held = ring.held();
     let [oldest_ns, newest_ns] = [held.span.as_ref().map(|s| s.start), held.span.as_ref().map(|s| s.end)];
-    let complete = held.complete.map_or(0, |ns| Clock::Monotonic.now().saturating_sub(ns));
+    let complete = held.complete.map_or(0, |ns| end.saturating_sub(ns));
     let mut lost: BTreeMap<_, _> = held.lost.into_iter().collect();
     if cost.missed > 0 {
         lost.insert("its program was running already (preempted or interrupted)".to_owned(), cost.missed);
@@ -247,6 +335,19 @@ impl Recording {
         if let Some(ns) = self.measured_ns_per_event {
             text +=
                 &format!("An event cost {ns:.0} ns when the recording started, as two threads measured\n");
+        }
+        if let Some(stopped) = &self.stopped {
+            let (verb, goes) =
+                if stopped.recording { ("stopping", "recording") } else { ("stopped", "recorded") };
+            text += &format!(
+                "{verb} by {};\n{goes} {:.1} s more; {:.0} s of history are kept\n",
+                stopped.by, stopped.after_seconds, stopped.history_seconds
+            );
+        }
+        for Trigger { trigger, met, ns_per_event } in &self.triggers {
+            let cost = ns_per_event
+                .map_or(String::new(), |ns| format!("; its programs take {ns:.0} ns for each event"));
+            text += &format!("stops on {trigger}: met {met} times{cost}\n");
         }
         text += table.trim_fmt().as_str();
         for group in &self.groups {

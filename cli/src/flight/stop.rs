@@ -21,6 +21,7 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
     let written: Vec<_> = rings::open(dir)
         .unwrap_or_default() // what can't be read can still be removed
         .iter()
+        .filter(|ring| ring.is_of_events())
         .map(|ring| format!("{} {}", ring.written().iter().sum::<u64>(), ring.name()))
         .collect();
     match (lock.clear()?, running) {

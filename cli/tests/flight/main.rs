@@ -30,4 +30,5 @@ mod recorder;
 mod records;
 #[path = "../skip/mod.rs"]
 mod skip;
+mod triggers;
 mod unusual;

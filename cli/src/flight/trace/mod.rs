@@ -62,11 +62,17 @@ pub(crate) trait Sink {
     }
 }
 
-/// Begins a file. `older` are the threads from before the first event.
-pub(crate) fn sink(format: Format, out: Out, names: &mut Names, older: &[Older]) -> Result<Box<dyn Sink>> {
+/// Begins a file. `older` are the threads from before the first event, `zero` is when a trigger stopped the recording.
+pub(crate) fn sink(
+    format: Format,
+    out: Out,
+    names: &mut Names,
+    older: &[Older],
+    zero: Option<u64>,
+) -> Result<Box<dyn Sink>> {
     Ok(match format.table() {
         None => Box::new(perfetto::Perfetto::new(out, names, older)?),
-        Some(format) => Box::new(table::Events::new(format, out)?),
+        Some(format) => Box::new(table::Events::new(format, out, zero)?),
     })
 }
 
@@ -130,6 +136,11 @@ mod tests {
             What::NetSend { interface: Interface { index: 1, net_ns: 0 }, bytes: 60 },
             What::NetReceive { interface: Interface { index: 2, net_ns: u64::MAX }, bytes: u32::MAX },
             What::Fault { address: u64::MAX, ip: 0 },
+            What::Trigger { kind: 6, value: 11, pid: 7, tid: 9, comm: name },
+            What::Trigger { kind: u32::MAX, value: u64::MAX, pid: u32::MAX, tid: u32::MAX, comm: name },
+            What::Mark { text: HOSTILE.into() },
+            What::Hold,
+            What::Resume,
             What::Exit { code: 0x100 },
             switch(8, name),
         ];
@@ -157,7 +168,7 @@ mod tests {
         let mut threads = Threads::since(0);
         events.iter().for_each(|event| threads.see(event));
         let older = names.learn(threads);
-        let mut sink = sink(format, Box::new(out.clone()), &mut names, &older).unwrap();
+        let mut sink = sink(format, Box::new(out.clone()), &mut names, &older, Some(1001)).unwrap();
         for event in events {
             sink.event(event, &mut names).unwrap();
             names.update(event);
@@ -172,7 +183,7 @@ mod tests {
         for format in Format::value_variants() {
             let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
             let mut names = Names::of_events();
-            let Ok(mut sink) = sink(*format, Box::new(full), &mut names, &[]) else { continue };
+            let Ok(mut sink) = sink(*format, Box::new(full), &mut names, &[], None) else { continue };
             let event = &events()[0];
             let outcome = (0..1 << 16).try_for_each(|_| sink.event(event, &mut names));
             assert!(outcome.and_then(|()| sink.finish(&mut names)).is_err(), "{format:?}");

@@ -14,7 +14,7 @@ use prost::encoding::message;
 
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::names::{Interfaces, Names, Older, escape};
-use super::super::procfs;
+use super::super::{procfs, stopped};
 use super::{Sink, calls, rows};
 use crate::messages::perfetto::protos::BuiltinClock::{Boottime, Monotonic, Realtime};
 use crate::messages::perfetto::protos::{
@@ -59,6 +59,8 @@ pub(super) struct Perfetto {
     /// For each thread that is in a system call, the call's number.
     calls: HashMap<u32, i64, foldhash::fast::RandomState>,
     interfaces: Interfaces,
+    /// The track of marks is there.
+    has_marks: bool,
     /// Processes that a fork made in the trace. Their details follow at its end.
     born: Vec<u32>,
     last: u64,
@@ -74,6 +76,7 @@ impl Perfetto {
             lost: HashMap::new(),
             calls: HashMap::default(),
             interfaces: Interfaces::default(),
+            has_marks: false,
             born: Vec::new(),
             last: 0,
         };
@@ -216,6 +219,28 @@ impl Perfetto {
         name.into()
     }
 
+    /// A moment on the track of marks and triggers.
+    fn mark(&mut self, ns: u64, text: &str) -> Result<()> {
+        const TRACK: u64 = 3 << 32;
+        if !std::mem::replace(&mut self.has_marks, true) {
+            let name = Some("Marks and triggers".into());
+            self.packet(of(Data::TrackDescriptor(TrackDescriptor {
+                uuid: Some(TRACK),
+                name,
+                process: None,
+            })))?;
+        }
+        self.packet(TracePacket {
+            timestamp: Some(self.time(ns)),
+            ..of(Data::TrackEvent(TrackEvent {
+                r#type: Some(track_event::Type::Instant.into()),
+                track_uuid: Some(TRACK),
+                categories: vec!["mark".into()],
+                name: Some(text.to_owned().into()),
+            }))
+        })
+    }
+
     /// Ends the slice of the call that the thread is in, if there is one. Perfetto would show it up to the end of the trace.
     fn leave(&mut self, event: &Event, tid: u32) -> Result<()> {
         match self.calls.remove(&tid) {
@@ -285,9 +310,13 @@ fn labels(process: &procfs::Process) -> Vec<Bytes> {
     cgroup.into_iter().chain(namespace).map(Bytes::from).collect()
 }
 
+/// Up to the zero.
+fn zeroed(name: &[u8]) -> &[u8] {
+    name.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
 fn text(name: &[u8]) -> Bytes {
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    escape(&name[..end]).into()
+    escape(zeroed(name)).into()
 }
 
 impl Sink for Perfetto {
@@ -407,6 +436,12 @@ impl Sink for Perfetto {
                 let field = vec![field("address", *address), field("ip", *ip)];
                 Ftrace::Generic(GenericFtraceEvent { event_name: Some("page_fault_user".into()), field })
             }
+            What::Trigger { kind, value, pid, comm, .. } => {
+                return self.mark(ns, &stopped::said(*kind, *value, *pid, &escape(zeroed(comm))));
+            }
+            What::Mark { text } => return self.mark(ns, &escape(text)),
+            What::Hold => return self.mark(ns, "hold"),
+            What::Resume => return self.mark(ns, "resume"),
         };
         self.push(event, tid, ftrace)
     }

@@ -6,6 +6,7 @@ use mapring::time::{Clock, WallClock};
 
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::names::{Interfaces, Names, escape};
+use super::super::triggers;
 use super::calls;
 use crate::table::{Cell, Kind};
 
@@ -70,6 +71,13 @@ columns! {
     net_ns: Unsigned,
     address: Hex,
     ip: Hex,
+    trigger: Text,
+    trigger_ns: Unsigned,
+    trigger_pid: Unsigned,
+    trigger_tid: Unsigned,
+    trigger_thread: Text,
+    mark: Text,
+    after_trigger: Signed,
     group: Text,
     lost: Unsigned,
     cause: Text,
@@ -84,13 +92,15 @@ pub(super) struct Rows {
     /// `None` if it is not known what the clock of the records is in this time namespace.
     wall: Option<WallClock>,
     interfaces: Interfaces,
+    /// When a trigger stopped the recording.
+    zero: Option<u64>,
     row: Row,
 }
 
 impl Rows {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(zero: Option<u64>) -> Self {
         let row = [const { Cell::Absent }; COLUMNS.len()];
-        Self { wall: WallClock::new(Clock::Monotonic).ok(), interfaces: Interfaces::default(), row }
+        Self { wall: WallClock::new(Clock::Monotonic).ok(), interfaces: Interfaces::default(), zero, row }
     }
 
     /// Compares the clocks again.
@@ -150,6 +160,9 @@ impl Rows {
         }
         self.set(Column::ns, ns);
         self.set(Column::cpu, cpu.into());
+        if let Some(zero) = self.zero {
+            self.signed(Column::after_trigger, ns.wrapping_sub(zero).cast_signed());
+        }
     }
 
     fn what(&mut self, what: &What) {
@@ -218,6 +231,25 @@ impl Rows {
                 with.row[Column::address as usize] = Cell::Hex(*address);
                 with.row[Column::ip as usize] = Cell::Hex(*ip);
             }
+            What::Trigger { kind, value, pid, tid, comm } => {
+                with.number(b"trigger", Column::trigger_pid, *pid);
+                with.set(Column::trigger_tid, (*tid).into());
+                with.name(Column::trigger_thread, comm);
+                if let Some(kind) = triggers::kind(*kind) {
+                    with.text(Column::trigger, kind.name.as_bytes());
+                    if kind.is_time {
+                        with.set(Column::trigger_ns, *value);
+                    } else if *value != 0 {
+                        with.set(Column::exit_signal, *value);
+                    }
+                }
+            }
+            What::Mark { text } => {
+                with.text(Column::event, b"mark");
+                with.text(Column::mark, escape(text).as_bytes());
+            }
+            What::Hold => with.text(Column::event, b"hold"),
+            What::Resume => with.text(Column::event, b"resume"),
         }
     }
 

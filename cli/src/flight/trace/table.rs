@@ -14,8 +14,8 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(format: Format, out: Out) -> Result<Self> {
-        Ok(Self { out: Table::new(format, COLUMNS, out)?, rows: Rows::new() })
+    pub(super) fn new(format: Format, out: Out, zero: Option<u64>) -> Result<Self> {
+        Ok(Self { out: Table::new(format, COLUMNS, out)?, rows: Rows::new(zero) })
     }
 }
 

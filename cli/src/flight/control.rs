@@ -1,0 +1,120 @@
+//! Stops the recording by hand, goes on, and writes marks. A program of the recorder does this in the kernel, so userspace
+//! writes none of its maps.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun};
+
+use super::record::{HOLD, MARK, RESUME};
+use super::{pins, stopped};
+use crate::output::note;
+
+/// Options of `mapring flight mark`.
+#[derive(clap::Args)]
+pub(crate) struct Mark {
+    /// Up to 88 bytes
+    #[arg(value_name = "TEXT", value_parser = text)]
+    text: [u64; WORDS],
+}
+
+/// The words of a mark.
+const WORDS: usize = 11;
+
+fn text(text: &str) -> Result<[u64; WORDS], String> {
+    let mut bytes = [0; 8 * WORDS];
+    match bytes.get_mut(..text.len()) {
+        Some(place) if !text.is_empty() => place.copy_from_slice(text.as_bytes()),
+        _ => return Err(format!("a mark has 1 to {} bytes", bytes.len())),
+    }
+    Ok(bytemuck::cast(bytes))
+}
+
+/// Writes a mark. Makes a few system calls.
+///
+/// # Errors
+/// If nothing is recorded, the recording has stopped, or this process may not run its program.
+pub(crate) fn mark(dir: &Path, args: &Mark) -> Result<()> {
+    if !run(dir, MARK, args.text)? {
+        bail!("the recording has stopped, and takes no mark: `mapring flight resume` goes on");
+    }
+    Ok(())
+}
+
+/// Stops the recording.
+///
+/// # Errors
+/// As for [`mark`].
+pub(crate) fn hold(dir: &Path) -> Result<()> {
+    let is_done = run(dir, HOLD, [0; WORDS])?;
+    let said = stopped::read(dir)?.and_then(|stop| stop.cause()).unwrap_or_default();
+    if !is_done {
+        bail!("the recording has stopped already: {said}");
+    }
+    note("Held. `mapring flight dump` writes what is recorded. `mapring flight resume` goes on.");
+    Ok(())
+}
+
+/// Goes on recording.
+///
+/// # Errors
+/// As for [`mark`].
+pub(crate) fn resume(dir: &Path) -> Result<()> {
+    if !run(dir, RESUME, [0; WORDS])? {
+        bail!("nothing has stopped the recording");
+    }
+    note("Recording again. All triggers are armed.");
+    Ok(())
+}
+
+/// Runs the program. Returns whether there was something to do.
+fn run(dir: &Path, kind: u32, text: [u64; WORDS]) -> Result<bool> {
+    const DONE: u32 = 0;
+    const NOTHING_TO_DO: u32 = 1;
+    let pin = pins::control(dir);
+    match pin.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("{}: nothing is recorded: `mapring flight start` starts a recording", dir.display())
+        }
+        found => found.map_err(|error| pins::denied(error, &pin))?,
+    };
+    let denied = |error: ProgramError| pins::denied(as_io(error), &pin);
+    let program = RawTracePoint::from_pin(&pin).map_err(denied)?;
+    let mut args = [0; 12];
+    args[0] = kind.into();
+    args[1..].copy_from_slice(&text);
+    for _ in 0..1000 {
+        let done = program.test_run(RawTracePointRunOptions { args, cpu: None }).map_err(denied)?;
+        match done.return_value {
+            DONE => return Ok(true),
+            NOTHING_TO_DO => return Ok(false),
+            _ => std::thread::yield_now(), // another program is about to set the end
+        }
+    }
+    bail!("other programs have set the end of the recording all the time: try again")
+}
+
+/// The kernel's error, below those of aya.
+fn as_io(error: ProgramError) -> io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(one) = source {
+        if let Some(number) = one.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return io::Error::from_raw_os_error(number);
+        }
+        source = one.source();
+    }
+    io::Error::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_has_a_length_that_fits() {
+        assert_eq!(text("deploy").map(|words| words[0].to_ne_bytes()), Ok(*b"deploy\0\0"));
+        assert!(text(&"x".repeat(88)).is_ok_and(|words| words[10] != 0));
+        assert!(text(&"x".repeat(89)).is_err() && text("").is_err());
+    }
+}

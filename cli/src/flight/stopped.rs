@@ -1,0 +1,151 @@
+//! Whether the recording has stopped, and why: the value that programs write once.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mapring::time::{Clock, WallClock};
+use mapring::{Cells, Record};
+use nix::sys::signal::Signal;
+
+use super::event::Comm;
+use super::names::escape;
+use super::pins;
+use super::record::HOLD;
+use super::triggers::{self, MOST};
+
+/// `struct stop` of `bpf/flight/triggers.bpf.h`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Stop {
+    /// Programs record until this time. 0: there is no end.
+    at: u64,
+    ns: u64,
+    value: u64,
+    pub(crate) kind: u32,
+    pub(crate) condition: u32,
+    pub(crate) cpu: u32,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    unused: u32,
+    comm: [u64; 2],
+    /// How often each condition was met.
+    pub(crate) met: [u64; MOST],
+}
+
+/// The end of the recording in this directory. `None` if an older version of mapring records, or nothing does.
+///
+/// # Errors
+/// If this process may not read it.
+pub(crate) fn read(dir: &Path) -> Result<Option<Stop>> {
+    let pin = pins::maps(dir).join(pins::STOP);
+    if pin.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let cells = Cells::open(&*pin).with_context(|| pin.display().to_string())?;
+    let stop = cells.read(0).with_context(|| pin.display().to_string())?;
+    Ok(Some(stop))
+}
+
+impl Stop {
+    /// When the recording ends or has ended, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) fn end(&self) -> Option<u64> {
+        (self.at != 0).then_some(self.at)
+    }
+
+    /// When the condition was met: time zero of a dump.
+    pub(crate) fn zero(&self) -> Option<u64> {
+        self.end().map(|_| self.ns)
+    }
+
+    /// What was recorded after that.
+    pub(crate) fn after(&self) -> Duration {
+        Duration::from_nanos(self.at.saturating_sub(self.ns))
+    }
+
+    /// The name of the thread that met the condition, escaped.
+    pub(crate) fn thread(&self) -> String {
+        thread(&bytemuck::cast(self.comm))
+    }
+
+    /// `oom of 4711 (postgres) on 25 November, 03:12:07 UTC`, if something has set the end.
+    pub(crate) fn cause(&self) -> Option<String> {
+        let zero = self.zero()?;
+        let wall = WallClock::new(Clock::Monotonic).ok();
+        let time = wall.map(|wall| date(wall.to_wall(zero).value)).unwrap_or_default();
+        Some(format!("{} on {time}", said(self.kind, self.value, self.pid, &self.thread())))
+    }
+}
+
+fn thread(comm: &Comm) -> String {
+    escape(comm.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
+/// A condition that was met, in words.
+pub(crate) fn said(kind: u32, value: u64, pid: u32, thread: &str) -> String {
+    let (name, is_time) = match triggers::kind(kind) {
+        _ if kind == HOLD => ("hold", false),
+        Some(kind) => (kind.name, kind.is_time),
+        None => ("a trigger of a newer version of mapring", false),
+    };
+    let whose =
+        if thread.is_empty() { format!("{name} of {pid}") } else { format!("{name} of {pid} ({thread})") };
+    let how = match (is_time, value) {
+        (true, ns) => format!(" after {}", time(ns)),
+        (false, 0) => String::new(),
+        (false, signal) => {
+            let signal = i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok());
+            signal.map(|signal| format!(" by {signal}")).unwrap_or_default()
+        }
+    };
+    whose + &how
+}
+
+/// A time with the digits that matter.
+fn time(ns: u64) -> String {
+    let unit = [1_000_000_000, 1_000_000, 1_000, 1].into_iter().find(|unit| ns >= *unit * 10).unwrap_or(1);
+    humantime::format_duration(Duration::from_nanos(ns / unit * unit)).to_string()
+}
+
+/// `25 November, 03:12:07 UTC`.
+fn date(wall: std::time::SystemTime) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let mut text = String::new(); // 2026-11-25T03:12:07Z; empty if no calendar has this time
+    let _ = write!(text, "{}", humantime::format_rfc3339_seconds(wall));
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    let month = part(5..7).parse().ok().and_then(|month: usize| MONTHS.get(month.checked_sub(1)?));
+    format!("{} {}, {} UTC", part(8..10).trim_start_matches('0'), month.unwrap_or(&""), part(11..19))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said() {
+        assert_eq!(said(7, 0, 4711, "postgres"), "oom of 4711 (postgres)");
+        assert_eq!(said(7, 0, 4711, ""), "oom of 4711");
+        assert_eq!(said(6, 11, 1, "a"), "exit of 1 (a) by SIGSEGV");
+        assert_eq!(said(1, 61_234_567, 1, "a"), "runqueue of 1 (a) after 61ms");
+        assert_eq!(said(3, 2_123_456_789, 1, "a"), "syscall of 1 (a) after 2s 123ms");
+        assert_eq!(said(HOLD, 0, 1, "mapring"), "hold of 1 (mapring)");
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_040_327);
+        assert_eq!(date(day), "25 November, 03:12:07 UTC");
+    }
+}
