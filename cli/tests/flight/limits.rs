@@ -8,10 +8,10 @@ use crate::recorder::{Recorder, output, said};
 use crate::skip;
 
 /// A memory cgroup of this size, in a hierarchy of either version that is mounted.
-struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(test: &str, size: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str, size: &str) -> Option<Self> {
         let of_this = fs::read_to_string("/proc/self/cgroup").ok()?;
         let path = |is: &dyn Fn(&str) -> bool| {
             let line = of_this.lines().find(|line| is(line.split(':').nth(1).unwrap_or_default()))?;
@@ -32,10 +32,16 @@ impl Cgroup {
         })
     }
 
-    /// Runs the command in it.
-    fn run(&self, recorder: &Recorder, options: &[&str]) -> Output {
+    /// A command whose arguments are run in it.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.0);
+        command
+    }
+
+    /// Runs the command in it.
+    fn run(&self, recorder: &Recorder, options: &[&str]) -> Output {
+        let mut command = self.command();
         command.arg(env!("CARGO_BIN_EXE_mapring")).arg("flight").arg("--pins").arg(&recorder.dir);
         output(command.args(options).stdin(Stdio::null()))
     }

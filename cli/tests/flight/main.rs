@@ -21,6 +21,7 @@ mod record;
 mod rings;
 
 mod commands;
+mod fuse;
 mod group;
 mod limits;
 #[path = "../nobody/mod.rs"]

@@ -1,0 +1,88 @@
+//! A file whose writes and fsyncs take as long as a test wants: FUSE, whose root is this file, and a thread that serves it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+pub(crate) struct SlowFile {
+    pub(crate) path: PathBuf,
+}
+
+impl SlowFile {
+    /// `None` if this kernel has no FUSE, or this user can't mount it.
+    pub(crate) fn new(test: &str, delay: Duration) -> Option<Self> {
+        let path = env::temp_dir().join(format!("mapring-slow-{}-{test}", std::process::id()));
+        let fuse = File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        fs::write(&path, "").unwrap();
+        let options = format!("fd={},rootmode=100000,user_id=0,group_id=0", fuse.as_raw_fd());
+        if !mount(&path, &options) {
+            fs::remove_file(&path).unwrap();
+            return None;
+        }
+        thread::spawn(move || serve(fuse, delay));
+        Some(Self { path })
+    }
+}
+
+#[allow(unsafe_code)]
+fn mount(path: &std::path::Path, options: &str) -> bool {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    let [path, options] =
+        [path.as_os_str().as_bytes(), options.as_bytes()].map(|text| CString::new(text).unwrap());
+    let kind = c"fuse".as_ptr();
+    // SAFETY: four texts that end with zeros, and live until the call returns.
+    unsafe { libc::mount(kind, path.as_ptr(), kind, 0, options.as_ptr().cast()) == 0 }
+}
+
+impl Drop for SlowFile {
+    fn drop(&mut self) {
+        let _ = Command::new("/bin/umount").arg("--lazy").arg(&self.path).stderr(Stdio::null()).status();
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Answers each request, until the file is unmounted.
+fn serve(mut fuse: File, delay: Duration) {
+    const GETATTR: u32 = 3;
+    const OPEN: u32 = 14;
+    const WRITE: u32 = 16;
+    const FSYNC: u32 = 20;
+    const INIT: u32 = 26;
+    const ENOSYS: i32 = -38;
+    let mut request = vec![0; 1 << 18];
+    // Length, operation, a number that the answer repeats; arguments begin at 40.
+    while let Ok(_length) = fuse.read(&mut request) {
+        let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
+        let (operation, unique) = (word(4), &request[8..16]);
+        let mut answer = Vec::new();
+        let mut push = |words: &[u32]| words.iter().for_each(|word| answer.extend(word.to_ne_bytes()));
+        let mut error = 0;
+        match operation {
+            // Version 7.31, no flags, largest write 4096, and zeros.
+            INIT => push(&[7, 31, 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            // Valid for a long time. Of the attributes only inode, mode and links matter.
+            GETATTR => {
+                push(&[1000, 0, 0, 0]);
+                push(&[1, 0]);
+                push(&[0; 13]);
+                push(&[0o100_644, 1, 0, 0, 0, 4096, 0]);
+            }
+            OPEN => push(&[0; 4]),
+            WRITE => {
+                thread::sleep(delay);
+                push(&[word(56), 0]);
+            }
+            FSYNC => thread::sleep(delay),
+            2 | 42 => continue, // forget: no answer
+            _ => error = ENOSYS,
+        }
+        let length = u32::try_from(16 + answer.len()).unwrap();
+        let head = [&length.to_ne_bytes()[..], &i32::to_ne_bytes(error), unique].concat();
+        let _ = fuse.write(&[head, answer].concat());
+    }
+}
