@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mapring::time::{Clock, WallClock};
-use mapring::{Cells, Record};
+use mapring::{Cells, ReadError, Record};
 use nix::sys::signal::Signal;
 
 use super::event::Comm;
@@ -44,8 +45,13 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Stop>> {
         return Ok(None);
     }
     let cells = Cells::open(&*pin).with_context(|| pin.display().to_string())?;
-    let stop = cells.read(0).with_context(|| pin.display().to_string())?;
-    Ok(Some(stop))
+    for _ in 0..1000 {
+        match cells.read(0) {
+            Err(ReadError::Busy { .. }) => thread::sleep(Duration::from_millis(1)), // its program is preempted
+            stop => return Ok(Some(stop.with_context(|| pin.display().to_string())?)),
+        }
+    }
+    bail!("{}: a program has been writing it for a second: try again", pin.display())
 }
 
 impl Stop {
@@ -66,7 +72,7 @@ impl Stop {
 
     /// The name of the thread that met the condition, escaped.
     pub(crate) fn thread(&self) -> String {
-        thread(&bytemuck::cast(self.comm))
+        name(&bytemuck::cast(self.comm))
     }
 
     /// `oom of 4711 (postgres) on 25 November, 03:12:07 UTC`, if something has set the end.
@@ -78,7 +84,7 @@ impl Stop {
     }
 }
 
-fn thread(comm: &Comm) -> String {
+fn name(comm: &Comm) -> String {
     escape(comm.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 

@@ -40,7 +40,7 @@ fn two_capabilities_are_enough() {
     }
     let place = Place::new();
     let recorder = Recorder { dir: place.0.join("flight") };
-    let start = ["start", "--size", "8M", "--events", "syscalls,exec"];
+    let start = ["start", "--size", "8M", "--events", "syscalls,exec", "--stop-on", "blocked > 1h"];
     for (capabilities, missing) in
         [("", "CAP_BPF and CAP_PERFMON"), ("+bpf", "CAP_PERFMON"), ("+perfmon", "CAP_BPF")]
     {
@@ -64,6 +64,9 @@ fn two_capabilities_are_enough() {
     let events = String::from_utf8(dump.stdout).unwrap();
     let own = |line: &&str| line.contains("\"sys_enter\"") && line.contains("\"mapring-nobody-");
     assert!(events.lines().any(|line| own(&line)), "{events}");
+    for options in [&["mark", "by nobody"][..], &["hold"], &["resume"]] {
+        assert!(run(options).status.success(), "{options:?}");
+    }
     assert!(said(&run(&["stop"])).starts_with("Stopped. Recorded events: "));
     assert!(!recorder.dir.exists());
 

@@ -305,7 +305,7 @@ fn a_thread_that_waits_for_a_cpu_stops_the_recording() {
 #[test]
 fn a_slow_fsync_stops_the_recording() {
     let recorder = Recorder::new("fsync");
-    let trigger = ["--stop-on", "syscall fsync > 100ms", "--after", "0s"];
+    let trigger = ["--stop-on", "syscall fsync > 100ms comm=slow-fsync", "--after", "0s"];
     if !recorder.start(&[&["--size", "1M", "--events", "exec"], &trigger[..]].concat()) {
         return;
     }
@@ -314,9 +314,12 @@ fn a_slow_fsync_stops_the_recording() {
         return;
     };
     let file = File::options().write(true).open(&slow.path).unwrap();
-    file.sync_all().unwrap();
-    drop(file);
-    let events = expect(&recorder, "syscall", tid());
+    let sync = move || {
+        file.sync_all().unwrap();
+        tid()
+    };
+    let tid = named("slow-fsync", sync).join().unwrap();
+    let events = expect(&recorder, "syscall", tid);
     let cause = events.iter().find(|event| event["event"] == "trigger").unwrap();
     assert!(cause["trigger_ns"].as_u64().unwrap() > 100_000_000, "{cause}");
 }
@@ -344,7 +347,7 @@ fn a_blocked_thread_stops_the_recording() {
     if !recorder.start(&[&["--size", "1M", "--events", "exec"], &trigger[..]].concat()) {
         return;
     }
-    let Some(slow) = SlowFile::new("blocked", LONG) else {
+    let Some(slow) = SlowFile::new("blocked", Duration::from_secs(1)) else {
         skip::skipped("no FUSE can be mounted here");
         return;
     };
