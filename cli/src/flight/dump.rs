@@ -54,30 +54,21 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
     }
     clocks::report(pins);
-    let ago = args.last.map(|last| u64::try_from(last.as_nanos()).unwrap_or(u64::MAX));
-    let since = |now: u64| ago.map(|ago| now.saturating_sub(ago));
     if args.follow {
         let (file, out) = args.open(format)?;
         let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
         let now = Clock::Monotonic.now();
-        follow(pins, &mut rings, since(now).unwrap_or(now), at, |names| {
+        follow(pins, &mut rings, before(now, args.last.unwrap_or_default()), at, |names| {
             trace::sink(format, out, names, &[], None)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
-    let stop = stopped::read(pins)?.filter(|stop| stop.end().is_some());
-    if let Some(cause) = stop.and_then(|stop| stop.cause()) {
+    let Period { times, zero, cause } = Period::of(pins, args.last)?;
+    if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
-    let (zero, end) = (stop.and_then(|stop| stop.zero()), stop.and_then(|stop| stop.end()));
-    let now = rings::present();
-    let now = end.map_or(now, |end| now.min(end.saturating_add(1)));
-    let times = since(zero.unwrap_or(now)).unwrap_or(0)..now;
     let mut names = Names::new();
     let older = learn(&mut names, &rings, times.clone());
-    if !names.has_proc() {
-        output::note("mapring: /proc belongs to a container: names come only from the events");
-    }
     let (file, out) = args.open(format)?;
     let written = trace::sink(format, out, &mut names, &older, zero)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
@@ -136,16 +127,42 @@ impl Args {
     }
 }
 
+/// Up to when, and since when, events are of interest.
+pub(super) struct Period {
+    pub(super) times: Range<u64>,
+    /// When something stopped the recording, and what, if it has.
+    pub(super) zero: Option<u64>,
+    pub(super) cause: Option<String>,
+}
+
+impl Period {
+    /// The time up to now, or up to the end of the recording; `last` before now, or before what stopped it.
+    pub(super) fn of(pins: &Path, last: Option<Duration>) -> Result<Self> {
+        let stop = stopped::read(pins)?.filter(|stop| stop.end().is_some());
+        let (zero, end) = (stop.and_then(|stop| stop.zero()), stop.and_then(|stop| stop.end()));
+        let now = rings::present();
+        let now = end.map_or(now, |end| now.min(end.saturating_add(1)));
+        let since = last.map_or(0, |last| before(zero.unwrap_or(now), last));
+        Ok(Self { times: since..now, zero, cause: stop.and_then(|stop| stop.cause()) })
+    }
+}
+
+fn before(ns: u64, time: Duration) -> u64 {
+    ns.saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Events of this time before the first one still show names: of the threads that ran already, mostly. What runs for longer
 /// without a switch, and has ended since, has no name.
 const NAMES: Duration = Duration::from_secs(1);
 
 /// Learns the names of the threads between these times, also from the events a little earlier.
 pub(super) fn learn(names: &mut Names, rings: &[GroupRings], times: Range<u64>) -> Vec<Older> {
+    if !names.has_proc() {
+        output::note("mapring: /proc belongs to a container: names come only from the events");
+    }
     let mut threads = Threads::since(times.start);
     for ring in rings {
-        let before = if ring.shows_names() { NAMES } else { Duration::ZERO };
-        let earliest = times.start.saturating_sub(u64::try_from(before.as_nanos()).unwrap_or(u64::MAX));
+        let earliest = before(times.start, if ring.shows_names() { NAMES } else { Duration::ZERO });
         ring.scan(earliest..times.end, &mut |event| threads.see(event));
     }
     names.learn(threads)

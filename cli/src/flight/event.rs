@@ -132,6 +132,7 @@ impl What {
             Self::BlockIssue { .. } | Self::BlockComplete { .. } => "block",
             Self::NetSend { .. } | Self::NetReceive { .. } => "net",
             Self::Fault { .. } => "faults",
+            Self::Trigger { .. } | Self::Mark { .. } | Self::Hold | Self::Resume => "marks",
         }
     }
 }

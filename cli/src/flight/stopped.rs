@@ -84,7 +84,8 @@ impl Stop {
     }
 }
 
-fn name(comm: &Comm) -> String {
+/// The name of a thread, escaped.
+pub(crate) fn name(comm: &Comm) -> String {
     escape(comm.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 

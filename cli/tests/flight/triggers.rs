@@ -464,7 +464,7 @@ fn of_a_thousand_triggers_one_is_the_cause() {
     assert_eq!(shown.len(), 16);
     // It is stopped once: what is met later changes nothing.
     let before = stopped(&recorder);
-    named("thousand", || rustix::process::getppid()).join().unwrap();
+    named("thousand", rustix::process::getppid).join().unwrap();
     let after = stopped(&recorder);
     assert_eq!((&after["ns"], &after["tid"]), (&before["ns"], &before["tid"]));
     assert_eq!(recorder.status()["recording"]["triggers"][0]["met"], met);

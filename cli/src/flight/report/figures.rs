@@ -7,6 +7,8 @@ use serde::Serialize;
 /// The report.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
+    /// What stopped the recording: a trigger, or `hold`.
+    pub(super) stopped: Option<Stopped>,
     pub(super) completeness: Completeness,
     /// Processes by their CPU time, the largest first.
     pub(super) cpu_time: Vec<CpuTime>,
@@ -30,6 +32,21 @@ pub(super) struct Figures {
     pub(super) ended: Vec<Ended>,
     pub(super) ended_count: u64,
     pub(super) interfaces: Vec<Traffic>,
+    pub(super) marks: Vec<Mark>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Stopped {
+    /// In words.
+    pub(super) cause: String,
+    pub(super) at_ns: u64,
+}
+
+/// What `flight mark` wrote, and conditions of triggers that were met.
+#[derive(Debug, Serialize)]
+pub(super) struct Mark {
+    pub(super) at_ns: u64,
+    pub(super) text: String,
 }
 
 #[derive(Debug, Default, Serialize)]

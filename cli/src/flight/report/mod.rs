@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use self::figures::{Completeness, Cpu, Figures, Group, Lost};
+use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
 use self::requests::Requests;
 use self::tasks::Tasks;
-use super::event::{Event, Gap};
+use super::dump::Period;
+use super::event::{Event, Gap, What};
 use super::names::Names;
 use super::rings::{self, GROUPS};
 use super::trace::Sink;
@@ -43,16 +44,15 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
     }
     clocks::report(pins);
-    let now = rings::present();
-    let ago = args.last.map(|last| u64::try_from(last.as_nanos()).unwrap_or(u64::MAX));
-    let times = ago.map_or(0, |ago| now.saturating_sub(ago))..now;
+    let Period { times, zero, cause } = Period::of(pins, args.last)?;
     let mut names = Names::new();
     dump::learn(&mut names, &rings, times.clone());
-    let mut report = Report::new(now);
+    let mut report = Report::new(times.end);
     let written = dump::write(&mut report, &mut names, &mut rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);
-    let figures = report.figures(recorded.collect(), &mut names);
+    let mut figures = report.figures(recorded.collect(), &mut names);
+    figures.stopped = zero.zip(cause).map(|(at_ns, cause)| Stopped { cause, at_ns });
     let text = if args.json { serde_json::to_string(&figures)? } else { text::of(&figures) };
     writeln!(io::stdout(), "{text}").context("stdout")
 }
@@ -110,6 +110,10 @@ impl Sink for Report {
         (cpu.from_ns, cpu.until_ns) = (cpu.from_ns.min(event.ns), cpu.until_ns.max(event.ns));
         cpu.events += 1;
         *self.groups.entry(event.what.group()).or_default() += 1;
+        if event.what == What::Resume {
+            self.tasks.forget();
+            GROUPS.iter().for_each(|group| self.requests.forget(group.name));
+        }
         self.tasks.see(event);
         self.requests.see(event, &self.tasks, names);
         Ok(())

@@ -7,9 +7,10 @@ use nix::sys::signal::Signal;
 
 use super::super::event::{Event, Interface, What};
 use super::super::names::{Interfaces, Names, escape};
+use super::super::stopped;
 use super::super::trace::{call_name, softirq_name};
 use super::figures::{
-    Call, Calls, Disk, Ended, Faults, Figures, Interrupts, Request, Started, Task, Traffic,
+    Call, Calls, Disk, Ended, Faults, Figures, Interrupts, Mark, Request, Started, Task, Traffic,
 };
 use super::tasks::{LONGEST, Longest, Tasks, Took, task};
 
@@ -36,6 +37,7 @@ pub(super) struct Requests {
     ended: [VecDeque<Ended>; 3],
     ended_count: u64,
     traffic: Map<Interface, Traffic>,
+    marks: VecDeque<Mark>,
 }
 
 struct Entered {
@@ -85,8 +87,7 @@ impl Requests {
             What::Fault { .. } => *self.faults.entry(pid).or_default() += 1,
             What::Exec { ref file, comm, .. } => {
                 self.started_count += 1;
-                let name = escape(comm.split(|&byte| byte == 0).next().unwrap_or_default());
-                let process = Task { pid, tid: pid, name };
+                let process = Task { pid, tid: pid, name: stopped::name(&comm) };
                 push(&mut self.started, Started { process, file: escape(file), at_ns: ns });
             }
             What::Exit { code } => {
@@ -105,8 +106,18 @@ impl Requests {
                 (traffic.received, traffic.received_bytes) =
                     (traffic.received + 1, traffic.received_bytes + u64::from(bytes));
             }
+            What::Trigger { kind, value, pid, ref comm, .. } => {
+                self.mark(ns, stopped::said(kind, value, pid, &stopped::name(comm)));
+            }
+            What::Mark { ref text } => self.mark(ns, escape(text)),
+            What::Hold => self.mark(ns, "held".to_owned()),
+            What::Resume => self.mark(ns, "resumed".to_owned()),
             What::Switch { .. } | What::Waking { .. } | What::Fork { .. } => {}
         }
+    }
+
+    fn mark(&mut self, at_ns: u64, text: String) {
+        push(&mut self.marks, Mark { at_ns, text });
     }
 
     fn call(
@@ -257,6 +268,7 @@ impl Requests {
         for it in &mut figures.interfaces {
             it.name = known.name(Interface { index: it.interface, net_ns: it.net_ns }).map(str::to_owned);
         }
+        figures.marks = self.marks.into();
         (figures.started, figures.started_count) = (self.started.into(), self.started_count);
         figures.ended = self.ended.into_iter().flatten().collect();
         figures.ended_count = self.ended_count;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::figures::{Completeness, Distribution, Figures, Task};
+use super::figures::{Completeness, Distribution, Figures, Stopped, Task};
 use crate::output;
 
 /// Lines of a section.
@@ -36,7 +36,18 @@ impl Text<'_> {
     fn summary(&mut self) {
         let figures = self.figures;
         let Completeness { from_ns, until_ns, cpus, .. } = &figures.completeness;
-        self.line(format!("{} of {} CPUs, up to now\n", time(until_ns - from_ns), cpus.len()));
+        let (all, cpus) = (time(until_ns - from_ns), cpus.len());
+        match &figures.stopped {
+            None => self.line(format!("{all} of {cpus} CPUs, up to now\n")),
+            Some(Stopped { cause, at_ns }) => {
+                let [before, after] =
+                    [at_ns.saturating_sub(*from_ns), until_ns.saturating_sub(*at_ns)].map(time);
+                self.line(format!("Stopped by {cause}"));
+                self.line(format!(
+                    "{all} of {cpus} CPUs: {before} before that, {after} after. Times count from there\n"
+                ));
+            }
+        }
         for ended in figures.ended.iter().filter(|ended| ended.signal.is_some()).take(3) {
             let signal = ended.signal.as_deref().unwrap_or_default();
             self.line(format!(
@@ -91,6 +102,13 @@ impl Text<'_> {
 
     fn tasks(&mut self) {
         let figures = self.figures;
+        if !figures.marks.is_empty() {
+            self.title("Marks and triggers", &[]);
+            self.table(
+                &["when", "what"],
+                figures.marks.iter().map(|it| vec![ago(figures, it.at_ns), it.text.clone()]),
+            );
+        }
         if self.title("CPU time", &["sched"]) {
             self.table(
                 &["process", "time", "% of a CPU", "busiest thread", "time"],
@@ -268,7 +286,9 @@ impl Text<'_> {
         if rows.is_empty() {
             return self.line("  nothing");
         }
-        let is_number = |at: usize| rows.iter().all(|row| row[at].starts_with(|c: char| c.is_ascii_digit()));
+        let is_number = |at: usize| {
+            rows.iter().all(|row| row[at].starts_with(|c: char| "+-".contains(c) || c.is_ascii_digit()))
+        };
         let are_numbers: Vec<_> = (0..header.len()).map(is_number).collect();
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
@@ -281,9 +301,13 @@ impl Text<'_> {
     }
 }
 
-/// A time, seen from the end of the report.
+/// A time, seen from what stopped the recording, or from the end of the report.
 fn ago(figures: &Figures, ns: u64) -> String {
-    format!("{} ago", time(figures.completeness.until_ns.saturating_sub(ns)))
+    match &figures.stopped {
+        None => format!("{} ago", time(figures.completeness.until_ns.saturating_sub(ns))),
+        Some(zero) if ns < zero.at_ns => format!("-{}", time(zero.at_ns - ns)),
+        Some(zero) => format!("+{}", time(ns - zero.at_ns)),
+    }
 }
 
 fn named(task: &Task) -> String {
