@@ -66,7 +66,7 @@ mod flight {
             let compile = |log2| {
                 let name = format!("flight_{log2}");
                 let slots = format!("-DSLOTS={}", 1 << log2);
-                mapring_bpf_build::object("bpf/flight/flight.bpf.c", &name, Some(&slots));
+                mapring_bpf_build::object("bpf/flight/flight.bpf.c", &name, &[&slots]);
                 format!("({log2}, include_bytes!({:?})), ", out.join(format!("{name}.bpf.o")))
             };
             let jobs: Vec<_> = LOG2_SLOTS.map(|log2| scope.spawn(move || compile(log2))).collect();

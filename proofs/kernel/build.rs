@@ -2,19 +2,74 @@
 
 use std::path::PathBuf;
 
+/// For any machine: publishes by release or exchange, not by plain stores; barriers are instructions.
+const PORTABLE: &str = "-U__TARGET_ARCH_x86";
+/// Claims by compare-and-swap, on every kernel and for any license.
+const NO_GUARD: &str = "-DMAPRING_NO_GUARD";
+/// Files that are also compiled for any machine, as `NAME_portable`.
+const BOTH: [&str; 14] = [
+    "basic",
+    "commands",
+    "gauge",
+    "histogram",
+    "hostile",
+    "jit",
+    "keep",
+    "latches",
+    "loops",
+    "numa",
+    "resizable",
+    "stress",
+    "top",
+    "wakeable",
+];
+/// Other objects: the name, its file, and clang's options.
+const VARIANTS: [(&str, &str, &[&str]); 18] = [
+    ("claims_linger", "claims", &["-DLINGER"]),
+    ("claims_linger_no_guard", "claims", &["-DLINGER", NO_GUARD]),
+    ("claims_linger_unguarded", "claims", &["-DLINGER", "-DUNGUARDED"]),
+    ("claims_unguarded", "claims", &["-DUNGUARDED"]),
+    ("contexts_no_guard", "contexts", &[NO_GUARD]),
+    // libbpf no longer loads it, so libbpf-cargo makes no skeleton of it.
+    ("legacy", "legacy/legacy", &[]),
+    ("license_guarded", "license/license", &[]),
+    ("license_none", "license/license", &["-DNO_LICENSE"]),
+    ("license_no_guard", "license/license", &[NO_GUARD]),
+    ("linked_one", "linked/one", &[]),
+    ("linked_two", "linked/two", &[]),
+    ("loops_no_guard", "loops", &[NO_GUARD]),
+    // Short enough for verifiers before 5.16.
+    ("loops_short", "loops", &["-DTIMES=16"]),
+    ("loops_short_no_guard", "loops", &["-DTIMES=16", NO_GUARD]),
+    ("loops_short_portable", "loops", &["-DTIMES=16", PORTABLE]),
+    ("stress_slow", "stress", &["-DSLOW"]),
+    ("tagged_portable", "tagged", &[PORTABLE, NO_GUARD]),
+    ("tails_portable", "tails", &[PORTABLE, NO_GUARD]),
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=../../examples/runqlat.bpf.c"); // bpf/runqlat.bpf.c includes it
     mapring_bpf_build::skeletons("bpf");
-    // libbpf no longer loads it, so libbpf-cargo makes no skeleton of it.
-    mapring_bpf_build::object("bpf/legacy/legacy.bpf.c", "legacy", None);
-    for (name, option) in
-        [("guarded", None), ("none", Some("-DNO_LICENSE")), ("no_guard", Some("-DMAPRING_NO_GUARD"))]
-    {
-        mapring_bpf_build::object("bpf/license/license.bpf.c", &format!("license_{name}"), option);
+    let files = std::fs::read_dir("bpf").expect("the folder is there");
+    let files =
+        files.map(|file| file.expect("the folder can be read").file_name().into_string().expect("a name"));
+    let mut names: Vec<_> = files.filter_map(|name| Some(name.strip_suffix(".bpf.c")?.to_owned())).collect();
+    let both = BOTH.iter().map(|file| (format!("{file}_portable"), *file, &[PORTABLE][..]));
+    let variants = VARIANTS.iter().map(|(name, file, options)| ((*name).to_owned(), *file, *options));
+    for (name, file, options) in both.chain(variants) {
+        mapring_bpf_build::object(format!("bpf/{file}.bpf.c"), &name, options);
+        names.push(name);
     }
-    for name in ["one", "two"] {
-        mapring_bpf_build::object(format!("bpf/linked/{name}.bpf.c"), &format!("linked_{name}"), None);
-    }
+    names.sort();
+    let objects = names.iter().map(|name| {
+        let constant = name.to_uppercase();
+        format!(
+            "pub static {constant}: Compiled = Compiled {{ name: \"{name}_bpf\", \
+             bytes: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.bpf.o\")) }};\n"
+        )
+    });
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    std::fs::write(out.join("objects.rs"), objects.collect::<String>()).expect("OUT_DIR can be written");
     // Compiled with every clang, since the verifier may accept the code of one clang and reject the code of another as
     // too complex.
     mapring_bpf_build::objects("bpf/loops/longest.bpf.c", "longest");

@@ -8,3 +8,11 @@ pub fn assert_error<T>(result: Result<T>, kind: ErrorKind, part: &str) {
     let Err(error) = result else { panic!("no error, expected {part:?}") };
     assert!(error.kind() == kind && error.to_string().contains(part), "{error}, expected {part:?}");
 }
+
+/// Checks that an error says all of this.
+#[track_caller]
+pub fn says(error: impl std::fmt::Display, parts: &[&str]) {
+    let said = error.to_string();
+    let missing: Vec<_> = parts.iter().filter(|part| !said.contains(**part)).collect();
+    assert!(missing.is_empty(), "{said:?} does not say {missing:?}");
+}

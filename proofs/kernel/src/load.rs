@@ -5,15 +5,60 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test_run_opts};
+use libbpf_rs::libbpf_sys::{
+    self, bpf_get_fd_by_id_opts, bpf_map_create_opts, bpf_prog_info, bpf_test_run_opts,
+};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
+use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject, ProgramMut};
 use mapring::ErrorKind;
 use mapring::abi::{Geometry, Kind};
-use mapring::loader::initialize;
+use mapring::cpus::possible_cpus;
+use mapring::loader::{initialize, initialize_object};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
+
+/// A compiled object.
+#[derive(Clone, Copy, Debug)]
+pub struct Compiled {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: &'static [u8],
+}
+
+impl Compiled {
+    /// Opens the object, whose maps and programs can be changed then.
+    ///
+    /// # Panics
+    /// Panics with libbpf's error.
+    pub fn open(&self) -> OpenObject {
+        let mut builder = ObjectBuilder::default();
+        builder.name(self.name).unwrap();
+        builder.open_memory(self.bytes).unwrap_or_else(|e| panic!("open {}: {e:#}", self.name))
+    }
+
+    /// Opens, prepares and loads the object, and initializes its maps for readers. If the object was not prepared, its maps
+    /// are not initialized.
+    ///
+    /// # Panics
+    /// Panics with the kernel's, libbpf's or the library's error.
+    pub fn load(&self, prepare: impl FnOnce(&mut OpenObject)) -> Object {
+        let object = self.load_only(prepare);
+        match initialize_object(&object) {
+            Err(e) if e.kind() != ErrorKind::NotFitted => panic!("initialize {}: {e}", self.name),
+            _ => object,
+        }
+    }
+
+    /// The same without initializing its maps for readers.
+    ///
+    /// # Panics
+    /// Panics with the kernel's or libbpf's error.
+    pub fn load_only(&self, prepare: impl FnOnce(&mut OpenObject)) -> Object {
+        let mut open = self.open();
+        prepare(&mut open);
+        open.load().unwrap_or_else(|e| panic!("load {}: {e:#}", self.name))
+    }
+}
 
 /// The loaded skeleton of a skeleton's builder.
 pub type Loaded<'o, B> = <<B as SkelBuilder<'o>>::Output as OpenSkel<'o>>::Output;
@@ -56,6 +101,20 @@ pub fn fitted(object: &mut OpenObject) {
     mapring::loader::Prepare::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
 }
 
+/// The same without programs, which not every kernel loads.
+///
+/// # Panics
+/// Panics with the library's error.
+pub fn fitted_alone(object: &mut OpenObject) {
+    without_programs(object);
+    fitted(object);
+}
+
+/// Leaves out the programs.
+pub fn without_programs(object: &mut OpenObject) {
+    object.progs_mut().for_each(|mut program| program.set_autoload(false));
+}
+
 /// Leaves an object as it is: one shard.
 pub fn unfitted(_: &mut OpenObject) {}
 
@@ -73,6 +132,43 @@ pub fn one_shard(record: u64, slots: u64) -> Geometry {
 /// Panics if no map has this name.
 pub fn map<'a>(object: &'a Object, name: &str) -> Map<'a> {
     object.maps().find(|map| map.name() == name).unwrap_or_else(|| panic!("no map {name}"))
+}
+
+/// A program of a loaded object.
+///
+/// # Panics
+/// Panics if no program has this name.
+pub fn program<'a>(object: &'a Object, name: &str) -> ProgramMut<'a> {
+    object.progs_mut().find(|program| program.name() == name).unwrap_or_else(|| panic!("no program {name}"))
+}
+
+/// What the programs of an object did on a CPU, as its map `did` says.
+///
+/// # Panics
+/// Panics if there is no such map.
+pub fn did<T: bytemuck::AnyBitPattern>(object: &Object, cpu: usize) -> T {
+    let copies = map(object, "did").lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
+    let at = possible_cpus().unwrap().binary_search(&cpu).unwrap();
+    bytemuck::pod_read_unaligned(&copies[at])
+}
+
+/// A descriptor of its own.
+///
+/// # Panics
+/// Panics with the kernel's error.
+pub fn fd_of(map: &impl AsFd) -> OwnedFd {
+    map.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// A map without BTF.
+///
+/// # Panics
+/// Panics with the kernel's error.
+pub fn raw_map(ty: MapType, value: usize, entries: usize, map_flags: u32) -> MapHandle {
+    let opts =
+        bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, map_flags, ..Default::default() };
+    let [value, entries] = [value, entries].map(|n| u32::try_from(n).unwrap());
+    MapHandle::create(ty, Some("raw"), 4, value, entries, &opts).unwrap()
 }
 
 /// A read-only descriptor of a map, as from a pin of mode 0444.
@@ -103,9 +199,7 @@ impl Runner {
     /// # Panics
     /// Panics if no program has this name.
     pub fn new(object: &Object, name: &str) -> Self {
-        let program =
-            object.progs().find(|p| p.name() == name).unwrap_or_else(|| panic!("no program {name}"));
-        Self(program.as_fd().try_clone_to_owned().unwrap())
+        Self(program(object, name).as_fd().try_clone_to_owned().unwrap())
     }
 
     /// The number of instructions that the verifier processed to load the program; `None` before 5.16, which does not

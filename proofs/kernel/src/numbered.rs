@@ -2,7 +2,6 @@
 //! readers got.
 
 use std::collections::BTreeSet;
-use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use libbpf_rs::{Object, OpenObject};
 use mapring::loader::section;
 use mapring::{ReadStats, Record, globals::Globals};
 
-use crate::{Runner, cpus, fitted, sample_clock};
+use crate::{Runner, fitted, ticks};
 
 /// `struct numbered` of `bpf/numbered.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
@@ -64,7 +63,7 @@ pub fn watching_us(object: &mut OpenObject) {
 ///
 /// # Panics
 /// Panics if one of them wrote nothing, or `meanwhile` panics.
-pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WRITERS] {
+pub fn written_by_all(object: &Object, meanwhile: impl FnOnce()) -> [u64; WRITERS] {
     let (program, stop) = (Runner::new(object, "push_run"), AtomicBool::new(false));
     let counts = Globals::open(section(object, ".bss").unwrap()).unwrap();
     let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
@@ -83,17 +82,7 @@ pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WR
                 }
             });
         }
-        let mut links = Vec::new();
-        for program in object.progs_mut() {
-            match program.name().to_str() {
-                Some("on_call") => links.push(program.attach().unwrap()),
-                Some("on_clock") => {
-                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, CLOCK).into_raw_fd());
-                    links.extend(clocks.map(|fd| program.attach_perf_event(fd).unwrap()));
-                }
-                _ => {}
-            }
-        }
+        let _links = (crate::program(object, "on_call").attach().unwrap(), ticks(object, "on_clock", CLOCK));
         meanwhile();
         // On a busy machine a writer may not have run yet: wait up to half a minute.
         for _ in 0..3000 {

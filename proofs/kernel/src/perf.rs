@@ -2,9 +2,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
 
 use libbpf_rs::libbpf_sys::perf_event_attr;
+use libbpf_rs::{Link, Object};
+
+use crate::{cpus, program};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
@@ -25,6 +29,25 @@ pub fn sample_clock(cpu: usize, period: u64) -> OwnedFd {
 /// Panics with the kernel's error.
 pub fn sample_switches(cpu: usize) -> OwnedFd {
     software(cpu, PERF_COUNT_SW_CONTEXT_SWITCHES, 1)
+}
+
+/// Makes the clock interrupt each CPU every `period` nanoseconds with this program, until the links are dropped.
+///
+/// # Panics
+/// Panics with the kernel's error.
+pub fn ticks(object: &Object, name: &str, period: u64) -> Vec<Link> {
+    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, period).into_raw_fd());
+    clocks.map(|fd| program(object, name).attach_perf_event(fd).unwrap()).collect()
+}
+
+/// How long a stress test runs: `MAPRING_STRESS_SECONDS`, or as many as these.
+///
+/// # Panics
+/// Panics if the variable is not a number.
+pub fn stress_seconds(otherwise: f64) -> Duration {
+    let seconds = std::env::var("MAPRING_STRESS_SECONDS")
+        .map_or(otherwise, |s| s.parse().expect("a number of seconds"));
+    Duration::from_secs_f64(seconds)
 }
 
 fn software(cpu: usize, config: u64, period: u64) -> OwnedFd {

@@ -51,7 +51,7 @@ pub fn written_for(program: &str, args: &[&str], mut write: impl FnMut()) -> (St
     (access, lines.collect())
 }
 
-/// Changes to user nobody, permanently and without any capability. This process must have one thread.
+/// Changes this thread to user nobody, permanently and without any capability.
 ///
 /// # Errors
 /// Fails if any privilege is left.
@@ -59,7 +59,7 @@ pub fn become_nobody() -> Result<()> {
     become_nobody_with(CapabilitySet::empty())
 }
 
-/// Changes to user nobody, with only these capabilities. This process must have one thread.
+/// Changes this thread to user nobody, with only these capabilities.
 ///
 /// # Errors
 /// Fails if any other privilege is left.

@@ -1,17 +1,15 @@
 //! Programs that write tails (`bpf/tails.bpf.c`), and the bytes that each tail must have.
 
 use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{Skel, SkelBuilder};
-use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, OpenObject, ProgramInput, ProgramMut};
+use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, OpenObject, ProgramInput};
 use mapring::Record;
 use mapring::loader::initialize;
 
-use crate::skel::{TailsPortableSkelBuilder, TailsSkelBuilder};
-use crate::{Loaded, Runner, Stop, cpus, fitted, kernel, load_only, on_cpu, sample_clock};
+use crate::{Compiled, Loaded, Runner, Stop, bpf, cpus, fitted, kernel, load_only, on_cpu, program, ticks};
 
 /// `struct item`
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
@@ -71,6 +69,20 @@ fn section<'o>(object: &'o Object, name: &str) -> Map<'o> {
 ///
 /// # Panics
 /// Panics if this fails.
+pub fn load(compiled: &Compiled) -> Object {
+    let object = compiled.load(without_old_helpers);
+    with_pattern(&object);
+    object
+}
+
+fn with_pattern(object: &Object) {
+    section(object, ".data.pattern").update(&0_u32.to_ne_bytes(), &pattern(), MapFlags::ANY).unwrap();
+}
+
+/// The same as a skeleton.
+///
+/// # Panics
+/// Panics if this fails.
 pub fn loaded<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Loaded<'o, B>
 where
     Loaded<'o, B>: Skel<'o>,
@@ -91,16 +103,14 @@ where
     Loaded<'o, B>: Skel<'o>,
 {
     let skel = load_only::<B>(storage, without_old_helpers);
-    let map = section(skel.object(), ".data.pattern");
-    map.update(&0_u32.to_ne_bytes(), &pattern(), MapFlags::ANY).unwrap();
+    with_pattern(skel.object());
     skel
 }
 
 /// Tests the object compiled for this machine, and for any machine.
 pub fn both(test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(loaded::<TailsSkelBuilder>(&mut storage).object());
-    test(loaded::<TailsPortableSkelBuilder>(&mut portable).object());
+    test(&load(&bpf::TAILS));
+    test(&load(&bpf::TAILS_PORTABLE));
 }
 
 /// What the writers did, on all CPUs: published, dropped, begun, each by ring and writer; nested, by ring.
@@ -156,7 +166,7 @@ pub fn write_one(write: &Runner, ring: usize, len: u64) -> bool {
 /// # Panics
 /// Panics if the object has no such program.
 pub fn run(object: &Object, program: &str, how: u64) -> i32 {
-    let program = object.progs_mut().find(|p| p.name() == program).unwrap();
+    let program = self::program(object, program);
     let mut how = how.to_ne_bytes();
     let input = ProgramInput { context_in: Some(&mut how), ..ProgramInput::default() };
     program.test_run(input).unwrap().return_value.cast_signed()
@@ -201,8 +211,6 @@ pub fn written_by_all(object: &Object, meanwhile: impl FnOnce()) {
 }
 
 fn attach(object: &Object) -> Vec<Link> {
-    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
-    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
-    clocks.chain([program("on_enter").attach_raw_tracepoint("sys_enter").unwrap()]).collect()
+    let enters = program(object, "on_enter").attach_raw_tracepoint("sys_enter").unwrap();
+    ticks(object, "on_tick", 50_000).into_iter().chain([enters]).collect()
 }

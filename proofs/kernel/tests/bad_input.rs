@@ -1,35 +1,11 @@
 //! Maps that are not a region, or a corrupt one: each gives a typed error with the found and the expected value, or a counted
 //! loss. Never a panic, never a hang.
-#![allow(missing_docs)]
 
 use std::io::ErrorKind::NotFound;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, MapType, ProgramMut};
-use mapring::OpenOptions;
-use mapring::abi::{Geometry, GeometryError, Kind, Preamble, PreambleError};
-use mapring::{Access, Cells, Counters, Error, ErrorKind, ReadError, Refusal, Region, Ring, Source};
-use mapring_kernel_tests::one_shard;
-use mapring_kernel_tests::skel::{BasicSkelBuilder, RefusalsSkelBuilder};
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, cpus, fitted, load, map, on_one_cpu, require_bpf, unfitted, update, word_at,
-    words_of,
-};
-
-fn fd_of(map: &impl MapCore) -> OwnedFd {
-    map.as_fd().try_clone_to_owned().unwrap()
-}
-
-/// A map of its own, without BTF.
-fn raw_map(ty: MapType, value: usize, entries: usize, map_flags: u32) -> MapHandle {
-    let opts =
-        bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, map_flags, ..Default::default() };
-    let [value, entries] = [value, entries].map(|n| u32::try_from(n).unwrap());
-    MapHandle::create(ty, Some("raw"), 4, value, entries, &opts).unwrap()
-}
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use mapring::abi::{GeometryError, PreambleError};
+use mapring_kernel_tests::prelude::*;
 
 /// A map without keys.
 fn keyless_map(ty: MapType, value: u32, entries: u32) -> MapHandle {
@@ -62,50 +38,41 @@ fn refused(map: impl Fn(u32) -> MapHandle) -> Error {
     mapped
 }
 
-fn assert_says(error: &Error, words: &[&str]) {
-    let text = error.to_string();
-    for word in words {
-        assert!(text.contains(word), "{text:?} does not say {word:?}");
-    }
-}
-
 #[test]
 fn paths_that_are_no_maps() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REFUSALS);
     let pins = PinDir::new();
 
     let missing = Region::open(pins.path("missing")).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Open);
     assert!(missing.io_error().is_some_and(|error| error.kind() == NotFound), "{missing:?}");
-    assert_says(
+    says(
         &missing,
         &["can't open /sys/fs/bpf/", "/missing", "mount -t bpf -o mode=0755 bpf /sys/fs/bpf", "running?"],
     );
 
-    let mut program: ProgramMut<'_> = skel.object().progs_mut().find(|p| p.name() == "write").unwrap();
+    let mut program: ProgramMut<'_> = object.progs_mut().find(|p| p.name() == "write").unwrap();
     program.pin(pins.path("program")).unwrap();
     let program = Region::open(pins.path("program")).unwrap_err();
     assert!(program.kind() == ErrorKind::WrongType, "{program:?}");
-    assert_says(&program, &["/program is not a BPF map"]);
+    says(&program, &["/program is not a BPF map"]);
 
     let file = std::env::current_exe().unwrap();
     let plain = Region::open(&file).unwrap_err();
     assert!(plain.kind() == ErrorKind::Open, "{plain:?}");
-    assert_says(&plain, &["can't open ", file.to_str().unwrap(), "is it a pin in a BPF file system?"]);
+    says(&plain, &["can't open ", file.to_str().unwrap(), "is it a pin in a BPF file system?"]);
 
     let folder = Region::open(pins.path("")).unwrap_err();
     assert!(folder.kind() == ErrorKind::Open, "{folder:?}");
-    assert_says(&folder, &["it is a directory: name a pin in it", "Ring::open"]);
+    says(&folder, &["it is a directory: name a pin in it", "Ring::open"]);
     let file = Region::open(std::fs::File::open("/proc/self/status").unwrap()).unwrap_err();
     assert!(file.kind() == ErrorKind::WrongType, "{file:?}");
-    assert_says(&file, &[" is not a BPF map or a memfd"]);
+    says(&file, &[" is not a BPF map or a memfd"]);
 
     let id = Region::open(Source::id(u32::MAX)).unwrap_err();
     assert_eq!(id.kind(), ErrorKind::Open);
     assert!(id.io_error().is_some_and(|error| error.kind() == NotFound), "{id:?}");
-    assert_says(&id, &["can't open map id 4294967295", "bpftool map"]);
+    says(&id, &["can't open map id 4294967295", "bpftool map"]);
 }
 
 #[test]
@@ -122,46 +89,44 @@ fn maps_of_other_types() {
     for (map, name) in types {
         let error = Region::open(fd_of(&map)).unwrap_err();
         assert!(error.kind() == ErrorKind::WrongType, "{error:?}");
-        assert_says(&error, &[&format!("a map of type {name}, expected array or percpu_array")]);
+        says(&error, &[&format!("a map of type {name}, expected array or percpu_array")]);
         let ring = Ring::<Filled<14>>::open(&map).unwrap_err();
         assert!(ring.kind() == ErrorKind::WrongType, "{ring:?}");
-        assert_says(&ring, &[&format!("a map of type {name}")]);
+        says(&ring, &[&format!("a map of type {name}")]);
     }
 }
 
 #[test]
 fn the_wrong_rust_type_or_kind() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<BasicSkelBuilder>(&mut storage, fitted);
-    let fields = Ring::<Filled<15>>::open(&skel.maps.ring_56_64).unwrap_err();
+    let object = &require_bpf!(BASIC);
+    let fields = Ring::<Filled<15>>::open(&map(object, "ring_56_64")).unwrap_err();
     assert!(fields.kind() == ErrorKind::Layout, "{fields:?}");
-    assert_says(
+    says(
         &fields,
         &["map ring_56_64 ([u32; 15])", "rec_56 is 14 times unsigned int", "15 times an integer of 4"],
     );
     // Without types, or if no type is requested, only sizes are compared.
-    let opened = |map| Region::open(map).unwrap();
-    let sizes = Ring::<Filled<15>>::from_region(opened(&skel.maps.ring_56_64)).unwrap_err();
+    let opened = |name| Region::open(&map(object, name)).unwrap();
+    let sizes = Ring::<Filled<15>>::from_region(opened("ring_56_64")).unwrap_err();
     assert!(sizes.kind() == ErrorKind::Layout, "{sizes:?}");
-    assert_says(&sizes, &["map ring_56_64 has records of 56 bytes (rec_56), but [u32; 15] has 60"]);
-    let sizes = Cells::<u8>::from_region(opened(&skel.maps.cells_4096)).unwrap_err();
+    says(&sizes, &["map ring_56_64 has records of 56 bytes (rec_56), but [u32; 15] has 60"]);
+    let sizes = Cells::<u8>::from_region(opened("cells_4096")).unwrap_err();
     assert!(sizes.kind() == ErrorKind::Layout, "{sizes:?}");
-    assert_says(&sizes, &["records of 4096 bytes (rec_4096), but u8 has 1"]);
+    says(&sizes, &["records of 4096 bytes (rec_4096), but u8 has 1"]);
     // 60 bytes take the same slots as 64: the exact size is compared, not the rounded one.
-    let sizes = Ring::<Filled<15>>::from_region(opened(&skel.maps.ring_64_1)).unwrap_err();
-    assert_says(&sizes, &["has records of 64 bytes", "has 60"]);
+    let sizes = Ring::<Filled<15>>::from_region(opened("ring_64_1")).unwrap_err();
+    says(&sizes, &["has records of 64 bytes", "has 60"]);
 
     let kinds = [
-        Cells::<Filled<14>>::open(&skel.maps.ring_56_64).unwrap_err(),
-        Ring::<Filled<14>>::open(&skel.maps.counters_10).unwrap_err(),
-        Counters::open(&skel.maps.cells_56).unwrap_err(),
+        Cells::<Filled<14>>::open(&map(object, "ring_56_64")).unwrap_err(),
+        Ring::<Filled<14>>::open(&map(object, "counters_10")).unwrap_err(),
+        Counters::open(&map(object, "cells_56")).unwrap_err(),
     ];
     let said =
         ["holds ring, expected cells", "holds counters, expected ring", "holds cells, expected counters"];
     for (error, said) in kinds.iter().zip(said) {
         assert!(error.kind() == ErrorKind::WrongType, "{error:?}");
-        assert_says(error, &[said]);
+        says(error, &[said]);
     }
 }
 
@@ -183,26 +148,26 @@ fn preambles_of_another_world() {
     let magic = 0x1234_5678;
     let (source, error) = with(0, magic);
     assert_eq!(source, PreambleError::Magic { found: magic });
-    assert_says(&error, &["no preamble", "0x0000000012345678", "expected 0x00676e697270616d"]);
-    assert_says(&error, &["Globals reads the global variables", "Array reads arrays of plain values"]);
+    says(&error, &["no preamble", "0x0000000012345678", "expected 0x00676e697270616d"]);
+    says(&error, &["Globals reads the global variables", "Array reads arrays of plain values"]);
     let (source, error) = with(1, 1);
     assert_eq!(source, PreambleError::Version { found: 1 });
-    assert_says(&error, &["version 1", "knows 3"]);
+    says(&error, &["version 1", "knows 3"]);
     let (source, error) = with(2, 77);
     assert_eq!(source, PreambleError::Kind { found: 77 });
-    assert_says(&error, &["kind 77", "1 (ring), 2 (cells)", "3 (counters)"]);
+    says(&error, &["kind 77", "1 (ring), 2 (cells)", "3 (counters)"]);
     for slots in [0, 7, 1 << 40] {
         let (source, error) = with(4, slots);
         assert!(matches!(source, PreambleError::Geometry(_)), "{source:?}");
-        assert_says(&error, &[&slots.to_string()]);
+        says(&error, &[&slots.to_string()]);
     }
     assert_eq!(with(4, 0).0, PreambleError::Geometry(GeometryError::Slots(0)));
-    assert_says(&with(4, 0).1, &["power of two", "not 0"]);
+    says(&with(4, 0).1, &["power of two", "not 0"]);
     let (source, _) = with(3, 0);
     assert_eq!(source, PreambleError::Geometry(GeometryError::Record(0)));
     let (source, error) = with(6, 72);
     assert_eq!(source, PreambleError::Geometry(GeometryError::Element { found: 72, expected: 64 }));
-    assert_says(&error, &["72", "64"]);
+    says(&error, &["72", "64"]);
 }
 
 #[test]
@@ -221,7 +186,7 @@ fn preambles_that_contradict_the_kernel() {
         let words = Preamble { geometry, generation: 1, name: String::new() }.encode();
         let error = refused(|flags| forged(&words, ENTRIES, flags));
         assert_eq!(error.kind(), ErrorKind::Contradiction);
-        assert_says(&error, &[&format!("makes the {property} {preamble}, the kernel says {kernel}")]);
+        says(&error, &[&format!("makes the {property} {preamble}, the kernel says {kernel}")]);
     }
 }
 
@@ -230,33 +195,27 @@ fn maps_that_say_nothing_of_themselves() {
     require_bpf!();
     let error = refused(|flags| raw_map(MapType::Array, 64, ENTRIES, flags));
     assert!(error.preamble_error() == Some(&PreambleError::Magic { found: 0 }), "{error:?}");
-    assert_says(&error, &["no preamble", "its loader writes one with mapring::loader::initialize"]);
+    says(&error, &["no preamble", "its loader writes one with mapring::loader::initialize"]);
     // The loader's function can't guess either, and must not write over a foreign map.
     let raw = raw_map(MapType::Array, 64, ENTRIES, BPF_F_MMAPABLE);
     assert!(matches!(Ring::<Filled<14>>::open(&raw), Err(e) if e.kind() == ErrorKind::Preamble));
     assert_eq!(word_at(&raw, 0, 0), 0);
     let small = refused(|flags| raw_map(MapType::Array, 8, 3, flags));
-    assert_says(
+    says(
         &small,
         &["has 24 bytes, expected at least 128", "holds no region: Array reads arrays of plain values"],
     );
     // A map with BTF, from an object without mapring.
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<BasicSkelBuilder>(&mut storage, unfitted);
-    assert_says(
-        &Region::open(&map(skel.object(), "plain")).unwrap_err(),
-        &["has 24 bytes, expected at least"],
-    );
+    let object = &bpf::BASIC.load(unfitted);
+    says(&Region::open(&map(object, "plain")).unwrap_err(), &["has 24 bytes, expected at least"]);
 }
 
 #[test]
 fn indices_beyond_the_end() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<BasicSkelBuilder>(&mut storage, fitted);
-    let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
+    let object = &require_bpf!(BASIC);
+    let cells = Cells::<Filled<14>>::open(&map(object, "cells_56")).unwrap();
     assert!(matches!(cells.read(3), Err(ReadError::Index { thing: "cell", index: 3, count: 3 })));
-    let counters = Counters::open(&skel.maps.counters_10).unwrap();
+    let counters = Counters::open(&map(object, "counters_10")).unwrap();
     assert!(matches!(counters.sum(10), Err(ReadError::Index { thing: "counter", index: 10, count: 10 })));
     let shards = counters.shards();
     assert!(matches!(counters.get(shards, 0), Err(ReadError::Index { thing: "shard", .. })));
@@ -339,25 +298,24 @@ fn scribbled_heads_and_sequences_cost_records_and_nothing_else() {
     require_bpf!();
     on_one_cpu();
     for flags in [BPF_F_MMAPABLE, 0] {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<BasicSkelBuilder>(&mut storage, |object| {
+        let object = &bpf::BASIC.load(|object| {
             for mut map in object.maps_mut().filter(|map| map.name().to_string_lossy().starts_with("ring_")) {
                 map.set_map_flags(flags).unwrap();
             }
         });
         for slots in [1, 4, 64] {
-            let map = map(skel.object(), &format!("ring_56_{slots}"));
+            let map = map(object, &format!("ring_56_{slots}"));
             let options = OpenOptions::new().assume_layout(one_shard(56, slots));
             let ring = Ring::<Filled<14>>::open_with(&map, options).unwrap();
             assert_eq!(ring.access() == Access::Mapped, flags != 0);
-            scribbled(&map, &ring, &Runner::new(skel.object(), &format!("write_56_{slots}")), 600);
+            scribbled(&map, &ring, &Runner::new(object, &format!("write_56_{slots}")), 600);
         }
         // A cell's sequence: odd means busy, even means a value.
-        let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
+        let cells = Cells::<Filled<14>>::open(&map(object, "cells_56")).unwrap();
         let mut state = 88_172_645_463_325_252;
         for _ in 0..200 {
             let seq = random(&mut state);
-            update(&skel.maps.cells_56, 2, &[seq, 7, 7, 7, 7, 7, 7, 7]);
+            update(&map(object, "cells_56"), 2, &[seq, 7, 7, 7, 7, 7, 7, 7]);
             match cells.snapshot(0) {
                 Ok(snapshot) => assert_eq!((snapshot.version, snapshot.value[0]), (seq / 2, 7)),
                 Err(error) => {

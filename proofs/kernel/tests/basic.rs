@@ -1,20 +1,7 @@
 //! Records, values and counts that programs write are read whole and counted: each kind, each way to write, many
 //! shapes.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::time::Duration;
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::table::Snapshot;
-use mapring::{Access, Cells, Counters, ReadError, Refusal, Ring, Source, Start};
-use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, child, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf,
-    words_of,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// `enum op` in `bpf/basic.bpf.c`.
 const FILL: u64 = 0;
@@ -32,9 +19,8 @@ fn step(program: &Runner, op: u64, index: u64, n: u64) -> u64 {
 
 /// Tests the object compiled for this machine, and for any machine.
 fn both(test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(load::<BasicSkelBuilder>(&mut storage, fitted).object());
-    test(load::<BasicPortableSkelBuilder>(&mut portable, fitted).object());
+    test(&bpf::BASIC.load(fitted));
+    test(&bpf::BASIC_PORTABLE.load(fitted));
 }
 
 /// Writes a little more than two laps of a ring of `slots` slots, with records of `N` 32-bit words.
@@ -270,21 +256,18 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
 
 #[test]
 fn every_way_in_gives_the_same() {
-    require_bpf!();
+    let object = &require_bpf!(BASIC);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<BasicSkelBuilder>(&mut storage, fitted);
     let pins = PinDir::new();
-    let maps =
-        [map(skel.object(), "ring_56_64"), map(skel.object(), "cells_56"), map(skel.object(), "counters_10")];
+    let maps = [map(object, "ring_56_64"), map(object, "cells_56"), map(object, "counters_10")];
     // The loader's own function writes the preambles.
-    let ring = Ring::<Filled<14>>::open(&skel.maps.ring_56_64).unwrap();
-    let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
-    let counters = Counters::open(&skel.maps.counters_10).unwrap();
+    let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_64")).unwrap();
+    let cells = Cells::<Filled<14>>::open(&map(object, "cells_56")).unwrap();
+    let counters = Counters::open(&map(object, "counters_10")).unwrap();
     for n in 0..70 {
-        step(&Runner::new(skel.object(), "write_56_64"), FILL, 0, n);
-        step(&Runner::new(skel.object(), "cell_56"), FILL, n % 3, n);
-        step(&Runner::new(skel.object(), "count_10"), FILL, n % 10, n);
+        step(&Runner::new(object, "write_56_64"), FILL, 0, n);
+        step(&Runner::new(object, "cell_56"), FILL, n % 3, n);
+        step(&Runner::new(object, "count_10"), FILL, n % 10, n);
     }
     let ids = maps.each_ref().map(|map| map.info().unwrap().info.id);
     let paths = ["ring", "cells", "counters"].map(|kind| pins.path(kind));

@@ -1,26 +1,12 @@
 //! Claims inside other claims: programs sleep or loop between reading a slot's sequence and the store that claims the
 //! slot, while other tasks of the same CPU claim. The shipped claims pass. Unguarded claims are forced on the same
 //! programs, and must be detected; otherwise these tests prove nothing.
-#![allow(missing_docs)]
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Barrier, Mutex};
-use std::time::{Duration, Instant};
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, Object};
-use mapring::{Reader, Record, Ring};
-use mapring_kernel_tests::skel::{
-    ClaimsLingerNoGuardSkelBuilder, ClaimsLingerSkelBuilder, ClaimsLingerUnguardedSkelBuilder,
-    ClaimsSkelBuilder, ClaimsUnguardedSkelBuilder,
-};
-use mapring_kernel_tests::{
-    Runner, SlowPages, Turns, cpus, fitted, kernel, load, map, on_cpu, preempts_nobody, require_bpf, word_at,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// `struct item`: words computed from the writer.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -218,9 +204,8 @@ fn claims_of_tasks_that_sleep_in_them_are_sound() {
     if !may_sleep("claims_of_tasks_that_sleep_in_them_are_sound") {
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ClaimsSkelBuilder>(&mut storage, fitted);
-    let claims = Claims::new(skel.object());
+    let object = &bpf::CLAIMS.load(fitted);
+    let claims = Claims::new(object);
     one_after_the_other(&claims);
     assert_eq!(claims.tickets.lock().unwrap().len(), 3, "nothing is dropped");
     again_and_again(&claims, sound(&claims));
@@ -234,14 +219,12 @@ fn unguarded_claims_of_tasks_that_sleep_in_them_are_caught() {
     if !may_sleep("unguarded_claims_of_tasks_that_sleep_in_them_are_caught") {
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ClaimsUnguardedSkelBuilder>(&mut storage, fitted);
-    let claims = Claims::new(skel.object());
+    let object = &bpf::CLAIMS_UNGUARDED.load(fitted);
+    let claims = Claims::new(object);
     one_after_the_other(&claims);
     assert!(claims.caught(), "two claims of one slot, and nobody noticed");
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ClaimsUnguardedSkelBuilder>(&mut storage, fitted);
-    let claims = Claims::new(skel.object());
+    let object = &bpf::CLAIMS_UNGUARDED.load(fitted);
+    let claims = Claims::new(object);
     again_and_again(&claims, to_be_caught(&claims));
     assert!(claims.caught(), "{} claims in the midst of others, and nobody noticed", claims.interrupted());
     println!("after {} interrupted claims: {:?}", claims.interrupted(), claims.wrong.lock().unwrap()[0]);
@@ -255,9 +238,8 @@ fn claims_of_tasks_that_are_preempted() {
     if !may_sleep(TEST) {
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ClaimsLingerNoGuardSkelBuilder>(&mut storage, fitted);
-    let claims = Claims::new(skel.object());
+    let object = &bpf::CLAIMS_LINGER_NO_GUARD.load(fitted);
+    let claims = Claims::new(object);
     if preempts_nobody() || !preempted(&claims, sound(&claims)) {
         let asked = std::fs::read_to_string("/proc/cmdline").unwrap();
         assert!(!asked.contains("preempt=full"), "no task was preempted in the midst of a claim");
@@ -265,9 +247,8 @@ fn claims_of_tasks_that_are_preempted() {
     }
     println!("{} claims in the midst of others", claims.interrupted());
     assert_eq!(*claims.wrong.lock().unwrap(), [""; 0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ClaimsLingerUnguardedSkelBuilder>(&mut storage, fitted);
-    let claims = Claims::new(skel.object());
+    let object = &bpf::CLAIMS_LINGER_UNGUARDED.load(fitted);
+    let claims = Claims::new(object);
     preempted(&claims, to_be_caught(&claims));
     assert!(claims.caught(), "{} claims in the midst of others, and nobody noticed", claims.interrupted());
     println!("after {} interrupted claims: {:?}", claims.interrupted(), claims.wrong.lock().unwrap()[0]);
@@ -275,9 +256,8 @@ fn claims_of_tasks_that_are_preempted() {
         return skipped(TEST, "no guard before 6.10, and on x86 alone: the claims above are those that ship");
     }
     // No other task runs inside the guard.
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ClaimsLingerSkelBuilder>(&mut storage, fitted);
-    let claims = Claims::new(skel.object());
+    let object = &bpf::CLAIMS_LINGER.load(fitted);
+    let claims = Claims::new(object);
     let enough = || claims.caught() || claims.tickets.lock().unwrap().len() >= TASKS * 1000;
     assert!(!preempted(&claims, enough), "{} guarded claims were interrupted", claims.interrupted());
     assert_eq!(*claims.wrong.lock().unwrap(), [""; 0]);

@@ -1,24 +1,11 @@
 //! Commands: programs on all CPUs carry out each command of several threads once and in order; no event sees a mixture;
 //! one process writes at a time, and the next one takes over when it died.
-#![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{Link, MapCore, Object, ProgramMut};
-use mapring::globals::Globals;
+use mapring::Commands;
 use mapring::writers::CommandsWriter;
-use mapring::{Access, Commands, Counters, ErrorKind, OpenOptions, Record, Refusal};
-use mapring_kernel_tests::skel::{CommandsPortableSkelBuilder, CommandsSkelBuilder};
-use mapring_kernel_tests::{
-    Order, PinDir, Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, require_bpf, sample_clock,
-    update,
-};
+use mapring_kernel_tests::prelude::*;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 /// As in `bpf/commands.bpf.c`.
@@ -31,9 +18,8 @@ const LOCK: usize = 2;
 const OWNER: usize = 4;
 
 fn both(test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(load::<CommandsSkelBuilder>(&mut storage, fitted).object());
-    test(load::<CommandsPortableSkelBuilder>(&mut portable, fitted).object());
+    test(&bpf::COMMANDS.load(fitted));
+    test(&bpf::COMMANDS_PORTABLE.load(fitted));
 }
 
 fn open<T: Record>(object: &Object, name: &str) -> Commands<T> {
@@ -41,8 +27,7 @@ fn open<T: Record>(object: &Object, name: &str) -> Commands<T> {
 }
 
 fn variable<T: Record>(object: &Object, name: &str) -> T {
-    let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
-    Globals::open(&bss).unwrap().variable(name).unwrap().get().unwrap()
+    Globals::open(section(object, ".bss").unwrap()).unwrap().variable(name).unwrap().get().unwrap()
 }
 
 /// Runs an event; returns the thread and number of the command whose effect it saw.
@@ -145,11 +130,8 @@ fn a_full_ring_refuses_a_command_and_loses_none() {
 
 /// Programs in three contexts on each CPU, which run until the links are dropped.
 fn attach(object: &Object) -> Vec<Link> {
-    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
-    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
-    let others = ["on_enter", "on_switch"].into_iter().map(|name| program(name).attach().unwrap());
-    clocks.chain(others).collect()
+    let others = ["on_enter", "on_switch"].map(|name| program(object, name).attach().unwrap());
+    ticks(object, "on_tick", 50_000).into_iter().chain(others).collect()
 }
 
 #[test]
@@ -340,11 +322,9 @@ impl Drop for Owner {
 
 #[test]
 fn one_process_writes_and_the_next_takes_over() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<CommandsSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "one_event");
-    let commands = open::<Order>(skel.object(), "orders");
+    let object = &require_bpf!(COMMANDS);
+    let program = Runner::new(object, "one_event");
+    let commands = open::<Order>(object, "orders");
     let pins = PinDir::new();
     let pin = pins.path("orders");
     commands.region().pin(&pin, 0o600).unwrap();
@@ -391,7 +371,7 @@ fn one_process_writes_and_the_next_takes_over() {
 
     // A forged owner: a process that never was, and one that lives.
     drop(writer);
-    let (orders, first) = (map(skel.object(), "orders"), commands.region().geometry().first());
+    let (orders, first) = (map(object, "orders"), commands.region().geometry().first());
     let forge = |owner: u64| {
         let mut words = Element::default();
         (words[PUSHED], words[APPLIED], words[OWNER]) = (22, 22, owner);

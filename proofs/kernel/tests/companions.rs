@@ -1,23 +1,9 @@
 //! The readers and bells of a ring, which readers without privilege find only by their pins.
-#![allow(missing_docs)]
 
-use std::fs::{self, Permissions};
-use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::thread;
-use std::time::Duration;
+use std::fs::Permissions;
 
-use libbpf_rs::MapHandle;
-use libbpf_rs::skel::Skel;
-use mapring::loader::PinOptions;
-use mapring::{Error, Ring};
-use mapring_kernel_tests::skel::KeepSkelBuilder;
-use mapring_kernel_tests::{NOBODY, PublicPins, fitted, kernel, load, map, require_bpf, skipped};
-use rustix::thread::{
-    CapabilitySet, Gid, Uid, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
-};
+use mapring_kernel_tests::prelude::*;
+use rustix::thread::CapabilitySet;
 
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 #[repr(C)]
@@ -29,14 +15,7 @@ struct Rec {
 /// As user nobody: is required, and with CAP_BPF gets a bell.
 fn as_nobody(pin: &Path, kept: CapabilitySet) -> Result<(), Error> {
     let read = || {
-        set_keep_capabilities(true).unwrap();
-        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        set_thread_groups(&[]).unwrap();
-        set_thread_res_gid(group, group, group).unwrap();
-        set_thread_res_uid(user, user, user).unwrap();
-        let mut sets = capabilities(None).unwrap();
-        (sets.effective, sets.permitted, sets.inheritable) = (kept, kept, CapabilitySet::empty());
-        set_capabilities(None, sets).unwrap();
+        become_nobody_with(kept).unwrap();
         let mut reader = Ring::<Rec>::open(pin)?.reader();
         reader.require(Duration::from_secs(3600))?;
         if kept.is_empty() {
@@ -55,9 +34,8 @@ fn readers_without_privilege_are_required_and_have_bells() {
     if kernel() < (5, 19) {
         return skipped("companions", "only root opens pins before Linux 5.19");
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let ring = map(skel.object(), "events");
+    let object = &bpf::KEEP.load(fitted);
+    let ring = map(object, "events");
     let pins = PublicPins::new();
     let (pin, frozen) = (pins.path("events"), pins.path("frozen"));
     let readers = pins.path("events__readers");

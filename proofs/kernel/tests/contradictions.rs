@@ -1,36 +1,16 @@
 //! Contradictions between a map's preamble or BTF and the kernel's information: sizes, entries, types. Also: lookups
 //! that fail.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM, bpf_map_create_opts};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::{Access, Array, Error, ErrorKind, OpenOptions, ReadError, Refusal, Region, Ring, Source};
-use mapring_kernel_tests::load_only;
-use mapring_kernel_tests::skel::BasicSkelBuilder;
-use mapring_kernel_tests::{Filled, PinDir, failing_commands, fitted, map, require_bpf, update, word_at};
+use libbpf_rs::libbpf_sys::{BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM};
+use mapring::Array;
+use mapring_kernel_tests::prelude::*;
 
 /// The flags of maps that are mapped, and of maps that are read by system call.
 const WAYS: [(u32, Access); 2] =
     [(BPF_F_MMAPABLE, Access::Mapped), (0, Access::Syscall(Refusal::NotMmapable))];
 
-fn fd_of(map: &impl MapCore) -> OwnedFd {
-    map.as_fd().try_clone_to_owned().unwrap()
-}
-
 fn geometry(kind: Kind, record: u64, capacity: u64) -> Geometry {
     Geometry::new(kind, record, capacity, 1).unwrap()
-}
-
-/// A map without BTF.
-fn raw_map(ty: MapType, value: usize, entries: usize, map_flags: u32) -> MapHandle {
-    let opts =
-        bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, map_flags, ..Default::default() };
-    let [value, entries] = [value, entries].map(|n| u32::try_from(n).unwrap());
-    MapHandle::create(ty, Some("raw"), 4, value, entries, &opts).unwrap()
 }
 
 /// Writes a preamble by system call, as much of it as fits into the map's values.
@@ -164,14 +144,13 @@ fn assert_mismatch(refused: Error, claims: &str, declared: &str) {
 fn a_preamble_that_contradicts_btf_is_refused() {
     require_bpf!();
     for (flags, access) in WAYS {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load_only::<BasicSkelBuilder>(&mut storage, |object| {
+        let object = &bpf::BASIC.load_only(|object| {
             fitted(object);
             for mut map in object.maps_mut().filter(|map| map.name().to_string_lossy() == "ring_56_64") {
                 map.set_map_flags(flags).unwrap();
             }
         });
-        let map = map(libbpf_rs::skel::Skel::object(&skel), "ring_56_64");
+        let map = map(object, "ring_56_64");
         let pins = PinDir::new();
         let pin = pins.path("ring");
         MapHandle::try_from(&map).unwrap().pin(&pin).unwrap();

@@ -1,21 +1,9 @@
 //! Records of many sizes between programs and userspace, in every kind of map and every way to read it. Each byte is
 //! checked, including the tail.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-
-use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapType, Object};
-use mapring::abi::{Geometry, Kind};
-use mapring::{
-    Access, Array, Cells, Latches, OpenOptions, PerCpuCells, Region, Ring, cpus::possible_cpus,
-    globals::Globals,
-};
-use mapring_kernel_tests::raw::{self, RawMap};
-use mapring_kernel_tests::skel::CopiesSkelBuilder;
-use mapring_kernel_tests::{Runner, fitted, kernel, load, map, on_one_cpu, read_only, require_bpf, skipped};
+use mapring::Array;
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::RawMap;
 
 /// `BYTE` in `bpf/copies.bpf.c`: every byte differs in the next value.
 fn value<const N: usize>(n: u64) -> [u8; N] {
@@ -186,15 +174,14 @@ macro_rules! sizes {
         if !can_be_loaded($test) {
             return;
         }
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
-        $check::<1>(skel.object());
-        $check::<7>(skel.object());
-        $check::<24>(skel.object());
-        $check::<56>(skel.object());
-        $check::<57>(skel.object());
-        $check::<1000>(skel.object());
-        $check::<4095>(skel.object());
+        let object = &bpf::COPIES.load(fitted);
+        $check::<1>(object);
+        $check::<7>(object);
+        $check::<24>(object);
+        $check::<56>(object);
+        $check::<57>(object);
+        $check::<1000>(object);
+        $check::<4095>(object);
     };
 }
 

@@ -1,15 +1,8 @@
 //! Dispatch tables: programs are inserted, found, replaced while they run and removed; misses are counted.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, Program};
-use mapring::{Counters, Error, ErrorKind, Region, Source, dispatch::Dispatch};
-use mapring_kernel_tests::skel::DispatchSkelBuilder;
-use mapring_kernel_tests::{PinDir, cpus, fitted, load, on_cpu, on_one_cpu, read_only, require_bpf, send};
+use libbpf_rs::Program;
+use mapring::dispatch::Dispatch;
+use mapring_kernel_tests::prelude::*;
 
 /// The return value of the entry after a miss.
 const MISSED: u32 = 100;
@@ -25,14 +18,12 @@ fn program<'a>(object: &'a libbpf_rs::Object, name: &str) -> Program<'a> {
 
 #[test]
 fn programs_come_and_go() {
-    require_bpf!();
+    let object = &require_bpf!(DISPATCH);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<DispatchSkelBuilder>(&mut storage, fitted);
-    let of = |name| program(skel.object(), name);
+    let of = |name| program(object, name);
     let (entry, first, second) = (of("entry"), of("first"), of("second"));
-    let stages = Dispatch::open(&skel.maps.stages).unwrap();
-    let misses = Counters::open(&skel.maps.stages_misses).unwrap();
+    let stages = Dispatch::open(&map(object, "stages")).unwrap();
+    let misses = Counters::open(&map(object, "stages_misses")).unwrap();
     assert_eq!((stages.len(), misses.len()), (4, 5));
 
     assert_eq!((packet(&entry, 2), packet(&entry, 200)), (MISSED, MISSED));
@@ -47,7 +38,7 @@ fn programs_come_and_go() {
 
     // Read back, opened, and inserted elsewhere by a process that has only the pin.
     let pins = PinDir::new();
-    MapHandle::try_from(&*skel.maps.stages).unwrap().pin(pins.path("stages")).unwrap();
+    MapHandle::try_from(&map(object, "stages")).unwrap().pin(pins.path("stages")).unwrap();
     let other = Dispatch::open(pins.path("stages")).unwrap();
     let found = other.get(2).unwrap().unwrap();
     assert_eq!((found.name.as_str(), found.kind.as_str()), ("second", "xdp"));
@@ -63,21 +54,15 @@ fn programs_come_and_go() {
     // The kernel stops an endless chain of jumps: this counts as a miss.
     stages.insert(0, of("endless")).unwrap();
     assert_eq!((packet(&entry, 0), misses.sum(0).unwrap()), (3, 1));
-    let by_id = Dispatch::open(Source::id(skel.maps.stages.info().unwrap().info.id)).unwrap();
+    let by_id = Dispatch::open(Source::id(map(object, "stages").info().unwrap().info.id)).unwrap();
     assert_eq!(by_id.get(0).unwrap().unwrap().name, "endless");
 }
 
 #[test]
 fn what_does_not_fit_is_named() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<DispatchSkelBuilder>(&mut storage, fitted);
-    let of = |name| program(skel.object(), name);
-    let stages = Dispatch::open(&skel.maps.stages).unwrap();
-    let says = |error: Error, parts: &[&str]| {
-        let said = error.to_string();
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
-    };
+    let object = &require_bpf!(DISPATCH);
+    let of = |name| program(object, name);
+    let stages = Dispatch::open(&map(object, "stages")).unwrap();
 
     let stranger = stages.insert(1, of("stranger")).unwrap_err();
     assert_eq!(stranger.kind(), ErrorKind::Program);
@@ -90,8 +75,8 @@ fn what_does_not_fit_is_named() {
             "a table for each",
         ],
     );
-    let map = stages.insert(1, &*skel.maps.runs).unwrap_err();
-    says(map, &["what is no loaded program", "load it first"]);
+    let other = stages.insert(1, &map(object, "runs")).unwrap_err();
+    says(other, &["what is no loaded program", "load it first"]);
     let file = stages.insert(1, std::fs::File::open("/dev/null").unwrap()).unwrap_err();
     assert!(file.kind() == ErrorKind::Program, "{file}");
     says(file, &["does not accept "]);
@@ -100,16 +85,16 @@ fn what_does_not_fit_is_named() {
         assert!(beyond.to_string() == format!("no slot {slot}: there are 4"), "{beyond}");
         assert!(stages.remove(slot).is_err() && stages.id(slot).is_err() && stages.get(slot).is_err());
     }
-    let reader = Dispatch::open(read_only(&skel.maps.stages)).unwrap();
+    let reader = Dispatch::open(read_only(&map(object, "stages"))).unwrap();
     assert_eq!(reader.id(1).unwrap(), None);
     says(reader.insert(1, of("first")).unwrap_err(), &["BPF_MAP_UPDATE_ELEM", "read-only"]);
     says(reader.remove(1).unwrap_err(), &["BPF_MAP_DELETE_ELEM", "read-only"]);
-    says(Dispatch::open(&skel.maps.runs).unwrap_err(), &["map runs", "type array, expected prog_array"]);
+    says(Dispatch::open(&map(object, "runs")).unwrap_err(), &["map runs", "type array, expected prog_array"]);
     let pipe = || std::os::fd::OwnedFd::from(std::io::pipe().unwrap().0);
     says(Dispatch::open(pipe()).unwrap_err(), &["fd ", " is not a BPF map"]);
     says(Region::open(pipe()).unwrap_err(), &["fd ", " is not a BPF map or a memfd"]);
     says(
-        Region::open(&skel.maps.stages).unwrap_err(),
+        Region::open(&map(object, "stages")).unwrap_err(),
         &["type prog_array, expected array", "Dispatch::open"],
     );
 }
@@ -118,18 +103,18 @@ fn what_does_not_fit_is_named() {
 /// and none misses.
 #[test]
 fn replaced_while_they_run() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<DispatchSkelBuilder>(&mut storage, fitted);
-    let of = |name| program(skel.object(), name);
-    let stages = Dispatch::open(&skel.maps.stages).unwrap();
-    let (runs, misses) =
-        (Counters::open(&skel.maps.runs).unwrap(), Counters::open(&skel.maps.stages_misses).unwrap());
+    let object = &require_bpf!(DISPATCH);
+    let of = |name| program(object, name);
+    let stages = Dispatch::open(&map(object, "stages")).unwrap();
+    let (runs, misses) = (
+        Counters::open(&map(object, "runs")).unwrap(),
+        Counters::open(&map(object, "stages_misses")).unwrap(),
+    );
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     stages.insert(1, of("first")).unwrap();
     std::thread::scope(|scope| {
         for &cpu in cpus() {
-            let entry = skel.object().progs().find(|p| p.name() == "entry").unwrap();
+            let entry = object.progs().find(|p| p.name() == "entry").unwrap();
             let entry = entry.as_fd().try_clone_to_owned().unwrap();
             let (stop, sent) = (&stop, &sent);
             scope.spawn(move || {

@@ -1,29 +1,14 @@
 //! Maps from other loaders: loaded by aya or by libbpf, found by descriptor or by pin, described by BTF or by the
 //! process that opens them.
-#![allow(missing_docs)]
-
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 use aya::maps::{ArrayOfMaps, Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
-use bytemuck::Zeroable;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::abi::{Geometry, Kind, PreambleError};
+use mapring::Array;
+use mapring::abi::PreambleError;
 use mapring::loader::initialize_map;
-use mapring::{
-    Access, Array, Cells, Counters, ErrorKind, OpenOptions, PerCpuCells, ReadError, Record, Refusal, Region,
-    Ring, Source,
-    cpus::possible_cpus,
-    record::{LayoutCheck, UncheckedReason},
-};
-use mapring_kernel_tests::skel::ForeignSkelBuilder;
-use mapring_kernel_tests::{
-    PinDir, Sample, assert_error, cpus, fitted, load, map, on_one_cpu, require_bpf, send,
-};
+use mapring::record::UncheckedReason;
+use mapring_kernel_tests::prelude::*;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/foreign.bpf.o"));
 static LEGACY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/legacy.bpf.o"));
@@ -231,21 +216,19 @@ fn loaded_by_aya() {
 
 #[test]
 fn loaded_by_libbpf() {
-    require_bpf!();
+    let object = &require_bpf!(FOREIGN);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ForeignSkelBuilder>(&mut storage, fitted);
     let pins = PinDir::new();
-    send(skel.progs.on_packet.as_fd(), &[0; 64], 7);
-    for from in [From::LibbpfFd(skel.object()), From::LibbpfPin(skel.object(), &pins)] {
+    send(program(object, "on_packet").as_fd(), &[0; 64], 7);
+    for from in [From::LibbpfFd(object), From::LibbpfPin(object, &pins)] {
         regions(&from, |_| OpenOptions::new().expect_record::<Sample>(), 7, LayoutCheck::Fields);
         plain(&from, 7);
     }
     // By id, and by libbpf-rs's map.
-    let id = skel.maps.samples.info().unwrap().info.id;
+    let id = map(object, "samples").info().unwrap().info.id;
     assert_eq!(Array::<Sample>::open(Source::id(id)).unwrap().get(1).unwrap(), sample(7));
     assert_eq!(
-        Array::<Sample>::open(&skel.maps.percpu_samples).unwrap().each(1).unwrap().len(),
+        Array::<Sample>::open(&map(object, "percpu_samples")).unwrap().each(1).unwrap().len(),
         cpus_there()
     );
 }

@@ -1,21 +1,10 @@
 //! Gauges that programs set: every extreme in its window, on every CPU, mapped and by system call; none is lost when
 //! programs interrupt each other.
-#![allow(missing_docs)]
 
-use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::time::{Duration, Instant};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, Object};
+use mapring::Gauges;
 use mapring::abi::gauge::VALUE_MAX;
 use mapring::reading::GaugeWindow;
-use mapring::{Access, Gauges, OpenOptions};
-use mapring_kernel_tests::skel::{GaugePortableSkelBuilder, GaugeSkelBuilder};
-use mapring_kernel_tests::{
-    Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, sample_clock,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,9 +22,8 @@ struct Did {
 #[test]
 fn every_extreme_is_in_its_window() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    check(load::<GaugeSkelBuilder>(&mut storage, fitted).object());
-    check(load::<GaugePortableSkelBuilder>(&mut portable, fitted).object());
+    check(&bpf::GAUGE.load(fitted));
+    check(&bpf::GAUGE_PORTABLE.load(fitted));
 }
 
 fn check(object: &Object) {
@@ -108,34 +96,24 @@ fn check(object: &Object) {
 
 #[test]
 fn programs_that_interrupt_each_other_lose_no_extreme() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GaugeSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(GAUGE);
     let (cpu, task) = (on_one_cpu(), Runner::new(object, "task"));
     let gauges = Gauges::open(&map(object, "together")).unwrap();
-    let tick = object.progs_mut().find(|program| program.name() == "tick").unwrap();
-    let clock = tick.attach_perf_event(sample_clock(cpu, 50_000).into_raw_fd()).unwrap();
+    let fd = sample_clock(cpu, 50_000).into_raw_fd();
+    let clock = program(object, "tick").attach_perf_event(fd).unwrap();
     let start = Instant::now();
     let mut last = 0;
-    while did(object, cpu).interrupted < 100 && start.elapsed() < PATIENCE {
+    while did::<Did>(object, cpu).interrupted < 100 && start.elapsed() < PATIENCE {
         task.run(&mut [0; 3]);
         let max = gauges.windows(0).unwrap()[0].max;
-        assert!(max > last && max >= (1 << 20) + did(object, cpu).number.min(1), "{max} after {last}");
+        assert!(max > last && max >= (1 << 20) + did::<Did>(object, cpu).number.min(1), "{max} after {last}");
         last = max;
     }
     drop(clock);
-    let did = did(object, cpu);
+    let did = did::<Did>(object, cpu);
     assert!(did.interrupted >= 100, "programs never met: {did:?}");
     let extremes = GaugeWindow { ns: 0, min: (1 << 20) - did.number, max: (1 << 20) + did.number };
     assert_eq!(gauges.windows(0).unwrap(), [extremes], "{did:?}");
     assert_eq!(gauges.region().dropped().unwrap(), 0);
     println!("explored {} values, {} loops interrupted", 2 * did.number, did.interrupted);
-}
-
-/// What the programs did on a CPU, after the last of them has ended.
-fn did(object: &Object, cpu: usize) -> Did {
-    let copies = map(object, "did").lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
-    let at = mapring::cpus::possible_cpus().unwrap().binary_search(&cpu).unwrap();
-    bytemuck::pod_read_unaligned(&copies[at])
 }

@@ -1,20 +1,6 @@
 //! Global variables by name, in every section, read and written whole.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle};
-use mapring::globals::Globals;
-use mapring::loader::section;
-use mapring::table::Snapshot;
-use mapring::{Access, Error, ErrorKind, OpenOptions, ReadError, Record, Refusal, Source};
-use mapring_kernel_tests::skel::GlobalsSkelBuilder;
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf, words_of,
-};
+use mapring_kernel_tests::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -36,25 +22,15 @@ fn run(program: &Runner, n: u64) -> [u64; 4] {
     args
 }
 
-fn says(error: &Error, parts: &[&str]) {
-    let said = error.to_string();
-    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
-}
-
 #[test]
 fn variables_of_every_section() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "run");
-    let bss =
-        Globals::open_with(section(skel.object(), ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
-    let data =
-        Globals::open_with(section(skel.object(), ".data").unwrap(), OpenOptions::new().write(true)).unwrap();
-    let hot = Globals::open(section(skel.object(), ".data.hot").unwrap()).unwrap();
+    let object = &require_bpf!(GLOBALS);
+    let program = Runner::new(object, "run");
+    let bss = Globals::open_with(section(object, ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
+    let data = Globals::open_with(section(object, ".data").unwrap(), OpenOptions::new().write(true)).unwrap();
+    let hot = Globals::open(section(object, ".data.hot").unwrap()).unwrap();
     let rodata =
-        Globals::open_with(section(skel.object(), ".rodata").unwrap(), OpenOptions::new().write(true))
-            .unwrap();
+        Globals::open_with(section(object, ".rodata").unwrap(), OpenOptions::new().write(true)).unwrap();
     for (globals, name) in [(&bss, ".bss"), (&data, ".data"), (&hot, ".data.hot"), (&rodata, ".rodata")] {
         assert_eq!((globals.section(), globals.access()), (name, Access::Mapped));
     }
@@ -100,19 +76,9 @@ fn variables_of_every_section() {
 
 #[test]
 fn any_way_in() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let bss = map(
-        skel.object(),
-        &skel
-            .object()
-            .maps()
-            .map(|m| m.name().to_string_lossy().into_owned())
-            .find(|name| name.ends_with(".bss"))
-            .unwrap(),
-    );
-    run(&Runner::new(skel.object(), "run"), 0);
+    let object = &require_bpf!(GLOBALS);
+    let bss = map(object, "globals_.bss");
+    run(&Runner::new(object, "run"), 0);
     let pins = PinDir::new();
     MapHandle::try_from(&bss).unwrap().pin(pins.path("bss")).unwrap();
     let looked_up = Globals::open(read_only(&bss)).unwrap();
@@ -140,10 +106,8 @@ fn any_way_in() {
 /// Each section by its pin and by its id, opened for writing if allowed.
 #[test]
 fn every_section_any_way_in() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let (object, pins) = (skel.object(), PinDir::new());
+    let object = &require_bpf!(GLOBALS);
+    let pins = PinDir::new();
     let options = OpenOptions::new().write(true);
     for (at, name) in [".data", ".bss", ".rodata", ".data.hot"].into_iter().enumerate() {
         let map = object
@@ -176,12 +140,10 @@ fn every_section_any_way_in() {
 
 #[test]
 fn what_does_not_fit_is_named() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let bss = Globals::open(section(skel.object(), ".bss").unwrap()).unwrap();
-    let data = Globals::open(section(skel.object(), ".data").unwrap()).unwrap();
-    says(&section(skel.object(), ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
+    let object = &require_bpf!(GLOBALS);
+    let bss = Globals::open(section(object, ".bss").unwrap()).unwrap();
+    let data = Globals::open(section(object, ".data").unwrap()).unwrap();
+    says(&section(object, ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
     says(
         &bss.variable::<u64>("missing").unwrap_err(),
         &["no variable missing in .bss", "counted", "small_left"],
@@ -200,11 +162,11 @@ fn what_does_not_fit_is_named() {
     says(&bss.latch::<Large>("cell").unwrap_err(), &["a sequence and 2 times 56"]);
     says(&bss.cell::<Pair>("cell").unwrap_err(), &["cell.first", "no such field"]);
     says(
-        &Globals::open_with(&skel.maps.ring, OpenOptions::new()).unwrap_err(),
+        &Globals::open_with(&map(object, "ring"), OpenOptions::new()).unwrap_err(),
         &["an array without variables in its BTF", "expected global data"],
     );
     says(
-        &Globals::open_with(&skel.maps.percpu, OpenOptions::new()).unwrap_err(),
+        &Globals::open_with(&map(object, "percpu"), OpenOptions::new()).unwrap_err(),
         &["percpu_array", "expected global data"],
     );
 }
@@ -213,18 +175,15 @@ fn what_does_not_fit_is_named() {
 /// no value is torn, no increment is lost.
 #[test]
 fn nothing_is_torn_and_no_neighbour_is_lost() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "stream");
-    let bss =
-        Globals::open_with(section(skel.object(), ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
+    let object = &require_bpf!(GLOBALS);
+    let program = Runner::new(object, "stream");
+    let bss = Globals::open_with(section(object, ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     let cell = bss.cell::<Large>("cell").unwrap();
     let (small, byte) = (bss.variable::<u32>("small").unwrap(), bss.variable::<u8>("byte").unwrap());
     let stop = AtomicBool::new(false);
     let mut rounds = 0_u64;
     std::thread::scope(|scope| {
-        let stop_at_end = StopAtEnd(&stop);
+        let stop_at_end = Stop(&stop);
         let writer = scope.spawn(|| {
             on_cpu(*cpus().last().unwrap());
             let mut rounds = 0;
@@ -263,12 +222,4 @@ fn nothing_is_torn_and_no_neighbour_is_lost() {
         assert_eq!(bss.variable::<u8>(neighbour).unwrap().get().unwrap(), low(total).0[0], "{neighbour}");
     }
     assert_eq!(cell.snapshot().unwrap().version, total);
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

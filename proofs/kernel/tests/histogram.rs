@@ -1,19 +1,9 @@
 //! Histograms that programs count: every value in its bucket, on every CPU, mapped and by system call; no value is lost
 //! when programs interrupt each other.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::time::{Duration, Instant};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::abi::histogram::{BUCKETS, values};
-use mapring::{Access, Counters, ErrorKind, Histogram, Histograms, OpenOptions, ReadError};
-use mapring_kernel_tests::skel::{HistogramPortableSkelBuilder, HistogramSkelBuilder};
-use mapring_kernel_tests::{
-    Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, sample_clock, unfitted,
-};
+use mapring::{Histogram, Histograms};
+use mapring_kernel_tests::prelude::*;
 
 /// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,9 +27,8 @@ fn samples() -> impl Iterator<Item = u64> {
 #[test]
 fn every_value_is_in_its_bucket() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    check(load::<HistogramSkelBuilder>(&mut storage, fitted).object());
-    check(load::<HistogramPortableSkelBuilder>(&mut portable, fitted).object());
+    check(&bpf::HISTOGRAM.load(fitted));
+    check(&bpf::HISTOGRAM_PORTABLE.load(fitted));
 }
 
 fn check(object: &Object) {
@@ -114,9 +103,8 @@ fn a_map_that_was_not_prepared_is_refused() {
     if cpus().last() == Some(&0) {
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<HistogramSkelBuilder>(&mut storage, unfitted);
-    let error = Histograms::open(&map(skel.object(), "histograms")).unwrap_err();
+    let object = &bpf::HISTOGRAM.load(unfitted);
+    let error = Histograms::open(&map(object, "histograms")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFitted);
 }
 
@@ -124,18 +112,16 @@ fn a_map_that_was_not_prepared_is_refused() {
 fn programs_that_interrupt_each_other_lose_nothing() {
     require_bpf!();
     const VALUE: u64 = 1000;
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<HistogramSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::HISTOGRAM.load(fitted);
     let (cpu, task) = (on_one_cpu(), Runner::new(object, "task"));
-    let tick = object.progs_mut().find(|program| program.name() == "tick").unwrap();
-    let clock = tick.attach_perf_event(sample_clock(cpu, 50_000).into_raw_fd()).unwrap();
+    let fd = sample_clock(cpu, 50_000).into_raw_fd();
+    let clock = program(object, "tick").attach_perf_event(fd).unwrap();
     let histograms = Histograms::open(&map(object, "together")).unwrap();
 
     let start = Instant::now();
     let mut before = histograms.snapshot(0).unwrap();
     let mut differences = before.clone();
-    while did(object, cpu).interrupted < 100 && start.elapsed() < PATIENCE {
+    while did::<Did>(object, cpu).interrupted < 100 && start.elapsed() < PATIENCE {
         task.run(&mut [0, VALUE]);
         let now = histograms.snapshot(0).unwrap();
         differences.merge(&now.since(&before).expect("counts only grow"));
@@ -144,17 +130,10 @@ fn programs_that_interrupt_each_other_lose_nothing() {
     drop(clock);
     let last = histograms.snapshot(0).unwrap();
     differences.merge(&last.since(&before).unwrap());
-    let did = did(object, cpu);
+    let did = did::<Did>(object, cpu);
     assert!(did.interrupted >= 100, "programs never met: {did:?}");
     assert_eq!(last.count(), did.tasks + did.ticks, "{did:?}");
     assert_eq!(last.buckets().map(|(values, _)| values.contains(&VALUE)).collect::<Vec<_>>(), [true]);
     assert_eq!(differences, last, "each value is in exactly one difference");
     println!("explored {} values, {} loops interrupted", last.count(), did.interrupted);
-}
-
-/// What the programs did on a CPU, after the last of them has ended.
-fn did(object: &Object, cpu: usize) -> Did {
-    let copies = map(object, "did").lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
-    let at = mapring::cpus::possible_cpus().unwrap().binary_search(&cpu).unwrap();
-    bytemuck::pod_read_unaligned(&copies[at])
 }

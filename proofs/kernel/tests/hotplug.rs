@@ -3,21 +3,12 @@
 //!
 //! Other programs of the machine are moved off that CPU, and programs bound to it lose their affinity. So this runs in
 //! the guests of `cargo xtask vm`, and elsewhere only with `MAPRING_DISTURB=1`.
-#![allow(missing_docs)]
 
-use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mapring::{
-    Array, Counters, PerCpuCells, Ring, Start,
-    cpus::{online_cpus, online_nodes, possible_cpus},
-};
-use mapring_kernel_tests::skel::{ForeignSkelBuilder, NumaSkelBuilder};
-use mapring_kernel_tests::{
-    Numbered, Sample, cpus, everywhere, fitted, load, may_disturb, on_cpu, require_bpf, send,
-};
+use mapring::Array;
+use mapring::cpus::online_cpus;
+use mapring_kernel_tests::prelude::*;
 
 /// A CPU that is offline until this is dropped.
 struct Offline(usize);
@@ -54,16 +45,16 @@ fn cpus_that_go_offline() {
     require_bpf!();
     let Some((gone, _alone)) = victim("cpus_that_go_offline") else { return };
     let stays = cpus()[0];
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ForeignSkelBuilder>(&mut storage, fitted);
+    let object = &bpf::FOREIGN.load(fitted);
     let packets = |cpu: usize, times: i32| {
         on_cpu(cpu);
-        send(skel.progs.on_packet.as_fd(), &[0; 64], times);
+        send(program(object, "on_packet").as_fd(), &[0; 64], times);
     };
-    let ring = Ring::<Sample>::open(&skel.maps.ring).unwrap();
-    let cells = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
-    let plain = Array::<Sample>::open(&skel.maps.percpu_samples).unwrap();
-    let counters = [Counters::open(&skel.maps.counters), Counters::open(&skel.maps.percpu_counters)];
+    let ring = Ring::<Sample>::open(&map(object, "ring")).unwrap();
+    let cells = PerCpuCells::<Sample>::open(&map(object, "percpu_cells")).unwrap();
+    let plain = Array::<Sample>::open(&map(object, "percpu_samples")).unwrap();
+    let counters =
+        [Counters::open(&map(object, "counters")), Counters::open(&map(object, "percpu_counters"))];
     let counters = counters.map(Result::unwrap);
     let sums = || counters.each_ref().map(|counters| counters.sum(2).unwrap());
     let of = |cpu: usize| cells.snapshot(cpu, 1).unwrap();
@@ -91,7 +82,7 @@ fn cpus_that_go_offline() {
     assert_eq!(rest.iter().filter(|event| event.shard == gone).count() as u64, 5 - u64::from(gone < stays));
     assert_eq!((reader.lost(), reader.stats().dropped(), sums(), of(stays).version), (0, 0, [10; 2], 5));
     // A new handle finds the same.
-    let late = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
+    let late = PerCpuCells::<Sample>::open(&map(object, "percpu_cells")).unwrap();
     assert_eq!((late.cpus(), late.snapshot(gone, 1).unwrap()), (&*possible, before));
     assert_eq!(ring.reader().drain().count(), 10);
 
@@ -109,16 +100,15 @@ fn cpus_that_go_offline() {
 fn a_cpu_that_is_offline_when_its_shard_is_made() {
     require_bpf!();
     let Some((gone, _alone)) = victim("a_cpu_that_is_offline_when_its_shard_is_made") else { return };
-    let mut storage = MaybeUninit::uninit();
     on_cpu(cpus()[0]);
     let offline = Offline::take(gone).unwrap();
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let ring = Ring::<Numbered>::open(&skel.maps.numbers).unwrap();
+    let object = &bpf::NUMA.load(fitted);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
     drop(offline);
     let (first, end) = (online_nodes().unwrap()[0], Numbered::new(gone as u64, 4));
     assert!(ring.reader_of_node(first, Start::Now).unwrap().shards().any(|cpu| cpu == gone));
     on_cpu(gone);
-    send(skel.progs.on_packet.as_fd(), &[0; 64], 5);
+    send(program(object, "on_packet").as_fd(), &[0; 64], 5);
     everywhere();
     let mut reader = ring.reader_of_node(first, Start::Oldest).unwrap();
     let found: Vec<_> = reader.drain().filter(|event| event.shard == gone).collect();

@@ -1,17 +1,6 @@
 //! Rings that keep their oldest records while a reader is required, and readers that hold programs back for too long.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::{ErrorKind, Reader, Ring, Start};
-use mapring_kernel_tests::skel::{KeepPortableSkelBuilder, KeepSkelBuilder};
-use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -45,12 +34,10 @@ fn full(reader: &Reader<Rec>) -> u64 {
 
 #[test]
 fn programs_drop_the_newest_records_while_a_reader_is_required() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "publish");
-    let ring = open(skel.object());
+    let program = Runner::new(object, "publish");
+    let ring = open(object);
 
     // Without a required reader it is a ring like any other.
     assert_eq!(publish(&program, 0, 200), 200);
@@ -91,12 +78,10 @@ fn programs_drop_the_newest_records_while_a_reader_is_required() {
 
 #[test]
 fn any_way_of_reading_tells_programs_how_far() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "publish");
-    let mut reader = open(skel.object()).reader();
+    let program = Runner::new(object, "publish");
+    let mut reader = open(object).reader();
     reader.require(FOREVER).unwrap();
     let eighth = usize::try_from(SLOTS).unwrap() / 8 + 2;
 
@@ -122,12 +107,12 @@ fn any_way_of_reading_tells_programs_how_far() {
         assert_eq!(merged.for_each(usize::MAX, |_| ()) as u64, SLOTS);
     }
     drop(merged);
-    let mut reader = open(skel.object()).reader_from(Start::Now);
+    let mut reader = open(object).reader_from(Start::Now);
     reader.require(FOREVER).unwrap();
 
     // A record that no program ends is passed after the reader's patience, and programs go on.
     let mut reader = reader.with_patience(Duration::ZERO);
-    Runner::new(skel.object(), "leave_open").run(&mut [0, 0]);
+    Runner::new(object, "leave_open").run(&mut [0, 0]);
     while reader.poll().is_some() {}
     assert_eq!(publish(&program, 7, SLOTS), SLOTS - 1);
     assert_eq!(numbers(&mut reader), vec![7; 63].iter().zip(0..).map(|(n, i)| n + i).collect::<Vec<_>>());
@@ -137,12 +122,10 @@ fn any_way_of_reading_tells_programs_how_far() {
 
 #[test]
 fn a_reader_that_holds_programs_back_for_longer_than_its_lease_loses_its_place() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "publish");
-    let ring = open(skel.object());
+    let program = Runner::new(object, "publish");
+    let ring = open(object);
     let mut reader = ring.reader();
     reader.require(Duration::from_millis(20)).unwrap();
 
@@ -183,10 +166,8 @@ fn a_reader_that_holds_programs_back_for_longer_than_its_lease_loses_its_place()
 
 #[test]
 fn what_can_not_be_required_is_refused() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(KEEP);
+    let ring = open(object);
     let mut readers: Vec<_> = (0..mapring::abi::readers::PLACES).map(|_| ring.reader()).collect();
     for reader in &mut readers {
         reader.require(FOREVER).unwrap();
@@ -207,8 +188,8 @@ fn what_can_not_be_required_is_refused() {
 
     // Records of one byte, one slot.
     on_cpu(cpus()[0]);
-    let program = Runner::new(skel.object(), "publish_small");
-    let mut small = Ring::<u8>::open(&map(skel.object(), "small")).unwrap().reader();
+    let program = Runner::new(object, "publish_small");
+    let mut small = Ring::<u8>::open(&map(object, "small")).unwrap().reader();
     small.require(FOREVER).unwrap();
     for n in 0..3 {
         assert_eq!((publish(&program, n, 0), publish(&program, n, 0)), (1, 0));
@@ -218,12 +199,6 @@ fn what_can_not_be_required_is_refused() {
     assert_eq!(small.stats().full, 3);
 }
 
-fn stress_seconds() -> Duration {
-    let seconds =
-        std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
-    Duration::from_secs_f64(seconds)
-}
-
 /// Programs on all CPUs, and readers that become required, read and leave: while one is required, it gets every record
 /// that was written, in order. (Which records were reserved before is known to the models.)
 fn nothing_is_overrun(object: &Object) {
@@ -231,7 +206,7 @@ fn nothing_is_overrun(object: &Object) {
     let stop = &AtomicBool::new(false);
     let (mut rounds, mut read, mut dropped) = (0, 0, 0);
     thread::scope(|scope| {
-        let _stops = Stops(stop);
+        let _stops = Stop(stop);
         for &cpu in cpus() {
             let program = Runner::new(object, "publish");
             scope.spawn(move || {
@@ -242,7 +217,7 @@ fn nothing_is_overrun(object: &Object) {
                 }
             });
         }
-        let end = Instant::now() + stress_seconds();
+        let end = Instant::now() + stress_seconds(5.0);
         while Instant::now() < end || rounds < 10 {
             let mut reader = ring.reader_from(Start::Now);
             reader.require(FOREVER).unwrap();
@@ -281,22 +256,10 @@ fn nothing_is_overrun(object: &Object) {
     );
 }
 
-/// Ends the other threads, also if this one panics.
-struct Stops<'a>(&'a AtomicBool);
-
-impl Drop for Stops<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_required_reader_gets_every_record() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    nothing_is_overrun(skel.object());
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepPortableSkelBuilder>(&mut storage, fitted);
-    nothing_is_overrun(skel.object());
+    let object = &require_bpf!(KEEP);
+    nothing_is_overrun(object);
+    let object = &bpf::KEEP_PORTABLE.load(fitted);
+    nothing_is_overrun(object);
 }

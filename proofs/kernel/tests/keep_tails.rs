@@ -1,17 +1,12 @@
 //! Rings with tails that keep their oldest records: while a reader is required, no program overwrites a record or a tail
 //! that it has not read, and each record is whole or counted.
-#![allow(missing_docs)]
 
 use std::cell::Cell;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore, MapFlags, Object};
-use mapring::{Access, ErrorKind, Event, Reader, Ring, Start};
+use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
     AREA, Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
 };
-use mapring_kernel_tests::{Runner, cpus, everywhere, map, on_one_cpu, require_bpf};
 
 /// The slots of a shard.
 const SLOTS: u64 = 64;

@@ -1,16 +1,7 @@
 //! Latches: programs read userspace's values, and userspace reads the programs' values; in every size, and after a
 //! writer that died halfway.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::table::Snapshot;
-use mapring::{Access, ErrorKind, Latches, OpenOptions, ReadError, Refusal};
-use mapring_kernel_tests::skel::{LatchesPortableSkelBuilder, LatchesSkelBuilder};
-use mapring_kernel_tests::{Filled, Runner, fitted, load, map, read_only, require_bpf, update, words_of};
+use mapring_kernel_tests::prelude::*;
 
 /// The result of a program that read a latch: `done` in `bpf/latches.bpf.c`.
 const NO: u64 = 0;
@@ -24,9 +15,8 @@ fn step(program: &Runner, index: u64, n: u64) -> u64 {
 }
 
 fn both(test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(load::<LatchesSkelBuilder>(&mut storage, fitted).object());
-    test(load::<LatchesPortableSkelBuilder>(&mut portable, fitted).object());
+    test(&bpf::LATCHES.load(fitted));
+    test(&bpf::LATCHES_PORTABLE.load(fitted));
 }
 
 /// The latches of values of `N` words: for writing, and by system call.
@@ -127,14 +117,12 @@ fn a_table_of_one() {
 
 #[test]
 fn only_who_maps_it_for_writing_writes_it() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LatchesSkelBuilder>(&mut storage, fitted);
-    let [_, looked_up] = open::<14>(skel.object());
+    let object = &require_bpf!(LATCHES);
+    let [_, looked_up] = open::<14>(object);
     assert!(
         matches!(looked_up.writer(), Err(e) if e.kind() == ErrorKind::NotWritable && e.refusal().is_some())
     );
-    let reader = Latches::<Filled<14>>::open(&map(skel.object(), "latches_56")).unwrap();
+    let reader = Latches::<Filled<14>>::open(&map(object, "latches_56")).unwrap();
     let refused = reader.writer().unwrap_err();
     assert!(
         (refused.kind(), refused.refusal()) == (ErrorKind::NotWritable, Some(Refusal::NotAsked)),

@@ -1,26 +1,14 @@
 //! Compares Rust types with C types at open, field by field: equal types are reported as compared, differences with
 //! both sides, and so are types that could not be compared.
-#![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::MapMut;
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, MapType};
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::loader::PinOptions;
-use mapring::{
-    Cells, ErrorKind, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
-    record::{LayoutCheck, UncheckedReason},
-};
+use libbpf_rs::Map;
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use mapring::record::UncheckedReason;
+use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
-use mapring_kernel_tests::{
-    Filled, PublicPins, Runner, child, fitted, kernel, load, on_one_cpu, read_only, require_bpf, update,
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
 #[repr(C)]
@@ -99,8 +87,11 @@ fn the_same_in_both_languages() {
     require_bpf!();
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    let maps = &skel.maps;
+    let mut open = LayoutsSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
+    let skel = open.load().unwrap();
+    mapring::loader::initialize(&skel).unwrap();
+    let (object, maps) = (skel.object(), &skel.maps);
     let ring = Ring::<Nested>::open(&maps.ring).unwrap();
     let packed = Cells::<Packed>::open(&maps.packed).unwrap();
     assert_eq!(ring.layout_check(), LayoutCheck::Fields);
@@ -115,7 +106,7 @@ fn the_same_in_both_languages() {
     );
     assert_eq!(PerCpuCells::<Pair>::open(&maps.percpu).unwrap().layout_check(), LayoutCheck::Fields);
 
-    Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
+    Runner::new(object, "write").run(&mut [0, 0, 123, 0]);
     let record = ring.reader().poll().unwrap().record;
     assert_eq!((record.ns, record.pid, record.port, record.pair), (123, 8, 9, Pair { first: 3, second: 4 }));
     let Packed { kind, ns, pid } = packed.read(0).unwrap();
@@ -125,22 +116,20 @@ fn the_same_in_both_languages() {
 /// libbpf-cargo's own structs, without any field written by hand.
 #[test]
 fn structs_of_the_skeleton() {
-    require_bpf!();
+    let object = &require_bpf!(LAYOUTS);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
-    let cells = Cells::<c::pair>::open(&skel.maps.cells).unwrap();
-    let packed = Cells::<c::packed>::open(&skel.maps.packed).unwrap();
+    Runner::new(object, "write").run(&mut [0, 0, 123, 0]);
+    let cells = Cells::<c::pair>::open(&map(object, "cells")).unwrap();
+    let packed = Cells::<c::packed>::open(&map(object, "packed")).unwrap();
     assert_eq!((cells.layout_check(), packed.layout_check()), (LayoutCheck::Fields, LayoutCheck::Fields));
-    assert_eq!(Cells::<c::padded>::open(&skel.maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cells::<c::padded>::open(&map(object, "padded")).unwrap().layout_check(), LayoutCheck::Fields);
     assert_eq!(c::mode::LAYOUT, u32::LAYOUT);
     let (pair, c::packed { kind, ns, pid }) = (cells.read(0).unwrap(), packed.read(0).unwrap());
     assert_eq!(((pair.first, pair.second), (kind, ns, pid)), ((3, 4), (1, 123, 8)));
 }
 
 /// Types that every way to open refuses; the message contains both sides.
-fn differs<T: Record>(map: &MapMut<'_>, field: &str, c: &str, rust: &str) {
+fn differs<T: Record>(map: &Map<'_>, field: &str, c: &str, rust: &str) {
     let fd = || map.as_fd().try_clone_to_owned().unwrap();
     let id = map.info().unwrap().info.id;
     for error in [
@@ -159,10 +148,8 @@ fn differs<T: Record>(map: &MapMut<'_>, field: &str, c: &str, rust: &str) {
 
 #[test]
 fn names_and_places() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    let cells = &skel.maps.cells;
+    let object = &require_bpf!(LAYOUTS);
+    let cells = &map(object, "cells");
     let int = "unsigned int (4 bytes)";
 
     other!(Swapped { second: u32, first: u32 });
@@ -185,33 +172,29 @@ fn names_and_places() {
 
 #[test]
 fn padding_and_packing() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(LAYOUTS);
     let long = "unsigned long long (8 bytes)";
 
     // Packed in one type, padded in the other, and the reverse.
     let (in_c, rust) = (format!("{long} at byte 8"), "an integer of 8 bytes at byte 1");
-    differs::<Packed>(&skel.maps.padded, "padded.ns", &in_c, rust);
+    differs::<Packed>(&map(object, "padded"), "padded.ns", &in_c, rust);
     let (in_c, rust) = (format!("{long} at byte 1"), "an integer of 8 bytes at byte 8");
-    differs::<Padded>(&skel.maps.packed, "packed.ns", &in_c, rust);
+    differs::<Padded>(&map(object, "packed"), "packed.ns", &in_c, rust);
     // All fields at their place, except padding at the end.
     other!(Cut[packed] { kind: u8, _hole: [u8; 7], ns: u64, pid: u32 });
-    differs::<Cut>(&skel.maps.padded, "padded", "struct padded (24 bytes)", "a struct of 20 bytes");
+    differs::<Cut>(&map(object, "padded"), "padded", "struct padded (24 bytes)", "a struct of 20 bytes");
     other!(Grown { kind: u8, _hole: [u8; 7], ns: u64, pid: u32, _end: [u8; 12] });
-    differs::<Grown>(&skel.maps.padded, "padded", "struct padded (24 bytes)", "a struct of 32 bytes");
+    differs::<Grown>(&map(object, "padded"), "padded", "struct padded (24 bytes)", "a struct of 32 bytes");
     // A field where C has padding.
     other!(Filled { kind: u8, hole: [u8; 7], ns: u64, pid: u32, _end: u32 });
     let hole = "7 times an integer of 1 bytes at byte 1";
-    differs::<Filled>(&skel.maps.padded, "padded.hole", "no such field", hole);
+    differs::<Filled>(&map(object, "padded"), "padded.hole", "no such field", hole);
 }
 
 #[test]
 fn arrays_and_nested_structs() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    let arrays = &skel.maps.arrays;
+    let object = &require_bpf!(LAYOUTS);
+    let arrays = &map(object, "arrays");
 
     other!(Turned { matrix: [[u32; 2]; 3], comm: [u8; 16], pairs: [Pair; 2] });
     differs::<Turned>(
@@ -236,7 +219,7 @@ fn arrays_and_nested_structs() {
 
     // Padding in another place, within a ring's record.
     other!(Moved { ns: u64, pid: u32, port: u16, comm: [u8; 6], _pad: [u8; 4], pair: Pair });
-    let moved = Ring::<Moved>::open(&skel.maps.ring).unwrap_err().to_string();
+    let moved = Ring::<Moved>::open(&map(object, "ring")).unwrap_err().to_string();
     assert!(moved.starts_with("map ring (") && moved.contains("Moved): nested.pair is"), "{moved}");
     assert!(
         moved.ends_with("struct pair (8 bytes) at byte 20 in C, and a struct of 8 bytes at byte 24 in Rust")
@@ -245,10 +228,8 @@ fn arrays_and_nested_structs() {
 
 #[test]
 fn kinds_of_numbers() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    let numbers = &skel.maps.numbers;
+    let object = &require_bpf!(LAYOUTS);
+    let numbers = &map(object, "numbers");
 
     other!(Whole { ratio: u64, r#where: u64, wide: u64, mode: u32, yes: u8, sign: i8, quick: u16 });
     differs::<Whole>(numbers, "numbers.ratio", "double (8 bytes)", "an integer of 8 bytes");
@@ -267,21 +248,19 @@ fn kinds_of_numbers() {
     // Rust has no bit fields: the Rust type declares the integer that contains them, as padding.
     other!(Bits { plain: u32, flag: u32, after: u64 });
     differs::<Bits>(
-        &skel.maps.bits,
+        &map(object, "bits"),
         "bits.flag",
         "a bit field of 1 bits at bit 32",
         "an integer of 4 bytes at byte 4",
     );
     other!(Unnamed { plain: u32, _bits: u32, after: u64 });
-    differs::<Unnamed>(&skel.maps.bits, "bits.flag", "unsigned int (4 bytes)", "no such field");
+    differs::<Unnamed>(&map(object, "bits"), "bits.flag", "unsigned int (4 bytes)", "no such field");
 }
 
 #[test]
 fn kinds_come_before_fields() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
-    let error = Ring::<u16>::open(&skel.maps.cells).unwrap_err();
+    let object = &require_bpf!(LAYOUTS);
+    let error = Ring::<u16>::open(&map(object, "cells")).unwrap_err();
     assert!(error.to_string().ends_with("holds cells, expected ring"), "{error:?}");
 }
 
@@ -301,9 +280,7 @@ fn without_btf() -> MapHandle {
 
 #[test]
 fn what_was_not_compared_and_why() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(LAYOUTS);
     let fd = |map: &dyn AsFd| -> OwnedFd { map.as_fd().try_clone_to_owned().unwrap() };
     let says = |compared: LayoutCheck, why: UncheckedReason, part: &str| {
         assert_eq!(compared, LayoutCheck::Size(why));
@@ -311,10 +288,10 @@ fn what_was_not_compared_and_why() {
     };
 
     // Not compared: a region, for any type; a region that was opened with another type.
-    let region = Region::open(&skel.maps.cells).unwrap();
+    let region = Region::open(&map(object, "cells")).unwrap();
     let cells = Cells::<[u8; 8]>::from_region(region).unwrap();
     says(cells.layout_check(), UncheckedReason::NotAsked, "OpenOptions::expect_record");
-    let region = OpenOptions::new().expect_record::<Pair>().open(&skel.maps.cells).unwrap();
+    let region = OpenOptions::new().expect_record::<Pair>().open(&map(object, "cells")).unwrap();
     assert_eq!(Cells::<Pair>::from_region(region.clone()).unwrap().layout_check(), LayoutCheck::Fields);
     says(
         Cells::<u64>::from_region(region).unwrap().layout_check(),
@@ -337,7 +314,7 @@ fn what_was_not_compared_and_why() {
     says(opened.layout_check(), UncheckedReason::Memfd, "memfd");
 
     // A read-only descriptor also gives access to its types.
-    let cells = Cells::<Pair>::open(read_only(&skel.maps.cells)).unwrap();
+    let cells = Cells::<Pair>::open(read_only(&map(object, "cells"))).unwrap();
     assert_eq!(cells.layout_check(), LayoutCheck::Fields);
     assert_eq!(cells.layout_check().to_string(), "field by field with the map's BTF");
 }
@@ -345,11 +322,9 @@ fn what_was_not_compared_and_why() {
 /// Reading BTF takes privilege, reading the region does not.
 #[test]
 fn who_may_not_read_btf_is_told() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(LAYOUTS);
     let pins = PublicPins::new();
-    let cells = Cells::<Pair>::open(&skel.maps.cells).unwrap();
+    let cells = Cells::<Pair>::open(&map(object, "cells")).unwrap();
     cells
         .region()
         .freeze_and_pin(pins.path("cells"), PinOptions::new(0o666).allow_unprivileged_bpf(true))

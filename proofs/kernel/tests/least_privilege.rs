@@ -1,25 +1,7 @@
 //! Loaders with CAP_BPF and CAP_PERFMON alone: they load and initialize objects with every kind of map.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::time::Duration;
-
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Object, OpenObject};
-use mapring::globals::Globals;
-use mapring::loader::{self, PinOptions, Reuse, initialize_map, initialize_object, section};
-use mapring::record::LayoutCheck;
-use mapring::{ErrorKind, Region, Ring};
-use mapring_kernel_tests::skel::{
-    CommandsSkelBuilder, GaugeSkelBuilder, GlobalsSkelBuilder, HistogramSkelBuilder, KeepSkelBuilder,
-    LatchesSkelBuilder, NumaSkelBuilder, PercpuSkelBuilder, RefusalsSkelBuilder, ResizableSkelBuilder,
-    TailsSkelBuilder, TopSkelBuilder, WakeableSkelBuilder,
-};
-use mapring_kernel_tests::{
-    Numbered, PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, require_bpf,
-};
+use mapring::loader::{self, Reuse, initialize_map};
+use mapring_kernel_tests::prelude::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -61,37 +43,35 @@ fn has_preamble(object: &Object, name: &str) -> bool {
 #[test]
 fn regions_of_every_kind_are_initialized() {
     require_bpf!();
-    fn check<B: for<'o> SkelBuilder<'o> + Default>(maps: &[&str]) {
-        let mut storage = MaybeUninit::uninit();
-        let skel = with_two(|| load_only::<B>(&mut storage, prepared));
+    let check = |object: &Compiled, maps: &[&str]| {
+        let object = &with_two(|| object.load_only(prepared));
         for &name in maps {
-            assert!(!has_preamble(skel.object(), name), "{name}");
+            assert!(!has_preamble(object, name), "{name}");
         }
-        with_two(|| initialize_object(skel.object())).unwrap();
+        with_two(|| initialize_object(object)).unwrap();
         for &name in maps {
-            assert!(has_preamble(skel.object(), name), "{name}");
+            assert!(has_preamble(object, name), "{name}");
         }
-    }
-    check::<RefusalsSkelBuilder>(&["ring", "cells", "counters"]);
-    check::<PercpuSkelBuilder>(&["cells_56", "counters_1"]);
-    check::<LatchesSkelBuilder>(&["latches_56", "one"]);
-    check::<CommandsSkelBuilder>(&["orders", "drained_on"]);
-    check::<HistogramSkelBuilder>(&["histograms"]);
-    check::<GaugeSkelBuilder>(&["gauges"]);
-    check::<TopSkelBuilder>(&["table"]);
-    check::<KeepSkelBuilder>(&["events"]);
-    check::<TailsSkelBuilder>(&["small", "kept"]);
-    check::<WakeableSkelBuilder>(&["events", "events__readers", "tailed"]);
+    };
+    check(&bpf::REFUSALS, &["ring", "cells", "counters"]);
+    check(&bpf::PERCPU, &["cells_56", "counters_1"]);
+    check(&bpf::LATCHES, &["latches_56", "one"]);
+    check(&bpf::COMMANDS, &["orders", "drained_on"]);
+    check(&bpf::HISTOGRAM, &["histograms"]);
+    check(&bpf::GAUGE, &["gauges"]);
+    check(&bpf::TOP, &["table"]);
+    check(&bpf::KEEP, &["events"]);
+    check(&bpf::TAILS, &["small", "kept"]);
+    check(&bpf::WAKEABLE, &["events", "events__readers", "tailed"]);
 }
 
 /// Programs write all of the ring, and the maps that the loader made have types as the first one.
 #[test]
 fn rings_in_several_maps_are_initialized() {
     require_bpf!();
-    let (mut numa, mut resizable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let numa = with_two(|| load::<NumaSkelBuilder>(&mut numa, prepared));
-    let resizable = with_two(|| load::<ResizableSkelBuilder>(&mut resizable, prepared));
-    for object in [numa.object(), resizable.object()] {
+    let numa = &with_two(|| bpf::NUMA.load(prepared));
+    let resizable = &with_two(|| bpf::RESIZABLE.load(prepared));
+    for object in [numa, resizable] {
         let program = Runner::new(object, "push_run");
         for &cpu in cpus() {
             on_cpu(cpu);
@@ -113,27 +93,25 @@ fn rings_in_several_maps_are_initialized() {
 #[test]
 fn the_loader_reads_its_rings() {
     require_bpf!();
-    let (mut wakeable, mut keep) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let wakeable = with_two(|| load::<WakeableSkelBuilder>(&mut wakeable, prepared));
-    let keep = with_two(|| load::<KeepSkelBuilder>(&mut keep, prepared));
+    let wakeable = &with_two(|| bpf::WAKEABLE.load(prepared));
+    let keep = &with_two(|| bpf::KEEP.load(prepared));
     with_two(|| {
-        let ring = Ring::<Rec>::open(loader::map(wakeable.object(), "events").unwrap()).unwrap();
+        let ring = Ring::<Rec>::open(loader::map(wakeable, "events").unwrap()).unwrap();
         assert_eq!(ring.region().layout_check::<Rec>(), LayoutCheck::Fields);
         ring.reader().bell().unwrap();
-        let mut by_map = Ring::<Rec>::open(&map(wakeable.object(), "events")).unwrap().reader();
+        let mut by_map = Ring::<Rec>::open(&map(wakeable, "events")).unwrap().reader();
         assert!(by_map.bell().unwrap_err().to_string().contains("CAP_SYS_ADMIN"));
         let pins = PinDir::new();
         ring.pin(pins.path("events"), 0o600).unwrap();
         Ring::<Rec>::open(pins.path("events")).unwrap().reader().bell().unwrap();
 
-        let ring = Ring::<Rec>::open(loader::map(keep.object(), "events").unwrap()).unwrap();
+        let ring = Ring::<Rec>::open(loader::map(keep, "events").unwrap()).unwrap();
         ring.reader().require(Duration::from_secs(60)).unwrap();
     });
 
-    let mut storage = MaybeUninit::uninit();
-    let skel = with_two(|| load::<ResizableSkelBuilder>(&mut storage, prepared));
-    let source = || loader::map(skel.object(), "numbers").unwrap();
-    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 0, 0, 4), 0);
+    let object = &with_two(|| bpf::RESIZABLE.load(prepared));
+    let source = || loader::map(object, "numbers").unwrap();
+    assert_eq!(push(&Runner::new(object, "push_run"), 0, 0, 4), 0);
     let ring = with_two(|| Ring::<Numbered>::open(source())).unwrap();
     let refused = with_two(|| ring.resize(128)).unwrap_err();
     assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
@@ -143,7 +121,7 @@ fn the_loader_reads_its_rings() {
     let refused = with_two(|| Ring::<Numbered>::open(source())).unwrap_err();
     assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
 
-    let unknown = loader::map(skel.object(), "number").unwrap_err();
+    let unknown = loader::map(object, "number").unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::OutOfRange);
     assert!(
         unknown.to_string().contains("no map number: there are ") && unknown.to_string().contains("numbers")
@@ -154,33 +132,32 @@ fn the_loader_reads_its_rings() {
 #[test]
 fn a_loader_starts_again() {
     require_bpf!();
-    fn check<B: for<'o> SkelBuilder<'o> + Default>(name: &str, pin: impl Fn(&Object, &std::path::Path)) {
+    fn check(object: &Compiled, name: &str, pin: impl Fn(&Object, &Path)) {
         let pins = PinDir::new();
         let path = pins.path(name);
         for first in [true, false] {
-            let mut storage = MaybeUninit::uninit();
             with_two(|| {
-                let mut open = B::default().open(&mut storage).unwrap();
-                let found = loader::reuse(open.open_object_mut(), name, &path).unwrap();
+                let mut open = object.open();
+                let found = loader::reuse(&mut open, name, &path).unwrap();
                 assert!(
                     if first { matches!(found, Reuse::Nothing) } else { matches!(found, Reuse::Pinned) },
                     "{found:?}"
                 );
-                prepared(open.open_object_mut());
-                let skel = open.load().unwrap();
-                initialize_object(skel.object()).unwrap();
-                pin(skel.object(), &path);
+                prepared(&mut open);
+                let object = &open.load().unwrap();
+                initialize_object(object).unwrap();
+                pin(object, &path);
             });
         }
     }
     let replace = PinOptions::new(0o600).replace(true);
     let ring = |object: &Object, name: &str| loader::map(object, name).unwrap();
     for name in ["events", "tailed"] {
-        check::<WakeableSkelBuilder>(name, |object, path| {
+        check(&bpf::WAKEABLE, name, |object, path| {
             Region::open(ring(object, name)).unwrap().pin(path, replace).unwrap();
         });
     }
-    check::<ResizableSkelBuilder>("numbers", |object, path| {
+    check(&bpf::RESIZABLE, "numbers", |object, path| {
         Ring::<Numbered>::open(ring(object, "numbers")).unwrap().pin(path, replace).unwrap();
     });
 }
@@ -189,25 +166,21 @@ fn a_loader_starts_again() {
 #[test]
 fn a_single_map_takes_more() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = with_two(|| load_only::<RefusalsSkelBuilder>(&mut storage, prepared));
-    let ring = map(skel.object(), "ring");
+    let object = &with_two(|| bpf::REFUSALS.load_only(prepared));
+    let ring = map(object, "ring");
     let refused = with_two(|| initialize_map(&ring)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Layout);
     assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
     initialize_map(&ring).unwrap();
-    assert!(has_preamble(skel.object(), "ring"));
+    assert!(has_preamble(object, "ring"));
 }
 
 /// Maps of mapring, and of others, that the object does not create, or creates not anew.
 #[test]
 fn maps_that_are_not_new() {
-    require_bpf!();
-    let mut first = MaybeUninit::uninit();
-    let first = load::<RefusalsSkelBuilder>(&mut first, fitted);
-    let mut second = MaybeUninit::uninit();
-    let second = with_two(|| {
-        load::<RefusalsSkelBuilder>(&mut second, |object: &mut OpenObject| {
+    let first = &require_bpf!(REFUSALS);
+    let second = &with_two(|| {
+        bpf::REFUSALS.load(|object: &mut OpenObject| {
             fitted(object);
             for mut program in object.progs_mut() {
                 program.set_autoload(false);
@@ -215,26 +188,25 @@ fn maps_that_are_not_new() {
             for mut open in object.maps_mut() {
                 match open.name().to_str().unwrap() {
                     "cells" => open.set_autocreate(false).unwrap(),
-                    "ring" => open.reuse_fd(map(first.object(), "ring").as_fd()).unwrap(),
+                    "ring" => open.reuse_fd(map(first, "ring").as_fd()).unwrap(),
                     _ => {}
                 }
             }
         })
     });
-    let [ring, same] = [&first, &second].map(|skel| Region::open(&map(skel.object(), "ring")).unwrap());
+    let [ring, same] = [first, second].map(|object| Region::open(&map(object, "ring")).unwrap());
     assert_eq!(ring.preamble().generation, same.preamble().generation);
-    assert!(has_preamble(second.object(), "counters"));
+    assert!(has_preamble(second, "counters"));
 }
 
 #[test]
 fn variables_are_found_by_name() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = with_two(|| load::<GlobalsSkelBuilder>(&mut storage, prepared));
+    let object = &with_two(|| bpf::GLOBALS.load(prepared));
     with_two(|| {
-        let bss = Globals::open(section(skel.object(), ".bss").unwrap()).unwrap();
+        let bss = Globals::open(section(object, ".bss").unwrap()).unwrap();
         assert!(bss.names().iter().any(|name| name == "cell"));
     });
-    let by_map = with_two(|| Globals::open(&map(skel.object(), "globals_.bss")));
+    let by_map = with_two(|| Globals::open(&map(object, "globals_.bss")));
     assert!(by_map.is_err_and(|refused| refused.to_string().contains("CAP_SYS_ADMIN")));
 }

@@ -1,10 +1,8 @@
 //! Several files that declare the same maps: libbpf's linker makes one object of them, and one map of each.
-#![allow(missing_docs)]
 
 use libbpf_rs::{Linker, ObjectBuilder};
-use mapring::loader::{initialize_object, map, prepare_object, section};
-use mapring::{Counters, Record, Ring, globals::Globals};
-use mapring_kernel_tests::{Runner, on_one_cpu, require_bpf};
+use mapring::loader::{map, prepare_object};
+use mapring_kernel_tests::prelude::*;
 
 static FILES: [&[u8]; 2] = [
     include_bytes!(concat!(env!("OUT_DIR"), "/linked_one.bpf.o")),

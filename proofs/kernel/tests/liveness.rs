@@ -1,29 +1,16 @@
 //! Losses with their intervals, and who still writes a ring: after its loader was killed, while pinned links keep its
 //! programs attached, and for processes that the kernel does not tell.
-#![allow(missing_docs)]
 
 use std::fs::{Permissions, remove_file, set_permissions};
 use std::io::{BufRead, BufReader};
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
-use bytemuck::{AnyBitPattern, Pod, Zeroable};
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::abi::{Geometry, Tails};
+use bytemuck::AnyBitPattern;
+use mapring::Loss;
+use mapring::abi::Tails;
 use mapring::liveness::{Liveness, Process};
 use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, OpenOptions, Reader, Ring};
-use mapring_kernel_tests::skel::LivenessSkelBuilder;
-use mapring_kernel_tests::{
-    PinDir, PublicPins, Runner, child, cpus, fitted, load, load_only, map, on_cpu, one_shard, read_only,
-    require_bpf, skipped, unfitted,
-};
+use mapring_kernel_tests::prelude::*;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 
@@ -102,11 +89,8 @@ fn drops_have_an_interval<T: AnyBitPattern>(
 
 #[test]
 fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
-    require_bpf!();
+    let object = &require_bpf!(LIVENESS);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let open = |name: &str| Ring::<Rec>::open(&map(object, name)).unwrap().reader();
     let by_call = |name: &str| Ring::<Rec>::open(read_only(&map(object, name))).unwrap().reader();
     let program = |name: &str| Runner::new(object, &format!("write_{name}"));
@@ -135,12 +119,10 @@ fn required<T: AnyBitPattern>(mut reader: Reader<T>) -> Reader<T> {
 /// The slots are free, but not the bytes, because a required reader has not read them.
 #[test]
 fn bytes_that_a_required_reader_holds_back_are_reported_with_their_time() {
-    require_bpf!();
+    let object = &require_bpf!(LIVENESS);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let open = || Ring::<Rec>::open(&map(skel.object(), "kept_spaces")).unwrap().reader();
-    let program = Runner::new(skel.object(), "write_kept_spaces");
+    let open = || Ring::<Rec>::open(&map(object, "kept_spaces")).unwrap().reader();
+    let program = Runner::new(object, "write_kept_spaces");
     let mut readers = [required(open()), open()];
     let before = now();
     let written = (0..64).take_while(|_| run(&program, false, 64)).count();
@@ -207,9 +189,7 @@ fn drops_on_a_cpu_without_a_shard_are_reported_between_two_looks() {
         return skipped("drops_on_a_cpu_without_a_shard_are_reported_between_two_looks", "there is one CPU");
     };
     on_cpu(cpu);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<LivenessSkelBuilder>(&mut storage, unfitted);
-    let object = skel.object();
+    let object = &bpf::LIVENESS.load_only(unfitted);
     let described = |name: &str, geometry: Geometry| {
         let options = OpenOptions::new().assume_layout(geometry).write_preamble(true);
         options.open(&map(object, name)).unwrap();
@@ -235,11 +215,9 @@ fn drops_on_a_cpu_without_a_shard_are_reported_between_two_looks() {
 
 #[test]
 fn a_new_reader_finds_the_last_record() {
-    require_bpf!();
+    let object = &require_bpf!(LIVENESS);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let narrow = map(skel.object(), "narrow");
+    let narrow = map(object, "narrow");
     let last = |fd| {
         let mut newest = Vec::new();
         let mut reader = Ring::<Rec>::open(fd).unwrap().reader();
@@ -248,7 +226,7 @@ fn a_new_reader_finds_the_last_record() {
     };
     let both = || [last(narrow.as_fd().try_clone_to_owned().unwrap()), last(read_only(&narrow))];
     assert_eq!(both(), [vec![], vec![]]);
-    let program = Runner::new(skel.object(), "write_narrow");
+    let program = Runner::new(object, "write_narrow");
     assert!(run(&program, false, 0));
     assert_eq!(both(), [[(cpus()[0], 0, 1)]; 2]);
     assert!(run(&program, true, 0), "one that nobody ends");
@@ -257,12 +235,10 @@ fn a_new_reader_finds_the_last_record() {
 
 #[test]
 fn a_tail_that_is_too_long_is_reported_with_its_time() {
-    require_bpf!();
+    let object = &require_bpf!(LIVENESS);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let mut reader = Ring::<Rec>::open(&map(skel.object(), "paths")).unwrap().reader();
-    let program = Runner::new(skel.object(), "write_paths");
+    let mut reader = Ring::<Rec>::open(&map(object, "paths")).unwrap().reader();
+    let program = Runner::new(object, "write_paths");
     let before = now();
     assert!(!run(&program, false, 33) && run(&program, false, 32));
     let loss = only_loss(&mut reader, &mut 0);
@@ -334,29 +310,26 @@ fn programs(object: &Object, name: &str) -> Vec<(String, usize)> {
 
 #[test]
 fn programs_of_maps_in_maps_are_found_and_have_no_links() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(LIVENESS);
     for name in ["narrow", "nodes", "grows"] {
-        assert_eq!(programs(skel.object(), name), [(format!("write_{name}"), 0)]);
+        assert_eq!(programs(object, name), [(format!("write_{name}"), 0)]);
     }
     // Each CPU's own map of a PER_CPU_MAPS ring, and the next map of a resizable ring.
-    for region in Ring::<Rec>::open(&map(skel.object(), "nodes")).unwrap().regions() {
+    for region in Ring::<Rec>::open(&map(object, "nodes")).unwrap().regions() {
         let programs = region.programs().unwrap();
         assert_eq!((programs.len(), &programs[0].name[..]), (1, "write_nodes"), "{region:?}");
     }
-    Ring::<Rec>::open(&map(skel.object(), "grows")).unwrap().resize(16).unwrap();
-    assert_eq!(programs(skel.object(), "grows"), [("write_grows".to_owned(), 0)]);
+    Ring::<Rec>::open(&map(object, "grows")).unwrap().resize(16).unwrap();
+    assert_eq!(programs(object, "grows"), [("write_grows".to_owned(), 0)]);
 }
 
 #[test]
 fn without_privilege_the_loader_is_known_and_the_programs_are_not() {
     require_bpf!();
     let pins = PublicPins::new();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let object = &bpf::LIVENESS.load(fitted);
     let path = pins.path("calls");
-    Ring::<Rec>::open(&map(skel.object(), "calls")).unwrap().region().pin(&path, 0o666).unwrap();
+    Ring::<Rec>::open(&map(object, "calls")).unwrap().region().pin(&path, 0o666).unwrap();
     set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
     let said = child(CHILD, &["nobody", "alive", path.to_str().unwrap()]);
     let me = std::process::id();

@@ -1,49 +1,31 @@
 //! Errors between loaders and readers, and their messages: maps that can't have a preamble, fields that the kernel
 //! hides, pins that are replaced or removed, writers in one call.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, ObjectBuilder, OpenObject};
-use mapring::OpenOptions;
-use mapring::cpus::possible_cpus;
-use mapring::loader::{initialize_map, initialize_object, prepare_object};
-use mapring::{Access, Cells, Error, ErrorKind, Reader, Refusal, Region, Ring};
-use mapring_kernel_tests::load_only;
-use mapring_kernel_tests::skel::{HiddenSkelBuilder, RefusalsSkelBuilder};
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, fitted, has_guard, load, map, on_one_cpu, read_only, require_bpf, words_of,
-};
+use libbpf_rs::ObjectBuilder;
+use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
+use mapring::loader::{initialize_map, prepare_object};
+use mapring_kernel_tests::prelude::*;
 
 static GUARDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_guarded.bpf.o"));
 static NO_LICENSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_none.bpf.o"));
 static NO_GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_no_guard.bpf.o"));
 
-fn says(error: &Error, parts: &[&str]) {
-    let said = error.to_string();
-    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
-}
-
 #[test]
 fn loaders_of_maps_that_user_space_may_only_read() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+    let object = &bpf::REFUSALS.load_only(|object: &mut OpenObject| {
         fitted(object);
         let mut ring = object.maps_mut().find(|map| map.name() == "ring").unwrap();
         ring.set_map_flags(BPF_F_MMAPABLE | BPF_F_RDONLY).unwrap();
     });
-    let refused = initialize_map(&skel.maps.ring).unwrap_err();
+    let refused = initialize_map(&map(object, "ring")).unwrap_err();
     assert!(refused.io_error().is_some_and(|error| error.raw_os_error() == Some(1)), "{refused}");
     says(&refused, &["map ring has no preamble", "without BPF_F_RDONLY", "Region::open"]);
     // Follows the message's advice.
-    let fd = skel.maps.ring.as_fd().try_clone_to_owned().unwrap();
+    let fd = map(object, "ring").as_fd().try_clone_to_owned().unwrap();
     let ring = Ring::<Filled<14>>::open(fd).unwrap();
     on_one_cpu();
-    Runner::new(skel.object(), "write").run(&mut [0, 3, 0, 0]);
+    Runner::new(object, "write").run(&mut [0, 3, 0, 0]);
     assert_eq!(ring.access(), Access::Syscall(Refusal::ReadOnlyFd));
     assert_eq!(ring.reader().drain().map(|e| e.record).collect::<Vec<_>>(), [0, 1, 2].map(words_of));
 }
@@ -51,13 +33,12 @@ fn loaders_of_maps_that_user_space_may_only_read() {
 #[test]
 fn fields_that_the_kernel_hides() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<HiddenSkelBuilder>(&mut storage, fitted);
-    if Region::open(&skel.maps.last_ring).unwrap().access() == Access::Mapped {
+    let object = &bpf::HIDDEN.load_only(fitted);
+    if Region::open(&map(object, "last_ring")).unwrap().access() == Access::Mapped {
         // Before 6.11 the kernel searches for locks only at the top level of a value, and shows the ones it does not
         // find.
         for name in ["first_ring", "first_cells", "count_cells"] {
-            assert_eq!(Region::open(&map(skel.object(), name)).unwrap().access(), Access::Mapped);
+            assert_eq!(Region::open(&map(object, name)).unwrap().access(), Access::Mapped);
         }
         return;
     }
@@ -66,15 +47,15 @@ fn fields_that_the_kernel_hides() {
         ("first_cells", ["map first_cells", "bpf_spin_lock at byte 8", "where the preamble is"]),
         ("count_cells", ["map count_cells", "bpf_spin_lock at byte 100", "where the preamble is"]),
     ] {
-        let error = Region::open(&map(skel.object(), name)).unwrap_err();
+        let error = Region::open(&map(object, name)).unwrap_err();
         assert!(error.kind() == ErrorKind::Contradiction, "{error}");
         says(&error, &parts);
         says(&error, &["a map of its own"]);
     }
-    let ring = Ring::<[u64; 17]>::from_region(Region::open(&skel.maps.last_ring).unwrap()).unwrap();
+    let ring = Ring::<[u64; 17]>::from_region(Region::open(&map(object, "last_ring")).unwrap()).unwrap();
     assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
     on_one_cpu();
-    Runner::new(skel.object(), "write").run(&mut [0]);
+    Runner::new(object, "write").run(&mut [0]);
     let record = ring.reader().poll().unwrap().record;
     assert_eq!((record[0], record[15], record[16]), (0x0707_0707_0707_0707, 0x0707_0707_0707_0707, 0));
     assert_eq!(ring.region().dropped().unwrap(), 0);
@@ -93,11 +74,10 @@ fn pins_that_are_replaced_or_gone() {
         MapHandle::try_from(&map(object, "ring")).unwrap().pin(&pin).unwrap();
         Runner::new(object, "write").run(&mut [0, records, 0, 0]);
     };
-    let mut storage = MaybeUninit::uninit();
-    let first = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    publish(first.object(), 5);
+    let first = bpf::REFUSALS.load(fitted);
+    publish(&first, 5);
     let ring = Ring::<Filled<14>>::open(&pin).unwrap();
-    let cells = Cells::<Filled<14>>::open(&first.maps.cells).unwrap();
+    let cells = Cells::<Filled<14>>::open(&map(&first, "cells")).unwrap();
     let mut reader = ring.reader();
     assert!(ring.replaced().unwrap().is_none());
     assert_eq!(reader.drain().count(), 5);
@@ -105,9 +85,8 @@ fn pins_that_are_replaced_or_gone() {
     // Its loader has ended: mapped data stays, and does not change.
     drop(first);
     assert!(ring.replaced().unwrap().is_none(), "the pin keeps it");
-    let mut storage = MaybeUninit::uninit();
-    let second = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    publish(second.object(), 7);
+    let second = &bpf::REFUSALS.load(fitted);
+    publish(second, 7);
     assert_eq!((reader.drain().count(), ring.reader().drain().count()), (0, 5));
 
     let now = ring.replaced().unwrap().expect("another map is there");
@@ -120,8 +99,8 @@ fn pins_that_are_replaced_or_gone() {
     assert!(now.replaced().unwrap().is_none(), "its loader may be starting again");
     assert_eq!(now.reader().drain().count(), 7);
     // A different map under the same name.
-    MapHandle::try_from(&*second.maps.cells).unwrap().pin(&pin).unwrap();
-    Region::open(&second.maps.cells).unwrap();
+    MapHandle::try_from(&map(second, "cells")).unwrap().pin(&pin).unwrap();
+    Region::open(&map(second, "cells")).unwrap();
     says(&now.replaced().unwrap_err(), &["holds cells, expected ring"]);
 }
 
@@ -131,14 +110,14 @@ fn unpinned_while_it_is_read() {
     require_bpf!();
     on_one_cpu();
     let pins = PinDir::new();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
-    let pin = || MapHandle::try_from(&*skel.maps.ring).unwrap().pin(pins.path("ring")).unwrap();
-    let writer = Runner::new(skel.object(), "write");
+    let loaded = bpf::REFUSALS.load(fitted);
+    let object = &loaded;
+    Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
+    let pin = || MapHandle::try_from(&map(object, "ring")).unwrap().pin(pins.path("ring")).unwrap();
+    let writer = Runner::new(object, "write");
     pin();
     let mapped = Ring::<Filled<14>>::open(pins.path("ring")).unwrap();
-    let looked_up = Ring::<Filled<14>>::open(read_only(&skel.maps.ring)).unwrap();
+    let looked_up = Ring::<Filled<14>>::open(read_only(&map(object, "ring"))).unwrap();
     assert_eq!((mapped.access(), looked_up.access()), (Access::Mapped, Access::Syscall(Refusal::ReadOnlyFd)));
     let mut readers = [mapped.reader(), looked_up.reader()];
     let mut written = 0;
@@ -167,26 +146,25 @@ fn unpinned_while_it_is_read() {
 
     // Without pin and loader, the program, which this test has a descriptor of, and the readers keep the map.
     std::fs::remove_file(pins.path("ring")).unwrap();
-    drop(skel);
+    drop(loaded);
     more(&mut readers);
     assert_eq!(mapped.reader().drain().count(), 12);
 }
 
 #[test]
 fn writers_in_one_call() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REFUSALS);
     let pins = PinDir::new();
-    MapHandle::try_from(&*skel.maps.cells).unwrap().pin(pins.path("cells")).unwrap();
-    let fd = skel.maps.cells.as_fd().try_clone_to_owned().unwrap();
-    let by_map = Cells::<Filled<14>>::open_with(&skel.maps.cells, OpenOptions::new().write(true)).unwrap();
+    MapHandle::try_from(&map(object, "cells")).unwrap().pin(pins.path("cells")).unwrap();
+    let fd = map(object, "cells").as_fd().try_clone_to_owned().unwrap();
+    let by_map =
+        Cells::<Filled<14>>::open_with(&map(object, "cells"), OpenOptions::new().write(true)).unwrap();
     let by_pin = Cells::<Filled<14>>::open_with(pins.path("cells"), OpenOptions::new().write(true)).unwrap();
     let by_fd = Cells::<Filled<14>>::open_with(fd, OpenOptions::new().write(true)).unwrap();
     for (index, cells) in [by_map, by_pin, by_fd].iter().enumerate() {
         assert!(cells.writer().unwrap().set(index % 2, &words_of(9 + index as u64)).unwrap());
     }
-    let cells = Cells::<Filled<14>>::open(&skel.maps.cells).unwrap();
+    let cells = Cells::<Filled<14>>::open(&map(object, "cells")).unwrap();
     assert!(
         matches!(cells.writer(), Err(e) if e.kind() == ErrorKind::NotWritable && e.refusal() == Some(Refusal::NotAsked))
     );
@@ -197,13 +175,12 @@ fn writers_in_one_call() {
 #[test]
 fn entries_that_are_no_whole_shards() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+    let object = &bpf::REFUSALS.load_only(|object: &mut OpenObject| {
         fitted(object);
         let mut cells = object.maps_mut().find(|map| map.name() == "cells").unwrap();
         cells.set_max_entries(100).unwrap();
     });
-    let error = Region::open(&skel.maps.cells).unwrap_err();
+    let error = Region::open(&map(object, "cells")).unwrap_err();
     assert!(error.to_string().contains(" 4, the kernel says 100"), "{error:?}");
     says(
         &error,
@@ -213,16 +190,14 @@ fn entries_that_are_no_whole_shards() {
 
 #[test]
 fn a_reader_that_would_write_is_told_how() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let error = Cells::<Filled<14>>::open(&skel.maps.cells).unwrap().writer().unwrap_err();
+    let object = &require_bpf!(REFUSALS);
+    let error = Cells::<Filled<14>>::open(&map(object, "cells")).unwrap().writer().unwrap_err();
     assert!(
         (error.kind(), error.refusal()) == (ErrorKind::NotWritable, Some(Refusal::NotAsked)),
         "{error:?}"
     );
     says(&error, &["it was opened for reading", "OpenOptions::write"]);
-    Cells::<Filled<14>>::open_with(&skel.maps.cells, OpenOptions::new().write(true))
+    Cells::<Filled<14>>::open_with(&map(object, "cells"), OpenOptions::new().write(true))
         .unwrap()
         .writer()
         .unwrap();

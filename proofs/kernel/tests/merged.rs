@@ -1,23 +1,11 @@
 //! Merged reading of programs on all CPUs that interrupt each other between reserve and stamp: the order is exact, and
 //! every ticket is passed once.
-#![allow(missing_docs)]
 
 use std::collections::HashSet;
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{Link, Object};
 use mapring::reading::ByTime;
 use mapring::time::Clock;
-use mapring::{Access, ErrorKind, ReadStats, Reader, Ring};
-use mapring_kernel_tests::skel::{MergedSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{
-    Numbered, Runner, Stop, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf,
-    sample_clock, watching_us, written_by_all,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// `struct stamped`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
@@ -39,12 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Records to read, at least.
 const RECORDS: usize = 200_000;
 
-fn attach(object: &Object) -> Vec<Link> {
-    let program = object.progs_mut().find(|program| program.name() == "on_tick").unwrap();
-    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
-    cpus().iter().map(|cpu| program.attach_perf_event(clock(cpu)).unwrap()).collect()
-}
-
 #[test]
 fn programs_on_all_cpus() {
     require_bpf!();
@@ -59,9 +41,7 @@ fn programs_that_stamp_with_another_clock() {
 
 fn the_order_is_exact(clock: Clock) {
     everywhere();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<MergedSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::MERGED.load(fitted);
     let ring = Ring::<Stamped>::open(&map(object, "stamped")).unwrap();
     assert_eq!(ring.access(), Access::Mapped);
     let by_stamp = |reader: Reader<Stamped>| {
@@ -72,8 +52,8 @@ fn the_order_is_exact(clock: Clock) {
     let stop = AtomicBool::new(false);
     let mut seen = Seen::of(clock);
     std::thread::scope(|scope| {
-        let at_end = AtEnd(&stop);
-        let links = attach(object);
+        let at_end = Stop(&stop);
+        let links = ticks(object, "on_tick", 50_000);
         for &cpu in cpus() {
             let (stop, packets) = (&stop, Runner::new(object, "on_packet"));
             scope.spawn(move || {
@@ -133,15 +113,6 @@ fn the_order_is_exact(clock: Clock) {
     }
 }
 
-/// Ends the threads, also if a test fails.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// What a reader got.
 #[derive(Default)]
 struct Seen {
@@ -175,12 +146,10 @@ impl Seen {
 /// The reader continues in the next ring, in order.
 #[test]
 fn a_ring_that_is_replaced() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let object = &require_bpf!(RESIZABLE);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
     let mut merged = ring.reader().merged(|record| record.number).with_delay(Duration::MAX);
-    let program = Runner::new(skel.object(), "push_run");
+    let program = Runner::new(object, "push_run");
     let mut next = 1;
     for (round, slots) in [128, 32, 64].into_iter().enumerate() {
         let first = next;
@@ -208,9 +177,8 @@ fn a_ring_that_is_replaced() {
 fn rings_that_are_replaced_under_load() {
     require_bpf!();
     everywhere();
-    let mut storage = MaybeUninit::uninit();
-    let mut skel = load::<ResizableSkelBuilder>(&mut storage, watching_us);
-    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let object = &bpf::RESIZABLE.load(watching_us);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
     let mut merged = ring.reader().merged(|record: &Numbered| record.number);
     let (stop, mut seen) = (AtomicBool::new(false), mapring_kernel_tests::Seen::default());
     let passed = |stats: ReadStats| stats.delivered + stats.lost();
@@ -221,7 +189,7 @@ fn rings_that_are_replaced_under_load() {
                 merged.for_each(usize::MAX, |event| seen.add(event.record));
             }
         });
-        let published = written_by_all(skel.object_mut(), || {
+        let published = written_by_all(object, || {
             for slots in [64, 8192, 16384, 1024].into_iter().cycle().take(12) {
                 ring.resize(slots).unwrap();
                 std::thread::sleep(Duration::from_millis(10));
@@ -250,12 +218,10 @@ fn rings_that_are_replaced_under_load() {
 /// Each CPU writes a ring of its own.
 #[test]
 fn the_rings_of_all_cpus() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let object = &require_bpf!(NUMA);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
     let mut merged = ring.reader().merged(|record| record.number).with_delay(Duration::MAX);
-    let program = Runner::new(skel.object(), "push_run");
+    let program = Runner::new(object, "push_run");
     let (mut next, mut expected) = (1, Vec::new());
     for _ in 0..4 {
         for &cpu in cpus() {

@@ -1,20 +1,7 @@
 //! Values of several cache lines, written by a program on one CPU while others read them: mapped, by system call, and
 //! by a program. Every word of a value is its number, so that a torn value is always detected.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, Object};
-use mapring::globals::Globals;
-use mapring::table::Snapshot;
-use mapring::{Cells, OpenOptions, PerCpuCells, ReadError, Region, Ring};
-use mapring_kernel_tests::skel::CopiesSkelBuilder;
-use mapring_kernel_tests::{
-    Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf, skipped,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// Whether the programs can be loaded. Prints a skip if not.
 fn can_be_loaded(test: &str) -> bool {
@@ -51,20 +38,12 @@ fn beside(program: &Runner, many: u64, pause: Duration, mut read: impl FnMut() -
             }
             n
         });
-        let stop_at_end = StopAtEnd(&stop);
+        let stop_at_end = Stop(&stop);
         on_cpu(cpus()[0]);
         while !read() && !writer.is_finished() {}
         drop(stop_at_end);
         writer.join().unwrap()
     })
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Whether writers and readers can run in the middle of each other's work. Prints a skip if not.
@@ -148,10 +127,9 @@ fn rings_and_cells_are_no_mixtures() {
     if !can_be_loaded("rings_and_cells_are_no_mixtures") {
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
-    rings_and_cells::<25>(skel.object());
-    rings_and_cells::<125>(skel.object());
+    let object = &bpf::COPIES.load(fitted);
+    rings_and_cells::<25>(object);
+    rings_and_cells::<125>(object);
 }
 
 /// Reads the whole section three times while the cell and the latch are written.
@@ -162,9 +140,8 @@ fn global_variables_by_system_call_are_no_mixtures() {
         return;
     }
     can_meet("global variables");
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
-    let bss = skel.object().maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
+    let object = &bpf::COPIES.load(fitted);
+    let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
     let globals = Globals::open(read_only(&bss)).unwrap();
     let mapped = Globals::open_with(&bss, OpenOptions::new().write(true)).unwrap();
     let cell = globals.cell::<[u8; 1000]>("cell_1000").unwrap();
@@ -172,7 +149,7 @@ fn global_variables_by_system_call_are_no_mixtures() {
     let words = |value: [u8; 1000]| bytemuck::pod_read_unaligned::<[u64; 125]>(&value);
     let (mut cells, mut latches, mut busy, stop) = (0, 0, 0_u64, AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let stop_at_end = StopAtEnd(&stop);
+        let stop_at_end = Stop(&stop);
         scope.spawn(|| {
             on_cpu(writers_cpu());
             for n in 1_u64.. {
@@ -185,7 +162,7 @@ fn global_variables_by_system_call_are_no_mixtures() {
                 }
             }
         });
-        beside(&Runner::new(skel.object(), "stream"), 4, Duration::from_micros(20), || {
+        beside(&Runner::new(object, "stream"), 4, Duration::from_micros(20), || {
             match cell.snapshot() {
                 Ok(Snapshot { version, value }) => {
                     assert!(
@@ -224,12 +201,11 @@ fn programs_read_no_mixtures() {
         return;
     }
     let meets = can_meet("programs");
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
-    let cells = PerCpuCells::<[u8; 1000]>::open(&skel.maps.percpu_1000).unwrap();
-    let watch = Runner::new(skel.object(), "watch");
+    let object = &bpf::COPIES.load(fitted);
+    let cells = PerCpuCells::<[u8; 1000]>::open(&map(object, "percpu_1000")).unwrap();
+    let watch = Runner::new(object, "watch");
     let (mut whole, mut busy) = (0, 0);
-    let total = beside(&Runner::new(skel.object(), "stream"), 64, Duration::ZERO, || {
+    let total = beside(&Runner::new(object, "stream"), 64, Duration::ZERO, || {
         let mut args = [writers_cpu() as u64, 0, 0, 0];
         watch.run(&mut args);
         let [_, overtaken, read, mixtures] = args;

@@ -3,19 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
-use mapring::{Access, ErrorKind, Event, OpenOptions, Reader, Record, Ring};
-use mapring_kernel_tests::skel::NestedSkelBuilder;
-use mapring_kernel_tests::{
-    Runner, cpus, everywhere, fitted, has_guard, load, map, on_cpu, read_only, real_time, require_bpf,
-    sample_clock, sample_switches,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// `struct item`: words computed from writer and number.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -79,9 +68,7 @@ fn programs_that_interrupt_each_other() {
         writeln!(std::io::stderr(), "SKIPPED programs_that_interrupt_each_other: PREEMPT_RT").unwrap();
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NestedSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::NESTED.load(fitted);
     let rings: Vec<_> =
         (0..SLOTS.len()).map(|ring| Ring::<Item>::open(&map(object, &name(ring))).unwrap()).collect();
     for ring in &rings {
@@ -91,8 +78,6 @@ fn programs_that_interrupt_each_other() {
         .map(|ring| Ring::<Item>::open(read_only(&map(object, &name(ring)))).unwrap())
         .collect();
 
-    let seconds =
-        std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
     let stop = AtomicBool::new(false);
     let done = AtomicBool::new(false);
     let mut seen: Vec<Seen> = std::thread::scope(|scope| {
@@ -126,7 +111,7 @@ fn programs_that_interrupt_each_other() {
             })
             .collect();
         let start = Instant::now();
-        std::thread::sleep(Duration::from_secs_f64(seconds));
+        std::thread::sleep(stress_seconds(5.0));
         // Until writers have interrupted each other, and records are lost: this takes longer on a slow or emulated
         // machine.
         while !(0..SLOTS.len()).all(|ring| met(object, ring) && lapped(object, ring))
@@ -157,12 +142,10 @@ impl Drop for AtEnd<'_> {
 }
 
 fn attach(object: &Object) -> Vec<Link> {
-    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
-    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
     let switch = |&cpu: &usize| sample_switches(cpu).into_raw_fd();
-    let switches = cpus().iter().map(switch).map(|fd| program("on_switch").attach_perf_event(fd).unwrap());
-    clocks.chain(switches).collect()
+    let on_switch = program(object, "on_switch");
+    let switches = cpus().iter().map(switch).map(|fd| on_switch.attach_perf_event(fd).unwrap());
+    ticks(object, "on_tick", 50_000).into_iter().chain(switches).collect()
 }
 
 /// The numbers of a writer's records that were read.
@@ -356,10 +339,8 @@ fn check_overlap(object: &Object, seen: &[Seen]) {
 /// Other writers could not detect claims that programs make with preemption disabled.
 #[test]
 fn only_programs_may_write() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NestedSkelBuilder>(&mut storage, fitted);
-    let map = map(skel.object(), "ring_8");
+    let object = &require_bpf!(NESTED);
+    let map = map(object, "ring_8");
     let ring = Ring::<Item>::from_region(OpenOptions::new().write(true).open(&map).unwrap()).unwrap();
     let refused = ring.writer(0).unwrap_err();
     assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");

@@ -1,19 +1,8 @@
 //! Without fetching atomics, which kernels before 5.12 lack: the only writer of a cell uses plain stores, counters
 //! work, and everything else is refused with the fix.
 #![cfg(target_arch = "x86_64")]
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{OpenObject, ProgramMut};
-use mapring::{Access, Cells, Counters, Latches, OpenOptions, PerCpuCells};
-use mapring_kernel_tests::skel::AloneSkelBuilder;
-use mapring_kernel_tests::{
-    Filled, everywhere, fitted, load, on_one_cpu, read_only, require_bpf, send, words_of,
-};
+use mapring_kernel_tests::prelude::*;
 
 type Record = Filled<14>;
 
@@ -26,24 +15,22 @@ fn packets(program: &ProgramMut<'_>, count: i32) -> u32 {
 
 #[test]
 fn plain_stores_of_a_single_writer() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<AloneSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(ALONE);
     let cpu = on_one_cpu();
-    let cells = Cells::<Record>::open(&skel.maps.cells).unwrap();
-    let own = PerCpuCells::<Record>::open(&skel.maps.own).unwrap();
-    let counters = Counters::open(&skel.maps.counters).unwrap();
+    let cells = Cells::<Record>::open(&map(object, "cells")).unwrap();
+    let own = PerCpuCells::<Record>::open(&map(object, "own")).unwrap();
+    let counters = Counters::open(&map(object, "counters")).unwrap();
     assert_eq!(cells.access(), Access::Mapped);
 
-    assert_eq!(packets(&skel.progs.on_packet, 1), XDP_DROP, "nobody has written the latch");
+    assert_eq!(packets(&program(object, "on_packet"), 1), XDP_DROP, "nobody has written the latch");
     let latch =
-        Latches::<Record>::from_region(OpenOptions::new().write(true).open(&skel.maps.first).unwrap());
+        Latches::<Record>::from_region(OpenOptions::new().write(true).open(&map(object, "first")).unwrap());
     let mut first = words_of(0);
     first[0] = 7;
     latch.unwrap().writer().unwrap().set(0, &first).unwrap();
 
     // Readers of both kinds, while the program writes.
-    let by_call = Cells::<Record>::open(read_only(&skel.maps.cells)).unwrap();
+    let by_call = Cells::<Record>::open(read_only(&map(object, "cells"))).unwrap();
     assert!(matches!(by_call.access(), Access::Syscall(_)));
     let stop = AtomicBool::new(false);
     let mut total = 1;
@@ -63,7 +50,7 @@ fn plain_stores_of_a_single_writer() {
             });
         }
         for _ in 0..30 {
-            assert_eq!(packets(&skel.progs.on_packet, 500), XDP_PASS);
+            assert_eq!(packets(&program(object, "on_packet"), 500), XDP_PASS);
             total += 500;
         }
         stop.store(true, Ordering::Relaxed);
@@ -87,10 +74,9 @@ fn with(object: &mut OpenObject, program: &str) {
 #[test]
 fn programs_with_fetching_atomics_fit_where_they_load() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let mut open = AloneSkelBuilder::default().open(&mut storage).unwrap();
-    with(open.open_object_mut(), "on_shared");
-    let fits = mapring::loader::prepare(&mut open);
+    let mut open = bpf::ALONE.open();
+    with(&mut open, "on_shared");
+    let fits = mapring::loader::prepare_object(&mut open);
     let loads = open.load();
     assert_eq!(fits.is_ok(), loads.is_ok(), "{fits:?} {:?}", loads.err());
     if let Err(refused) = fits {

@@ -1,25 +1,10 @@
 //! NUMA nodes: every page of a map is on the node that its loader requested.
-#![allow(missing_docs)]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Object, OpenObject};
-use mapring::Start;
 use mapring::loader::{Prepare, place_on_node};
-use mapring::{
-    Cells, ErrorKind, OpenOptions, Region, Ring, Source,
-    cpus::{online_nodes, possible_cpus},
-};
-use mapring_kernel_tests::skel::{
-    FlagsSkelBuilder, NumaSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder,
-};
-use mapring_kernel_tests::{Numbered, load, map, raw, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 /// Only one test maps at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -56,38 +41,32 @@ fn asked(object: &Object, name: &str) -> bool {
     raw::info(map(object, name).as_fd()).map_flags & BPF_F_NUMA_NODE != 0
 }
 
-fn no_programs(object: &mut OpenObject) {
-    object.progs_mut().for_each(|mut program| program.set_autoload(false));
-}
-
 #[test]
 fn on_the_node_that_was_asked_for() {
     require_bpf!();
     let _alone = alone();
     for node in online_nodes().unwrap() {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
-            no_programs(object);
+        let object = &bpf::FLAGS.load(|object| {
+            without_programs(object);
             Prepare::new().node(node).object(object).unwrap();
         });
-        let open = || OpenOptions::new().write(true).open(&skel.maps.pairs).unwrap();
+        let open = || OpenOptions::new().write(true).open(&map(object, "pairs")).unwrap();
         let (region, nodes) = nodes_of_pages(open);
         let cells = Cells::<[u64; 2]>::from_region(region).unwrap();
-        assert!(asked(skel.object(), "pairs") && asked(skel.object(), "hits"));
+        assert!(asked(object, "pairs") && asked(object, "hits"));
         assert!(nodes.is_none_or(|nodes| nodes == [node].into()), "not on node {node} alone");
         assert!(cells.writer().unwrap().set(3, &[node as u64, 1]).unwrap());
         assert_eq!(cells.read(3).unwrap(), [node as u64, 1]);
     }
     // Only one map of an object.
     let last = *online_nodes().unwrap().last().unwrap();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
-        no_programs(object);
+    let object = &bpf::FLAGS.load(|object| {
+        without_programs(object);
         place_on_node(&mut object.maps_mut().find(|map| map.name() == "pairs").unwrap(), last).unwrap();
         Prepare::new().object(object).unwrap();
     });
-    assert!(asked(skel.object(), "pairs") && !asked(skel.object(), "hits"));
-    let (_pairs, nodes) = nodes_of_pages(|| OpenOptions::new().open(&skel.maps.pairs).unwrap());
+    assert!(asked(object, "pairs") && !asked(object, "hits"));
+    let (_pairs, nodes) = nodes_of_pages(|| OpenOptions::new().open(&map(object, "pairs")).unwrap());
     assert!(nodes.is_none_or(|nodes| nodes == [last].into()));
 }
 
@@ -96,9 +75,8 @@ fn a_node_that_is_not_there() {
     require_bpf!();
     let _alone = alone();
     let beyond = online_nodes().unwrap().last().unwrap() + 1;
-    let mut storage = MaybeUninit::uninit();
-    let mut open = FlagsSkelBuilder::default().open(&mut storage).unwrap();
-    let refused = Prepare::new().node(beyond).object(open.open_object_mut()).unwrap_err();
+    let mut open = bpf::FLAGS.open();
+    let refused = Prepare::new().node(beyond).object(&mut open).unwrap_err();
     assert!(refused.to_string().starts_with(&format!("no NUMA node {beyond}: ")), "{refused}");
     let said = refused.to_string();
     assert!(
@@ -112,9 +90,8 @@ fn a_node_that_is_not_there() {
 fn maps_of_each_cpu_have_no_node() {
     require_bpf!();
     let _alone = alone();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, |object| {
-        no_programs(object);
+    let object = &bpf::PERCPU.load(|object| {
+        without_programs(object);
         let refused = place_on_node(&mut object.maps_mut().find(|map| map.name() == "cells_56").unwrap(), 0)
             .unwrap_err();
         assert!(refused.kind() == ErrorKind::WrongType, "{refused}");
@@ -124,8 +101,8 @@ fn maps_of_each_cpu_have_no_node() {
         );
         Prepare::new().node(0).object(object).unwrap();
     });
-    assert!(!asked(skel.object(), "cells_56"));
-    Region::open(&skel.maps.cells_56).unwrap();
+    assert!(!asked(object, "cells_56"));
+    Region::open(&map(object, "cells_56")).unwrap();
 }
 
 /// Maps of maps take only maps with the same flags.
@@ -133,12 +110,11 @@ fn maps_of_each_cpu_have_no_node() {
 fn rings_that_are_replaced_stay_where_they_are() {
     require_bpf!();
     let _alone = alone();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, |object| {
+    let object = &bpf::RESIZABLE.load(|object| {
         Prepare::new().node(0).object(object).unwrap();
     });
-    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
-    assert!(!asked(skel.object(), "numbers__first"));
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
+    assert!(!asked(object, "numbers__first"));
     ring.resize(128).unwrap();
     assert_eq!(ring.slots(), 128);
 }
@@ -148,11 +124,10 @@ fn rings_that_are_replaced_stay_where_they_are() {
 fn shards_on_the_nodes_of_their_cpus() {
     require_bpf!();
     let _alone = alone();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, |object| {
+    let object = &bpf::NUMA.load(|object| {
         Prepare::new().node(*online_nodes().unwrap().last().unwrap()).object(object).unwrap();
     });
-    let rings = map(skel.object(), "numbers");
+    let rings = map(object, "numbers");
     let nodes: BTreeSet<_> = {
         let ring = Ring::<Numbered>::open(&rings).unwrap();
         let of = |node| ring.reader_of_node(node, Start::Now).unwrap();

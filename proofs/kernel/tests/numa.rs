@@ -1,28 +1,7 @@
 //! Rings with one map per CPU: each CPU's records are read once, in order, and missing ones are counted. `nodes.rs`
 //! tests where the memory is.
-#![allow(missing_docs)]
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::Region;
-use mapring::loader::PinOptions;
-use mapring::loader::initialize_object;
-use mapring::{
-    Access, ErrorKind, OpenOptions, ReadStats, Reader, Refusal, Ring, Start,
-    cpus::{online_nodes, possible_cpus},
-};
-use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{
-    EMPTY, Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, load_only, map,
-    on_cpu, push, read_only, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
-};
+use mapring_kernel_tests::prelude::*;
 
 fn open(object: &Object) -> Ring<Numbered> {
     Ring::open(&map(object, "numbers")).unwrap()
@@ -31,18 +10,15 @@ fn open(object: &Object) -> Ring<Numbered> {
 #[test]
 fn what_each_cpu_writes_is_read_as_its_own() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    each_cpu(load_only::<NumaSkelBuilder>(&mut storage, fitted).object());
-    each_cpu(load_only::<NumaPortableSkelBuilder>(&mut portable, fitted).object());
+    each_cpu(&bpf::NUMA.load_only(fitted));
+    each_cpu(&bpf::NUMA_PORTABLE.load_only(fitted));
 }
 
 /// Not every kernel has batches for maps of maps.
 #[test]
 fn shards_are_made_one_by_one_where_they_must() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<NumaSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::NUMA.load_only(fitted);
     mapring_kernel_tests::without_batches(|| {
         initialize_object(object).unwrap();
         let ring = open(object);
@@ -121,10 +97,8 @@ fn each_cpu(object: &Object) {
 
 #[test]
 fn busy_cpus_leave_the_others_their_turn() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let (ring, program) = (open(skel.object()), Runner::new(skel.object(), "push_run"));
+    let object = &require_bpf!(NUMA);
+    let (ring, program) = (open(object), Runner::new(object, "push_run"));
     let mut reader = ring.reader();
     for &cpu in cpus() {
         on_cpu(cpu);
@@ -146,11 +120,9 @@ fn busy_cpus_leave_the_others_their_turn() {
 /// Claims step over slots that are never given back, on the slow path.
 #[test]
 fn shards_with_slots_that_are_never_ended() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
-    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(skel.object(), name));
+    let object = &require_bpf!(NUMA);
+    let ring = open(object);
+    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(object, name));
     let mut reader = ring.reader().with_patience(Duration::ZERO);
     let cpu = *cpus().last().unwrap();
     on_cpu(cpu);
@@ -171,14 +143,13 @@ fn shards_with_slots_that_are_never_ended() {
 #[test]
 fn what_is_missing_from_each_cpu_is_counted() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    under_load(load::<NumaSkelBuilder>(&mut storage, watching_us).object_mut());
-    under_load(load::<NumaPortableSkelBuilder>(&mut portable, watching_us).object_mut());
+    under_load(&bpf::NUMA.load(watching_us));
+    under_load(&bpf::NUMA_PORTABLE.load(watching_us));
 }
 
 /// Tasks that may sleep, system calls and a clock's interrupts write at full speed; one reader reads all CPUs, and one
 /// each node.
-fn under_load(object: &mut Object) {
+fn under_load(object: &Object) {
     let ring = open(object);
     let mut readers = vec![ring.reader()];
     readers.extend(
@@ -219,18 +190,17 @@ fn read(mut reader: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>
 #[test]
 fn packets_of_every_cpu() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, |object| {
+    let object = &bpf::NUMA.load(|object| {
         let packets_alone = object.progs_mut().filter(|program| program.name() != "on_packet");
         packets_alone.for_each(|mut program| program.set_autoload(false));
         fitted(object);
     });
-    let ring = open(skel.object());
+    let ring = open(object);
     let mut reader = ring.reader();
     for run in 0..40 {
         for &cpu in cpus() {
             on_cpu(cpu);
-            send(skel.progs.on_packet.as_fd(), &[0; 64], 10);
+            send(program(object, "on_packet").as_fd(), &[0; 64], 10);
         }
         let found: Vec<_> = reader.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
         let each = |&cpu: &usize| (run * 10..run * 10 + 10).map(move |n| (cpu, n));
@@ -260,10 +230,9 @@ fn nobody_reads(program: &Runner, args: &[&str]) -> String {
 fn nobody_reads_what_was_sealed() {
     require_bpf!();
     for (mode, how, quiet) in [(0o666, "Mapped", &["quiet"][..]), (0o444, "Syscall(ReadOnlyFd)", &[])] {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-        let (ring, pins) = (open(skel.object()), PublicPins::new());
-        let (dir, program) = (pins.path("numbers"), Runner::new(skel.object(), "push_run"));
+        let object = &bpf::NUMA.load(fitted);
+        let (ring, pins) = (open(object), PublicPins::new());
+        let (dir, program) = (pins.path("numbers"), Runner::new(object, "push_run"));
         ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
         let args = [&[dir.to_str().unwrap(), "2000"], quiet].concat();
         assert_eq!(nobody_reads(&program, &args), how);
@@ -278,16 +247,14 @@ fn nobody_reads_what_was_sealed() {
 
 #[test]
 fn a_loader_that_comes_later_finds_the_shards() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
-    let first = open(skel.object());
+    let object = &require_bpf!(NUMA);
+    let program = Runner::new(object, "push_run");
+    let first = open(object);
     assert_eq!(push(&program, 1, 0, 5), 0);
     let ids = |ring: &Ring<Numbered>| -> Vec<_> {
         ring.regions().iter().map(|of| mapring_kernel_tests::raw::info(of.as_fd()).id).collect()
     };
-    let rings = map(skel.object(), "numbers");
+    let rings = map(object, "numbers");
     let later = Ring::<Numbered>::open(&rings).unwrap();
     assert_eq!(ids(&first), ids(&later));
     assert_eq!(later.reader().drain().count(), 5);
@@ -306,56 +273,52 @@ fn a_loader_that_comes_later_finds_the_shards() {
 #[test]
 fn shards_that_a_new_loader_pins_are_found_by_readers() {
     require_bpf!();
-    let (mut old, mut new) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let (pins, skel) = (PinDir::new(), load::<NumaSkelBuilder>(&mut old, fitted));
+    let (pins, object) = (PinDir::new(), &bpf::NUMA.load(fitted));
     let dir = pins.path("numbers");
-    open(skel.object()).freeze_and_pin(&dir, 0o600).unwrap();
+    open(object).freeze_and_pin(&dir, 0o600).unwrap();
     let ring = Ring::<Numbered>::open(&dir).unwrap();
     assert!(ring.replaced().unwrap().is_none());
-    let skel = load::<NumaSkelBuilder>(&mut new, fitted);
+    let object = &bpf::NUMA.load(fitted);
     fs::remove_dir_all(&dir).unwrap();
     assert!(ring.replaced().unwrap().is_none(), "there is none yet");
     assert!(matches!(Ring::<Numbered>::open(&dir), Err(e) if e.kind() == ErrorKind::Open));
-    open(skel.object()).freeze_and_pin(&dir, 0o600).unwrap();
+    open(object).freeze_and_pin(&dir, 0o600).unwrap();
     let ring = ring.replaced().unwrap().expect("another one");
-    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 1, 0, 5), 0);
+    assert_eq!(push(&Runner::new(object, "push_run"), 1, 0, 5), 0);
     assert_eq!(ring.reader().drain().count(), 5);
 }
 
 #[test]
 fn what_is_no_ring_for_nodes_is_named() {
     require_bpf!();
-    let (mut unfit, mut storage, mut other) =
-        (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
     if cpus().last() > Some(&0) {
-        let skel = load::<NumaSkelBuilder>(&mut unfit, unfitted);
-        let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+        let object = &bpf::NUMA.load(unfitted);
+        let error = Ring::<Numbered>::open(&map(object, "numbers")).unwrap_err();
         assert!(error.kind() == ErrorKind::NotFitted, "{error}");
         assert!(error.to_string().contains("call mapring::loader::prepare before"), "{error}");
     }
     // Too many: the message contains the expected number.
-    let mut larger = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut larger, |object| {
+    let object = &bpf::NUMA.load(|object| {
         fitted(object);
         let mut outer = object.maps_mut().find(|map| map.name() == "numbers").unwrap();
         outer.set_max_entries(u32::try_from(cpus().last().unwrap() + 3).unwrap()).unwrap();
     });
-    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err().to_string();
+    let error = Ring::<Numbered>::open(&map(object, "numbers")).unwrap_err().to_string();
     let last = cpus().last().unwrap();
     let said =
         format!("has {} shards, expected {}, one for each possible CPU (0 to {last})", last + 3, last + 1);
     assert!(error.contains(&said), "{error}");
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
+    let object = &bpf::NUMA.load(fitted);
+    let error = Region::open(&map(object, "numbers")).unwrap_err();
     let said = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a PER_CPU_MAPS ring with \
                 Ring::open, and an entry with Source::inner";
     assert!(error.kind() == ErrorKind::WrongType && error.to_string().ends_with(said), "{error}");
-    let error = Ring::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();
+    let error = Ring::<[u32; 3]>::open(&map(object, "numbers")).unwrap_err();
     assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(" in C, and "), "{error}");
-    let error = open(skel.object()).resize(64).unwrap_err();
+    let error = open(object).resize(64).unwrap_err();
     assert!(error.kind() == ErrorKind::NotResizable, "{error}");
-    let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
-    let error = open(resizable.object()).reader_of_node(0, Start::Now).unwrap_err();
+    let resizable = &bpf::RESIZABLE.load(fitted);
+    let error = open(resizable).reader_of_node(0, Start::Now).unwrap_err();
     assert!(error.to_string().contains("MAPRING_RING with PER_CPU_MAPS makes them"), "{error}");
     let error =
         Ring::<u64>::from_regions([(0, Ring::<u64>::create_memfd(8, 2).unwrap().region())]).unwrap_err();
@@ -364,7 +327,7 @@ fn what_is_no_ring_for_nodes_is_named() {
         error.to_string().contains(" can't be the ring of CPU 0: it is a ring for all CPUs, "),
         "{error}"
     );
-    let error = open(skel.object()).freeze_and_pin("/proc/numbers", 0o600).unwrap_err();
+    let error = open(object).freeze_and_pin("/proc/numbers", 0o600).unwrap_err();
     assert!(
         error.kind() == ErrorKind::CannotSeal && error.to_string().contains("BPF file system"),
         "{error}"

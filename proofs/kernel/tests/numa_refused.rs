@@ -1,13 +1,7 @@
 //! Maps that can't be the ring of a CPU in a `PER_CPU_MAPS` ring: each is refused, with its key and the requirement.
-#![allow(missing_docs)]
-
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{self, bpf_map_create_opts};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::abi::{Geometry, Kind};
-use mapring::{ErrorKind, OpenOptions, Region, Ring, cpus::possible_cpus};
-use mapring_kernel_tests::{Numbered, PinDir, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 type Numbers = Ring<Numbered>;
 

@@ -1,22 +1,13 @@
 //! What every ring owes, whatever its options: each record once, whole and in order within its shard; each loss counted; a
 //! wakeup that is due; nothing overwritten that a required reader has not read; pins that open again. What a ring can't do is
 //! one error.
-#![allow(missing_docs)]
 
 #[path = "options/languages.rs"]
 mod languages;
 
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
-
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, Object, ObjectBuilder};
+use libbpf_rs::ObjectBuilder;
 use mapring::abi::RingOptions;
-use mapring::{ErrorKind, Reader, Ring, Start};
-use mapring_kernel_tests::skel::OptionsSkelBuilder;
-use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf};
+use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
@@ -88,7 +79,6 @@ impl Subject<'_> {
 /// Runs `test` for each ring of the list. With MAPRING_OPTIONS=FILE, as `cargo xtask test rust-bpf` sets it, for those of the list
 /// that this object has: its programs are another producer of the same rings.
 fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
-    let mut storage = MaybeUninit::uninit();
     if let Some(file) = std::env::var_os("MAPRING_OPTIONS") {
         let mut open = ObjectBuilder::default().open_file(file).unwrap();
         fitted(&mut open);
@@ -99,8 +89,8 @@ fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
         assert!(rings.len() >= 4, "{rings:?}");
         return test_each(&object, &rings, test);
     }
-    let skel = load::<OptionsSkelBuilder>(&mut storage, fitted);
-    test_each(skel.object(), &RINGS, test);
+    let object = &bpf::OPTIONS.load(fitted);
+    test_each(object, &RINGS, test);
 }
 
 fn test_each(object: &Object, rings: &[(&'static str, &str)], test: impl Fn(&Subject<'_>, RingOptions)) {

@@ -1,18 +1,7 @@
 //! Accesses out of range are counted and change nothing else; and a second process opens a region by its preamble.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
-use mapring::OpenOptions;
-use mapring::abi::{Geometry, Kind};
 use mapring::loader::initialize_map;
-use mapring::{Cells, Counters, Region, Ring, Source};
-use mapring_kernel_tests::load_only;
-use mapring_kernel_tests::one_shard;
-use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
-use mapring_kernel_tests::{Filled, Runner, cpus, fitted, load, map, on_cpu, require_bpf, unfitted, word_at};
+use mapring_kernel_tests::prelude::*;
 
 /// The preamble's word that counts accesses out of range.
 const DROPPED: usize = 12;
@@ -37,9 +26,8 @@ fn astray(object: &Object, name: &str, write: impl FnOnce()) -> u64 {
 }
 
 fn both(prepare: fn(&mut libbpf_rs::OpenObject), test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(load_only::<BasicSkelBuilder>(&mut storage, prepare).object());
-    test(load_only::<BasicPortableSkelBuilder>(&mut portable, prepare).object());
+    test(&bpf::BASIC.load_only(prepare));
+    test(&bpf::BASIC_PORTABLE.load_only(prepare));
 }
 
 /// Runs a program of `bpf/basic.bpf.c` to fill one record. Returns whether it did.
@@ -187,9 +175,8 @@ fn the_preamble_describes_the_region() {
     });
     // Each generation of the same map has its own number.
     for _ in 0..2 {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<BasicSkelBuilder>(&mut storage, fitted);
-        let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
+        let object = &bpf::BASIC.load(fitted);
+        let cells = Cells::<Filled<14>>::open(&map(object, "cells_56")).unwrap();
         generations.push(cells.region().preamble().generation);
     }
     assert!(generations[0] < generations[1], "{generations:?}");
@@ -198,14 +185,13 @@ fn the_preamble_describes_the_region() {
 #[test]
 fn only_maps_of_the_headers_are_fitted() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let mut open = BasicSkelBuilder::default().open(&mut storage).unwrap();
-    let entries = |open: &<BasicSkelBuilder as SkelBuilder<'_>>::Output| {
-        let maps = open.open_object().maps().map(|m| (m.name().to_os_string(), m.max_entries()));
+    let mut open = bpf::BASIC.open();
+    let entries = |open: &OpenObject| {
+        let maps = open.maps().map(|m| (m.name().to_os_string(), m.max_entries()));
         maps.collect::<Vec<_>>()
     };
     let before = entries(&open);
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring::loader::prepare_object(&mut open).unwrap();
     let after = entries(&open);
     let several = libbpf_rs::num_possible_cpus().unwrap() > 1;
     for ((name, before), (_, after)) in before.iter().zip(&after) {
@@ -213,9 +199,9 @@ fn only_maps_of_the_headers_are_fitted() {
         let sharded = name.starts_with("ring_") || name.starts_with("counters_");
         assert_eq!(before != after, sharded && several, "{name}: {before} entries, then {after}");
     }
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring::loader::prepare_object(&mut open).unwrap();
     assert_eq!(entries(&open), after, "fitting twice is fitting once");
-    let skel = open.load().unwrap();
-    let handle = MapHandle::try_from(&map(skel.object(), "ring_56_4")).unwrap();
+    let object = &open.load().unwrap();
+    let handle = MapHandle::try_from(&map(object, "ring_56_4")).unwrap();
     assert_eq!(Ring::<Filled<14>>::open(&handle).unwrap().shards(), libbpf_rs::num_possible_cpus().unwrap());
 }

@@ -1,21 +1,8 @@
 //! Per-CPU maps: each CPU's values and counts, read by system call, one and many at a time, of one CPU and of all;
 //! whole during concurrent writes.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapType, Object, OpenObject};
-use mapring::cpus::{online_cpus, possible_cpus};
-use mapring::table::Snapshot;
-use mapring::{Access, Cells, Counters, Error, ErrorKind, PerCpuCells, ReadError, Refusal, Region, Source};
-use mapring_kernel_tests::skel::PercpuSkelBuilder;
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, cpus, load, map, on_cpu, read_only, require_bpf, unfitted, without_batches,
-    words_of,
-};
+use mapring::cpus::online_cpus;
+use mapring_kernel_tests::prelude::*;
 
 /// Removes the program whose helper kernels before 5.19 lack.
 fn without_other_cpus(object: &mut OpenObject) {
@@ -84,16 +71,15 @@ fn shape<const N: usize>(object: &Object) {
 #[test]
 fn cells_of_every_cpu() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, without_other_cpus);
-    shape::<1>(skel.object());
-    shape::<3>(skel.object());
-    shape::<14>(skel.object());
-    shape::<1024>(skel.object());
+    let object = &bpf::PERCPU.load(without_other_cpus);
+    shape::<1>(object);
+    shape::<3>(object);
+    shape::<14>(object);
+    shape::<1024>(object);
 
-    let one = PerCpuCells::<Filled<14>>::open(&skel.maps.copied).unwrap();
+    let one = PerCpuCells::<Filled<14>>::open(&map(object, "copied")).unwrap();
     on_cpu(cpus()[0]);
-    assert_eq!(step(&Runner::new(skel.object(), "copy"), 0, 0, 7)[3], 1);
+    assert_eq!(step(&Runner::new(object, "copy"), 0, 0, 7)[3], 1);
     assert_eq!(one.read(cpus()[0], 0).unwrap(), words_of(7));
     let online = online_cpus().unwrap();
     assert!(cpus().iter().all(|cpu| online.contains(cpu)), "what runs is online");
@@ -114,15 +100,14 @@ fn cells_of_every_cpu() {
 #[test]
 fn nothing_is_torn_while_it_is_written() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, without_other_cpus);
-    let cells = PerCpuCells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
-    let stream = Runner::new(skel.object(), "stream");
+    let object = &bpf::PERCPU.load(without_other_cpus);
+    let cells = PerCpuCells::<Filled<14>>::open(&map(object, "cells_56")).unwrap();
+    let stream = Runner::new(object, "stream");
     let (stop, cpu) = (AtomicBool::new(false), *cpus().last().unwrap());
     let written = AtomicU64::new(0);
     let (mut changes, mut busy, mut batches, mut version) = (0, 0, 0, 0);
     std::thread::scope(|scope| {
-        let stop_at_end = StopAtEnd(&stop);
+        let stop_at_end = Stop(&stop);
         scope.spawn(|| {
             on_cpu(cpu);
             while !stop.load(Ordering::Relaxed) {
@@ -159,23 +144,14 @@ fn nothing_is_torn_while_it_is_written() {
     eprintln!("{total} written, {changes} seen, {busy} times in the way");
 }
 
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn counters_of_every_cpu() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, without_other_cpus);
-    let counters = Counters::open(&skel.maps.counters_512).unwrap();
-    let one = Counters::open(&skel.maps.counters_1).unwrap();
+    let object = &bpf::PERCPU.load(without_other_cpus);
+    let counters = Counters::open(&map(object, "counters_512")).unwrap();
+    let one = Counters::open(&map(object, "counters_1")).unwrap();
     assert_eq!((counters.len(), one.len(), counters.access()), (512, 1, Access::Syscall(Refusal::MapType)));
-    let count = Runner::new(skel.object(), "count");
+    let count = Runner::new(object, "count");
     for &cpu in cpus() {
         on_cpu(cpu);
         for (index, by) in [(0, 1), (3, 10), (511, 100), (512, 1)] {
@@ -212,13 +188,12 @@ fn counters_of_every_cpu() {
 #[test]
 fn programs_read_other_cpus() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, unfitted);
-    let read = Runner::new(skel.object(), "read_other");
+    let object = &bpf::PERCPU.load(unfitted);
+    let read = Runner::new(object, "read_other");
     for &cpu in cpus() {
         on_cpu(cpu);
-        step(&Runner::new(skel.object(), "write_56"), 0, 5, 40 + cpu as u64);
-        step(&Runner::new(skel.object(), "count"), 0, 3, 70 + cpu as u64);
+        step(&Runner::new(object, "write_56"), 0, 5, 40 + cpu as u64);
+        step(&Runner::new(object, "count"), 0, 3, 70 + cpu as u64);
     }
     on_cpu(cpus()[0]);
     for &cpu in cpus() {
@@ -233,29 +208,28 @@ fn programs_read_other_cpus() {
     // No such CPU, no such cell, and one that is being written.
     assert_eq!(step(&read, 1 << 20, 5, 0)[1..3], [0, 0]);
     assert_eq!(step(&read, cpus()[0] as u64, u64::from(u32::MAX), 0)[2], 0);
-    step(&Runner::new(skel.object(), "write_56"), 1, 6, 1);
+    step(&Runner::new(object, "write_56"), 1, 6, 1);
     assert_eq!(step(&read, cpus()[0] as u64, 6, 0)[2], 0);
 }
 
 #[test]
 fn any_way_in_finds_the_same() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, without_other_cpus);
+    let object = &bpf::PERCPU.load(without_other_cpus);
     on_cpu(cpus()[0]);
-    step(&Runner::new(skel.object(), "write_12"), 0, 0, 1);
+    step(&Runner::new(object, "write_12"), 0, 0, 1);
     // Root finds the shape by BTF until the loader has written the preamble, on every CPU.
-    let early = Region::open(skel.maps.cells_12.as_fd().try_clone_to_owned().unwrap()).unwrap();
-    let cells = PerCpuCells::<Filled<3>>::open(&skel.maps.cells_12).unwrap();
+    let early = Region::open(map(object, "cells_12").as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let cells = PerCpuCells::<Filled<3>>::open(&map(object, "cells_12")).unwrap();
     assert_eq!(early.geometry(), cells.region().geometry());
     assert_eq!(cells.region().preamble().name, "rec_12");
     let pins = PinDir::new();
-    libbpf_rs::MapHandle::try_from(&*skel.maps.cells_12).unwrap().pin(pins.path("cells")).unwrap();
-    let id = skel.maps.cells_12.info().unwrap().info.id;
+    libbpf_rs::MapHandle::try_from(&map(object, "cells_12")).unwrap().pin(pins.path("cells")).unwrap();
+    let id = map(object, "cells_12").info().unwrap().info.id;
     for other in [
         PerCpuCells::<Filled<3>>::open(pins.path("cells")).unwrap(),
         PerCpuCells::<Filled<3>>::open(Source::id(id)).unwrap(),
-        PerCpuCells::<Filled<3>>::open(read_only(&skel.maps.cells_12)).unwrap(),
+        PerCpuCells::<Filled<3>>::open(read_only(&map(object, "cells_12"))).unwrap(),
     ] {
         assert_eq!(other.region().preamble(), cells.region().preamble());
         assert_eq!(other.read(cpus()[0], 0).unwrap(), words_of(1));
@@ -265,21 +239,17 @@ fn any_way_in_finds_the_same() {
 #[test]
 fn the_wrong_type() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, without_other_cpus);
-    let says = |error: Error, parts: &[&str]| {
-        let said = error.to_string();
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
-    };
-    let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap_err();
+    let object = &bpf::PERCPU.load(without_other_cpus);
+    let cells = Cells::<Filled<14>>::open(&map(object, "cells_56")).unwrap_err();
     says(cells, &["holds cells for each CPU, expected cells"]);
-    let size = PerCpuCells::<Filled<3>>::open(&skel.maps.cells_56).unwrap_err();
+    let size = PerCpuCells::<Filled<3>>::open(&map(object, "cells_56")).unwrap_err();
     says(size, &["rec_56 is 14 times unsigned int", "3 times an integer of 4 bytes in Rust"]);
-    let size = PerCpuCells::<Filled<3>>::from_region(Region::open(&skel.maps.cells_56).unwrap()).unwrap_err();
+    let size =
+        PerCpuCells::<Filled<3>>::from_region(Region::open(&map(object, "cells_56")).unwrap()).unwrap_err();
     says(size, &["56 bytes (rec_56)", "has 12"]);
-    let kind = PerCpuCells::<Filled<3>>::open(&skel.maps.counters_1).unwrap_err();
+    let kind = PerCpuCells::<Filled<3>>::open(&map(object, "counters_1")).unwrap_err();
     says(kind, &["holds counters for each CPU, expected cells for each CPU"]);
-    says(Counters::open(&skel.maps.cells_56).unwrap_err(), &["holds cells for each CPU"]);
+    says(Counters::open(&map(object, "cells_56")).unwrap_err(), &["holds cells for each CPU"]);
     // A foreign map, without a preamble and without mapring's types in its BTF.
     let opts = libbpf_rs::libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
@@ -288,7 +258,7 @@ fn the_wrong_type() {
     let plain = libbpf_rs::MapHandle::create(MapType::PercpuArray, Some("plain"), 4, 64, 8, &opts).unwrap();
     says(Region::open(&plain).unwrap_err(), &["no preamble"]);
     // A preamble of a kind that such maps can't have.
-    let mut words = cells_preamble(&skel.maps.cells_56);
+    let mut words = cells_preamble(&map(object, "cells_56"));
     words[2] = 2;
     words[5] = 1;
     let value = vec![words[..8].to_vec(), words[8..].to_vec()];
@@ -302,7 +272,7 @@ fn the_wrong_type() {
 }
 
 /// The preamble that the loader wrote.
-fn cells_preamble(map: &libbpf_rs::MapMut<'_>) -> [u64; 16] {
+fn cells_preamble(map: &libbpf_rs::Map<'_>) -> [u64; 16] {
     let region = Region::open(map).unwrap();
     region.preamble().encode()
 }

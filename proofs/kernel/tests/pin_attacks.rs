@@ -1,18 +1,11 @@
 //! Pins in directories that other users can change, while they do so: root changes nothing but its own pins.
-#![allow(missing_docs)]
 
-use std::fs::{self, Permissions};
+use std::fs::Permissions;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 
-use mapring::loader::PinOptions;
-use mapring::{ErrorKind, PinDir, Region, Ring, Stage};
-use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{NOBODY, Numbered, PublicPins, fitted, load, require_bpf};
+use mapring::{PinDir, Stage};
+use mapring_kernel_tests::prelude::*;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -97,10 +90,8 @@ fn open() -> PinOptions {
 /// The owner of a directory exchanges each new pin with a link to a file of root.
 #[test]
 fn in_a_directory_of_another_user_nothing_is_pinned() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let region = Region::open(&skel.maps.ring).unwrap();
+    let object = &require_bpf!(REFUSALS);
+    let region = Region::open(&map(object, "ring")).unwrap();
     let (pins, victim) = (PublicPins::new(), Victim::new("owner"));
     let dir = pins.path("his");
     fs::create_dir(&dir).unwrap();
@@ -134,10 +125,8 @@ fn mapring_is_frozen(region: &Region) -> Option<bool> {
 /// A name on the way is a directory of another user, and then a link of his to one of root.
 #[test]
 fn a_way_that_another_user_exchanges_is_not_taken() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let region = Region::open(&skel.maps.ring).unwrap();
+    let object = &require_bpf!(REFUSALS);
+    let region = Region::open(&map(object, "ring")).unwrap();
     let pins = PublicPins::with_mode(c"mode=1777");
     let good = pins.path("good");
     fs::create_dir(&good).unwrap();
@@ -153,10 +142,8 @@ fn a_way_that_another_user_exchanges_is_not_taken() {
 /// In a sticky directory of root others make names, and can't exchange those of root.
 #[test]
 fn in_a_sticky_directory_pins_stay_what_they_are() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let region = Region::open(&skel.maps.ring).unwrap();
+    let object = &require_bpf!(REFUSALS);
+    let region = Region::open(&map(object, "ring")).unwrap();
     let (pins, victim) = (PublicPins::with_mode(c"mode=1777"), Victim::new("sticky"));
     let (p, l, beside) = (pins.path("p"), pins.path("l"), pins.path("p__next"));
     symlink(&victim.0, &l).unwrap();
@@ -185,10 +172,8 @@ fn in_a_sticky_directory_pins_stay_what_they_are() {
 /// The directory of a ring's pin becomes another user's. A resize replaces the ring, and no name in that directory.
 #[test]
 fn a_resize_changes_nothing_in_a_directory_of_another_user() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = Ring::<Numbered>::open(&skel.maps.numbers).unwrap();
+    let object = &require_bpf!(RESIZABLE);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
     let (pins, victim) = (PublicPins::new(), Victim::new("resize"));
     let dir = pins.path("his");
     fs::create_dir(&dir).unwrap();
@@ -216,10 +201,8 @@ fn a_resize_changes_nothing_in_a_directory_of_another_user() {
 /// A pin that gets another map after the look is not removed.
 #[test]
 fn a_pin_that_changed_is_not_removed() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let [old, new] = [&skel.maps.ring, &skel.maps.cells].map(|map| Region::open(map).unwrap());
+    let object = &require_bpf!(REFUSALS);
+    let [old, new] = [&map(object, "ring"), &map(object, "cells")].map(|map| Region::open(map).unwrap());
     let pins = PublicPins::new();
     let (p, q) = (pins.path("p"), pins.path("q"));
     let is_old = |region: &Region| region.geometry() == old.geometry();
@@ -267,10 +250,8 @@ fn a_pin_that_changed_is_not_removed() {
 /// What a process left that died while it pinned is finished or taken back.
 #[test]
 fn what_a_killed_process_left_is_finished() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let [ring, cells] = [&skel.maps.ring, &skel.maps.cells].map(|map| Region::open(map).unwrap());
+    let object = &require_bpf!(REFUSALS);
+    let [ring, cells] = [&map(object, "ring"), &map(object, "cells")].map(|map| Region::open(map).unwrap());
     let pins = PublicPins::new();
     let (p, beside) = (pins.path("p"), pins.path("p__next"));
     let root = PinDir::open(&pins.path("")).unwrap();

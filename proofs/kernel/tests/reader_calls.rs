@@ -1,15 +1,7 @@
 //! The cost of one call between two records, for readers whose ring is not mapped, and readers of several maps.
-#![allow(missing_docs)]
 
-use std::os::fd::OwnedFd;
-
-use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
-use mapring::Region;
 use mapring::abi::seq::DISCARDED;
-use mapring::abi::{Geometry, Kind};
-use mapring::{Access, ReadStats, Reader, Ring};
-use mapring_kernel_tests::raw;
-use mapring_kernel_tests::require_bpf;
+use mapring_kernel_tests::prelude::*;
 
 /// A ring of one shard with `slots` slots: the first `discarded` tickets were discarded, then follow `records`.
 fn ring(slots: u64, flags: u32, discarded: u64, records: u64) -> OwnedFd {

@@ -1,20 +1,11 @@
 //! Whose place is it: readers of other PID namespaces, readers that fork, and readers that come after another one.
-#![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader, Write};
-use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::process::{ChildStdin, ChildStdout};
 
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::abi::readers::{PLACES, held};
 use mapring::liveness::RingReader;
-use mapring::{ErrorKind, Ring, Start};
-use mapring_kernel_tests::skel::KeepSkelBuilder;
-use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -97,11 +88,9 @@ fn take_all_others(ring: &Ring<Rec>, taken: usize) {
 /// Neither side sees the other's process.
 #[test]
 fn a_reader_of_another_pid_namespace_keeps_its_place() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let (ring, program, pin, _pins) = pinned(skel.object());
+    let (ring, program, pin, _pins) = pinned(object);
 
     let mut other = Process::new(&["elsewhere", "reader"], &pin, &["require=3600000"]);
     assert_eq!(other.line(), "ready");
@@ -130,11 +119,9 @@ fn a_reader_of_another_pid_namespace_keeps_its_place() {
 /// A worker that ends takes nothing from its parent. A daemon reads on in a place of its own.
 #[test]
 fn only_the_process_that_took_a_place_gives_it_back() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let (ring, program, pin, _pins) = pinned(skel.object());
+    let (ring, program, pin, _pins) = pinned(object);
     let mut forked = Process::new(&["forks"], &pin, &[]);
     assert_eq!(forked.line(), "true true false", "required, with a bell, without an error");
     let [parent] = required(&ring)[..] else { panic!("one reader") };
@@ -159,12 +146,10 @@ fn only_the_process_that_took_a_place_gives_it_back() {
 /// The time since when an earlier reader has held programs back is not the next one's.
 #[test]
 fn a_lease_begins_with_its_reader() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let (ring, program, _, _pins) = pinned(skel.object());
-    let readers = map(skel.object(), "events__readers");
+    let (ring, program, _, _pins) = pinned(object);
+    let readers = map(object, "events__readers");
     publish(&program, 0, SLOTS);
     let mut reader = ring.reader();
     for again in [false, true] {

@@ -1,27 +1,12 @@
 //! Where the kernel refuses a mapping: the reader reports the reason, and reads the records by system call, whole and
 //! counted. Everything else is read mapped.
-#![allow(missing_docs)]
-
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytemuck::AnyBitPattern;
-use libbpf_rs::libbpf_sys::{
-    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_F_WRONLY_PROG,
-};
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenMapMut, OpenObject};
-use mapring::abi::{Geometry, Kind, Preamble};
+use libbpf_rs::OpenMapMut;
+use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_F_WRONLY_PROG};
 use mapring::loader::prepare_object;
-use mapring::{Access, Cells, Counters, ErrorKind, OpenOptions, Refusal, Region, Ring, Source};
-use mapring_kernel_tests::load_only;
-use mapring_kernel_tests::raw::{self, RawMap};
-use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder, RefusalsSkelBuilder};
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, require_bpf, update,
-    without_batches, word_at, words_of,
-};
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::RawMap;
 
 const MAPS: [&str; 3] = ["ring", "cells", "counters"];
 const ONLY_PROGRAMS_WRITE: &str = "only programs can write it";
@@ -32,10 +17,6 @@ fn flagged(object: &mut OpenObject, flags: u32) {
     for mut map in object.maps_mut().filter(|map| MAPS.iter().any(|name| map.name() == *name)) {
         map.set_map_flags(flags).unwrap();
     }
-}
-
-fn fd_of(map: &impl MapCore) -> OwnedFd {
-    map.as_fd().try_clone_to_owned().unwrap()
 }
 
 /// Checks a ring and cells that are read while a program writes them at full speed from one CPU: the n-th record and
@@ -52,7 +33,7 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
     let mut reader = ring.reader();
     std::thread::scope(|scope| {
         // If the reader fails, the writer must stop.
-        let stop_at_end = StopAtEnd(&stop);
+        let stop_at_end = Stop(&stop);
         scope.spawn(|| {
             on_cpu(cpu);
             while !stop.load(Ordering::Relaxed) {
@@ -89,14 +70,6 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
     assert_eq!((stats.delivered + stats.lost(), stats.discarded), (total, 0), "{stats:?}");
     assert_eq!(cells.snapshot(1).unwrap().version, total);
     assert_eq!((reader.stats().dropped(), cells.region().dropped().unwrap()), (0, 0));
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Writes `count` (64 at most) records from `n` on. Returns the number written.
@@ -138,27 +111,21 @@ fn fallback(fds: [OwnedFd; 3], writer: &Runner, refusal: Refusal) {
         assert_eq!(ring.reader().drain().collect::<Vec<_>>(), late);
         counted(&counters, total);
         // The handles above had batches, and detect that they are gone; a new one never had them.
-        let again = Ring::<Filled<14>>::open(fd_of_region(&ring.region())).unwrap();
+        let again = Ring::<Filled<14>>::open(fd_of(&ring.region())).unwrap();
         assert_eq!(again.reader().drain().collect::<Vec<_>>(), late);
     });
 }
 
-fn fd_of_region(region: &Region) -> OwnedFd {
-    region.as_fd().try_clone_to_owned().unwrap()
-}
-
 #[test]
 fn read_only_descriptors() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let writer = Runner::new(skel.object(), "write");
-    let mapped = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let object = &require_bpf!(REFUSALS);
+    let writer = Runner::new(object, "write");
+    let mapped = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
     let (_cells, counters) =
-        (Region::open(&skel.maps.cells).unwrap(), Counters::open(&skel.maps.counters).unwrap());
+        (Region::open(&map(object, "cells")).unwrap(), Counters::open(&map(object, "counters")).unwrap());
     let pins = PinDir::new();
     let fds = MAPS.map(|name| {
-        MapHandle::try_from(&map(skel.object(), name)).unwrap().pin(pins.path(name)).unwrap();
+        MapHandle::try_from(&map(object, name)).unwrap().pin(pins.path(name)).unwrap();
         let handle = MapHandle::from_pinned_path_with_file_flags(pins.path(name), BPF_F_RDONLY).unwrap();
         fd_of(&handle)
     });
@@ -176,37 +143,34 @@ fn read_only_descriptors() {
 #[test]
 fn maps_read_only_for_user_space() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_RDONLY));
-    let writer = Runner::new(skel.object(), "write");
+    let object = &bpf::REFUSALS.load_only(|o| flagged(o, BPF_F_MMAPABLE | BPF_F_RDONLY));
+    let writer = Runner::new(object, "write");
     // No process can write a preamble; root finds the shape by BTF.
-    fallback(MAPS.map(|name| fd_of(&map(skel.object(), name))), &writer, Refusal::ReadOnlyFd);
+    fallback(MAPS.map(|name| fd_of(&map(object, name))), &writer, Refusal::ReadOnlyFd);
 }
 
 #[test]
 fn maps_without_mmapable() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| flagged(object, 0));
-    let writer = Runner::new(skel.object(), "write");
-    let loaders = MAPS.map(|name| Region::open(&map(skel.object(), name)).unwrap());
-    let opened = OpenOptions::new().write(true).open(fd_of(&skel.maps.ring)).unwrap();
+    let object = &bpf::REFUSALS.load(|object| flagged(object, 0));
+    let writer = Runner::new(object, "write");
+    let loaders = MAPS.map(|name| Region::open(&map(object, name)).unwrap());
+    let opened = OpenOptions::new().write(true).open(fd_of(&map(object, "ring"))).unwrap();
     assert_eq!(opened.writable(), Err(Refusal::NotMmapable));
     assert_eq!(opened.preamble(), loaders[0].preamble(), "written and read by system call");
     let message = opened.access().to_string();
     assert!(message.contains("without BPF_F_MMAPABLE") && message.contains("map_flags"), "{message}");
-    fallback(MAPS.map(|name| fd_of(&map(skel.object(), name))), &writer, Refusal::NotMmapable);
+    fallback(MAPS.map(|name| fd_of(&map(object, name))), &writer, Refusal::NotMmapable);
 }
 
 #[test]
 fn values_with_a_spin_lock() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let writer = Runner::new(skel.object(), "write_locked");
+    let object = &require_bpf!(REFUSALS);
+    let writer = Runner::new(object, "write_locked");
     // Plain words, where C has a struct with a lock.
-    let ring = Ring::<Filled<36>>::from_region(Region::open(&skel.maps.locked_ring).unwrap()).unwrap();
-    let cells = Cells::<Filled<36>>::from_region(Region::open(&skel.maps.locked_cells).unwrap()).unwrap();
+    let ring = Ring::<Filled<36>>::from_region(Region::open(&map(object, "locked_ring")).unwrap()).unwrap();
+    let cells =
+        Cells::<Filled<36>>::from_region(Region::open(&map(object, "locked_cells")).unwrap()).unwrap();
     assert_eq!(ring.access(), cells.access());
     // Before 6.11 the kernel searches for locks only at the top level of a value, and maps a lock in a record.
     if ring.access() != Access::Mapped {
@@ -239,22 +203,22 @@ fn mapped_for_reading(name: &str, map: &impl MapCore, refusal: Refusal, remedy: 
 
 #[test]
 fn frozen_maps_are_read_mapped() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let writer = Runner::new(skel.object(), "write");
-    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
-    let (cells, counters) =
-        (Cells::<Filled<14>>::open(&skel.maps.cells).unwrap(), Counters::open(&skel.maps.counters).unwrap());
+    let object = &require_bpf!(REFUSALS);
+    let writer = Runner::new(object, "write");
+    let ring = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
+    let (cells, counters) = (
+        Cells::<Filled<14>>::open(&map(object, "cells")).unwrap(),
+        Counters::open(&map(object, "counters")).unwrap(),
+    );
     // A writable mapping prevents freezing a map; readers never have one.
-    let handle = MapHandle::try_from(&skel.maps.ring).unwrap();
-    let writable = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
+    let handle = MapHandle::try_from(&map(object, "ring")).unwrap();
+    let writable = OpenOptions::new().write(true).open(&map(object, "ring")).unwrap();
     assert_eq!(writable.writable(), Ok(()));
     assert!(handle.freeze().unwrap_err().to_string().contains("busy"));
     drop(writable);
     for name in MAPS {
-        MapHandle::try_from(&map(skel.object(), name)).unwrap().freeze().unwrap();
-        mapped_for_reading(name, &map(skel.object(), name), Refusal::Frozen, ONLY_PROGRAMS_WRITE);
+        MapHandle::try_from(&map(object, name)).unwrap().freeze().unwrap();
+        mapped_for_reading(name, &map(object, name), Refusal::Frozen, ONLY_PROGRAMS_WRITE);
     }
     let refused = handle.update(&[0; 4], &[0; 64], MapFlags::ANY).unwrap_err();
     assert_eq!(refused.kind(), libbpf_rs::ErrorKind::PermissionDenied);
@@ -270,25 +234,24 @@ fn frozen_maps_are_read_mapped() {
 #[test]
 fn maps_read_only_for_programs_are_read_mapped() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
+    let object = &bpf::REFUSALS.load(|object| {
         object.progs_mut().for_each(|mut program| program.set_autoload(false));
         flagged(object, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG);
     });
     for name in MAPS {
         // The loader wrote the preamble by system call.
-        let region = Region::open(&map(skel.object(), name)).unwrap();
-        assert_eq!(word_at(&map(skel.object(), name), 0, 7), region.preamble().generation);
+        let region = Region::open(&map(object, name)).unwrap();
+        assert_eq!(word_at(&map(object, name), 0, 7), region.preamble().generation);
         let remedy = "bpf_map_update_elem";
-        mapped_for_reading(name, &map(skel.object(), name), Refusal::ReadOnlyForPrograms, remedy);
+        mapped_for_reading(name, &map(object, name), Refusal::ReadOnlyForPrograms, remedy);
     }
     // As in the message: written by system call, read mapped.
-    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let ring = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
     let mut slot = [0_u64; 8];
     slot[0] = 2;
     slot[1..].copy_from_slice(bytemuck::cast_slice(&words_of::<14>(0)));
     let first = u32::try_from(ring.region().geometry().slots(0)).unwrap();
-    update(&skel.maps.ring, first, &slot);
+    update(&map(object, "ring"), first, &slot);
     let event = ring.reader().drain().next().unwrap();
     assert_eq!((event.ticket, event.record), (0, words_of(0)));
 }
@@ -297,13 +260,12 @@ fn maps_read_only_for_programs_are_read_mapped() {
 fn maps_write_only_for_programs_are_mapped() {
     require_bpf!();
     // The headers' programs read the memory that they write, so no program writes here.
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
+    let object = &bpf::REFUSALS.load(|object| {
         object.progs_mut().for_each(|mut program| program.set_autoload(false));
         flagged(object, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG);
     });
     for name in MAPS {
-        let region = OpenOptions::new().write(true).open(&map(skel.object(), name)).unwrap();
+        let region = OpenOptions::new().write(true).open(&map(object, name)).unwrap();
         assert_eq!((region.access(), region.writable()), (Access::Mapped, Ok(())));
     }
 }
@@ -311,10 +273,9 @@ fn maps_write_only_for_programs_are_mapped() {
 #[test]
 fn maps_write_only_for_user_space_are_no_regions() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_WRONLY));
+    let object = &bpf::REFUSALS.load_only(|o| flagged(o, BPF_F_MMAPABLE | BPF_F_WRONLY));
     for name in MAPS {
-        let refused = Region::open(fd_of(&map(skel.object(), name))).unwrap_err();
+        let refused = Region::open(fd_of(&map(object, name))).unwrap_err();
         assert!(
             (refused.kind(), refused.refusal()) == (ErrorKind::NotReadable, Some(Refusal::WriteOnlyFd)),
             "{refused}"
@@ -329,8 +290,7 @@ fn maps_write_only_for_user_space_are_no_regions() {
 fn what_only_its_maker_may_not() {
     require_bpf!();
     for (flag, refusal) in [(BPF_F_WRONLY, Refusal::WriteOnlyFd), (BPF_F_RDONLY, Refusal::ReadOnlyFd)] {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load_only::<FlagsSkelBuilder>(&mut storage, |object| {
+        let object = &bpf::FLAGS.load_only(|object| {
             fitted_alone(object);
             object
                 .maps_mut()
@@ -340,8 +300,8 @@ fn what_only_its_maker_may_not() {
                 .unwrap();
         });
         let pins = PinDir::new();
-        MapHandle::try_from(&*skel.maps.hits).unwrap().pin(pins.path("hits")).unwrap();
-        let said = match Region::open(fd_of(&skel.maps.hits)) {
+        MapHandle::try_from(&map(object, "hits")).unwrap().pin(pins.path("hits")).unwrap();
+        let said = match Region::open(fd_of(&map(object, "hits"))) {
             Err(error) => {
                 assert_eq!(
                     (error.kind(), error.refusal()),
@@ -358,25 +318,21 @@ fn what_only_its_maker_may_not() {
         assert!(said.contains("by id or pin"), "{said}");
         for region in [
             OpenOptions::new().write(true).open(pins.path("hits")).unwrap(),
-            OpenOptions::new().write(true).open(Source::id(skel.maps.hits.info().unwrap().info.id)).unwrap(),
+            OpenOptions::new()
+                .write(true)
+                .open(Source::id(map(object, "hits").info().unwrap().info.id))
+                .unwrap(),
         ] {
             assert_eq!((region.access(), region.writable()), (Access::Mapped, Ok(())));
         }
     }
 }
 
-/// Without programs, which not every kernel loads.
-fn fitted_alone(object: &mut OpenObject) {
-    object.progs_mut().for_each(|mut program| program.set_autoload(false));
-    fitted(object);
-}
-
 #[test]
 fn maps_of_each_cpu_are_mapped_for_nobody() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<PercpuSkelBuilder>(&mut storage, fitted_alone);
-    let region = OpenOptions::new().write(true).open(&skel.maps.counters_1).unwrap();
+    let object = &bpf::PERCPU.load(fitted_alone);
+    let region = OpenOptions::new().write(true).open(&map(object, "counters_1")).unwrap();
     assert_eq!(
         (region.access(), region.writable()),
         (Access::Syscall(Refusal::MapType), Err(Refusal::MapType))
@@ -430,13 +386,8 @@ fn an_errno_that_is_passed_on_whole() {
 }
 
 /// The loader's error for an object with one map's sizes changed.
-fn sized<'o, B: SkelBuilder<'o> + Default>(
-    storage: &'o mut MaybeUninit<OpenObject>,
-    map: &str,
-    change: impl FnOnce(&mut OpenMapMut<'_>),
-) -> mapring::Result<()> {
-    let mut open = B::default().open(storage).unwrap();
-    let object = open.open_object_mut();
+fn sized(object: &Compiled, map: &str, change: impl FnOnce(&mut OpenMapMut<'_>)) -> mapring::Result<()> {
+    let object = &mut object.open();
     object.progs_mut().for_each(|mut program| program.set_autoload(false));
     change(&mut object.maps_mut().find(|there| there.name() == map).unwrap());
     prepare_object(object).map(drop)
@@ -448,31 +399,12 @@ fn sizes_that_the_kernel_makes_no_array_of() {
     let old = RawMap::array((4 << 20) + 1, 1, 0).make().is_err();
     let most = if old { 4 << 20 } else { i32::MAX as u32 };
     let value = |bytes: u32| move |map: &mut OpenMapMut<'_>| map.set_value_size(bytes).unwrap();
-    let new = MaybeUninit::uninit;
     for (error, part, found, allowed, remedy) in [
+        (sized(&bpf::FLAGS, "pairs", |map| map.set_key_size(8).unwrap()), "key", 8, 4..=4, "indexed by u32"),
+        (sized(&bpf::FLAGS, "pairs", value(0)), "value", 0, 1..=i32::MAX as u32, "at least a byte"),
+        (sized(&bpf::FLAGS, "pairs", value(1 << 31)), "value", 1 << 31, 1..=most, "smaller"),
         (
-            sized::<FlagsSkelBuilder>(&mut new(), "pairs", |map| map.set_key_size(8).unwrap()),
-            "key",
-            8,
-            4..=4,
-            "indexed by u32",
-        ),
-        (
-            sized::<FlagsSkelBuilder>(&mut new(), "pairs", value(0)),
-            "value",
-            0,
-            1..=i32::MAX as u32,
-            "at least a byte",
-        ),
-        (
-            sized::<FlagsSkelBuilder>(&mut new(), "pairs", value(1 << 31)),
-            "value",
-            1 << 31,
-            1..=most,
-            "smaller",
-        ),
-        (
-            sized::<PercpuSkelBuilder>(&mut new(), "cells_56", value(32_776)),
+            sized(&bpf::PERCPU, "cells_56", value(32_776)),
             "value",
             32_776,
             1..=32_768,
@@ -495,7 +427,7 @@ fn sizes_that_the_kernel_makes_no_array_of() {
         let errno = RawMap { ty, key, ..RawMap::array(bytes, 1, 0) }.make().unwrap_err();
         assert!([libc::EINVAL, libc::E2BIG, libc::ENOMEM].contains(&errno), "{errno}");
     }
-    let larger = sized::<FlagsSkelBuilder>(&mut new(), "pairs", value(5 << 20));
+    let larger = sized(&bpf::FLAGS, "pairs", value(5 << 20));
     match larger {
         Ok(()) => assert!(!old),
         Err(error) => {

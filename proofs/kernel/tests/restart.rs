@@ -1,27 +1,9 @@
 //! A loader that starts again: it pins every kind of region, and the next one goes on with what is pinned, or replaces it.
-#![allow(missing_docs)]
 
-use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
-use std::thread;
-use std::time::Duration;
-
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject};
 use mapring::abi::Gate;
-use mapring::loader::{PinOptions, Reuse, initialize_object, map, reuse};
-use mapring::{
-    Cells, Commands, Counters, Error, ErrorKind, Gauges, Histograms, Latches, Region, Ring, Start, TopKeys,
-};
-use mapring_kernel_tests::skel::{ReuseOtherSkelBuilder, ReuseSkelBuilder};
-use mapring_kernel_tests::{
-    NOBODY, PinDir, PublicPins, Runner, cpus, fitted, kernel, load, on_cpu, raw, require_bpf, run_and_die,
-};
-use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use mapring::loader::{Reuse, map, reuse};
+use mapring::{Commands, Gauges, Histograms, TopKeys};
+use mapring_kernel_tests::prelude::*;
 
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 #[repr(C)]
@@ -93,14 +75,12 @@ fn is_frozen(pin: &Path) -> bool {
 
 #[test]
 fn every_handle_freezes_and_pins() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ReuseSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REUSE);
     let pins = PinDir::new();
     for name in ALL.into_iter().filter(|name| *name != "per_cpu") {
         let path = pins.path(name);
         for freeze in [false, true] {
-            pin(skel.object(), name, &path, freeze).unwrap_or_else(|e| panic!("{name}: {e}"));
+            pin(object, name, &path, freeze).unwrap_or_else(|e| panic!("{name}: {e}"));
             let one = if path.is_dir() { path.join("cpu0") } else { path.clone() };
             assert_eq!(fs::metadata(&one).unwrap().permissions().mode() & 0o777, 0o640);
             assert_eq!(is_frozen(&one), freeze, "{name}");
@@ -111,19 +91,17 @@ fn every_handle_freezes_and_pins() {
 /// A place that is refused leaves the map as it was.
 #[test]
 fn nothing_is_frozen_for_a_pin_that_exists() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ReuseSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REUSE);
     let pins = PinDir::new();
     let (path, nodes) = (pins.path("same"), pins.path("nodes"));
-    pin(skel.object(), "cells", &path, false).unwrap();
-    pin(skel.object(), "nodes", &nodes, false).unwrap();
-    let region = Region::open(map(skel.object(), "same").unwrap()).unwrap();
+    pin(object, "cells", &path, false).unwrap();
+    pin(object, "nodes", &nodes, false).unwrap();
+    let region = Region::open(map(object, "same").unwrap()).unwrap();
     region.freeze_and_pin(&path, 0o600).unwrap_err();
-    let ring = Ring::<u64>::open(map(skel.object(), "nodes").unwrap()).unwrap();
+    let ring = Ring::<u64>::open(map(object, "nodes").unwrap()).unwrap();
     ring.freeze_and_pin(&nodes, 0o600).unwrap_err();
     for name in ["same", "nodes__first"] {
-        let fd = mapring_kernel_tests::map(skel.object(), name);
+        let fd = mapring_kernel_tests::map(object, name);
         assert!(mapring::OpenOptions::new().write(true).open(&fd).unwrap().writable().is_ok(), "{name}");
     }
 }
@@ -131,36 +109,29 @@ fn nothing_is_frozen_for_a_pin_that_exists() {
 /// What an earlier ring had besides is removed with it, and nothing else is.
 #[test]
 fn a_region_without_readers_and_bells_replaces_a_ring_with_them() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ReuseSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REUSE);
     let pins = PinDir::new();
     let path = pins.path("events");
     let [readers, bells] = ["events__readers", "events__bells"].map(|name| pins.path(name));
     for name in ["same", "nodes", "cells"] {
-        pin(skel.object(), "kept", &path, false).unwrap();
+        pin(object, "kept", &path, false).unwrap();
         assert!(readers.exists() && bells.exists(), "before {name}");
-        pin(skel.object(), name, &path, false).unwrap();
+        pin(object, name, &path, false).unwrap();
         assert!(!readers.exists() && !bells.exists(), "{name}");
     }
-    pin(skel.object(), "cells", &readers, false).unwrap();
-    pin(skel.object(), "same", &path, false).unwrap();
+    pin(object, "cells", &readers, false).unwrap();
+    pin(object, "same", &path, false).unwrap();
     assert!(readers.exists(), "it is no region of readers");
 }
 
 /// Starts again: what is pinned is reused if it fits. Returns what was found, for each of `names`.
-fn restart<'o, B: SkelBuilder<'o> + Default>(
-    storage: &'o mut MaybeUninit<OpenObject>,
-    pins: &PinDir,
-    names: &[&str],
-) -> (mapring_kernel_tests::Loaded<'o, B>, Vec<Reuse>) {
-    let mut open = B::default().open(storage).unwrap();
-    let object = open.open_object_mut();
-    let found = names.iter().map(|name| reuse(object, name, pins.path(name)).unwrap()).collect();
-    fitted(object);
-    let skel = open.load().unwrap();
-    initialize_object(skel.object()).unwrap();
-    (skel, found)
+fn restart(object: &Compiled, pins: &PinDir, names: &[&str]) -> (Object, Vec<Reuse>) {
+    let mut open = object.open();
+    let found = names.iter().map(|name| reuse(&mut open, name, pins.path(name)).unwrap()).collect();
+    fitted(&mut open);
+    let object = open.load().unwrap();
+    initialize_object(&object).unwrap();
+    (object, found)
 }
 
 /// The ids of the maps that are pinned for it.
@@ -178,27 +149,26 @@ fn what_is_pinned_is_used_if_it_fits() {
     require_bpf!();
     on_cpu(cpus()[0]);
     for freeze in [false, true] {
-        let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         let pins = PinDir::new();
         // The first start finds nothing.
-        let (skel, found) = restart::<ReuseSkelBuilder>(&mut a, &pins, &ALL);
+        let (object, found) = restart(&bpf::REUSE, &pins, &ALL);
         assert!(found.iter().all(|found| matches!(found, Reuse::Nothing)), "{found:?}");
-        ALL.iter().for_each(|name| pin(skel.object(), name, &pins.path(name), freeze).unwrap());
+        ALL.iter().for_each(|name| pin(&object, name, &pins.path(name), freeze).unwrap());
         let [mut kept, mut woken] = ["kept", "woken"].map(|name| {
             let mut reader = Ring::<Rec>::open(pins.path(name)).unwrap().reader_from(Start::Now);
             reader.bell().unwrap();
             reader
         });
         kept.require(Duration::from_secs(3600)).unwrap();
-        Runner::new(skel.object(), "publish").run(&mut [7, 0]);
+        Runner::new(&object, "publish").run(&mut [7, 0]);
         let before = ALL.map(|name| ids(&pins.path(name)));
-        drop(skel);
+        drop(object);
 
-        let (skel, found) = restart::<ReuseSkelBuilder>(&mut b, &pins, &ALL);
+        let (object, found) = restart(&bpf::REUSE, &pins, &ALL);
         assert!(found.iter().all(|found| matches!(found, Reuse::Pinned)), "{found:?}");
-        ALL.iter().for_each(|name| pin(skel.object(), name, &pins.path(name), freeze).unwrap());
+        ALL.iter().for_each(|name| pin(&object, name, &pins.path(name), freeze).unwrap());
         assert_eq!(ALL.map(|name| ids(&pins.path(name))), before);
-        let publish = Runner::new(skel.object(), "publish");
+        let publish = Runner::new(&object, "publish");
         publish.run(&mut [8, 0]);
         for reader in [&mut kept, &mut woken] {
             assert_eq!([(); 2].map(|()| reader.poll().unwrap().record.ns), [7, 8]);
@@ -220,10 +190,9 @@ fn what_is_pinned_is_used_if_it_fits() {
 fn what_does_not_fit_is_replaced() {
     require_bpf!();
     on_cpu(cpus()[0]);
-    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let pins = PinDir::new();
     let names: Vec<_> = ALL.into_iter().chain(["kind", "to_wakeable", "from_wakeable", "fields"]).collect();
-    let (skel, _) = restart::<ReuseSkelBuilder>(&mut a, &pins, &names);
+    let (object, _) = restart(&bpf::REUSE, &pins, &names);
     let pin_all = |object: &Object, pair: bool| {
         for name in &names {
             let (source, path) = (map(object, name).unwrap(), pins.path(name));
@@ -237,14 +206,14 @@ fn what_does_not_fit_is_replaced() {
             done.unwrap_or_else(|e| panic!("{name}: {e}"));
         }
     };
-    pin_all(skel.object(), false);
+    pin_all(&object, false);
     let olds: Vec<_> = names.iter().map(|name| ids(&pins.path(name))).collect();
     let mut old = Ring::<Rec>::open(pins.path("kept")).unwrap();
     assert!(pins.path("from_wakeable__bells").exists());
-    Runner::new(skel.object(), "publish").run(&mut [7, 0]);
-    drop(skel);
+    Runner::new(&object, "publish").run(&mut [7, 0]);
+    drop(object);
 
-    let (skel, found) = restart::<ReuseOtherSkelBuilder>(&mut b, &pins, &names);
+    let (object, found) = restart(&bpf::REUSE_OTHER, &pins, &names);
     for (name, found) in names.iter().zip(&found) {
         match found {
             Reuse::Pinned => assert!(SAME.contains(name), "{name}"),
@@ -257,7 +226,7 @@ fn what_does_not_fit_is_replaced() {
     // Until the new ones are pinned, readers find the old ones.
     assert!(names.iter().zip(&olds).all(|(name, old)| ids(&pins.path(name)) == *old));
     let cells = Cells::<Rec>::open(pins.path("cells")).unwrap();
-    pin_all(skel.object(), true);
+    pin_all(&object, true);
     for (name, old) in names.iter().zip(&olds) {
         assert_eq!(ids(&pins.path(name)) == *old, SAME.contains(name), "{name}");
     }
@@ -271,12 +240,10 @@ fn what_does_not_fit_is_replaced() {
 #[test]
 fn what_is_pinned_in_part_or_is_something_else() {
     require_bpf!();
-    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let pins = PinDir::new();
-    let skel = load::<ReuseSkelBuilder>(&mut a, fitted);
-    let object = skel.object();
-    let mut open = ReuseSkelBuilder::default().open(&mut b).unwrap();
-    let mut found = |name: &str, at: &str| reuse(open.open_object_mut(), name, pins.path(at));
+    let object = &bpf::REUSE.load(fitted);
+    let mut open = bpf::REUSE.open();
+    let mut found = |name: &str, at: &str| reuse(&mut open, name, pins.path(at));
     let mut unfit = |name: &str, at: &str, said: &str| match found(name, at) {
         Ok(Reuse::Unfit(why)) => assert!(why.to_string().contains(said), "{why}"),
         other => panic!("{name} at {at}: {other:?}"),
@@ -316,7 +283,7 @@ fn what_is_pinned_in_part_or_is_something_else() {
     mapring::PinDir::open(&pins.path("")).unwrap().pin(&program, "program").unwrap();
     let refused = found("same", "program").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongType, "{refused}");
-    let elsewhere = reuse(open.open_object_mut(), "same", "/tmp/same").unwrap_err();
+    let elsewhere = reuse(&mut open, "same", "/tmp/same").unwrap_err();
     assert!(elsewhere.to_string().contains("BPF file system"), "{elsewhere}");
 }
 
@@ -331,14 +298,12 @@ fn replace_and_die(from: &Path, to: &Path, stops: usize) -> bool {
 #[test]
 fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
     require_bpf!();
-    let mut storages = [const { MaybeUninit::uninit() }; 3];
-    let [a, b, c] = &mut storages;
-    let skels = [a, b].map(|storage| load::<ReuseSkelBuilder>(storage, fitted));
+    let objects = [0, 1].map(|_| bpf::REUSE.load(fitted));
     let pins = PublicPins::new();
     let (to, beside) = (pins.path("to"), pins.path("to__next"));
     let from = ["one", "other"].map(|name| pins.path(name));
-    for (skel, to) in skels.iter().zip(&from).chain([(&skels[0], &to)]) {
-        Ring::<Rec>::open(map(skel.object(), "kept").unwrap()).unwrap().pin(to, 0o666).unwrap();
+    for (object, to) in objects.iter().zip(&from).chain([(&objects[0], &to)]) {
+        Ring::<Rec>::open(map(object, "kept").unwrap()).unwrap().pin(to, 0o666).unwrap();
     }
     let old = [0, 1].map(|at: usize| ids(&from[at]));
     let mut half_way = 0;
@@ -354,17 +319,14 @@ fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
         // Who may not open maps by id finds them, too.
         if kernel() >= (5, 19) {
             let as_nobody = || {
-                let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-                set_thread_groups(&[]).unwrap();
-                set_thread_res_gid(group, group, group).unwrap();
-                set_thread_res_uid(user, user, user).unwrap();
+                become_nobody().unwrap();
                 Ring::<Rec>::open(&to)?.readers()
             };
             let found = thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
             assert_eq!(found.unwrap_or_else(|e| panic!("after {stops} stops: {e}")).len(), 1);
         }
-        let mut open = ReuseSkelBuilder::default().open(c).unwrap();
-        let found = reuse(open.open_object_mut(), "kept", &to).unwrap();
+        let mut open = bpf::REUSE.open();
+        let found = reuse(&mut open, "kept", &to).unwrap();
         assert!(matches!(found, Reuse::Pinned), "after {stops} stops: {found:?}");
         assert!(!beside.exists(), "nothing is left");
         assert!(!done || ids(&to) == old[next], "what was done is done");

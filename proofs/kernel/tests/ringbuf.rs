@@ -1,21 +1,10 @@
 //! An observer of the kernel's own ring buffer, while programs on two CPUs write it and a consumer takes its records.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
+use libbpf_rs::RingBufferBuilder;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, MapType, Object, RingBufferBuilder};
 use mapring::any::RingbufObserver;
-use mapring::{ErrorKind, Start};
+use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::raw::{RawMap, Said, by_id, info};
-use mapring_kernel_tests::skel::RingbufSkelBuilder;
-use mapring_kernel_tests::{
-    Runner, assert_error, cpus, everywhere, load_only, map, on_cpu, require_bpf, skipped, unfitted,
-};
 
 const WRITERS: usize = 2;
 const CAPACITY: u64 = 4096;
@@ -107,9 +96,7 @@ impl Seen {
 #[test]
 fn whole_records_in_order_and_every_byte_counted() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<RingbufSkelBuilder>(&mut storage, unfitted);
-    let object = skel.object();
+    let object = &bpf::RINGBUF.load_only(unfitted);
     let ringbuf = map(object, "observed");
     let place = |writer: u64| {
         let mut args = [writer, 64];
@@ -142,7 +129,7 @@ fn whole_records_in_order_and_every_byte_counted() {
     let (stop, ended) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut overtaken = 0;
     std::thread::scope(|scope| {
-        let at_end = AtEnd(&stop);
+        let at_end = Stop(&stop);
         for writer in 0..WRITERS {
             let (stop, ended, place) = (&stop, &ended, Runner::new(object, "place"));
             scope.spawn(move || {
@@ -199,15 +186,6 @@ fn place_nothing(object: &Object, writer: u64) -> u64 {
     let mut args = [writer, 0];
     Runner::new(object, "place").run(&mut args);
     args[1]
-}
-
-/// Ends the threads, also if a test fails.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn made(ty: MapType, key: u32, value: u32, entries: u32) -> Said<OwnedFd> {

@@ -1,17 +1,8 @@
 //! The example `runqlat` counts what bcc's counts: each slot of a power of two has as many values as our buckets in its
 //! range. Both count in the same programs, under load.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::{Histogram, Histograms};
-use mapring_kernel_tests::skel::RunqlatSkelBuilder;
-use mapring_kernel_tests::{Stop, cpus, fitted, load, map, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 /// The slots of the peer. The last one also counts all larger values.
 const SLOTS: usize = 26;
@@ -40,10 +31,7 @@ fn peers_slots(object: &Object) -> [u64; SLOTS] {
 
 #[test]
 fn each_slot_of_the_peer_is_the_sum_of_our_buckets() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RunqlatSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(RUNQLAT);
     let waits = Histograms::open(&map(object, "waits")).unwrap();
     let links: Vec<_> = object.progs_mut().map(|program| program.attach().unwrap()).collect();
     assert_eq!(links.len(), 3);

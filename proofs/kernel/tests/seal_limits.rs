@@ -1,25 +1,15 @@
 //! Attacks that a seal does not prevent: BPF programs of processes that opened the map, and pinning it again; and
 //! Linux's protections against them.
-#![allow(missing_docs)]
 
-use std::fs::{self, Permissions};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
-use libbpf_rs::{MapHandle, MapType};
-use mapring::abi::{Geometry, Kind, PreambleError};
-use mapring::loader::PinOptions;
-use mapring::{
-    Access, ErrorKind, OpenOptions, Refusal, Region,
-    record::{LayoutCheck, UncheckedReason},
-};
-use mapring_kernel_tests::raw::{self, RawMap};
-use mapring_kernel_tests::{
-    NOBODY, PublicPins, UnprivilegedBpf, child, require_bpf, skipped, try_child, without_bpf,
-};
+use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
+use mapring::abi::PreambleError;
+use mapring::record::UncheckedReason;
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::RawMap;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";

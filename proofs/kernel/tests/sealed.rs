@@ -1,26 +1,12 @@
 //! Regions that others may read and only programs may write: through a pin for all, for a group or read-only, and
 //! through a descriptor passed on. Also: maps that programs may only read, written by system call.
-#![allow(missing_docs)]
 
-use std::fs;
 use std::io::{BufRead, BufReader, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, Object};
-use mapring::loader::PinOptions;
-use mapring::{Access, Counters, Error, ErrorKind, Latches, OpenOptions, Refusal, Region, Ring};
-use mapring_kernel_tests::skel::{RefusalsSkelBuilder, SealedSkelBuilder};
-use mapring_kernel_tests::{
-    Filled, NOBODY, PublicPins, Runner, child, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu,
-    read_only, require_bpf, try_child, words_of,
-};
+use libbpf_rs::libbpf_sys::BPF_F_RDONLY_PROG;
+use mapring_kernel_tests::prelude::*;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 const READER: &str = env!("CARGO_BIN_EXE_kernel-tests-sealed");
@@ -63,24 +49,22 @@ fn nobody_reads(object: &Object, how: &str, path: &str) -> String {
 
 #[test]
 fn sealed_for_everybody() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REFUSALS);
     let pins = PublicPins::new();
     let path = pins.path("ring");
-    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let ring = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
     ring.region().freeze_and_pin(&path, pin(0o666)).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
 
     let reader = path.to_str().unwrap();
-    assert_eq!(nobody_reads(skel.object(), "pin", reader), "Mapped Err(Frozen)");
+    assert_eq!(nobody_reads(object, "pin", reader), "Mapped Err(Frozen)");
     assert_eq!(
         child(CHILD, &["nobody", "write", reader]),
         "open: Err(Frozen)\nupdate: Err(PermissionDenied)\nmmap: Err(PermissionDenied)\n\
          mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
     );
     // Not even root can write any more; programs can.
-    let again = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
+    let again = OpenOptions::new().write(true).open(&map(object, "ring")).unwrap();
     let refused = Ring::<Filled<14>>::from_region(again).unwrap().writer(0).unwrap_err();
     assert!((refused.kind(), refused.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{refused}");
 
@@ -93,11 +77,9 @@ fn sealed_for_everybody() {
 
 #[test]
 fn sealed_for_a_group_and_for_lookups() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REFUSALS);
     let pins = PublicPins::new();
-    let region = Region::open(&skel.maps.ring).unwrap();
+    let region = Region::open(&map(object, "ring")).unwrap();
     let path = |name: &str| pins.path(name).to_str().unwrap().to_owned();
     region.freeze_and_pin(path("group"), pin(0o660).group(NOBODY)).unwrap();
     region.freeze_and_pin(path("others"), pin(0o660).group(0)).unwrap();
@@ -105,7 +87,7 @@ fn sealed_for_a_group_and_for_lookups() {
     region.freeze_and_pin(path("group_lookups"), pin(0o440).group(NOBODY)).unwrap();
     assert_eq!(fs::metadata(path("group")).unwrap().gid(), NOBODY);
 
-    assert_eq!(nobody_reads(skel.object(), "pin", &path("group")), "Mapped Err(Frozen)");
+    assert_eq!(nobody_reads(object, "pin", &path("group")), "Mapped Err(Frozen)");
     let said = try_child(CHILD, &["nobody", "ring", &path("others")]).unwrap_err();
     assert!(said.contains("ermission denied") && said.contains("chmod 0666"), "{said}");
     for name in ["lookups", "group_lookups"] {
@@ -118,11 +100,9 @@ fn sealed_for_a_group_and_for_lookups() {
 /// The third way: no pin, the descriptor is passed on.
 #[test]
 fn handed_over_a_socket() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
-    MapHandle::try_from(&*skel.maps.ring).unwrap().freeze().unwrap();
+    let object = &require_bpf!(REFUSALS);
+    let ring = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
+    MapHandle::try_from(&map(object, "ring")).unwrap().freeze().unwrap();
     let folder = std::env::temp_dir().join(format!("mapring-sealed-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
     let path = folder.join("socket");
@@ -131,19 +111,19 @@ fn handed_over_a_socket() {
         fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
     }
     // One that could write without the seal, and one that is read-only itself.
-    let fds = [ring.region().as_fd().try_clone_to_owned().unwrap(), read_only(&skel.maps.ring)];
+    let fds = [ring.region().as_fd().try_clone_to_owned().unwrap(), read_only(&map(object, "ring"))];
     // Not joined: if a reader fails before it connects, this thread waits forever.
     std::thread::spawn(move || {
         for fd in &fds {
             let (stream, _) = listener.accept().unwrap();
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let fds = [fd.as_fd()];
             let mut buffer = SendAncillaryBuffer::new(&mut space);
             assert!(buffer.push(SendAncillaryMessage::ScmRights(&fds)));
             sendmsg(&stream, &[IoSlice::new(&[0])], &mut buffer, SendFlags::empty()).unwrap();
         }
     });
-    let mapped = nobody_reads(skel.object(), "socket", path.to_str().unwrap());
+    let mapped = nobody_reads(object, "socket", path.to_str().unwrap());
     assert_eq!(mapped, "Mapped Err(Frozen)");
     // Lookups are system calls, so the reader's filter kills it.
     let mut reader = Command::new(READER)
@@ -159,34 +139,24 @@ fn handed_over_a_socket() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn what_can_not_be_sealed() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(REFUSALS);
     let pins = PublicPins::new();
     let says = |error: Error, parts: &[&str]| {
         assert!(error.kind() == ErrorKind::CannotSeal);
         let said = error.to_string();
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     };
-    let region = Region::open(&skel.maps.ring).unwrap();
-    let writable = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
+    let region = Region::open(&map(object, "ring")).unwrap();
+    let writable = OpenOptions::new().write(true).open(&map(object, "ring")).unwrap();
     says(
         region.freeze_and_pin(pins.path("ring"), pin(0o666)).unwrap_err(),
         &["map ring", "BPF_MAP_FREEZE", "OpenOptions::write"],
     );
     assert!(!pins.path("ring").exists());
     drop(writable);
-    let reader = Region::open(read_only(&skel.maps.ring)).unwrap();
+    let reader = Region::open(read_only(&map(object, "ring"))).unwrap();
     match reader.freeze_and_pin(pins.path("by_reader"), pin(0o666)) {
         Err(refused) => says(refused, &["BPF_MAP_FREEZE", "read-only"]),
         // Before 6.5 the kernel requires a capability, whatever the descriptor.
@@ -211,25 +181,24 @@ fn what_can_not_be_sealed() {
 fn latches_are_written_by_system_call() {
     require_bpf!();
     for flags in [BPF_F_MMAPABLE | BPF_F_RDONLY_PROG, BPF_F_RDONLY_PROG, 0] {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<SealedSkelBuilder>(&mut storage, |object| {
+        let object = &bpf::SEALED.load(|object| {
             fitted(object);
             object.maps_mut().find(|map| map.name() == "limits").unwrap().set_map_flags(flags).unwrap();
         });
-        let region = OpenOptions::new().write(true).open(&skel.maps.limits).unwrap();
+        let region = OpenOptions::new().write(true).open(&map(object, "limits")).unwrap();
         let mapped = flags & BPF_F_MMAPABLE != 0;
         let refusal =
             if flags & BPF_F_RDONLY_PROG != 0 { Refusal::ReadOnlyForPrograms } else { Refusal::NotMmapable };
         assert_eq!((region.writable(), region.access() == Access::Mapped), (Err(refusal), mapped));
         let latches = Latches::<Filled<14>>::from_region(region).unwrap();
         let writer = latches.writer().unwrap();
-        let reads = Counters::open(&skel.maps.reads).unwrap();
-        let look = Runner::new(skel.object(), "look");
+        let reads = Counters::open(&map(object, "reads")).unwrap();
+        let look = Runner::new(object, "look");
         let stop = AtomicBool::new(false);
         let mut n = 0;
         std::thread::scope(|scope| {
             // If the writer fails, the reader must stop.
-            let stop_at_end = StopAtEnd(&stop);
+            let stop_at_end = Stop(&stop);
             scope.spawn(|| {
                 on_cpu(*cpus().last().unwrap());
                 while !stop.load(Ordering::Relaxed) {
@@ -253,7 +222,7 @@ fn latches_are_written_by_system_call() {
         eprintln!("{n} writes, {} reads, {} busy", reads.sum(0).unwrap(), reads.sum(2).unwrap());
         assert!(writer.set(3, &words_of(0)).unwrap_err().to_string().starts_with("no latch 3: "));
         // Frozen in the meantime: the error reports it, and the last value stays.
-        MapHandle::try_from(&*skel.maps.limits).unwrap().freeze().unwrap();
+        MapHandle::try_from(&map(object, "limits")).unwrap().freeze().unwrap();
         let frozen = writer.set(1, &words_of(0)).unwrap_err();
         assert!((frozen.kind(), frozen.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{frozen}");
         assert_eq!(latches.read(1).unwrap(), words_of(n));

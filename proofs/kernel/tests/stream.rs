@@ -2,23 +2,14 @@
 //!
 //! The clock of these runtimes is paused. It goes on by itself while all tasks sleep, but not while a blocking task runs:
 //! then only a bell can wake a stream.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake};
-use std::time::{Duration, Instant};
 
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, Object};
 use mapring::time::Clock;
-use mapring::{ErrorKind, Event, ReadStats, Reader, Ring, Start};
-use mapring_kernel_tests::skel::WakeableSkelBuilder;
-use mapring_kernel_tests::{Runner, cpus, fitted, load, load_only, map, on_cpu, require_bpf, word_at};
+use mapring_kernel_tests::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tokio_stream::{Stream, StreamExt};
@@ -60,9 +51,7 @@ fn woken_for_each<S: Stream<Item = Event<Rec, Vec<u8>>> + Unpin>(
 ) {
     require_bpf!();
     const ROUNDS: u64 = 200;
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::WAKEABLE.load(fitted);
     let publish = Runner::new(object, "publish");
     let ring = events(object);
     let waiters = MapHandle::try_from(&map(object, "events__readers")).unwrap();
@@ -128,11 +117,9 @@ fn a_merged_stream_is_woken_by_its_bell_and_loses_nothing() {
 
 #[test]
 fn a_stream_can_be_dropped_while_it_sleeps() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let publish = Runner::new(object, "publish");
     runtime().block_on(async {
         let mut stream = events(object).reader().into_stream().unwrap();
         assert!(timeout(SHORT, next(&mut stream)).await.is_err());
@@ -160,13 +147,11 @@ fn a_stream_can_be_dropped_while_it_sleeps() {
 
 #[test]
 fn select_takes_turns_with_a_timeout() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let publish = Runner::new(skel.object(), "publish");
+    let publish = Runner::new(object, "publish");
     runtime().block_on(async {
-        let mut stream = events(skel.object()).reader().into_stream().unwrap();
+        let mut stream = events(object).reader().into_stream().unwrap();
         let (mut timeouts, mut read) = (0, Vec::new());
         while read.len() < 100 {
             tokio::select! {
@@ -183,13 +168,11 @@ fn select_takes_turns_with_a_timeout() {
 
 #[test]
 fn a_busy_stream_lets_other_tasks_run() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let publish = Runner::new(skel.object(), "publish");
+    let publish = Runner::new(object, "publish");
     runtime().block_on(async {
-        let mut stream = events(skel.object()).reader().into_stream().unwrap();
+        let mut stream = events(object).reader().into_stream().unwrap();
         let other = tokio::spawn(async {});
         // There always is a record. A task may take 128 steps before others run.
         for n in 0..1000 {
@@ -204,9 +187,8 @@ fn a_busy_stream_lets_other_tasks_run() {
 fn a_stream_without_a_bell_looks_from_time_to_time() {
     require_bpf!();
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let object = &bpf::WAKEABLE.load_only(fitted);
+    let publish = Runner::new(object, "publish");
     mapring::loader::initialize_map(&map(object, "events")).unwrap();
     runtime().block_on(async {
         let mut stream = events(object).reader().into_stream().unwrap();
@@ -222,11 +204,9 @@ fn a_stream_without_a_bell_looks_from_time_to_time() {
 /// The reader holds a record because another one is being written. Its bell has rung, and cannot say when the turn comes.
 #[test]
 fn a_merged_stream_naps_while_it_holds_a_record() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let publish = Runner::new(object, "publish");
     runtime().block_on(async {
         let reader = events(object).reader().with_patience(Duration::MAX);
         let merged = reader.merged(|_| Clock::Monotonic.now()).with_delay(Duration::MAX);
@@ -258,10 +238,7 @@ impl Wake for Wakes {
 
 #[test]
 fn a_stream_needs_a_runtime_with_drivers() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(WAKEABLE);
     let error = events(object).reader().into_stream().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::System);
     assert!(error.to_string().contains("tokio"), "{error}");

@@ -1,19 +1,8 @@
 //! The system calls that replace a mapping, through the handles: many values at once, with and without batches;
 //! operations without a system call; and the programs' helpers on the same maps.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-
-use libbpf_rs::OpenObject;
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM};
-use libbpf_rs::skel::Skel;
-use mapring::abi::{Geometry, Kind};
-use mapring::table::Snapshot;
-use mapring::{Access, Cells, Counters, ErrorKind, Latches, OpenOptions, Region};
-use mapring_kernel_tests::raw;
-use mapring_kernel_tests::skel::FlagsSkelBuilder;
-use mapring_kernel_tests::{Runner, fitted, load, require_bpf, without_batches, without_commands};
+use libbpf_rs::libbpf_sys::{BPF_F_RDONLY_PROG, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM};
+use mapring_kernel_tests::prelude::*;
 
 type Value = [u64; 3];
 const COUNT: usize = 150;
@@ -146,12 +135,10 @@ fn step(program: &Runner, op: u64, index: u64, n: u64) -> [u64; 4] {
 
 #[test]
 fn programs_walk_their_arrays() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<FlagsSkelBuilder>(&mut storage, fitted);
-    let walk = Runner::new(skel.object(), "walk");
+    let object = &require_bpf!(FLAGS);
+    let walk = Runner::new(object, "walk");
     let writable = OpenOptions::new().write(true);
-    let cells = Cells::<[u64; 2]>::from_region(writable.open(&skel.maps.pairs).unwrap()).unwrap();
+    let cells = Cells::<[u64; 2]>::from_region(writable.open(&map(object, "pairs")).unwrap()).unwrap();
     let writer = cells.writer().unwrap();
     for index in 0..16 {
         writer.set(index, &[index as u64, 1]).unwrap();
@@ -160,8 +147,8 @@ fn programs_walk_their_arrays() {
     let [_, steps, sum, seen] = step(&walk, 0, 0, 0);
     assert_eq!((steps, sum, seen), (entries, 120 * 1000 + 16, 16), "past the preamble, and each cell once");
 
-    let counters = Counters::from_region(writable.open(&skel.maps.hits).unwrap()).unwrap();
-    let count = Runner::new(skel.object(), "count");
+    let counters = Counters::from_region(writable.open(&map(object, "hits")).unwrap()).unwrap();
+    let count = Runner::new(object, "count");
     for index in 0..8 {
         step(&count, 0, index, index + 1);
     }
@@ -176,19 +163,18 @@ fn programs_walk_their_arrays() {
 #[test]
 fn programs_write_and_can_not_delete() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<FlagsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+    let object = &bpf::FLAGS.load(|object: &mut OpenObject| {
         object.progs_mut().filter(|p| p.name() == "walk").for_each(|mut p| p.set_autoload(false));
         fitted(object);
     });
-    let cells = Cells::<[u64; 2]>::from_region(Region::open(&skel.maps.pairs).unwrap()).unwrap();
+    let cells = Cells::<[u64; 2]>::from_region(Region::open(&map(object, "pairs")).unwrap()).unwrap();
     let first = cells.region().geometry().first() as u64;
-    let program = Runner::new(skel.object(), "put_and_delete");
+    let program = Runner::new(object, "put_and_delete");
     let [put, _, there, deleted] = step(&program, 0, first + 5, 77);
     assert_eq!((put, there), (0, 77));
     // Helpers return an `int`; an older kernel's JIT left the upper half zero.
     let deleted: [i32; 2] = bytemuck::cast(deleted);
     assert_eq!(deleted[0], -libc::EINVAL, "an array's elements are there for good");
     assert_eq!(cells.snapshot(5).unwrap(), Snapshot { version: 1, value: [77, 78] });
-    assert_eq!(raw::delete(skel.maps.pairs.as_fd(), u32::try_from(first).unwrap()), Err(libc::EINVAL));
+    assert_eq!(raw::delete(map(object, "pairs").as_fd(), u32::try_from(first).unwrap()), Err(libc::EINVAL));
 }

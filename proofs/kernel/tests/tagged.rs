@@ -1,22 +1,11 @@
 //! Tagged records: variants of several programs in every kind of ring, one of them unknown to the reader and larger
 //! than it expects. Each is compared with C's, and each record is counted.
-#![allow(missing_docs)]
 
 use std::fmt::Debug;
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
-use mapring::record::LayoutCheck;
+use mapring::Tagged;
 use mapring::tagged::{Unknown, Variants};
-use mapring::{Access, Error, ErrorKind, ReadStats, Record, Ring, Tagged};
-use mapring_kernel_tests::skel::{TaggedPortableSkelBuilder, TaggedSkelBuilder};
-use mapring_kernel_tests::{
-    Runner, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, sample_clock,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// `struct entered`
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -83,9 +72,8 @@ fn checked(shard: usize, record: Result<Event<'_>, Unknown<'_>>) -> (usize, u64)
 
 /// Tests the object compiled for this machine, and for any machine.
 fn both(test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(load::<TaggedSkelBuilder>(&mut storage, fitted).object());
-    test(load::<TaggedPortableSkelBuilder>(&mut portable, fitted).object());
+    test(&bpf::TAGGED.load(fitted));
+    test(&bpf::TAGGED_PORTABLE.load(fitted));
 }
 
 /// Runs the program that writes each variant.
@@ -194,13 +182,6 @@ fn counts(object: &Object, at: usize) -> [[u64; 3]; 2] {
     [0, 1].map(|part| words[part * 6 + at * 3..][..3].try_into().unwrap())
 }
 
-fn attach(object: &Object) -> Vec<Link> {
-    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
-    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
-    clocks.chain([program("on_enter").attach_raw_tracepoint("sys_enter").unwrap()]).collect()
-}
-
 /// Reads, by calls of `read`, until no program writes any more.
 fn read_until(stop: &AtomicBool, mut read: impl FnMut() -> usize) {
     loop {
@@ -239,7 +220,8 @@ fn programs_that_interrupt_each_other_write_their_own_variants() {
                     })
                 });
             });
-            let links = attach(object);
+            let enters = program(object, "on_enter").attach_raw_tracepoint("sys_enter").unwrap();
+            let links = (ticks(object, "on_tick", 50_000), enters);
             let writers: Vec<_> = cpus()
                 .iter()
                 .map(|&cpu| {
@@ -309,11 +291,8 @@ macro_rules! refused {
 
 #[test]
 fn variants_that_differ_from_c_are_refused_with_both_sides() {
-    require_bpf!();
+    let object = &require_bpf!(TAGGED);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<TaggedSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     for (said, parts) in [
         (
             refused!(object, "plain", 1 Entered: [u64; 2]),

@@ -1,24 +1,10 @@
 //! Tails that helpers write in place: by programs that interrupt and preempt each other, that sleep in a tail, that
 //! leave one for good, and whose tails are overwritten before they are read. Each byte is checked.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, Object};
-use mapring::record::LayoutCheck;
-use mapring::{Access, ErrorKind, Reader, Ring};
-use mapring_kernel_tests::skel::TailsSkelBuilder;
+use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
     ABANDON, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, PATTERN, RINGS, SLEEPER, STRING, TOO_LONG,
-    TRACE, both, expected, loaded, pattern, run, write_one, written_by_all,
-};
-use mapring_kernel_tests::{
-    PinDir, Runner, SlowPages, everywhere, has_guard, kernel, map, on_one_cpu, read_only, real_time,
-    require_bpf, send, skipped,
+    TRACE, both, expected, load, pattern, run, write_one, written_by_all,
 };
 
 /// The longest wait for events that should happen soon.
@@ -216,9 +202,7 @@ fn sleepers_can_be_many() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    let mut storage = MaybeUninit::uninit();
-    let skel = loaded::<TailsSkelBuilder>(&mut storage);
-    let object = skel.object();
+    let object = &load(&bpf::TAILS);
     let (ring, write) = (open(object, 1), Runner::new(object, "write_one"));
     let mut reader = ring.reader().with_patience(PATIENCE);
     // One inside of the other, until the area has no more space.
@@ -335,9 +319,8 @@ fn programs_that_interrupt_each_other_in_their_tails() {
 fn a_ring_with_tails_is_pinned_sealed_and_never_read_by_system_call() {
     require_bpf!();
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = loaded::<TailsSkelBuilder>(&mut storage);
-    let (ring, write) = (open(skel.object(), 2), Runner::new(skel.object(), "write_one"));
+    let object = &load(&bpf::TAILS);
+    let (ring, write) = (open(object, 2), Runner::new(object, "write_one"));
     let pattern = pattern();
     let pins = PinDir::new();
     ring.freeze_and_pin(pins.path("deep"), 0o600).unwrap();
@@ -347,11 +330,11 @@ fn a_ring_with_tails_is_pinned_sealed_and_never_read_by_system_call() {
     let event = reader.poll().unwrap();
     assert_eq!((event.tail.len(), event.tail), (777, expected(&pattern, &event.record)));
 
-    let refused = Ring::<Item>::open(read_only(&map(skel.object(), "deep"))).unwrap_err();
+    let refused = Ring::<Item>::open(read_only(&map(object, "deep"))).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotReadable, "{refused}");
     assert!(refused.to_string().contains("has tails"), "{refused}");
     assert_eq!(ring.writer(0).unwrap_err().kind(), ErrorKind::NotWritable);
     // A record of another type is told by the fields.
-    let wrong = Ring::<[u64; 3]>::open(&map(skel.object(), "deep")).unwrap_err();
+    let wrong = Ring::<[u64; 3]>::open(&map(object, "deep")).unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Layout, "{wrong}");
 }

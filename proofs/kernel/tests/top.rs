@@ -1,20 +1,8 @@
 //! Top keys that programs count: within their errors, mapped and by system call, and nothing is lost when programs
 //! interrupt each other in a bucket.
-#![allow(missing_docs)]
 
-use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::time::{Duration, Instant};
-
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::{Access, ErrorKind, OpenOptions, TopKeys};
-use mapring_kernel_tests::skel::{TopPortableSkelBuilder, TopSkelBuilder};
-use mapring_kernel_tests::{
-    Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, sample_clock, unfitted,
-    word_at,
-};
+use mapring::TopKeys;
+use mapring_kernel_tests::prelude::*;
 
 /// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,9 +32,8 @@ fn check(top: &TopKeys, exact: &BTreeMap<u64, u64>) {
 #[test]
 fn keys_are_counted_within_their_errors() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    check_all(load::<TopSkelBuilder>(&mut storage, fitted).object());
-    check_all(load::<TopPortableSkelBuilder>(&mut portable, fitted).object());
+    check_all(&bpf::TOP.load(fitted));
+    check_all(&bpf::TOP_PORTABLE.load(fitted));
 }
 
 fn check_all(object: &Object) {
@@ -94,21 +81,17 @@ fn a_map_that_was_not_prepared_is_refused() {
     if cpus().last() == Some(&0) {
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<TopSkelBuilder>(&mut storage, unfitted);
-    let error = TopKeys::open(&map(skel.object(), "table")).unwrap_err();
+    let object = &bpf::TOP.load(unfitted);
+    let error = TopKeys::open(&map(object, "table")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFitted);
 }
 
 #[test]
 fn programs_that_interrupt_each_other_lose_nothing() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<TopSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(TOP);
     let (cpu, task) = (on_one_cpu(), Runner::new(object, "task"));
-    let tick = object.progs_mut().find(|program| program.name() == "tick").unwrap();
-    let clock = tick.attach_perf_event(sample_clock(cpu, 50_000).into_raw_fd()).unwrap();
+    let fd = sample_clock(cpu, 50_000).into_raw_fd();
+    let clock = program(object, "tick").attach_perf_event(fd).unwrap();
     let top = TopKeys::open(&map(object, "together")).unwrap();
 
     // Until interrupts have met a program in the bucket.

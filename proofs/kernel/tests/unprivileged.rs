@@ -1,20 +1,9 @@
 //! Readers without any capability: a sealed region is mapped, a read-only pin is read by system call, and nothing can
 //! be written.
-#![allow(missing_docs)]
 
 use std::fs::{Permissions, set_permissions};
-use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, Object};
-use mapring::{Cells, Counters, Region, Ring};
-use mapring_kernel_tests::skel::RefusalsSkelBuilder;
-use mapring_kernel_tests::{
-    Filled, PinDir, PublicPins, Runner, child, cpus, fitted, load, map, on_one_cpu, require_bpf, try_child,
-    words_of,
-};
+use mapring_kernel_tests::prelude::*;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 const MAPS: [&str; 3] = ["ring", "cells", "counters"];
@@ -63,17 +52,16 @@ fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
 
 /// Loads, writes the preambles, and pins all maps with `mode`; seals them if requested.
 fn published(test: impl FnOnce(&Object, &PublicPins), mode: u32, sealed: bool) {
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let object = &bpf::REFUSALS.load(fitted);
     let pins = PublicPins::new();
     for name in MAPS {
-        Region::open(&map(skel.object(), name)).unwrap();
+        Region::open(&map(object, name)).unwrap();
         if sealed {
-            MapHandle::try_from(&map(skel.object(), name)).unwrap().freeze().unwrap();
+            MapHandle::try_from(&map(object, name)).unwrap().freeze().unwrap();
         }
-        pin(skel.object(), name, &pins.path(name), mode);
+        pin(object, name, &pins.path(name), mode);
     }
-    test(skel.object(), &pins);
+    test(object, &pins);
 }
 
 #[test]

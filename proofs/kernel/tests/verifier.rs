@@ -1,18 +1,8 @@
 //! The verifier and the headers: programs that write in a loop of 1024 (16 before 5.16) load, at a cost per record that
 //! leaves room for the rest of the program, and behave as documented.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{Object, ObjectBuilder};
-use mapring::{Cells, Counters, Ring};
-use mapring_kernel_tests::skel::{
-    LoopsNoGuardSkelBuilder, LoopsPortableSkelBuilder, LoopsShortNoGuardSkelBuilder,
-    LoopsShortPortableSkelBuilder, LoopsShortSkelBuilder, LoopsSkelBuilder,
-};
-use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, require_bpf, send};
+use libbpf_rs::ObjectBuilder;
+use mapring_kernel_tests::prelude::*;
 
 type Item = [u64; 7];
 
@@ -26,10 +16,8 @@ const ENOUGH: u64 = 500;
 #[test]
 fn programs_for_this_machine() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortSkelBuilder>(&mut storage, fitted).object(), FEW) {
-        let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsSkelBuilder>(&mut storage, fitted).object(), TIMES));
+    if check(&bpf::LOOPS_SHORT.load(fitted), FEW) {
+        assert!(check(&bpf::LOOPS.load(fitted), TIMES));
         check_longest();
     }
 }
@@ -37,20 +25,16 @@ fn programs_for_this_machine() {
 #[test]
 fn programs_without_the_guard() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortNoGuardSkelBuilder>(&mut storage, fitted).object(), FEW) {
-        let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsNoGuardSkelBuilder>(&mut storage, fitted).object(), TIMES));
+    if check(&bpf::LOOPS_SHORT_NO_GUARD.load(fitted), FEW) {
+        assert!(check(&bpf::LOOPS_NO_GUARD.load(fitted), TIMES));
     }
 }
 
 #[test]
 fn programs_for_any_machine() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortPortableSkelBuilder>(&mut storage, fitted).object(), FEW) {
-        let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsPortableSkelBuilder>(&mut storage, fitted).object(), TIMES));
+    if check(&bpf::LOOPS_SHORT_PORTABLE.load(fitted), FEW) {
+        assert!(check(&bpf::LOOPS_PORTABLE.load(fitted), TIMES));
     }
 }
 

@@ -1,25 +1,14 @@
 //! Writers of one process that write one latch or one global variable at the same time: with any handles, they take
 //! turns, so that no value is torn and each write counts.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
-use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapInfo, Object};
-use mapring::abi::{Geometry, Kind};
-use mapring::globals::{Global, Globals};
-use mapring::loader::section;
-use mapring::table::{Seqlock, Snapshot};
+use libbpf_rs::MapInfo;
+use libbpf_rs::libbpf_sys::BPF_F_RDONLY_PROG;
+use mapring::globals::Global;
+use mapring::table::Seqlock;
 use mapring::writers::LatchesWriter;
-use mapring::{Access, Latches, OpenOptions, ReadError, Record, Source};
-use mapring_kernel_tests::raw;
-use mapring_kernel_tests::skel::GlobalsSkelBuilder;
-use mapring_kernel_tests::{PinDir, fitted, load, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 /// Large, so that its writers overlap on any machine.
 type Value = [u64; 512];
@@ -119,12 +108,10 @@ fn bss(object: &Object) -> u32 {
 
 #[test]
 fn global_variables_are_written_by_one_at_a_time() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(GLOBALS);
     let options = OpenOptions::new().write(true);
-    let one = Globals::open_with(section(skel.object(), ".bss").unwrap(), options).unwrap();
-    let other = Globals::open_with(Source::id(bss(skel.object())), options).unwrap();
+    let one = Globals::open_with(section(object, ".bss").unwrap(), options).unwrap();
+    let other = Globals::open_with(Source::id(bss(object)), options).unwrap();
     let latch_of = |globals: &Globals| globals.latch::<Wide>("wide_latch").unwrap();
     let wide = |n| Wide { words: value(n) };
     let (latch, count) = (latch_of(&one), 20_000);

@@ -1,24 +1,11 @@
 //! Reading makes no system call: a seccomp filter kills readers that make one. Their mappings are read-only, so a
 //! hidden write would also kill them. Maps, global variables and memfds, every kind, every way to read.
-#![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::globals::Globals;
-use mapring::loader::section;
-use mapring::{Cells, Counters, Latches, OpenOptions, Region, Ring};
-use mapring_kernel_tests::skel::QuietSkelBuilder;
-use mapring_kernel_tests::{
-    Filled, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf, words_of,
-};
+use mapring_kernel_tests::prelude::*;
 
 /// A reader that takes this long hangs. (Its actual duration proves nothing.)
 const HANG: Duration = Duration::from_secs(1800);
@@ -143,10 +130,8 @@ fn died_of_a_system_call(status: ExitStatus) {
 
 #[test]
 fn readers_of_maps_make_no_system_call_and_map_read_only() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
-    made_no_system_call(reader_of_maps(skel.object(), "read"), MAPS.len() + 1);
+    let object = &require_bpf!(QUIET);
+    made_no_system_call(reader_of_maps(object, "read"), MAPS.len() + 1);
 }
 
 #[test]
@@ -156,19 +141,15 @@ fn readers_of_files_make_no_system_call_and_map_read_only() {
 
 #[test]
 fn a_reader_that_does_call_dies() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
-    died_of_a_system_call(reader_of_maps(skel.object(), "call").0);
+    let object = &require_bpf!(QUIET);
+    died_of_a_system_call(reader_of_maps(object, "call").0);
     died_of_a_system_call(reader_of_files("call").0);
 }
 
 #[test]
 fn the_fallback_dies_too() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
-    let (status, maps) = reader_of_maps(skel.object(), "lookup");
+    let object = &require_bpf!(QUIET);
+    let (status, maps) = reader_of_maps(object, "lookup");
     assert!(maps.is_empty(), "{maps:?}");
     died_of_a_system_call(status);
 }

@@ -23,16 +23,16 @@ pub fn skeletons(folder: impl AsRef<Path>) {
             continue;
         };
         let skeleton = out().join(format!("{name}.skel.rs"));
-        done(&source, compiler(&source, name, None).build_and_generate(skeleton));
+        done(&source, compiler(&source, name, &[]).build_and_generate(skeleton));
     }
 }
 
-/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, without a skeleton. `option` is one more for clang.
+/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, without a skeleton. `options` are more of them for clang.
 ///
 /// # Panics
 /// As [`skeletons`].
-pub fn object(source: impl AsRef<Path>, name: &str, option: Option<&str>) {
-    done(source.as_ref(), compiler(source.as_ref(), name, option).build().map(|_| ()));
+pub fn object(source: impl AsRef<Path>, name: &str, options: &[&str]) {
+    done(source.as_ref(), compiler(source.as_ref(), name, options).build().map(|_| ()));
 }
 
 /// Compiles one file with each of the [`clangs`], without a skeleton, and lists the objects in `$OUT_DIR/<name>.rs`:
@@ -44,7 +44,7 @@ pub fn objects(source: impl AsRef<Path>, name: &str) {
     let mut list = String::from("&[");
     for (clang, major) in clangs() {
         let name = format!("{name}_{major}");
-        done(source.as_ref(), compiler(source.as_ref(), &name, None).clang(clang).build().map(|_| ()));
+        done(source.as_ref(), compiler(source.as_ref(), &name, &[]).clang(clang).build().map(|_| ()));
         list += &format!("({major}, include_bytes!({:?})), ", out().join(format!("{name}.bpf.o")));
     }
     std::fs::write(out().join(format!("{name}.rs")), list + "]").expect("OUT_DIR can be written");
@@ -54,7 +54,7 @@ fn out() -> PathBuf {
     std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR").into()
 }
 
-fn compiler(source: &Path, name: &str, option: Option<&str>) -> SkeletonBuilder {
+fn compiler(source: &Path, name: &str, options: &[&str]) -> SkeletonBuilder {
     let include = std::env::var_os("DEP_MAPRING_INCLUDE").expect("the package depends on `mapring`");
     println!("cargo::rerun-if-changed={}", Path::new(&include).display());
     println!("cargo::rerun-if-changed={}", source.display());
@@ -68,7 +68,7 @@ fn compiler(source: &Path, name: &str, option: Option<&str>) -> SkeletonBuilder 
         .clang_args(
             ["-I".as_ref(), include.as_os_str()]
                 .into_iter()
-                .chain(["-Wall", "-Wextra", "-Werror"].into_iter().chain(option).map(OsStr::new)),
+                .chain(["-Wall", "-Wextra", "-Werror"].iter().chain(options).map(OsStr::new)),
         );
     builder
 }

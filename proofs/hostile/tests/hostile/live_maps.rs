@@ -2,19 +2,16 @@
 //! write and read them on every CPU, and readers read them, mapped and by system call, for `MAPRING_HOSTILE_SECONDS`
 //! (default 2).
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
 use mapring::{
     Access, Cells, Counters, Error, ErrorKind, Latches, OpenOptions, Refusal, Region, Ring, Start,
 };
 use mapring_hostile_tests::{Neighbour, Record, read_all};
-use mapring_kernel_tests::skel::{HostilePortableSkelBuilder, HostileSkelBuilder};
-use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, require_bpf};
+use mapring_kernel_tests::{Runner, bpf, cpus, everywhere, fitted, map, on_cpu, read_only, require_bpf};
 
 use super::scribbled::{busy, read_ring};
 use super::threads;
@@ -61,9 +58,8 @@ impl Handles {
 #[test]
 fn programs_and_readers_survive_a_neighbour_that_scribbles_over_their_maps() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    survive(load::<HostileSkelBuilder>(&mut storage, fitted).object());
-    survive(load::<HostilePortableSkelBuilder>(&mut portable, fitted).object());
+    survive(&bpf::HOSTILE.load(fitted));
+    survive(&bpf::HOSTILE_PORTABLE.load(fitted));
 }
 
 fn survive(object: &Object) {

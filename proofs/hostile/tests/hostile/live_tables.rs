@@ -3,12 +3,10 @@
 //! `MAPRING_HOSTILE_SECONDS`.
 
 use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
-use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object};
 use mapring::abi::gauge::{WINDOW_BITS, WINDOWS, window};
 use mapring::abi::top::{STRIDE, WAYS};
@@ -21,12 +19,8 @@ use mapring::{
     TopKeys,
 };
 use mapring_hostile_tests::{Neighbour, hostile_word, read_all};
-use mapring_kernel_tests::skel::{
-    CommandsPortableSkelBuilder, CommandsSkelBuilder, GaugePortableSkelBuilder, GaugeSkelBuilder,
-    HistogramPortableSkelBuilder, HistogramSkelBuilder, TopPortableSkelBuilder, TopSkelBuilder,
-};
 use mapring_kernel_tests::{
-    Order, Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, require_bpf, sample_clock,
+    Order, Runner, bpf, cpus, everywhere, fitted, map, on_cpu, read_only, require_bpf, sample_clock,
 };
 
 use super::live_maps::{fd, open_and_read};
@@ -109,19 +103,17 @@ impl<'o> Tables<'o> {
 #[test]
 fn programs_and_readers_survive_forged_tables_and_commands() {
     require_bpf!();
-    let mut storage = [const { MaybeUninit::uninit() }; 8];
-    let [a, b, c, d, e, f, g, h] = &mut storage;
     survive([
-        load::<HistogramSkelBuilder>(a, fitted).object(),
-        load::<GaugeSkelBuilder>(b, fitted).object(),
-        load::<TopSkelBuilder>(c, fitted).object(),
-        load::<CommandsSkelBuilder>(d, fitted).object(),
+        &bpf::HISTOGRAM.load(fitted),
+        &bpf::GAUGE.load(fitted),
+        &bpf::TOP.load(fitted),
+        &bpf::COMMANDS.load(fitted),
     ]);
     survive([
-        load::<HistogramPortableSkelBuilder>(e, fitted).object(),
-        load::<GaugePortableSkelBuilder>(f, fitted).object(),
-        load::<TopPortableSkelBuilder>(g, fitted).object(),
-        load::<CommandsPortableSkelBuilder>(h, fitted).object(),
+        &bpf::HISTOGRAM_PORTABLE.load(fitted),
+        &bpf::GAUGE_PORTABLE.load(fitted),
+        &bpf::TOP_PORTABLE.load(fitted),
+        &bpf::COMMANDS_PORTABLE.load(fitted),
     ]);
 }
 

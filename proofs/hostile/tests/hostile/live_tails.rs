@@ -1,19 +1,16 @@
 //! Rings with tails in BPF maps, one of them keeping its oldest records, whose words a neighbour overwrites, those of the
 //! headers above all. Meanwhile programs write them on every CPU, and readers read them, for `MAPRING_HOSTILE_SECONDS`.
 
-use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
 use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
 use mapring::abi::Preamble;
 use mapring::{Reader, Region, Ring, Start};
 use mapring_hostile_tests::{Neighbour, hostile_word};
-use mapring_kernel_tests::skel::{TailsPortableSkelBuilder, TailsSkelBuilder};
-use mapring_kernel_tests::tails::{Counts, Item, KEPT, LONGEST, RINGS, expected, loaded, pattern, write_one};
-use mapring_kernel_tests::{Runner, cpus, everywhere, map, on_cpu, require_bpf};
+use mapring_kernel_tests::tails::{Counts, Item, KEPT, LONGEST, RINGS, expected, load, pattern, write_one};
+use mapring_kernel_tests::{Runner, bpf, cpus, everywhere, map, on_cpu, require_bpf};
 
 use super::scribbled::Before;
 use super::threads::survive_and;
@@ -76,9 +73,8 @@ fn read(reader: &mut Reader<Item>, longest: usize) -> [u64; 2] {
 #[test]
 fn programs_and_readers_survive_forged_headers_of_tails() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    survive(loaded::<TailsSkelBuilder>(&mut storage).object());
-    survive(loaded::<TailsPortableSkelBuilder>(&mut portable).object());
+    survive(&load(&bpf::TAILS));
+    survive(&load(&bpf::TAILS_PORTABLE));
 }
 
 fn survive(object: &Object) {

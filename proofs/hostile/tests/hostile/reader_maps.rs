@@ -1,19 +1,16 @@
 //! Wakeable rings whose links to their other maps are forged, and live ones that a neighbour overwrites, readers
 //! included, while programs publish, and readers wait and are required.
 
-use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, Object};
 use mapring::abi::{Kind, Preamble};
 use mapring::{ErrorKind, Region, Ring, Start};
 use mapring_hostile_tests::Neighbour;
-use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
-use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, require_bpf};
+use mapring_kernel_tests::{Runner, cpus, everywhere, map, on_cpu, require_bpf};
 
 use super::scribbled::Before;
 use super::threads::{Threads, survive};
@@ -63,10 +60,7 @@ fn wakes(object: &Object, publish: &Runner) {
 /// Options that the ring's types do not have.
 #[test]
 fn forged_options_are_refused() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(WAKEABLE);
     let open = || Ring::<Rec>::open(&map(object, "tailed"));
     let ring = neighbour(object, "tailed");
     let kind = ring.words().load(2, Ordering::Relaxed);
@@ -81,10 +75,7 @@ fn forged_options_are_refused() {
 
 #[test]
 fn a_link_to_the_maps_of_others_is_refused() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(WAKEABLE);
     let publish = Runner::new(object, "publish");
     let [ring, readers] = ["events", "events__readers"].map(|name| neighbour(object, name));
     let link = |map: &Neighbour, word| map.words().store(Preamble::LINK, word, Ordering::Relaxed);
@@ -196,10 +187,7 @@ fn nothing_produced(ring: &Ring<Rec>) -> Vec<Produced> {
 /// records were produced. It counts each ticket that it passes all the same.
 #[test]
 fn readers_wait_on_while_a_neighbour_scribbles_over_the_ring_and_its_readers() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(KEEP);
     everywhere();
     let (ring, publish) = (open(object), Runner::new(object, "publish"));
     let neighbours = ["events", "events__readers"].map(|name| neighbour(object, name));
@@ -217,10 +205,7 @@ fn readers_wait_on_while_a_neighbour_scribbles_over_the_ring_and_its_readers() {
 /// count as such.
 #[test]
 fn forged_readers_cost_records_that_are_counted() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &require_bpf!(KEEP);
     everywhere();
     let (ring, publish) = (open(object), Runner::new(object, "publish"));
     let (readers, produced) = (neighbour(object, "events__readers"), nothing_produced(&ring));

@@ -1,17 +1,14 @@
 //! The consumer of a BPF ringbuf stores any positions, while programs write it and observers read it, for
 //! `MAPRING_HOSTILE_SECONDS` (default 2).
 
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
-use libbpf_rs::skel::Skel;
 use mapring::Start;
 use mapring::any::RingbufObserver;
 use mapring_hostile_tests::{Neighbour, hostile_word};
-use mapring_kernel_tests::skel::RingbufSkelBuilder;
-use mapring_kernel_tests::{Runner, load_only, map, require_bpf, unfitted};
+use mapring_kernel_tests::{Runner, bpf, map, require_bpf, unfitted};
 
 use super::threads::survive;
 
@@ -51,12 +48,11 @@ fn observe(observer: &mut RingbufObserver) -> [u64; 3] {
 #[test]
 fn a_forged_position_of_the_consumer_does_no_harm() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<RingbufSkelBuilder>(&mut storage, unfitted);
-    let ringbuf = map(skel.object(), "observed").as_fd().try_clone_to_owned().unwrap();
+    let object = &bpf::RINGBUF.load_only(unfitted);
+    let ringbuf = map(object, "observed").as_fd().try_clone_to_owned().unwrap();
     let open = &|start| RingbufObserver::open(ringbuf.as_fd(), start).unwrap();
     let consumer = &Neighbour::start_of(&ringbuf, rustix::param::page_size());
-    let place = &Runner::new(skel.object(), "place");
+    let place = &Runner::new(object, "place");
     survive(|threads| {
         let (kernel, mut first) = (open(Start::Now), open(Start::Oldest));
         threads.hostile(move |stop| {

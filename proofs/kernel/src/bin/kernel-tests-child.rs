@@ -15,24 +15,15 @@
 //! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use bytemuck::{Pod, Zeroable};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use mapring::Commands;
 use mapring::time::{Clock, WallClock};
-use mapring::{Cells, Commands, Counters, OpenOptions, Reader, Region, Ring};
-use mapring_kernel_tests::skel::{ClocksSkelBuilder, LivenessSkelBuilder, layouts_types};
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::skel::layouts_types;
 use mapring_kernel_tests::tails::Item;
-use mapring_kernel_tests::{
-    Filled, Order, Runner, become_nobody_with, fitted, jumps, load, load_only, map, quiet, raw, unfitted,
-};
 use memmap2::MmapOptions;
 use nix::unistd::ForkResult;
 use rustix::mm::MprotectFlags;
@@ -226,21 +217,19 @@ fn elsewhere(command: &[&str]) -> Result<()> {
 
 /// A loader that attaches a program, pins its ring and its link, and waits for the end of its stdin.
 fn flight(dir: &str) -> Result<()> {
-    let mut storage = MaybeUninit::uninit();
-    let mut skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let program = skel.object_mut().progs_mut().find(|program| program.name() == "on_call");
+    let object = &bpf::LIVENESS.load(fitted);
+    let program = object.progs_mut().find(|program| program.name() == "on_call");
     let mut link = program.context("no program on_call")?.attach()?;
     link.pin(format!("{dir}/link"))?;
-    Region::open(&map(skel.object(), "calls"))?.pin(format!("{dir}/calls"), 0o600)?;
+    Region::open(&map(object, "calls"))?.pin(format!("{dir}/calls"), 0o600)?;
     println!("ready");
     std::io::stdin().read_line(&mut String::new())?;
     Ok(())
 }
 
 fn clocks() -> Result<()> {
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<ClocksSkelBuilder>(&mut storage, unfitted);
-    let stamp = Runner::new(skel.object(), "stamp");
+    let object = &bpf::CLOCKS.load_only(unfitted);
+    let stamp = Runner::new(object, "stamp");
     for (clock, at) in [(Clock::Monotonic, 0), (Clock::Boottime, 1)] {
         let (before, mut stamps) = (clock.now(), [0; 2]);
         stamp.run(&mut stamps);

@@ -5,8 +5,7 @@
 use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
-use mapring::Ring;
-use mapring_kernel_tests::{Numbered, become_nobody, end as quiet_end, only_exit};
+use mapring_kernel_tests::prelude::*;
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -41,7 +40,7 @@ fn main() -> Result<()> {
     // A program that was slow may publish a ticket that others stepped over after the reader passed it.
     let (missing, uncertain) = (next - seen, follower.lost() + follower.stats().stepped_over);
     if is_quiet {
-        quiet_end(i32::from(wrong.is_some() || missing > uncertain));
+        mapring_kernel_tests::end(i32::from(wrong.is_some() || missing > uncertain));
     }
     ensure!(wrong.is_none(), "{wrong:?}");
     ensure!(missing <= uncertain, "{missing} are missing: {:?}", follower.stats());

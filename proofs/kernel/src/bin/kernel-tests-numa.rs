@@ -5,8 +5,7 @@
 use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
-use mapring::Ring;
-use mapring_kernel_tests::{Numbered, become_nobody, end, only_exit};
+use mapring_kernel_tests::prelude::*;
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();

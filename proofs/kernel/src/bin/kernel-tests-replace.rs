@@ -2,8 +2,7 @@
 //! pins the ring at TO in place of the existing pin, and stops itself again.
 
 use anyhow::{Result, bail};
-use mapring::Region;
-use mapring::loader::PinOptions;
+use mapring_kernel_tests::prelude::*;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 

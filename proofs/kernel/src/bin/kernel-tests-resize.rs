@@ -3,8 +3,7 @@
 //! again.
 
 use anyhow::{Result, bail};
-use mapring::Ring;
-use mapring_kernel_tests::Numbered;
+use mapring_kernel_tests::prelude::*;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 

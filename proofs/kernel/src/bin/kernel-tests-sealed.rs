@@ -3,13 +3,10 @@
 //! all system calls except exit, and reads until `TICKET`.
 
 use std::io::{IoSliceMut, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
-use mapring::{OpenOptions, Region, Ring};
-use mapring_kernel_tests::{Filled, become_nobody, end, only_exit, words_of};
+use mapring_kernel_tests::prelude::*;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 fn main() -> Result<()> {
@@ -47,7 +44,7 @@ fn main() -> Result<()> {
 /// The descriptor received over a Unix socket.
 fn received(path: &str) -> Result<OwnedFd> {
     let stream = UnixStream::connect(path)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut buffer = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut buffer, RecvFlags::CMSG_CLOEXEC)?;

@@ -3,15 +3,12 @@
 //!
 //! This changes the clock of the machine. So it runs in the guests of `cargo xtask vm`, and elsewhere only with
 //! `MAPRING_DISTURB=1`.
-use std::fs;
-use std::mem::MaybeUninit;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
-use libbpf_rs::skel::Skel;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
 use mapring::time::{Basis, Clock, WallClock};
-use mapring_kernel_tests::skel::ClocksSkelBuilder;
-use mapring_kernel_tests::{Runner, load_only, may_disturb, require_bpf, skipped, unfitted};
+use mapring_kernel_tests::prelude::*;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 const CLOCKS: [Clock; 2] = [Clock::Monotonic, Clock::Boottime];
@@ -65,9 +62,8 @@ fn the_wall_clock_is_set_forward_and_back() {
         return;
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<ClocksSkelBuilder>(&mut storage, unfitted);
-    let program = Runner::new(skel.object(), "stamp");
+    let object = &bpf::CLOCKS.load_only(unfitted);
+    let program = Runner::new(object, "stamp");
     let mut walls = CLOCKS.map(|clock| WallClock::new(clock).unwrap());
     let mut all = vec![Stamped::new(&program)];
     for seconds in [3600, -7200, 3600] {
@@ -101,9 +97,8 @@ fn the_machine_is_suspended() {
     if !can_sleep || !fs::exists(alarm).unwrap() {
         return skipped("the_machine_is_suspended", "this machine can't be suspended, or not wake itself");
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<ClocksSkelBuilder>(&mut storage, unfitted);
-    let program = Runner::new(skel.object(), "stamp");
+    let object = &bpf::CLOCKS.load_only(unfitted);
+    let program = Runner::new(object, "stamp");
     let mut walls = CLOCKS.map(|clock| WallClock::new(clock).unwrap());
     let before = Stamped::new(&program);
     assert_eq!(walls.each_mut().map(WallClock::update), [None; 2]);

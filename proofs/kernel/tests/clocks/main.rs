@@ -1,18 +1,12 @@
 //! The clocks of programs: their stamps become wall time and back within the stated error, also in a time namespace;
 //! merged readers go on when their clock jumps.
-#![allow(missing_docs)]
 
 mod changes;
 
-use std::mem::MaybeUninit;
-use std::path::Path;
 use std::time::SystemTime;
 
-use libbpf_rs::skel::Skel;
-use mapring::ErrorKind;
 use mapring::time::{Basis, Clock, WallClock};
-use mapring_kernel_tests::skel::ClocksSkelBuilder;
-use mapring_kernel_tests::{Runner, child, load_only, require_bpf, skipped, unfitted};
+use mapring_kernel_tests::prelude::*;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 const CLOCKS: [(Clock, usize); 2] = [(Clock::Monotonic, 0), (Clock::Boottime, 1)];
@@ -21,9 +15,8 @@ const CLOCKS: [(Clock, usize); 2] = [(Clock::Monotonic, 0), (Clock::Boottime, 1)
 fn stamps_become_wall_time_and_back() {
     require_bpf!();
     const ROUNDS: usize = 2000;
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<ClocksSkelBuilder>(&mut storage, unfitted);
-    let stamp = Runner::new(skel.object(), "stamp");
+    let object = &bpf::CLOCKS.load_only(unfitted);
+    let stamp = Runner::new(object, "stamp");
     let mut rounds = 0;
     for (clock, at) in CLOCKS {
         let mut wall = WallClock::new(clock).unwrap();

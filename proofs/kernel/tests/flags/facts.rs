@@ -1,23 +1,13 @@
 //! The effect of one combination of flags: the kernel's results, and mapring's.
 
 use std::fmt::Debug;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use bytemuck::AnyBitPattern;
-use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
-use libbpf_rs::skel::Skel;
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::{
-    Access, Cells, Error, ErrorKind, Latches, OpenOptions, PerCpuCells, Region,
-    cpus::possible_cpus,
-    dispatch::Dispatch,
-    table::{Guard, Table},
-};
-use mapring_kernel_tests::raw::{self, RawMap, Said};
-use mapring_kernel_tests::skel::FlagsSkelBuilder;
-use mapring_kernel_tests::{assert_error, load, map};
+use mapring::dispatch::Dispatch;
+use mapring::table::{Guard, Table};
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::{RawMap, Said};
 
 use crate::kernel::Kernel;
 
@@ -128,12 +118,11 @@ struct Typed {
 
 impl Workshop {
     pub(crate) fn new() -> Self {
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
+        let object = &bpf::FLAGS.load(|object| {
             object.progs_mut().for_each(|mut program| program.set_autoload(false));
         });
         let typed = |name: &str| {
-            let info = raw::info(map(skel.object(), name).as_fd());
+            let info = raw::info(map(object, name).as_fd());
             let btf = raw::btf_by_id(info.btf_id).unwrap();
             Typed { btf, key: info.btf_key_type_id, value: info.btf_value_type_id }
         };

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{
-    BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC, BPF_F_NUMA_NODE, BPF_F_RDONLY,
-    BPF_F_STACK_BUILD_ID, BPF_F_WRONLY, BPF_F_ZERO_SEED,
+    BPF_F_CLONE, BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC, BPF_F_NUMA_NODE, BPF_F_RDONLY, BPF_F_STACK_BUILD_ID,
+    BPF_F_WRONLY, BPF_F_ZERO_SEED,
 };
-use mapring_kernel_tests::raw::{self, RawMap, Said};
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::{RawMap, Said};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::kernel::Kernel;

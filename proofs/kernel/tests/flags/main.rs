@@ -1,7 +1,6 @@
 //! Every flag of an array, alone and combined: the kernel's results for userspace and for programs, and mapring's
 //! results for reading and writing. The test builds the table in `docs/kernels.md` and compares it; `MAPRING_BLESS=1`
 //! rewrites it.
-#![allow(missing_docs)]
 
 mod cover;
 mod facts;
@@ -9,11 +8,9 @@ mod kernel;
 mod limits;
 mod text;
 
-use std::path::Path;
-
 use facts::{Holds, Workshop};
 use kernel::Kernel;
-use mapring_kernel_tests::require_bpf;
+use mapring_kernel_tests::prelude::*;
 use text::{OVERLOOKED, SECTIONS, Section};
 
 /// The text at compile time: other kernels run the test without the repository.

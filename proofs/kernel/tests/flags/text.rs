@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 
-use libbpf_rs::libbpf_sys::{
-    BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG,
-};
-use mapring_kernel_tests::raw::{self, Said};
+use libbpf_rs::libbpf_sys::{BPF_F_INNER_MAP, BPF_F_NUMA_NODE, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG};
+use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::Said;
 
 use crate::cover::{Group, joined};
 use crate::facts::{Case, Facts, Fd, Holds, Outcome, Workshop};

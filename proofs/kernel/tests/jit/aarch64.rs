@@ -1,6 +1,6 @@
 //! The effects of aarch64's instructions, with and without LSE atomics.
 
-use mapring_kernel_tests::Function;
+use mapring_kernel_tests::prelude::*;
 use yaxpeax_arch::{Arch, Decoder, U8Reader};
 use yaxpeax_arm::armv8::a64::{ARMv8, Instruction, Opcode, Operand};
 

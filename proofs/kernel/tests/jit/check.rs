@@ -1,6 +1,6 @@
 //! Required properties of a producer's machine code.
 
-use mapring_kernel_tests::Function;
+use mapring_kernel_tests::prelude::*;
 
 use crate::machine;
 use crate::step::{Does, Operation, Step, next, reachable};

@@ -1,7 +1,6 @@
 //! The kernel's JIT code of producers: the claim, the words and the publication, in that order, by instructions that
 //! order them on this machine. `proofs/litmus/` proves the properties of those instructions; this test checks that the
 //! kernel emits them, in the kernel's own copy of the code.
-#![allow(missing_docs)]
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -10,13 +9,7 @@ mod step;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-
-use libbpf_rs::Object;
-use libbpf_rs::skel::{Skel, SkelBuilder};
-use mapring_kernel_tests::skel::{JitPortableSkelBuilder, JitReleaseSkelBuilder, JitSkelBuilder};
-use mapring_kernel_tests::{Function, Loaded, image, load, require_bpf, unfitted};
+use mapring_kernel_tests::prelude::*;
 
 #[cfg(target_arch = "aarch64")]
 use self::aarch64 as machine;
@@ -31,17 +24,15 @@ const HERE: Publish = if cfg!(target_arch = "x86_64") { Publish::Store } else { 
 #[test]
 fn code_for_this_machine() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = loaded::<JitSkelBuilder>(&mut storage);
-    check_all(skel.object(), HERE, guard());
+    let object = &bpf::JIT.load(unfitted);
+    check_all(object, HERE, guard());
 }
 
 #[test]
 fn code_for_any_machine() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = loaded::<JitPortableSkelBuilder>(&mut storage);
-    check_all(skel.object(), Publish::Exchange, Claim::CompareExchange);
+    let object = &bpf::JIT_PORTABLE.load(unfitted);
+    check_all(object, Publish::Exchange, Claim::CompareExchange);
 }
 
 /// BPF's store-release of 8 bytes: the opcode of atomics, and the number of this one.
@@ -52,15 +43,15 @@ const RELEASE: Publish = if cfg!(target_arch = "x86_64") { Publish::Store } else
 #[test]
 fn code_with_a_store_release() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = loaded::<JitReleaseSkelBuilder>(&mut storage);
-    for program in [&skel.progs.ring_push, &skel.progs.cell_set] {
+    let object = &bpf::JIT_RELEASE.load(unfitted);
+    for name in ["ring_push", "cell_set"] {
+        let program = program(object, name);
         let releases = program.insns().iter().filter(|insn| (insn.code, insn.imm) == STORE_RELEASE);
         assert_eq!(releases.count(), 1, "what this is about is not in the program");
     }
-    check_all(skel.object(), RELEASE, Claim::CompareExchange);
+    check_all(object, RELEASE, Claim::CompareExchange);
     let wrong = if RELEASE == Publish::Store { &WRONG[1..] } else { &WRONG[..] };
-    missing_barriers_are_found_in(skel.object(), RELEASE, wrong);
+    missing_barriers_are_found_in(object, RELEASE, wrong);
 }
 
 /// Deliberately wrong programs of the object, and a part of the expected message. The first applies if a plain store,
@@ -76,11 +67,10 @@ const WRONG: [(&str, &str); 4] = [
 #[test]
 fn missing_barriers_are_found() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = loaded::<JitPortableSkelBuilder>(&mut storage);
-    missing_barriers_are_found_in(skel.object(), Publish::Exchange, &WRONG);
+    let object = &bpf::JIT_PORTABLE.load(unfitted);
+    missing_barriers_are_found_in(object, Publish::Exchange, &WRONG);
     // It also does not confuse the ways to publish.
-    check::record(&functions(skel.object(), "ring_push"), RELEASE, Claim::CompareExchange).unwrap_err();
+    check::record(&functions(object, "ring_push"), RELEASE, Claim::CompareExchange).unwrap_err();
 }
 
 fn missing_barriers_are_found_in(object: &Object, publish: Publish, wrong: &[(&str, &str)]) {
@@ -141,12 +131,6 @@ fn weaker(function: &Function, claim: Claim) -> Vec<(String, Function)> {
             .collect(),
         _ => machine::weaker(function),
     }
-}
-
-fn loaded<'o, B: SkelBuilder<'o> + Default>(
-    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
-) -> Loaded<'o, B> {
-    load::<B>(storage, unfitted)
 }
 
 fn functions(object: &Object, name: &str) -> Vec<Function> {

@@ -1,7 +1,7 @@
 //! The effects of x86-64's instructions. Stores become visible in order; a locked instruction is a full barrier.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use mapring_kernel_tests::Function;
+use mapring_kernel_tests::prelude::*;
 
 use crate::step::{Does, Operation, Step};
 

@@ -1,24 +1,14 @@
 //! Readers that are killed (SIGKILL) with a place in the ring: with a bell, about to sleep, asleep, required, within a tail,
 //! and anywhere else. The others get all their wakeups, programs go on, and the place is free for the next reader.
-#![allow(missing_docs)]
 
 mod tails;
 mod victim;
 
-use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
 use mapring::abi::readers::{ASLEEP, LOOK, NEVER, PLACES};
-use mapring::{Reader, Record, Ring, Start};
-use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
-use mapring_kernel_tests::{PinDir, Runner, fitted, load, map, on_one_cpu, require_bpf, word_at};
+use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use victim::{Victim, killed};
 
 /// The longest wait for events that should happen soon.
@@ -87,11 +77,8 @@ fn take_all_places(ring: &Ring<Rec>, living: usize) -> Vec<Reader<Rec>> {
 
 #[test]
 fn the_others_are_woken_and_the_place_is_free() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let mut other = ring.reader();
     is_woken(&mut other, &program, 0);
@@ -122,11 +109,8 @@ fn the_others_are_woken_and_the_place_is_free() {
 /// Killed at moments that the stages do not name: while it takes a place, hangs up its bell, or leaves.
 #[test]
 fn the_others_are_woken_wherever_a_reader_is_killed() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let mut other = ring.reader();
     let (mut n, mut dead) = (0, 0);
@@ -150,11 +134,8 @@ fn the_others_are_woken_wherever_a_reader_is_killed() {
 /// and wants fewer wakeups ends this.
 #[test]
 fn programs_do_not_look_for_long_for_a_dead_one() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let look = || shared(object, LOOK) & NEVER;
     let mut living = ring.reader().with_watermark(32, FOREVER);
@@ -188,11 +169,8 @@ fn kept(program: &Runner, n: u64, count: u64) -> u64 {
 
 #[test]
 fn a_required_one_holds_programs_back_for_its_lease_only() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let mut living = ring.reader();
     living.require(FOREVER).unwrap();
@@ -228,11 +206,8 @@ fn a_required_one_holds_programs_back_for_its_lease_only() {
 
 #[test]
 fn the_next_reader_ends_the_lease_of_a_dead_one() {
-    require_bpf!();
+    let object = &require_bpf!(KEEP);
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let victim = killed(&ring, "reader", &pin, &["require=3600000", "arm"]);
     assert_eq!((kept(&program, 0, SLOTS), kept(&program, 0, 100)), (SLOTS, 0));

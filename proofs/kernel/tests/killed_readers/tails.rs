@@ -1,12 +1,7 @@
 //! Required readers of tails that are killed: they hold programs back for their lease only, and the living ones lose
 //! nothing.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use mapring::Reader;
-use mapring_kernel_tests::on_one_cpu;
-use mapring_kernel_tests::require_bpf;
+use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
     Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
 };

@@ -1,15 +1,9 @@
 //! A process that reads a ring, to be killed.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Instant;
 
 use mapring::liveness::RingReader;
-use mapring::{Record, Ring};
-use mapring_kernel_tests::{everywhere, on_one_cpu};
+use mapring_kernel_tests::prelude::*;
 
 use super::PATIENCE;
 

@@ -1,18 +1,7 @@
 //! A process is killed while it resizes a ring, before and after each of its system calls. Followers read every record
 //! once, from the rings that it left and from the rings of the next process.
 
-use std::fs;
-use std::mem::MaybeUninit;
-use std::process::Command;
-
-use libbpf_rs::MapHandle;
-use libbpf_rs::skel::Skel;
-use mapring::loader::initialize_object;
-use mapring::{ErrorKind, Ring};
-use mapring_kernel_tests::skel::ResizableSkelBuilder;
-use mapring_kernel_tests::{
-    Numbered, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, push, require_bpf, run_and_die,
-};
+use mapring_kernel_tests::prelude::*;
 
 use crate::{all, open};
 
@@ -25,15 +14,13 @@ fn resize_and_die(maps: &str, pin: &str, slots: usize, stops: usize) -> bool {
 
 #[test]
 fn followers_of_a_process_that_died_while_it_resized() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
+    let object = &require_bpf!(RESIZABLE);
+    let program = Runner::new(object, "push_run");
     let pins = PinDir::new();
     let [maps, pin] = ["maps", "numbers"].map(|name| pins.path(name));
-    MapHandle::try_from(&map(skel.object(), "numbers")).unwrap().pin(&maps).unwrap();
+    MapHandle::try_from(&map(object, "numbers")).unwrap().pin(&maps).unwrap();
     on_one_cpu();
-    let ring = open(skel.object());
+    let ring = open(object);
     ring.pin(&pin, 0o600).unwrap();
     let by_pin = || Ring::<Numbered>::open(&pin).unwrap().reader();
     let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
@@ -72,8 +59,8 @@ fn followers_of_a_process_that_died_while_it_resized() {
             before += 1;
         }
         // The loader restarts.
-        initialize_object(skel.object()).unwrap();
-        let ring = open(skel.object());
+        initialize_object(object).unwrap();
+        let ring = open(object);
         fs::remove_file(&pin).unwrap();
         ring.pin(&pin, 0o600).unwrap();
         for (follower, read) in followers.iter_mut().zip(&mut read) {
@@ -101,24 +88,22 @@ fn followers_of_a_process_that_died_while_it_resized() {
 /// nothing for the rings that it can't see.
 #[test]
 fn a_loader_that_starts_anew_counts_nothing() {
-    require_bpf!();
-    let (mut storage, mut anew) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let object = &require_bpf!(RESIZABLE);
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     on_one_cpu();
-    let ring = open(skel.object());
+    let ring = open(object);
     ring.pin(&pin, 0o600).unwrap();
     let mut follower = Ring::<Numbered>::open(&pin).unwrap().reader();
-    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 0, 10), 0);
+    assert_eq!(push(&Runner::new(object, "push_run"), 2, 0, 10), 0);
     ring.resize(128).unwrap();
     drop(ring);
 
-    let skel = load::<ResizableSkelBuilder>(&mut anew, fitted);
-    let ring = open(skel.object());
+    let object = &bpf::RESIZABLE.load(fitted);
+    let ring = open(object);
     fs::remove_file(&pin).unwrap();
     ring.pin(&pin, 0o600).unwrap();
-    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 10, 3), 0);
+    assert_eq!(push(&Runner::new(object, "push_run"), 2, 10, 3), 0);
     assert_eq!(all(&mut follower), (0..13).map(|number| (2, number)).collect::<Vec<_>>());
     assert_eq!((follower.rings(), follower.stats().delivered, follower.lost()), (2, 13, 0));
     everywhere();

@@ -1,13 +1,6 @@
 //! Descriptors and mappings: replacing a ring any number of times leaks none.
 
-use std::fs;
-use std::mem::MaybeUninit;
-use std::process::Command;
-
-use libbpf_rs::skel::Skel;
-use mapring::Ring;
-use mapring_kernel_tests::skel::ResizableSkelBuilder;
-use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, on_one_cpu, push, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 use crate::{all, open};
 
@@ -35,11 +28,10 @@ fn two_hundred_resizes_leave_nothing_behind() {
         assert!(status.unwrap().success());
         return;
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
+    let object = &bpf::RESIZABLE.load(fitted);
+    let program = Runner::new(object, "push_run");
     let none = held();
-    let ring = open(skel.object());
+    let ring = open(object);
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();

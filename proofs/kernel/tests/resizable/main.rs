@@ -1,6 +1,5 @@
 //! Rings that are replaced by larger and smaller ones while programs write: a follower gets each written record once,
 //! and missing ones are counted.
-#![allow(missing_docs)]
 
 mod died;
 mod leaks;
@@ -8,22 +7,8 @@ mod nobody;
 mod refused;
 mod sleeping;
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
 use mapring::abi::PreambleError;
-use mapring::loader::initialize_object;
-use mapring::{Access, ErrorKind, Reader, Ring, Start};
-use mapring_kernel_tests::skel::{ResizablePortableSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{
-    EMPTY, Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, load_only, map,
-    on_cpu, push, require_bpf, update, watching_us, word_at, written_by_all,
-};
+use mapring_kernel_tests::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -58,9 +43,8 @@ fn all(follower: &mut Reader<Numbered>) -> Vec<(u64, u64)> {
 #[test]
 fn what_is_written_before_and_after_is_read_in_order() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    in_order(load_only::<ResizableSkelBuilder>(&mut storage, fitted).object());
-    in_order(load_only::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+    in_order(&bpf::RESIZABLE.load_only(fitted));
+    in_order(&bpf::RESIZABLE_PORTABLE.load_only(fitted));
 }
 
 fn in_order(object: &Object) {
@@ -98,9 +82,8 @@ fn in_order(object: &Object) {
 #[test]
 fn headers_of_several_elements() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    small(load_only::<ResizableSkelBuilder>(&mut storage, fitted).object());
-    small(load_only::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+    small(&bpf::RESIZABLE.load_only(fitted));
+    small(&bpf::RESIZABLE_PORTABLE.load_only(fitted));
 }
 
 /// Records of one word and of two.
@@ -134,12 +117,10 @@ fn small(object: &Object) {
 
 #[test]
 fn a_follower_that_was_away_counts_the_rings_that_it_missed() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(RESIZABLE);
+    let ring = open(object);
     let mut follower = ring.reader();
-    let program = Runner::new(skel.object(), "push_run");
+    let program = Runner::new(object, "push_run");
     for round in 0..4 {
         assert_eq!(push(&program, 2, round * 10, 10), 0);
         ring.resize(32).unwrap();
@@ -155,12 +136,10 @@ fn a_follower_that_was_away_counts_the_rings_that_it_missed() {
 
 #[test]
 fn a_record_that_is_being_written_meanwhile_is_waited_for() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(RESIZABLE);
+    let ring = open(object);
     let mut follower = ring.reader();
-    let (quick, slow) = (Runner::new(skel.object(), "push_run"), Runner::new(skel.object(), "push_slowly"));
+    let (quick, slow) = (Runner::new(object, "push_run"), Runner::new(object, "push_slowly"));
     let (pages, done) = (SlowPages::new(1), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -198,11 +177,10 @@ fn a_record_that_is_never_ended_is_skipped_at_the_end() {
 
 /// On any CPU, whatever other CPUs contain.
 fn never_ended(cpu: usize) {
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &bpf::RESIZABLE.load(fitted);
+    let ring = open(object);
     let mut follower = ring.reader().with_patience(Duration::MAX);
-    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(skel.object(), name));
+    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(object, name));
     on_cpu(cpu);
     assert_eq!(push(&program, 2, 0, 1), 0);
     assert_eq!(push(&abandon, 0, 0, 0), 0);
@@ -221,12 +199,10 @@ fn never_ended(cpu: usize) {
 
 #[test]
 fn forged_gates_cost_records_and_nothing_else() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
-    let program = Runner::new(skel.object(), "push_run");
-    let (first, geometry) = (map(skel.object(), "numbers__first"), *ring.region().geometry());
+    let object = &require_bpf!(RESIZABLE);
+    let ring = open(object);
+    let program = Runner::new(object, "push_run");
+    let (first, geometry) = (map(object, "numbers__first"), *ring.region().geometry());
     assert_eq!(geometry.element_words(), 7, "words 14 and 15 start the third element");
     on_cpu(cpus()[0]);
 
@@ -272,9 +248,8 @@ const SIZES: [usize; 4] = [64, 8192, 16384, 1024];
 #[test]
 fn nothing_is_lost_or_doubled_while_rings_are_replaced() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    paced(load::<ResizableSkelBuilder>(&mut storage, fitted).object());
-    paced(load::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+    paced(&bpf::RESIZABLE.load(fitted));
+    paced(&bpf::RESIZABLE_PORTABLE.load(fitted));
 }
 
 /// A task on each CPU writes, at most a few records ahead of the reader: it gets every one, in order.
@@ -337,14 +312,13 @@ fn paced(object: &Object) {
 #[test]
 fn what_is_missing_under_load_is_counted() {
     require_bpf!();
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    under_load(load::<ResizableSkelBuilder>(&mut storage, watching_us).object_mut());
-    under_load(load::<ResizablePortableSkelBuilder>(&mut portable, watching_us).object_mut());
+    under_load(&bpf::RESIZABLE.load(watching_us));
+    under_load(&bpf::RESIZABLE_PORTABLE.load(watching_us));
 }
 
 /// Tasks that may sleep, system calls and a clock's interrupts write at full speed while rings are replaced; one
 /// follower finds them in the map of maps, one by the pin.
-fn under_load(object: &mut Object) {
+fn under_load(object: &Object) {
     let ring = open(object);
     let pins = PinDir::new();
     let pin = pins.path("numbers");

@@ -1,15 +1,6 @@
 //! Unprivileged readers, which follow by the pin.
 
-use std::fs;
-use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
-
-use libbpf_rs::skel::Skel;
-use mapring::Ring;
-use mapring_kernel_tests::skel::ResizableSkelBuilder;
-use mapring_kernel_tests::{
-    Numbered, PublicPins, Runner, everywhere, fitted, load, on_one_cpu, push, require_bpf, written_for,
-};
+use mapring_kernel_tests::prelude::*;
 
 use crate::{SIZES, open};
 
@@ -42,10 +33,9 @@ fn nobody_follows_by_the_pin() {
     require_bpf!();
     for (mode, how) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
         // Each follower has its own ring; otherwise it would first read records written for another.
-        let mut storage = MaybeUninit::uninit();
-        let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-        let program = Runner::new(skel.object(), "push_run");
-        let ring = open(skel.object());
+        let object = &bpf::RESIZABLE.load(fitted);
+        let program = Runner::new(object, "push_run");
+        let ring = open(object);
         assert_eq!(ring.reader().for_each(usize::MAX, |_| ()), 0, "nobody has written yet");
         let pins = PublicPins::new();
         let pin = pins.path("numbers");
@@ -64,11 +54,9 @@ fn nobody_follows_by_the_pin() {
 
 #[test]
 fn following_makes_no_system_call_while_the_ring_is_the_same() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
-    let ring = open(skel.object());
+    let object = &require_bpf!(RESIZABLE);
+    let program = Runner::new(object, "push_run");
+    let ring = open(object);
     let pins = PublicPins::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o666).unwrap();

@@ -1,53 +1,41 @@
 //! Maps that can't be resized or put in a map of maps, and the messages about them.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
-
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::{ErrorKind, Region, Ring, Source};
-use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{
-    Numbered, Runner, assert_error, cpus, fitted, load, map, push, require_bpf, unfitted,
-};
+use mapring_kernel_tests::prelude::*;
 
 use crate::open;
 
 #[test]
 fn what_cannot_be_resized_is_named() {
-    require_bpf!();
-    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(RESIZABLE);
+    let ring = open(object);
     let error = ring.resize(12).unwrap_err();
     assert!(error.to_string().contains("power of two"), "{error}");
     assert_error(ring.resize(1 << 31), ErrorKind::Shape, " elements: a map has at most ");
     assert_eq!(ring.slots(), 64);
 
     // Loaded without preparation: its programs keep dropping.
-    let mut unfit = MaybeUninit::uninit();
-    let skel_unfit = load::<ResizableSkelBuilder>(&mut unfit, unfitted);
-    let program = Runner::new(skel_unfit.object(), "push_run");
-    let first = map(skel_unfit.object(), "numbers__first");
+    let skel_unfit = &bpf::RESIZABLE.load(unfitted);
+    let program = Runner::new(skel_unfit, "push_run");
+    let first = map(skel_unfit, "numbers__first");
     if cpus().last() > Some(&0) {
-        let error = Ring::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
+        let error = Ring::<Numbered>::open(&map(skel_unfit, "numbers")).unwrap_err();
         assert!(error.to_string().contains("has 1 shard, expected "), "{error}");
         assert_error(Region::open(&first), ErrorKind::NotFitted, "has 1 shard, expected ");
         assert_eq!(push(&program, 2, 0, 16), 16);
     }
 
     // A map, but not a map of maps; a map of maps, but not of such rings; a key of another length.
-    let first = map(skel.object(), "numbers__first");
+    let first = map(object, "numbers__first");
     let error = Ring::<Numbered>::open(&first).unwrap().resize(64);
     assert_error(error, ErrorKind::NotResizable, "isn't a resizable ring");
-    let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
+    let error = Region::open(&map(object, "numbers")).unwrap_err();
     assert!(
         error.to_string().contains("open a resizable ring or a PER_CPU_MAPS ring with Ring::open"),
         "{error}"
     );
-    let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
-    let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
+    let refusals = &bpf::REFUSALS.load(fitted);
+    let plain = refusals.maps().find(|map| map.name() == "ring").unwrap();
     Region::open(&plain).unwrap();
     let size = size_of::<bpf_map_create_opts>() as u64;
     let opts = bpf_map_create_opts { sz: size, inner_map_fd: fd_number(&plain), ..Default::default() };
@@ -64,13 +52,11 @@ fn what_cannot_be_resized_is_named() {
 
 #[test]
 fn regions_in_a_hash_of_maps() {
-    require_bpf!();
-    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(RESIZABLE);
+    let ring = open(object);
     let opts = bpf_map_create_opts {
         sz: size_of::<bpf_map_create_opts>() as u64,
-        inner_map_fd: fd_number(map(skel.object(), "numbers__first")),
+        inner_map_fd: fd_number(map(object, "numbers__first")),
         ..Default::default()
     };
     let maps = MapHandle::create(MapType::HashOfMaps, Some("hash"), 8, 4, 4, &opts).unwrap();
@@ -89,8 +75,8 @@ fn regions_in_a_hash_of_maps() {
     assert!(found.replaced().unwrap().is_none());
 
     // Without that flag the kernel accepts maps of one size only.
-    let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
-    let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
+    let refusals = &bpf::REFUSALS.load(fitted);
+    let plain = refusals.maps().find(|map| map.name() == "ring").unwrap();
     let opts = bpf_map_create_opts { inner_map_fd: fd_number(&plain), ..opts };
     let maps = MapHandle::create(MapType::HashOfMaps, Some("plain"), 8, 4, 4, &opts).unwrap();
     put(&maps, &key, &plain).unwrap();

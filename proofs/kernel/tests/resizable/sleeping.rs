@@ -1,29 +1,18 @@
 //! Programs sleep in the middle of a claim while their ring is replaced, on each CPU: each record is read once, from
 //! the old ring or from the next.
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use libbpf_rs::skel::Skel;
-use mapring::OpenOptions;
-use mapring::globals::Globals;
-use mapring::loader::section;
-use mapring_kernel_tests::skel::SleepingSkelBuilder;
-use mapring_kernel_tests::{Runner, SlowPages, Stop, cpus, fitted, load, on_cpu, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 use crate::{all, open};
 
 #[test]
 fn a_program_that_sleeps_anywhere_in_its_claim() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<SleepingSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(SLEEPING);
+    let ring = open(object);
     let mut follower = ring.reader();
-    let program = Runner::new(skel.object(), "push_sleeping");
+    let program = Runner::new(object, "push_sleeping");
     let globals =
-        Globals::open_with(section(skel.object(), ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
+        Globals::open_with(section(object, ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     let pages_of = ["page_before", "page_after"].map(|name| globals.variable::<u64>(name).unwrap());
     let cases = cpus().iter().flat_map(|&cpu| [(cpu, false), (cpu, true)]);
     for (number, (cpu, has_claimed)) in (0..).zip(cases) {

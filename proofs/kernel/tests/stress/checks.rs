@@ -1,10 +1,6 @@
 //! Checks at the end: the counts add up, and the test covered the required events.
 
-use std::time::Instant;
-
-use libbpf_rs::Object;
-use mapring::{Access, ReadStats, Ring};
-use mapring_kernel_tests::{kernel, preempts_nobody, real_time};
+use mapring_kernel_tests::prelude::*;
 
 use crate::Results;
 use crate::counted::{self, CONTEXTS, Context, SLOTS, State, states};

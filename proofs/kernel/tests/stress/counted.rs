@@ -1,7 +1,6 @@
 //! The programs' own counts in `bpf/stress.bpf.c`, independent of the library.
 
-use libbpf_rs::{MapCore, MapFlags, Object, OpenObject};
-use mapring_kernel_tests::{fitted, map};
+use mapring_kernel_tests::prelude::*;
 
 /// The rings' slots, in the programs' numbering of the rings.
 pub(crate) const SLOTS: [u64; 4] = [1, 2, 4, 4096];

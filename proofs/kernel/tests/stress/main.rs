@@ -2,27 +2,17 @@
 //! read: nothing torn, nothing twice, nothing uncounted. Programs write in six contexts that interrupt, preempt and
 //! outsleep each other. The test also fails, with a message, if these events did not happen. `MAPRING_STRESS_SECONDS`
 //! (12) sets the duration of each of the three tests; if events are missing, they continue for some minutes at most.
-#![allow(missing_docs)]
 
 mod checks;
 mod counted;
 mod readers;
 mod writers;
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::{Access, Cells, Counters, Latches, OpenOptions, Refusal, Ring, Start};
-use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder, StressSlowSkelBuilder};
-use mapring_kernel_tests::{everywhere, load, map, read_only, require_bpf};
 
 use checks::{Counted, check_latest, check_overlap, check_ring, missing};
 use counted::{SLOTS, ends, prepare};
+use mapring_kernel_tests::prelude::*;
 use readers::{Ends, Item, Latest, Pace, Seen, Tables, read_latest, read_rings};
 use writers::{NAP, Writers, Written, slow_pages};
 
@@ -32,22 +22,19 @@ const MEETINGS: Duration = Duration::from_secs(300);
 #[test]
 fn nested_writers() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    stress(load::<StressSkelBuilder>(&mut storage, prepare).object());
+    stress(&bpf::STRESS.load(prepare));
 }
 
 #[test]
 fn nested_writers_that_publish_portably() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    stress(load::<StressPortableSkelBuilder>(&mut storage, prepare).object());
+    stress(&bpf::STRESS_PORTABLE.load(prepare));
 }
 
 #[test]
 fn nested_writers_whose_claims_take_long() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    stress(load::<StressSlowSkelBuilder>(&mut storage, prepare).object());
+    stress(&bpf::STRESS_SLOW.load(prepare));
 }
 
 /// The handles to all maps of the object, by `fd`.
@@ -115,9 +102,7 @@ fn stress(object: &Object) {
 
 /// Starts the programs and the readers, and ends them in order.
 fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends) -> Results {
-    let seconds =
-        std::env::var("MAPRING_STRESS_SECONDS").map_or(12.0, |s| s.parse().expect("a number of seconds"));
-    let time = Duration::from_secs_f64(seconds);
+    let time = stress_seconds(12.0);
     let latches = map(object, "latches").as_fd().try_clone_to_owned().unwrap();
     let latches = Latches::from_region(OpenOptions::new().write(true).open(latches).unwrap()).unwrap();
     let (pages, nap, stop) = (slow_pages(), Mutex::new(NAP), AtomicBool::new(false));

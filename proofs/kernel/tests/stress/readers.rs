@@ -1,10 +1,8 @@
 //! Readers that check every word of every record against its ticket.
 
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
 
-use mapring::table::Snapshot;
-use mapring::{Cells, Counters, Latches, ReadStats, Reader, Record, Ring, Start};
+use mapring_kernel_tests::prelude::*;
 
 /// `struct item`: words computed from ticket and writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]

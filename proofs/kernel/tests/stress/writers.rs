@@ -2,16 +2,13 @@
 
 use std::hint::black_box;
 use std::net::UdpSocket;
-use std::os::fd::IntoRawFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread::{Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
 
-use libbpf_rs::{Link, Object, ProgramMut, UprobeOpts};
-use mapring::Latches;
+use libbpf_rs::UprobeOpts;
 use mapring::writers::LatchesWriter;
-use mapring_kernel_tests::{Runner, SlowPages, cpus, on_cpu, sample_clock};
+use mapring_kernel_tests::prelude::*;
 
 use crate::counted::states;
 use crate::readers::{Item, item};
@@ -114,12 +111,10 @@ impl Drop for Awake<'_> {
 }
 
 fn attach(object: &Object) -> Vec<Link> {
-    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let clock = |name: &str, cpu: usize, period: u64| {
-        program(name).attach_perf_event(sample_clock(cpu, period).into_raw_fd()).unwrap()
-    };
-    let mut links: Vec<_> = cpus().iter().map(|&cpu| clock("on_tick", cpu, TICK)).collect();
-    links.push(clock("on_latch_tick", cpus()[0], LATCH_TICK));
+    let program = |name: &str| program(object, name);
+    let mut links = ticks(object, "on_tick", TICK);
+    let latch_tick = sample_clock(cpus()[0], LATCH_TICK).into_raw_fd();
+    links.push(program("on_latch_tick").attach_perf_event(latch_tick).unwrap());
     let probe = UprobeOpts { func_name: Some("mapring_stress_probe".into()), ..Default::default() };
     let this = std::env::current_exe().unwrap();
     links.push(program("on_probe").attach_uprobe_with_opts(-1, this, 0, probe).unwrap());

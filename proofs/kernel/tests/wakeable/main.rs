@@ -1,20 +1,9 @@
 //! Rings that wake their readers: once for each sleep, never too late, and nobody who does not sleep.
-#![allow(missing_docs)]
 
-use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
-use mapring::{ErrorKind, Reader, Ring};
-use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
-use mapring_kernel_tests::{
-    PinDir, Runner, cpus, fitted, load, load_only, map, on_cpu, require_bpf, word_at,
-};
+use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 mod replaced;
@@ -100,11 +89,9 @@ fn rung(reader: &mut Reader<Rec>) -> bool {
 
 #[test]
 fn a_reader_is_woken_once_for_each_sleep() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    [EVENTS, TAILED].into_iter().for_each(|ring| woken_once(skel.object(), ring));
+    [EVENTS, TAILED].into_iter().for_each(|ring| woken_once(object, ring));
 }
 
 fn woken_once(object: &Object, ring: Named) {
@@ -152,11 +139,8 @@ fn woken_once(object: &Object, ring: Named) {
 
 #[test]
 fn a_merged_reader_is_woken() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let publish = Runner::new(object, "publish");
     let mut merged = open(object).reader().merged(|rec| rec.n);
     for n in 0..100 {
@@ -172,11 +156,9 @@ fn a_merged_reader_is_woken() {
 
 #[test]
 fn a_watermark_wakes_for_many_or_for_old_ones() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    [EVENTS, TAILED].into_iter().for_each(|ring| wakes_for_many(skel.object(), ring));
+    [EVENTS, TAILED].into_iter().for_each(|ring| wakes_for_many(object, ring));
 }
 
 fn wakes_for_many(object: &Object, ring: Named) {
@@ -214,13 +196,10 @@ fn wakes_for_many(object: &Object, ring: Named) {
 
 #[test]
 fn a_record_that_is_being_written_holds_a_reader_back_for_its_patience() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (publish, leave_open) =
-        (Runner::new(skel.object(), "publish"), Runner::new(skel.object(), "leave_open"));
-    let mut reader = open(skel.object()).reader().with_patience(Duration::from_millis(50));
+    let (publish, leave_open) = (Runner::new(object, "publish"), Runner::new(object, "leave_open"));
+    let mut reader = open(object).reader().with_patience(Duration::from_millis(50));
     leave_open.run(&mut [0, 0]);
     assert!(!reader.wait(Duration::ZERO).unwrap(), "no ticket has ended");
     run(&publish, 1, 1, PUBLISH);
@@ -235,9 +214,7 @@ fn a_record_that_is_being_written_holds_a_reader_back_for_its_patience() {
 #[test]
 fn readers_without_a_bell_look_from_time_to_time() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::WAKEABLE.load_only(fitted);
     mapring::loader::initialize_map(&map(object, "events")).unwrap();
     let publish = Runner::new(object, "publish");
     let mut reader = open(object).reader();
@@ -257,25 +234,21 @@ fn readers_without_a_bell_look_from_time_to_time() {
 
 #[test]
 fn other_processes_find_the_bells_next_to_the_pin() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let dir = PinDir::new();
     let pin = dir.path("events");
-    open(skel.object()).pin(&pin, 0o600).unwrap();
+    open(object).pin(&pin, 0o600).unwrap();
     let mut reader = Ring::<Rec>::open(&pin).unwrap().reader();
     assert!(reader.arm().is_some());
-    run(&Runner::new(skel.object(), "publish"), 0, 1, PUBLISH);
+    run(&Runner::new(object, "publish"), 0, 1, PUBLISH);
     assert!(rung(&mut reader));
 }
 
 #[test]
 fn no_more_readers_than_places_can_sleep() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let ring = open(skel.object());
+    let object = &require_bpf!(WAKEABLE);
+    let ring = open(object);
     let mut readers: Vec<_> = (0..=mapring::abi::readers::PLACES).map(|_| ring.reader()).collect();
     let last = readers.pop();
     for reader in &mut readers {
@@ -286,17 +259,14 @@ fn no_more_readers_than_places_can_sleep() {
     assert!(!last.wait(Duration::ZERO).unwrap(), "it looks from time to time");
     assert!(readers.iter_mut().all(|reader| reader.arm().is_some()));
     on_cpu(cpus()[0]);
-    run(&Runner::new(skel.object(), "publish"), 0, 1, PUBLISH);
+    run(&Runner::new(object, "publish"), 0, 1, PUBLISH);
     assert!(readers.iter_mut().all(rung), "one record wakes all");
 }
 
 #[test]
 fn programs_look_as_often_as_readers_want() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let ring = open(object);
     assert_eq!(look(object), NEVER, "there are no readers");
     let mut many = ring.reader().with_watermark(32, FOREVER);
@@ -337,7 +307,7 @@ fn programs_look_as_often_as_readers_want() {
     assert_eq!(look(object), 7);
 
     // Linked again, as by a loader that finds it pinned: the readers are still there.
-    mapring::loader::initialize(&skel).unwrap();
+    initialize_object(object).unwrap();
     assert_eq!(look(object), 7);
     assert!(many.arm().is_some());
     run(&Runner::new(object, "publish"), 0, 32, PUBLISH);
@@ -349,11 +319,8 @@ fn programs_look_as_often_as_readers_want() {
 /// Programs look for a reader that was killed in its sleep, or never sleeps, for ten seconds.
 #[test]
 fn programs_stop_looking_where_no_reader_sleeps() {
-    require_bpf!();
+    let object = &require_bpf!(WAKEABLE);
     on_cpu(cpus()[0]);
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
     let publish = Runner::new(object, "publish");
     let idle_since = || EVENTS.shared(object, IDLE_SINCE);
     let mut reader = open(object).reader();
@@ -386,10 +353,9 @@ fn programs_stop_looking_where_no_reader_sleeps() {
 #[test]
 fn wakeable_rings_that_are_not_linked() {
     require_bpf!();
-    let [mut wakeable, mut keeping] = [const { MaybeUninit::uninit() }; 2];
-    let wakeable = load_only::<WakeableSkelBuilder>(&mut wakeable, fitted);
-    let keeping = load_only::<KeepSkelBuilder>(&mut keeping, fitted);
-    for object in [wakeable.object(), keeping.object()] {
+    let wakeable = &bpf::WAKEABLE.load_only(fitted);
+    let keeping = &bpf::KEEP.load_only(fitted);
+    for object in [wakeable, keeping] {
         let mut reader = open(object).reader();
         let said = reader.bell().unwrap_err().to_string();
         assert!(said.contains("its loader has not linked it to its maps __readers and __bells"), "{said}");

@@ -1,14 +1,6 @@
 //! A pin that loaders replace again and again, and readers that open it meanwhile.
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-
-use libbpf_rs::skel::Skel;
-use mapring::loader::PinOptions;
-use mapring_kernel_tests::skel::WakeableSkelBuilder;
-use mapring_kernel_tests::{NOBODY, PublicPins, fitted, kernel, load, require_bpf, skipped};
-use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use mapring_kernel_tests::prelude::*;
 
 use super::{Rec, open};
 
@@ -21,9 +13,8 @@ fn a_reader_finds_the_old_ring_whole_or_the_new_one() {
     if kernel() < (5, 19) {
         return skipped("replaced", "only root opens pins before Linux 5.19");
     }
-    let [mut a, mut b] = [const { MaybeUninit::uninit() }; 2];
-    let skels = [load::<WakeableSkelBuilder>(&mut a, fitted), load::<WakeableSkelBuilder>(&mut b, fitted)];
-    let rings = skels.each_ref().map(|skel| open(skel.object()));
+    let objects = [bpf::WAKEABLE.load(fitted), bpf::WAKEABLE.load(fitted)];
+    let rings = objects.each_ref().map(open);
     let generation = |at: usize| rings[at].region().preamble().generation;
     let pins = PublicPins::new();
     let pin = pins.path("numbers");
@@ -31,10 +22,7 @@ fn a_reader_finds_the_old_ring_whole_or_the_new_one() {
     let (end, found) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-            set_thread_groups(&[]).unwrap();
-            set_thread_res_gid(group, group, group).unwrap();
-            set_thread_res_uid(user, user, user).unwrap();
+            become_nobody().unwrap();
             while !end.load(Ordering::Relaxed) {
                 let ring = mapring::Ring::<Rec>::open(&pin).unwrap();
                 ring.readers().unwrap();

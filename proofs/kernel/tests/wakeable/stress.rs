@@ -1,23 +1,9 @@
 //! Millions of sleeps beside a writer: no wakeup is lost.
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use libbpf_rs::skel::Skel;
-use mapring::Start;
 use mapring::abi::readers::LOOK;
-use mapring_kernel_tests::skel::WakeableSkelBuilder;
-use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, on_cpu, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 use super::{EVENTS, FOREVER, Named, PUBLISH, TAILED, has_rung, numbers, run, rung};
-
-fn stress_seconds() -> Duration {
-    let seconds =
-        std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
-    Duration::from_secs_f64(seconds)
-}
 
 #[test]
 fn no_wakeup_is_lost() {
@@ -48,9 +34,7 @@ fn no_wakeup_is_lost_where_programs_stop_looking() {
 /// A writer publishes at random times, so that many records end just when a reader says that it sleeps. The reader changes
 /// its bell after so many sleeps. Where programs `stop`, they find at the end of each lap that it has not slept for long.
 fn sleep_often(ring: Named, change: Option<u64>, stop: Option<&str>) {
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::WAKEABLE.load(fitted);
     let (ended, met, read) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     let (publish, stop) =
         (Runner::new(object, ring.publish), stop.map(|program| Runner::new(object, program)));
@@ -62,7 +46,7 @@ fn sleep_often(ring: Named, change: Option<u64>, stop: Option<&str>) {
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             on_cpu(cpus()[0]);
-            let (end, mut seed, mut n) = (Instant::now() + stress_seconds(), 1_u64, 0);
+            let (end, mut seed, mut n) = (Instant::now() + stress_seconds(5.0), 1_u64, 0);
             // Longer on a slow machine: until the test has met its subject.
             while Instant::now() < end || (!met.load(Ordering::Relaxed) && Instant::now() < end + FOREVER) {
                 // The reader must be asleep, or about to be, for each record.

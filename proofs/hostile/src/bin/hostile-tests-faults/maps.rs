@@ -1,10 +1,8 @@
 //! Scenarios over BPF maps, each mapped or read by system calls.
 
 use std::error::Error;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapType, Object, libbpf_sys};
 use mapring::abi::{Geometry, Kind};
 use mapring::loader::PinOptions;
@@ -14,10 +12,7 @@ use mapring::{
 };
 use mapring_hostile_tests::Record;
 use mapring_kernel_tests::raw::RawMap;
-use mapring_kernel_tests::skel::{
-    DispatchSkelBuilder, GlobalsSkelBuilder, HostileSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder,
-};
-use mapring_kernel_tests::{Numbered, Runner, cpus, fitted, load, map, on_cpu, push, read_only};
+use mapring_kernel_tests::{Compiled, Numbered, Runner, bpf, cpus, fitted, map, on_cpu, push, read_only};
 
 use super::{Act, Scenario, pin_of_a_try, scenario};
 
@@ -45,11 +40,8 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 /// An object that stays loaded until this process ends.
-fn loaded<B>() -> &'static Object
-where
-    B: SkelBuilder<'static, Output: OpenSkel<'static, Output: 'static>> + Default,
-{
-    Box::leak(Box::new(load::<B>(Box::leak(Box::new(MaybeUninit::uninit())), fitted))).object()
+fn loaded(object: &Compiled) -> &'static Object {
+    Box::leak(Box::new(object.load(fitted)))
 }
 
 fn fd(object: &Object, name: &str) -> OwnedFd {
@@ -58,7 +50,7 @@ fn fd(object: &Object, name: &str) -> OwnedFd {
 
 /// Regions of all kinds with some records, loaded once.
 fn written() -> &'static Object {
-    let object = loaded::<HostileSkelBuilder>();
+    let object = loaded(&bpf::HOSTILE);
     on_cpu(cpus()[0]);
     ["ring", "cells", "latches", "counters"].iter().for_each(|name| {
         Region::open(&map(object, name)).expect("its loader opens it");
@@ -177,7 +169,7 @@ fn array(map: RawMap) -> Act {
 }
 
 fn globals(open: fn(&Object, &str) -> OwnedFd) -> Act {
-    let object = loaded::<GlobalsSkelBuilder>();
+    let object = loaded(&bpf::GLOBALS);
     let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).expect("a .bss");
     let fd = open(object, &bss.name().to_string_lossy());
     Box::new(move || {
@@ -189,7 +181,7 @@ fn globals(open: fn(&Object, &str) -> OwnedFd) -> Act {
 }
 
 fn dispatch() -> Act {
-    let object = loaded::<DispatchSkelBuilder>();
+    let object = loaded(&bpf::DISPATCH);
     let (table, program) =
         (fd(object, "stages"), object.progs().find(|p| p.name() == "first").expect("it is there"));
     let program = program.as_fd().try_clone_to_owned().expect("a descriptor");
@@ -250,7 +242,7 @@ fn replaced() -> Act {
 }
 
 fn numa() -> Act {
-    let object = loaded::<NumaSkelBuilder>();
+    let object = loaded(&bpf::NUMA);
     let (outer, program) = (fd(object, "numbers"), Runner::new(object, "push_run"));
     Box::new(move || {
         // The next call repairs one that failed halfway.
@@ -278,7 +270,7 @@ fn numa() -> Act {
 
 /// Writes, resizes and reads everything, whichever call fails: every lost record must be counted.
 fn resize() -> Act {
-    let object = loaded::<ResizableSkelBuilder>();
+    let object = loaded(&bpf::RESIZABLE);
     let (outer, program, path) = (fd(object, "numbers"), Runner::new(object, "push_run"), pin_of_a_try());
     let ring = Ring::<Numbered>::open(&outer).expect("it opens");
     on_cpu(cpus()[0]);

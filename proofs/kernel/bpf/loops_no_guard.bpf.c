@@ -1,4 +1,0 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
-/* The same with claims by compare-and-swap, on every kernel. */
-#define MAPRING_NO_GUARD
-#include "loops.bpf.c"
