@@ -128,6 +128,9 @@ impl Gauges {
     }
 }
 
+/// A key, its count, and by how much the count may be too large.
+type Key = (u64, u64, u64);
+
 /// The keys with the most events or bytes.
 #[pyclass(frozen, module = "mapring")]
 pub(crate) struct TopKeys(pub(crate) mapring::TopKeys);
@@ -135,8 +138,14 @@ pub(crate) struct TopKeys(pub(crate) mapring::TopKeys);
 #[pymethods]
 impl TopKeys {
     /// Up to `k` keys with the largest counts: the key, its count, and by how much the count may be too large.
-    fn largest(&self, py: Python<'_>, k: usize) -> PyResult<Vec<(u64, u64, u64)>> {
+    fn largest(&self, py: Python<'_>, k: usize) -> PyResult<Vec<Key>> {
+        Ok(self.ranking(py, k)?.0)
+    }
+
+    /// The same, with a count than which no other key has more, and everything that was added.
+    fn ranking(&self, py: Python<'_>, k: usize) -> PyResult<(Vec<Key>, u64, u64)> {
         let found = py.detach(|| self.0.largest(k)).map_err(read_error)?;
-        Ok(found.keys.into_iter().map(|key| (key.key, key.count, key.error)).collect())
+        let keys = found.keys.into_iter().map(|key| (key.key, key.count, key.error)).collect();
+        Ok((keys, found.unlisted, found.total))
     }
 }

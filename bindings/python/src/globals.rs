@@ -3,6 +3,7 @@
 use bytemuck::NoUninit;
 use mapring::btf::{Btf, Kind, Type};
 use mapring::{ErrorKind, ReadError, Record, globals};
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -61,11 +62,10 @@ impl Section {
         self.section.names()
     }
 
-    /// The type of a variable's value, as a tree, and its bytes.
+    /// The type of a variable's value, as a tree, and its bytes. KeyError if there is no such variable.
     fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyBytes>)> {
-        let no_types =
-            || wrong(ErrorKind::OutOfRange, format!("no variable {name:?} in {}", self.section.section()));
-        let way = self.way(name).ok_or_else(no_types)?;
+        let way = self.way(name).ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
+        let no_types = || wrong(ErrorKind::Layout, format!("the BTF does not describe {name}"));
         let (Way::Number(ty) | Way::Cell(ty) | Way::Latch(ty)) = way;
         let size = types::bytes(ty).ok_or_else(no_types)?;
         let whole = |read: Result<Vec<u8>, ReadError>| read.map_err(read_error);

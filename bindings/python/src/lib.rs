@@ -34,6 +34,10 @@ fn raised(kind: &str, errno: Option<i32>, text: String) -> PyErr {
 }
 
 fn error(e: mapring::Error) -> PyErr {
+    error_of(&e)
+}
+
+fn error_of(e: &mapring::Error) -> PyErr {
     let errno = e.io_error().and_then(std::io::Error::raw_os_error);
     raised(&format!("{:?}", e.kind()), errno, e.to_string())
 }

@@ -202,9 +202,9 @@ impl Reader {
         self.with(py, |records| records.arm().map(|time| time.as_secs_f64()))
     }
 
-    /// The descriptor that is readable once a program has rung; `None` if none rings for this reader. The reader owns it.
-    fn bell(&self, py: Python<'_>) -> PyResult<Option<i32>> {
-        self.with(py, |records| records.bell())
+    /// The descriptor that is readable once a program has rung, or why none rings for this reader. The reader owns it.
+    fn bell(&self, py: Python<'_>) -> PyResult<i32> {
+        self.with(py, |records| records.bell())?
     }
 
     fn require(&self, py: Python<'_>, lease: f64) -> PyResult<()> {

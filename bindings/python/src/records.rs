@@ -12,7 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustix::fd::AsRawFd;
 
-use crate::error;
+use crate::{error, error_of};
 
 /// One read takes no more tails once it has so many bytes. Forged records can all have the same tail, of 128 MiB.
 const TAILS: usize = 64 << 20;
@@ -49,7 +49,7 @@ pub(crate) trait Records: Send {
     fn with(self: Box<Self>, setting: Setting) -> Box<dyn Records>;
     fn wait(&mut self, timeout: Duration) -> mapring::Result<bool>;
     fn arm(&mut self) -> Option<Duration>;
-    fn bell(&mut self) -> Option<i32>;
+    fn bell(&mut self) -> PyResult<i32>;
     fn require(&mut self, lease: Duration) -> mapring::Result<()>;
     /// The counts of all shards or of one; `None` if the reader does not read it.
     fn stats(&self, shard: Option<usize>) -> Option<ReadStats>;
@@ -197,8 +197,8 @@ impl<T: Row + 'static, O: Order<T> + Send + 'static> Records for Typed<T, O> {
         self.reader.arm()
     }
 
-    fn bell(&mut self) -> Option<i32> {
-        self.reader.bell().ok().map(|bell| bell.as_raw_fd())
+    fn bell(&mut self) -> PyResult<i32> {
+        self.reader.bell().map(|bell| bell.as_raw_fd()).map_err(error_of)
     }
 
     fn require(&mut self, lease: Duration) -> mapring::Result<()> {

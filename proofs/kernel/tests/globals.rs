@@ -95,6 +95,12 @@ fn any_way_in() {
         assert_eq!(globals.variable::<u8>("bytes_left").unwrap().get().unwrap(), 1);
         let right = Snapshot { version: 1, value: Large { words: words_of(1) } };
         assert_eq!(globals.cell::<Large>("cell").unwrap().snapshot().unwrap(), right);
+        // Of a type that is not known.
+        let any = globals.any_cell::<4>("cell").unwrap().snapshot().unwrap();
+        assert_eq!((any.version, any.value.bytes(56)), (1, bytemuck::bytes_of(&right.value)));
+        assert_eq!(globals.any_latch::<32>("latch").unwrap().read().unwrap().bytes(56), [0; 56]);
+        says(&globals.any_cell::<3>("cell").unwrap_err(), &["a sequence and 1 times 48"]);
+        says(&globals.any_cell::<4>("torn").unwrap_err(), &["torn is struct large (56 bytes)"]);
     }
     let refused = looked_up.variable::<u64>("counted").unwrap().set(1).unwrap_err();
     assert!(

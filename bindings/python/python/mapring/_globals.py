@@ -19,8 +19,6 @@ class Globals:
         self._section = section
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self:
-            raise KeyError(name)
         return value(*self._section.read(name))
 
     def __iter__(self) -> Iterator[str]:

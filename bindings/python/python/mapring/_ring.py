@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, AsyncIterator, Deque, Iterator, List, NamedTuple, Optional, Tuple
 
-from ._mapring import Opened, Reader
+from ._mapring import Error, Opened, Reader
 from ._types import Layout, Record, record_class, to_arrow
 
 #: How many events an iterator reads at once.
@@ -206,10 +206,14 @@ class Ring:
 
     async def _armed(self) -> None:
         """Sleeps until there may be records."""
-        seconds = self._reader.arm()
-        bell = None if seconds is None else self._reader.bell()
-        if bell is None:
-            await asyncio.sleep(seconds or 0)
+        seconds = self.arm()
+        if seconds is None:
+            await asyncio.sleep(0)
+            return
+        try:
+            bell = self.fileno()
+        except Error:  # naps
+            await asyncio.sleep(seconds)
             return
         loop = asyncio.get_running_loop()
         rung = loop.create_future()
@@ -228,6 +232,16 @@ class Ring:
         """Waits until there are records, at most for ``timeout`` seconds. Returns whether there may be some. Sleeps until a program
         rings, if the ring is WAKEABLE; else looks once in a millisecond, at least. Other threads go on meanwhile."""
         return bool(self._ahead) or self._reader.wait(timeout)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable once a program has rung for this reader: for ``select`` and event loops. Call `arm` before each
+        sleep. The reader owns it. Raises `Error` with the reason if no program rings for this reader; `wait` naps then."""
+        return self._reader.bell()
+
+    def arm(self) -> Optional[float]:
+        """Asks programs to ring, and looks for records. None if there are some: read them now. Else for how many seconds the caller may
+        sleep, at most."""
+        return None if self._ahead else self._reader.arm()
 
     def set_patience(self, seconds: float) -> None:
         """How long the reader waits for a record that was reserved and not ended, while later ones are present: 0.01 seconds if it is
