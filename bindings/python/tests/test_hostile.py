@@ -246,6 +246,8 @@ def exploding(types, size):
     for _ in range(30):
         deep = types.array(deep, 1)
     yield "arrays in arrays", deep
+    bits = [word for n in range(16000) for word in (types.name(f"i{n}"), types.u64, 64 << 24 | n)]
+    yield "bit fields", types.add(types.STRUCT, "i", size, bits, 1 << 31 | 16000)
     values = [word for n in range(65000) for word in (types.name(f"E{n}"), n)]
     enum = types.add(types.ENUM, "many", 4, values, 65000)
     yield "a union of enums", types.struct("u", size, [(f"u{n}", enum, 0) for n in range(65000)], types.UNION)
@@ -268,7 +270,7 @@ def test_types_that_explode(memory, loaded):
         assert mapring.to_arrow(cells.read_numpy()).nbytes < 64 << 20 and len(cells.read_numpy()) == 4
         os.close(fd)
         tried.append(what)
-    assert len(tried) == 7
+    assert len(tried) == 8
     os.close(forged.fd)
 
 

@@ -81,6 +81,21 @@ def test_without_types_records_are_bytes(memory):
         mapring.open(producer.said, dtype="u8")
 
 
+def test_events_need_no_numpy(memory):
+    producer = memory(64)
+    producer.do("2")
+    script = f"""if 1:
+        import sys
+        sys.modules["numpy"] = None
+        import mapring
+        ring = mapring.open({producer.said!r})
+        assert len(ring.read(1)) == 1
+        ring.read_numpy()
+    """
+    child = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    assert "ModuleNotFoundError: this needs numpy: pip install numpy" in child.stderr, child.stderr
+
+
 def test_merged(memory):
     producer = memory(64)
     producer.do("20")

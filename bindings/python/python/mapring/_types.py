@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple, Type, Union
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 Node = Union[str, Tuple[Any, ...]]
 
 _STRUCT = {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "f4": "f", "f8": "d", "?": "?"}
+
+
+def _package(name: str) -> Any:
+    """numpy or pyarrow, which only some methods need."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as e:
+        raise ModuleNotFoundError(f"this needs {name}: pip install {name}", name=name) from e
 
 
 class Record:
@@ -137,7 +146,7 @@ def _size(node: Node) -> int:
 
 def _dtype(node: Node) -> Any:
     """The dtype of a type. numpy has no bit fields, and a byte that should be a bool can have any value."""
-    import numpy
+    numpy = _package("numpy")
 
     if isinstance(node, str):
         return numpy.dtype("u1" if node == "?" else node)
@@ -177,7 +186,7 @@ class Layout:
         size = opened.record_size
         if dtype is None:
             return cls(size, *opened.types())
-        import numpy
+        numpy = _package("numpy")
 
         dtype = numpy.dtype(dtype)
         if dtype.itemsize != size or dtype.hasobject:
@@ -217,14 +226,14 @@ class Layout:
 
     def array(self, buffer: bytearray) -> Any:
         """An array over these bytes, which are not copied."""
-        import numpy
+        numpy = _package("numpy")
 
         return numpy.frombuffer(buffer, self.dtype)
 
 
 def to_arrow(records: Any) -> Any:
     """A structured array as a ``pyarrow.Table``: a column for each field. Char arrays become binary, up to their trailing zeros."""
-    import pyarrow
+    pyarrow = _package("pyarrow")
 
     if records.dtype.names is None:
         return pyarrow.table({"value": _column(records)})
@@ -232,8 +241,8 @@ def to_arrow(records: Any) -> Any:
 
 
 def _column(values: Any) -> Any:
-    import numpy
-    import pyarrow
+    numpy = _package("numpy")
+    pyarrow = _package("pyarrow")
 
     if values.ndim > 1:
         flat = _column(values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values.reshape(-1))
