@@ -30,11 +30,12 @@ impl Section {
     fn way(&self, name: &str) -> Option<Way<'_>> {
         let found = self.btf.get(self.id)?.variables().find(|variable| variable.name == name.as_bytes())?;
         let ty = found.ty.resolved();
-        let value = || Some(ty.field("record")?.ty);
+        // The crate refuses one without a record.
+        let value = ty.field("record").map_or(ty, |record| record.ty);
         Some(if ty.name().starts_with(b"mapring_global_cell__") {
-            Way::Cell(value()?)
+            Way::Cell(value)
         } else if ty.name().starts_with(b"mapring_global_latch__") {
-            Way::Latch(value()?)
+            Way::Latch(value)
         } else {
             Way::Number(ty)
         })

@@ -219,12 +219,22 @@ class Types:
         """A map of cells whose values have this type, in a struct as the macros declare it."""
         size = int(memory.preamble[6])
         value = self.struct("forged", size, [("seq", self.u64, 0), ("record", record, 8)])
+        return self.map(size, len(memory.words) * 8 // size, self.u32, value)
+
+    def section(self, variables):
+        """A map of global variables: name, type and size of each."""
+        infos, at = [], 0
+        for name, of, size in variables:
+            infos += [self.add(14, name, of, [1]), at, size]
+            at += size
+        return self.map(at, 1, 0, self.add(15, ".bss", at, infos, len(variables)))
+
+    def map(self, size, count, key, value):
         header = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self.types), len(self.types), len(self.strings))
         blob = ctypes.create_string_buffer(header + self.types + self.strings)
         btf, _ = bpf(18, struct.pack("=QQIII", ctypes.addressof(blob), 0, len(blob) - 1, 0, 0))
         try:
-            count = len(memory.words) * 8 // size
-            return bpf(0, struct.pack("=7I16s4I", 2, 4, size, count, 1 << 10, 0, 0, b"forged", 0, btf, self.u32, value))[0]
+            return bpf(0, struct.pack("=7I16s4I", 2, 4, size, count, 1 << 10, 0, 0, b"forged", 0, btf, key, value))[0]
         finally:
             os.close(btf)
 
@@ -287,3 +297,33 @@ def test_types_that_the_kernel_refuses(memory, loaded, what):
     with pytest.raises(OSError):
         types.cells(forged, record)
     os.close(forged.fd)
+
+
+def test_global_variables_that_lie(loaded):
+    types = Types()
+    inner = types.u64
+    for name in "bcd":
+        inner = each_over_the_others(types, name, inner, 8, 40)
+    guarded = [("seq", types.u64, 0), ("record", types.array(inner, 500), 8)]
+    huge = [("seq", types.u64, 0), ("record", types.array(types.u64, 2500), 8)]
+    fd = types.section([
+        ("number", types.u64, 8),
+        ("cell", types.struct("mapring_global_cell__a", 4016, guarded), 4016),
+        ("latch", types.struct("mapring_global_latch__b", 8008, guarded), 8008),
+        ("one_copy", types.struct("mapring_global_latch__c", 4008, guarded), 4008),
+        ("too_large", types.struct("mapring_global_cell__d", 20008, huge), 20008),
+        ("no_record", types.struct("mapring_global_cell__e", 8, [("seq", types.u64, 0)]), 8),
+        ("plain", types.struct("f", 8, [("n", types.u64, 0)]), 8),
+    ])
+    with mmap.mmap(fd, 36864) as words:
+        words[:36064] = numpy.random.default_rng(11).bytes(36064)
+        words[8:16] = words[4024:4032] = bytes(8)
+        found = mapring.open(fd)
+        assert list(found) == ["number", "cell", "latch", "one_copy", "too_large", "no_record", "plain"]
+        assert found["number"] == int.from_bytes(words[:8], "little") and len(repr(found["cell"])) + len(repr(found["latch"])) < 64 << 20
+        words[8] = 1  # a writer that has died in it
+        for name, kind in [("cell", "Busy"), ("one_copy", "Layout"), ("too_large", "Layout"), ("no_record", "Layout"), ("plain", "Layout")]:
+            with pytest.raises(mapring.Error) as refused:
+                found[name]
+            assert refused.value.kind == kind and "\n" not in str(refused.value)
+    os.close(fd)
