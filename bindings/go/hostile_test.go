@@ -4,6 +4,7 @@ package mapring
 
 import (
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -235,5 +236,8 @@ func TestFilesThatCanLoseTheirPagesAreRefused(t *testing.T) {
 	}
 	if _, err := OpenRing[[3]uint64](FD(huge)); err == nil {
 		t.Error("it consists of holes")
+	}
+	if _, err := OpenPinned[uint64](""); err == nil || !strings.HasPrefix(err.Error(), "can't open ") {
+		t.Error("no path is not descriptor 0", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 type Source struct {
 	m    *ebpf.Map
 	path string
-	fd   int
+	fd   *int
 	id   uint32
 }
 
@@ -25,7 +25,7 @@ func Pin(path string) Source { return Source{path: path} }
 
 // FD is a descriptor of a BPF map or of a sealed memfd, for example one that another process has handed over. It stays the
 // caller's, who may close it after opening.
-func FD(fd int) Source { return Source{fd: fd} }
+func FD(fd int) Source { return Source{fd: &fd} }
 
 // ID is the id of a BPF map. Opening it needs CAP_SYS_ADMIN.
 func ID(id ebpf.MapID) Source { return Source{id: uint32(id)} }
@@ -47,18 +47,22 @@ func (s Source) open() (fd int, what string, origin locator, err error) {
 				what = "map " + printable(unix.ByteSliceToString(info.name[:]))
 			}
 		}
-	case s.path != "":
-		what, origin.pin = printable(s.path), s.path
-		fd, err = openPin(s.path)
+	case s.fd != nil:
+		what = fmt.Sprintf("fd %d", *s.fd)
+		fd, err = unix.FcntlInt(uintptr(*s.fd), unix.F_DUPFD_CLOEXEC, 0)
 	case s.id != 0:
 		what = fmt.Sprintf("map id %d", s.id)
 		fd, err = openID(s.id)
 	default:
-		what = fmt.Sprintf("fd %d", s.fd)
-		fd, err = unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+		what, origin.pin = printable(s.path), s.path
+		fd, err = openPin(s.path)
+		var system unix.Statfs_t
+		if isErrno(err, unix.EACCES, unix.EINVAL) && unix.Statfs(s.path, &system) == nil && uint32(system.Type) != unix.BPF_FS_MAGIC {
+			return fd, what, origin, failf(ErrOpen, "can't open %s: %v; is it a pin in a BPF file system?", what, err)
+		}
 	}
 	if err != nil {
-		err = failf(ErrOpen, "can't open %s: %v%s", what, err, openHint(err, s.path != ""))
+		err = failf(ErrOpen, "can't open %s: %v%s", what, err, openHint(err, s.fd == nil && s.id == 0))
 	}
 	return fd, what, origin, err
 }

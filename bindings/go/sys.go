@@ -114,6 +114,10 @@ func openIDWith(id, flags uint32) (int, error) {
 
 // infoOf is what the kernel says of a map; before Linux 5.19 procfs says it to processes without privilege, but not the types.
 func infoOf(fd int) (info mapInfo, err error) {
+	// Of a program or a link the kernel says other things.
+	if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && name != "anon_inode:bpf-map" {
+		return info, unix.EINVAL
+	}
 	args := infoArgs{fd: uint32(fd), length: uint32(unsafe.Sizeof(info)), info: unsafe.Pointer(&info)}
 	if _, err = bpf(bpfObjGetInfoByFd, unsafe.Pointer(&args), unsafe.Sizeof(args)); isErrno(err, unix.EPERM) {
 		info = mapInfo{}

@@ -5,6 +5,7 @@ package mapring
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 	"os"
 	"time"
@@ -203,6 +204,10 @@ func newBell(p *place, look uint64) (_ *bell, err error) {
 	b := &bell{place: p, cancel: -1, look: look}
 	b.ringbuf, err = ebpf.NewMap(&ebpf.MapSpec{Name: "mapring_bell", Type: ebpf.RingBuf, MaxEntries: uint32(page)})
 	if err != nil {
+		var errno unix.Errno // cilium/ebpf advises RemoveMemlock, which does not help here
+		if errors.As(err, &errno) {
+			err = errno
+		}
 		return nil, failf(ErrUnsupported, "bpf(BPF_MAP_CREATE): %v; a bell of its own needs CAP_BPF", err)
 	}
 	defer func() {

@@ -108,8 +108,18 @@ static inline int mapring__object_info(int fd, void *info, uint32_t bytes)
 	return mapring__bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
 }
 
+/* Fails for a program or a link, too, of which the kernel says other things. */
 static inline int mapring__map_info(int fd, struct bpf_map_info *info)
 {
+	char path[64], name[32];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = readlink(path, name, sizeof(name));
+	if (length > 0 && (length != 18 || memcmp(name, "anon_inode:bpf-map", 18) != 0)) {
+		errno = EINVAL;
+		return -1;
+	}
 	memset(info, 0, sizeof(*info));
 	return mapring__object_info(fd, info, sizeof(*info));
 }

@@ -307,9 +307,9 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 		}
 		if (!error)
 			error = each_cpu ? mapring__pin_directory(&o, name, &s, mode, how) : mapring__pin_one(&o, region, &s, mode, how);
-		error = mapring__stage_close(&s, error);
 		if (!error && (each_cpu || !wakes))
 			mapring__remove_companions(at);
+		error = mapring__stage_close(&s, error);
 	}
 	if (dir >= 0)
 		close(dir);

@@ -4,28 +4,6 @@
 #define MAPRING_C_REGION_H
 
 enum { MAPRING__CPUS = 4096 };
-/* Retries if a map of a map of maps is replaced before it is opened. */
-enum { MAPRING__AGAIN = 16 };
-
-/* How a region is opened. */
-enum {
-	/* Map it for writing: latches, commands. */
-	MAPRING_WRITE = 1,
-	/* Never map it: read it by system call. */
-	MAPRING_LOOKUP = 2,
-	/* The path is a memfd in /proc, or another file. Found out if the path is not on a BPF file system. */
-	MAPRING__FILE = 4
-};
-
-/* Where a region is, now and after another one replaced it. */
-struct mapring__place {
-	char *path;   /* NULL: by descriptor */
-	int fd;       /* -1: by path */
-	bool is_maps; /* the map under `key` of a map of maps */
-	uint32_t key;
-	int flags;
-};
-
 struct mapring_region {
 	struct mapring_layout layout;
 	int fd;
@@ -262,80 +240,51 @@ static inline int mapring__open_map(struct mapring_region *r, int flags)
 	return error ? mapring__refuse_for(error, r->what) : mapring__check_map(r, &info);
 }
 
+enum { MAPRING__GET_SEALS = 1034 }; /* F_GET_SEALS */
+
 static inline int mapring__open_memfd(struct mapring_region *r, int flags)
 {
-	/* F_GET_SEALS; F_SEAL_SHRINK and F_SEAL_GROW; HUGETLBFS_MAGIC */
-	const int get_seals = 1034, wanted = 2 | 4;
+	/* F_SEAL_SHRINK and F_SEAL_GROW; HUGETLBFS_MAGIC */
+	const int wanted = 2 | 4;
 	const unsigned long huge_pages = 0x958458f6;
-	int seals = fcntl(r->fd, get_seals), error;
+	int seals = fcntl(r->fd, MAPRING__GET_SEALS), error;
 	uint64_t words[MAPRING__PREAMBLE];
+	unsigned long long bytes;
 	struct statfs system;
 	struct stat file;
 
-	if (seals < 0 || fstatfs(r->fd, &system) < 0 || fstat(r->fd, &file) < 0)
-		return mapring__failed("neither a BPF map nor a memfd");
-	if ((seals & wanted) != wanted || (unsigned long)system.f_type == huge_pages)
-		return mapring__refuse(EPERM, "a memfd that can lose its pages: seal it with F_SEAL_SHRINK and F_SEAL_GROW");
-	if ((uint64_t)file.st_size < 8 * MAPRING__PREAMBLE)
-		return mapring__refuse(EPROTO, "too small for a preamble");
-	if (!mapring__map_memory(r, 8 * MAPRING__PREAMBLE, 0))
+	if (fstatfs(r->fd, &system) < 0 || fstat(r->fd, &file) < 0)
+		return mapring__failed("fstat of the memfd");
+	if ((seals & wanted) != wanted)
+		return mapring__refuse(EPERM, "%s is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so any process that has it "
+				       "open could kill its readers with SIGBUS: have its creator seal it", r->what);
+	if ((unsigned long)system.f_type == huge_pages)
+		return mapring__refuse(EPERM, "%s has huge pages (MFD_HUGETLB), which any process that has it open can punch out and so kill "
+				       "its readers: have its creator use ordinary pages", r->what);
+	bytes = 8 * MAPRING__PREAMBLE;
+	if ((uint64_t)file.st_size < bytes)
+		return mapring__refuse(EPROTO, "%s has %llu bytes, expected at least %llu", r->what, (unsigned long long)file.st_size, bytes);
+	if (!mapring__map_memory(r, bytes, 0))
 		return mapring__failed("mmap of the memfd");
 	r->size = 1; /* until it is known: words are contiguous in any case */
 	mapring__read_preamble(r, words);
 	mapring__unmap(r);
 	error = mapring__read_preamble_words(&r->layout, words);
 	if (error)
-		return error;
+		return mapring__refuse_for(error, r->what);
 	if (mapring__is_per_cpu(&r->layout))
-		return mapring__refuse(EPROTO, "a kind that is in per-CPU maps only");
+		return mapring__refuse(EPROTO, "%s is a memfd, which holds no %s", r->what, mapring__kind_name(r->layout.kind));
 	r->size = r->layout.size / 8;
-	if ((uint64_t)file.st_size < r->layout.size * r->layout.elements)
-		return mapring__refuse(EPROTO, "a file that ends before its region");
-	if ((uint64_t)file.st_blocks * 512 + (64 << 20) < r->layout.size * r->layout.elements)
-		return mapring__refuse(EPROTO, "a memfd with more than 64 MiB of holes, which reading would allocate");
-	if (!mapring__map_memory(r, r->layout.size * r->layout.elements, flags & ~MAPRING_LOOKUP))
+	bytes = r->layout.size * r->layout.elements;
+	if ((uint64_t)file.st_size < bytes)
+		return mapring__refuse(EPROTO, "%s has %llu bytes, expected at least %llu", r->what, (unsigned long long)file.st_size, bytes);
+	if ((uint64_t)file.st_blocks * 512 + (64 << 20) < bytes)
+		return mapring__refuse(EPROTO, "%s is sparse: of the %llu bytes of its region more than 64 MiB are not allocated, and reading "
+				       "them would charge this process for the memory: have its creator allocate them (fallocate)", r->what,
+				       bytes);
+	if (!mapring__map_memory(r, bytes, flags & ~MAPRING_LOOKUP))
 		return mapring__failed("mmap of the memfd");
 	return 0;
-}
-
-/* Returns a descriptor of the map under a key of a map of maps, or -1. */
-static inline int mapring__open_inner(int maps, uint32_t key, int flags)
-{
-	int fd = -1;
-	uint32_t id;
-
-	for (int i = 0; i < MAPRING__AGAIN && fd < 0; i++) {
-		if (mapring__lookup(maps, key, &id) < 0)
-			break;
-		fd = mapring__open_id(id, flags & MAPRING_LOOKUP);
-		if (fd < 0 && errno != ENOENT)
-			break;
-	}
-	return fd;
-}
-
-/* The type of a BPF file system: BPF_FS_MAGIC of <linux/magic.h>. */
-#define MAPRING__BPF_FS 0xcafe4a11u
-
-/* Opens what is at a path: a pin, or a memfd. */
-static inline int mapring__open_path(const char *path, int flags)
-{
-	struct statfs system;
-	int fd;
-
-	if (statfs(path, &system) == 0 && (uint32_t)system.f_type != MAPRING__BPF_FS)
-		/* A pipe or a device of another user does not keep it waiting, and is refused afterwards. */
-		return open(path, (flags & MAPRING_WRITE ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	fd = mapring__open_pin(path, flags & MAPRING_LOOKUP);
-	/* The pin is not writable: read it by system call. */
-	return fd < 0 && errno == EACCES && !(flags & MAPRING_WRITE) ? mapring__open_pin(path, true) : fd;
-}
-
-static inline int mapring__place_open(const struct mapring__place *place)
-{
-	if (place->is_maps)
-		return mapring__open_inner(place->fd, place->key, place->flags);
-	return place->path ? mapring__open_path(place->path, place->flags) : fcntl(place->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 static inline void mapring__region_close(struct mapring_region *r)
@@ -368,8 +317,12 @@ static inline int mapring__region_of(struct mapring_region *r, int fd, int flags
 		snprintf(r->what, sizeof(r->what), fd < 0 ? "the map" : "fd %d", fd);
 	if (fd < 0)
 		return mapring__not_opened(r->what, path);
-	error = mapring__map_info(fd, &info) == 0 ? mapring__open_map(r, flags) :
-						    mapring__refuse_for(mapring__open_memfd(r, flags), r->what);
+	if (mapring__map_info(fd, &info) == 0)
+		error = mapring__open_map(r, flags);
+	else if (fcntl(fd, MAPRING__GET_SEALS) >= 0)
+		error = mapring__open_memfd(r, flags);
+	else
+		error = mapring__refuse(EINVAL, "%s is not a BPF map or a memfd", r->what);
 	if (error)
 		mapring__region_close(r);
 	return error;
@@ -383,18 +336,6 @@ static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int fl
 static inline int mapring__region_open(struct mapring_region *r, const struct mapring__place *place)
 {
 	return mapring__region_of(r, mapring__place_open(place), place->flags, place->path);
-}
-
-/* The id of the current map there; 0 if none. */
-static inline uint32_t mapring__place_id(const struct mapring__place *place)
-{
-	struct bpf_map_info info;
-	int fd = mapring__place_open(place);
-	uint32_t id = fd >= 0 && mapring__map_info(fd, &info) == 0 ? info.id : 0;
-
-	if (fd >= 0)
-		close(fd);
-	return id;
 }
 
 #endif

@@ -273,6 +273,9 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 					       "mapring_loader__initialize does", ring->what);
 	fd = mapring__companion(ring, beside[0], "__readers", (uint32_t)link);
 	error = fd < 0 ? -errno : mapring__region_of_fd(&seat->readers, fd, MAPRING_WRITE);
+	if (fd >= 0 && (error == -EACCES || error == -EPERM))
+		return mapring__refuse(-error, "%s__readers can't be written: %s; a reader that sleeps or is required needs write access to "
+				       "this map", ring->what, strerror(-error));
 	if (error)
 		return error;
 	link = mapring__load(seat->readers.words + MAPRING__LINK);
@@ -332,7 +335,7 @@ static inline int mapring__bell_open(struct mapring__seat *seat, uint64_t record
 	attr.max_entries = (uint32_t)page;
 	seat->bell = mapring__bpf(BPF_MAP_CREATE, &attr);
 	if (seat->bell < 0)
-		return mapring__failed("bpf(BPF_MAP_CREATE) of a bell, which needs CAP_BPF");
+		return mapring__refuse(errno, "bpf(BPF_MAP_CREATE): %s; a bell of its own needs CAP_BPF", strerror(errno));
 	consumer = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, seat->bell, 0);
 	producer = mmap(NULL, page, PROT_READ, MAP_SHARED, seat->bell, (off_t)page);
 	seat->consumer = consumer == MAP_FAILED ? NULL : (uint64_t *)consumer;

@@ -13,9 +13,9 @@ use std::process::{Child, Command, Stdio};
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, MapType};
-use mapring::Ring;
 use mapring::abi::{Geometry, Kind, Preamble, RingOptions};
 use mapring::loader::PinOptions;
+use mapring::{PinDir, Ring};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::OptionsSkelBuilder;
 use mapring_kernel_tests::{
@@ -134,6 +134,11 @@ fn find_the_same(ring: &Subject<'_>, options: RingOptions, mode: u32, access: &s
     print_the_same(ring.name, readers, refused);
     if !refused {
         print_the_same(ring.name, all(&pin, &["oldest"]), false);
+    }
+    if !refused && options.wakes_readers() {
+        let lacks =
+            if access == "mapped" { "a bell of its own needs CAP_BPF" } else { "__readers can't be written" };
+        refuse_the_same(&pin, &["bell"], lacks);
     }
 }
 
@@ -269,6 +274,7 @@ fn readers_in_all_languages_refuse_in_the_same_words() {
         ("odd", array(12, 64), "a multiple of 8"),
         ("hash", hash, "array or percpu_array"),
         ("cells", cells, "expected ring"),
+        ("program", raw::overwriting(ring().as_fd(), 0).unwrap(), "is not a BPF map"),
         ("closed", ring(), "chmod 0666, once the map is frozen"),
         ("wrong", ring(), " bytes"),
         ("bell", ring(), "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST"),
@@ -284,25 +290,29 @@ fn readers_in_all_languages_refuse_in_the_same_words() {
     for (name, map, until) in cases {
         let pin = pins.path(name);
         if name != "missing" {
-            let id = raw::info(map.as_fd()).id;
-            MapHandle::from_map_id(id).unwrap().pin(&pin).unwrap();
+            PinDir::open(&pins.path("")).unwrap().pin(&map, name).unwrap();
             let mode = if name == "closed" { 0o600 } else { 0o666 };
             std::fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         }
         let how = name.split('_').next().unwrap();
         let more: &[&str] = if ["wrong", "bell", "require"].contains(&how) { &[how] } else { &[] };
-        let mut right: Option<String> = None;
-        for reader in all(&pin, more) {
-            // In Python, what is there is opened, whatever it is, and a reader without a bell naps.
-            if ["cells", "bell"].contains(&how) && reader.language == "Python" {
-                continue;
-            }
-            let language = reader.language.clone();
-            let said = reader.ends().expect_err(&format!("{language} opens {name}"));
-            let found = same_words(&said, until);
-            assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{language}: {said}");
-            assert!(name != "wrong" || said.contains("24"), "{language}: {said}");
-        }
-        println!("{name}: {}", right.unwrap());
+        refuse_the_same(&pin, more, until);
     }
+}
+
+fn refuse_the_same(pin: &Path, more: &[&str], until: &str) {
+    let name = pin.file_name().unwrap().to_str().unwrap();
+    let mut right: Option<String> = None;
+    for reader in all(pin, more) {
+        // In Python, what is there is opened, whatever it is, and a reader without a bell naps.
+        if (name == "cells" || more == ["bell"]) && reader.language == "Python" {
+            continue;
+        }
+        let language = reader.language.clone();
+        let said = reader.ends().expect_err(&format!("{language} opens {name}"));
+        let found = same_words(&said, until);
+        assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{language}: {said}");
+        assert!(name != "wrong" || said.contains("24"), "{language}: {said}");
+    }
+    println!("{name}: {}", right.unwrap());
 }
