@@ -71,62 +71,74 @@ static __always_inline int has_stopped(void)
 	return at && bpf_ktime_get_ns() >= at;
 }
 
-/* A condition that was met. */
+/* A condition that was met, or what is done by hand. */
 struct hit {
 	__u64 ns, value;
 	__u32 kind, condition, pid, tid;
-	__u64 comm[2];
+	__u64 text[11]; /* a comm, or that of a mark */
 };
+
+/* Returns whether it is written. */
+static __noinline int write_mark(struct hit *hit)
+{
+	struct marks *e = mapring_reserve(&marks);
+
+	if (!e)
+		return 0;
+	e->ns = hit->ns;
+	RUNNING(e)
+	e->kind = hit->kind;
+	e->condition = hit->condition;
+	e->value = hit->value;
+	e->of_pid = hit->pid;
+	e->of_tid = hit->tid;
+#pragma unroll
+	for (int i = 0; i < 11; i++)
+		e->text[i] = hit->text[i];
+	mapring_commit(&marks, e);
+	return 1;
+}
+
+/* Sets the end of the recording, unless it is set. Returns whether it did: then this is the cause. */
+static __noinline int set_end(struct hit *hit, __u64 after)
+{
+	struct stop *s = mapring_cell_begin(&stop, 0);
+	int is_first;
+
+	if (!s)
+		return 0; /* another one is setting it */
+	is_first = !s->at;
+	if (is_first) {
+		s->ns = hit->ns;
+		s->value = hit->value;
+		s->kind = hit->kind;
+		s->condition = hit->condition;
+		s->cpu = bpf_get_smp_processor_id();
+		s->pid = hit->pid;
+		s->tid = hit->tid;
+		s->comm[0] = hit->text[0];
+		s->comm[1] = hit->text[1];
+		mapring__store(&s->at, hit->ns + after);
+	}
+	mapring_cell_end(s);
+	return is_first;
+}
 
 /* Of each condition, so many are events; others are only counted. */
 #define EVENTS 16
 
-/* Counts it. The first of all sets the end of the recording. */
 static __noinline int met(struct hit *hit)
 {
 	struct stop *s = the_stop();
 	__u32 at = hit->condition;
+	int is_event;
 
 	if (!s || at >= CONDITIONS)
 		return 0;
-	if (mapring__fetch_add(&s->met[at], 1) < EVENTS) {
-		struct marks *e = mapring_reserve(&marks);
-
-		if (e) {
-			__u64 task = bpf_get_current_pid_tgid();
-
-			e->ns = hit->ns;
-			e->pid = task >> 32;
-			e->tid = task;
-			e->kind = hit->kind;
-			e->condition = at;
-			e->value = hit->value;
-			e->of_pid = hit->pid;
-			e->of_tid = hit->tid;
-			e->text[0] = hit->comm[0];
-			e->text[1] = hit->comm[1];
-			mapring_commit(&marks, e);
-		}
-	}
-	if (mapring__load(&s->at))
-		return 0;
-	s = mapring_cell_begin(&stop, 0);
-	if (!s)
-		return 0; /* another one is the first */
-	if (!s->at) {
-		s->ns = hit->ns;
-		s->value = hit->value;
-		s->kind = hit->kind;
-		s->condition = at;
-		s->cpu = bpf_get_smp_processor_id();
-		s->pid = hit->pid;
-		s->tid = hit->tid;
-		s->comm[0] = hit->comm[0];
-		s->comm[1] = hit->comm[1];
-		mapring__store(&s->at, hit->ns + triggers.after);
-	}
-	mapring_cell_end(s);
-	return 0;
+	is_event = mapring__fetch_add(&s->met[at], 1) < EVENTS;
+	if (!mapring__load(&s->at) && set_end(hit, triggers.after))
+		is_event = 1;
+	return is_event ? write_mark(hit) : 0;
 }
 
 /* Two loads instead of a call. */
@@ -145,24 +157,19 @@ static __always_inline void happened(const __u32 kind, __u64 ns, __u64 value, __
 #pragma unroll
 	for (__u32 i = 0; i < CONDITIONS; i++) {
 		const volatile struct condition *c = &triggers.conditions[i];
-		struct hit hit;
+		__u64 comm[2] = {};
 
 		if (c->kind != kind || value < c->least)
 			continue;
 		if ((c->number != ANY && c->number != number) || (c->pid && c->pid != pid))
 			continue;
-		hit.comm[0] = hit.comm[1] = 0;
 		if (task)
-			copy_comm(hit.comm, task);
-		if ((hit.comm[0] & c->mask[0]) != c->comm[0] || (hit.comm[1] & c->mask[1]) != c->comm[1])
-			continue;
-		hit.ns = ns;
-		hit.value = value;
-		hit.kind = kind;
-		hit.condition = i;
-		hit.pid = pid;
-		hit.tid = tid;
-		met(&hit);
+			copy_comm(comm, task);
+		if ((comm[0] & c->mask[0]) == c->comm[0] && (comm[1] & c->mask[1]) == c->comm[1]) {
+			struct hit hit = { ns, value, kind, i, pid, tid, { comm[0], comm[1] } };
+
+			met(&hit);
+		}
 	}
 }
 
@@ -312,50 +319,26 @@ SEC("raw_tp")
 int marks_control(__u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 ns = bpf_ktime_get_ns(), at;
-	__u32 kind = ctx[0];
+	struct hit hit = { bpf_ktime_get_ns(), 0, ctx[0], 0, task->tgid, task->pid, {} };
 	struct stop *s = the_stop();
-	struct marks *e;
+	__u64 at = s ? mapring__load(&s->at) : 0;
 
-	if (!s)
-		return BUSY;
-	at = mapring__load(&s->at);
-	if (kind == RESUME ? !at : at && ns >= at)
+	if (hit.kind == RESUME ? !at : at && hit.ns >= at)
 		return NOTHING_TO_DO;
-	if (kind != MARK) {
+	copy_comm(hit.text, task);
+	/* A condition that was met stays the cause: then `hold` only shortens what follows. */
+	if (hit.kind == RESUME || (hit.kind == HOLD && !set_end(&hit, 0))) {
 		s = mapring_cell_begin(&stop, 0);
 		if (!s)
 			return BUSY;
-		if (kind == RESUME) {
 #pragma unroll
-			for (int i = 0; i < CONDITIONS; i++)
-				mapring__store(&s->met[i], 0);
-		} else if (!s->at) {
-			/* A condition that was met stays the cause: then this only shortens what follows. */
-			s->ns = ns;
-			s->value = 0;
-			s->kind = HOLD;
-			s->condition = 0;
-			s->cpu = bpf_get_smp_processor_id();
-			s->pid = task->tgid;
-			s->tid = task->pid;
-			copy_comm(s->comm, task);
-		}
-		mapring__store(&s->at, kind == RESUME ? 0 : ns);
+		for (int i = 0; i < CONDITIONS && hit.kind == RESUME; i++)
+			mapring__store(&s->met[i], 0);
+		mapring__store(&s->at, hit.kind == RESUME ? 0 : hit.ns);
 		mapring_cell_end(s);
 	}
-	e = mapring_reserve(&marks);
-	if (!e)
-		return kind == MARK ? BUSY : DONE;
-	e->ns = ns;
-	e->pid = task->tgid;
-	e->tid = task->pid;
-	e->kind = kind;
-	e->condition = e->of_pid = e->of_tid = 0;
-	e->value = 0;
 #pragma unroll
 	for (int i = 0; i < 11; i++)
-		e->text[i] = ctx[i + 1];
-	mapring_commit(&marks, e);
-	return DONE;
+		hit.text[i] = ctx[i + 1];
+	return write_mark(&hit) || hit.kind != MARK ? DONE : BUSY;
 }

@@ -279,7 +279,7 @@ impl Constants {
     /// `only`: the group is not recorded.
     pub(crate) fn new(triggers: &[Trigger], after: Duration, only: bool) -> Self {
         let mut constants: Self = bytemuck::Zeroable::zeroed();
-        constants.after = nanoseconds(after);
+        constants.after = nanoseconds(after).min(u64::MAX >> 1); // programs add it to a time
         constants.only = only.into();
         for (condition, trigger) in constants.conditions.iter_mut().zip(triggers) {
             constants.armed |= 1 << trigger.kind.number;

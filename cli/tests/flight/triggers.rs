@@ -459,9 +459,9 @@ fn of_a_thousand_triggers_one_is_the_cause() {
     // A program that was preempted misses the events of its CPU. The kernel counts them.
     let lost = recorder.lost() as u64;
     assert!(met <= 2 * EACH && met + lost >= 2 * EACH, "{met} of 1000, {lost} lost");
-    // The first ones are events, and none is before the cause.
+    // The first ones are events, and the cause.
     let shown: Vec<_> = events.iter().filter(|event| event["event"] == "trigger").collect();
-    assert_eq!(shown.len(), 16);
+    assert!([16, 17].contains(&shown.len()), "{shown:?}");
     // It is stopped once: what is met later changes nothing.
     let before = stopped(&recorder);
     named("thousand", rustix::process::getppid).join().unwrap();
