@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use syscalls::Sysno;
 
+#[cfg(feature = "bpf")]
 use super::event::Comm;
 use crate::output;
 
@@ -18,7 +19,6 @@ pub(crate) struct Kind {
     /// When it stops the recording.
     about: &'static str,
     /// The programs that find it. The name of each begins with its group.
-    #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses programs"))]
     pub(crate) programs: &'static [&'static str],
     pub(crate) tracepoint: &'static str,
     /// It takes a time: `> 50ms`.
