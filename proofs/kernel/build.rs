@@ -7,22 +7,8 @@ const PORTABLE: &str = "-U__TARGET_ARCH_x86";
 /// Claims by compare-and-swap, on every kernel and for any license.
 const NO_GUARD: &str = "-DMAPRING_NO_GUARD";
 /// Files that are also compiled for any machine, as `NAME_portable`.
-const BOTH: [&str; 14] = [
-    "basic",
-    "commands",
-    "gauge",
-    "histogram",
-    "hostile",
-    "jit",
-    "keep",
-    "latches",
-    "loops",
-    "numa",
-    "resizable",
-    "stress",
-    "top",
-    "wakeable",
-];
+const BOTH: &str =
+    "basic commands gauge histogram hostile jit latches loops numa options resizable stress top";
 /// Other objects: the name, its file, and clang's options.
 const VARIANTS: [(&str, &str, &[&str]); 18] = [
     ("claims_linger", "claims", &["-DLINGER"]),
@@ -54,7 +40,7 @@ fn main() {
     let files =
         files.map(|file| file.expect("the folder can be read").file_name().into_string().expect("a name"));
     let mut names: Vec<_> = files.filter_map(|name| Some(name.strip_suffix(".bpf.c")?.to_owned())).collect();
-    let both = BOTH.iter().map(|file| (format!("{file}_portable"), *file, &[PORTABLE][..]));
+    let both = BOTH.split(' ').map(|file| (format!("{file}_portable"), file, &[PORTABLE][..]));
     let variants = VARIANTS.iter().map(|(name, file, options)| ((*name).to_owned(), *file, *options));
     for (name, file, options) in both.chain(variants) {
         mapring_bpf_build::object(format!("bpf/{file}.bpf.c"), &name, options);

@@ -41,14 +41,3 @@ int publish_small(struct args *args)
 	args->written += !mapring_output(&small, &ready);
 	return 0;
 }
-
-/* Reserves a record now, and commits it never, as a program does that is preempted for long. */
-SEC("syscall")
-int leave_open(struct args *args)
-{
-	struct rec *rec = mapring_reserve(&events);
-
-	if (rec)
-		rec->n = args->n, rec->twice = 2 * args->n;
-	return !rec;
-}

@@ -10,14 +10,6 @@ MAPRING_RING(numbers, struct numbered, 64, PER_CPU_MAPS);
 
 #include "numbered_programs.h"
 
-/* A record that one run begins and none ends. */
-SEC("syscall")
-int abandon(__u64 *ctx)
-{
-	ctx[3] = !mapring_reserve(&numbers);
-	return 0;
-}
-
 /* Packets are numbered on each CPU, and the CPU's number is the writer. */
 #define CPUS 1024
 __u64 packets[CPUS];

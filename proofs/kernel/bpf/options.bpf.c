@@ -26,30 +26,36 @@ struct args {
 	PROGRAM(name##_of_cpu)
 
 /* Publishes a record, discards it, or never ends it. Returns whether it reserved one. */
-#define PLAIN(name)                                                                       \
+#define PUSH(name)                                                                        \
 	SEC("syscall")                                                                    \
 	int push_##name(struct args *args)                                                \
+	{                                                                                 \
+		return put_##name(args->n, args->end);                                    \
+	}
+
+#define PLAIN(name)                                                                       \
+	__attribute__((noinline)) int put_##name(__u64 n, __u64 end)                      \
 	{                                                                                 \
 		struct rec *rec = mapring_reserve(&name);                                 \
                                                                                           \
 		if (!rec)                                                                 \
 			return 0;                                                         \
-		rec->n = args->n;                                                         \
-		rec->twice = 2 * rec->n;                                                  \
-		if (args->end == COMMIT)                                                  \
+		rec->n = n;                                                               \
+		rec->twice = 2 * n;                                                       \
+		if (end == COMMIT)                                                        \
 			mapring_commit(&name, rec);                                       \
-		else if (args->end == DISCARD)                                            \
+		else if (end == DISCARD)                                                  \
 			mapring_discard(&name, rec);                                      \
 		return 1;                                                                 \
-	}
+	}                                                                                 \
+	PUSH(name)
 
 /* The same; the tail of record `n` has n mod 65 bytes, all of them n. */
 #define TAILED(name)                                                                      \
-	SEC("syscall")                                                                    \
-	int push_##name(struct args *args)                                                \
+	__attribute__((noinline)) int put_##name(__u64 n, __u64 end)                      \
 	{                                                                                 \
 		struct rec *rec = mapring_reserve(&name);                                 \
-		__u64 *tail, n = args->n;                                                 \
+		__u64 *tail;                                                              \
                                                                                           \
 		if (!rec)                                                                 \
 			return 0;                                                         \
@@ -58,12 +64,13 @@ struct args {
 		tail = mapring_tail(&name, rec);                                          \
 		for (int word = 0; word < LONGEST / 8; word++)                            \
 			tail[word] = (n & 0xff) * 0x0101010101010101ULL;                  \
-		if (args->end == COMMIT)                                                  \
+		if (end == COMMIT)                                                        \
 			mapring_commit_tail(&name, rec, n % (LONGEST + 1));               \
-		else if (args->end == DISCARD)                                            \
+		else if (end == DISCARD)                                                  \
 			mapring_discard(&name, rec);                                      \
 		return 1;                                                                 \
-	}
+	}                                                                                 \
+	PUSH(name)
 
 BOTH(plain, PLAIN)
 BOTH(wakes, PLAIN, WAKEABLE)
@@ -73,3 +80,53 @@ BOTH(wakes_tails, TAILED, TAILS(LONGEST, 16384), WAKEABLE)
 BOTH(keeps_tails, TAILED, KEEP_OLDEST, TAILS(LONGEST, 16384))
 MAPRING_RING(grows, struct rec, SLOTS, RESIZABLE);
 PLAIN(grows)
+
+/* All of them, in this order. */
+#define EACH(DO)                                                                          \
+	DO(plain) DO(wakes) DO(keeps) DO(tails) DO(wakes_tails) DO(keeps_tails)           \
+	DO(plain_of_cpu) DO(wakes_of_cpu) DO(keeps_of_cpu) DO(tails_of_cpu)               \
+	DO(wakes_tails_of_cpu) DO(keeps_tails_of_cpu) DO(grows)
+
+#define AT(name) AT_##name,
+enum { EACH(AT) RINGS };
+/* Programs that interrupt each other. */
+enum { TASK, CALL, CLOCK, WRITERS };
+
+/* The records that each writer began in each ring, and those of them that were dropped. */
+struct did {
+	__u64 begun, dropped;
+} did[RINGS][WRITERS] SEC(".data.did") = {};
+/* The process whose system calls are recorded. */
+__u32 watched;
+
+#define WRITE(name)                                                                       \
+	n = __sync_fetch_and_add(&did[AT_##name][writer].begun, 1);                       \
+	if (!put_##name((__u64)writer << 32 | n, COMMIT))                                 \
+		(void)__sync_fetch_and_add(&did[AT_##name][writer].dropped, 1);
+
+/* The next record of this writer in each ring. */
+static __always_inline int write_all(const __u32 writer)
+{
+	__u64 n;
+
+	EACH(WRITE)
+	return 0;
+}
+
+SEC("syscall")
+int on_task(void *ctx __attribute__((unused)))
+{
+	return write_all(TASK);
+}
+
+SEC("raw_tp/sys_enter")
+int on_call(void *ctx __attribute__((unused)))
+{
+	return bpf_get_current_pid_tgid() >> 32 == watched ? write_all(CALL) : 0;
+}
+
+SEC("perf_event")
+int on_clock(void *ctx __attribute__((unused)))
+{
+	return write_all(CLOCK);
+}

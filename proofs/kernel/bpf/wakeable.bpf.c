@@ -79,14 +79,6 @@ int nobody_slept_in_tailed(void *ctx __attribute__((unused)))
 	return nobody_slept(&tailed__readers);
 }
 
-SEC("syscall")
-int publish_small(struct args *args)
-{
-	struct rec ready = { args->n, 2 * args->n };
-
-	return mapring_output(&small, &ready);
-}
-
 /* Reserves a record now, and commits it in a later call, as a program does that is preempted in between. */
 SEC("syscall")
 int leave_open(struct args *args)

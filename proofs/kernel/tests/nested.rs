@@ -335,14 +335,3 @@ fn check_overlap(object: &Object, seen: &[Seen]) {
     }
     println!("explored {reads} reads");
 }
-
-/// Other writers could not detect claims that programs make with preemption disabled.
-#[test]
-fn only_programs_may_write() {
-    let object = &require_bpf!(NESTED);
-    let map = map(object, "ring_8");
-    let ring = Ring::<Item>::from_region(OpenOptions::new().write(true).open(&map).unwrap()).unwrap();
-    let refused = ring.writer(0).unwrap_err();
-    assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");
-    assert!(refused.to_string().contains("map ring_8 is in a BPF map"), "{refused}");
-}

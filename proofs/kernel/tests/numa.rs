@@ -45,7 +45,6 @@ fn each_cpu(object: &Object) {
     let ring = open(object);
     assert_eq!((ring.access(), ring.shards()), (Access::Mapped, possible_cpus().unwrap().len()));
     assert!(ring.regions().iter().all(|of| (of.geometry().shards(), of.geometry().capacity()) == (1, 64)));
-    let mut readers = [ring.reader(), ring.reader(), ring.reader()];
     let mut expected = BTreeSet::new();
     for &cpu in cpus() {
         on_cpu(cpu);
@@ -55,33 +54,13 @@ fn each_cpu(object: &Object) {
         expected.extend((0..16).map(|number| (cpu, before + number, number)));
     }
     everywhere();
-    let [polls, drains, calls] = &mut readers;
-    let found = |shard: usize, ticket: u64, record: &Numbered| {
-        assert!(record.is_whole() && record.writer == shard as u64, "{shard}: {record:?}");
-        (shard, ticket, record.number)
-    };
-    let mut all = [const { Vec::new() }; 3];
-    all[0].extend(std::iter::from_fn(|| {
-        polls.poll().map(|event| found(event.shard, event.ticket, &event.record))
-    }));
-    all[1].extend(drains.drain().map(|event| found(event.shard, event.ticket, &event.record)));
-    // A few at a time.
-    while calls.for_each(5, |event| all[2].push(found(event.shard, event.ticket, event.record))) > 0 {}
-    for all in all {
-        assert_eq!(
-            (all.len(), all.iter().copied().collect()),
-            (expected.len(), expected.clone()),
-            "each once"
-        );
-        for cpu in cpus() {
-            assert!(all.iter().filter(|(of, ..)| of == cpu).is_sorted(), "in order");
-        }
-    }
-    for reader in &mut readers {
-        assert_eq!((reader.lost(), reader.stats().dropped()), (0, early));
-        assert_eq!(reader.stats().delivered, expected.len() as u64);
-        assert!(reader.poll().is_none() && reader.drain().next().is_none() && reader.take_error().is_none());
-    }
+    let mut reader = ring.reader();
+    let found = reader.drain().map(|event| {
+        assert!(event.record.is_whole() && event.record.writer == event.shard as u64, "{event:?}");
+        (event.shard, event.ticket, event.record.number)
+    });
+    assert_eq!(found.collect::<BTreeSet<_>>(), expected);
+    assert_eq!((reader.lost(), reader.stats().dropped()), (0, early));
     // The readers of all nodes together get the same records as the reader of all CPUs.
     let nodes = online_nodes().unwrap();
     let of = |node: &usize| ring.reader_of_node(*node, Start::Oldest).unwrap();
@@ -93,156 +72,6 @@ fn each_cpu(object: &Object) {
     let beyond = nodes.last().unwrap() + 1;
     let refused = ring.reader_of_node(beyond, Start::Now).unwrap_err();
     assert!(refused.to_string().starts_with(&format!("no NUMA node {beyond}: ")), "{refused}");
-}
-
-#[test]
-fn busy_cpus_leave_the_others_their_turn() {
-    let object = &require_bpf!(NUMA);
-    let (ring, program) = (open(object), Runner::new(object, "push_run"));
-    let mut reader = ring.reader();
-    for &cpu in cpus() {
-        on_cpu(cpu);
-        (0..4).for_each(|run| assert_eq!(push(&program, cpu as u64, run * 16, 16), 0));
-    }
-    // One CPU keeps writing; polling still reaches the others.
-    let (&busy, others) = cpus().split_first().unwrap();
-    on_cpu(busy);
-    let (mut next, mut from) = (64, BTreeSet::new());
-    for _ in 0..64 * cpus().len() + 64 {
-        from.extend(reader.poll().map(|event| event.shard));
-        assert_eq!(push(&program, busy as u64, next, 1), 0);
-        next += 1;
-    }
-    everywhere();
-    assert!(others.iter().all(|cpu| from.contains(cpu)), "{from:?}");
-}
-
-/// Claims step over slots that are never given back, on the slow path.
-#[test]
-fn shards_with_slots_that_are_never_ended() {
-    let object = &require_bpf!(NUMA);
-    let ring = open(object);
-    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(object, name));
-    let mut reader = ring.reader().with_patience(Duration::ZERO);
-    let cpu = *cpus().last().unwrap();
-    on_cpu(cpu);
-    assert_eq!(push(&program, 1, 0, 3), 0);
-    assert_eq!(push(&abandon, 0, 0, 0) + push(&abandon, 0, 0, 0), 0);
-    let mut found = Vec::new();
-    for run in 0..20 {
-        assert_eq!(push(&program, 1, 3 + 16 * run, 16), 0);
-        (0..20).for_each(|_| found.extend(reader.drain().map(|event| event.record.number)));
-    }
-    everywhere();
-    assert_eq!(found, (0..323).collect::<Vec<_>>());
-    // Two records of the first lap; the slots of these in five more laps.
-    let stats = reader.stats();
-    assert_eq!((stats.delivered, stats.lost(), stats.stepped_over), (323, 2, 2 * 5), "{stats:?}");
-}
-
-#[test]
-fn what_is_missing_from_each_cpu_is_counted() {
-    require_bpf!();
-    under_load(&bpf::NUMA.load(watching_us));
-    under_load(&bpf::NUMA_PORTABLE.load(watching_us));
-}
-
-/// Tasks that may sleep, system calls and a clock's interrupts write at full speed; one reader reads all CPUs, and one
-/// each node.
-fn under_load(object: &Object) {
-    let ring = open(object);
-    let mut readers = vec![ring.reader()];
-    readers.extend(
-        online_nodes().unwrap().iter().map(|node| ring.reader_of_node(*node, Start::Oldest).unwrap()),
-    );
-    let stopped = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let at_end = Stop(&stopped);
-        let readers = readers.into_iter().map(|reader| scope.spawn(|| read(reader, &stopped)));
-        let readers: Vec<_> = readers.collect();
-        let published = written_by_all(object, || std::thread::sleep(Duration::from_millis(200)));
-        drop(at_end);
-        let mut readers = readers.into_iter().map(|reader| reader.join().unwrap());
-        let (of_all, seen) = readers.next().unwrap();
-        seen.check(published, of_all.stats());
-        let (mut sum, mut all) = (ReadStats::default(), Seen::default());
-        readers.for_each(|(reader, seen)| {
-            sum += reader.stats();
-            all.merge(&seen);
-        });
-        all.check(published, sum);
-    });
-}
-
-/// Reads to the end, and returns the records.
-fn read(mut reader: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>, Seen) {
-    let (mut seen, mut empty) = (Seen::default(), 0);
-    loop {
-        let last = stopped.load(Ordering::Acquire);
-        let nothing = reader.for_each(usize::MAX, |event| seen.add(event.record)) == 0 && last;
-        empty = if nothing { empty + 1 } else { 0 };
-        if empty == EMPTY {
-            return (reader, seen);
-        }
-    }
-}
-
-#[test]
-fn packets_of_every_cpu() {
-    require_bpf!();
-    let object = &bpf::NUMA.load(|object| {
-        let packets_alone = object.progs_mut().filter(|program| program.name() != "on_packet");
-        packets_alone.for_each(|mut program| program.set_autoload(false));
-        fitted(object);
-    });
-    let ring = open(object);
-    let mut reader = ring.reader();
-    for run in 0..40 {
-        for &cpu in cpus() {
-            on_cpu(cpu);
-            send(program(object, "on_packet").as_fd(), &[0; 64], 10);
-        }
-        let found: Vec<_> = reader.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
-        let each = |&cpu: &usize| (run * 10..run * 10 + 10).map(move |n| (cpu, n));
-        let expected: BTreeSet<_> = cpus().iter().flat_map(each).collect();
-        assert!(found.iter().all(|(cpu, n, record)| *record == Numbered::new(*cpu as u64, *n)));
-        assert_eq!(found.iter().map(|(cpu, n, _)| (*cpu, *n)).collect::<BTreeSet<_>>(), expected);
-    }
-    everywhere();
-    assert_eq!((reader.lost(), reader.stats().dropped()), (0, 0));
-}
-
-/// Starts an unprivileged reader, and a task on each CPU writes until the reader ends. Returns how it reads.
-fn nobody_reads(program: &Runner, args: &[&str]) -> String {
-    let mut next = 0;
-    let (access, _) = written_for(env!("CARGO_BIN_EXE_kernel-tests-numa"), args, || {
-        for &cpu in cpus() {
-            on_cpu(cpu);
-            assert_eq!(push(program, cpu as u64, next, 16), 0);
-        }
-        next += 16;
-    });
-    everywhere();
-    access
-}
-
-#[test]
-fn nobody_reads_what_was_sealed() {
-    require_bpf!();
-    for (mode, how, quiet) in [(0o666, "Mapped", &["quiet"][..]), (0o444, "Syscall(ReadOnlyFd)", &[])] {
-        let object = &bpf::NUMA.load(fitted);
-        let (ring, pins) = (open(object), PublicPins::new());
-        let (dir, program) = (pins.path("numbers"), Runner::new(object, "push_run"));
-        ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
-        let args = [&[dir.to_str().unwrap(), "2000"], quiet].concat();
-        assert_eq!(nobody_reads(&program, &args), how);
-        let denied =
-            ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap_err();
-        assert!(denied.to_string().contains("something is already pinned there"), "{denied}");
-        // Only programs write them.
-        let write = OpenOptions::new().write(true).open(dir.join("cpu0")).unwrap();
-        assert_eq!(write.writable(), Err(Refusal::Frozen));
-    }
 }
 
 #[test]
@@ -268,24 +97,6 @@ fn a_loader_that_comes_later_finds_the_shards() {
     let by_calls = Ring::<Numbered>::from_regions(by_calls).unwrap();
     assert_eq!(by_calls.access(), Access::Syscall(Refusal::ReadOnlyFd));
     assert_eq!(by_calls.reader().drain().count(), 5);
-}
-
-#[test]
-fn shards_that_a_new_loader_pins_are_found_by_readers() {
-    require_bpf!();
-    let (pins, object) = (PinDir::new(), &bpf::NUMA.load(fitted));
-    let dir = pins.path("numbers");
-    open(object).freeze_and_pin(&dir, 0o600).unwrap();
-    let ring = Ring::<Numbered>::open(&dir).unwrap();
-    assert!(ring.replaced().unwrap().is_none());
-    let object = &bpf::NUMA.load(fitted);
-    fs::remove_dir_all(&dir).unwrap();
-    assert!(ring.replaced().unwrap().is_none(), "there is none yet");
-    assert!(matches!(Ring::<Numbered>::open(&dir), Err(e) if e.kind() == ErrorKind::Open));
-    open(object).freeze_and_pin(&dir, 0o600).unwrap();
-    let ring = ring.replaced().unwrap().expect("another one");
-    assert_eq!(push(&Runner::new(object, "push_run"), 1, 0, 5), 0);
-    assert_eq!(ring.reader().drain().count(), 5);
 }
 
 #[test]

@@ -1,9 +1,19 @@
-//! What every ring owes, whatever its options: each record once, whole and in order within its shard; each loss counted; a
-//! wakeup that is due; nothing overwritten that a required reader has not read; pins that open again. What a ring can't do is
-//! one error.
+//! What every ring owes, whatever its options: each record once, whole and in order within its shard; each loss counted with its
+//! cause and interval; a wakeup that is due; nothing overwritten that a required reader has not read; pins that open again, for
+//! anybody. What a ring can't do is one error. A new set of options is one entry of the list.
 
+#[path = "options/keeps.rs"]
+mod keeps;
 #[path = "options/languages.rs"]
 mod languages;
+#[path = "options/load.rs"]
+mod load;
+#[path = "options/nobody.rs"]
+mod nobody;
+#[path = "options/reads.rs"]
+mod reads;
+#[path = "options/wakes.rs"]
+mod wakes;
 
 use libbpf_rs::ObjectBuilder;
 use mapring::abi::RingOptions;
@@ -40,16 +50,24 @@ const RINGS: [(&str, &str); 13] = [
     ("grows", "RESIZABLE"),
 ];
 
-/// All records that are there, as shard and number. Checks the rest of each.
+/// How a record ends, as in `options.bpf.c`.
+const COMMIT: u64 = 0;
+const DISCARD: u64 = 1;
+const ABANDON: u64 = 2;
+
+/// The shard and number of a record, after the rest of it was checked.
+fn whole(event: &Event<&Rec, &[u8]>, has_tails: bool) -> (usize, u64) {
+    let Rec { n, twice } = *event.record;
+    let len = if has_tails { n % (LONGEST + 1) } else { 0 };
+    assert_eq!((twice, event.tail.len() as u64), (2 * n, len));
+    assert!(event.tail.iter().all(|&byte| u64::from(byte) == n & 0xff), "{n}: {:?}", event.tail);
+    (event.shard, n)
+}
+
+/// All records that are there, as shard and number.
 fn read(reader: &mut Reader<Rec>) -> Vec<(usize, u64)> {
     let (mut all, has_tails) = (Vec::new(), reader.region().geometry().tails().is_some());
-    reader.for_each(usize::MAX, |event| {
-        let Rec { n, twice } = *event.record;
-        let len = if has_tails { n % (LONGEST + 1) } else { 0 };
-        assert_eq!((twice, event.tail.len() as u64), (2 * n, len));
-        assert!(event.tail.iter().all(|&byte| u64::from(byte) == n & 0xff), "{n}: {:?}", event.tail);
-        all.push((event.shard, n));
-    });
+    reader.for_each(usize::MAX, |event| all.push(whole(&event, has_tails)));
     all
 }
 
@@ -65,42 +83,58 @@ impl Subject<'_> {
         Ring::open(&map(self.object, self.name)).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
-    /// Publishes or discards `count` records, numbered from `n`, on this CPU. Returns how many were reserved.
-    fn write(&self, n: u64, count: u64, discard: bool) -> u64 {
-        let one = |n: u64| u64::from(self.program.run_for(&mut [n, u64::from(discard)]));
-        (n..n + count).map(one).sum()
+    /// Writes `count` records, numbered from `n`, on this CPU, and ends each in this way. Returns how many were reserved.
+    fn write(&self, n: u64, count: u64, end: u64) -> u64 {
+        (n..n + count).map(|n| u64::from(self.program.run_for(&mut [n, end]))).sum()
     }
 
     fn push(&self, n: u64, count: u64) -> u64 {
-        self.write(n, count, false)
+        self.write(n, count, COMMIT)
+    }
+
+    /// Programs in Rust discard what they do not commit.
+    fn never_abandons(&self) -> bool {
+        self.object.progs().all(|program| program.name() != "on_task")
     }
 }
 
-/// Runs `test` for each ring of the list. With MAPRING_OPTIONS=FILE, as `cargo xtask test rust-bpf` sets it, for those of the list
+/// Runs `test` with the rings of the list. With MAPRING_OPTIONS=FILE, as `cargo xtask test rust-bpf` sets it, with those of the list
 /// that this object has: its programs are another producer of the same rings.
-fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
+fn with_rings(
+    objects: &[&Compiled],
+    prepare: fn(&mut OpenObject),
+    test: impl Fn(&Object, &[(&'static str, &str)]),
+) {
     if let Some(file) = std::env::var_os("MAPRING_OPTIONS") {
         let mut open = ObjectBuilder::default().open_file(file).unwrap();
-        fitted(&mut open);
+        prepare(&mut open);
         let object = open.load().unwrap();
         mapring::loader::initialize_object(&object).unwrap();
         let there = |name: &str| object.maps().any(|map| map.name() == name);
         let rings: Vec<_> = RINGS.into_iter().filter(|(name, _)| there(name)).collect();
         assert!(rings.len() >= 4, "{rings:?}");
-        return test_each(&object, &rings, test);
+        return test(&object, &rings);
     }
-    let object = &bpf::OPTIONS.load(fitted);
-    test_each(object, &RINGS, test);
+    objects.iter().for_each(|object| test(&object.load(prepare), &RINGS));
 }
 
-fn test_each(object: &Object, rings: &[(&'static str, &str)], test: impl Fn(&Subject<'_>, RingOptions)) {
-    for &(name, declared) in rings {
-        let subject = Subject { object, name, program: Runner::new(object, &format!("push_{name}")) };
-        let options = subject.open().options();
-        assert_eq!(options.to_string(), declared, "{name}");
-        test(&subject, options);
-        println!("{name}: {declared}");
-    }
+fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
+    // The others take long to verify.
+    let by_hand = |open: &mut OpenObject| {
+        let others =
+            open.progs_mut().filter(|program| !program.name().to_string_lossy().starts_with("push_"));
+        others.for_each(|mut program| program.set_autoload(false));
+        fitted(open);
+    };
+    with_rings(&[&bpf::OPTIONS], by_hand, |object, rings| {
+        for &(name, declared) in rings {
+            let subject = Subject { object, name, program: Runner::new(object, &format!("push_{name}")) };
+            let options = subject.open().options();
+            assert_eq!(options.to_string(), declared, "{name}");
+            test(&subject, options);
+            println!("{name}: {declared}");
+        }
+    });
 }
 
 #[test]
@@ -120,7 +154,7 @@ fn delivers(ring: &Subject<'_>) {
             on_cpu(cpu);
             let n = 1000 * round;
             assert_eq!(ring.push(n, 20), 20, "{}", ring.name);
-            assert_eq!(ring.write(n + 20, 1, true), 1);
+            assert_eq!(ring.write(n + 20, 1, DISCARD), 1);
             pushed += 20;
             discarded += 1;
         }
@@ -149,13 +183,6 @@ fn delivers(ring: &Subject<'_>) {
     assert_eq!(stats.delivered + stats.lost(), pushed + 3000, "{}: {stats}", ring.name);
     let causes: u64 = reader.take_losses().iter().map(|loss| loss.count).sum();
     assert_eq!((causes, stats.lost() > 0), (stats.lost(), true), "{}", ring.name);
-    // In the order of stamps, which here are the numbers.
-    let mut merged = handle.reader_from(Start::Now);
-    for (at, &cpu) in cpus().iter().enumerate() {
-        on_cpu(cpu);
-        ring.push(10 * at as u64, 10);
-    }
-    assert_eq!(read(&mut merged).len(), 10 * cpus().len(), "{}", ring.name);
 }
 
 #[test]
@@ -302,6 +329,14 @@ fn is_pinned(ring: &Subject<'_>, options: RingOptions) {
             assert_eq!(ring.push(5, 5), 5, "{}", ring.name);
         }
         assert_eq!(read(&mut reader).len(), 5 * cpus().len(), "{}", ring.name);
+        // Another loader pins its ring there.
+        let other = bpf::OPTIONS.load_only(fitted_alone);
+        initialize_object(&other).unwrap();
+        let next = Ring::<Rec>::open(&map(&other, ring.name)).unwrap();
+        next.pin(&pin, PinOptions::new(0o600).replace(true)).unwrap_or_else(|e| panic!("{}: {e}", ring.name));
+        let found = again.replaced().unwrap().unwrap_or_else(|| panic!("{}: not found", ring.name));
+        assert_eq!(found.regions()[0].preamble(), next.regions()[0].preamble(), "{}", ring.name);
+        assert!(found.replaced().unwrap().is_none());
     }
 }
 
@@ -312,6 +347,12 @@ fn what_a_ring_can_not_do_is_one_error() {
         let resized = ring.open().resize(128).map_err(|error| error.kind());
         assert_eq!(resized.is_ok(), options.is_resizable(), "{}: {resized:?}", ring.name);
         assert!(resized.is_ok() || resized == Err(ErrorKind::NotResizable), "{}", ring.name);
+        // Other writers could not detect claims that programs make with preemption disabled.
+        assert_eq!(ring.open().writer(0).unwrap_err().kind(), ErrorKind::NotWritable, "{}", ring.name);
+        let other = Ring::<[u64; 2]>::open(&map(ring.object, ring.name)).unwrap_err();
+        assert_eq!(other.kind(), ErrorKind::Layout, "{}: {other}", ring.name);
+        let nodes = ring.open().reader_of_node(online_nodes().unwrap()[0], Start::Now).map_err(|e| e.kind());
+        assert_eq!(nodes.is_ok(), options.has_per_cpu_maps(), "{}: {nodes:?}", ring.name);
         if !options.is_resizable() && !options.has_per_cpu_maps() {
             // A lookup of a tail would copy a whole shard.
             let by_call = Ring::<Rec>::open(read_only(&map(ring.object, ring.name)));

@@ -314,27 +314,3 @@ fn programs_that_interrupt_each_other_in_their_tails() {
         }
     });
 }
-
-#[test]
-fn a_ring_with_tails_is_pinned_sealed_and_never_read_by_system_call() {
-    require_bpf!();
-    on_one_cpu();
-    let object = &load(&bpf::TAILS);
-    let (ring, write) = (open(object, 2), Runner::new(object, "write_one"));
-    let pattern = pattern();
-    let pins = PinDir::new();
-    ring.freeze_and_pin(pins.path("deep"), 0o600).unwrap();
-    let pinned = Ring::<Item>::open(pins.path("deep")).unwrap();
-    assert!(write_one(&write, 2, 777));
-    let mut reader = pinned.reader();
-    let event = reader.poll().unwrap();
-    assert_eq!((event.tail.len(), event.tail), (777, expected(&pattern, &event.record)));
-
-    let refused = Ring::<Item>::open(read_only(&map(object, "deep"))).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::NotReadable, "{refused}");
-    assert!(refused.to_string().contains("has tails"), "{refused}");
-    assert_eq!(ring.writer(0).unwrap_err().kind(), ErrorKind::NotWritable);
-    // A record of another type is told by the fields.
-    let wrong = Ring::<[u64; 3]>::open(&map(object, "deep")).unwrap_err();
-    assert_eq!(wrong.kind(), ErrorKind::Layout, "{wrong}");
-}

@@ -102,7 +102,7 @@ pub(super) fn count_hostile(given: &Given<'_>) -> Result<Counts> {
 /// The kernel tests that run for as long as they are given.
 pub(super) fn count_stress(given: &Given<'_>) -> Result<Counts> {
     let line = "cargo test --release -p mapring-kernel-tests --no-fail-fast --test stress --test nested \
-                --test wakeable --test keep_oldest --test keep_tails -- --nocapture --test-threads=1";
+                --test wakeable --test options --test keep_tails -- --nocapture --test-threads=1";
     let mut cargo = cmd::line(line);
     cargo.env("MAPRING_STRESS_SECONDS", given.seconds.to_string());
     counts::of(given.tools()?.export(&mut cargo))

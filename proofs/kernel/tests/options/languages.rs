@@ -5,29 +5,13 @@
 //! `Python=/path/python<tab>/path/reads.py`. The step `go` and the method `python` set it, since they have those tools.
 
 use std::io::{BufRead, BufReader, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, MapType};
-use mapring::abi::{Geometry, Kind, Preamble, RingOptions};
-use mapring::loader::PinOptions;
-use mapring::{PinDir, Ring};
-use mapring_kernel_tests::raw::{self, RawMap};
-use mapring_kernel_tests::skel::OptionsSkelBuilder;
-use mapring_kernel_tests::{
-    PublicPins, Runner, cpus, everywhere, fitted, load_only, map, on_cpu, require_bpf,
-};
+use mapring::abi::Preamble;
 
-use super::{FOREVER, RINGS, Rec, SLOTS, Subject, for_each_ring};
-
-/// How a record ends, as in `options.bpf.c`. (Programs in Rust discard it if it is not committed.)
-const COMMIT: u64 = 0;
-const DISCARD: u64 = 1;
-const ABANDON: u64 = 2;
+use super::*;
 
 /// The name of each language, and the command that reads a pin. Rust's is the first one.
 fn languages() -> Vec<(String, String)> {
@@ -158,17 +142,16 @@ fn print_the_same(ring: &str, mut readers: Vec<Reading>, refused: bool) {
 #[test]
 fn readers_in_all_languages_find_the_same_by_the_types() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<OptionsSkelBuilder>(&mut storage, fitted);
+    let object = &bpf::OPTIONS.load_only(fitted);
     let is_one_map = |name: &&(&str, &str)| !name.1.contains("PER_CPU_MAPS") && name.1 != "RESIZABLE";
     for &(name, _) in RINGS.iter().filter(is_one_map) {
-        let program = Runner::new(skel.object(), &format!("push_{name}"));
-        let ring = Subject { object: skel.object(), name, program };
+        let program = Runner::new(object, &format!("push_{name}"));
+        let ring = Subject { object: object, name, program };
         let (pins, options) = (PublicPins::new(), ring.open().options());
         write(&ring, None, options);
         everywhere();
         let pin = pins.path("ring");
-        MapHandle::try_from(&map(skel.object(), name)).unwrap().pin(&pin).unwrap();
+        MapHandle::try_from(&map(object, name)).unwrap().pin(&pin).unwrap();
         print_the_same(name, all(&pin, &["types"]), false);
     }
 }

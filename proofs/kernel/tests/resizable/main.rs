@@ -3,7 +3,6 @@
 
 mod died;
 mod leaks;
-mod nobody;
 mod refused;
 mod sleeping;
 
@@ -307,57 +306,4 @@ fn paced(object: &Object) {
     assert_eq!(read, written);
     assert_eq!((follower.lost(), follower.stats().dropped(), follower.rings()), (0, 0, 1 + RESIZES as u64));
     assert_eq!(follower.stats().delivered, written.iter().sum());
-}
-
-#[test]
-fn what_is_missing_under_load_is_counted() {
-    require_bpf!();
-    under_load(&bpf::RESIZABLE.load(watching_us));
-    under_load(&bpf::RESIZABLE_PORTABLE.load(watching_us));
-}
-
-/// Tasks that may sleep, system calls and a clock's interrupts write at full speed while rings are replaced; one
-/// follower finds them in the map of maps, one by the pin.
-fn under_load(object: &Object) {
-    let ring = open(object);
-    let pins = PinDir::new();
-    let pin = pins.path("numbers");
-    ring.pin(&pin, 0o600).unwrap();
-    let followers = [ring.reader(), Ring::open(&pin).unwrap().reader()];
-    let stopped = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let at_end = Stop(&stopped);
-        let followers = followers.map(|follower| scope.spawn(|| follow(follower, &stopped)));
-        let published = written_by_all(object, || {
-            for slots in SIZES.into_iter().cycle().take(RESIZES) {
-                ring.resize(slots).unwrap();
-                std::thread::sleep(Duration::from_millis(3));
-            }
-        });
-        drop(at_end);
-        for follower in followers {
-            let (follower, seen) = follower.join().unwrap();
-            seen.check(published, follower.stats());
-            assert!(follower.rings() > 1, "{follower:?}");
-        }
-    });
-}
-
-/// Reads to the end, and returns the records.
-fn follow(mut follower: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>, Seen) {
-    let (mut seen, mut empty) = (Seen::default(), 0);
-    loop {
-        let last = stopped.load(Ordering::Acquire);
-        let count = follower.for_each(usize::MAX, |event| seen.add(event.record));
-        match follower.take_error() {
-            // On a busy machine a resize takes more than a second, and continues.
-            Some(e) if e.kind() != ErrorKind::ResizeUnfinished => panic!("{e}"),
-            _ => {}
-        }
-        let nothing = last && count == 0 && !follower.region().retired().unwrap();
-        empty = if nothing { empty + 1 } else { 0 };
-        if empty == EMPTY {
-            return (follower, seen);
-        }
-    }
 }

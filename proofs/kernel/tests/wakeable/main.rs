@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
+use mapring::abi::readers::{IDLE_SINCE, LOOK, NEVER};
 use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -16,8 +16,6 @@ struct Rec {
     twice: u64,
 }
 
-const PUBLISH: u64 = 0;
-const DISCARD: u64 = 1;
 const FOREVER: Duration = Duration::from_secs(60);
 
 /// A wakeable ring of `bpf/wakeable.bpf.c`, and the program that writes it.
@@ -45,11 +43,6 @@ impl Named {
     fn look(self, object: &Object) -> u64 {
         self.shared(object, LOOK) & NEVER
     }
-
-    /// The readers that sleep, one bit for each.
-    fn asleep(self, object: &Object) -> u64 {
-        self.shared(object, ASLEEP)
-    }
 }
 
 /// The numbers of all unread records. Checks the rest of each.
@@ -72,9 +65,9 @@ fn look(object: &Object) -> u64 {
     EVENTS.look(object)
 }
 
-/// Publishes or discards `count` records, numbered from `n`.
-fn run(program: &Runner, n: u64, count: u64, how: u64) {
-    program.run(&mut [n, count | how << 32]);
+/// Publishes `count` records, numbered from `n`.
+fn run(program: &Runner, n: u64, count: u64) {
+    program.run(&mut [n, count]);
 }
 
 fn has_rung(bell: BorrowedFd<'_>, within: Duration) -> bool {
@@ -85,130 +78,6 @@ fn has_rung(bell: BorrowedFd<'_>, within: Duration) -> bool {
 /// Whether the bell has rung by now.
 fn rung(reader: &mut Reader<Rec>) -> bool {
     has_rung(reader.bell().unwrap(), Duration::ZERO)
-}
-
-#[test]
-fn a_reader_is_woken_once_for_each_sleep() {
-    let object = &require_bpf!(WAKEABLE);
-    on_cpu(cpus()[0]);
-    [EVENTS, TAILED].into_iter().for_each(|ring| woken_once(object, ring));
-}
-
-fn woken_once(object: &Object, ring: Named) {
-    let asleep = || ring.asleep(object);
-    let publish = Runner::new(object, ring.publish);
-    assert_eq!(ring.look(object), NEVER, "there are no readers");
-    let mut reader = ring.open(object).reader();
-    let mut other = ring.open(object).reader();
-
-    run(&publish, 0, 3, PUBLISH);
-    assert_eq!(reader.arm(), None, "there are records");
-    assert_eq!(numbers(&mut reader), [0, 1, 2]);
-    assert!(!rung(&mut reader) && asleep() == 0, "nobody slept");
-
-    for round in 0..100 {
-        assert!(reader.arm().is_some());
-        assert_eq!((rung(&mut reader), asleep()), (false, 1));
-        run(&publish, round, 1, PUBLISH);
-        assert_eq!((rung(&mut reader), asleep()), (true, 0), "rung, and no more from now on");
-        run(&publish, round + 1, 63, PUBLISH);
-        assert!(reader.wait(Duration::ZERO).unwrap());
-        assert_eq!(numbers(&mut reader), (round..round + 64).collect::<Vec<_>>());
-        // The bell is not silenced before the next sleep.
-        assert!(rung(&mut reader));
-    }
-
-    // Each reader has a bell of its own; a discarded record wakes too, because others may be behind it.
-    numbers(&mut other);
-    assert!(reader.arm().is_some() && other.arm().is_some());
-    assert_eq!(asleep(), 0b11);
-    run(&publish, 0, 1, DISCARD);
-    assert!(rung(&mut reader) && rung(&mut other));
-    assert_eq!(asleep(), 0);
-
-    // One that is gone leaves its place, and its bell.
-    drop(reader);
-    assert!(other.arm().is_none(), "a discarded ticket is to be passed");
-    assert_eq!(numbers(&mut other), []);
-    assert!(other.arm().is_some());
-    assert_eq!(asleep(), 0b10);
-    drop(other);
-    assert_eq!(asleep(), 0);
-    run(&publish, 0, 1, PUBLISH);
-}
-
-#[test]
-fn a_merged_reader_is_woken() {
-    let object = &require_bpf!(WAKEABLE);
-    on_cpu(cpus()[0]);
-    let publish = Runner::new(object, "publish");
-    let mut merged = open(object).reader().merged(|rec| rec.n);
-    for n in 0..100 {
-        assert!(merged.arm().is_some());
-        assert_eq!((has_rung(merged.bell().unwrap(), Duration::ZERO), EVENTS.asleep(object)), (false, 1));
-        run(&publish, n, 1, PUBLISH);
-        assert!(has_rung(merged.bell().unwrap(), FOREVER) && EVENTS.asleep(object) == 0);
-        assert!(merged.wait(FOREVER).unwrap());
-        assert_eq!(merged.poll().unwrap().record.n, n);
-        assert!(merged.poll().is_none());
-    }
-}
-
-#[test]
-fn a_watermark_wakes_for_many_or_for_old_ones() {
-    let object = &require_bpf!(WAKEABLE);
-    on_cpu(cpus()[0]);
-    [EVENTS, TAILED].into_iter().for_each(|ring| wakes_for_many(object, ring));
-}
-
-fn wakes_for_many(object: &Object, ring: Named) {
-    let publish = Runner::new(object, ring.publish);
-    let mut reader = ring.open(object).reader().with_watermark(8, FOREVER);
-
-    assert!(reader.arm().is_some());
-    for n in 0..7 {
-        run(&publish, n, 1, PUBLISH);
-        assert!(!rung(&mut reader), "{n}");
-    }
-    run(&publish, 7, 1, PUBLISH);
-    assert!(rung(&mut reader));
-    assert!(reader.wait(Duration::ZERO).unwrap());
-    assert_eq!(numbers(&mut reader), [0, 1, 2, 3, 4, 5, 6, 7]);
-
-    // One that is there before the sleep counts as well.
-    run(&publish, 8, 1, PUBLISH);
-    assert!(reader.arm().is_some());
-    run(&publish, 9, 6, PUBLISH);
-    assert!(!rung(&mut reader));
-    run(&publish, 15, 1, PUBLISH);
-    assert!(rung(&mut reader));
-    assert_eq!(numbers(&mut reader).len(), 8);
-
-    let mut reader = reader.with_watermark(8, Duration::from_millis(1));
-    run(&publish, 16, 1, PUBLISH);
-    assert!(reader.wait(FOREVER).unwrap(), "after a millisecond");
-    assert_eq!(numbers(&mut reader), [16]);
-    // More than half a lap is not possible.
-    let mut reader = reader.with_watermark(u64::MAX, FOREVER);
-    run(&publish, 0, 40, PUBLISH);
-    assert!(reader.wait(FOREVER).unwrap());
-}
-
-#[test]
-fn a_record_that_is_being_written_holds_a_reader_back_for_its_patience() {
-    let object = &require_bpf!(WAKEABLE);
-    on_cpu(cpus()[0]);
-    let (publish, leave_open) = (Runner::new(object, "publish"), Runner::new(object, "leave_open"));
-    let mut reader = open(object).reader().with_patience(Duration::from_millis(50));
-    leave_open.run(&mut [0, 0]);
-    assert!(!reader.wait(Duration::ZERO).unwrap(), "no ticket has ended");
-    run(&publish, 1, 1, PUBLISH);
-    let started = Instant::now();
-    while numbers(&mut reader) != [1] {
-        assert!(reader.wait(FOREVER).unwrap());
-        assert!(started.elapsed() < FOREVER, "{:?}", reader.stats());
-    }
-    assert_eq!(reader.stats().skipped, 1);
 }
 
 #[test]
@@ -227,40 +96,9 @@ fn readers_without_a_bell_look_from_time_to_time() {
             assert!(reader.wait(FOREVER).unwrap());
             reader.drain().map(|event| event.record.n).collect::<Vec<_>>()
         });
-        run(&publish, 7, 1, PUBLISH);
+        run(&publish, 7, 1);
         assert_eq!(reader.join().unwrap(), [7]);
     });
-}
-
-#[test]
-fn other_processes_find_the_bells_next_to_the_pin() {
-    let object = &require_bpf!(WAKEABLE);
-    on_cpu(cpus()[0]);
-    let dir = PinDir::new();
-    let pin = dir.path("events");
-    open(object).pin(&pin, 0o600).unwrap();
-    let mut reader = Ring::<Rec>::open(&pin).unwrap().reader();
-    assert!(reader.arm().is_some());
-    run(&Runner::new(object, "publish"), 0, 1, PUBLISH);
-    assert!(rung(&mut reader));
-}
-
-#[test]
-fn no_more_readers_than_places_can_sleep() {
-    let object = &require_bpf!(WAKEABLE);
-    let ring = open(object);
-    let mut readers: Vec<_> = (0..=mapring::abi::readers::PLACES).map(|_| ring.reader()).collect();
-    let last = readers.pop();
-    for reader in &mut readers {
-        reader.bell().unwrap();
-    }
-    let mut last = last.unwrap();
-    assert!(last.bell().unwrap_err().to_string().contains("64 readers"));
-    assert!(!last.wait(Duration::ZERO).unwrap(), "it looks from time to time");
-    assert!(readers.iter_mut().all(|reader| reader.arm().is_some()));
-    on_cpu(cpus()[0]);
-    run(&Runner::new(object, "publish"), 0, 1, PUBLISH);
-    assert!(readers.iter_mut().all(rung), "one record wakes all");
 }
 
 #[test]
@@ -310,7 +148,7 @@ fn programs_look_as_often_as_readers_want() {
     initialize_object(object).unwrap();
     assert_eq!(look(object), 7);
     assert!(many.arm().is_some());
-    run(&Runner::new(object, "publish"), 0, 32, PUBLISH);
+    run(&Runner::new(object, "publish"), 0, 32);
     assert!(rung(&mut many));
     drop((many, next, last));
     assert_eq!(look(object), NEVER, "nobody is left");
@@ -325,18 +163,18 @@ fn programs_stop_looking_where_no_reader_sleeps() {
     let idle_since = || EVENTS.shared(object, IDLE_SINCE);
     let mut reader = open(object).reader();
     assert!(reader.arm().is_some());
-    run(&publish, 0, 63, PUBLISH);
+    run(&publish, 0, 63);
     assert_eq!(idle_since(), 0);
-    run(&publish, 63, 1, PUBLISH);
+    run(&publish, 63, 1);
     let since = idle_since();
     assert_ne!(since, 0, "noted at the end of each lap");
-    run(&publish, 0, 64, PUBLISH);
+    run(&publish, 0, 64);
     assert_eq!((idle_since(), look(object)), (since, 0));
 
     Runner::new(object, "nobody_slept_in_events").run(&mut [0, 0]);
-    run(&publish, 0, 63, PUBLISH);
+    run(&publish, 0, 63);
     assert_eq!(look(object), 0);
-    run(&publish, 63, 1, PUBLISH);
+    run(&publish, 63, 1);
     assert_eq!(look(object), NEVER);
 
     // It is still there, and sleeps again.
@@ -344,7 +182,7 @@ fn programs_stop_looking_where_no_reader_sleeps() {
         numbers(&mut reader);
     }
     assert_eq!((idle_since(), look(object)), (0, 0));
-    run(&publish, 0, 1, PUBLISH);
+    run(&publish, 0, 1);
     assert!(rung(&mut reader));
 }
 

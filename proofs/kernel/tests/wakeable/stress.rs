@@ -3,7 +3,7 @@
 use mapring::abi::readers::LOOK;
 use mapring_kernel_tests::prelude::*;
 
-use super::{EVENTS, FOREVER, Named, PUBLISH, TAILED, has_rung, numbers, run, rung};
+use super::{EVENTS, FOREVER, Named, TAILED, has_rung, numbers, run, rung};
 
 #[test]
 fn no_wakeup_is_lost() {
@@ -58,7 +58,7 @@ fn sleep_often(ring: Named, change: Option<u64>, stop: Option<&str>) {
                 if let Some(nobody_slept) = stop.as_ref().filter(|_| n % 64 == 63) {
                     nobody_slept.run(&mut [0, 0]);
                 }
-                run(&publish, n, 1, PUBLISH);
+                run(&publish, n, 1);
                 n += 1;
             }
             ended.store(true, Ordering::Release);

@@ -1,0 +1,63 @@
+//! An unprivileged reader of a ring of `bpf/options.bpf.c`: `kernel-tests-nobody PIN COUNT [quiet]` changes to user nobody, opens the
+//! ring by its pin, and reads COUNT records. Each must be whole and in order on its CPU, and missing ones must be counted. With
+//! `quiet` it makes no system call.
+
+use std::io::Write;
+
+use anyhow::{Result, bail, ensure};
+use mapring_kernel_tests::prelude::*;
+
+/// `struct rec`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    n: u64,
+    twice: u64,
+}
+
+fn main() -> Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let (pin, count, is_quiet) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [pin, count] => (pin, count, false),
+        [pin, count, "quiet"] => (pin, count, true),
+        _ => bail!("kernel-tests-nobody PIN COUNT [quiet]"),
+    };
+    let count: u64 = count.parse()?;
+    become_nobody()?;
+    let ring = Ring::<Rec>::open(pin)?;
+    let (mut reader, has_tails) = (ring.reader_from(Start::Now), ring.options().has_tails());
+    println!("{:?}\nready", ring.access());
+    std::io::stdout().flush()?;
+
+    if is_quiet {
+        only_exit()?;
+    }
+    // The numbers on each CPU: the first one that came, and the next one to come.
+    let (mut wrong, mut of_cpu) = (None, [(0, 0); 1024]);
+    while wrong.is_none() && reader.stats().delivered < count {
+        reader.for_each(usize::MAX, |event| {
+            let Rec { n, twice } = *event.record;
+            let (first, next) = &mut of_cpu[event.shard % 1024];
+            let length = if has_tails { n % 65 } else { 0 };
+            if twice != 2 * n || n < *next || event.tail.len() as u64 != length {
+                wrong = Some((event.shard, n, twice, *next));
+            }
+            if *next == 0 {
+                *first = n;
+            }
+            *next = n + 1;
+        });
+    }
+    // A program that was slow may publish a ticket that others stepped over after the reader passed it.
+    let written: u64 = of_cpu.iter().map(|(first, next)| next - first).sum();
+    let stats = reader.stats();
+    let missing = written.saturating_sub(stats.delivered);
+    let uncounted = missing > stats.lost() + stats.stepped_over;
+    if is_quiet {
+        mapring_kernel_tests::end(i32::from(wrong.is_some() || uncounted));
+    }
+    ensure!(wrong.is_none(), "{wrong:?}");
+    ensure!(!uncounted, "{missing} are missing: {stats}");
+    reader.take_error().map_or(Ok(()), Err)?;
+    Ok(())
+}
