@@ -43,7 +43,7 @@ const GUARDED: &str = "guarded ";
 /// The prefix of programs in objects only for x86, on a kernel that does not.
 const X86: &str = "x86 ";
 
-/// The objects of `proofs/rust-bpf` in the folder MAPRING_RUST_BPF, which `cargo xtask test rust-bpf` sets.
+/// The objects of `proofs/rust-bpf` in the folder MAPRING_RUST_BPF, which `cargo xtask prove rust-bpf` sets.
 fn by_rustc() -> Option<Vec<Compiled>> {
     let folder = PathBuf::from(std::env::var_os("MAPRING_RUST_BPF")?);
     let objects = [("rustc-0-any", "any", false), ("rustc-0-x86", "x86", true)].map(|(name, way, tso)| {

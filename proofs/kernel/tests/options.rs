@@ -112,7 +112,7 @@ fn with_rings(
         mapring::loader::initialize_object(&object).unwrap();
         let there = |name: &str| object.maps().any(|map| map.name() == name);
         let rings: Vec<_> = RINGS.into_iter().filter(|(name, _)| there(name)).collect();
-        assert!(rings.len() >= 4, "{rings:?}");
+        assert!(rings.len() >= 12, "{rings:?}");
         return test(&object, &rings);
     }
     objects.iter().for_each(|object| test(&object.load(prepare), &RINGS));

@@ -77,6 +77,8 @@ fn maps_have_the_elements_of_one_shard() {
     let expected = [
         ("plain", geometry(Kind::Ring, 16, 64)),
         ("wakes", geometry(Kind::Ring, 16, 64)),
+        ("keeps", geometry(Kind::Ring, 16, 64)),
+        ("plain_of_cpu__first", geometry(Kind::Ring, 16, 64)),
         ("tails", tailed(32)),
         ("wakes_tails", tailed(32)),
         ("wakes__readers", geometry(Kind::Readers, 8, 64)),

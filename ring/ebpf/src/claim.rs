@@ -1,7 +1,8 @@
 //! Claims slots by compare-and-swap, for every ring: `claim.bpf.h` says why this is correct. There are no guarded claims here, but
 //! programs in C may make some in the same ring.
 
-use crate::layout::{DROPS_SINCE, DROPS_UNTIL, TAIL_SLOTS, header, header_word};
+use crate::keep;
+use crate::layout::{DROPS_SINCE, DROPS_UNTIL, FULL, LIMIT, TAIL_SLOTS, header, header_word};
 use crate::words::{MapPtr, Word, lookup, now, sign};
 
 /// Set in `seq` beside the published state: the ticket ended without a record.
@@ -29,6 +30,8 @@ pub(crate) struct Shard {
     pub(crate) shift: u32,
     /// Whether it is one element, as in a ring with tails.
     pub(crate) is_element: bool,
+    /// The map of its readers, if it keeps its oldest records.
+    pub(crate) readers: Option<MapPtr>,
 }
 
 impl Shard {
@@ -62,6 +65,13 @@ impl Shard {
             return Some(self.header.plus(word));
         }
         header_word(self.map, self.words * 8, self.header, self.base, word)
+    }
+
+    /// Whether ticket `t` is beyond the limit, as far as known: then only the slow path may claim it.
+    #[inline(always)]
+    fn is_beyond(&self, t: u64) -> bool {
+        self.readers.is_some()
+            && self.header_word(LIMIT).is_none_or(|limit| t.wrapping_sub(limit.load()) as i64 >= 0)
     }
 
     /// Stores the time of a drop, before it is counted. If programs interrupt each other here, it is the time of one of them.
@@ -114,9 +124,13 @@ pub(crate) fn search(shard: Shard) -> i64 {
     let start = head.load();
     let pending = start & PENDING;
     let mut t = start ^ pending;
+    let mut is_full = false;
     let claimed = 'search: {
         // A nested program took the slot, or it is still being written one lap behind: try the next.
         for _ in 0..WALK {
+            if shard.is_beyond(t) {
+                break;
+            }
             let Some(seq) = shard.slot(t) else { break 'search false };
             let lap = shard.lap(t);
             let state = take(seq, lap, pending);
@@ -144,7 +158,13 @@ pub(crate) fn search(shard: Shard) -> i64 {
             }
             t = t.wrapping_add(1);
         }
+        let limit =
+            shard.readers.map(|readers| keep::limit(readers, shard.header_word(LIMIT), t, 1 << shard.shift));
         for _ in WALK..TRIES {
+            if limit.is_some_and(|limit| t.wrapping_sub(limit) as i64 >= 0) {
+                is_full = true;
+                break;
+            }
             let Some(seq) = shard.slot(t) else { break 'search false };
             if take(seq, shard.lap(t), pending) == 0 {
                 break 'search true;
@@ -159,10 +179,12 @@ pub(crate) fn search(shard: Shard) -> i64 {
     }
     // Stuck slots in a row, or these and a stale `head` hide the end: the next claim continues from here. In a smaller ring this
     // claim tried every slot.
-    if (1 << shard.shift) > TRIES {
+    if is_full || (1 << shard.shift) > TRIES {
         head.store(t | pending);
     }
-    shard.drop_record(head.plus(1));
+    if let Some(count) = if is_full { shard.header_word(FULL) } else { Some(head.plus(1)) } {
+        shard.drop_record(count);
+    }
     -1
 }
 
@@ -174,7 +196,7 @@ pub(crate) fn fast(shard: &Shard) -> Option<(u64, Word)> {
     let t = shard.header.load();
     let lap = shard.lap(t);
     let seq = shard.slot(t)?;
-    if t & mark != 0 || seq.compare_exchange(lap, lap + 1) != lap {
+    if t & mark != 0 || shard.is_beyond(t) || seq.compare_exchange(lap, lap + 1) != lap {
         return None;
     }
     shard.header.store(t + 1);

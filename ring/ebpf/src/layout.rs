@@ -3,6 +3,9 @@
 //! A loader finds the kind and the shape of a map in BTF. Its value is a struct whose name begins with the kind, for example
 //! `mapring_ring__`; rustc adds the parameters. Members without bytes have numbers as inner lengths.
 
+use core::marker::PhantomData;
+use core::ptr::null;
+
 use crate::words::{MapPtr, Word, lookup};
 
 /// Bytes of a cache line: the preamble and each shard start on one.
@@ -12,19 +15,29 @@ pub(crate) const PREAMBLE: usize = 128;
 /// The preamble's word that counts writes without a place.
 pub(crate) const DROPPED: usize = 12;
 
+/// The words of a shard's header, of a ring that keeps its oldest records: programs claim tickets before this one without a look at
+/// the readers; and the count of records that were dropped because of a required reader.
+pub(crate) const LIMIT: usize = 4;
+pub(crate) const FULL: usize = 5;
 /// The words of a shard's header with the times when the latest spell of drops began, and of its last drop so far.
 pub(crate) const DROPS_SINCE: usize = 6;
 pub(crate) const DROPS_UNTIL: usize = 7;
 
 /// The places for readers.
 pub(crate) const READERS: usize = 64;
-/// The words of the readers' map with a bit for each reader that sleeps; with the bits of a ticket that are all set where
-/// programs look for readers that sleep; and since when no reader has said that it sleeps.
+/// The words of the readers' map with a bit for each reader that sleeps, and that is required; with the bits of a ticket that are
+/// all set where programs look for readers that sleep; and since when no reader has said that it sleeps.
 pub(crate) const ASLEEP: usize = 16;
+pub(crate) const REQUIRED: usize = 17;
 pub(crate) const LOOK: usize = 18;
 pub(crate) const IDLE_SINCE: usize = 19;
-/// The element of shard 0 with 1 + the ticket until which each reader sleeps, or 0 for any; and the elements of a shard.
+/// The element with each reader's lease: how long it may hold programs back, in nanoseconds.
+pub(crate) const LEASES: usize = 2;
+/// The elements of shard 0: 1 + the ticket until which each reader sleeps, or 0 for any; the next ticket that it reads; since when it
+/// has held programs back, or 0. And the elements of a shard.
 pub(crate) const WAKE_AT: usize = 4;
+pub(crate) const POSITIONS: usize = 5;
+pub(crate) const HELD: usize = 6;
 pub(crate) const OF_SHARD: usize = 3;
 
 /// The words of the header for tails.
@@ -34,6 +47,9 @@ pub(crate) const GRANTED: usize = 2;
 pub(crate) const NO_SPACE: usize = 3;
 pub(crate) const TOO_LONG: usize = 4;
 pub(crate) const BESIDE: usize = 5;
+pub(crate) const READ: usize = 6;
+pub(crate) const MARK: usize = 7;
+pub(crate) const ENDED: usize = 8;
 pub(crate) const STEPPED: usize = 9;
 pub(crate) const ACTIVE: usize = 16;
 /// Programs of a CPU between reserve and commit of a tail.
@@ -97,6 +113,9 @@ pub trait Declare {
     /// Its elements with one shard.
     #[doc(hidden)]
     const ENTRIES: usize;
+    /// How BTF describes the map.
+    #[doc(hidden)]
+    type Described<P: Place>: Describe;
     /// Bytes of an element.
     #[doc(hidden)]
     const SIZE: usize = size_of::<Self::Value>();
@@ -129,19 +148,51 @@ pub unsafe trait Place: Sized + 'static {
     fn way(_at: u64) -> u64 {
         unreachable!()
     }
+    fn first() {}
+    fn unread(_to: u64) -> i32 {
+        unreachable!()
+    }
 }
 
 /// A map that [`#[map]`](crate::map) declared. Its methods are those of what it holds, [`Ring`](crate::Ring) for example.
-///
-/// It is what libbpf and aya read of a map in the section `.maps`. Nothing is ever stored in it.
+pub struct Map<D, P>(PhantomData<fn(D, P)>);
+
+impl<D, P> Map<D, P> {
+    #[doc(hidden)]
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// What libbpf and aya read of a map in the section `.maps`. Nothing is ever stored in it.
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub trait Describe: Sync {
+    const NEW: Self;
+}
+
+/// A map with all shards or all values. `FLAGS` is `BPF_F_MMAPABLE`, and more for a map in a map of maps.
 #[repr(C)]
-pub struct Map<D: Declare, P: Place> {
+#[doc(hidden)]
+pub struct Array<D: Declare, P: Place, const FLAGS: usize = 1024> {
     r#type: *const [i32; 2],
-    map_flags: *const [i32; 1024],
+    map_flags: *const [i32; FLAGS],
     max_entries: *const P::Entries,
     key: *const u32,
     value: *const D::Value,
 }
+
+/// A map with a map for each CPU. Maps of maps take only maps with the same flags, on any node: `BPF_F_NUMA_NODE`.
+#[repr(C)]
+#[doc(hidden)]
+pub struct PerCpu<D: Declare, P: Place> {
+    r#type: *const [i32; 12],
+    max_entries: *const [i32; 1],
+    key: *const u32,
+    values: [*const OfCpu<D, P>; 0],
+}
+
+/// The map of a CPU.
+#[doc(hidden)]
+pub type OfCpu<D, P> = Array<D, P, { 1024 | 4 }>;
 
 /// A map of maps, for the bells.
 #[repr(C)]
@@ -160,26 +211,27 @@ struct Bell {
 }
 
 // SAFETY: it only has null pointers, which nothing uses.
-unsafe impl<D: Declare, P: Place> Sync for Map<D, P> {}
+unsafe impl<D: Declare, P: Place, const FLAGS: usize> Sync for Array<D, P, FLAGS> {}
+
+// SAFETY: as above.
+unsafe impl<D: Declare, P: Place> Sync for PerCpu<D, P> {}
 
 // SAFETY: as above.
 unsafe impl Sync for Bells {}
 
-impl<D: Declare, P: Place> Map<D, P> {
-    #[doc(hidden)]
-    pub const NEW: Self = {
-        use core::ptr::null;
+impl<D: Declare, P: Place, const FLAGS: usize> Describe for Array<D, P, FLAGS> {
+    const NEW: Self = {
         assert!(D::SIZE <= 1 << 29, "mapring: this map is too large: 2^29 bytes on each CPU at most");
         Self { r#type: null(), map_flags: null(), max_entries: null(), key: null(), value: null() }
     };
 }
 
-impl Bells {
-    #[doc(hidden)]
-    pub const NEW: Self = {
-        use core::ptr::null;
-        Self { r#type: null(), max_entries: null(), key: null(), values: [] }
-    };
+impl<D: Declare, P: Place> Describe for PerCpu<D, P> {
+    const NEW: Self = Self { r#type: null(), max_entries: null(), key: null(), values: [] };
+}
+
+impl Describe for Bells {
+    const NEW: Self = Self { r#type: null(), max_entries: null(), key: null(), values: [] };
 }
 
 #[allow(non_camel_case_types, dead_code, missing_docs)]

@@ -32,6 +32,7 @@
 )]
 
 mod claim;
+mod keep;
 mod layout;
 mod readers;
 mod ring;
@@ -41,21 +42,22 @@ mod words;
 
 pub use layout::{Declare, Map};
 pub use mapring_ebpf_macros::map;
-pub use ring::{Options, Reserved, Ring, Tails, Wakeable};
+pub use ring::{KeepOldest, Options, PerCpuMaps, Reserved, Ring, Tails, Wakeable};
 pub use values::{Cells, Counters, Histograms, Update};
 
 #[doc(hidden)]
 pub mod detail {
     //! For what `#[map]` expands to.
-    pub use crate::layout::{Bells, Place, values::mapring_readers__};
+    use crate::Declare;
+    pub use crate::layout::{Array, Bells, Describe, OfCpu, Place, values::mapring_readers__};
     pub use crate::words::MapPtr;
-    use crate::{Declare, Map};
 
     /// The readers of a ring.
     pub enum Readers {}
 
     impl Declare for Readers {
         type Value = mapring_readers__;
+        type Described<P: Place> = Array<Self, P>;
         const ENTRIES: usize = crate::layout::WAKE_AT + crate::layout::OF_SHARD;
     }
 
@@ -68,7 +70,7 @@ pub mod detail {
     }
 
     /// The map of readers.
-    pub type ReadersMap = Map<Readers, Readers>;
+    pub type ReadersMap = Array<Readers, Readers>;
 }
 
 /// What `#[map]` expands to: `[before] NAME [type] parts…`.
@@ -76,8 +78,6 @@ pub mod detail {
 #[macro_export]
 macro_rules! __map {
     ([$($before:tt)*] $name:ident [$ty:ty] $($part:ident)*) => {
-        #[unsafe(link_section = ".maps")]
-        #[unsafe(export_name = stringify!($name))]
         $($before)* static $name: $crate::Map<$ty, $name> = $crate::Map::NEW;
 
         // The type of the same name says which map it is.
@@ -91,7 +91,12 @@ macro_rules! __map {
 
             #[inline(always)]
             fn map() -> $crate::detail::MapPtr {
-                $crate::detail::MapPtr::of(&$name)
+                use $crate::detail::Describe;
+
+                #[unsafe(link_section = ".maps")]
+                #[unsafe(export_name = stringify!($name))]
+                static MAP: <$ty as $crate::Declare>::Described<$name> = Describe::NEW;
+                $crate::detail::MapPtr::of(&MAP)
             }
             $($crate::__part! { $part $name [$ty] })*
         }
@@ -108,7 +113,7 @@ macro_rules! __part {
             #[unsafe(export_name = concat!("mapring__claim__", stringify!($name)))]
             #[inline(never)]
             extern "C" fn claim(at: u32) -> i64 {
-                <$ty>::claim(<$name as $crate::detail::Place>::map(), at)
+                <$ty>::claim::<$name>(at)
             }
             claim(at)
         }
@@ -120,7 +125,7 @@ macro_rules! __part {
         fn readers() -> $crate::detail::MapPtr {
             #[unsafe(link_section = ".maps")]
             #[unsafe(export_name = concat!(stringify!($name), "__readers"))]
-            static READERS: $crate::detail::ReadersMap = $crate::detail::ReadersMap::NEW;
+            static READERS: $crate::detail::ReadersMap = $crate::detail::Describe::NEW;
             $crate::detail::MapPtr::of(&READERS)
         }
 
@@ -128,13 +133,12 @@ macro_rules! __part {
         fn wake(at: u32, number: u32) -> i32 {
             #[unsafe(link_section = ".maps")]
             #[unsafe(export_name = concat!(stringify!($name), "__bells"))]
-            static BELLS: $crate::detail::Bells = $crate::detail::Bells::NEW;
+            static BELLS: $crate::detail::Bells = $crate::detail::Describe::NEW;
 
             #[unsafe(export_name = concat!("mapring__wake__", stringify!($name)))]
             #[inline(never)]
             extern "C" fn wake(at: u32, number: u32) -> i32 {
-                use $crate::detail::{MapPtr, Place};
-                <$ty>::wake($name::map(), $name::readers(), MapPtr::of(&BELLS), at, number)
+                <$ty>::wake::<$name>($crate::detail::MapPtr::of(&BELLS), at, number)
             }
             wake(at, number)
         }
@@ -147,7 +151,7 @@ macro_rules! __part {
             #[unsafe(export_name = concat!("mapring__tail__", stringify!($name)))]
             #[inline(never)]
             extern "C" fn tail(at: u32) -> u64 {
-                <$ty>::tail::<$name>(<$name as $crate::detail::Place>::map(), at)
+                <$ty>::tail::<$name>(at)
             }
             tail(at)
         }
@@ -157,9 +161,27 @@ macro_rules! __part {
             #[unsafe(export_name = concat!("mapring__way__", stringify!($name)))]
             #[inline(never)]
             extern "C" fn way(at: u64) -> u64 {
-                <$ty>::way(<$name as $crate::detail::Place>::map(), at)
+                <$ty>::way::<$name>(at)
             }
             way(at)
+        }
+    };
+    (first $name:ident [$ty:ty]) => {
+        fn first() {
+            #[unsafe(link_section = ".maps")]
+            #[unsafe(export_name = concat!(stringify!($name), "__first"))]
+            static FIRST: $crate::detail::OfCpu<$ty, $name> = $crate::detail::Describe::NEW;
+        }
+    };
+    (unread $name:ident [$ty:ty]) => {
+        #[inline(always)]
+        fn unread(to: u64) -> i32 {
+            #[unsafe(export_name = concat!("mapring__unread__", stringify!($name)))]
+            #[inline(never)]
+            extern "C" fn unread(to: u64) -> i32 {
+                <$ty>::unread::<$name>(to)
+            }
+            unread(to)
         }
     };
 }

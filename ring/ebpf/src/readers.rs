@@ -1,8 +1,9 @@
 //! How programs wake the readers of a ring. `readers.bpf.h` is the same in C, `ring/src/protocol/readers.rs` the readers' side.
 
 use crate::claim::{DISCARDED, PENDING, Shard, TRIES};
+use crate::keep::lease_ended;
 use crate::layout::{ASLEEP, IDLE_SINCE, LOOK, OF_SHARD, READERS, WAKE_AT};
-use crate::words::{MapPtr, Word, cpu, full_barrier, lookup, now, ring_bell};
+use crate::words::{MapPtr, Word, cpu, full_barrier, lookup, ring_bell};
 
 /// After how long without a reader that says that it sleeps programs stop looking, in nanoseconds.
 const IDLE: u64 = 10_000_000_000;
@@ -44,15 +45,10 @@ fn is_reached(shard: &Shard, t: u64) -> bool {
 /// wakes all that sleep. A reader that is about to sleep notices it, and says again how often programs must look.
 #[inline(always)]
 fn stops_looking(words: Word) -> bool {
-    let (look, idle_since) = (words.plus(LOOK).load(), words.plus(IDLE_SINCE));
-    let (since, now) = (idle_since.load(), now());
-    if since == 0 {
-        idle_since.store(now);
-        return false;
-    }
+    let look = words.plus(LOOK).load();
     // SYNC idle: the swap is a full barrier before the load of the readers' bits; pairs with the fence between a reader's bit and
     // its look at this word. It fails if a reader has said anything meanwhile.
-    now.wrapping_sub(since) > IDLE && words.plus(LOOK).compare_exchange(look, look | LOW) == look
+    lease_ended(words.plus(IDLE_SINCE), IDLE) && words.plus(LOOK).compare_exchange(look, look | LOW) == look
 }
 
 /// Wakes the readers that sleep until now. A reader's bit is cleared before its bell is rung, so it is rung once. If the kernel

@@ -5,7 +5,9 @@ use core::mem::{self, offset_of};
 
 use crate::claim::{self, DISCARDED, Shard};
 use crate::layout::values::{mapring_ring__, mapring_ring__tails};
-use crate::layout::{Declare, Map, PREAMBLE, Place, TAIL_SLOTS, count_out_of_range, first, shard};
+use crate::layout::{
+    Array, Declare, Describe, Map, PREAMBLE, PerCpu, Place, TAIL_SLOTS, count_out_of_range, first, shard,
+};
 use crate::readers;
 use crate::tails::{self, Tails as Area};
 use crate::words::{MapPtr, Word, cpu, lookup};
@@ -13,7 +15,8 @@ use crate::words::{MapPtr, Word, cpu, lookup};
 /// A ring of records of type `T`, with `SLOTS` slots for each CPU, a power of two. New records overwrite the oldest ones; each
 /// reader counts what it lost.
 ///
-/// The options are [`Wakeable`], [`Tails`], or `(Wakeable, Tails<…>)`. An option that is not there costs nothing.
+/// The options are [`Wakeable`] or [`KeepOldest`], [`Tails`], and [`PerCpuMaps`]: one of them, or several in this order,
+/// `(Wakeable, Tails<…>)` for example. An option that is not there costs nothing.
 ///
 /// ```ignore
 /// #[map]
@@ -33,9 +36,18 @@ pub struct Ring<T, const SLOTS: usize, O = ()>(PhantomData<(T, O)>);
 /// for sleeping readers as often as the readers' watermarks request.
 pub enum Wakeable {}
 
+/// While a reader is required, programs drop new records, and count them, rather than overwrite records that this reader has not read.
+/// If it holds programs back for longer than its lease, because it died or is slow, it is no longer required. Includes [`Wakeable`].
+pub enum KeepOldest {}
+
 /// Each record has a tail, bytes of any length up to `LONGEST`, which helpers write in place. `BYTES` is the space for tails on each
 /// CPU, a power of two.
 pub enum Tails<const LONGEST: usize, const BYTES: usize> {}
+
+/// Each shard is a map of its own, on the NUMA node of its CPU, and only CPUs that are online need one. Records of a CPU without a map
+/// are dropped, and counted. `mapring::loader::initialize_object` puts the map `NAME__first` into element 0 of the map `NAME`, and
+/// makes the others. With aya, put it there, and then call `mapring::loader::initialize_map`.
+pub enum PerCpuMaps {}
 
 /// The options of a ring.
 pub trait Options: 'static {
@@ -44,7 +56,13 @@ pub trait Options: 'static {
     #[doc(hidden)]
     const WAKES: bool = false;
     #[doc(hidden)]
+    const KEEPS: bool = false;
+    #[doc(hidden)]
     const TAILS: Option<Layout> = None;
+    #[doc(hidden)]
+    const PER_CPU_MAPS: bool = false;
+    #[doc(hidden)]
+    type Described<D: Declare, P: Place>: Describe;
 }
 
 /// Where the tails of a shard are.
@@ -72,28 +90,38 @@ impl Layout {
 /// An array of 0 arrays of this many bytes: a number in BTF.
 type Number<const N: usize> = [[u8; N]; 0];
 
-impl Options for () {
-    type Value<T, const SLOTS: usize> = mapring_ring__<T, SLOTS, Number<0>>;
+/// What options without their place say.
+macro_rules! says {
+    ($bits:literal $map:ident) => {
+        const WAKES: bool = $bits & 1 != 0;
+        const KEEPS: bool = $bits & 2 != 0;
+        const PER_CPU_MAPS: bool = $bits & 8 != 0;
+        type Described<D: Declare, P: Place> = $map<D, P>;
+    };
 }
 
-impl Options for Wakeable {
-    type Value<T, const SLOTS: usize> = mapring_ring__<T, SLOTS, Number<1>>;
-    const WAKES: bool = true;
+/// Options without tails, their bits in BTF, and their map.
+macro_rules! without_tails {
+    ($($options:ty, $bits:literal, $map:ident;)*) => {$(
+        impl Options for $options {
+            type Value<T, const SLOTS: usize> = mapring_ring__<T, SLOTS, Number<$bits>>;
+            says!($bits $map);
+        }
+    )*};
 }
 
-impl<const LONGEST: usize, const BYTES: usize> Options for Tails<LONGEST, BYTES> {
-    type Value<T, const SLOTS: usize> = mapring_ring__tails<T, SLOTS, LONGEST, BYTES, Number<4>>;
-    const TAILS: Option<Layout> = Layout::new(LONGEST, BYTES);
-}
-
-impl<const LONGEST: usize, const BYTES: usize> Options for (Wakeable, Tails<LONGEST, BYTES>) {
-    type Value<T, const SLOTS: usize> = mapring_ring__tails<T, SLOTS, LONGEST, BYTES, Number<5>>;
-    const WAKES: bool = true;
-    const TAILS: Option<Layout> = Layout::new(LONGEST, BYTES);
+without_tails! {
+    (), 0, Array;
+    Wakeable, 1, Array;
+    KeepOldest, 3, Array;
+    PerCpuMaps, 8, PerCpu;
+    (Wakeable, PerCpuMaps), 9, PerCpu;
+    (KeepOldest, PerCpuMaps), 11, PerCpu;
 }
 
 impl<T, const SLOTS: usize, O: Options> Declare for Ring<T, SLOTS, O> {
     type Value = O::Value<T, SLOTS>;
+    type Described<P: Place> = O::Described<Self, P>;
     const ENTRIES: usize = {
         assert!(
             SLOTS.is_power_of_two() && SLOTS <= 1 << 29,
@@ -114,7 +142,7 @@ impl<T, const SLOTS: usize, O: Options> Ring<T, SLOTS, O> {
     #[inline(always)]
     fn at() -> u32 {
         let size = size_of::<O::Value<T, SLOTS>>();
-        if O::TAILS.is_some() {
+        if O::TAILS.is_some() || O::PER_CPU_MAPS {
             cpu()
         } else {
             (first(size) as u32).wrapping_add(cpu().wrapping_mul(shard(size, SLOTS) as u32))
@@ -123,11 +151,25 @@ impl<T, const SLOTS: usize, O: Options> Ring<T, SLOTS, O> {
 
     /// The shard there, if it exists.
     #[inline(always)]
-    fn shard(map: MapPtr, at: u32) -> Option<Shard> {
-        let is_element = O::TAILS.is_some();
+    fn shard<P: Place>(at: u32) -> Option<Shard> {
+        let (mut map, is_element, mut at) = (P::map(), O::TAILS.is_some(), at);
+        if O::PER_CPU_MAPS {
+            map = MapPtr::of_element(lookup(map, at)?);
+            at = if is_element { 0 } else { first(size_of::<O::Value<T, SLOTS>>()) as u32 };
+        }
         let element = lookup(map, at)?;
         let (header, base) = if is_element { (element.plus_checked::<PREAMBLE>(), 0) } else { (element, at) };
-        Some(Shard { map, header, base, words: Self::WORDS, shift: SLOTS.ilog2(), is_element })
+        let readers = if O::KEEPS { Some(P::readers()) } else { None };
+        Some(Shard { map, header, base, words: Self::WORDS, shift: SLOTS.ilog2(), is_element, readers })
+    }
+
+    /// Counts a record of a CPU without a shard.
+    #[inline(always)]
+    fn no_shard<P: Place>() {
+        let map = if O::PER_CPU_MAPS { lookup(P::map(), 0).map(MapPtr::of_element) } else { Some(P::map()) };
+        if let Some(map) = map {
+            count_out_of_range(map, size_of::<O::Value<T, SLOTS>>());
+        }
     }
 
     /// The tails of a shard.
@@ -144,30 +186,36 @@ impl<T, const SLOTS: usize, O: Options> Ring<T, SLOTS, O> {
     // The functions that the verifier checks apart: `#[map]` makes one of each for each ring that needs it.
 
     #[inline(always)]
-    pub fn claim(map: MapPtr, at: u32) -> i64 {
-        let Some(shard) = Self::shard(map, at) else {
-            count_out_of_range(map, size_of::<O::Value<T, SLOTS>>());
+    pub fn claim<P: Place>(at: u32) -> i64 {
+        let Some(shard) = Self::shard::<P>(at) else {
+            Self::no_shard::<P>();
             return -1;
         };
         claim::search(shard)
     }
 
     #[inline(always)]
-    pub fn wake(map: MapPtr, readers: MapPtr, bells: MapPtr, at: u32, number: u32) -> i32 {
-        if let Some(shard) = Self::shard(map, at) {
-            readers::wake(readers, bells, &shard, number);
+    pub fn wake<P: Place>(bells: MapPtr, at: u32, number: u32) -> i32 {
+        if let Some(shard) = Self::shard::<P>(at) {
+            readers::wake(P::readers(), bells, &shard, number);
         }
         0
     }
 
     #[inline(always)]
-    pub fn tail<P: Place>(map: MapPtr, at: u32) -> u64 {
-        Self::shard(map, at).map_or(tails::NONE, |shard| tails::search::<P>(Self::tails(&shard)))
+    pub fn tail<P: Place>(at: u32) -> u64 {
+        Self::shard::<P>(at).map_or(tails::NONE, |shard| tails::search::<P>(Self::tails(&shard)))
     }
 
     #[inline(always)]
-    pub fn way(map: MapPtr, at: u64) -> u64 {
-        Self::shard(map, Self::at()).map_or(0, |shard| tails::way(Self::tails(&shard), at))
+    pub fn way<P: Place>(at: u64) -> u64 {
+        Self::shard::<P>(Self::at()).map_or(0, |shard| tails::way(Self::tails(&shard), at))
+    }
+
+    #[inline(always)]
+    pub fn unread<P: Place>(to: u64) -> i32 {
+        let shard = Self::shard::<P>(Self::at());
+        i32::from(shard.is_none_or(|shard| tails::unread(Self::tails(&shard), P::readers(), to)))
     }
 }
 
@@ -184,9 +232,8 @@ impl<T, const SLOTS: usize, O: Options, P: Place> Map<Ring<T, SLOTS, O>, P> {
             )
         };
         let at = Ring::<T, SLOTS, O>::at();
-        let map = MapPtr::of(self);
-        let Some(shard) = Ring::<T, SLOTS, O>::shard(map, at) else {
-            count_out_of_range(map, size_of::<O::Value<T, SLOTS>>());
+        let Some(shard) = Ring::<T, SLOTS, O>::shard::<P>(at) else {
+            Ring::<T, SLOTS, O>::no_shard::<P>();
             return None;
         };
         let mut claim = tails::NONE;
@@ -276,7 +323,11 @@ impl<T, const SLOTS: usize, O: Options, P: Place> Reserved<T, SLOTS, O, P> {
             let tails = Ring::<T, SLOTS, O>::tails(&self.shard);
             seq.plus(1).store(tails.ends_at(self.claim));
             seq.plus(2).store(len);
+            let lap = seq.load() >> 1;
             ended();
+            if O::KEEPS {
+                tails.ended((lap << self.shard.shift) | u64::from(self.number));
+            }
             tails.end(self.claim, len);
         } else {
             ended();
@@ -294,9 +345,15 @@ impl<T, const SLOTS: usize, O: Options, P: Place> Drop for Reserved<T, SLOTS, O,
     }
 }
 
-/// Records with tails.
+/// The same with tails.
 macro_rules! with_tails {
-    ($options:ty) => {
+    ($($options:ty, $bits:literal, $map:ident;)*) => {$(
+        impl<const LONGEST: usize, const BYTES: usize> Options for $options {
+            type Value<T, const SLOTS: usize> = mapring_ring__tails<T, SLOTS, LONGEST, BYTES, Number<$bits>>;
+            says!($bits $map);
+            const TAILS: Option<Layout> = Layout::new(LONGEST, BYTES);
+        }
+
         impl<T, const SLOTS: usize, const LONGEST: usize, const BYTES: usize, P: Place> Reserved<T, SLOTS, $options, P> {
             /// The bytes for the tail, as many as the longest tail, for a helper that writes them. They still have old contents.
             #[inline(always)]
@@ -320,10 +377,16 @@ macro_rules! with_tails {
                 !is_long
             }
         }
-    };
+    )*};
 }
 
-with_tails!(Tails<LONGEST, BYTES>);
-with_tails!((Wakeable, Tails<LONGEST, BYTES>));
+with_tails! {
+    Tails<LONGEST, BYTES>, 4, Array;
+    (Wakeable, Tails<LONGEST, BYTES>), 5, Array;
+    (KeepOldest, Tails<LONGEST, BYTES>), 7, Array;
+    (Tails<LONGEST, BYTES>, PerCpuMaps), 12, PerCpu;
+    (Wakeable, Tails<LONGEST, BYTES>, PerCpuMaps), 13, PerCpu;
+    (KeepOldest, Tails<LONGEST, BYTES>, PerCpuMaps), 15, PerCpu;
+}
 
 const _: () = assert!(TAIL_SLOTS == 40);

@@ -2,8 +2,12 @@
 //! is correct.
 
 use crate::claim::Shard;
-use crate::layout::{ACTIVE, BESIDE, GRANTED, HIGH, LINE, NEXT, NO_SPACE, Place, STEPPED, TOO_LONG, WRITERS};
-use crate::words::{Word, bytes_of, low_four, masked};
+use crate::keep::oldest;
+use crate::layout::{
+    ACTIVE, BESIDE, ENDED, FULL, GRANTED, HIGH, LINE, MARK, NEXT, NO_SPACE, Place, READ, STEPPED, TOO_LONG,
+    WRITERS,
+};
+use crate::words::{MapPtr, Word, bytes_of, low_four, masked};
 
 const ALIGN: u64 = 16;
 /// Set in entry 0 while its program moves `next` by plain stores, in the guard.
@@ -96,6 +100,19 @@ impl Tails {
         self.last(at)
     }
 
+    /// Before a program leaves its entry, of a ring that keeps its oldest records: ticket `t` has ended.
+    #[inline(always)]
+    pub(crate) fn ended(&self, t: u64) {
+        let ended = self.word(ENDED);
+        // It fails only if a program with an earlier ticket ends: so many can be in their tails.
+        for _ in 0..WRITERS {
+            let seen = ended.load();
+            if !after(t.wrapping_add(1), seen) || ended.compare_exchange(seen, t.wrapping_add(1)) == seen {
+                return;
+            }
+        }
+    }
+
     /// Claims a position, not before `entered`, which the program has entered. A program that interrupts another one which is
     /// moving `next` leaves it alone, and claims beyond what the other may claim: beside it.
     #[inline(always)]
@@ -168,6 +185,50 @@ pub(crate) fn way(tails: Tails, at: u64) -> u64 {
     limit.wrapping_sub(at) << 32 | u64::from(behind)
 }
 
+/// Whether tails before `to` would overwrite what a required reader has not read. Advances READ. `tail_claim.bpf.h` says what MARK
+/// has, and why this is right.
+#[inline(always)]
+pub(crate) fn unread(tails: Tails, readers: MapPtr, to: u64) -> bool {
+    let (mut read, mark) = (tails.word(READ).load(), tails.word(MARK).load());
+    let ahead = (mark >> 32).wrapping_sub(read >> 4) as i32;
+    let marked = read.wrapping_add((i64::from(ahead) as u64).wrapping_mul(ALIGN));
+    let mut first = to;
+    for entry in 0..WRITERS {
+        let other = tails.word(ACTIVE + entry).load();
+        let mut at = other & !(ALIGN - 1);
+        if other & (MOVING | ENTERS) == 0 {
+            at = tails.last(at);
+        }
+        if other != 0 && after(first, at) {
+            first = at;
+        }
+    }
+    // After the programs above have left, and after the mark, which may be moved meanwhile: so it is not before that.
+    let ended = tails.word(ENDED).load();
+    let since = u64::from(ended.wrapping_sub(mark) as u32); // or more
+    // The tickets that may be unread: any, those since the mark, or none.
+    let within = if !after(to, read.wrapping_add(tails.capacity)) {
+        !0
+    } else if !after(to, marked.wrapping_add(tails.capacity)) {
+        since + 1
+    } else {
+        1
+    };
+    let behind = ended.wrapping_sub(oldest(readers, ended, within));
+    if behind <= since {
+        if after(marked, read) {
+            read = marked;
+        }
+        if behind == 0 && after(first, read) {
+            read = first;
+        }
+        tails.word(READ).store(read);
+        tails.word(MARK).store(first >> 4 << 32 | u64::from(ended as u32));
+    }
+    // If all is read, a program is in the way.
+    behind != 0 && after(to, read.wrapping_add(tails.capacity))
+}
+
 /// Claims a position and an entry. Returns both, or `NONE` after it counted the drop.
 #[inline(always)]
 pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
@@ -182,19 +243,20 @@ pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
             break;
         }
     }
-    let dropped = || {
-        tails.shard.drop_record(tails.word(NO_SPACE));
+    let dropped = |count| {
+        tails.shard.drop_record(count);
         NONE
     };
+    let mut count = tails.word(NO_SPACE);
     if entry == NONE {
-        return dropped();
+        return dropped(count);
     }
     let mut kept = 0;
     let mut at = 0;
     for _ in 0..TRIES {
         let Some(position) = tails.position(from) else {
             tails.entry(entry).store(0);
-            return dropped();
+            return dropped(count);
         };
         at = position;
         tails.entry(entry).store(at.wrapping_add(1));
@@ -213,6 +275,10 @@ pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
             let steps = after(clear, at);
             let to = if steps { clear } else { at.wrapping_add(space + step - 1) & step.wrapping_neg() };
             let to = if to.wrapping_sub(at) > ways >> 32 { at.wrapping_add(ways >> 32) } else { to };
+            if tails.shard.readers.is_some() && P::unread(to) != 0 {
+                count = tails.shard.header.plus(FULL);
+                break;
+            }
             if (steps && !raise(tails.word(BESIDE), to))
                 || (ways as u32 != 0 && !raise(tails.word(STEPPED), if steps { to } else { clear }))
                 || !raise(tails.word(HIGH), to)
@@ -229,5 +295,5 @@ pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
         kept = space;
     }
     tails.end(at | entry, kept);
-    dropped()
+    dropped(count)
 }

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::layout::values::{mapring_cell__, mapring_counters__, mapring_histograms__};
-use crate::layout::{Declare, HISTOGRAM, Map, Place, count_out_of_range, first};
+use crate::layout::{Array, Declare, HISTOGRAM, Map, Place, count_out_of_range, first};
 use crate::words::{MapPtr, Word, bytes_of, cpu, lookup, same, sign};
 
 /// `COUNT` cells, which all CPUs share. Each holds the latest value, and is never read torn. All writers drop an update of a cell
@@ -44,6 +44,7 @@ pub enum Histograms<const COUNT: usize> {}
 
 impl<T, const COUNT: usize> Declare for Cells<T, COUNT> {
     type Value = mapring_cell__<T, COUNT>;
+    type Described<P: Place> = Array<Self, P>;
     const ENTRIES: usize = {
         assert!(COUNT > 0 && COUNT <= 1 << 29, "mapring: a table has 1 to 2^29 cells");
         assert!(align_of::<T>() <= 8, "mapring: values are aligned to 8 at most");
@@ -54,6 +55,7 @@ impl<T, const COUNT: usize> Declare for Cells<T, COUNT> {
 
 impl<const COUNT: usize> Declare for Counters<COUNT> {
     type Value = mapring_counters__<COUNT>;
+    type Described<P: Place> = Array<Self, P>;
     const ENTRIES: usize = {
         assert!(COUNT > 0, "mapring: a bank needs a counter");
         first(Self::SIZE) + 1
@@ -62,6 +64,7 @@ impl<const COUNT: usize> Declare for Counters<COUNT> {
 
 impl<const COUNT: usize> Declare for Histograms<COUNT> {
     type Value = mapring_histograms__<COUNT>;
+    type Described<P: Place> = Array<Self, P>;
     const ENTRIES: usize = {
         assert!(COUNT > 0, "mapring: at least one histogram");
         first(Self::SIZE) + 1
@@ -77,7 +80,7 @@ impl<T, const COUNT: usize, P: Place> Map<Cells<T, COUNT>, P> {
         let first = first(size) as u32;
         // A sum that wraps must not select an element of the preamble.
         let element = index.wrapping_add(first);
-        let seq = if element < first { None } else { lookup(MapPtr::of(self), element) };
+        let seq = if element < first { None } else { lookup(P::map(), element) };
         if let Some(seq) = seq {
             let seen = seq.load();
             // SYNC claim: a compare-and-swap is a full barrier.
@@ -85,7 +88,7 @@ impl<T, const COUNT: usize, P: Place> Map<Cells<T, COUNT>, P> {
                 return Some(Update { seq, of: PhantomData });
             }
         }
-        count_out_of_range(MapPtr::of(self), size);
+        count_out_of_range(P::map(), size);
         None
     }
 
@@ -131,7 +134,7 @@ impl<const COUNT: usize, P: Place> Map<Counters<COUNT>, P> {
     /// Adds to a counter of this CPU. The preamble counts an index out of range.
     #[inline(always)]
     pub fn add(&'static self, index: u32, by: u64) {
-        add(MapPtr::of(self), size_of::<mapring_counters__<COUNT>>(), cpu(), COUNT as u64, index.into(), by);
+        add(P::map(), size_of::<mapring_counters__<COUNT>>(), cpu(), COUNT as u64, index.into(), by);
     }
 
     /// Adds 1.
@@ -149,14 +152,7 @@ impl<const COUNT: usize, P: Place> Map<Histograms<COUNT>, P> {
         // The bucket after the call: in its middle, the call would cost saved registers.
         let word = u64::from(index) * HISTOGRAM as u64 + bucket(same(value));
         // In range only if the index is: a histogram has fewer buckets than words.
-        add(
-            MapPtr::of(self),
-            size_of::<mapring_histograms__<COUNT>>(),
-            bank,
-            (COUNT * HISTOGRAM) as u64,
-            word,
-            1,
-        );
+        add(P::map(), size_of::<mapring_histograms__<COUNT>>(), bank, (COUNT * HISTOGRAM) as u64, word, 1);
     }
 }
 

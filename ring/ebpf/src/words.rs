@@ -18,6 +18,12 @@ impl MapPtr {
     pub fn of<M>(map: &'static M) -> Self {
         Self((&raw const *map).cast())
     }
+
+    /// The map that is an element of a map of maps.
+    #[inline(always)]
+    pub(crate) fn of_element(element: Word) -> Self {
+        Self(element.as_ptr())
+    }
 }
 
 /// A word of a map: it points into a value that the kernel has found. The verifier refuses a program that may use one beyond
@@ -191,6 +197,13 @@ pub(crate) fn masked(mut value: u64, mask: u64) -> u64 {
     // SAFETY: an operation on a register.
     unsafe { asm!("{0} &= {1}", inout(reg) value, in(reg) mask, options(nomem, nostack)) };
     value
+}
+
+/// The same value, of which the verifier knows nothing more. It follows what it knows of a value through each round of a loop.
+/// `unknown` is any word that was loaded.
+#[inline(always)]
+pub(crate) fn forget(value: u64, unknown: u64) -> u64 {
+    same(same(value.wrapping_add(unknown)).wrapping_sub(unknown))
 }
 
 /// The element `index` of a map. `None` if it is out of range.

@@ -1,10 +1,10 @@
 //! The programs of `proofs/bpf-loom/bpf/programs.bpf.c`, in Rust: tiny maps, values from the context. And one with a record of seven
-//! words, whose instructions `cargo xtask test rust-bpf` checks.
+//! words, whose instructions `cargo xtask prove rust-bpf` checks.
 #![no_std]
 #![no_main]
 #![allow(non_upper_case_globals, missing_docs)]
 
-use mapring_ebpf::{Cells, Counters, Histograms, Ring, Tails, Wakeable, map};
+use mapring_ebpf::{Cells, Counters, Histograms, KeepOldest, PerCpuMaps, Ring, Tails, Wakeable, map};
 use mapring_rust_bpf::{license, programs};
 
 license!();
@@ -63,6 +63,9 @@ rings! {
     wide1: Ring<Wide, 1>, push_wide1, discard_wide1, output_wide1, |a| Wide { a, b: a };
     wide2: Ring<Wide, 2>, push_wide2, discard_wide2, output_wide2, |a| Wide { a, b: a };
     waking4: Ring<Narrow, 4, Wakeable>, push_waking4, discard_waking4, output_waking4, |a| Narrow { a };
+    keeping2: Ring<Narrow, 2, KeepOldest>, push_keeping2, discard_keeping2, output_keeping2, |a| Narrow { a };
+    placed2: Ring<Narrow, 2, PerCpuMaps>, push_placed2, discard_placed2, output_placed2, |a| Narrow { a };
+    placed4: Ring<Narrow, 4, PerCpuMaps>, push_placed4, discard_placed4, output_placed4, |a| Narrow { a };
 }
 
 /// A tail of ctx[1] bytes. Writes both ends of its space, as a helper may that fails.
@@ -90,6 +93,8 @@ rings_with_tails! {
     tails4: Ring<Narrow, 4, Tails<64, 128>>, push_tails4;
     tails16: Ring<Narrow, 16, Tails<64, 1024>>, push_tails16;
     tailed4: Ring<Narrow, 4, (Wakeable, Tails<64, 128>)>, push_tailed4;
+    kept4: Ring<Narrow, 4, (KeepOldest, Tails<64, 128>)>, push_kept4;
+    kept16: Ring<Narrow, 16, (KeepOldest, Tails<64, 512>)>, push_kept16;
 }
 
 #[map]

@@ -4,7 +4,7 @@
 #![no_main]
 #![allow(non_upper_case_globals, missing_docs)]
 
-use mapring_ebpf::{Cells, Counters, Histograms, Ring, Tails, Wakeable, map};
+use mapring_ebpf::{Cells, Counters, Histograms, KeepOldest, PerCpuMaps, Ring, Tails, Wakeable, map};
 use mapring_rust_bpf::{license, programs};
 
 license!();
@@ -23,15 +23,6 @@ pub struct Args {
 }
 
 const LONGEST: usize = 64;
-
-#[map]
-static plain: Ring<Rec, 64> = Ring::new();
-#[map]
-static wakes: Ring<Rec, 64, Wakeable> = Ring::new();
-#[map]
-static tails: Ring<Rec, 64, Tails<LONGEST, 16384>> = Ring::new();
-#[map]
-static wakes_tails: Ring<Rec, 64, (Wakeable, Tails<LONGEST, 16384>)> = Ring::new();
 
 /// Publishes (or discards) a record. Returns whether it reserved one.
 macro_rules! push {
@@ -63,8 +54,34 @@ macro_rules! push_with_tail {
     }};
 }
 
+/// A ring with these options, and its program.
+macro_rules! rings {
+    ($($push:ident: $way:ident($name:ident, $options:ty);)*) => {$(
+        #[map]
+        static $name: Ring<Rec, 64, $options> = Ring::new();
+
+        programs! {
+            fn $push(args: &Args) { $way!($name, args) }
+        }
+    )*};
+}
+
+rings! {
+    push_plain: push(plain, ());
+    push_wakes: push(wakes, Wakeable);
+    push_keeps: push(keeps, KeepOldest);
+    push_tails: push_with_tail(tails, Tails<LONGEST, 16384>);
+    push_wakes_tails: push_with_tail(wakes_tails, (Wakeable, Tails<LONGEST, 16384>));
+    push_keeps_tails: push_with_tail(keeps_tails, (KeepOldest, Tails<LONGEST, 16384>));
+    push_plain_of_cpu: push(plain_of_cpu, PerCpuMaps);
+    push_wakes_of_cpu: push(wakes_of_cpu, (Wakeable, PerCpuMaps));
+    push_keeps_of_cpu: push(keeps_of_cpu, (KeepOldest, PerCpuMaps));
+    push_tails_of_cpu: push_with_tail(tails_of_cpu, (Tails<LONGEST, 16384>, PerCpuMaps));
+    push_wakes_tails_of_cpu: push_with_tail(wakes_tails_of_cpu, (Wakeable, Tails<LONGEST, 16384>, PerCpuMaps));
+    push_keeps_tails_of_cpu: push_with_tail(keeps_tails_of_cpu, (KeepOldest, Tails<LONGEST, 16384>, PerCpuMaps));
+}
+
 programs! {
-    fn push_plain(args: &Args) { push!(plain, args) }
     /// Publishes as many records as the longest loop of `proofs/kernel/bpf/loops`. Returns how many it reserved.
     fn push_many(_args: &Args) {
         let mut reserved = 0;
@@ -73,9 +90,6 @@ programs! {
         }
         reserved
     }
-    fn push_wakes(args: &Args) { push!(wakes, args) }
-    fn push_tails(args: &Args) { push_with_tail!(tails, args) }
-    fn push_wakes_tails(args: &Args) { push_with_tail!(wakes_tails, args) }
 }
 
 /// A record whose size is not a multiple of 8, with fields of several types.

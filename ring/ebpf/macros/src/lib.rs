@@ -46,8 +46,11 @@ fn declare(item: TokenStream) -> Result<TokenStream, (Span, &'static str)> {
         "Cells" | "Counters" | "Histograms" => vec![],
         _ => return Err((kind.span(), FORM)),
     };
-    for (option, part) in [("Wakeable", "wake"), ("Tails", "tail")] {
-        if has(ty, option) {
+    let options = ["Wakeable", "KeepOldest", "Tails", "PerCpuMaps"];
+    let [wakes, keeps, tails, per_cpu] = options.map(|option| has(ty, option));
+    let needed = [("wake", wakes || keeps), ("tail", tails), ("unread", keeps && tails), ("first", per_cpu)];
+    for (part, needed) in needed {
+        if needed {
             parts.push(part);
         }
     }

@@ -9,11 +9,11 @@ mod prepare;
 mod reuse;
 mod types;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{Map, MapCore, MapHandle, MapImpl, MapType, Object};
+use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, MapImpl, MapType, Object};
 
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 pub use self::reuse::{Reuse, reuse};
@@ -63,7 +63,12 @@ pub fn initialize_object(object: &Object) -> Result<()> {
         if !described.in_map_of_maps() {
             OpenOptions::new().write_preamble(true).open(loaded(map, Some(known.clone())))?;
         } else if let Some(maps) = name.strip_suffix(FIRST).and_then(named) {
-            // Programs use the map of maps; the kernel took this one as a template, and libbpf put it there.
+            // Programs use the map of maps; the kernel took this one as a template. libbpf put it there, unless rustc, which can't
+            // declare that, compiled the object.
+            let first = 0_u32.to_ne_bytes();
+            if maps.lookup(&first, MapFlags::ANY)?.is_none() {
+                maps.update(&first, &map.as_fd().as_raw_fd().to_ne_bytes(), MapFlags::ANY)?;
+            }
             initialize_map(loaded(maps, Some(known.clone())))?;
         }
     }
