@@ -145,7 +145,7 @@ static CHECKS: &[Check] = &[
         )
         .only_in_all(),
     check("rust-bpf", "BPF programs in Rust: instructions, models, the real kernel, and the project of docs/rust-bpf.md")
-        .prove(19, BPF, &["ring", "proofs/rust-bpf", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
+        .prove(19, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
         .test(
             programs(340, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),

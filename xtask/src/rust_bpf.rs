@@ -5,9 +5,10 @@
 //! of one version. So the tool chain is a root of its own, in `target/rust-bpf/root`; no package of this machine changes.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::geteuid;
@@ -20,6 +21,7 @@ use crate::packages::{self, DEBIAN_KEYS, DEBOOTSTRAP};
 use crate::programs::{self, Built};
 use crate::setup::Tools;
 use crate::skip::Skip;
+use crate::vm::{self, Only};
 use crate::{assembly, cmd, guide, headers};
 
 /// The ways to publish: for any machine, and by plain stores. The folders of their objects, and rustc's flags.
@@ -187,12 +189,41 @@ fn numbers(tools: &Tools) -> Result<()> {
     cmd::run(compile.arg(&file))
 }
 
+/// The objects with a ring of each set of options that this machine can load.
+fn objects() -> Vec<PathBuf> {
+    let ways = WAYS.into_iter().filter(|(way, _)| *way == "any" || cfg!(target_arch = "x86_64"));
+    ways.map(|(way, _)| folder().join(way).join("options")).collect()
+}
+
+/// Where the tests of the kernel find the objects, and the command.
+fn variables(tools: &Tools) -> Result<[(&'static str, OsString); 3]> {
+    let options = env::join_paths(objects())?;
+    let command = programs::command(tools)?.get_program().to_owned();
+    Ok([("MAPRING_RUST_BPF", folder().into()), ("MAPRING_OPTIONS", options), ("MAPRING_COMMAND", command)])
+}
+
+/// The same programs on the usual kernels: the oldest refuses some.
+pub(crate) const GUESTS: &str = "cargo xtask vm --rust-bpf --timeout 7200 -- --include-ignored";
+
+/// What the machines of [`GUESTS`] need.
+pub(crate) fn in_guests(tools: &Tools) -> Result<Only> {
+    let text = |(name, value): (&str, OsString)| Some((name.to_owned(), value.into_string().ok()?));
+    let env =
+        variables(tools)?.map(text).into_iter().collect::<Option<_>>().context("a path is not UTF-8")?;
+    let files = objects();
+    ensure!(
+        files.iter().all(|file| file.exists()),
+        "`cargo xtask prove rust-bpf` has not built the programs"
+    );
+    Ok(Only { tests: &["options", "rust_bpf"], files, env })
+}
+
 /// The tests of `built` with these names, of one package, and the tests to run or to leave out.
 fn of<'b>(built: &'b Built, package: &'b str, name: &str, args: &[&str]) -> Result<(String, Command)> {
     let package = cmd::root().join(package);
     let program = built.tests.iter().find(|test| test.name == name && test.package == package);
     let mut command = program.with_context(|| format!("the build has no test {name}"))?.command();
-    command.args(args).args(["--nocapture", "--test-threads=1"]).env("MAPRING_RUST_BPF", folder());
+    command.args(args).args(["--nocapture", "--test-threads=1"]);
     Ok((name.to_owned(), command))
 }
 
@@ -201,16 +232,14 @@ fn tests(tools: &Tools) -> Result<Counts> {
     let built = programs::build_together(tools)?;
     let mut jobs = Vec::new();
     let (kernel, loom) = ("proofs/kernel", "proofs/bpf-loom");
-    for (way, _) in WAYS.into_iter().filter(|(way, _)| *way == "any" || cfg!(target_arch = "x86_64")) {
-        let (name, mut options) = of(&built, kernel, "options", &[])?;
-        options.env("MAPRING_OPTIONS", folder().join(way).join("options"));
-        jobs.push((format!("{name} {way}"), options));
-    }
-    let (name, mut maps) = of(&built, kernel, "rust_bpf", &["--ignored"])?;
-    maps.env("MAPRING_COMMAND", programs::command(tools)?.get_program());
-    jobs.push((name, maps));
+    jobs.push(of(&built, kernel, "options", &[])?);
+    jobs.push(of(&built, kernel, "rust_bpf", &["--ignored"])?);
     jobs.push(of(&built, loom, "agrees", &["rings_", "cells_", "counters_", "histograms_", "a_stale"])?);
     jobs.push(of(&built, loom, "tails", &[])?);
+    let variables = variables(tools)?;
+    for (_, job) in &mut jobs {
+        job.envs(variables.clone());
+    }
     programs::run(jobs, 1)
 }
 
@@ -258,6 +287,7 @@ pub(crate) fn count(given: &Given<'_>) -> Result<Counts> {
     prepare(tools)?;
     let mut counts = tests(tools)?;
     counts += counts::of(&mut loom(tools))?;
+    counts += vm::step(&[GUESTS], tools)?;
     Ok(counts)
 }
 

@@ -30,11 +30,12 @@ use crate::counts::Counts;
 use crate::packages::{self, ARM_COMPILER, DEBIAN_KEYS, QEMU_ARM, QEMU_X86};
 use crate::setup::{self, Tools};
 use crate::skip::Skip;
-use crate::{cmd, programs};
+use crate::{cmd, programs, rust_bpf};
 
 pub(crate) use self::apt::{program, unpack};
 pub(crate) use self::features::show as features;
 pub(crate) use self::guest::run as guest;
+pub(crate) use self::initramfs::Only;
 pub(crate) use self::kernels::Arch;
 
 /// Which kernels to boot, and what to run in them.
@@ -54,12 +55,16 @@ pub(crate) struct Args {
     /// Fetch the newest build of a kernel, even if an older one was fetched before
     #[arg(long)]
     refresh: bool,
+    /// Run only the tests of BPF programs in Rust, with those that `cargo xtask prove rust-bpf` built. They are ignored
+    /// otherwise: `-- --include-ignored`
+    #[arg(long)]
+    rust_bpf: bool,
     /// Print all results as JSON instead of a table
     #[arg(long)]
     json: bool,
     /// Write the results of the usual kernels to docs/kernels.md, if nothing failed. If you name kernels, the results of
     /// the others are those of their last complete run
-    #[arg(long, conflicts_with = "test_args")]
+    #[arg(long, conflicts_with_all = ["test_args", "rust_bpf"])]
     write_docs: bool,
     /// Arguments for the tests, after `--`: a part of their names, …
     #[arg(last = true)]
@@ -135,7 +140,10 @@ pub(crate) fn step(lines: &[&str], tools: &Tools) -> Result<Counts> {
 fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
     let [first, ..] = all else { return Ok(Vec::new()) };
     let cross = if first.arch == Arch::HOST { None } else { Some(Cross::new(first.arch)?) };
-    let contents = initramfs::build(tools, cross.as_ref())?;
+    let mut contents = initramfs::build(tools, cross.as_ref())?;
+    if first.rust_bpf {
+        contents.add(rust_bpf::in_guests(tools)?);
+    }
     fs::create_dir_all(apt::folder())?;
     let mut machines = Vec::new();
     for (number, args) in all.iter().enumerate() {
@@ -218,7 +226,7 @@ fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result
     })?;
     row.end(&said);
     row.seconds = start.elapsed().as_secs_f32();
-    if args.test_args.is_empty() {
+    if args.test_args.is_empty() && !args.rust_bpf {
         let kept = kept(kernel, args.arch);
         fs::create_dir_all(kept.parent().context("it lies in a folder")?)?;
         fs::write(kept, serde_json::to_vec(&row)?)?;

@@ -98,14 +98,17 @@ impl Subject<'_> {
     }
 }
 
-/// Runs `test` with the rings of the list. With MAPRING_OPTIONS=FILE, as `cargo xtask test rust-bpf` sets it, with those of the list
-/// that this object has: its programs are another producer of the same rings.
+/// Runs `test` with the rings of the list. With MAPRING_OPTIONS=FILE:FILE, as `cargo xtask prove rust-bpf` sets it, with those of the
+/// list that each of these objects has: their programs are another producer of the same rings.
 fn with_rings(
     objects: &[&Compiled],
     prepare: fn(&mut OpenObject),
     test: impl Fn(&Object, &[(&'static str, &str)]),
 ) {
-    if let Some(file) = std::env::var_os("MAPRING_OPTIONS") {
+    let Some(files) = std::env::var_os("MAPRING_OPTIONS") else {
+        return objects.iter().for_each(|object| test(&object.load(prepare), &RINGS));
+    };
+    for file in std::env::split_paths(&files) {
         let mut open = ObjectBuilder::default().open_file(file).unwrap();
         prepare(&mut open);
         let object = open.load().unwrap();
@@ -113,9 +116,8 @@ fn with_rings(
         let there = |name: &str| object.maps().any(|map| map.name() == name);
         let rings: Vec<_> = RINGS.into_iter().filter(|(name, _)| there(name)).collect();
         assert!(rings.len() >= 12, "{rings:?}");
-        return test(&object, &rings);
+        test(&object, &rings);
     }
-    objects.iter().for_each(|object| test(&object.load(prepare), &RINGS));
 }
 
 fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {

@@ -1,17 +1,18 @@
 //! Maps of programs that rustc compiled (`proofs/rust-bpf`): records, cells, counters and histograms on the real kernel, what BTF
-//! says of them, and what the command shows. `options.rs` runs against the same object. `cargo xtask test rust-bpf` builds it, says
+//! says of them, and what the command shows. `options.rs` runs against the same object. `cargo xtask prove rust-bpf` builds it, says
 //! where in MAPRING_RUST_BPF, and runs these tests, which are ignored otherwise.
 #![allow(missing_docs)]
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::{Object, ObjectBuilder};
+use libbpf_rs::{Object, ObjectBuilder, PrintLevel, ProgramType, set_print};
 use mapring::abi::{Geometry, Kind, Tails};
 use mapring::record::LayoutCheck;
 use mapring::{Cells, Counters, ErrorKind, Histograms, Ring};
-use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, map, on_cpu, require_bpf};
+use mapring_kernel_tests::{PinDir, Runner, cpus, fitted, kernel, map, on_cpu, require_bpf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -46,9 +47,12 @@ struct Other {
     thrice: u64,
 }
 
+/// The first release whose verifier accepts loops of more than a thousand records: those before forget what they know.
+const LONG_LOOPS: (u32, u32) = (5, 16);
+
 /// The objects for this machine: those for any machine, and those that publish by plain stores.
 fn objects() -> Vec<PathBuf> {
-    let folder = std::env::var_os("MAPRING_RUST_BPF").expect("cargo xtask test rust-bpf sets it");
+    let folder = std::env::var_os("MAPRING_RUST_BPF").expect("cargo xtask prove rust-bpf sets it");
     let ways = if cfg!(target_arch = "x86_64") { &["any", "x86"][..] } else { &["any"] };
     ways.iter().map(|way| PathBuf::from(&folder).join(way).join("options")).collect()
 }
@@ -67,9 +71,47 @@ fn run(object: &Object, program: &str, args: [u64; 2]) -> u32 {
     Runner::new(object, program).run_for(&mut { args })
 }
 
+/// What libbpf says of a program that the kernel refuses: the verifier's words.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+/// Each by itself, as a program of a type that old kernels have, too. Without fetching atomics, counters and histograms are left.
+#[test]
+#[ignore = "cargo xtask prove rust-bpf"]
+fn each_program_loads_by_itself() {
+    require_bpf!();
+    let has_atomics = kernel() >= if cfg!(target_arch = "aarch64") { (5, 18) } else { (5, 12) };
+    let print = set_print(Some((PrintLevel::Warn, |_, text| SAID.lock().unwrap().push_str(&text))));
+    let mut wrong = Vec::new();
+    for file in objects() {
+        let open = || ObjectBuilder::default().open_file(&file).unwrap();
+        let names: Vec<_> =
+            open().progs().map(|program| program.name().to_string_lossy().into_owned()).collect();
+        assert!(names.len() > 12, "{names:?}");
+        for name in names.into_iter().filter(|name| name != "push_many") {
+            let mut object = open();
+            for mut program in object.progs_mut() {
+                program.set_autoload(*program.name() == *name);
+                program.set_prog_type(ProgramType::RawTracepoint);
+            }
+            let loads = object.load().is_ok();
+            let said = std::mem::take(&mut *SAID.lock().unwrap());
+            let should = has_atomics || ["count_calls", "add_time"].contains(&&*name);
+            if loads != should || !(loads || said.contains("BPF_STX uses reserved fields")) {
+                wrong.push(format!(
+                    "{}: {name}: {}",
+                    file.display(),
+                    &said[said.len().saturating_sub(500)..]
+                ));
+            }
+        }
+    }
+    set_print(print);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Without `loader::prepare`, and for loaders that have none: one shard.
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn maps_have_the_elements_of_one_shard() {
     let geometry = |kind, record, capacity| Geometry::new(kind, record, capacity, 1).unwrap();
     let tailed =
@@ -98,7 +140,7 @@ fn maps_have_the_elements_of_one_shard() {
 }
 
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn records_have_the_fields_of_their_type() {
     require_bpf!();
     with_each(|object| {
@@ -119,23 +161,30 @@ fn records_have_the_fields_of_their_type() {
 
 /// As long as C's: the verifier checks the slow claim once, and remembers a few jumps of each round.
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn a_long_loop_of_records_is_accepted() {
     require_bpf!();
-    with_each(|object| {
-        let mut reader = Ring::<Rec>::open(&map(object, "plain")).unwrap().reader();
+    for file in objects() {
+        let mut open = ObjectBuilder::default().open_file(&file).unwrap();
+        open.progs_mut().for_each(|mut program| program.set_autoload(program.name() == "push_many"));
+        fitted(&mut open);
+        let loaded = open.load();
+        assert_eq!(loaded.is_ok(), kernel() >= LONG_LOOPS, "{:?}", loaded.err());
+        let Ok(object) = loaded else { continue };
+        mapring::loader::initialize_object(&object).unwrap();
+        let mut reader = Ring::<Rec>::open(&map(&object, "plain")).unwrap().reader();
         on_cpu(cpus()[0]);
-        assert_eq!(run(object, "push_many", [0, 0]), 1600);
+        assert_eq!(run(&object, "push_many", [0, 0]), 1600);
         let read: Vec<_> = reader.drain().map(|event| event.record.n).collect();
         let stats = reader.stats();
         assert!(read.is_sorted() && read.last() == Some(&1599), "{read:?}");
         assert_eq!(stats.delivered + stats.lost(), 1600, "{stats}");
-    });
+    }
 }
 
 /// The record of a tail that is too long, or whose helper failed.
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn a_tail_that_is_too_long_is_refused_and_counted() {
     require_bpf!();
     with_each(|object| {
@@ -151,7 +200,7 @@ fn a_tail_that_is_too_long_is_refused_and_counted() {
 }
 
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn cells_hold_the_latest_value() {
     require_bpf!();
     with_each(|object| {
@@ -171,7 +220,7 @@ fn cells_hold_the_latest_value() {
 }
 
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn counters_and_histograms_count_on_each_cpu() {
     require_bpf!();
     with_each(|object| {
@@ -204,10 +253,10 @@ fn counters_and_histograms_count_on_each_cpu() {
 
 /// What `mapring show` prints of a record: the names of its fields.
 #[test]
-#[ignore = "cargo xtask test rust-bpf"]
+#[ignore = "cargo xtask prove rust-bpf"]
 fn the_command_shows_fields_by_name() {
     require_bpf!();
-    let command = std::env::var_os("MAPRING_COMMAND").expect("cargo xtask test rust-bpf sets it");
+    let command = std::env::var_os("MAPRING_COMMAND").expect("cargo xtask prove rust-bpf sets it");
     with_each(|object| {
         let dir = PinDir::new();
         let pins = [("mixed", "ratio"), ("values", "twice"), ("wakes", "twice"), ("tails", "twice")];

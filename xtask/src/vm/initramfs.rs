@@ -24,6 +24,24 @@ pub(super) struct Contents {
     tests: Vec<Program>,
     /// All files by their paths there: this program, the tests, what they start and read, and libraries.
     files: BTreeMap<PathBuf, PathBuf>,
+    env: Vec<(String, String)>,
+}
+
+/// The only tests to run, files that they read, at their paths here, and their variables.
+pub(crate) struct Only {
+    pub(crate) tests: &'static [&'static str],
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) env: Vec<(String, String)>,
+}
+
+impl Contents {
+    pub(super) fn add(&mut self, only: Only) {
+        for other in self.tests.extract_if(.., |test| !only.tests.contains(&&*test.name)) {
+            self.files.remove(&other.path);
+        }
+        self.files.extend(only.files.into_iter().map(|file| (file.clone(), file)));
+        self.env = only.env;
+    }
 }
 
 /// Builds the tests as `cargo xtask test kernel` does, and those of the flight recorder; or the first for another
@@ -55,7 +73,7 @@ pub(super) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Contents> {
         }
         files.extend(all.into_iter().map(|library| (library.clone(), library)));
     }
-    Ok(Contents { tests, files })
+    Ok(Contents { tests, files, env: Vec::new() })
 }
 
 /// The archive for the kernel to unpack. Programs keep their paths, since tests contain paths of other programs.
@@ -66,7 +84,7 @@ pub(super) fn archive(contents: &Contents, args: &[String]) -> Result<Vec<u8>> {
     let plan = Plan {
         binaries: contents.tests.clone(),
         args: args.to_vec(),
-        env: variables(here),
+        env: variables(here.chain(contents.env.iter().cloned())),
         dir: cmd::root().join("proofs/kernel"),
     };
     let mut archive = Archive::default();

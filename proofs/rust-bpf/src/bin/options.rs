@@ -81,15 +81,16 @@ rings! {
     push_keeps_tails_of_cpu: push_with_tail(keeps_tails_of_cpu, (KeepOldest, Tails<LONGEST, 16384>, PerCpuMaps));
 }
 
-programs! {
-    /// Publishes as many records as the longest loop of `proofs/kernel/bpf/loops`. Returns how many it reserved.
-    fn push_many(_args: &Args) {
-        let mut reserved = 0;
-        for n in 0..1600 {
-            reserved += i32::from(plain.output(Rec { n, twice: 2 * n }));
-        }
-        reserved
+/// Publishes as many records as the longest loop of `proofs/kernel/bpf/loops`. Returns how many it reserved. libbpf loads it only if it
+/// is asked to: verifiers before Linux 5.16 refuse it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "?syscall")]
+extern "C" fn push_many(_ctx: *mut Args) -> i32 {
+    let mut reserved = 0;
+    for n in 0..1600 {
+        reserved += i32::from(plain.output(Rec { n, twice: 2 * n }));
     }
+    reserved
 }
 
 /// A record whose size is not a multiple of 8, with fields of several types.
