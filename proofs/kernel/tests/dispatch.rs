@@ -75,7 +75,7 @@ fn what_does_not_fit_is_named() {
             "a table for each",
         ],
     );
-    let other = stages.insert(1, &map(object, "runs")).unwrap_err();
+    let other = stages.insert(1, map(object, "runs")).unwrap_err();
     says(other, &["what is no loaded program", "load it first"]);
     let file = stages.insert(1, std::fs::File::open("/dev/null").unwrap()).unwrap_err();
     assert!(file.kind() == ErrorKind::Program, "{file}");
