@@ -162,7 +162,7 @@ fn preambles_of_another_world() {
         says(&error, &[&slots.to_string()]);
     }
     assert_eq!(with(4, 0).0, PreambleError::Geometry(GeometryError::Slots(0)));
-    says(&with(4, 0).1, &["power of two", "not 0"]);
+    says(with(4, 0).1, &["power of two", "not 0"]);
     let (source, _) = with(3, 0);
     assert_eq!(source, PreambleError::Geometry(GeometryError::Record(0)));
     let (source, error) = with(6, 72);
@@ -207,7 +207,7 @@ fn maps_that_say_nothing_of_themselves() {
     );
     // A map with BTF, from an object without mapring.
     let object = &bpf::BASIC.load(unfitted);
-    says(&Region::open(&map(object, "plain")).unwrap_err(), &["has 24 bytes, expected at least"]);
+    says(Region::open(&map(object, "plain")).unwrap_err(), &["has 24 bytes, expected at least"]);
 }
 
 #[test]

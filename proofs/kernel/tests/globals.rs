@@ -58,8 +58,8 @@ fn variables_of_every_section() {
     for neighbour in ["bytes_left", "bytes_right"] {
         assert_eq!(bss.variable::<u8>(neighbour).unwrap().get().unwrap(), 2, "{neighbour}");
     }
-    says(&limit.set(1).unwrap_err(), &["frozen"]);
-    says(&heat.set(1).unwrap_err(), &["OpenOptions::write"]);
+    says(limit.set(1).unwrap_err(), &["frozen"]);
+    says(heat.set(1).unwrap_err(), &["OpenOptions::write"]);
     assert_eq!((limit.get().unwrap(), heat.get().unwrap()), (42, 89));
 
     // A cell from the program, a latch from userspace.
@@ -99,8 +99,8 @@ fn any_way_in() {
         let any = globals.any_cell::<4>("cell").unwrap().snapshot().unwrap();
         assert_eq!((any.version, any.value.bytes(56)), (1, bytemuck::bytes_of(&right.value)));
         assert_eq!(globals.any_latch::<32>("latch").unwrap().read().unwrap().bytes(56), [0; 56]);
-        says(&globals.any_cell::<3>("cell").unwrap_err(), &["a sequence and 1 times 48"]);
-        says(&globals.any_cell::<4>("torn").unwrap_err(), &["torn is struct large (56 bytes)"]);
+        says(globals.any_cell::<3>("cell").unwrap_err(), &["a sequence and 1 times 48"]);
+        says(globals.any_cell::<4>("torn").unwrap_err(), &["torn is struct large (56 bytes)"]);
     }
     let refused = looked_up.variable::<u64>("counted").unwrap().set(1).unwrap_err();
     assert!(
@@ -130,7 +130,7 @@ fn every_section_any_way_in() {
             assert_eq!(globals.writable(), if frozen { Err(Refusal::Frozen) } else { Ok(()) }, "{name}");
             if frozen {
                 let limit = globals.variable::<u32>(of).unwrap();
-                says(&limit.set(1).unwrap_err(), &["the map is frozen"]);
+                says(limit.set(1).unwrap_err(), &["the map is frozen"]);
                 assert_eq!(limit.get().unwrap(), 42);
                 continue;
             }
@@ -149,30 +149,30 @@ fn what_does_not_fit_is_named() {
     let object = &require_bpf!(GLOBALS);
     let bss = Globals::open(section(object, ".bss").unwrap()).unwrap();
     let data = Globals::open(section(object, ".data").unwrap()).unwrap();
-    says(&section(object, ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
+    says(section(object, ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
     says(
-        &bss.variable::<u64>("missing").unwrap_err(),
+        bss.variable::<u64>("missing").unwrap_err(),
         &["no variable missing in .bss", "counted", "small_left"],
     );
     says(
-        &bss.variable::<u32>("counted").unwrap_err(),
+        bss.variable::<u32>("counted").unwrap_err(),
         &["counted is unsigned long long", "(8 bytes) in C", "an integer of 4 bytes in Rust"],
     );
-    says(&data.variable::<u64>("unused").unwrap_err(), &["is double (8 bytes)", "an integer of 8 bytes"]);
-    says(&data.variable::<[u16; 4]>("pair").unwrap_err(), &["struct pair (8 bytes)", "4 times"]);
-    says(&bss.variable::<Large>("torn").unwrap_err(), &["1, 2, 4 or 8 bytes", "MAPRING_GLOBAL_CELL"]);
+    says(data.variable::<u64>("unused").unwrap_err(), &["is double (8 bytes)", "an integer of 8 bytes"]);
+    says(data.variable::<[u16; 4]>("pair").unwrap_err(), &["struct pair (8 bytes)", "4 times"]);
+    says(bss.variable::<Large>("torn").unwrap_err(), &["1, 2, 4 or 8 bytes", "MAPRING_GLOBAL_CELL"]);
     says(
-        &bss.cell::<Large>("torn").unwrap_err(),
+        bss.cell::<Large>("torn").unwrap_err(),
         &["torn is struct large (56 bytes)", "a sequence and 1 times 56"],
     );
-    says(&bss.latch::<Large>("cell").unwrap_err(), &["a sequence and 2 times 56"]);
-    says(&bss.cell::<Pair>("cell").unwrap_err(), &["cell.first", "no such field"]);
+    says(bss.latch::<Large>("cell").unwrap_err(), &["a sequence and 2 times 56"]);
+    says(bss.cell::<Pair>("cell").unwrap_err(), &["cell.first", "no such field"]);
     says(
-        &Globals::open_with(&map(object, "ring"), OpenOptions::new()).unwrap_err(),
+        Globals::open_with(&map(object, "ring"), OpenOptions::new()).unwrap_err(),
         &["an array without variables in its BTF", "expected global data"],
     );
     says(
-        &Globals::open_with(&map(object, "percpu"), OpenOptions::new()).unwrap_err(),
+        Globals::open_with(&map(object, "percpu"), OpenOptions::new()).unwrap_err(),
         &["percpu_array", "expected global data"],
     );
 }

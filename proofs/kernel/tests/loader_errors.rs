@@ -101,7 +101,7 @@ fn pins_that_are_replaced_or_gone() {
     // A different map under the same name.
     MapHandle::try_from(&map(second, "cells")).unwrap().pin(&pin).unwrap();
     Region::open(&map(second, "cells")).unwrap();
-    says(&now.replaced().unwrap_err(), &["holds cells, expected ring"]);
+    says(now.replaced().unwrap_err(), &["holds cells, expected ring"]);
 }
 
 /// Removing a pin takes nothing away from processes that have the map open; nor does the end of its loader.

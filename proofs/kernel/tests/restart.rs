@@ -336,3 +336,38 @@ fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
     }
     assert!(half_way > 0);
 }
+
+/// While loaders replace a directory of pins, readers find all of the earlier ring or all of the next one.
+#[test]
+fn a_directory_that_is_replaced_is_found_whole() {
+    require_bpf!();
+    if kernel() < (5, 16) {
+        return skipped(
+            "a_directory_that_is_replaced_is_found_whole",
+            "the kernel can't exchange directories of pins",
+        );
+    }
+    let objects = [0, 1].map(|_| bpf::REUSE.load(fitted));
+    let (pins, over, opened) = (PinDir::new(), AtomicBool::new(false), AtomicU64::new(0));
+    let path = pins.path("nodes");
+    let pin_one = |at: usize| pin(&objects[at % 2], "nodes", &path, false).unwrap();
+    pin_one(0);
+    let cpus = Ring::<u64>::open(&path).unwrap().shards();
+    thread::scope(|scope| {
+        let _stop = Stop(&over);
+        scope.spawn(|| {
+            let _stop = Stop(&over); // also if it fails
+            while !over.load(Ordering::Acquire) {
+                let found = Ring::<u64>::open(&path).unwrap();
+                assert_eq!(found.shards(), cpus, "after {} times", opened.load(Ordering::Relaxed));
+                opened.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut replaced = 0;
+        while !over.load(Ordering::Acquire) && (replaced < 1000 || opened.load(Ordering::Relaxed) < 1000) {
+            replaced += 1;
+            pin_one(replaced);
+        }
+    });
+    assert!(opened.load(Ordering::Relaxed) >= 1000, "the reader has ended before");
+}

@@ -1,11 +1,13 @@
 //! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
 
 mod figures;
+mod lists;
+mod longest;
 mod requests;
 mod tasks;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
+use self::lists::Lists;
 use self::requests::Requests;
 use self::tasks::Tasks;
 use super::dump::Period;
@@ -22,6 +25,11 @@ use super::rings::{self, GROUPS};
 use super::trace::Sink;
 use super::{clocks, dump};
 use crate::output;
+
+type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
+
+/// So many lines of a list are kept.
+const SHOWN: usize = 20;
 
 /// Options of `mapring flight report`.
 #[derive(clap::Args)]
@@ -66,12 +74,14 @@ struct Report {
     lost: Vec<Lost>,
     tasks: Tasks,
     requests: Requests,
+    lists: Lists,
 }
 
 impl Report {
     fn new(end: u64) -> Self {
-        let (tasks, requests) = (Tasks::default(), Requests::default());
-        Self { end, groups: BTreeMap::new(), cpus: BTreeMap::new(), lost: Vec::new(), tasks, requests }
+        let (groups, cpus, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let (tasks, requests, lists) = (Tasks::default(), Requests::default(), Lists::default());
+        Self { end, groups, cpus, lost, tasks, requests, lists }
     }
 
     /// The figures; `recorded` are the groups that were recorded.
@@ -95,6 +105,7 @@ impl Report {
         let mut figures = Figures { completeness, ..Figures::default() };
         self.tasks.put(&mut figures, names, self.end);
         self.requests.put(&mut figures, names, self.end);
+        self.lists.put(&mut figures, names, self.end);
         figures
     }
 }
@@ -116,6 +127,7 @@ impl Sink for Report {
         }
         self.tasks.see(event);
         self.requests.see(event, &self.tasks, names);
+        self.lists.see(event, names);
         Ok(())
     }
 
@@ -135,4 +147,11 @@ impl Sink for Report {
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// The largest first, and not too many of them.
+fn sorted<T>(all: impl Iterator<Item = (u64, T)>) -> Vec<T> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
+    all.into_iter().take(SHOWN).map(|(_, it)| it).collect()
 }

@@ -1,23 +1,12 @@
-//! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts; and what came and went:
-//! programs, page faults, packets.
+//! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts.
 
-use std::collections::{HashMap, VecDeque};
-
-use nix::sys::signal::Signal;
-
-use super::super::event::{Event, Interface, What};
-use super::super::names::{Interfaces, Names, escape};
-use super::super::stopped;
+use super::super::event::{Event, What};
+use super::super::names::Names;
 use super::super::trace::{call_name, softirq_name};
-use super::figures::{
-    Call, Calls, Disk, Ended, Faults, Figures, Interrupts, Mark, Request, Started, Task, Traffic,
-};
-use super::tasks::{LONGEST, Longest, Tasks, Took, task};
-
-type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
-
-/// So many lines are shown of what has no order by length.
-const SHOWN: usize = 20;
+use super::figures::{Call, Calls, Disk, Figures, Interrupts, Request, Task};
+use super::longest::{LONGEST, Longest, Took};
+use super::tasks::{Tasks, task};
+use super::{Map, sorted};
 
 #[derive(Default)]
 pub(super) struct Requests {
@@ -30,14 +19,6 @@ pub(super) struct Requests {
     /// Of each CPU: the interrupts that have begun, and the softirq.
     open_interrupts: Map<(u16, bool), Vec<(u32, u64)>>,
     interrupts: Map<(u32, bool), (Took, u16, u64)>,
-    faults: Map<u32, u64>,
-    started: VecDeque<Started>,
-    started_count: u64,
-    /// By a signal, with an exit code, and well.
-    ended: [VecDeque<Ended>; 3],
-    ended_count: u64,
-    traffic: Map<Interface, Traffic>,
-    marks: VecDeque<Mark>,
 }
 
 struct Entered {
@@ -84,40 +65,9 @@ impl Requests {
             What::SoftirqEnter { vec } => self.interrupt_begins(ns, cpu, vec, true),
             What::IrqExit { irq } => self.interrupt_ends(ns, cpu, irq, false),
             What::SoftirqExit { vec } => self.interrupt_ends(ns, cpu, vec, true),
-            What::Fault { .. } => *self.faults.entry(pid).or_default() += 1,
-            What::Exec { ref file, comm, .. } => {
-                self.started_count += 1;
-                let process = Task { pid, tid: pid, name: stopped::name(&comm) };
-                push(&mut self.started, Started { process, file: escape(file), at_ns: ns });
-            }
-            What::Exit { code } => {
-                self.open_calls.remove(&tid);
-                if pid == tid {
-                    self.exit(task(pid, tid, names, ns), ns, code);
-                }
-            }
-            What::NetSend { interface, bytes } => {
-                let traffic = self.traffic(interface);
-                (traffic.sent, traffic.sent_bytes) =
-                    (traffic.sent + 1, traffic.sent_bytes + u64::from(bytes));
-            }
-            What::NetReceive { interface, bytes } => {
-                let traffic = self.traffic(interface);
-                (traffic.received, traffic.received_bytes) =
-                    (traffic.received + 1, traffic.received_bytes + u64::from(bytes));
-            }
-            What::Trigger { kind, value, pid, ref comm, .. } => {
-                self.mark(ns, stopped::said(kind, value, pid, &stopped::name(comm)));
-            }
-            What::Mark { ref text } => self.mark(ns, escape(text)),
-            What::Hold => self.mark(ns, "held".to_owned()),
-            What::Resume => self.mark(ns, "resumed".to_owned()),
-            What::Switch { .. } | What::Waking { .. } | What::Fork { .. } => {}
+            What::Exit { .. } => drop(self.open_calls.remove(&tid)),
+            _ => {}
         }
-    }
-
-    fn mark(&mut self, at_ns: u64, text: String) {
-        push(&mut self.marks, Mark { at_ns, text });
     }
 
     fn call(
@@ -184,18 +134,6 @@ impl Requests {
         }
     }
 
-    fn exit(&mut self, process: Task, at_ns: u64, code: i32) {
-        let (signal, status) = (code & 0x7f, (code >> 8 & 0xff) as u8);
-        let name = |number: i32| {
-            let named = Signal::try_from(number).map(|signal| signal.as_str().to_owned());
-            named.unwrap_or_else(|_| format!("signal {number}"))
-        };
-        let signal = (signal != 0).then(|| name(signal));
-        self.ended_count += 1;
-        let at = if signal.is_some() { 0 } else { usize::from(status == 0) + 1 };
-        push(&mut self.ended[at], Ended { process, at_ns, status, signal });
-    }
-
     /// Events of this group are missing up to now: what has begun may have ended.
     pub(super) fn forget(&mut self, group: &str) {
         match group {
@@ -204,19 +142,6 @@ impl Requests {
             "irq" => self.open_interrupts.clear(),
             _ => {}
         }
-    }
-
-    fn traffic(&mut self, interface: Interface) -> &mut Traffic {
-        let Interface { index, net_ns } = interface;
-        self.traffic.entry(interface).or_insert(Traffic {
-            interface: index,
-            name: None,
-            net_ns,
-            sent: 0,
-            sent_bytes: 0,
-            received: 0,
-            received_bytes: 0,
-        })
     }
 
     /// The report ends here: calls that have not returned are not over.
@@ -257,42 +182,12 @@ impl Requests {
                 };
                 (took.max, it)
             }));
-        figures.faults = sorted(
-            self.faults
-                .into_iter()
-                .map(|(pid, count)| (count, Faults { process: task(pid, pid, names, end), count })),
-        );
-        figures.interfaces =
-            sorted(self.traffic.into_values().map(|it| (it.sent_bytes + it.received_bytes, it)));
-        let mut known = Interfaces::default();
-        for it in &mut figures.interfaces {
-            it.name = known.name(Interface { index: it.interface, net_ns: it.net_ns }).map(str::to_owned);
-        }
-        figures.marks = self.marks.into();
-        (figures.started, figures.started_count) = (self.started.into(), self.started_count);
-        figures.ended = self.ended.into_iter().flatten().collect();
-        figures.ended_count = self.ended_count;
     }
-}
-
-/// Keeps the latest.
-fn push<T>(list: &mut VecDeque<T>, new: T) {
-    if list.len() == SHOWN {
-        list.pop_front();
-    }
-    list.push_back(new);
-}
-
-/// The largest first, and not too many of them.
-fn sorted<T>(all: impl Iterator<Item = (u64, T)>) -> Vec<T> {
-    let mut all: Vec<_> = all.collect();
-    all.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
-    all.into_iter().take(SHOWN).map(|(_, it)| it).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::event::tests::{comm, event, exec};
+    use super::super::super::event::tests::{comm, event};
     use super::*;
 
     fn figures(events: &[Event]) -> Figures {
@@ -390,24 +285,5 @@ mod tests {
         let took: Vec<_> =
             found.interrupts.iter().map(|it| (&*it.interrupt, it.took.max_ns, it.longest_from_ns)).collect();
         assert_eq!(took, [("NET_RX", 50, 10), ("irq 9", 5, 20)]);
-    }
-
-    #[test]
-    fn those_that_failed_are_named_first() {
-        let events = [
-            event(1, 7, exec("/bin/a\x1b", "a")),
-            event(2, 8, What::Exit { code: 0 }),
-            event(3, 7, What::Exit { code: 11 }),
-            event(4, 9, What::Exit { code: 3 << 8 }),
-            Event { tid: 10, ..event(5, 9, What::Exit { code: 9 }) },
-        ];
-        let found = figures(&events);
-        let ended: Vec<_> =
-            found.ended.iter().map(|it| (it.process.pid, it.signal.as_deref(), it.status)).collect();
-        assert_eq!(ended, [(7, Some("SIGSEGV"), 0), (9, None, 3), (8, None, 0)]);
-        assert_eq!(
-            (found.ended_count, found.started_count, &*found.started[0].file),
-            (3, 1, "/bin/a\\u{1b}")
-        );
     }
 }

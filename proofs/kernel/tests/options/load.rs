@@ -25,10 +25,13 @@ fn did(object: &Object, at: usize) -> [Did; WRITERS] {
     bytemuck::pod_read_unaligned(&all[at * size_of::<[Did; WRITERS]>()..][..size_of::<[Did; WRITERS]>()])
 }
 
-/// A reader in either order. (Numbers are no stamps, so that many are late.)
+/// (Numbers are no stamps, so that many are late.)
+type Merged = Reader<Rec, ByTime<Rec, fn(&Rec) -> u64>>;
+
+/// A reader in either order.
 enum Order {
-    ByShard(Reader<Rec>),
-    ByTime(Reader<Rec, ByTime<Rec, fn(&Rec) -> u64>>),
+    ByShard(Box<Reader<Rec>>),
+    ByTime(Box<Merged>),
 }
 
 macro_rules! in_either {
@@ -57,7 +60,10 @@ impl Reading {
             reader = reader.with_patience(FOREVER);
         }
         let stamp: fn(&Rec) -> u64 = |rec| rec.n;
-        let reader = if merged { Order::ByTime(reader.merged(stamp)) } else { Order::ByShard(reader) };
+        let reader = match merged {
+            true => Order::ByTime(reader.merged(stamp).into()),
+            false => Order::ByShard(reader.into()),
+        };
         Self { at, options, reader, seen: HashSet::new() }
     }
 

@@ -1,6 +1,7 @@
 //! Rings with a map for each CPU: each shard has its own map, on the NUMA node of the CPU that writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,14 +65,19 @@ impl PerCpu {
                 let path = dir.join(pin_of(cpu));
                 options.adopt(MapFd::pinned_in(&opened, &path)?, MapLocator::Pin(path))
             };
-            those_there(&cpus, region)
+            let regions = those_there(&cpus, region)?;
+            // Then some of its pins may be gone already.
+            let is_replaced = !is_same(&opened, &MapFd::directory(dir)?)?;
+            Ok((regions, is_replaced))
         };
         // The directory of a ring that was replaced is removed.
-        let regions = (0..MapLocator::AGAIN).fold(open(), |opened, _| match opened {
+        let opened = (0..MapLocator::AGAIN).fold(open(), |opened, _| match opened {
             Err(e) if is_gone(&e) => open(),
+            Ok((_, true)) => open(),
             opened => opened,
         });
-        Ok(Self { pinned: Some((dir.into(), options.write_preamble(false))), ..Self::new(regions?)? })
+        let (regions, _) = opened?;
+        Ok(Self { pinned: Some((dir.into(), options.write_preamble(false))), ..Self::new(regions)? })
     }
 
     /// The names under which its regions are pinned in a directory.
@@ -117,6 +123,13 @@ impl PerCpu {
         let of_node = self.shards.iter().filter(move |shard| shard.node == node);
         Ok(of_node.map(|shard| (shard.cpu, &shard.region)))
     }
+}
+
+/// Whether these are the same directory.
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> Result<bool> {
+    let of = |fd: &OwnedFd| rustix::fs::fstat(fd).map_err(|e| Error::system("fstat", e));
+    let [one, other] = [of(one)?, of(other)?];
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// The regions of these CPUs that exist: at least one.
