@@ -148,10 +148,10 @@ static CHECKS: &[Check] = &[
         .prove(19, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
         .test(
-            programs(340, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
+            programs(200, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .quick(
-            programs(240, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())], ..OF_KERNEL }).takes(Kernel),
+            programs(150, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .prove(13, BPF, KERNEL, Outputs(&["cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1"])),
     check("zero-syscalls", "readers under a seccomp filter that kills on any system call, with read-only pages").prove(
@@ -171,7 +171,7 @@ static CHECKS: &[Check] = &[
         .prove(10, &[], HOSTILE, Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
         .test(
-            programs(64, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "4".into())], ..HOSTILE_TESTS })
+            programs(86, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "4".into())], ..HOSTILE_TESTS })
                 .takes(Kernel),
         )
         .quick(
@@ -186,7 +186,7 @@ static CHECKS: &[Check] = &[
     check("vm", "tests of the real kernel on other kernels, under QEMU")
         .test(
             part(
-                1100,
+                940,
                 &[Tools, Machines(vm::STEPS)],
                 code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |given| {
                     vm::step(vm::STEPS, given.tools()?).map(drop)
@@ -200,7 +200,7 @@ static CHECKS: &[Check] = &[
         .test(part(55, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
     check("clippy-aarch64", "lints of all crates for aarch64, without benchmarks and Parquet")
-        .test(part(230, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?))).takes(Checking))
+        .test(part(190, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?))).takes(Checking))
         .only_in_all(),
     check("aarch64", "the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
@@ -251,7 +251,7 @@ static CHECKS: &[Check] = &[
             // The models `bpf_…::…` have a copy of the BPF code in Rust: `bpf-loom` runs the compiled code itself, and
             // `litmus` has its orderings. `prove` runs them, and the longest, too.
             part(
-                150,
+                100,
                 &[],
                 code("cargo xtask loom, without its models `bpf_…::…` and the four that take longest", |_| {
                     models::run(|model| !model.test.starts_with("bpf_") && !model.is_long()).map(drop)
@@ -260,7 +260,7 @@ static CHECKS: &[Check] = &[
         )
         .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
-        .test(part(450, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
+        .test(part(380, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
         .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
         .prove(4, &[], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
@@ -288,7 +288,7 @@ static CHECKS: &[Check] = &[
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
     ),
     check("go", "the Go binding: its format, go vet, its tests of the real kernel, with the race detector, and the contract of all readers").test(
-        part(100, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
+        part(130, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
             .takes(Kernel)
             .built(),
     ),
