@@ -96,10 +96,12 @@ fn emulated(made: &Path, arch: Arch) -> Result<()> {
         cmd::output(command.arg(made.join(executable(arch))).args(args))
     };
     ensure!(run(&["--version"])?.contains(VERSION), "it has another version");
-    let here = cmd::output(Command::new(made.join(executable(Arch::HOST))).args(["flight", "--help"]))?;
-    ensure!(run(&["flight", "--help"])? == here, "the help differs from that for {}", Arch::HOST.name());
-    let demo: serde_json::Value =
-        serde_json::from_str(&run(&["demo", "--memfd", "--json", "--seconds", "1"])?)?;
-    ensure!(demo["records"].as_u64() > Some(0), "the demo read nothing: {demo}");
+    for args in [&["flight", "start", "--help"][..], &["completions", "bash"]] {
+        let here = cmd::output(Command::new(made.join(executable(Arch::HOST))).args(args))?;
+        ensure!(run(args)? == here, "{args:?} differs from that for {}", Arch::HOST.name());
+    }
+    // It says why it can't, and ends.
+    let refused = run(&["flight", "--pins", PINS, "start"]).err();
+    ensure!(refused.is_some_and(|e| e.to_string().contains("mapring: ")), "it records without BPF");
     Ok(())
 }
