@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* When the recording stops: the word that each program compares with the time, and the conditions that set it. The loader
- * writes the conditions as constants before the kernel verifies the programs, so what is not armed is not compiled.
+ * writes the conditions as constants before the kernel verifies the programs, so the kernel removes the code of those that are not armed.
  * cli/src/flight/triggers.rs and stopped.rs have the same in Rust. */
 
 /* Kinds of triggers, and what can be done by hand. */
@@ -43,7 +43,7 @@ const volatile struct {
 } triggers SEC(".rodata.triggers") = {};
 
 struct stop {
-	__u64 at; /* programs record until this time. 0: there is no end */
+	__u64 at; /* when programs stop recording; 0 if they go on */
 	__u64 ns; /* when the condition was met */
 	__u64 value;
 	__u32 kind, condition;

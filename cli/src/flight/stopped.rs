@@ -20,7 +20,7 @@ use super::triggers::{self, MOST};
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Stop {
-    /// Programs record until this time. 0: there is no end.
+    /// When programs stop recording; 0 if they go on.
     at: u64,
     ns: u64,
     value: u64,

@@ -48,11 +48,13 @@ const SOFTIRQS: &[&str] = &["irq_soft_enter", "irq_soft_exit"];
 
 /// All triggers.
 pub(crate) static KINDS: [Kind; 11] = [
-    time("runqueue", 1, "a thread that can run waits longer for a CPU", SCHED, "sched_switch", &[Name, Pid]),
-    time("blocked", 2, "a thread was blocked longer (state D of ps)", SCHED, "sched_switch", &[Name, Pid]),
-    time("syscall", 3, "a system call took longer", CALLS, "sys_exit", &[Call, Name, Pid]),
-    time("irq", 4, "an interrupt took longer", &["irq_enter", "irq_exit"], "irq_handler_exit", &[]),
-    time("softirq", 5, "a softirq took longer", SOFTIRQS, "softirq_exit", &[]),
+    event("runqueue", 1, "a thread that can run waits longer for a CPU", SCHED, "sched_switch", &[Name, Pid])
+        .timed(),
+    event("blocked", 2, "a thread was blocked longer (state D of ps)", SCHED, "sched_switch", &[Name, Pid])
+        .timed(),
+    event("syscall", 3, "a system call took longer", CALLS, "sys_exit", &[Call, Name, Pid]).timed(),
+    event("irq", 4, "an interrupt took longer", &["irq_enter", "irq_exit"], "irq_handler_exit", &[]).timed(),
+    event("softirq", 5, "a softirq took longer", SOFTIRQS, "softirq_exit", &[]).timed(),
     event("exit", 6, "a thread ends", &["exec_exit"], "sched_process_exit", &[By, Name, Pid]),
     event("oom", 7, "memory is full, and the kernel kills", OOM, "mark_victim", &[Name, Pid]),
     event("hung", 8, "a thread is blocked for long", &["marks_hung"], "sched_process_hang", &[Name, Pid]),
@@ -72,17 +74,6 @@ const fn event(
     fields: &'static [Field],
 ) -> Kind {
     Kind { name, number, about, programs, tracepoint, is_time: false, fields }
-}
-
-const fn time(
-    name: &'static str,
-    number: u32,
-    about: &'static str,
-    programs: &'static [&'static str],
-    tracepoint: &'static str,
-    fields: &'static [Field],
-) -> Kind {
-    Kind { is_time: true, ..event(name, number, about, programs, tracepoint, fields) }
 }
 
 /// The kind of this number.
@@ -204,6 +195,11 @@ impl Field {
 }
 
 impl Kind {
+    /// The same with a time.
+    const fn timed(self) -> Self {
+        Self { is_time: true, ..self }
+    }
+
     /// How an expression of this kind is written.
     fn usage(&self) -> String {
         let call = if self.fields.contains(&Call) { " NAME" } else { "" };
