@@ -169,8 +169,8 @@ impl Tasks {
             let waited = || Waited { tid, from: since, waker: Some(event.tid) };
             self.waits[usize::from(is_interruptible)].see(ns, waited);
         }
-        if !matches!(thread.state, State::Runnable(_)) && self.cpus.values().all(|running| running.tid != tid)
-        {
+        // If it runs now, its next switch says what becomes of it.
+        if !matches!(thread.state, State::Runnable(_)) {
             thread.state = State::Runnable(event.ns);
         }
     }
