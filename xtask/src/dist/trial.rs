@@ -96,7 +96,7 @@ fn emulated(made: &Path, arch: Arch) -> Result<()> {
         cmd::output(command.arg(made.join(executable(arch))).args(args))
     };
     ensure!(run(&["--version"])?.contains(VERSION), "it has another version");
-    for args in [&["flight", "start", "--help"][..], &["completions", "bash"]] {
+    for args in [&["flight", "dump", "--help"][..], &["completions", "bash"]] {
         let here = cmd::output(Command::new(made.join(executable(Arch::HOST))).args(args))?;
         ensure!(run(args)? == here, "{args:?} differs from that for {}", Arch::HOST.name());
     }

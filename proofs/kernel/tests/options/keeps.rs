@@ -74,6 +74,9 @@ fn any_way_of_reading_tells_programs_how_far() {
             assert_eq!(found, [SLOTS, 0], "{}", ring.name);
         }
         drop(merged);
+        if ring.never_abandons() {
+            return;
+        }
         // A record that no program ends is passed after the reader's patience, and programs go on.
         let mut reader = handle.reader_from(Start::Now).with_patience(Duration::ZERO);
         reader.require(FOREVER).unwrap();
