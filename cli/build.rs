@@ -21,7 +21,7 @@ mod messages {
 
     pub(crate) fn generate() {
         let mut pool = DescriptorPool::new();
-        for name in ["otlp", "perfetto", "prometheus"] {
+        for name in ["otlp", "perfetto", "pprof", "prometheus"] {
             let path = format!("proto/{name}.proto");
             println!("cargo::rerun-if-changed={path}");
             let parsed = protox_parse::parse(&path, &fs::read_to_string(&path).unwrap());

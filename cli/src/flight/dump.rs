@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// The file to write, `-` for stdout. Without it, a trace gets a new file in this directory, and texts go to stdout
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The format [default: by the extension of --out: .pftrace, .ndjson, .csv, .parquet]
+    /// The format [default: by the extension of --out: .pftrace, .ndjson, .csv, .parquet, .folded, .pb.gz, .svg]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Replace an existing file
@@ -40,6 +40,8 @@ pub(crate) struct Args {
     /// Follow new events until Ctrl-C, as NDJSON or CSV. With --last, begin with older ones
     #[arg(long, short)]
     follow: bool,
+    #[command(flatten)]
+    stacks: trace::stacks::Args,
 }
 
 /// Writes the events.
@@ -59,7 +61,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
         let now = Clock::Monotonic.now();
         follow(pins, &mut rings, before(now, args.last.unwrap_or_default()), at, |names| {
-            trace::sink(format, out, names, &[], None)
+            trace::sink(format, out, names, &[], None, &args.stacks)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
@@ -70,7 +72,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let mut names = Names::new();
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;
-    let written = trace::sink(format, out, &mut names, &older, zero)
+    let written = trace::sink(format, out, &mut names, &older, zero, &args.stacks)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
     let Written { count, span, losses } = written
         .with_context(|| file.as_ref().map_or(Path::new("stdout"), OutFile::path).display().to_string())?;
@@ -101,6 +103,9 @@ impl Args {
         if self.follow && !format.is_stream() {
             return Err("--follow writes --format ndjson or csv only");
         }
+        if self.stacks.stacks.is_some() && format.stacks().is_none() {
+            return Err("--stacks is for --format folded, pprof and svg");
+        }
         Ok(format)
     }
 
@@ -109,7 +114,9 @@ impl Args {
         let end = match format {
             Format::Perfetto => "pftrace",
             Format::Parquet => "parquet",
-            Format::Ndjson | Format::Csv => "",
+            Format::Pprof => "pb.gz",
+            Format::Svg => "svg",
+            Format::Ndjson | Format::Csv | Format::Folded => "",
         };
         let path = match &self.out {
             Some(path) if path == Path::new("-") => return Ok((None, Box::new(io::stdout()))),

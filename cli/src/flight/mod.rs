@@ -21,12 +21,12 @@ mod programs;
 mod record;
 mod report;
 mod rings;
-#[expect(dead_code, reason = "the groups that record stacks follow")]
 mod stack;
 mod start;
 mod status;
 mod stop;
 mod stopped;
+mod symbols;
 mod trace;
 mod triggers;
 

@@ -33,6 +33,12 @@ pub(crate) fn format_of<F: ValueEnum>(file: &Path) -> Result<F, &'static str> {
     let name = match file.extension().and_then(OsStr::to_str).unwrap_or_default() {
         "pftrace" | "perfetto-trace" => "perfetto",
         "jsonl" | "json" => "ndjson",
+        "gz" if file
+            .file_stem()
+            .is_some_and(|stem| Path::new(stem).extension() == Some(OsStr::new("pb"))) =>
+        {
+            "pprof"
+        }
         name => name,
     };
     F::from_str(name, false).map_err(|_| "the extension of --out names no format: add --format")

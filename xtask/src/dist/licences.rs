@@ -79,7 +79,8 @@ pub(super) fn of(arch: Arch) -> Result<String> {
     }
     let mut all = format!(
         "mapring is licensed under MIT or Apache-2.0, at your option.\n\nThis executable is linked with the packages below. \
-         Its sources, and `cargo xtask dist`, make it again\nwith other versions of them, as the LGPL asks.\n\n{list}"
+         The source of each is at\nhttps://crates.io/crates/NAME/VERSION, or in Debian. \
+         The sources of mapring, and\n`cargo xtask dist`, make it again with other versions of them, as the LGPL asks.\n\n{list}"
     );
     for (text, names) in texts {
         let names: Vec<_> = names.into_iter().collect();

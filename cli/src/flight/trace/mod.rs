@@ -3,6 +3,7 @@
 mod calls;
 mod perfetto;
 mod rows;
+pub(super) mod stacks;
 mod table;
 
 pub(super) use self::calls::shown as call_name;
@@ -26,16 +27,32 @@ pub(crate) enum Format {
     Csv,
     /// A table in columns, for databases. The command must be built with the feature `parquet`
     Parquet,
+    /// A line for each stack with its count, for the tools of FlameGraph
+    Folded,
+    /// A profile for `go tool pprof` and Grafana Pyroscope
+    Pprof,
+    /// A flame graph, for a browser
+    Svg,
 }
 
 impl Format {
-    /// The format of the table, unless it is a trace.
+    /// The format of the table, if it is one.
     pub(crate) fn table(self) -> Option<Tables> {
         match self {
-            Self::Perfetto => None,
+            Self::Perfetto | Self::Folded | Self::Pprof | Self::Svg => None,
             Self::Ndjson => Some(Tables::Ndjson),
             Self::Csv => Some(Tables::Csv),
             Self::Parquet => Some(Tables::Parquet),
+        }
+    }
+
+    /// The format that is made of stacks, if it is one.
+    pub(crate) fn stacks(self) -> Option<stacks::Format> {
+        match self {
+            Self::Folded => Some(stacks::Format::Folded),
+            Self::Pprof => Some(stacks::Format::Pprof),
+            Self::Svg => Some(stacks::Format::Svg),
+            Self::Perfetto | Self::Ndjson | Self::Csv | Self::Parquet => None,
         }
     }
 
@@ -69,10 +86,12 @@ pub(crate) fn sink(
     names: &mut Names,
     older: &[Older],
     zero: Option<u64>,
+    stacks: &stacks::Args,
 ) -> Result<Box<dyn Sink>> {
-    Ok(match format.table() {
-        None => Box::new(perfetto::Perfetto::new(out, names, older)?),
-        Some(format) => Box::new(table::Events::new(format, out, zero)?),
+    Ok(match (format.table(), format.stacks()) {
+        (Some(format), _) => Box::new(table::Events::new(format, out, zero)?),
+        (_, Some(format)) => Box::new(stacks::Writer::new(format, stacks, out)),
+        (None, None) => Box::new(perfetto::Perfetto::new(out, names, older)?),
     })
 }
 
@@ -168,7 +187,9 @@ mod tests {
         let mut threads = Threads::since(0);
         events.iter().for_each(|event| threads.see(event));
         let older = names.learn(threads);
-        let mut sink = sink(format, Box::new(out.clone()), &mut names, &older, Some(1001)).unwrap();
+        let mut sink =
+            sink(format, Box::new(out.clone()), &mut names, &older, Some(1001), &stacks::Args::default())
+                .unwrap();
         for event in events {
             sink.event(event, &mut names).unwrap();
             names.update(event);
@@ -183,7 +204,8 @@ mod tests {
         for format in Format::value_variants() {
             let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
             let mut names = Names::of_events();
-            let Ok(mut sink) = sink(*format, Box::new(full), &mut names, &[], None) else { continue };
+            let sink = sink(*format, Box::new(full), &mut names, &[], None, &stacks::Args::default());
+            let Ok(mut sink) = sink else { continue };
             let event = &events()[0];
             let outcome = (0..1 << 16).try_for_each(|_| sink.event(event, &mut names));
             assert!(outcome.and_then(|()| sink.finish(&mut names)).is_err(), "{format:?}");
@@ -192,11 +214,16 @@ mod tests {
 
     #[test]
     fn the_name_of_a_trace_says_its_format() {
-        for (file, format) in
-            [("a.pftrace", Format::Perfetto), ("b.c/d.jsonl", Format::Ndjson), ("x.csv", Format::Csv)]
-        {
+        for (file, format) in [
+            ("a.pftrace", Format::Perfetto),
+            ("b.c/d.jsonl", Format::Ndjson),
+            ("x.csv", Format::Csv),
+            ("a.pb.gz", Format::Pprof),
+        ] {
             assert_eq!(format_of(Path::new(file)), Ok(format));
         }
-        assert!(format_of::<Format>(Path::new("a.txt")).is_err());
+        assert!(
+            ["a.txt", "a.csv.gz", "pb.gz"].iter().all(|file| format_of::<Format>(Path::new(file)).is_err())
+        );
     }
 }

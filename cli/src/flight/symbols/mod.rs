@@ -1,0 +1,239 @@
+//! The names of the frames of stacks. Most processes of a recording belong to other users, and some have ended: a name is shown only
+//! if it comes from the file with the frame's build id, from what is mapped in the process, or from the kernel.
+
+mod copy;
+mod elf;
+mod files;
+mod kernel;
+mod maps;
+mod module;
+mod perf_map;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use self::files::Files;
+use self::kernel::Kernel;
+use self::maps::Space;
+use self::module::Module;
+use self::perf_map::PerfMap;
+use super::names::escape;
+use super::procfs::Process;
+use super::stack::{Stack, UserFrame};
+
+/// As the kernel records it: zeros at its end if it is shorter.
+pub(crate) type BuildId = [u8; 20];
+
+/// A frame of a stack, or what is known of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The function, after those that are inlined in it there, the innermost one first. Where no function is known: the file and the
+    /// offset. Names are demangled and escaped.
+    pub(crate) names: Vec<String>,
+    /// The file: its name, `[build id …]`, `[kernel]`, or what else is there. Escaped. Empty if nothing is known.
+    pub(crate) module: String,
+    pub(crate) build_id: Option<BuildId>,
+    /// In the file, or the address.
+    pub(crate) offset: u64,
+}
+
+/// Where code is. It has a name as long as the recording is read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    Kernel(u64),
+    File(BuildId, u64),
+    /// Of a process, by its number and its start.
+    Process(u32, u64, u64),
+}
+
+/// A file by its build id, or by its device and inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Id(BuildId),
+    File(u32, u32, u64),
+}
+
+/// What finds the names of frames.
+pub(crate) struct Symbols {
+    kernel: Kernel,
+    files: Files,
+    spaces: HashMap<(u32, u64), Rc<Space>>,
+    /// Those that are open, the latest one last, with their names.
+    modules: Vec<(Key, Module, Option<String>)>,
+    perf_maps: Vec<((u32, u64), Option<PerfMap>)>,
+    frames: HashMap<(Place, bool), Rc<Frame>, foldhash::fast::RandomState>,
+}
+
+/// How much is kept: files that are open, maps of JIT compilers, processes, frames.
+const MODULES: usize = 32;
+const PERF_MAPS: usize = 4;
+const SPACES: usize = 1024;
+const FRAMES: usize = 1 << 18;
+
+impl Symbols {
+    /// Also looks for debug files in these directories.
+    pub(crate) fn new(debug_dirs: &[PathBuf]) -> Self {
+        Self {
+            kernel: Kernel::default(),
+            files: Files::new(debug_dirs),
+            spaces: HashMap::new(),
+            modules: Vec::new(),
+            perf_maps: Vec::new(),
+            frames: HashMap::default(),
+        }
+    }
+
+    /// Remembers a file that a process executed: it may have ended when its name is needed.
+    pub(crate) fn offer(&mut self, path: &Path) {
+        self.files.offer(path);
+    }
+
+    /// Remembers the files that a process uses: another one that has ended may have used them.
+    pub(crate) fn see(&mut self, process: &Process) {
+        self.space(process);
+    }
+
+    /// The frames of a stack, the innermost one first. `process` is the process that it is of, if that is still present. Reads its
+    /// files when they are needed first.
+    pub(crate) fn frames(&mut self, stack: &Stack, process: Option<&Process>) -> Vec<Rc<Frame>> {
+        let id = process.map_or((0, 0), |process| (process.pid, process.start));
+        // All but the innermost one are addresses to return to, behind the call.
+        let kernel = stack.kernel.iter().enumerate().map(|(at, &address)| (Place::Kernel(address), at > 0));
+        let user = stack.user.iter().enumerate().map(|(at, frame)| match *frame {
+            UserFrame::File { build_id, offset } => (Place::File(build_id, offset), at > 0),
+            UserFrame::Address(address) => (Place::Process(id.0, id.1, address), at > 0),
+        });
+        kernel.chain(user).map(|place| self.frame(place, process)).collect()
+    }
+
+    fn frame(&mut self, (place, is_return): (Place, bool), process: Option<&Process>) -> Rc<Frame> {
+        if let Some(frame) = self.frames.get(&(place, is_return)) {
+            return frame.clone();
+        }
+        let back = u64::from(is_return);
+        let frame = Rc::new(match place {
+            Place::Kernel(address) => {
+                let functions = self.kernel.functions(address.wrapping_sub(back));
+                frame(functions, "[kernel]".to_owned(), None, address)
+            }
+            Place::File(id, offset) => self.in_file(id, offset, back, process),
+            Place::Process(.., address) => self.in_process(address, back, process),
+        });
+        if self.frames.len() >= FRAMES {
+            self.frames.clear();
+        }
+        self.frames.insert((place, is_return), frame.clone());
+        frame
+    }
+
+    fn in_file(&mut self, id: BuildId, offset: u64, back: u64, process: Option<&Process>) -> Frame {
+        process.into_iter().for_each(|process| self.see(process));
+        let (functions, name) =
+            self.functions(Key::Id(id), offset.wrapping_sub(back), |symbols| symbols.files.find(&id));
+        let name = name.unwrap_or_else(|| format!("[build id {}]", hex(&id)));
+        frame(functions, name, Some(id), offset)
+    }
+
+    fn in_process(&mut self, address: u64, back: u64, process: Option<&Process>) -> Frame {
+        let Some(process) = process else { return frame(Vec::new(), String::new(), None, address) };
+        let space = self.space(process);
+        let mapping = space.find(address.wrapping_sub(back));
+        let Some(mapping) = mapping else { return frame(Vec::new(), String::new(), None, address) };
+        let offset = address.wrapping_sub(mapping.start).wrapping_add(mapping.offset);
+        let (major, minor, inode) = mapping.file;
+        let mut functions = Vec::new();
+        if mapping.is_file() {
+            let images = |_: &mut Self| (Vec::from_iter(files::mapped(&space, mapping)), None);
+            functions = self.functions(Key::File(major, minor, inode), offset.wrapping_sub(back), images).0;
+        }
+        if functions.is_empty() {
+            let map = self.perf_map(process);
+            functions.extend(map.and_then(|map| map.find(address.wrapping_sub(back))).map(str::to_owned));
+        }
+        let name = shown(mapping.name().as_bytes());
+        let offset = if name.is_empty() { address } else { offset };
+        frame(functions, name, None, offset)
+    }
+
+    /// The functions at an offset of a file, and the file's name. Opens it unless it is open.
+    fn functions(
+        &mut self,
+        key: Key,
+        offset: u64,
+        images: impl FnOnce(&mut Self) -> (Vec<files::Image>, Option<String>),
+    ) -> (Vec<String>, Option<String>) {
+        let open = self.modules.iter().position(|(open, ..)| *open == key);
+        let mut module = match open {
+            Some(at) => self.modules.remove(at),
+            None => {
+                let (images, name) = images(self);
+                (key, Module::new(images, self.files.debug_dirs()), name)
+            }
+        };
+        let found = (module.1.functions(offset), module.2.clone());
+        if self.modules.len() >= MODULES {
+            self.modules.remove(0);
+        }
+        self.modules.push(module);
+        found
+    }
+
+    fn space(&mut self, process: &Process) -> Rc<Space> {
+        if self.spaces.len() >= SPACES {
+            self.spaces.clear();
+        }
+        let id = (process.pid, process.start);
+        if let Some(space) = self.spaces.get(&id) {
+            return space.clone();
+        }
+        let space = Rc::new(Space::of(process));
+        self.files.scan(&space);
+        self.spaces.insert(id, space.clone());
+        space
+    }
+
+    fn perf_map(&mut self, process: &Process) -> Option<&PerfMap> {
+        let id = (process.pid, process.start);
+        if !self.perf_maps.iter().any(|(of, _)| *of == id) {
+            if self.perf_maps.len() >= PERF_MAPS {
+                self.perf_maps.remove(0);
+            }
+            self.perf_maps.push((id, PerfMap::of(process)));
+        }
+        self.perf_maps.iter().find(|(of, _)| *of == id)?.1.as_ref()
+    }
+}
+
+fn frame(names: Vec<String>, module: String, build_id: Option<BuildId>, offset: u64) -> Frame {
+    let names = match (names.is_empty(), &*module) {
+        (false, _) => names,
+        (true, "" | "[kernel]") => vec![format!("{offset:#x}")],
+        (true, module) => vec![format!("{module}+{offset:#x}")],
+    };
+    Frame { names, module, build_id, offset }
+}
+
+/// A build id as tools show it.
+pub(crate) fn hex(id: &BuildId) -> String {
+    significant(id).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of a build id without the zeros that fill it up: of SHA-1, MD5 or UUID, or xxHash.
+fn significant(id: &BuildId) -> &[u8] {
+    let len = [8, 16].into_iter().find(|&len| id[len..].iter().all(|&byte| byte == 0));
+    &id[..len.unwrap_or(id.len())]
+}
+
+/// The name of a function or a file, for people: escaped, and not longer than they read.
+fn shown(name: &[u8]) -> String {
+    const MOST: usize = 512;
+    let mut name = escape(name);
+    if let Some((end, _)) = name.char_indices().nth(MOST) {
+        name.truncate(end);
+        name.push('…');
+    }
+    name
+}

@@ -1,0 +1,256 @@
+//! Stacks, added up, and the formats that are made of them.
+
+mod folded;
+mod pprof;
+mod svg;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use prost::bytes::Bytes;
+
+use super::super::event::{Event, Gap, What};
+use super::super::names::Names;
+use super::super::stack::Stack;
+use super::super::symbols::{Frame, Symbols};
+use super::Sink;
+use crate::output;
+use crate::table::Out;
+
+pub(crate) use self::svg::svg;
+
+/// Which stacks are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub(crate) enum Kind {
+    /// Samples of what ran: the group `profile`
+    #[default]
+    Running,
+    /// Where threads waited, by the time: the group `waits`
+    Waiting,
+    /// Where they waited for locks of the kernel: the group `locks`
+    Locks,
+}
+
+impl Kind {
+    fn group(self) -> &'static str {
+        match self {
+            Self::Running => "profile",
+            Self::Waiting => "waits",
+            Self::Locks => "locks",
+        }
+    }
+
+    /// What a line of folded stacks counts.
+    fn unit(self) -> &'static str {
+        if self == Self::Running { "samples" } else { "µs" }
+    }
+}
+
+/// Options of the formats that are made of stacks.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Args {
+    /// The stacks in folded, pprof and svg [default: running]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) stacks: Option<Kind>,
+    /// Also look here for debug files and programs, by their build ids. Can be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) debug_dir: Vec<PathBuf>,
+    /// Samples of a CPU in a second.
+    #[arg(skip)]
+    pub(crate) hz: Option<u32>,
+}
+
+/// A format that is made of stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Folded,
+    Pprof,
+    Svg,
+}
+
+/// Which thread, and where it was.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    kind: Kind,
+    pid: u32,
+    tid: u32,
+    comm: Bytes,
+    stack: Stack,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    count: u64,
+    /// Of the waits.
+    ns: u64,
+    /// When it was last seen.
+    last: u64,
+}
+
+/// Stacks that are equal, with the names of their frames.
+struct Summed {
+    pid: u32,
+    tid: u32,
+    comm: Bytes,
+    /// The innermost one first.
+    frames: Vec<Rc<Frame>>,
+    weight: Weight,
+}
+
+/// Folded stacks, as flame graphs are made of them: each line is `comm;outer;…;inner count`.
+#[cfg_attr(not(test), expect(dead_code, reason = "the HTML report follows"))]
+#[derive(Debug, Default)]
+pub(crate) struct Flames {
+    /// The count of a line is that of its samples.
+    pub(crate) running: Vec<String>,
+    /// The count of a line is its time in microseconds.
+    pub(crate) waiting: Vec<String>,
+}
+
+/// Adds up stacks. Their frames are numbers until the end.
+pub(crate) struct Stacks {
+    seen: HashMap<Key, Weight, foldhash::fast::RandomState>,
+    symbols: Symbols,
+    span: Range<u64>,
+}
+
+impl Stacks {
+    pub(crate) fn new(symbols: Symbols) -> Self {
+        Self { seen: HashMap::default(), symbols, span: u64::MAX..0 }
+    }
+
+    /// Adds the stack of an event, if it has one.
+    pub(crate) fn event(&mut self, event: &Event, names: &mut Names) {
+        if let What::Exec { file, is_cut: false, .. } = &event.what {
+            self.symbols.offer(Path::new(OsStr::from_bytes(file)));
+        }
+        if let Some((kind, ns, stack)) = of(&event.what) {
+            self.add(event, kind, ns, stack, names);
+        }
+    }
+
+    fn add(&mut self, event: &Event, kind: Kind, ns: u64, stack: &Stack, names: &mut Names) {
+        let comm = names.comm(event.tid, event.cpu, event.ns);
+        let key = Key { kind, pid: event.pid, tid: event.tid, comm, stack: stack.clone() };
+        let weight = self.seen.entry(key).or_default();
+        weight.count = weight.count.saturating_add(1);
+        weight.ns = weight.ns.saturating_add(ns);
+        weight.last = weight.last.max(event.ns);
+        self.span = self.span.start.min(event.ns)..self.span.end.max(event.ns);
+    }
+
+    /// The folded stacks of the report, with names.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the HTML report follows"))]
+    pub(crate) fn flames(&mut self, names: &mut Names) -> Flames {
+        let mut lines = |kind| folded::lines(kind, &self.summed(kind, names));
+        Flames { running: lines(Kind::Running), waiting: lines(Kind::Waiting) }
+    }
+
+    /// The stacks of a kind with names, the most frequent ones first.
+    fn summed(&mut self, kind: Kind, names: &mut Names) -> Vec<Summed> {
+        let symbols = &mut self.symbols;
+        let of_kind = || self.seen.iter().filter(|(key, _)| key.kind == kind);
+        // A file of one process can be that of another one that has ended.
+        for (key, weight) in of_kind() {
+            names.process(key.pid, weight.last).into_iter().for_each(|process| symbols.see(process));
+        }
+        let cut =
+            Rc::new(Frame { names: vec!["[cut]".into()], module: String::new(), build_id: None, offset: 0 });
+        let summed = |(key, &weight): (&Key, _)| {
+            let Weight { last, .. } = weight;
+            let mut frames = symbols.frames(&key.stack, names.process(key.pid, last));
+            frames.extend(key.stack.is_cut.then(|| cut.clone()));
+            Summed { pid: key.pid, tid: key.tid, comm: key.comm.clone(), frames, weight }
+        };
+        let mut summed: Vec<_> = of_kind().map(summed).collect();
+        summed.sort_by_key(|one| (Reverse((one.weight.count, one.weight.ns)), one.tid, one.weight.last));
+        summed
+    }
+}
+
+/// The stack of an event, and for how long the thread waited there.
+fn of(_: &What) -> Option<(Kind, u64, &Stack)> {
+    None
+}
+
+/// A file that is made of the stacks when all are known.
+pub(super) struct Writer {
+    format: Format,
+    kind: Kind,
+    hz: Option<u32>,
+    stacks: Stacks,
+    out: Out,
+}
+
+impl Writer {
+    pub(super) fn new(format: Format, args: &Args, out: Out) -> Self {
+        let stacks = Stacks::new(Symbols::new(&args.debug_dir));
+        Self { format, kind: args.stacks.unwrap_or_default(), hz: args.hz, stacks, out }
+    }
+}
+
+impl Sink for Writer {
+    fn event(&mut self, event: &Event, names: &mut Names) -> Result<()> {
+        self.stacks.event(event, names);
+        Ok(())
+    }
+
+    fn gap(&mut self, _: &Gap) -> Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.out.flush()?)
+    }
+
+    fn finish(&mut self, names: &mut Names) -> Result<()> {
+        let kind = self.kind;
+        let summed = self.stacks.summed(kind, names);
+        if summed.is_empty() {
+            let group = kind.group();
+            bail!(
+                "no stacks of the group {group} are recorded at this time: `mapring flight start --events {group},…` records them"
+            );
+        }
+        let cut: u64 = self
+            .stacks
+            .seen
+            .iter()
+            .filter(|(key, _)| key.kind == kind && key.stack.is_cut)
+            .map(|(_, w)| w.count)
+            .sum();
+        if cut > 0 {
+            let all: u64 = summed.iter().map(|one| one.weight.count).sum();
+            output::note(format_args!(
+                "mapring: {cut} of {all} stacks are cut: their outer frames are missing ([cut])"
+            ));
+        }
+        match self.format {
+            Format::Pprof => {
+                self.out.write_all(&pprof::profile(kind, self.hz, &summed, &self.stacks.span)?)?
+            }
+            Format::Folded => {
+                folded::lines(kind, &summed).iter().try_for_each(|line| writeln!(self.out, "{line}"))?
+            }
+            Format::Svg => {
+                let title = match kind {
+                    Kind::Running => "Samples of what ran",
+                    Kind::Waiting => "Time that threads waited",
+                    Kind::Locks => "Time that threads waited for locks of the kernel",
+                };
+                self.out.write_all(svg(title, kind.unit(), &folded::lines(kind, &summed))?.as_bytes())?;
+            }
+        }
+        self.flush()
+    }
+}
