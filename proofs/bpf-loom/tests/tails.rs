@@ -39,11 +39,19 @@ fn everywhere_alone(model: fn(&mut Found, &Code)) {
     });
 }
 
-/// Runs a model of all codes that can meet on one machine: each with itself, and those with the guard with those without.
+/// The codes that this one meets on one machine, besides itself: those with the guard meet those without. In `prove` all do, at each
+/// landing the first one.
+#[cfg(not(loom))]
+fn others<'c>(code: &Code, all: &'c [Code]) -> &'c [Code] {
+    let is_first = Arc::ptr_eq(&code.program, &all[0].program);
+    if is_first || std::env::var_os("MAPRING_EVERY_CLANG").is_some() { all } else { &[] }
+}
+
+/// Runs a model of all codes that can meet on one machine.
 #[cfg(not(loom))]
 fn everywhere_together(model: fn(&mut Found, &Code, &Code)) {
     everywhere(|found, code, all| {
-        found.with_others(code, all, model);
+        found.with_others(code, others(code, all), model);
         assert_eq!(
             found.dropped > 0,
             found.is_tight(),
@@ -89,7 +97,7 @@ fn tasks_preempt_each_other_at_every_access() {
 fn a_required_reader_gets_every_tail() {
     let (all, mut found) = (codes("kept16"), Found::default());
     all.iter().for_each(|code| found.lags(code));
-    all.iter().for_each(|code| found.with_others(code, &all, Found::keeps));
+    all.iter().for_each(|code| found.with_others(code, others(code, &all), Found::keeps));
     println!("explored {} cases", found.cases);
 }
 
