@@ -56,22 +56,25 @@ mod flight {
     use std::path::Path;
     use std::{env, fs, thread};
 
-    const LOG2_SLOTS: std::ops::RangeInclusive<u32> = 8..=22;
+    /// A source, and the binary logarithms of its slots. A stack takes as much as many events.
+    const SOURCES: [(&str, std::ops::RangeInclusive<u32>); 2] = [("flight", 8..=22), ("stacks", 8..=17)];
 
     pub(crate) fn objects() {
-        println!("cargo::rerun-if-changed=bpf/flight/triggers.bpf.h");
+        println!("cargo::rerun-if-changed=bpf/flight");
         let out = env::var_os("OUT_DIR").unwrap();
         let out = Path::new(&out);
-        let list: String = thread::scope(|scope| {
-            let compile = |log2| {
-                let name = format!("flight_{log2}");
-                let slots = format!("-DSLOTS={}", 1 << log2);
-                mapring_bpf_build::object("bpf/flight/flight.bpf.c", &name, &[&slots]);
-                format!("({log2}, include_bytes!({:?})), ", out.join(format!("{name}.bpf.o")))
-            };
-            let jobs: Vec<_> = LOG2_SLOTS.map(|log2| scope.spawn(move || compile(log2))).collect();
-            jobs.into_iter().map(|job| job.join().unwrap()).collect()
-        });
-        fs::write(out.join("flight_objects.rs"), format!("&[{list}]")).unwrap();
+        for (source, slots) in SOURCES {
+            let list: String = thread::scope(|scope| {
+                let compile = |log2| {
+                    let name = format!("{source}_{log2}");
+                    let slots = format!("-DSLOTS={}", 1 << log2);
+                    mapring_bpf_build::object(format!("bpf/flight/{source}.bpf.c"), &name, &[&slots]);
+                    format!("({log2}, include_bytes!({:?})), ", out.join(format!("{name}.bpf.o")))
+                };
+                let jobs: Vec<_> = slots.map(|log2| scope.spawn(move || compile(log2))).collect();
+                jobs.into_iter().map(|job| job.join().unwrap()).collect()
+            });
+            fs::write(out.join(format!("{source}_objects.rs")), format!("&[{list}]")).unwrap();
+        }
     }
 }

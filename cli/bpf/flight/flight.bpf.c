@@ -180,25 +180,8 @@ struct pt_regs {
 
 #pragma clang attribute pop
 
-/* The process and thread that run. */
-#define RUNNING(e)                                             \
-	{                                                      \
-		__u64 task = bpf_get_current_pid_tgid();       \
-		(e)->pid = task >> 32;                         \
-		(e)->tid = task;                               \
-	}
-
+#include "stop.bpf.h"
 #include "triggers.bpf.h"
-
-/* Reserves a record of this ring with time and task, or ends the program. */
-#define RESERVE(ring)                                          \
-	if (has_stopped())                                     \
-		return 0;                                      \
-	struct ring *e = mapring_reserve(&ring);               \
-	if (!e)                                                \
-		return 0;                                      \
-	e->ns = bpf_ktime_get_ns();                            \
-	RUNNING(e)
 
 /* Reserves a record of this ring, unless only triggers need the event, and takes the time. `e` may be NULL. */
 #define RESERVE_OR_WATCH(ring)                                             \

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* When the recording stops: the word that each program compares with the time, and the conditions that set it. The loader
- * writes the conditions as constants before the kernel verifies the programs, so the kernel removes the code of those that are not armed.
- * cli/src/flight/triggers.rs and stopped.rs have the same in Rust. */
+/* The conditions that stop the recording. The loader writes them as constants before the kernel verifies the programs, so the
+ * kernel removes the code of those that are not armed. cli/src/flight/triggers.rs has the same in Rust. */
 
 /* Kinds of triggers, and what can be done by hand. */
 enum {
@@ -24,7 +23,6 @@ enum {
 #define BIT(kind) (1U << (kind))
 #define WAITS (BIT(RUNQUEUE_LONG) | BIT(BLOCKED_LONG))
 
-#define CONDITIONS 8
 #define ANY (-1)
 
 struct condition {
@@ -41,35 +39,6 @@ const volatile struct {
 	__u32 only;  /* the group is not recorded: its programs serve triggers only */
 	struct condition conditions[CONDITIONS];
 } triggers SEC(".rodata.triggers") = {};
-
-struct stop {
-	__u64 at; /* when programs stop recording; 0 if they go on */
-	__u64 ns; /* when the condition was met */
-	__u64 value;
-	__u32 kind, condition;
-	__u32 cpu, pid, tid, unused;
-	__u64 comm[2];
-	__u64 met[CONDITIONS]; /* how often, since the start or the last `resume` */
-};
-
-/* The end of the recording, with its cause. Programs only load `at`. The cell's claim lets one of them write it. */
-MAPRING_CELL(stop, struct stop);
-
-static __always_inline struct stop *the_stop(void)
-{
-	__u64 *seq = mapring__word(&stop, MAPRING__FIRST(sizeof(struct mapring_cell__stop)));
-
-	return seq ? (struct stop *)(seq + 1) : 0;
-}
-
-/* Before a record is reserved, as it would overwrite an older one. Takes the time only if there is an end. */
-static __always_inline int has_stopped(void)
-{
-	struct stop *s = the_stop();
-	__u64 at = s ? mapring__load(&s->at) : 0;
-
-	return at && bpf_ktime_get_ns() >= at;
-}
 
 /* A condition that was met, or what is done by hand. */
 struct hit {

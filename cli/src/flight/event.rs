@@ -1,5 +1,7 @@
 //! What the flight recorder records, in words of the kernel and apart from the layout of the records.
 
+use super::stack::Stack;
+
 /// An event, as a dump shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -102,6 +104,10 @@ pub(crate) enum What {
         address: u64,
         ip: u64,
     },
+    /// What the running thread did at a tick of the clock that takes samples.
+    Sample {
+        stack: Stack,
+    },
     /// The condition of a trigger of this kind was met: by this thread, for so many nanoseconds if it is about a time.
     Trigger {
         kind: u32,
@@ -132,6 +138,7 @@ impl What {
             Self::BlockIssue { .. } | Self::BlockComplete { .. } => "block",
             Self::NetSend { .. } | Self::NetReceive { .. } => "net",
             Self::Fault { .. } => "faults",
+            Self::Sample { .. } => "profile",
             Self::Trigger { .. } | Self::Mark { .. } | Self::Hold | Self::Resume => "marks",
         }
     }

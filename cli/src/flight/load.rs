@@ -1,5 +1,6 @@
 //! Loads the programs of a group of events, from the object that has its number of slots.
 
+use std::fs;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -12,19 +13,25 @@ use libbpf_rs::{Map, MapCore, Object, ObjectBuilder, OpenObject};
 use mapring::loader::{PinOptions, initialize_object, prepare_object};
 use mapring::{ErrorKind, PinDir, Region};
 
-use super::pins;
 use super::rings::{Group, MARKS};
 use super::triggers::{Constants, Trigger};
+use super::{pins, sampling};
 use crate::exit::Refused;
 use crate::privilege;
 
 /// The objects, by the binary logarithm of their slots.
-static OBJECTS: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/flight_objects.rs"));
+type Objects = &'static [(u32, &'static [u8])];
+static OBJECTS: Objects = include!(concat!(env!("OUT_DIR"), "/flight_objects.rs"));
+static STACKS: Objects = include!(concat!(env!("OUT_DIR"), "/stacks_objects.rs"));
 
-/// The numbers of slots that a ring can have.
-pub(crate) fn log2_slots() -> RangeInclusive<u32> {
+fn objects(group: &Group) -> Objects {
+    if group.has_stacks { STACKS } else { OBJECTS }
+}
+
+/// The numbers of slots that the ring of a group can have.
+pub(crate) fn log2_slots(group: &Group) -> RangeInclusive<u32> {
     let log2 = |object: Option<&(u32, &[u8])>| object.map_or(0, |(log2, _)| *log2);
-    log2(OBJECTS.first())..=log2(OBJECTS.last())
+    log2(objects(group).first())..=log2(objects(group).last())
 }
 
 /// Programs for older kernels: the program for newer ones, and the arguments that its tracepoint then has.
@@ -47,6 +54,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) is_recorded: bool,
     pub(crate) triggers: &'a [Trigger],
     pub(crate) after: Duration,
+    pub(crate) hz: u32,
 }
 
 impl Wanted<'_> {
@@ -54,6 +62,22 @@ impl Wanted<'_> {
         let is_of_group = program.split_once('_').is_some_and(|(prefix, _)| prefix == self.group.name);
         let finds = || self.triggers.iter().any(|trigger| trigger.kind.programs.contains(&program));
         is_of_group && ((self.is_recorded && self.group.name != MARKS.name) || finds())
+    }
+}
+
+/// The constants of `stacks.bpf.c`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Limits {
+    /// The most frames that the kernel shows. It refuses to change them while programs use them.
+    deepest: u32,
+}
+
+impl Limits {
+    fn new() -> Result<Self> {
+        const FILE: &str = "/proc/sys/kernel/perf_event_max_stack";
+        let text = fs::read_to_string(FILE).context(FILE)?;
+        Ok(Self { deepest: text.trim().parse().context(FILE)? })
     }
 }
 
@@ -65,6 +89,7 @@ pub(crate) struct Loaded {
     group: &'static Group,
     object: Object,
     is_recorded: bool,
+    hz: u32,
     /// Tracepoints that this kernel does not have.
     pub(crate) lacking: Vec<String>,
 }
@@ -127,12 +152,17 @@ impl Kernel {
     }
 
     fn try_load(&self, wanted: &Wanted<'_>, marks: Option<&Loaded>) -> Result<Loaded> {
-        let bytes = OBJECTS.iter().find(|(slots, _)| *slots == wanted.log2).context("no such object")?.1;
+        let bytes = objects(wanted.group)
+            .iter()
+            .find(|(slots, _)| *slots == wanted.log2)
+            .context("no such object")?
+            .1;
         let mut open = ObjectBuilder::default().name("flight")?.open_memory(bytes).context("its object")?;
         let lacking = self.select(&mut open, wanted, marks)?;
         prepare_object(&mut open)?;
         let object = open.load().context("the kernel does not load its programs")?;
-        let loaded = Loaded { group: wanted.group, object, is_recorded: wanted.is_recorded, lacking };
+        let &Wanted { group, is_recorded, hz, .. } = wanted;
+        let loaded = Loaded { group, object, is_recorded, hz, lacking };
         initialize_object(&loaded.object)?;
         Ok(loaded)
     }
@@ -149,7 +179,8 @@ impl Kernel {
             let (name, section) = (program.name().to_string_lossy(), program.section().to_string_lossy());
             let is_wanted = wanted.wants(&name);
             let Some(tracepoint) = section.strip_prefix("tp_btf/") else {
-                program.set_autoload(wanted.group.name == MARKS.name); // the program of `hold`, `resume` and `mark`
+                // The program of `hold`, `resume` and `mark`, or the one that takes samples.
+                program.set_autoload(wanted.group.name == MARKS.name || is_wanted);
                 continue;
             };
             let arguments = self.arguments(tracepoint).filter(|_| is_wanted);
@@ -177,13 +208,16 @@ impl Kernel {
             if let Some(marks) = marks.filter(|_| is_shared) {
                 map.reuse_fd(marks.map(&name)?.as_fd())?;
             }
-            if name == ".rodata.triggers" {
-                let constants = Constants::new(wanted.triggers, wanted.after, !wanted.is_recorded);
-                let to = map.initial_value_mut().context("its constants")?;
-                to.get_mut(..size_of_val(&constants))
-                    .context("its constants")?
-                    .copy_from_slice(bytemuck::bytes_of(&constants));
-            }
+            let constants = match &*name {
+                ".rodata.triggers" => {
+                    let only = !wanted.is_recorded;
+                    bytemuck::bytes_of(&Constants::new(wanted.triggers, wanted.after, only)).to_vec()
+                }
+                ".rodata.limits" => bytemuck::bytes_of(&Limits::new()?).to_vec(),
+                _ => continue,
+            };
+            let to = map.initial_value_mut().context("its constants")?;
+            to.get_mut(..constants.len()).context("its constants")?.copy_from_slice(&constants);
         }
         Ok(lacking)
     }
@@ -218,6 +252,11 @@ impl Loaded {
             let what = || format!("the kernel does not attach {}", name.to_string_lossy());
             if program.section() == "raw_tp" {
                 recording.pin(&program, pins::CONTROL).with_context(what)?;
+                continue;
+            }
+            if program.section() == "perf_event" {
+                recording.pin(&program, pins::SAMPLER).with_context(what)?;
+                sampling::attach(recording, links, self.hz).with_context(what)?;
                 continue;
             }
             let link = program.attach().with_context(what)?;

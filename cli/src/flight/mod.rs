@@ -21,6 +21,8 @@ mod programs;
 mod record;
 mod report;
 mod rings;
+#[cfg(feature = "bpf")]
+mod sampling;
 mod stack;
 mod start;
 mod status;

@@ -7,8 +7,10 @@
 //!     maps/sched …    readable by the group; maps/stop is the end of the recording
 //!     links/sched_switch …
 //!     control         the program that `hold`, `resume` and `mark` run
-//!     triggers        a symbolic link to no file: its text is what stops the recording
-//!     cost            a symbolic link to no file: its text is what an event costs, in nanoseconds
+//!     sampler         the program that takes samples, if it does
+//!     hz              a symbolic link to no file: its text is how often it does, in a second
+//!     triggers        another one: its text is what stops the recording
+//!     cost            another one: its text is what an event costs, in nanoseconds
 //!     clocks          another one: how far the wall clock and CLOCK_BOOTTIME were ahead of CLOCK_MONOTONIC at the start
 //! ```
 
@@ -32,9 +34,11 @@ const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
 pub(crate) const CONTROL: &str = "control";
+pub(crate) const SAMPLER: &str = "sampler";
 /// The map that has the end of the recording.
 pub(crate) const STOP: &str = "stop";
 const TRIGGERS: &str = "triggers";
+const HZ: &str = "hz";
 const COST: &str = "cost";
 const CLOCKS: &str = "clocks";
 
@@ -65,7 +69,7 @@ pub(crate) fn of_unfinished(new: &Path) -> Option<&Path> {
         entries.iter().all(|(name, _)| known.iter().any(|known| name == known)).then_some(())
     };
     only(dir, &[NEW, RECORDING])?;
-    only(new, &[MAPS, LINKS, CONTROL, TRIGGERS, CLOCKS])?;
+    only(new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS])?;
     Some(dir)
 }
 
@@ -87,6 +91,12 @@ pub(crate) fn control(dir: &Path) -> PathBuf {
 /// The nanoseconds of an event that `start` measured, if they are known.
 pub(crate) fn cost(dir: &Path) -> Option<f64> {
     kept(dir, COST)?.parse().ok()
+}
+
+/// How many samples of each CPU are taken in a second, if they are.
+#[expect(dead_code, reason = "pprof needs it")]
+pub(crate) fn hz(dir: &Path) -> Option<u32> {
+    kept(dir, HZ)?.parse().ok()
 }
 
 /// The text that `start` kept of the clocks.
@@ -200,7 +210,7 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             dir => dir.map_err(|error| denied(error, &path))?,
         };
-        for part in [LINKS, CONTROL, MAPS, TRIGGERS, COST, CLOCKS] {
+        for part in [LINKS, CONTROL, SAMPLER, MAPS, HZ, TRIGGERS, COST, CLOCKS] {
             dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
         }
         self.dir.remove_dir(name).map_err(|error| denied(error, &path))
@@ -249,10 +259,10 @@ impl Lock {
         kept.with_context(|| recording(&self.path).join(COST).display().to_string())
     }
 
-    /// Keeps what [`clocks`] and [`triggers`] return with the recording that is being made.
-    pub(crate) fn keep_texts(new: &PinDir, clocks: &str, triggers: &str) -> Result<()> {
-        [(clocks, CLOCKS), (triggers, TRIGGERS)].into_iter().try_for_each(|(text, name)| {
-            new.link(text, name).with_context(|| new.path().join(name).display().to_string())
-        })
+    /// Keeps what [`hz`], [`clocks`] and [`triggers`] return with the recording that is being made.
+    pub(crate) fn keep_texts(new: &PinDir, hz: u32, clocks: &str, triggers: &str) -> Result<()> {
+        [(&*hz.to_string(), HZ), (clocks, CLOCKS), (triggers, TRIGGERS)].into_iter().try_for_each(
+            |(text, name)| new.link(text, name).with_context(|| new.path().join(name).display().to_string()),
+        )
     }
 }

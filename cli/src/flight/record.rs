@@ -1,8 +1,9 @@
-//! The records of `bpf/flight.bpf.c`, and the events that they mean.
+//! The records of `bpf/flight/flight.bpf.c` and `stacks.bpf.c`, and the events that they mean.
 
 use mapring::Record;
 
 use super::event::{Event, Interface, What};
+use super::stack::Stack;
 
 /// A record that has a time and an event.
 pub(crate) trait Recorded: Record {
@@ -12,19 +13,24 @@ pub(crate) trait Recorded: Record {
     /// The running process and thread.
     fn task(&self) -> (u32, u32);
 
-    /// What happened. `None` for a record that this version does not know.
-    fn what(&self) -> Option<What>;
+    /// What happened, by the record and its tail. `None` for a record that this version does not know.
+    fn what(&self, tail: &[u8]) -> Option<What>;
+
+    /// Whether it has a stack whose outer frames are missing.
+    fn is_cut(&self) -> bool {
+        false
+    }
 
     /// The event, recorded on this CPU.
-    fn event(&self, cpu: u16) -> Option<Event> {
+    fn event(&self, cpu: u16, tail: &[u8]) -> Option<Event> {
         let (pid, tid) = self.task();
-        Some(Event { ns: self.ns(), cpu, pid, tid, what: self.what()? })
+        Some(Event { ns: self.ns(), cpu, pid, tid, what: self.what(tail)? })
     }
 }
 
-/// A record with the fields `ns`, `pid` and `tid`.
+/// A record with the fields `ns`, `pid` and `tid`, and with a `stack` if `$stack` names it.
 macro_rules! recorded {
-    ($record:ident, $self:ident => $what:expr) => {
+    ($record:ident, $self:ident $(, $stack:ident)? => $what:expr) => {
         impl Recorded for $record {
             fn ns(&self) -> u64 {
                 self.ns
@@ -34,9 +40,14 @@ macro_rules! recorded {
                 (self.pid, self.tid)
             }
 
-            fn what(&$self) -> Option<What> {
+            fn what(&$self, _tail: &[u8]) -> Option<What> {
+                $(let $stack = Stack::of_tail(_tail, $self.stack.kernel, $self.is_cut());)?
                 $what
             }
+
+            $(fn is_cut(&self) -> bool {
+                self.$stack.is_cut != 0
+            })?
         }
     };
 }
@@ -262,6 +273,26 @@ pub(crate) struct Faults {
 }
 
 recorded!(Faults, self => Some(What::Fault { address: self.address, ip: self.ip }));
+
+/// What a record says of its tail.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+struct StackInTail {
+    /// Bytes of the kernel's frames.
+    kernel: u32,
+    is_cut: u32,
+}
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Profile {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    stack: StackInTail,
+}
+
+recorded!(Profile, self, stack => Some(What::Sample { stack }));
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]

@@ -16,7 +16,7 @@ use mapring::{Loss, Reader, Region, Ring, Start};
 use super::event::{Event, Gap};
 use super::holes::Holes;
 use super::pins;
-use super::record::{Block, Exec, Faults, Irq, Marks, Net, Recorded, Sched, Syscalls};
+use super::record::{Block, Exec, Faults, Irq, Marks, Net, Profile, Recorded, Sched, Syscalls};
 use crate::exit::Refused;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
@@ -28,17 +28,24 @@ pub(crate) struct Group {
     /// Its part of the memory, next to the others.
     #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses sizes"))]
     pub(crate) weight: u64,
+    /// Its records have stacks as tails. It is not recorded unless it is asked for.
+    pub(crate) has_stacks: bool,
     open: fn(&Path) -> mapring::Result<Box<dyn Records>>,
 }
 
 impl Group {
     const fn of<T: Recorded>(name: &'static str, weight: u64) -> Self {
-        Self { name, record: size_of::<T>(), weight, open: |pin| Ok(Box::new(Typed::<T>::open(pin)?)) }
+        let open = |pin: &Path| Ok(Box::new(Typed::<T>::open(pin)?) as Box<dyn Records>);
+        Self { name, record: size_of::<T>(), weight, has_stacks: false, open }
+    }
+
+    const fn with_stacks(self) -> Self {
+        Self { has_stacks: true, ..self }
     }
 }
 
 /// All groups that there are.
-pub(crate) static GROUPS: [Group; 7] = [
+pub(crate) static GROUPS: [Group; 8] = [
     Group::of::<Sched>("sched", 8),
     Group::of::<Irq>("irq", 4),
     Group::of::<Syscalls>("syscalls", 8),
@@ -46,6 +53,7 @@ pub(crate) static GROUPS: [Group; 7] = [
     Group::of::<Block>("block", 1),
     Group::of::<Net>("net", 2),
     Group::of::<Faults>("faults", 4),
+    Group::of::<Profile>("profile", 4).with_stacks(),
 ];
 
 /// Marks, and conditions of triggers that were met: always recorded, in a small ring.
@@ -123,6 +131,8 @@ pub(crate) struct GroupRings {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
     pub(crate) records: u64,
+    /// Of these, with stacks whose outer frames are missing.
+    pub(crate) cut: u64,
     /// The oldest and the newest record of any CPU.
     pub(crate) span: Option<Range<u64>>,
     /// From here on, no CPU has overwritten a record. `None` if none ever did.
@@ -330,7 +340,7 @@ impl<T: Recorded> Records for Typed<T> {
             let ns = event.record.ns();
             holes.see(event.shard, event.ticket, ns);
             if ns >= *since {
-                match event.record.event(cpu(event.shard)) {
+                match event.record.event(cpu(event.shard), event.tail) {
                     Some(event) => f(event),
                     None => *unknown += 1,
                 }
@@ -351,7 +361,7 @@ impl<T: Recorded> Records for Typed<T> {
     fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event)) {
         self.each(&mut self.reader_since(times.start), |event| {
             if times.contains(&event.record.ns())
-                && let Some(event) = event.record.event(cpu(event.shard))
+                && let Some(event) = event.record.event(cpu(event.shard), event.tail)
             {
                 f(&event);
             }
@@ -410,14 +420,16 @@ impl<T: Recorded> Records for Typed<T> {
         self.each(&mut reader, |event| {
             let ns = event.record.ns();
             held.records += 1;
+            held.cut += u64::from(event.record.is_cut());
             let span = held.span.get_or_insert(ns..ns);
             *span = span.start.min(ns)..span.end.max(ns);
             if !mem::replace(&mut seen[event.shard], true) && event.ticket > 0 {
                 held.complete = held.complete.max(Some(ns));
             }
         });
-        // Overwritten while this reader looked: history moved on, as always.
-        for loss in reader.take_losses().into_iter().filter(|loss| loss.cause != LossCause::Lapped) {
+        // Overwritten, perhaps while this reader looked: history moved on, as always.
+        let is_older = |cause| matches!(cause, LossCause::Lapped | LossCause::TailLost);
+        for loss in reader.take_losses().into_iter().filter(|loss| !is_older(loss.cause)) {
             held.lost.push((loss.cause.to_string(), loss.count));
         }
         held.unended = NotEnded { stepped_over: reader.stats().stepped_over, records: reader.unended() };

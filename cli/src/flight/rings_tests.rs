@@ -29,7 +29,7 @@ impl Recorded for Counted {
         (1, 1)
     }
 
-    fn what(&self) -> Option<What> {
+    fn what(&self, _: &[u8]) -> Option<What> {
         DECODED.set(DECODED.get() + 1);
         Some(What::IrqEnter { irq: u32::try_from(self.n).unwrap() })
     }

@@ -18,3 +18,59 @@ pub(crate) enum UserFrame {
     /// An address in the process: its page was in no file with a build id, or could not be looked at.
     Address(u64),
 }
+
+/// The layout of a frame of userspace in a tail: `struct bpf_stack_build_id` of the kernel.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Frame {
+    status: i32,
+    build_id: [u8; 20],
+    /// Of the file, or the address.
+    offset: u64,
+}
+
+/// No process has code elsewhere.
+const CODE: std::ops::Range<u64> = 1 << 12..1 << 56;
+
+impl Stack {
+    /// The tail of a record: so many bytes of the kernel's frames, then those of userspace. It ends before what is no frame:
+    /// code without frame pointers leaves other numbers in their place.
+    pub(crate) fn of_tail(tail: &[u8], kernel: u32, is_cut: bool) -> Self {
+        let kernel = usize::try_from(kernel).unwrap_or(usize::MAX).min(tail.len());
+        let (kernel, user) = tail.split_at(kernel);
+        let frame = |bytes: &[u8]| match bytemuck::pod_read_unaligned(bytes) {
+            Frame { status: 1, build_id, offset } => Some(UserFrame::File { build_id, offset }),
+            Frame { status: 2, offset, .. } if CODE.contains(&offset) => Some(UserFrame::Address(offset)),
+            _ => None,
+        };
+        Self {
+            kernel: kernel.chunks_exact(size_of::<u64>()).map(bytemuck::pod_read_unaligned).collect(),
+            user: user.chunks_exact(size_of::<Frame>()).map_while(frame).collect(),
+            is_cut,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_tails_have_the_frames_before_what_is_none() {
+        let mut tail = vec![0xff; 16];
+        for (status, offset) in [(1_u32, 7_u64), (2, 1 << 12), (2, 9), (1, 10)] {
+            tail.extend(status.to_ne_bytes());
+            tail.extend([1; 20]);
+            tail.extend(offset.to_ne_bytes());
+        }
+        let user = [UserFrame::File { build_id: [1; 20], offset: 7 }, UserFrame::Address(1 << 12)];
+        let stack = Stack { kernel: vec![u64::MAX; 2], user: user.to_vec(), is_cut: true };
+        assert_eq!(Stack::of_tail(&tail, 16, true), stack);
+        for len in 0..tail.len() {
+            for kernel in [0, 1, 7, 8, 15, 17, 144, 145, u32::MAX] {
+                let stack = Stack::of_tail(&tail[..len], kernel, false);
+                assert!(8 * stack.kernel.len() + 32 * stack.user.len() <= len && !stack.is_cut);
+            }
+        }
+    }
+}

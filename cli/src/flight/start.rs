@@ -12,12 +12,15 @@ use crate::output;
 #[derive(clap::Args)]
 #[command(after_help = triggers::help())]
 pub(crate) struct Args {
-    /// The groups of events to record: sched, irq, syscalls, exec, block, net, faults
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = group, default_value = ALL)]
+    /// The groups of events to record. Those that are not recorded by default record stacks: profile (samples of each CPU)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = group, default_value = DEFAULT)]
     events: Vec<&'static str>,
     /// The memory of all rings together, split over groups and CPUs
     #[arg(long, value_parser = output::size, default_value = "64M")]
     size: u64,
+    /// How many samples `profile` takes of each CPU in a second
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000), default_value = "99")]
+    hz: u32,
     /// Let the members of this group of users read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -31,11 +34,12 @@ pub(crate) struct Args {
 }
 
 /// The groups that are recorded by default.
-const ALL: &str = "sched,irq,syscalls,exec,block,net,faults";
+const DEFAULT: &str = "sched,irq,syscalls,exec,block,net,faults";
 
 fn group(name: &str) -> Result<&'static str, String> {
     let found = GROUPS.iter().find(|group| group.name == name);
-    found.map(|group| group.name).ok_or_else(|| format!("the groups are {ALL}"))
+    let all = || GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(",");
+    found.map(|group| group.name).ok_or_else(|| format!("the groups are {}", all()))
 }
 
 impl Args {
@@ -51,7 +55,7 @@ impl Args {
 /// If something is recorded already; if the kernel, the user or the memory do not allow it.
 #[cfg(not(feature = "bpf"))]
 pub(crate) fn run(_: &std::path::Path, args: &Args) -> Result<()> {
-    let _ = (args.groups(), args.size, &args.group, &args.stop_on, args.after);
+    let _ = (args.groups(), args.size, args.hz, &args.group, &args.stop_on, args.after);
     anyhow::bail!(crate::exit::Refused(
         "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
          cargo install --path cli --features bpf"
@@ -97,7 +101,7 @@ mod with_programs {
             crate::wrong_usage(&format!("at most {} triggers can be armed", triggers::MOST));
         }
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
-        let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots())?;
+        let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots)?;
         check_memory(args.size)?;
         limits::check_cgroups(planned.iter().map(|ring| ring.bytes).sum())?;
         limits::allow_descriptors(planned.len() + args.watched().count() + 1)?;
@@ -134,13 +138,14 @@ mod with_programs {
                 );
             }
         }
-        let smallest = *load::log2_slots().start();
+        let smallest = *load::log2_slots(&MARKS).start();
         let wanted = |group, log2, is_recorded| Wanted {
             group,
             log2,
             is_recorded,
             triggers: &args.stop_on,
             after: args.after,
+            hz: args.hz,
         };
         let marks = kernel.load(&wanted(&MARKS, smallest, true), None)?;
         let mut recorded = Vec::new();
@@ -170,7 +175,7 @@ mod with_programs {
         let new = lock.begin()?;
         let before = cost::Before::measure();
         fill(&new, &loaded, readers.map(|(group, _)| group))?;
-        Lock::keep_texts(&new, &clocks::text(), &args.triggers())?;
+        Lock::keep_texts(&new, args.hz, &clocks::text(), &args.triggers())?;
         lock.finish()?;
         let measured = before.and_then(|before| match before.compare(lock.path())? {
             Some(ns) => lock.keep_cost(ns),

@@ -113,6 +113,8 @@ struct Group {
     oldest_ns: Option<u64>,
     newest_ns: Option<u64>,
     lost: BTreeMap<String, u64>,
+    /// Of the records, those with stacks whose outer frames are missing.
+    cut_stacks: u64,
     /// Tickets without a record, which programs stepped over: not lost.
     stepped_over: u64,
     /// Records that were reserved and not ended.
@@ -277,6 +279,7 @@ fn group(
         oldest_ns,
         newest_ns,
         lost,
+        cut_stacks: held.cut,
         stepped_over: held.unended.stepped_over,
         unended: held.unended.records.iter().map(unended::json_of).collect(),
         not_ended: held.unended.lines(ring.name()).collect(),
@@ -353,6 +356,12 @@ impl Recording {
         for group in &self.groups {
             for (cause, count) in &group.lost {
                 text += &format!("\n{}: {count} lost: {cause}", group.group);
+            }
+            if group.cut_stacks > 0 {
+                text += &format!(
+                    "\n{}: {} stacks have more frames than a record holds: outer ones are missing",
+                    group.group, group.cut_stacks
+                );
             }
             group.not_ended.iter().for_each(|line| text.extend(["\n", line]));
             if group.programs.as_ref().is_some_and(Vec::is_empty) {

@@ -19,6 +19,9 @@ mod record;
 #[allow(dead_code)]
 #[path = "../../src/flight/rings.rs"]
 mod rings;
+#[allow(dead_code)]
+#[path = "../../src/flight/stack.rs"]
+mod stack;
 
 mod commands;
 mod fuse;
@@ -31,5 +34,6 @@ mod recorder;
 mod records;
 #[path = "../skip/mod.rs"]
 mod skip;
+mod stacks;
 mod triggers;
 mod unusual;

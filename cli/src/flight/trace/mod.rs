@@ -1,6 +1,7 @@
 //! The formats that events are written in.
 
 mod calls;
+mod frames;
 mod perfetto;
 mod rows;
 pub(super) mod stacks;
@@ -104,6 +105,7 @@ mod tests {
     use super::super::event::tests::{comm, event, exec};
     use super::super::event::{Interface, What};
     use super::super::names::Threads;
+    use super::super::stack::{Stack, UserFrame};
     use super::*;
     use crate::table::format_of;
 
@@ -155,6 +157,7 @@ mod tests {
             What::NetSend { interface: Interface { index: 1, net_ns: 0 }, bytes: 60 },
             What::NetReceive { interface: Interface { index: 2, net_ns: u64::MAX }, bytes: u32::MAX },
             What::Fault { address: u64::MAX, ip: 0 },
+            What::Sample { stack: stack(true) },
             What::Trigger { kind: 6, value: 11, pid: 7, tid: 9, comm: name },
             What::Trigger { kind: u32::MAX, value: u64::MAX, pid: u32::MAX, tid: u32::MAX, comm: name },
             What::Mark { text: HOSTILE.into() },
@@ -174,6 +177,11 @@ mod tests {
             what: switch(u32::MAX, name),
         });
         events
+    }
+
+    pub(super) fn stack(is_cut: bool) -> Stack {
+        let file = UserFrame::File { build_id: [0xab; 20], offset: u64::MAX };
+        Stack { kernel: vec![u64::MAX, 0], user: vec![file, UserFrame::Address(0x7f00)], is_cut }
     }
 
     pub(super) fn gap(since: Option<u64>, until: u64) -> Gap {

@@ -436,6 +436,7 @@ impl Sink for Perfetto {
                 let field = vec![field("address", *address), field("ip", *ip)];
                 Ftrace::Generic(GenericFtraceEvent { event_name: Some("page_fault_user".into()), field })
             }
+            What::Sample { .. } => return Ok(()),
             What::Trigger { kind, value, pid, comm, .. } => {
                 return self.mark(ns, &stopped::said(*kind, *value, *pid, &escape(zeroed(comm))));
             }

@@ -6,8 +6,9 @@ use mapring::time::{Clock, WallClock};
 
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::names::{Interfaces, Names, escape};
+use super::super::stack::Stack;
 use super::super::triggers;
-use super::calls;
+use super::{calls, frames};
 use crate::table::{Cell, Kind};
 
 macro_rules! columns {
@@ -71,6 +72,8 @@ columns! {
     net_ns: Unsigned,
     address: Hex,
     ip: Hex,
+    stack: Text,
+    stack_is_cut: Bool,
     trigger: Text,
     trigger_ns: Unsigned,
     trigger_pid: Unsigned,
@@ -231,6 +234,10 @@ impl Rows {
                 with.row[Column::address as usize] = Cell::Hex(*address);
                 with.row[Column::ip as usize] = Cell::Hex(*ip);
             }
+            What::Sample { stack } => {
+                with.text(Column::event, b"sample");
+                with.stack(stack);
+            }
             What::Trigger { kind, value, pid, tid, comm } => {
                 with.number(b"trigger", Column::trigger_pid, *pid);
                 with.set(Column::trigger_tid, (*tid).into());
@@ -301,6 +308,14 @@ impl Rows {
             self.set(Column::net_ns, interface.net_ns);
         }
         self.set(Column::bytes, bytes.into());
+    }
+
+    /// Its frames, the innermost one first, with `;` between them. Absent if it has none.
+    fn stack(&mut self, stack: &Stack) {
+        self.text(Column::stack, frames::of(stack).collect::<Vec<_>>().join(";").as_bytes());
+        if stack.is_cut {
+            self.row[Column::stack_is_cut as usize] = Cell::Bool(true);
+        }
     }
 
     fn signed(&mut self, column: Column, value: impl Into<i64>) {
