@@ -4,9 +4,10 @@
 //! (`ring/src/sync/weaken.rs`). Any other one changes a source, and needs its own build ([`textual`]). All run in one pool,
 //! beside these builds.
 
+mod list;
 mod textual;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,55 +17,19 @@ use std::time::{Duration, Instant};
 use std::{iter, thread};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 
-use super::models::{self, Model};
-use super::orderings;
+use list::LIST;
+pub(crate) use list::Mutant;
+#[cfg(test)]
+pub(super) use list::places;
+
+use super::models;
 use crate::cmd;
 use crate::programs::{self, Program};
 use crate::prove::{self, Since};
 
-const LIST: &str = "loom-tests/mutants.toml";
-
 /// A model that finds nothing in this time is too large for its mutant.
 const TIMEOUT: Duration = Duration::from_secs(600);
-
-/// A `[[mutant]]` entry of the list.
-#[derive(Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Mutant {
-    name: String,
-    /// A place in `ring/src/sync/orderings.rs` whose ordering is weakened.
-    weaken: Option<String>,
-    /// What is left of this ordering. If absent: it is relaxed, and there is no fence.
-    to: Option<String>,
-    /// Otherwise, a production source file.
-    #[serde(default)]
-    file: String,
-    /// Occurs exactly once in it.
-    #[serde(default)]
-    find: String,
-    #[serde(default)]
-    replace: String,
-    /// The test target of `loom-tests` that must fail.
-    model: String,
-    /// Its one test to run; all tests if absent.
-    test: Option<String>,
-    /// The effect of this change.
-    why: String,
-    /// Why this change is harmless: the model must pass.
-    equivalent: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    mutant: Vec<Mutant>,
-    /// The places of orderings that no mutant weakens, with the reasons.
-    #[serde(default)]
-    #[cfg_attr(not(test), allow(dead_code, reason = "a test compares them with the table"))]
-    without: BTreeMap<String, String>,
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
@@ -77,38 +42,6 @@ enum Outcome {
 }
 
 impl Mutant {
-    /// The weakened ordering, as the models expect it in their environment.
-    fn weakened(&self) -> Option<String> {
-        Some(format!("{}={}", self.weaken.as_ref()?, self.to.as_deref().unwrap_or("Relaxed")))
-    }
-
-    fn apply(&self, source: &str) -> Result<String> {
-        let found = source.matches(&self.find).count();
-        ensure!(found == 1, "mutant {}: `find` occurs {found} times in {}, not once", self.name, self.file);
-        ensure!(self.find != self.replace, "mutant {}: changes nothing", self.name);
-        Ok(source.replacen(&self.find, &self.replace, 1))
-    }
-
-    fn check(&self) -> Result<()> {
-        let name = &self.name;
-        let Some(weakened) = self.weakened() else {
-            ensure!(self.to.is_none(), "mutant {name}: `to` without `weaken`");
-            ensure!(self.file.starts_with("ring/src/"), "mutant {name}: not a production source");
-            return Ok(());
-        };
-        let is_one = [&self.file, &self.find, &self.replace].iter().all(|text| text.is_empty());
-        ensure!(is_one, "mutant {name}: two changes");
-        let table = "ring/src/sync/orderings.rs";
-        let is_weaker = orderings::weakened(&weakened).is_some();
-        ensure!(is_weaker, "mutant {name}: {weakened} is not weaker than an ordering of {table}");
-        Ok(())
-    }
-
-    /// Whether this model must detect it.
-    pub(crate) fn needs(&self, model: &Model) -> bool {
-        self.model == model.program() && self.test.as_ref().is_none_or(|test| *test == model.test)
-    }
-
     fn as_it_should(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Killed(_) => self.equivalent.is_none(),
@@ -120,7 +53,7 @@ impl Mutant {
 
 /// The mutants of the list whose name contains `filter`, after checking that each applies.
 pub(crate) fn selected(filter: &str) -> Result<Vec<Mutant>> {
-    let mut mutants = list()?.mutant;
+    let mut mutants = list::list()?;
     mutants.retain(|mutant| mutant.name.contains(filter));
     ensure!(!mutants.is_empty(), "no mutant named {filter:?} in {LIST}");
     for mutant in mutants.iter().filter(|mutant| mutant.weaken.is_none()) {
@@ -135,7 +68,7 @@ pub(crate) fn due() -> Result<Vec<Mutant>> {
     let mut mutants = selected("")?;
     let Some(Since { commit, files }) = prove::since("mutants") else { return Ok(mutants) };
     let then = cmd::output(&mut cmd::line(&format!("git show {commit}:{LIST}")))?;
-    let then = toml::from_str::<List>(&then)?.mutant;
+    let then = list::earlier(&then)?;
     let all = mutants.len();
     mutants.retain(|mutant| {
         let model = format!("loom-tests/tests/{}", mutant.model);
@@ -166,28 +99,6 @@ pub(crate) fn sample() -> Result<Vec<Mutant>> {
         *nth % of == 1
     });
     Ok(chosen.collect())
-}
-
-/// The places of orderings that a mutant weakens, and those that none does.
-#[cfg(test)]
-pub(super) fn places() -> Result<[HashSet<String>; 2]> {
-    let list = list()?;
-    let weakened = list.mutant.into_iter().filter_map(|mutant| mutant.weaken);
-    Ok([weakened.collect(), list.without.into_keys().collect()])
-}
-
-fn list() -> Result<List> {
-    parse(&fs::read_to_string(cmd::root().join(LIST)).context(LIST)?).context(LIST)
-}
-
-fn parse(text: &str) -> Result<List> {
-    let list = toml::from_str::<List>(text)?;
-    let mut names = HashSet::new();
-    for mutant in &list.mutant {
-        ensure!(names.insert(&mutant.name), "two mutants are named {}", mutant.name);
-        mutant.check()?;
-    }
-    Ok(list)
 }
 
 /// Runs each mutant, several in parallel, beside the builds of those that need one. Fails if a model does not detect one.
@@ -308,56 +219,6 @@ fn judge(status: ExitStatus, said: &str, weakened: Option<&str>) -> Outcome {
 mod tests {
     use super::*;
 
-    const ONE: &str = r#"
-        [[mutant]]
-        name = "no-fence"
-        file = "ring/src/read.rs"
-        find = "fence(Acquire);"
-        model = "ring"
-        why = "words may be read before seq"
-    "#;
-
-    #[test]
-    fn a_list_is_read_and_applied() {
-        let mutants = parse(ONE).unwrap().mutant;
-        assert_eq!(mutants[0].model, "ring");
-        assert_eq!(mutants[0].apply("a; fence(Acquire); b;").unwrap(), "a;  b;");
-    }
-
-    #[test]
-    fn a_change_must_have_exactly_one_place() {
-        let mutant = &parse(ONE).unwrap().mutant[0];
-        assert!(mutant.apply("fence(Acquire); fence(Acquire);").unwrap_err().to_string().contains("2 times"));
-        assert!(mutant.apply("fence(Release);").unwrap_err().to_string().contains("0 times"));
-    }
-
-    #[test]
-    fn mistakes_in_the_list_are_errors() {
-        assert!(parse(&format!("{ONE}{ONE}")).unwrap_err().to_string().contains("two mutants"));
-        assert!(parse(&ONE.replace("why", "wyh")).is_err());
-        assert!(parse(&ONE.replace("ring/src", "loom-tests/src")).is_err());
-        assert!(parse(&ONE.replace("why", "to = 'Acquire'\nwhy")).is_err());
-    }
-
-    #[test]
-    fn a_weakened_ordering_is_one_of_the_table() {
-        let of = |change: &str| {
-            parse(&format!("[[mutant]]\nname = 'a'\nmodel = 'ring'\nwhy = 'b'\n{change}"))
-                .map(|list| list.mutant[0].weakened())
-        };
-        assert_eq!(of("weaken = 'RingCommit'").unwrap().unwrap(), "RingCommit=Relaxed");
-        assert_eq!(of("weaken = 'RingClaim'\nto = 'Release'").unwrap().unwrap(), "RingClaim=Release");
-        for mistake in [
-            "weaken = 'RingComit'",
-            "weaken = 'RingCommit'\nto = 'Release'",
-            "weaken = 'RingCommit'\nto = 'SeqCst'",
-            "weaken = 'RingClaim'\nto = 'AcqRel'",
-            "weaken = 'RingCommit'\nfile = 'ring/src/sync.rs'",
-        ] {
-            assert!(of(mistake).is_err(), "{mistake}");
-        }
-    }
-
     #[test]
     fn a_sample_has_mutants_of_each_model() {
         let (sample, all) = (sample().unwrap(), selected("").unwrap());
@@ -391,7 +252,8 @@ mod tests {
 
     #[test]
     fn an_equivalent_mutant_must_survive() {
-        let mutant = &parse(&format!("{ONE}\nequivalent = 'covered by the second fence'")).unwrap().mutant[0];
+        let mut all = selected("").unwrap().into_iter();
+        let mutant = all.find(|mutant| mutant.equivalent.is_some()).unwrap();
         assert!(mutant.as_it_should(&Outcome::Survived));
         assert!(!mutant.as_it_should(&Outcome::Killed(String::new())));
         assert!(!mutant.as_it_should(&Outcome::Timeout));
