@@ -12,63 +12,18 @@ use crate::peers::Sink;
 #[allow(clippy::all, clippy::pedantic, clippy::restriction)]
 #[allow(missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 pub(crate) mod skel {
-    pub(crate) mod read {
-        include!(concat!(env!("OUT_DIR"), "/read.skel.rs"));
+    macro_rules! skeletons {
+        ($($(#[$when:meta])? $name:ident)*) => {
+            $($(#[$when])? pub(crate) mod $name {
+                include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
+            })*
+        };
     }
-    pub(crate) mod merge {
-        include!(concat!(env!("OUT_DIR"), "/merge.skel.rs"));
-    }
-    pub(crate) mod produce {
-        include!(concat!(env!("OUT_DIR"), "/produce.skel.rs"));
-    }
-    pub(crate) mod sharded {
-        include!(concat!(env!("OUT_DIR"), "/sharded.skel.rs"));
-    }
-    pub(crate) mod stream {
-        include!(concat!(env!("OUT_DIR"), "/stream.skel.rs"));
-    }
-    pub(crate) mod latency {
-        include!(concat!(env!("OUT_DIR"), "/latency.skel.rs"));
-    }
-    pub(crate) mod loss {
-        include!(concat!(env!("OUT_DIR"), "/loss.skel.rs"));
-    }
-    pub(crate) mod histogram {
-        include!(concat!(env!("OUT_DIR"), "/histogram.skel.rs"));
-    }
-    pub(crate) mod top {
-        include!(concat!(env!("OUT_DIR"), "/top.skel.rs"));
-    }
-    #[cfg(has_arena)]
-    pub(crate) mod arena {
-        include!(concat!(env!("OUT_DIR"), "/arena.skel.rs"));
-    }
-    pub(crate) mod axes {
-        include!(concat!(env!("OUT_DIR"), "/axes.skel.rs"));
-    }
-    pub(crate) mod others {
-        include!(concat!(env!("OUT_DIR"), "/others.skel.rs"));
-    }
-    pub(crate) mod commands {
-        include!(concat!(env!("OUT_DIR"), "/commands.skel.rs"));
-    }
-    pub(crate) mod numa {
-        include!(concat!(env!("OUT_DIR"), "/numa.skel.rs"));
-    }
-    pub(crate) mod resizable {
-        include!(concat!(env!("OUT_DIR"), "/resizable.skel.rs"));
-    }
-    pub(crate) mod sizes {
-        include!(concat!(env!("OUT_DIR"), "/sizes.skel.rs"));
-    }
-    pub(crate) mod waking {
-        include!(concat!(env!("OUT_DIR"), "/waking.skel.rs"));
-    }
-    pub(crate) mod tails {
-        include!(concat!(env!("OUT_DIR"), "/tails.skel.rs"));
-    }
-    pub(crate) mod portable {
-        include!(concat!(env!("OUT_DIR"), "/portable.skel.rs"));
+    skeletons! {
+        read merge produce sharded stream latency loss histogram top axes others commands numa resizable sizes
+        waking tails portable
+        #[cfg(has_arena)]
+        arena
     }
 }
 
