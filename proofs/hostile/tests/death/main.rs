@@ -7,6 +7,7 @@ mod preamble;
 mod ring;
 mod tails;
 mod values;
+mod witness;
 
 use std::os::fd::OwnedFd;
 use std::process::Stdio;

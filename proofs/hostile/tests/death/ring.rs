@@ -1,12 +1,10 @@
 //! Rings: every path through a claim, and every end of a ticket.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use mapring::abi::seq::DISCARDED;
-use mapring::{OpenOptions, Reader, Region, Ring};
+use mapring::{OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Death, Memory, Record, slot_words};
 
+use super::witness::Witness;
 use super::{at_every_store, kill, next};
 
 /// Few enough that only overwritten tickets are skipped, and that a lap is short.
@@ -135,36 +133,6 @@ fn stuck(region: &Region) -> usize {
     seqs(region).iter().filter(|&seq| seq % 2 == 1).count()
 }
 
-/// A reader, and the records that it got.
-struct Witness {
-    reader: Reader<Record>,
-    begin: u64,
-    read: BTreeMap<u64, u64>,
-}
-
-impl Witness {
-    fn new(ring: &Ring<Record>) -> Self {
-        let reader = ring.reader().with_patience(Duration::ZERO);
-        Self { begin: reader.position(0).unwrap(), reader, read: BTreeMap::new() }
-    }
-
-    /// Reads as long as any reader may need for the remaining records.
-    fn read(&mut self) {
-        for _ in 0..16 {
-            for event in self.reader.drain() {
-                assert!(event.record.is_whole(), "{event:?}");
-                let last = self.read.last_key_value().map(|(&ticket, _)| ticket);
-                assert!(last.is_none_or(|last| last < event.ticket), "{event:?} after {last:?}");
-                self.read.insert(event.ticket, event.record.n);
-            }
-        }
-        let stats = self.reader.stats();
-        let passed = stats.passed();
-        assert_eq!(passed, self.reader.position(0).unwrap() - self.begin, "{stats:?}");
-        assert_eq!(stats.delivered, self.read.len() as u64);
-    }
-}
-
 fn tickets(said: &str) -> Vec<Option<u64>> {
     said.split_whitespace().map(|ticket| ticket.parse().ok()).collect()
 }
@@ -201,8 +169,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
             before.iter().filter(|(ticket, _)| is_there(ticket)).map(|(_, &n)| n).collect();
         let published = pushes && death.stores == scene.stores;
         expected.extend(published.then_some(VICTIMS));
-        let read: Vec<_> = witness.read.values().copied().collect();
-        assert_eq!(read, expected, "{who}, {death:?}");
+        assert_eq!(witness.values(), expected, "{who}, {death:?}");
     }
 
     // The next writer continues, and its records reach every reader.

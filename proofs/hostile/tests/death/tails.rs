@@ -1,13 +1,12 @@
 //! Rings with tails: every path through the claim of a tail, and every end of one.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use mapring::abi::{Preamble, Tails};
-use mapring::{OpenOptions, Reader, Region, Ring};
+use mapring::{OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Death, Memory, Record};
 
+use super::witness::Witness;
 use super::{at_every_store, kill, next};
 
 const SLOTS: usize = 4;
@@ -156,41 +155,6 @@ fn readable(region: &Region) -> [Vec<u64>; 2] {
         there
     };
     [after(words[HIGH], AREA), after(words[NEXT], ALWAYS)]
-}
-
-/// A reader, and the records that it got.
-struct Witness {
-    reader: Reader<Record>,
-    begin: u64,
-    read: BTreeMap<u64, u64>,
-}
-
-impl Witness {
-    fn new(ring: &Ring<Record>) -> Self {
-        let reader = ring.reader().with_patience(Duration::ZERO);
-        Self { begin: reader.position(0).unwrap(), reader, read: BTreeMap::new() }
-    }
-
-    /// Reads as long as any reader may need. Each record is whole, and so is its tail.
-    fn read(&mut self) {
-        for _ in 0..16 {
-            while let Some(event) = self.reader.poll() {
-                assert!(event.record.is_whole(), "{event:?}");
-                assert_eq!(event.tail, &event.record.tail(event.tail.len())[..], "{event:?}");
-                let last = self.read.last_key_value().map(|(&ticket, _)| ticket);
-                assert!(last.is_none_or(|last| last < event.ticket), "{event:?} after {last:?}");
-                self.read.insert(event.ticket, event.record.n);
-            }
-        }
-        let stats = self.reader.stats();
-        let passed = stats.passed();
-        assert_eq!(passed, self.reader.position(0).unwrap() - self.begin, "{stats:?}");
-        assert_eq!(stats.delivered, self.read.len() as u64);
-    }
-
-    fn values(&self) -> Vec<u64> {
-        self.read.values().copied().collect()
-    }
 }
 
 fn play(scene: &Scene, stores: usize) -> Death {
