@@ -68,7 +68,7 @@ pub(crate) fn due() -> Result<Vec<Mutant>> {
     let mut mutants = selected("")?;
     let Some(Since { commit, files }) = prove::since("mutants") else { return Ok(mutants) };
     let then = cmd::output(&mut cmd::line(&format!("git show {commit}:{LIST}")))?;
-    let then = list::earlier(&then)?;
+    let then = list::parse(&then)?;
     let all = mutants.len();
     mutants.retain(|mutant| {
         let model = format!("loom-tests/tests/{}", mutant.model);

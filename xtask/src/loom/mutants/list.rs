@@ -102,16 +102,8 @@ pub(super) fn list() -> Result<Vec<Mutant>> {
     parse(&fs::read_to_string(cmd::root().join(LIST)).context(LIST)?).context(LIST)
 }
 
-/// The list of an earlier commit, which may be an array.
-pub(super) fn earlier(text: &str) -> Result<Vec<Mutant>> {
-    #[derive(Deserialize)]
-    struct Array {
-        mutant: Vec<Mutant>,
-    }
-    toml::from_str::<Array>(text).map_or_else(|_| parse(text), |list| Ok(list.mutant))
-}
-
-fn parse(text: &str) -> Result<Vec<Mutant>> {
+/// The mutants of a list.
+pub(super) fn parse(text: &str) -> Result<Vec<Mutant>> {
     let List { mutant, mut orderings, .. } = toml::from_str(text)?;
     for (name, mutant) in mutant {
         ensure!(orderings.insert(name.clone(), mutant).is_none(), "two mutants are named {name}");
