@@ -110,6 +110,9 @@ func pinIn(dir int, pin string, parts []part, companions map[string]int, eachCPU
 	err = unix.Renameat2(s.fd, "new", dir, pin, 0)
 	if isErrno(err, unix.EISDIR, unix.ENOTDIR, unix.ENOTEMPTY, unix.EEXIST) {
 		err = unix.Renameat2(s.fd, "new", dir, pin, unix.RENAME_EXCHANGE)
+		if isErrno(err, unix.EINVAL) {
+			err = fmt.Errorf("replacing a directory of pins needs Linux 5.16: remove it first: %w", err)
+		}
 	}
 	if old, failed := openRegion(Pin(fmt.Sprintf("/proc/self/fd/%d/%s%s", dir, pin, suffixReaders))); failed == nil {
 		if err == nil && (eachCPU || len(companions) == 0) && old.kind == KindReaders { // of a ring that this one replaced

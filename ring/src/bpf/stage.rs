@@ -96,12 +96,22 @@ impl Stage {
         }
         match self.inside.rename(NEW, &self.dir, &self.pin, replace) {
             // The maps of a PER_CPU_MAPS ring are pinned there.
-            Err(e) if replace && e.kind() == io::ErrorKind::IsADirectory => {
-                self.inside.exchange(NEW.as_ref(), &self.dir, &self.pin)?;
-            }
+            Err(e) if replace && e.kind() == io::ErrorKind::IsADirectory => self.exchange()?,
             renamed => renamed?,
         }
         self.finish()
+    }
+
+    /// Exchanges what is new with the pin. Before Linux 5.16, nothing has the name for a moment.
+    fn exchange(&self) -> io::Result<()> {
+        match self.inside.exchange(NEW.as_ref(), &self.dir, &self.pin) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                self.dir.rename(&self.pin, &self.inside, OLD, true)?;
+                self.inside.rename(NEW, &self.dir, &self.pin, false)?;
+                self.inside.remove_all(OLD)
+            }
+            exchanged => exchanged,
+        }
     }
 
     /// Makes a directory of pins, calls `fill` with it, and gives it the name. Replaces another one at once (Linux 5.16).
@@ -118,7 +128,7 @@ impl Stage {
             new.set_access(was.group, was.mode)?;
         }
         if is_there && replace {
-            self.inside.exchange(NEW.as_ref(), &self.dir, &self.pin)
+            self.exchange()
         } else {
             // In place of an empty directory, too.
             self.inside.rename(NEW, &self.dir, &self.pin, is_there)
@@ -154,7 +164,7 @@ impl Stage {
 
     fn put_back(&self) -> io::Result<()> {
         match self.inside.rename(OLD, &self.dir, &self.pin, false) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.inside.remove(OLD),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.inside.remove_all(OLD),
             done => done,
         }
     }
