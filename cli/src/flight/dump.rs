@@ -69,10 +69,11 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
+    let stacks = trace::stacks::Args { hz: pins::hz(pins), ..args.stacks.clone() };
     let mut names = Names::new();
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;
-    let written = trace::sink(format, out, &mut names, &older, zero, &args.stacks)
+    let written = trace::sink(format, out, &mut names, &older, zero, &stacks)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
     let Written { count, span, losses } = written
         .with_context(|| file.as_ref().map_or(Path::new("stdout"), OutFile::path).display().to_string())?;

@@ -94,7 +94,6 @@ pub(crate) fn cost(dir: &Path) -> Option<f64> {
 }
 
 /// How many samples of each CPU are taken in a second, if they are.
-#[expect(dead_code, reason = "pprof needs it")]
 pub(crate) fn hz(dir: &Path) -> Option<u32> {
     kept(dir, HZ)?.parse().ok()
 }

@@ -179,8 +179,11 @@ impl Stacks {
 }
 
 /// The stack of an event, and for how long the thread waited there.
-fn of(_: &What) -> Option<(Kind, u64, &Stack)> {
-    None
+fn of(what: &What) -> Option<(Kind, u64, &Stack)> {
+    match what {
+        What::Sample { stack } => Some((Kind::Running, 0, stack)),
+        _ => None,
+    }
 }
 
 /// A file that is made of the stacks when all are known.
