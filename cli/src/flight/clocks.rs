@@ -1,18 +1,16 @@
 //! Says if the wall clock was set, or the machine was suspended, since the recording started. The records have
 //! CLOCK_MONOTONIC, and nothing tells when that happened. So earlier events then have other wall times than shown.
 
-use std::path::Path;
 use std::time::Duration;
 
 use mapring::time::Clock;
-
-use super::pins;
+use serde::{Deserialize, Serialize};
 
 /// By how much other clocks are ahead of CLOCK_MONOTONIC, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Clocks {
-    wall: i64,
-    boot: i64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Clocks {
+    pub(crate) wall: i64,
+    pub(crate) boot: i64,
 }
 
 /// Clocks can't be read at the same time.
@@ -20,15 +18,16 @@ const NOISE: u64 = 1_000_000;
 
 impl Clocks {
     /// The reading that took least time of several.
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let reading = |_| {
             let before = Clock::Monotonic.now();
             let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
             let boot = Clock::Boottime.now();
-            let took = Clock::Monotonic.now().saturating_sub(before);
+            let after = Clock::Monotonic.now();
             let wall = wall.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec);
-            let [wall, boot] = [wall, boot.cast_signed()].map(|ns| ns.wrapping_sub(before.cast_signed()));
-            (took, Self { wall, boot })
+            let wall = wall.wrapping_sub(before.cast_signed());
+            // At most a reading of a clock too little: it is never behind.
+            (after.saturating_sub(before), Self { wall, boot: boot.saturating_sub(after).cast_signed() })
         };
         (0..16).map(reading).min_by_key(|(took, _)| *took).map_or(Self { wall: 0, boot: 0 }, |(_, now)| now)
     }
@@ -72,10 +71,10 @@ pub(crate) fn text() -> String {
     format!("{wall} {boot}")
 }
 
-/// Says on stderr what happened to the clocks since the start of the recording in this directory.
-pub(crate) fn report(dir: &Path) {
-    let start = pins::clocks(dir).and_then(|text| Clocks::parse(&text));
-    for change in start.map(|start| Clocks::now().changes(start)).unwrap_or_default() {
+/// Says on stderr what happened to the clocks since the start of the recording, whose [`text`] this is.
+pub(crate) fn report(start: Option<&str>, now: Clocks) {
+    let start = start.and_then(Clocks::parse);
+    for change in start.map(|start| now.changes(start)).unwrap_or_default() {
         eprintln!("mapring: {change}");
     }
 }

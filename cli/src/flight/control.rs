@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun};
 
+use super::machine::Machine;
 use super::record::{HOLD, MARK, RESUME};
 use super::{pins, stopped};
 use crate::output::note;
@@ -48,7 +49,7 @@ pub(crate) fn mark(dir: &Path, args: &Mark) -> Result<()> {
 /// As for [`mark`].
 pub(crate) fn hold(dir: &Path) -> Result<()> {
     let is_done = run(dir, HOLD, [0; WORDS])?;
-    let said = stopped::read(dir)?.and_then(|stop| stop.cause()).unwrap_or_default();
+    let said = stopped::read(dir)?.and_then(|stop| stop.cause(&Machine::here().wall())).unwrap_or_default();
     if !is_done {
         bail!("the recording has stopped already: {said}");
     }

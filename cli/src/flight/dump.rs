@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use mapring::time::Clock;
 
 use super::event::Gap;
 use super::names::{Names, Older, Threads};
+use super::pins;
+use super::recorded::{From, Recorded};
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
-use super::{clocks, pins, stopped};
 use crate::outfile::OutFile;
 use crate::output;
 use crate::table::{Format as Tables, Out, format_of};
@@ -38,10 +39,12 @@ pub(crate) struct Args {
     #[arg(long, requires = "out")]
     force: bool,
     /// Follow new events until Ctrl-C, as NDJSON or CSV. With --last, begin with older ones
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "from")]
     follow: bool,
     #[command(flatten)]
     stacks: trace::stacks::Args,
+    #[command(flatten)]
+    from: From,
 }
 
 /// Writes the events.
@@ -51,26 +54,23 @@ pub(crate) struct Args {
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let format = args.format().unwrap_or_else(|wrong| crate::wrong_usage(wrong));
     format.table().map_or(Ok(()), Tables::check)?;
-    let mut rings = rings::open(pins)?;
-    if rings.is_empty() {
-        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
-    }
-    clocks::report(pins);
+    let mut recorded = Recorded::open(pins, args.from.from.as_deref())?;
+    recorded.report_clocks(pins);
     if args.follow {
         let (file, out) = args.open(format)?;
         let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
         let now = Clock::Monotonic.now();
-        follow(pins, &mut rings, before(now, args.last.unwrap_or_default()), at, |names| {
+        follow(pins, &mut recorded.rings, before(now, args.last.unwrap_or_default()), at, |names| {
             trace::sink(format, out, names, &[], None, &args.stacks)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
-    let Period { times, zero, cause } = Period::of(pins, args.last)?;
+    let Period { times, zero, cause } = Period::of(&recorded, args.last);
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
-    let stacks = trace::stacks::Args { hz: pins::hz(pins), ..args.stacks.clone() };
-    let mut names = Names::new();
+    let stacks = trace::stacks::Args { hz: recorded.hz(pins), ..args.stacks.clone() };
+    let Recorded { mut rings, mut names, .. } = recorded;
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;
     let written = trace::sink(format, out, &mut names, &older, zero, &stacks)
@@ -145,13 +145,14 @@ pub(super) struct Period {
 
 impl Period {
     /// The time up to now, or up to the end of the recording; `last` before now, or before what stopped it.
-    pub(super) fn of(pins: &Path, last: Option<Duration>) -> Result<Self> {
-        let stop = stopped::read(pins)?.filter(|stop| stop.end().is_some());
+    pub(super) fn of(recorded: &Recorded, last: Option<Duration>) -> Self {
+        let stop = recorded.stop.filter(|stop| stop.end().is_some());
         let (zero, end) = (stop.and_then(|stop| stop.zero()), stop.and_then(|stop| stop.end()));
-        let now = rings::present();
+        let now = recorded.present();
         let now = end.map_or(now, |end| now.min(end.saturating_add(1)));
         let since = last.map_or(0, |last| before(zero.unwrap_or(now), last));
-        Ok(Self { times: since..now, zero, cause: stop.and_then(|stop| stop.cause()) })
+        let cause = || stop?.cause(&recorded.names.machine().wall());
+        Self { times: since..now, zero, cause: cause() }
     }
 }
 

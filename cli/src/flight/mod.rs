@@ -12,6 +12,7 @@ mod holes;
 mod limits;
 #[cfg(feature = "bpf")]
 mod load;
+mod machine;
 mod names;
 pub(crate) mod pins;
 #[cfg(feature = "bpf")]
@@ -19,10 +20,12 @@ mod plan;
 mod procfs;
 mod programs;
 mod record;
+mod recorded;
 mod report;
 mod rings;
 #[cfg(feature = "bpf")]
 mod sampling;
+mod save;
 mod stack;
 mod start;
 mod status;
@@ -54,6 +57,8 @@ enum Command {
     Status(status::Args),
     /// Write the recorded events to a file, or follow new ones. This disturbs nothing
     Dump(dump::Args),
+    /// Write the recording to a file, for `status`, `dump` and `report` on any machine. This disturbs nothing
+    Save(save::Args),
     /// Print what happened, in figures: CPU time, waits, slow system calls, disks, what ended and how
     Report(report::Args),
     /// Stop recording, and keep what is recorded
@@ -73,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Command::Start(args) => start::run(dir, args)?,
         Command::Status(args) => return status::run(dir, args),
         Command::Dump(args) => dump::run(dir, args)?,
+        Command::Save(args) => save::run(dir, args)?,
         Command::Report(args) => report::run(dir, args)?,
         Command::Hold => control::hold(dir)?,
         Command::Resume => control::resume(dir)?,

@@ -1,5 +1,5 @@
 //! The names of processes and threads, and where they run: from the events themselves, and from /proc for those that
-//! are still present.
+//! are still present, or were when the recording was saved.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,6 +10,7 @@ use rustix::net::netdevice::index_to_name;
 use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::event::{Comm, Event, Interface, What};
+use super::machine::Machine;
 use super::procfs::{self, Process, Ticks};
 
 type Map<T> = HashMap<u32, T, foldhash::fast::RandomState>;
@@ -19,8 +20,11 @@ pub(crate) struct Names {
     comms: Map<Name>,
     idle: Vec<Bytes>,
     processes: Map<Option<Process>>,
-    /// `None` where /proc numbers processes in another way than the records.
+    /// `None` where /proc numbers processes in another way than the records, or is that of another machine.
     ticks: Option<Ticks>,
+    /// Escaped. `None`: it is in another network namespace, or not present any more.
+    interfaces: HashMap<Interface, Option<String>, foldhash::fast::RandomState>,
+    machine: Machine,
 }
 
 struct Name {
@@ -120,7 +124,33 @@ impl Names {
     }
 
     fn with_ticks(ticks: Option<Ticks>) -> Self {
-        Self { comms: Map::default(), idle: Vec::new(), processes: Map::default(), ticks }
+        Self {
+            comms: Map::default(),
+            idle: Vec::new(),
+            processes: Map::default(),
+            ticks,
+            interfaces: HashMap::default(),
+            machine: Machine::here(),
+        }
+    }
+
+    /// Those that were saved on this machine.
+    pub(crate) fn saved(
+        machine: Machine,
+        processes: impl Iterator<Item = (u32, Process)>,
+        interfaces: impl Iterator<Item = (Interface, String)>,
+    ) -> Self {
+        Self {
+            processes: processes.map(|(tid, process)| (tid, Some(process))).collect(),
+            interfaces: interfaces.map(|(interface, name)| (interface, Some(name))).collect(),
+            machine,
+            ..Self::with_ticks(None)
+        }
+    }
+
+    /// The machine that recorded.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// Without /proc: the tests' processes must not be those of the machine.
@@ -131,7 +161,7 @@ impl Names {
 
     /// Whether processes can be found in /proc.
     pub(crate) fn has_proc(&self) -> bool {
-        self.ticks.is_some()
+        self.ticks.is_some() || !self.processes.is_empty()
     }
 
     /// Begins with the names of these threads. Returns those that are not made by one of the events, in order of their
@@ -158,11 +188,11 @@ impl Names {
             What::Waking { task, comm, .. } => self.set(*task, comm),
             What::Fork { child_pid, child_tid, comm, .. } => {
                 self.set(*child_tid, comm);
-                self.processes.remove(child_pid); // it may have been looked for before it was there
+                self.look_again(*child_pid); // it may have been looked for before it was there
             }
             What::Exec { comm, .. } => {
                 self.set(event.tid, comm);
-                self.processes.remove(&event.pid); // the command line is another one
+                self.look_again(event.pid); // the command line is another one
             }
             _ => {}
         }
@@ -192,10 +222,26 @@ impl Names {
 
     /// The process, or the thread, that had this number at this time, if it is still present.
     pub(crate) fn process(&mut self, pid: u32, ns: u64) -> Option<&Process> {
-        let ticks = self.ticks.as_ref()?;
-        let found = self.processes.entry(pid).or_insert_with(|| procfs::process(pid, ticks));
+        let look = || procfs::process(pid, self.ticks.as_ref()?);
+        let found = self.processes.entry(pid).or_insert_with(look);
         // Later than the event: another process has the number now.
         found.as_ref().filter(|process| process.start <= ns)
+    }
+
+    fn look_again(&mut self, pid: u32) {
+        if self.ticks.is_some() {
+            self.processes.remove(&pid);
+        }
+    }
+
+    /// The name of an interface in the network namespace of this process, or of `save`, escaped, if it was still present there.
+    pub(crate) fn interface(&mut self, interface: Interface) -> Option<&str> {
+        let name = || {
+            let is_here = self.machine.is_here && procfs::namespace("self", "net") == Some(interface.net_ns);
+            let socket = is_here.then(|| socket(AddressFamily::UNIX, SocketType::DGRAM, None))?.ok()?;
+            Some(escape(index_to_name(&socket, interface.index).ok()?.as_bytes()))
+        };
+        self.interfaces.entry(interface).or_insert_with(name).as_deref()
     }
 
     fn set(&mut self, tid: u32, raw: &Comm) {
@@ -221,22 +267,6 @@ impl Names {
             self.idle.push(Bytes::from(format!("swapper/{}", self.idle.len())));
         }
         self.idle[usize::from(cpu)].clone()
-    }
-}
-
-/// The names of network interfaces.
-#[derive(Default)]
-pub(crate) struct Interfaces(HashMap<Interface, Option<String>, foldhash::fast::RandomState>);
-
-impl Interfaces {
-    /// The name of an interface in the network namespace of this process, escaped, if it is still present there.
-    pub(crate) fn name(&mut self, interface: Interface) -> Option<&str> {
-        let name = || {
-            let is_here = procfs::namespace("self", "net") == Some(interface.net_ns);
-            let socket = is_here.then(|| socket(AddressFamily::UNIX, SocketType::DGRAM, None))?.ok()?;
-            Some(escape(index_to_name(&socket, interface.index).ok()?.as_bytes()))
-        };
-        self.0.entry(interface).or_insert_with(name).as_deref()
     }
 }
 

@@ -18,6 +18,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use mapring::PinDir;
@@ -81,6 +82,15 @@ pub(crate) fn maps(dir: &Path) -> PathBuf {
 /// The links, a pin for each program.
 pub(crate) fn links(dir: &Path) -> PathBuf {
     recording(dir).join(LINKS)
+}
+
+/// When the recording was started.
+///
+/// # Errors
+/// If this process may not see it.
+pub(crate) fn since(dir: &Path) -> Result<SystemTime> {
+    let place = recording(dir);
+    fs::metadata(&place).and_then(|found| found.modified()).with_context(|| place.display().to_string())
 }
 
 /// The program that changes the state of the recording.

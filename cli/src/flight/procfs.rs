@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::Read;
 
 use mapring::time::Clock;
+use serde::{Deserialize, Serialize};
 
 use super::names::escape;
 
 /// More of a file is not read: a command line can have megabytes.
 const MOST: u64 = 16 << 10;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) comm: Vec<u8>,
     /// CLOCK_MONOTONIC in nanoseconds, cut to the kernel's ticks.
@@ -63,6 +64,18 @@ pub(crate) fn process(tid: u32, ticks: &Ticks) -> Option<Process> {
     process.cgroup = cgroup(&file("cgroup").unwrap_or_default());
     process.cmdline = cmdline(&file("cmdline").unwrap_or_default());
     Some(process)
+}
+
+/// All processes and threads that are present, by their numbers. Empty if /proc numbers them in another way than the records.
+pub(crate) fn all() -> Vec<(u32, Process)> {
+    let numbers = |dir: &str| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+    };
+    let ticks = Ticks::new();
+    let pids = is_initial_namespace().then(|| numbers("/proc")).into_iter().flatten();
+    let tids = pids.flat_map(|pid| numbers(&format!("/proc/{pid}/task")));
+    tids.filter_map(|tid| Some((tid, process(tid, &ticks)?))).collect()
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {

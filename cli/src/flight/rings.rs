@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use std::{io, mem, thread};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use mapring::liveness::{Process, Unended};
 use mapring::reading::ByTime;
 use mapring::reading::LossCause;
+use mapring::record::{Field, TypeLayout};
 use mapring::time::Clock;
-use mapring::{Loss, Reader, Region, Ring, Start};
+use mapring::{Loss, Reader, Region, Ring, Source, Start};
 
 use super::event::{Event, Gap};
 use super::holes::Holes;
@@ -30,17 +32,50 @@ pub(crate) struct Group {
     pub(crate) weight: u64,
     /// Its records have stacks as tails. It is not recorded unless it is asked for.
     pub(crate) has_stacks: bool,
-    open: fn(&Path) -> mapring::Result<Box<dyn Records>>,
+    layout: TypeLayout,
+    /// With the time when the ring was copied, if it is a copy.
+    open: fn(Source, Option<u64>) -> mapring::Result<Box<dyn Records>>,
 }
 
 impl Group {
     const fn of<T: Recorded>(name: &'static str, weight: u64) -> Self {
-        let open = |pin: &Path| Ok(Box::new(Typed::<T>::open(pin)?) as Box<dyn Records>);
-        Self { name, record: size_of::<T>(), weight, has_stacks: false, open }
+        Self {
+            name,
+            record: size_of::<T>(),
+            weight,
+            has_stacks: false,
+            layout: T::LAYOUT,
+            open: |source, copied| Ok(Box::new(Typed::<T>::new(Ring::open(source)?, copied))),
+        }
     }
 
     const fn with_stacks(self) -> Self {
         Self { has_stacks: true, ..self }
+    }
+
+    /// The records as this version has them, in words.
+    pub(crate) fn layout(&self) -> String {
+        said(&self.layout)
+    }
+
+    /// Reads a ring that was copied at this time: a memory file.
+    ///
+    /// # Errors
+    /// If it is not such a ring.
+    pub(crate) fn restored(&'static self, memory: OwnedFd, copied: u64) -> mapring::Result<GroupRings> {
+        Ok(GroupRings::new(self, (self.open)(memory.into(), Some(copied))?))
+    }
+}
+
+/// `ns@0:8 comm@8:2x8`: for each field of a struct its name, its offset, and its bytes.
+fn said(layout: &TypeLayout) -> String {
+    match layout {
+        TypeLayout::Array(of, count) => format!("{count}x{}", said(of)),
+        TypeLayout::Struct(_, fields) => {
+            let field = |field: &Field| format!("{}@{}:{}", field.name, field.offset, said(&field.layout));
+            fields.iter().map(field).collect::<Vec<_>>().join(" ")
+        }
+        layout => layout.bytes().to_string(),
     }
 }
 
@@ -75,16 +110,24 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
     for group in GROUPS.iter().chain([&MARKS]) {
         let pin = maps.join(group.name);
         if pin.symlink_metadata().is_ok() {
-            let records = (group.open)(&pin).map_err(|error| refused_or(error, group.name))?;
-            rings.push(GroupRings {
-                group,
-                records,
-                ahead: VecDeque::new(),
-                gaps: Vec::new(),
-                is_dry: false,
-            });
+            let records = (group.open)(pin.into(), None).map_err(|error| refused_or(error, group.name))?;
+            rings.push(GroupRings::new(group, records));
         }
     }
+    Ok(rings)
+}
+
+/// The same, of which there must be one.
+///
+/// # Errors
+/// Also if nothing is recorded.
+pub(crate) fn open_all(dir: &Path) -> Result<Vec<GroupRings>> {
+    let rings = open(dir)?;
+    ensure!(
+        !rings.is_empty(),
+        "{}: nothing is recorded: `mapring flight start` starts a recording",
+        dir.display()
+    );
     Ok(rings)
 }
 
@@ -162,8 +205,16 @@ impl NotEnded {
 }
 
 impl GroupRings {
+    fn new(group: &'static Group, records: Box<dyn Records>) -> Self {
+        Self { group, records, ahead: VecDeque::new(), gaps: Vec::new(), is_dry: false }
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         self.group.name
+    }
+
+    pub(crate) fn group(&self) -> &'static Group {
+        self.group
     }
 
     /// Whether it has a group of the kernel's events, and not marks.
@@ -279,23 +330,32 @@ struct Typed<T> {
     holes: Holes,
     /// Losses of tickets that the reader has not come to yet: it holds some records.
     losses: Vec<Loss>,
+    /// When the ring was copied, if it is a copy.
+    copied: Option<u64>,
 }
 
 impl<T: Recorded> Typed<T> {
-    fn open(pin: &Path) -> mapring::Result<Self> {
-        Ok(Self::new(Ring::open(pin)?))
+    fn new(ring: Ring<T>, copied: Option<u64>) -> Self {
+        let reader = Self::in_order(ring.reader(), copied);
+        let holes = Holes::new(ring.shards());
+        Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new(), copied }
     }
 
-    fn new(ring: Ring<T>) -> Self {
-        let reader = ring.reader().merged(T::ns as Stamp<T>);
-        let holes = Holes::new(ring.shards());
-        Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new() }
+    fn in_order(reader: Reader<T>, copied: Option<u64>) -> Reader<T, ByTime<T, Stamp<T>>> {
+        let reader = reader.merged(T::ns as Stamp<T>);
+        if copied.is_some() { reader.of_the_past() } else { reader }
+    }
+
+    fn unordered(&self) -> Reader<T> {
+        let reader = self.ring.reader();
+        // Nothing ends in a copy.
+        if self.copied.is_some() { reader.with_patience(Duration::ZERO) } else { reader }
     }
 
     /// A reader that begins with the events of this time. A program may be interrupted between a record and its stamp, so it
     /// begins a bit earlier.
     fn reader_since(&self, ns: u64) -> Reader<T> {
-        let mut reader = self.ring.reader();
+        let mut reader = self.unordered();
         let reserved = ns.saturating_sub(u64::try_from(DELAY.as_nanos()).unwrap_or(u64::MAX));
         if reserved > 0 {
             reader.skip_before(reserved, T::ns);
@@ -311,9 +371,9 @@ impl<T: Recorded> Typed<T> {
         let geometry = reader.region().geometry();
         // A call stops early after many tickets in a row without a record. A ring has no more of these than slots.
         let mut calls = geometry.shards() * (geometry.capacity() / Reader::<T>::STEPS_BY_CALL as usize + 1);
-        // A record that is not ended holds others back for the reader's patience.
-        let mut waits = 1000;
-        while calls > 0 && waits > 0 {
+        // A record that is not ended holds others back for the reader's patience. In a copy, nothing ends any more.
+        let mut waits = if self.copied.is_some() { 1 } else { 1000 };
+        while calls > 0 {
             reader.for_each(usize::MAX, &mut f);
             if has_passed(reader) {
                 break;
@@ -322,6 +382,9 @@ impl<T: Recorded> Typed<T> {
                 calls -= 1;
             } else {
                 waits -= 1;
+                if waits == 0 {
+                    break;
+                }
                 let _ = reader.wait(Duration::from_millis(1)); // naps, as it has no bell
             }
         }
@@ -350,7 +413,7 @@ impl<T: Recorded> Records for Typed<T> {
 
     fn since(&mut self, ns: u64) {
         self.since = ns;
-        self.reader = self.reader_since(ns).merged(T::ns as Stamp<T>);
+        self.reader = Self::in_order(self.reader_since(ns), self.copied);
     }
 
     fn position(&self) -> u64 {
@@ -372,7 +435,7 @@ impl<T: Recorded> Records for Typed<T> {
     /// missing between two records, without those that are not lost: stepped over, or discarded. Those that programs dropped have
     /// no place among the tickets.
     fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>) {
-        let Self { reader, losses, holes, .. } = self;
+        let Self { reader, losses, holes, copied, .. } = self;
         losses.extend(reader.take_losses());
         for loss in losses.iter().filter(|loss| loss.cause.is_drop()) {
             gaps.push(Gap {
@@ -380,8 +443,9 @@ impl<T: Recorded> Records for Typed<T> {
                 cpu: cpu(loss.shard.unwrap_or(0)),
                 count: loss.count,
                 cause: loss.cause.to_string(),
-                since: loss.since,
-                until: loss.until,
+                // The clock of this machine says nothing of a copy.
+                since: loss.since.filter(|_| copied.is_none()),
+                until: copied.unwrap_or(loss.until),
             });
         }
         for hole in holes.take(is_last) {
@@ -399,7 +463,8 @@ impl<T: Recorded> Records for Typed<T> {
         losses.retain(|loss| holes.is_ahead(loss));
         let unknown = mem::take(&mut self.unknown);
         if unknown > 0 {
-            let (cause, until) = ("of a newer version of mapring".to_owned(), Clock::Monotonic.now());
+            let until = self.copied.unwrap_or_else(|| Clock::Monotonic.now());
+            let cause = "of a newer version of mapring".to_owned();
             gaps.push(Gap { group, cpu: 0, count: unknown, cause, since: None, until });
         }
     }
@@ -416,7 +481,7 @@ impl<T: Recorded> Records for Typed<T> {
     fn held(&self) -> Held {
         let mut held = Held::default();
         let mut seen = vec![false; self.ring.shards()];
-        let mut reader = self.ring.reader();
+        let mut reader = self.unordered();
         self.each(&mut reader, |event| {
             let ns = event.record.ns();
             held.records += 1;

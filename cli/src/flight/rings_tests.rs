@@ -36,8 +36,7 @@ impl Recorded for Counted {
 }
 
 fn group(ring: &Ring<Counted>) -> GroupRings {
-    let records = Box::new(Typed::new(ring.clone()));
-    GroupRings { group: &GROUPS[0], records, ahead: VecDeque::new(), gaps: Vec::new(), is_dry: false }
+    GroupRings::new(&GROUPS[0], Box::new(Typed::new(ring.clone(), None)))
 }
 
 /// Reads all events, and returns their numbers.

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-use std::{fs, thread};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use mapring::time::Clock;
 use serde::Serialize;
 
+use super::machine::{Machine, Wall};
 use super::programs::{Cost, Programs};
+use super::recorded::{From, Recorded};
 use super::rings::{self, GroupRings};
+use super::save::About;
 use super::stopped::{self, Stop};
 use super::{pins, programs};
 use crate::regions::text::{printable, said};
@@ -26,6 +29,8 @@ pub(crate) struct Args {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: From,
 }
 
 /// How long events are counted.
@@ -59,6 +64,29 @@ struct Recording {
     /// Why the costs are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     costs_unknown: Option<String>,
+    /// It is in a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved: Option<Saved>,
+}
+
+#[derive(Serialize)]
+struct Saved {
+    /// RFC 3339, UTC.
+    at: String,
+    host: String,
+    kernel: String,
+    machine: String,
+    cpus: usize,
+    mapring: String,
+}
+
+impl Saved {
+    fn of(about: About, at: SystemTime) -> Self {
+        let Machine { host, release, machine, cpus, mapring, .. } = about.machine;
+        let [host, kernel, machine, mapring] =
+            [host, release, machine, mapring].map(|text| printable(&text).into_owned());
+        Self { at: humantime::format_rfc3339_seconds(at).to_string(), host, kernel, machine, cpus, mapring }
+    }
 }
 
 #[derive(Serialize)]
@@ -131,6 +159,12 @@ struct Group {
 /// # Errors
 /// Pins that this process may not read.
 pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
+    if let Some(file) = &args.from.from {
+        let recording = saved(Recorded::open(dir, Some(file))?)?;
+        let text = if args.json { serde_json::to_string(&recording)? } else { recording.text() };
+        writeln!(io::stdout(), "{text}").context("stdout")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut rings = rings::open(dir)?;
     let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
     let recording = if rings.is_empty() { None } else { Some(look(dir, &rings, marks)?) };
@@ -157,10 +191,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
 }
 
 fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
-    let place = pins::recording(dir);
-    let since = fs::metadata(&place).and_then(|found| found.modified());
-    let since = since.with_context(|| place.display().to_string())?;
-
+    let since = pins::since(dir)?;
     let programs = Programs::attached(&pins::links(dir));
     let statistics = match &programs {
         Ok(_) => programs::enable_statistics(),
@@ -190,7 +221,8 @@ fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
         }
         groups.push(group);
     }
-    let (triggers, stopped) = triggers(dir, stop, &groups, &(&before, &after));
+    let (kept, wall) = (pins::triggers(dir), Machine::here().wall());
+    let (triggers, stopped) = triggers(kept, stop, &groups, &(&before, &after), now_ns, &wall);
     let busy = after.values().map(|cost| cost.time).sum::<Duration>();
     let busy = busy.saturating_sub(before.values().map(|cost| cost.time).sum());
     Ok(Recording {
@@ -204,6 +236,44 @@ fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
         triggers,
         stopped,
         costs_unknown: statistics.err(),
+        saved: None,
+    })
+}
+
+/// What a file says: the events per second are those since the start, and nothing is known of costs.
+fn saved(recorded: Recorded) -> Result<Recording> {
+    let Recorded { mut rings, names, stop, saved } = recorded;
+    let about = saved.context("not a file")?;
+    let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
+    let wall = names.machine().wall();
+    let at = wall.at(about.until).unwrap_or(SystemTime::UNIX_EPOCH);
+    let whole = at.duration_since(about.since()).unwrap_or_default();
+    let end = stop.and_then(|stop| stop.end()).map_or(about.until, |end| end.min(about.until));
+    let ended = Duration::from_nanos(about.until - end);
+    let mut groups = Vec::new();
+    for (ring, events) in rings.iter().zip(written(&rings)) {
+        let rate = per_second(events, whole.max(Duration::from_nanos(1)));
+        let mut group = group(ring, events, rate, Cost::default(), None, end);
+        if group.since_start {
+            group.history_seconds = whole.saturating_sub(ended).as_secs_f64();
+        }
+        groups.push(group);
+    }
+    let none = Costs::new();
+    let (triggers, stopped) =
+        triggers(about.triggers.clone(), stop, &groups, &(&none, &none), about.until, &wall);
+    Ok(Recording {
+        since: humantime::format_rfc3339_seconds(about.since()).to_string(),
+        seconds: whole.as_secs_f64(),
+        loader: None,
+        memory: marks + rings.iter().map(GroupRings::bytes).sum::<u64>(),
+        cpu_percent: None,
+        measured_ns_per_event: about.cost,
+        groups,
+        triggers,
+        stopped,
+        costs_unknown: Some("a file does not have them".to_owned()),
+        saved: Some(Saved::of(about, at)),
     })
 }
 
@@ -211,12 +281,14 @@ type Costs<'p> = BTreeMap<&'p str, Cost>;
 
 /// The triggers, and which of them has stopped the recording.
 fn triggers(
-    dir: &Path,
+    kept: Option<String>,
     stop: Option<Stop>,
     groups: &[Group],
     (before, after): &(&Costs<'_>, &Costs<'_>),
+    now: u64,
+    wall: &Wall,
 ) -> (Vec<Trigger>, Option<Stopped>) {
-    let kept = pins::triggers(dir).unwrap_or_default();
+    let kept = kept.unwrap_or_default();
     let kept: Vec<_> = kept.lines().skip(1).map(|line| printable(line).into_owned()).collect();
     let cost = |trigger: &str| {
         let parsed = super::triggers::parse(trigger).ok()?;
@@ -232,7 +304,7 @@ fn triggers(
         ns_per_event: cost(trigger),
     });
     let stopped = || {
-        let (stop, by) = (stop?, stop?.cause()?);
+        let (stop, by) = (stop?, stop?.cause(wall)?);
         let condition =
             usize::try_from(stop.condition).ok().filter(|_| super::triggers::kind(stop.kind).is_some());
         Some(Stopped {
@@ -244,7 +316,7 @@ fn triggers(
             tid: stop.tid,
             thread: stop.thread(),
             after_seconds: stop.after().as_secs_f64(),
-            recording: stop.end()? > Clock::Monotonic.now(),
+            recording: stop.end()? > now,
             history_seconds: groups.iter().map(|group| group.history_seconds).fold(f64::INFINITY, f64::min),
         })
     };
@@ -326,7 +398,14 @@ impl Recording {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let ago = span(self.seconds);
-        let mut text = format!("Recording since {} ({ago})", self.since);
+        let mut text = match &self.saved {
+            None => format!("Recording since {} ({ago})", self.since),
+            Some(Saved { at, host, kernel, machine, cpus, mapring }) => format!(
+                "Saved at {at} on {host} (Linux {kernel}, {machine}, {cpus} CPUs) by mapring {mapring}\n\
+                 Recorded since {} ({ago})",
+                self.since
+            ),
+        };
         if let Some(Loader { pid, alive }) = self.loader {
             text += &format!(", started by process {pid}{}", if alive { "" } else { " (ended)" });
         }

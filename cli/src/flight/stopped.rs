@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mapring::time::{Clock, WallClock};
 use mapring::{Cells, ReadError, Record};
 use nix::sys::signal::Signal;
 
 use super::event::Comm;
+use super::machine::Wall;
 use super::names::escape;
 use super::pins;
 use super::record::HOLD;
@@ -55,6 +55,16 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Stop>> {
 }
 
 impl Stop {
+    /// As a file has it.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        bytemuck::cast_slice(std::slice::from_ref(self)).to_vec()
+    }
+
+    /// `None` if these are not such words.
+    pub(crate) fn of(words: &[u64]) -> Option<Self> {
+        bytemuck::try_pod_read_unaligned(bytemuck::cast_slice(words)).ok()
+    }
+
     /// When the recording ends or has ended, in nanoseconds of CLOCK_MONOTONIC.
     pub(crate) fn end(&self) -> Option<u64> {
         (self.at != 0).then_some(self.at)
@@ -76,10 +86,8 @@ impl Stop {
     }
 
     /// `oom of 4711 (postgres) on 25 November, 03:12:07 UTC`, if something has set the end.
-    pub(crate) fn cause(&self) -> Option<String> {
-        let zero = self.zero()?;
-        let wall = WallClock::new(Clock::Monotonic).ok();
-        let time = wall.map(|wall| date(wall.to_wall(zero).value)).unwrap_or_default();
+    pub(crate) fn cause(&self, wall: &Wall) -> Option<String> {
+        let time = wall.at(self.zero()?).map(date).unwrap_or_default();
         Some(format!("{} on {time}", said(self.kind, self.value, self.pid, &self.thread())))
     }
 }

@@ -29,10 +29,11 @@ pub(crate) use source::AnySource;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
-use crate::abi::{Gate, Geometry, Kind, Preamble, PreambleError, Process};
+use crate::abi::{Gate, Geometry, Kind, Preamble, PreambleError, Process, WORD};
 use crate::bpf::{Lookup, Origin, is_gone};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::ring::gate;
+use crate::protocol::ring::tails::Area;
+use crate::protocol::ring::{Shard, ShardPlace, gate};
 use crate::protocol::{WordsMut, is_any};
 use crate::record::{Compared, LayoutCheck, UncheckedReason};
 use crate::ring::Tailed;
@@ -223,6 +224,24 @@ impl Region {
     /// Where it was found, so that `replaced` can check there again.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         self.0.origin.as_ref()
+    }
+
+    /// Copies the words of a ring while programs write it. In a memfd that is sealed against resizing, the copy of a ring
+    /// without options or with `TAILS` is a ring: a reader of it finds the records that had ended before this call, except for
+    /// those that programs overwrite meanwhile. Each is whole. Read it with [`Reader::of_the_past`](crate::Reader::of_the_past),
+    /// on any machine of the same byte order. Allocates, makes no system call, and disturbs nobody. `None` if this is not a
+    /// ring, or not mapped.
+    pub fn copy_ring(&self) -> Option<Vec<u64>> {
+        self.expect(Kind::Ring).ok()?;
+        let Memory::Mapped(mapping) = &self.0.memory else { return None };
+        let (geometry, words) = (self.geometry(), mapping.words());
+        let mut copy = vec![0; geometry.bytes() / WORD];
+        (0..Preamble::WORDS).for_each(|at| copy[at] = words.load(at, Ordering::Relaxed));
+        for shard in 0..geometry.shards() {
+            let (place, area) = (ShardPlace::new(geometry, shard), Area::new(geometry, shard));
+            Shard::new(words, &place).copy_to(area.as_ref(), &mut copy);
+        }
+        Some(copy)
     }
 
     /// How it is read.

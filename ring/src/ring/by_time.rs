@@ -60,6 +60,8 @@ pub struct ByTime<T, F> {
     numbers: Box<[usize]>,
     stamp: F,
     clock: Clock,
+    /// Nothing writes the ring any more.
+    is_past: bool,
 }
 
 /// The shards of the ring that is being read.
@@ -95,7 +97,7 @@ impl<T: AnyBitPattern> Reader<T> {
         let merge = Merge::new(self.rings.sweep.count(), delay, settle);
         let numbers = self.shards().collect();
         let _ = Clock::default().now(); // reads the time namespace, so that no later call does
-        self.in_order(ByTime { merge, numbers, stamp, clock: Clock::default() })
+        self.in_order(ByTime { merge, numbers, stamp, clock: Clock::default(), is_past: false })
     }
 }
 
@@ -116,6 +118,14 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Reader<T, ByTime<T, F>> {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.order.clock = clock;
         self
+    }
+
+    /// For a ring that nothing writes any more, such as a [copy](crate::Region::copy_ring), maybe of another machine: delivers
+    /// all records at once, whatever this machine's clock says. Waits for no record that has not ended.
+    #[must_use]
+    pub fn of_the_past(mut self) -> Self {
+        self.order.is_past = true;
+        self.with_patience(Duration::ZERO)
     }
 
     /// Delivers the records of each shard in the order of their tickets, whatever their stamps. A record with an earlier
@@ -261,12 +271,13 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
     /// is a record to deliver.
     #[inline(never)]
     fn round(&mut self, rings: &mut Rings<T>) -> bool {
-        let Self { merge, stamp, clock, .. } = self;
+        let Self { merge, stamp, clock, is_past, .. } = self;
         let mut stamp = |tailed: &Tailed<T>| stamp(&tailed.record);
         for _ in 0..Rings::<T>::MOST {
             let now = clock.now();
             clock_fence();
             rings.sweep.begin_round(now, *clock);
+            let now = if *is_past { u64::MAX } else { now };
             if merge.round(&mut Here(rings), now, &mut stamp) {
                 return true;
             }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use nix::sys::signal::Signal;
 
 use super::super::event::{Event, Interface, What};
-use super::super::names::{Interfaces, Names, escape};
+use super::super::names::{Names, escape};
 use super::super::stopped;
 use super::figures::{Ended, Faults, Figures, Mark, Started, Task, Traffic};
 use super::tasks::task;
@@ -91,9 +91,9 @@ impl Lists {
         );
         figures.interfaces =
             sorted(self.traffic.into_values().map(|it| (it.sent_bytes + it.received_bytes, it)));
-        let mut known = Interfaces::default();
         for it in &mut figures.interfaces {
-            it.name = known.name(Interface { index: it.interface, net_ns: it.net_ns }).map(str::to_owned);
+            it.name =
+                names.interface(Interface { index: it.interface, net_ns: it.net_ns }).map(str::to_owned);
         }
         figures.marks = self.marks.into();
         (figures.started, figures.started_count) = (self.started.into(), self.started_count);

@@ -12,18 +12,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
 use self::lists::Lists;
 use self::requests::Requests;
 use self::tasks::Tasks;
+use super::dump;
 use super::dump::Period;
 use super::event::{Event, Gap, What};
 use super::names::Names;
+use super::recorded::{From, Recorded};
 use super::rings::{self, GROUPS};
 use super::trace::Sink;
-use super::{clocks, dump};
 use crate::output;
 
 type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: From,
 }
 
 /// Prints the report.
@@ -47,13 +50,17 @@ pub(crate) struct Args {
 /// # Errors
 /// If nothing is recorded, or this user may not read it.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
-    let mut rings = rings::open(pins)?;
-    if rings.is_empty() {
-        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
-    }
-    clocks::report(pins);
-    let Period { times, zero, cause } = Period::of(pins, args.last)?;
-    let mut names = Names::new();
+    let recorded = Recorded::open(pins, args.from.from.as_deref())?;
+    recorded.report_clocks(pins);
+    let figures = figures(recorded, args.last)?;
+    let text = if args.json { serde_json::to_string(&figures)? } else { text::of(&figures) };
+    writeln!(io::stdout(), "{text}").context("stdout")
+}
+
+/// The figures of a recording.
+fn figures(recorded: Recorded, last: Option<Duration>) -> Result<Figures> {
+    let Period { times, zero, cause } = Period::of(&recorded, last);
+    let Recorded { mut rings, mut names, .. } = recorded;
     dump::learn(&mut names, &rings, times.clone());
     let mut report = Report::new(times.end);
     let written = dump::write(&mut report, &mut names, &mut rings, times)?;
@@ -61,8 +68,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let recorded = rings.iter().map(rings::GroupRings::name);
     let mut figures = report.figures(recorded.collect(), &mut names);
     figures.stopped = zero.zip(cause).map(|(at_ns, cause)| Stopped { cause, at_ns });
-    let text = if args.json { serde_json::to_string(&figures)? } else { text::of(&figures) };
-    writeln!(io::stdout(), "{text}").context("stdout")
+    Ok(figures)
 }
 
 /// What is known so far.

@@ -90,7 +90,7 @@ pub(crate) fn sink(
     stacks: &stacks::Args,
 ) -> Result<Box<dyn Sink>> {
     Ok(match (format.table(), format.stacks()) {
-        (Some(format), _) => Box::new(table::Events::new(format, out, zero)?),
+        (Some(format), _) => Box::new(table::Events::new(format, out, zero, names.machine().wall())?),
         (_, Some(format)) => Box::new(stacks::Writer::new(format, stacks, out)),
         (None, None) => Box::new(perfetto::Perfetto::new(out, names, older)?),
     })

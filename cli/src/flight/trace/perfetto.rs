@@ -7,13 +7,13 @@ use std::io::{BufWriter, Write};
 use std::mem::take;
 
 use anyhow::Result;
-use mapring::time::Clock;
 use prost::Message;
 use prost::bytes::Bytes;
 use prost::encoding::message;
 
 use super::super::event::{Event, Gap, Interface, What};
-use super::super::names::{Interfaces, Names, Older, escape};
+use super::super::machine::Machine;
+use super::super::names::{Names, Older, escape};
 use super::super::{procfs, stopped};
 use super::{Sink, calls, rows};
 use crate::messages::perfetto::protos::BuiltinClock::{Boottime, Monotonic, Realtime};
@@ -58,7 +58,6 @@ pub(super) struct Perfetto {
     lost: HashMap<(&'static str, u16, String), (u64, u64)>,
     /// For each thread that is in a system call, the call's number.
     calls: HashMap<u32, i64, foldhash::fast::RandomState>,
-    interfaces: Interfaces,
     /// The track of marks is there.
     has_marks: bool,
     /// Processes that a fork made in the trace. Their details follow at its end.
@@ -71,30 +70,24 @@ impl Perfetto {
         let mut perfetto = Self {
             out: BufWriter::with_capacity(1 << 18, out),
             buffer: Vec::new(),
-            ahead: ahead(),
+            ahead: u64::try_from(names.machine().clocks.boot).unwrap_or(0),
             cpus: Vec::new(),
             lost: HashMap::new(),
             calls: HashMap::default(),
-            interfaces: Interfaces::default(),
             has_marks: false,
             born: Vec::new(),
             last: 0,
         };
-        perfetto.machine()?;
+        perfetto.machine(names.machine())?;
         perfetto.present(names, older)?;
         Ok(perfetto)
     }
 
     /// The clocks and the kernel. The kernel's machine tells the names of system calls, its version the bits of states.
-    fn machine(&mut self) -> Result<()> {
+    fn machine(&mut self, machine: &Machine) -> Result<()> {
         const SEQ_INCREMENTAL_STATE_CLEARED: u32 = 1;
-        let monotonic = Clock::Monotonic.now();
-        let realtime = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let realtime = realtime
-            .tv_sec
-            .cast_unsigned()
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(realtime.tv_nsec.cast_unsigned());
+        let monotonic = machine.now;
+        let realtime = monotonic.wrapping_add_signed(machine.clocks.wall);
         let times = [(Boottime, self.time(monotonic)), (Monotonic, monotonic), (Realtime, realtime)];
         let clock = |(id, ns)| clock_snapshot::Clock { clock_id: Some(id as u32), timestamp: Some(ns) };
         let (clocks, primary) = (times.map(clock).into(), Some(Boottime.into()));
@@ -105,13 +98,12 @@ impl Perfetto {
             data: Some(Data::ClockSnapshot(clocks)),
             ..TracePacket::default()
         })?;
-        let uname = rustix::system::uname();
-        let text = |text: &std::ffi::CStr| Some(escape(text.to_bytes()).into());
+        let text = |text: &String| Some(text.clone().into());
         let utsname = Utsname {
-            sysname: text(uname.sysname()),
-            version: text(uname.version()),
-            release: text(uname.release()),
-            machine: text(uname.machine()),
+            sysname: text(&machine.sysname),
+            version: text(&machine.version),
+            release: text(&machine.release),
+            machine: text(&machine.machine),
         };
         self.packet(of(Data::SystemInfo(SystemInfo { utsname: Some(utsname) })))
     }
@@ -208,17 +200,6 @@ impl Perfetto {
         )
     }
 
-    /// Interfaces of different network namespaces may have the same index and name.
-    fn interface(&mut self, interface: Interface) -> Bytes {
-        let Interface { index, net_ns } = interface;
-        let name = match self.interfaces.name(interface) {
-            Some(name) => name.to_owned(),
-            None if net_ns == 0 => format!("if{index}"),
-            None => format!("if{index} in net namespace {net_ns}"),
-        };
-        name.into()
-    }
-
     /// A moment on the track of marks and triggers.
     fn mark(&mut self, ns: u64, text: &str) -> Result<()> {
         const TRACK: u64 = 3 << 32;
@@ -265,16 +246,15 @@ impl Perfetto {
     }
 }
 
-/// By how much CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, at most a reading of a clock too little.
-fn ahead() -> u64 {
-    let reading = || {
-        let before = Clock::Monotonic.now();
-        let boot = Clock::Boottime.now();
-        let after = Clock::Monotonic.now();
-        (after.saturating_sub(before), boot.saturating_sub(after))
+/// Interfaces of different network namespaces may have the same index and name.
+fn interface_name(interface: Interface, names: &mut Names) -> Bytes {
+    let Interface { index, net_ns } = interface;
+    let name = match names.interface(interface) {
+        Some(name) => name.to_owned(),
+        None if net_ns == 0 => format!("if{index}"),
+        None => format!("if{index} in net namespace {net_ns}"),
     };
-    let readings = std::iter::repeat_with(reading).take(16);
-    readings.min().map_or(0, |(_, ahead)| ahead)
+    name.into()
 }
 
 fn of(data: Data) -> TracePacket {
@@ -422,11 +402,11 @@ impl Sink for Perfetto {
             }
             What::NetSend { interface, bytes } => Ftrace::NetDevXmit(NetDevXmitFtraceEvent {
                 len: Some(*bytes),
-                name: Some(self.interface(*interface)),
+                name: Some(interface_name(*interface, names)),
             }),
             What::NetReceive { interface, bytes } => Ftrace::NetifReceiveSkb(NetifReceiveSkbFtraceEvent {
                 len: Some(*bytes),
-                name: Some(self.interface(*interface)),
+                name: Some(interface_name(*interface, names)),
             }),
             What::Fault { address, ip } => {
                 let field = |name: &'static str, value| generic_ftrace_event::Field {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use mapring::time::{Clock, WallClock};
-
 use super::super::event::{Event, Gap, Interface, What};
-use super::super::names::{Interfaces, Names, escape};
+use super::super::machine::Wall;
+use super::super::names::{Names, escape};
 use super::super::stack::Stack;
 use super::super::triggers;
 use super::{calls, frames};
@@ -92,23 +91,21 @@ pub(super) type Row = [Cell; COLUMNS.len()];
 
 /// Makes rows.
 pub(super) struct Rows {
-    /// `None` if it is not known what the clock of the records is in this time namespace.
-    wall: Option<WallClock>,
-    interfaces: Interfaces,
+    wall: Wall,
     /// When a trigger stopped the recording.
     zero: Option<u64>,
     row: Row,
 }
 
 impl Rows {
-    pub(super) fn new(zero: Option<u64>) -> Self {
+    pub(super) fn new(zero: Option<u64>, wall: Wall) -> Self {
         let row = [const { Cell::Absent }; COLUMNS.len()];
-        Self { wall: WallClock::new(Clock::Monotonic).ok(), interfaces: Interfaces::default(), zero, row }
+        Self { wall, zero, row }
     }
 
     /// Compares the clocks again.
     pub(super) fn update(&mut self) {
-        if let Some(change) = self.wall.as_mut().and_then(WallClock::update) {
+        if let Some(change) = self.wall.update() {
             let (set, by) =
                 (if change.stepped < 0 { "back" } else { "forward" }, change.stepped.unsigned_abs());
             let [suspended, by] =
@@ -135,7 +132,7 @@ impl Rows {
                 self.set(Column::pid_ns, namespace);
             }
         }
-        self.what(&event.what);
+        self.what(&event.what, names);
         &self.row
     }
 
@@ -153,8 +150,8 @@ impl Rows {
 
     fn begin(&mut self, ns: u64, cpu: u16) {
         self.row.fill(Cell::Absent);
-        if let Some(wall) = &self.wall {
-            let time = humantime::format_rfc3339_nanos(wall.to_wall(ns).value);
+        if let Some(wall) = self.wall.at(ns) {
+            let time = humantime::format_rfc3339_nanos(wall);
             // A time that no calendar has is hostile: it stays empty.
             let mut text = String::new();
             if std::fmt::Write::write_fmt(&mut text, format_args!("{time}")).is_ok() {
@@ -168,7 +165,7 @@ impl Rows {
         }
     }
 
-    fn what(&mut self, what: &What) {
+    fn what(&mut self, what: &What, names: &mut Names) {
         let with = self;
         match what {
             What::Switch { state, prio, next, next_prio, next_comm } => {
@@ -227,8 +224,10 @@ impl Rows {
                 with.block(b"block_rq_complete", *dev, *sector, *bytes);
                 with.error((*error).into());
             }
-            What::NetSend { interface, bytes } => with.packet(b"net_dev_queue", *interface, *bytes),
-            What::NetReceive { interface, bytes } => with.packet(b"netif_receive_skb", *interface, *bytes),
+            What::NetSend { interface, bytes } => with.packet(b"net_dev_queue", *interface, *bytes, names),
+            What::NetReceive { interface, bytes } => {
+                with.packet(b"netif_receive_skb", *interface, *bytes, names)
+            }
             What::Fault { address, ip } => {
                 with.text(Column::event, b"page_fault_user");
                 with.row[Column::address as usize] = Cell::Hex(*address);
@@ -299,9 +298,9 @@ impl Rows {
         self.set(Column::bytes, bytes.into());
     }
 
-    fn packet(&mut self, event: &[u8], interface: Interface, bytes: u32) {
+    fn packet(&mut self, event: &[u8], interface: Interface, bytes: u32, names: &mut Names) {
         self.number(event, Column::interface, interface.index);
-        if let Some(name) = self.interfaces.name(interface) {
+        if let Some(name) = names.interface(interface) {
             self.row[Column::interface_name as usize] = Cell::Text(name.to_owned());
         }
         if interface.net_ns != 0 {

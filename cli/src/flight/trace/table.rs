@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::super::event::{Event, Gap};
+use super::super::machine::Wall;
 use super::super::names::Names;
 use super::Sink;
 use super::rows::{COLUMNS, Rows};
@@ -14,8 +15,8 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(format: Format, out: Out, zero: Option<u64>) -> Result<Self> {
-        Ok(Self { out: Table::new(format, COLUMNS, out)?, rows: Rows::new(zero) })
+    pub(super) fn new(format: Format, out: Out, zero: Option<u64>, wall: Wall) -> Result<Self> {
+        Ok(Self { out: Table::new(format, COLUMNS, out)?, rows: Rows::new(zero, wall) })
     }
 }
 

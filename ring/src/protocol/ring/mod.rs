@@ -7,6 +7,7 @@
 //! headers) and `consume` for readers.
 
 mod consume;
+mod copy;
 mod follow;
 mod loss;
 mod merge;

@@ -104,6 +104,25 @@ impl Area {
         (high.wrapping_sub(at) <= self.capacity).then_some(out.get(..len)?)
     }
 
+    /// Copies all tails, and then the header, to the same words of `to`. A reader of the copy takes no tail whose bytes were
+    /// overwritten before they were copied.
+    pub(super) fn copy_to(&self, words: Words<'_>, to: &mut [u64]) {
+        let mut copy = |first: usize, count: usize| {
+            (first..first + count).for_each(|at| to[at] = words.load(at, Ordering::Relaxed));
+        };
+        copy(self.first, self.words());
+        fence(order!(At::TailCheck)); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
+        copy(self.header, Tails::HEADER);
+    }
+
+    /// The words of the area, with those of the longest tail after it.
+    fn words(&self) -> usize {
+        // Less than 2^29.
+        #[allow(clippy::cast_possible_truncation)]
+        let words = (self.capacity + self.space()) as usize / WORD;
+        words
+    }
+
     /// The word of the area with the byte at position `at`. It and the longest tail after it are in the area.
     #[inline]
     fn word(&self, at: u64) -> usize {
@@ -170,12 +189,9 @@ impl<'a> TailsMut<'a> {
     /// # Panics
     /// If the region ends before they do.
     pub fn new(words: WordsMut<'a>, area: &Area) -> Self {
-        // Less than 2^29.
-        #[allow(clippy::cast_possible_truncation)]
-        let len = (area.capacity + area.space()) as usize / WORD;
         Self {
             header: words.slice(area.header, Tails::HEADER),
-            bytes: words.slice(area.first, len),
+            bytes: words.slice(area.first, area.words()),
             area: *area,
         }
     }

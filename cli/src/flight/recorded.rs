@@ -1,0 +1,57 @@
+//! What the commands read: the running recorder, or a file of `save`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::names::Names;
+use super::rings::{self, GroupRings};
+use super::save::{self, About};
+use super::stopped::{self, Stop};
+use super::{clocks, pins};
+
+/// The option of the commands that read a file, too.
+#[derive(clap::Args)]
+pub(crate) struct From {
+    /// Read this file of `flight save`, of whatever machine, instead of the running recorder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+}
+
+/// A recording.
+pub(crate) struct Recorded {
+    pub(crate) rings: Vec<GroupRings>,
+    pub(crate) names: Names,
+    /// What stops it.
+    pub(crate) stop: Option<Stop>,
+    /// `None`: it is running.
+    pub(crate) saved: Option<About>,
+}
+
+impl Recorded {
+    /// # Errors
+    /// If nothing is recorded, or this user may not read it; if the file is not whole.
+    pub(crate) fn open(dir: &Path, from: Option<&Path>) -> Result<Self> {
+        if let Some(file) = from {
+            return save::read(file);
+        }
+        let rings = rings::open_all(dir)?;
+        Ok(Self { rings, names: Names::new(), stop: stopped::read(dir)?, saved: None })
+    }
+
+    /// Says on stderr what happened to the clocks since the start.
+    pub(crate) fn report_clocks(&self, dir: &Path) {
+        let start = self.saved.as_ref().map_or_else(|| pins::clocks(dir), |about| about.clocks.clone());
+        clocks::report(start.as_deref(), self.names.machine().clocks);
+    }
+
+    /// How many samples of each CPU were taken in a second, if any were.
+    pub(crate) fn hz(&self, dir: &Path) -> Option<u32> {
+        self.saved.as_ref().map_or_else(|| pins::hz(dir), |about| about.hz)
+    }
+
+    /// After this call all earlier events are found. Sleeps, if it is running.
+    pub(crate) fn present(&self) -> u64 {
+        self.saved.as_ref().map_or_else(rings::present, |about| about.until)
+    }
+}

@@ -1,0 +1,52 @@
+//! Copies a shard while writers write it.
+
+use super::tails::Area;
+use super::{HEAD, HEADER, Shard};
+use crate::abi::seq::{DISCARDED, PENDING};
+use crate::sync::{At, Ordering, fence, order};
+
+/// How often a slot is copied until its writers count as faster than the copy.
+const TRIES: usize = 4;
+
+impl Shard<'_> {
+    /// Copies the shard, with its tails at `area`, to the same words of `to`, which has the words of the whole region. A
+    /// reader of the copy finds the records that had ended before, except for those that writers overwrite meanwhile: these
+    /// count as lost, or later ones are in their place. Each record and tail that it finds is whole.
+    ///
+    /// # Panics
+    /// If `to` ends before the shard does.
+    pub fn copy_to(&self, area: Option<&Area>, to: &mut [u64]) {
+        let Self { words, place } = self;
+        // Before the slots. A later hint would be ahead of slots that were copied before their records came.
+        let header = place.header..place.header + HEADER;
+        header.for_each(|at| to[at] = words.load(at, Ordering::Relaxed));
+        to[place.header + HEAD] &= !PENDING; // no claim goes on in the copy
+        let slots = &mut to[place.elements..place.elements + place.len];
+        for (slot, to) in slots.chunks_exact_mut(place.stride).enumerate() {
+            self.copy_slot(place.elements + slot * place.stride, to);
+        }
+        if let Some(area) = area {
+            area.copy_to(*words, to); // after the slots, whose records had ended: their tails were whole
+        }
+    }
+
+    /// Copies a slot by the steps of a reader: its sequence was the same before and after. A plain copy could have an old
+    /// sequence with words of the next record.
+    fn copy_slot(&self, at: usize, to: &mut [u64]) {
+        let slot = self.words.slice(at, to.len());
+        for _ in 0..TRIES {
+            let seen = slot.load(0, Ordering::Relaxed);
+            to[0] = seen;
+            if seen == 0 || seen & (DISCARDED | 1) != 0 {
+                return; // without a record
+            }
+            fence(order!(At::RingCopy)); // SYNC publish: pairs with the store that ends the ticket
+            to.iter_mut().enumerate().skip(1).for_each(|(at, to)| *to = slot.load(at, Ordering::Relaxed));
+            fence(order!(At::RingCheck)); // SYNC claim: pairs with the fence in `claim`
+            if slot.load(0, Ordering::Relaxed) == seen {
+                return;
+            }
+        }
+        to[0] -= 1; // as if it were still being written: readers count it as lost
+    }
+}
