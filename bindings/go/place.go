@@ -55,10 +55,10 @@ func (r *reader) place() (*place, error) {
 		return b.place, nil
 	}
 	ring := r.parts[0]
-	if !ring.options.Has(Wakeable) {
+	if ring.info.id == 0 || !ring.options.Has(Wakeable) {
 		why := "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST"
 		if ring.info.id == 0 {
-			why = "a memfd has no bell"
+			why = "in a memfd, readers in Rust and Python alone sleep or are required"
 		}
 		return nil, failf(ErrNotWakeable, "%s wakes no reader: %s; Reader.Wait naps instead", ring.what, why)
 	}

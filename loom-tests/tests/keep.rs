@@ -1,57 +1,48 @@
-//! Models of required readers: programs do not overwrite records that such a reader has not read.
+//! Models of required readers: writers do not overwrite records that such a reader has not read. The writers are those of a
+//! memfd; `proofs/bpf-loom` has the same for compiled programs.
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{FIRST, OF_SHARD, PLACES, REQUIRED, position};
+use mapring::abi::readers::position;
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
-use mapring::protocol::ring::{Cursor, Start, Step};
-use mapring_loom_tests::history::History;
-use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
-use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
+use mapring::protocol::ring::{Cursor, Dropped, Known, Start, Step};
+use mapring_loom_tests::ring::{Claimed, PATIENT, Ring};
+use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
 
 type Readers = Arc<[AtomicU64]>;
 
 fn readers() -> Readers {
-    words((FIRST + OF_SHARD) * PLACES).into()
+    words(mapring::abi::readers::words(1)).into()
 }
 
 fn place(readers: &Readers) -> Place<'_> {
     Place::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
 }
 
-/// The program of a CPU, which claims tickets before a limit (`keep.bpf.h`).
+/// A writer of a memfd.
 #[derive(Default)]
-struct Program {
-    next: u64,
-    limit: u64,
+struct Writer {
+    /// The tickets that it got.
+    claimed: u64,
     dropped: u64,
 }
 
-impl Program {
-    /// What `mapring__limit` does.
-    fn look<const W: usize>(&mut self, ring: &Ring<W>, readers: &Readers) {
-        fence(Ordering::SeqCst);
-        let required = readers[REQUIRED].load(Ordering::Relaxed);
-        let at = readers[position(0, 0)].load(Ordering::Relaxed);
-        fence(Ordering::Acquire); // what it stores to a slot depends on the position
-        let is_behind = required != 0 && at <= self.next;
-        let behind = if is_behind { self.next - at } else { 0 };
-        self.limit = self.next - behind + ring.slots();
-    }
-
+impl Writer {
     /// Publishes a record, unless a reader is in the way.
     fn push<const W: usize>(&mut self, ring: &Ring<W>, readers: &Readers, value: u64) {
-        if self.next >= self.limit {
-            self.look(ring, readers);
-        }
-        if self.next >= self.limit {
-            self.dropped += 1;
-        } else {
-            let history: History = Rust.push_all(ring, [value]);
-            assert!(history.dropped() == 0);
-            self.next += 1;
+        let known = Known::new(WordsMut::new(readers), 0, 0);
+        match ring.shard_mut().reserve_before::<[u64; W]>(Some(&known)) {
+            Ok(mut slot) => {
+                slot.fill(value);
+                slot.publish();
+                self.claimed += 1;
+            }
+            Err(dropped) => {
+                assert_eq!(dropped, Dropped::Full);
+                self.dropped += 1;
+            }
         }
     }
 }
@@ -63,26 +54,26 @@ fn records_from_then_on_are_kept() {
     let noted = seen.clone();
     check(Some(3), move || {
         let (ring, readers) = (Ring::<1>::new(2), readers());
-        let mut program = Program::default();
-        program.push(&ring, &readers, 0);
+        let mut own = Writer::default();
+        own.push(&ring, &readers, 0);
         // An earlier reader in this place had read more.
         readers[position(0, 0)].store(9, Ordering::Relaxed);
         let place = place(&readers);
         let writer = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             move || {
-                (1..5).for_each(|value| program.push(&ring, &readers, value));
-                program
+                (1..5).for_each(|value| own.push(&ring, &readers, value));
+                own
             }
         });
         place.has_read(0, 1);
         place.require(u64::MAX);
         let kept = Cursor::new(&mut ring.shard(), Start::Now, PATIENT).next();
-        let program = writer.join().unwrap();
-        assert!(program.next <= kept + ring.slots(), "{kept} is overwritten: {} were claimed", program.next);
-        noted.note("held back at once", program.next == 3);
-        noted.note("not seen at first", program.next > 3);
-        noted.note("later records are kept", kept > 1 && program.dropped > 0);
+        let own = writer.join().unwrap();
+        assert!(own.claimed <= kept + ring.slots(), "{kept} is overwritten: {} were claimed", own.claimed);
+        noted.note("held back at once", own.claimed == 3);
+        noted.note("not seen at first", own.claimed > 3);
+        noted.note("later records are kept", kept > 1 && own.dropped > 0);
     });
     seen.expect(&["held back at once", "not seen at first", "later records are kept"]);
 }
@@ -100,9 +91,9 @@ fn a_required_reader_is_not_overrun() {
         let writer = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             move || {
-                let mut program = Program::default();
-                (0..3).for_each(|value| program.push(&ring, &readers, value));
-                program
+                let mut own = Writer::default();
+                (0..3).for_each(|value| own.push(&ring, &readers, value));
+                own
             }
         });
         let mut cursor = Cursor::at(0, PATIENT);
@@ -113,12 +104,41 @@ fn a_required_reader_is_not_overrun() {
                 place.has_read(0, t + 1);
             }
         }
-        let program = writer.join().unwrap();
+        let own = writer.join().unwrap();
         let stats = cursor.stats();
         assert_eq!((stats.lapped, stats.torn, stats.skipped), (0, 0, 0), "{stats}");
-        assert!(program.next <= cursor.next() + 1);
-        noted.note("dropped", program.dropped > 0);
-        noted.note("kept up", program.next > 1);
+        assert!(own.claimed <= cursor.next() + 1);
+        noted.note("dropped", own.dropped > 0);
+        noted.note("kept up", own.claimed > 1);
     });
     seen.expect(&["dropped", "kept up"]);
+}
+
+/// Two writers at once, one of which may have computed its limit before the reader was required: no record is overwritten that
+/// was claimed after that.
+#[test]
+fn writers_in_parallel_keep_the_same_records() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let (ring, readers) = (Ring::<1>::new(1), readers());
+        let place = place(&readers);
+        let writers = [0, 1].map(|number| {
+            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+            thread::spawn(move || {
+                let mut own = Writer::default();
+                (0..2).for_each(|n| own.push(&ring, &readers, 2 * n + number));
+                own
+            })
+        });
+        place.has_read(0, 0);
+        place.require(u64::MAX);
+        let kept = Cursor::new(&mut ring.shard(), Start::Now, PATIENT).next();
+        let [a, b] = writers.map(|writer| writer.join().unwrap());
+        let claimed = a.claimed + b.claimed;
+        assert!(claimed <= kept + ring.slots(), "{kept} is overwritten: {claimed} were claimed");
+        noted.note("both are held back", a.dropped > 0 && b.dropped > 0);
+        noted.note("one is not", a.dropped == 0 && b.dropped > 0);
+    });
+    seen.expect(&["both are held back", "one is not"]);
 }

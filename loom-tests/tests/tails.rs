@@ -200,7 +200,7 @@ fn a_slow_writer_keeps_its_bytes() {
         });
         let slow = || {
             let (shard, tails) = ring.writer();
-            let mut tailed = shard.reserve_with_tail(&tails)?;
+            let mut tailed = shard.reserve_with_tail(&tails).ok()?;
             thread::yield_now(); // does not count as a preemption
             tailed.write(&1_u64);
             assert!(tailed.write_tail(&bytes(1, 2)));

@@ -1,45 +1,30 @@
-//! Models of waking: a reader that says that it sleeps, checks once more, and sleeps, is woken by each program that ends
-//! a ticket after that check.
+//! Models of waking: a reader that says that it sleeps, checks once more, and sleeps, is woken by each writer that ends a ticket
+//! after that check. The writers are those of a memfd; `proofs/bpf-loom` has the same for compiled programs.
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, look, wake_at, watermark};
+use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER, look, watermark};
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
-use mapring::protocol::ring::{Cursor, Start, Unread};
+use mapring::protocol::ring::{Cursor, Known, Start, Unread};
 use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
-use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
+use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
 
 type Readers = Arc<[AtomicU64]>;
 
 fn readers() -> Readers {
-    words((FIRST + OF_SHARD) * PLACES).into()
+    words(mapring::abi::readers::words(1)).into()
 }
 
-/// What a program does after it ended a ticket (`readers.bpf.h`): returns how many readers it wakes.
+/// What a writer does after it ended a ticket: returns how many readers it wakes. `ahead` is as for [`Known`].
+fn wake_by(ring: &Ring, readers: &Readers, ticket: u64, ahead: u64) -> usize {
+    let known = Known::new(WordsMut::new(readers), 0, ahead);
+    known.to_wake(&ring.shard_mut(), ticket).count_ones() as usize
+}
+
 fn wake(ring: &Ring, readers: &Readers, ticket: u64) -> usize {
-    if !ticket & readers[LOOK].load(Ordering::Relaxed) & NEVER != 0 {
-        return 0;
-    }
-    fence(Ordering::SeqCst);
-    let asleep = readers[ASLEEP].load(Ordering::Relaxed);
-    if asleep == 0 {
-        return 0;
-    }
-    let due = |reader: usize| {
-        let bit = 1 << reader;
-        let until = readers[wake_at(0, reader)].load(Ordering::Relaxed);
-        let slots = ring.place().slots();
-        let reached = || {
-            let last = until - 1;
-            ring.slot(last)[0].load(Ordering::Relaxed) >= slots.published(last)
-        };
-        asleep & bit != 0
-            && (until == 0 || reached())
-            && readers[ASLEEP].fetch_and(!bit, Ordering::Relaxed) & bit != 0
-    };
-    (0..2).filter(|&reader| due(reader)).count()
+    wake_by(ring, readers, ticket, 0)
 }
 
 /// A program that publishes `N` records. Returns how many readers each of them woke.
@@ -166,18 +151,11 @@ fn programs_stop_looking_where_nobody_sleeps() {
         let (ring, readers) = (Ring::<1>::new(4), readers());
         let place = place(&readers, 1);
         place.will_sleep(0);
-        let look = readers[LOOK].load(Ordering::Relaxed);
+        // Long ago for a writer whose clock shows half of all time.
+        readers[IDLE_SINCE].store(1, Ordering::Relaxed);
         let stops = thread::spawn({
-            let readers = Arc::clone(&readers);
-            move || {
-                // A full barrier if it succeeds (`mapring__stops_looking`).
-                let never =
-                    readers[LOOK].compare_exchange(look, look | NEVER, Ordering::AcqRel, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                assert_eq!(never, Ok(look));
-                let asleep = readers[ASLEEP].load(Ordering::Relaxed);
-                usize::from(asleep != 0 && readers[ASLEEP].fetch_and(!1, Ordering::Relaxed) != 0)
-            }
+            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+            move || wake_by(&ring, &readers, ring.slots() - 1, 1 << 63)
         });
         let writer = publisher(&ring, &readers);
         place.asleep();

@@ -247,7 +247,8 @@ pub mod writers {
         CellsWriter, CommandsWriter, CountersWriter, Full, GaugesWriter, HistogramsWriter, LatchesWriter,
         TopKeysWriter,
     };
-    pub use crate::protocol::ring::Slot;
+    pub use crate::protocol::ring::{Dropped, Slot};
+    pub use crate::ring::MemfdOptions;
 }
 
 /// What readers and handles return: iterators, counts, and values of gauges and top keys.

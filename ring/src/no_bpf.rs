@@ -5,18 +5,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
-use crate::region::{OpenOptions, Region};
+use crate::region::{OpenOptions, Region, SharedMut};
 
 /// Replaces every type of that module that the other modules use for maps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Map {}
 
-pub(crate) use Map as Bell;
 pub(crate) use Map as ByCall;
 pub(crate) use Map as Lookup;
+pub(crate) use Map as MapOfMaps;
 pub(crate) use Map as Origin;
 pub(crate) use Map as MapSource;
-pub(crate) use Map as ReaderPlace;
+pub(crate) use Map as Ringbuf;
 
 /// A loaded program that uses a region's map: there is none without the cargo feature `bpf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,13 @@ pub(crate) fn is_gone(_: &Error) -> bool {
     false
 }
 
+/// No region is in a map.
+pub(crate) fn places_of(ring: &Region) -> Result<(SharedMut, MapOfMaps)> {
+    Err(Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why: "it is not in a memfd" }))
+}
+
 pub(crate) fn readers_of(ring: &Region) -> Result<Region> {
-    Map::of(ring).map(|map| match map {})
+    places_of(ring).map(|(_, bells)| match bells {})
 }
 
 pub(crate) fn open_fd(fd: OwnedFd, _: OpenOptions) -> Result<Region> {
@@ -71,51 +76,27 @@ impl Map {
         Ok(None)
     }
 
-    /// A place among the readers of a ring.
-    pub(crate) fn of(ring: &Region) -> Result<Self> {
-        let why = "without mapring's cargo feature `bpf` there are no programs";
-        Err(Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why }))
-    }
-
-    pub(crate) fn at(place: std::sync::Arc<Self>, _: u64) -> Result<Self> {
-        match *place {}
-    }
-
-    pub(crate) fn shards(&self) -> usize {
+    pub(crate) fn at(&self, _: &[u8]) -> Self {
         match *self {}
     }
 
-    pub(crate) fn get(&self) -> crate::protocol::readers::Place<'_> {
+    pub(crate) fn for_entry(entry: Self) -> Result<Self> {
+        match entry {}
+    }
+
+    pub(crate) fn put(&self) -> Result<()> {
         match *self {}
     }
 
-    pub(crate) fn another(&self) -> Result<Self> {
+    pub(crate) fn remove(&self) {
         match *self {}
     }
 
-    pub(crate) fn is_inherited(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn is_mine(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn wait_for_programs() {}
-
-    pub(crate) fn sleeps_until(&self, _: usize, _: Option<u64>) {
+    pub(crate) fn silence(&self) {
         match *self {}
     }
 
     pub(crate) fn has_rung(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn asleep(&mut self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn awake(&self) {
         match *self {}
     }
 

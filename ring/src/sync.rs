@@ -36,6 +36,13 @@ macro_rules! order {
 
 pub(crate) use order;
 
+/// Keeps the compiler from moving accesses of memory from one side to the other. The machine may. (loom has neither.)
+#[inline]
+pub(crate) fn in_program_order() {
+    #[cfg(not(loom))]
+    core::sync::atomic::compiler_fence(order!(At::ProgramOrder));
+}
+
 /// Orders a clock that was read before with all loads that come after. On x86-64, `rdtsc` may read the clock after later
 /// loads, and only `lfence` prevents this. (On aarch64 the vDSO orders the clock with later loads.)
 #[inline]

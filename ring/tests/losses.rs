@@ -7,6 +7,7 @@ use std::time::Duration;
 use mapring::abi::Tails;
 use mapring::reading::LossCause;
 use mapring::time::Clock;
+use mapring::writers::MemfdOptions;
 use mapring::{Loss, ReadStats, Reader, Ring, Start, Writer};
 
 /// Nanoseconds of the coarse clock, which readers read. The bounds below hold exactly for it, also where ticks are late.
@@ -168,7 +169,7 @@ fn the_sums_of_all_losses_are_the_counts() {
 #[test]
 fn a_tail_that_was_overwritten_is_a_loss() {
     let tails = Tails::new(32, 128).unwrap();
-    let ring = Ring::<u64>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let ring = Ring::<u64>::create_memfd_with(64, 1, MemfdOptions::default().tails(tails)).unwrap();
     let (writer, mut reader) = (ring.writer(0).unwrap(), ring.reader());
     let mut polls: Reader<u64> = ring.reader();
     let begun = now();
@@ -194,7 +195,7 @@ fn a_tail_that_was_overwritten_is_a_loss() {
 #[test]
 fn a_tail_that_was_overwritten_while_a_merged_reader_held_its_record_was_lost_before_its_last_looks() {
     let tails = Tails::new(32, 128).unwrap();
-    let ring = Ring::<u64>::create_memfd_with_tails(64, 2, tails).unwrap();
+    let ring = Ring::<u64>::create_memfd_with(64, 2, MemfdOptions::default().tails(tails)).unwrap();
     let writer = ring.writer(0).unwrap();
     let other = ring.writer(1).unwrap();
     let merged = ring.reader().with_patience(Duration::MAX).merged(|stamp| *stamp);

@@ -307,7 +307,7 @@ fn it_waits_for_the_turn_of_a_record() {
     assert!(!merged.wait(Duration::ZERO).unwrap());
     assert!(!merged.wait(Duration::from_millis(3)).unwrap());
     let push = |stamp: u64| writers[1].push(&[stamp, 1, 0]).unwrap();
-    assert!(merged.arm().is_some() && merged.bell().is_err(), "a memfd has no bell");
+    assert!(merged.arm().is_some() && merged.bell().is_err(), "the ring wakes nobody");
     // The turn of this one comes when the clock is `SETTLE` after its stamp.
     push(Clock::Monotonic.now());
     while let Some(limit) = merged.arm() {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use bytemuck::{Pod, Zeroable};
 use mapring::record::{LayoutCheck, TypeLayout, UncheckedReason};
 use mapring::tagged::Unknown;
+use mapring::writers::MemfdOptions;
 use mapring::{ErrorKind, OpenOptions, Record, Region, Ring, Tagged, abi::Tails};
 
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
@@ -140,7 +141,7 @@ fn records_of_newer_programs_may_be_larger_but_never_smaller() {
 #[test]
 fn tagged_records_have_tails_too() {
     let tails = Tails::new(64, 4096).unwrap();
-    let ring = Ring::<[u64; 5]>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let ring = Ring::<[u64; 5]>::create_memfd_with(64, 1, MemfdOptions::default().tails(tails)).unwrap();
     let writer = ring.writer(0).unwrap();
     let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
     let mut reader = Ring::<Record4>::open(fd).unwrap().reader();
@@ -162,7 +163,7 @@ fn tagged_records_have_tails_too() {
 #[test]
 fn an_unknown_record_whose_tail_is_overwritten_is_lost() {
     let tails = Tails::new(64, 128).unwrap();
-    let ring = Ring::<[u64; 4]>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let ring = Ring::<[u64; 4]>::create_memfd_with(64, 1, MemfdOptions::default().tails(tails)).unwrap();
     let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
     let mut reader = Ring::<Record4>::open(fd).unwrap().reader();
     let writer = ring.writer(0).unwrap();
@@ -189,7 +190,7 @@ fn stamp(record: &Record4) -> u64 {
 fn a_merged_reader_delivers_variants_and_unknown_tags_in_order() {
     let tails = Tails::new(64, 4096).unwrap();
     let plain = Ring::<[u64; 4]>::create_memfd(64, 2).unwrap();
-    let tailed = Ring::<[u64; 4]>::create_memfd_with_tails(64, 2, tails).unwrap();
+    let tailed = Ring::<[u64; 4]>::create_memfd_with(64, 2, MemfdOptions::default().tails(tails)).unwrap();
     // Stamps 0 to 59: in each shard in order, two of three tags unknown.
     for n in 0..60 {
         let (record, shard) = ([[7, 8, 9][n % 3], n as u64, 0, 0], n / 2 % 2);

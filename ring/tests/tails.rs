@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use mapring::abi::Tails;
 use mapring::reading::LossCause;
+use mapring::writers::MemfdOptions;
 use mapring::{Event, Ring};
 
 type Record = [u64; 2];
 
 fn ring(slots: usize, shards: usize, longest: u64, bytes: u64) -> Ring<Record> {
-    Ring::create_memfd_with_tails(slots, shards, Tails::new(longest, bytes).unwrap()).unwrap()
+    Ring::create_memfd_with(slots, shards, MemfdOptions::default().tails(Tails::new(longest, bytes).unwrap()))
+        .unwrap()
 }
 
 /// The tail of record `n`, of any length.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mapring::Ring;
 use mapring::abi::Tails;
+use mapring::writers::MemfdOptions;
 use serde_json::{Value, json};
 
 use super::fake_nats::{Fake, Flood, Flooding, Instead};
@@ -166,7 +167,7 @@ fn a_record_that_is_too_large_for_the_stream_is_a_loss() {
     let Some(server) = Server::start() else { return };
     let server = server.with_stream(json!({ "max_msg_size": 400 }));
     let tails = Tails::new(512, 1 << 16).unwrap();
-    let ring = Ring::<[u64; 2]>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let ring = Ring::<[u64; 2]>::create_memfd_with(64, 1, MemfdOptions::default().tails(tails)).unwrap();
     let writer = ring.writer(0).unwrap();
     for n in 0..12 {
         let tail = if n == 2 { [b'x'; 400].to_vec() } else { b"short".to_vec() };

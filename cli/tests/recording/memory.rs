@@ -1,6 +1,7 @@
 //! Rings and tables in memory files: recorded, inspected, converted and replayed; each record is compared.
 
 use mapring::abi::Tails;
+use mapring::writers::MemfdOptions;
 use mapring::{Cells, Counters, Latches, Ring};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -113,7 +114,7 @@ fn a_replayed_ring_has_each_record() {
 fn tails_are_recorded_and_replayed() {
     let dir = Dir::new();
     let tails = Tails::new(64, 4096).unwrap();
-    let ring = Ring::<[u64; 2]>::create_memfd_with_tails(64, 1, tails).unwrap();
+    let ring = Ring::<[u64; 2]>::create_memfd_with(64, 1, MemfdOptions::default().tails(tails)).unwrap();
     let writer = ring.writer(0).unwrap();
     for (number, len) in (0_u64..).zip(0..50) {
         writer.push_with_tail(&[number, 7], "x".repeat(len).as_bytes()).unwrap();

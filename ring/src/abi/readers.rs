@@ -1,6 +1,8 @@
 //! Where the words of a ring's readers are: which of them sleep, until when, and how often programs look for them; which
 //! are required, and how far they have read.
 
+use super::{Geometry, LINE, WORD};
+
 /// The readers that can have a place at once.
 pub const PLACES: usize = 64;
 /// The word with a bit for each reader that sleeps. It follows the preamble.
@@ -19,6 +21,18 @@ pub const NEVER: u64 = u32::MAX as u64;
 pub const FIRST: usize = 4;
 /// Elements for each shard.
 pub const OF_SHARD: usize = 3;
+
+/// The words for readers of a ring with so many shards.
+pub fn words(shards: usize) -> usize {
+    (FIRST + OF_SHARD * shards) * PLACES
+}
+
+/// The words for the readers of a ring in a memfd, if its writers know readers: the first of them, on the line behind the
+/// ring, and how many.
+pub(crate) fn in_memfd(ring: &Geometry) -> Option<(usize, usize)> {
+    let first = ring.bytes().next_multiple_of(LINE) / WORD;
+    ring.options().wakes_readers().then(|| (first, words(ring.shards())))
+}
 
 /// The word with the [`Owner`] of a place: the process that reads, or 0.
 pub fn owner(place: usize) -> usize {

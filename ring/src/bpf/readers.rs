@@ -1,119 +1,31 @@
-//! The map in which programs and the readers of a ring find each other: places in it, and how it is found.
+//! The map in which programs and the readers of a ring find each other, and how it is found.
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::open::open;
 use super::stage::{NEW, NEXT};
 use super::{MapFd, MapLocator, MapOfMaps, Origin, is_gone};
-use crate::abi::readers::{LOOK, NEVER, Owner};
+use crate::abi::readers::{LOOK, NEVER};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::readers::Place;
-use crate::region::{Identity, OpenOptions, Region, SharedMut, Source, this_owner, this_pid};
-use crate::sync::{Ordering, now};
-use crate::time::Clock;
+use crate::region::{Identity, OpenOptions, Region, SharedMut, Source};
+use crate::sync::Ordering;
 
 /// What follows the name, or the pin, of a ring in those of its other maps.
 pub(crate) const READERS: &str = "__readers";
 pub(crate) const BELLS: &str = "__bells";
 
-/// The place of a reader of this process. It is free again when this is dropped, but not in a child of `fork`: the place is
-/// that of the process that took it.
-pub(crate) struct ReaderPlace {
-    readers: SharedMut,
-    place: usize,
-    me: u64,
-    pid: u32,
-    bells: MapOfMaps,
-}
-
-impl ReaderPlace {
-    /// A place among the readers of `ring`. Makes system calls; needs write access to the map of the ring's readers.
-    pub(crate) fn of(ring: &Region) -> Result<Self> {
-        let (readers, bells) = companions(ring)?;
-        let readers = open(readers, OpenOptions::new().write(true))?;
-        readers.expect(Kind::Readers)?;
-        Self::take(readers.shared_mut()?, bells)
-    }
-
-    fn take(readers: SharedMut, bells: MapOfMaps) -> Result<Self> {
-        let (me, pid) = (this_owner()?.encode(), this_pid());
-        let place = Place::take(readers.words(), me, is_alive).map(|place| place.number());
-        let what = || readers.region().what().to_owned();
-        let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what: what() }))?;
-        let taken = Self { readers, place, me, pid, bells };
-        taken.shows_life();
-        Ok(taken)
-    }
-
-    /// Another place for a child of `fork`, which inherited this one. Makes system calls.
-    pub(crate) fn another(&self) -> Result<Self> {
-        Self::take(self.readers.clone(), self.bells.clone())
-    }
-
-    /// Whether this process inherited it by `fork`: it is another one's. Makes no system call, except once in a child.
-    #[inline]
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.pid != this_pid()
-    }
-
-    /// Whether it still is the place of this reader. A reader of another PID namespace can have taken it if this one has not
-    /// slept for long. Makes no system call, except once in a child.
-    #[inline]
-    pub(crate) fn is_mine(&self) -> bool {
-        !self.is_inherited() && self.get().owner() == self.me
-    }
-
-    /// For processes of other PID namespaces. Makes no system call.
-    pub(super) fn shows_life(&self) {
-        let ahead = Clock::Monotonic.ahead().unwrap_or(0).cast_unsigned();
-        self.get().shows_life(now().wrapping_sub(ahead));
-    }
-
-    /// Waits for an RCU grace period: programs that have begun before have ended, unless they may sleep. Makes a system call.
-    pub(crate) fn wait_for_programs() {
-        // It fails on machines with `nohz_full`. Then a program that has judged an earlier reader of this place for that long
-        // can still end this reader's requirement, which the reader reports.
-        let _ = membarrier(MembarrierCommand::Global);
-    }
-
-    /// The shards that have words for readers.
-    pub(crate) fn shards(&self) -> usize {
-        self.readers.region().geometry().shards()
-    }
-
-    /// The words of the place.
-    pub(crate) fn get(&self) -> Place<'_> {
-        Place::at(self.readers.words(), self.place)
-    }
-
-    /// Frees the places of readers that died. Makes system calls.
-    pub(super) fn free_dead(&self) {
-        Place::free_dead(self.readers.words(), self.me, is_alive);
-    }
-
-    /// The entry of the reader's bell in the map of bells.
-    pub(super) fn bell(&self) -> MapOfMaps {
-        self.bells.at(&key(self.place))
-    }
-}
-
-fn is_alive(owner: u64, place: &Place<'_>) -> bool {
-    let Some(owner) = Owner::decode(owner) else { return false };
-    owner.lives().unwrap_or_else(|| place.counts_as_alive(Clock::Monotonic.now()))
-}
-
-impl Drop for ReaderPlace {
-    fn drop(&mut self) {
-        if self.is_mine() {
-            self.get().leave(self.me);
-        }
-    }
+/// The table of the readers of a ring, for writing, and their bells. Makes system calls; needs write access to the map of the
+/// ring's readers.
+pub(crate) fn places_of(ring: &Region) -> Result<(SharedMut, MapOfMaps)> {
+    let (readers, bells) = companions(ring)?;
+    let readers = open(readers, OpenOptions::new().write(true))?;
+    readers.expect(Kind::Readers)?;
+    Ok((readers.shared_mut()?, bells))
 }
 
 /// The readers of `ring`, to be looked at only. Makes system calls.
@@ -128,7 +40,7 @@ pub(crate) fn readers_of(ring: &Region) -> Result<Region> {
 pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     let writable = OpenOptions::new().write(true);
     let ring = match ring.array_of_maps()? {
-        Ok(maps) => writable.find(MapLocator::Inner(maps.at(&key(0))))?,
+        Ok(maps) => writable.find(MapLocator::Inner(maps.at(&[0; 4])))?,
         Err(ring) => writable.open(ring)?,
     };
     let (readers, bells) = (writable.open(readers)?, bells.map()?.0);
@@ -212,7 +124,7 @@ const NOT_WAKEABLE: &str = "MAPRING_RING declares it with neither WAKEABLE nor K
 /// write a ring can name the maps of another.
 fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     let no = |why| Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why });
-    let Identity::Map(id) = ring.identity() else { return Err(no("a memfd has no bell")) };
+    let Identity::Map(id) = ring.identity() else { return Err(no(NOT_WAKEABLE)) };
     if !ring.geometry().options().wakes_readers() {
         return Err(no(NOT_WAKEABLE));
     }
@@ -223,7 +135,7 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     if region.geometry().kind() != Kind::Readers || of_ring != id {
         return Err(no("its readers belong to another ring"));
     }
-    let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &key(0))?;
+    let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &[0; 4])?;
     Ok((readers, bells))
 }
 
@@ -270,8 +182,4 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(suffix);
     path.into()
-}
-
-fn key(place: usize) -> [u8; 4] {
-    u32::try_from(place).expect("there are few places").to_ne_bytes()
 }

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::ErrorKind;
-use crate::abi::{GeometryError, Kind, PreambleError};
+use crate::abi::{GeometryError, Kind, PreambleError, RingOptions};
 use crate::region::Refusal;
 
 /// Why something failed. Each message contains what was found, what was expected, and the remedy where there is one. A
@@ -223,9 +223,20 @@ pub(crate) enum Cause {
         )
     )]
     NotResizable { what: String, memfd: bool },
+    /// A ring in a memfd can't have these options.
+    #[error(
+        "{what} can't be a ring with {options}: a ring in a memfd can have WAKEABLE, KEEP_OLDEST or TAILS, and WAKEABLE \
+         together with TAILS"
+    )]
+    NotInMemfd { what: String, options: RingOptions },
     /// A ring whose programs wake no reader.
     #[error("{what} wakes no reader: {why}; Reader::wait polls it instead")]
     NotWakeable { what: String, why: &'static str },
+    /// The writers of a memfd wake a reader where it waits.
+    #[error(
+        "{what} is a memfd, whose writers wake a reader only in Reader::wait: it has no file descriptor for event loops"
+    )]
+    NoDescriptor { what: String },
     /// All places of readers are taken.
     #[error("{what} has no place left: {max} readers wait or are required already", max = crate::abi::readers::PLACES)]
     NoPlace { what: String },
@@ -234,7 +245,7 @@ pub(crate) enum Cause {
         "{what} does not keep its oldest records: {}",
         one_with(
             *memfd,
-            "no ring in a memfd does; its writers overwrite the oldest, and the reader counts them as lost",
+            "create it with MemfdOptions::keep_oldest",
             "declare it with the option KEEP_OLDEST"
         )
     )]
@@ -281,8 +292,9 @@ impl Cause {
             Self::NotWritable { .. } | Self::ProgramsOnly { .. } => ErrorKind::NotWritable,
             Self::Sealed { .. } => ErrorKind::Sealed,
             Self::Seal { .. } | Self::UnprivilegedBpf { .. } => ErrorKind::CannotSeal,
+            Self::NotInMemfd { .. } => ErrorKind::Shape,
             Self::NotResizable { .. } => ErrorKind::NotResizable,
-            Self::NotWakeable { .. } => ErrorKind::NotWakeable,
+            Self::NotWakeable { .. } | Self::NoDescriptor { .. } => ErrorKind::NotWakeable,
             Self::NoPlace { .. } => ErrorKind::NoPlace,
             Self::NotKeeping { .. } => ErrorKind::NotKeepOldest,
             Self::LeaseEnded { .. } => ErrorKind::LeaseEnded,

@@ -143,6 +143,11 @@ impl<'m> Place<'m> {
         self.words.load(LOOK, Ordering::Relaxed) & NEVER
     }
 
+    /// Whether no writer has woken it since [`asleep`](Self::asleep).
+    pub fn is_asleep(&self) -> bool {
+        self.words.load(ASLEEP, Ordering::Relaxed) & 1 << self.at != 0
+    }
+
     /// Says that the reader no longer sleeps, so that programs do not wake it.
     pub fn awake(&self) {
         self.words.clear(ASLEEP, 1 << self.at);
@@ -182,13 +187,13 @@ impl<'m> Place<'m> {
 #[allow(clippy::disallowed_types)]
 mod tests {
     use super::*;
-    use crate::abi::readers::{FIRST, OF_SHARD, SILENT};
+    use crate::abi::readers::{SILENT, words};
     use crate::sync::AtomicU64;
 
     /// Readers of another PID namespace: nobody knows whether they live.
     #[test]
     fn places_of_processes_that_can_not_be_seen() {
-        let memory: Vec<_> = (0..(FIRST + OF_SHARD) * PLACES).map(|_| AtomicU64::new(0)).collect();
+        let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
         let take = |me, now| Place::take(words, me, |_, place| place.counts_as_alive(now)).unwrap().number();
         let owner = || Place::at(words, 0).owner();

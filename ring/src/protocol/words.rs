@@ -275,10 +275,23 @@ impl<'a> WordsMut<'a> {
         self.word(at).fetch_or(bits, Ordering::Relaxed);
     }
 
-    /// Clears bits of a word, relaxed.
+    /// Clears bits of a word, relaxed, and returns its old value.
     #[inline]
-    pub fn clear(&self, at: usize, bits: u64) {
-        self.word(at).fetch_and(!bits, Ordering::Relaxed);
+    pub fn clear(&self, at: usize, bits: u64) -> u64 {
+        self.word(at).fetch_and(!bits, Ordering::Relaxed)
+    }
+
+    /// Half of a word, for futex(2): the bits from 32 on if `upper`.
+    ///
+    /// # Panics
+    /// If `at` is not in this view.
+    #[cfg(not(loom))]
+    pub fn half(&self, at: usize, upper: bool) -> &'a core::sync::atomic::AtomicU32 {
+        let first = core::ptr::from_ref(self.word(at)).cast::<core::sync::atomic::AtomicU32>();
+        // SAFETY: half of a word that is in the view.
+        let half = unsafe { first.add(usize::from(upper == cfg!(target_endian = "little"))) };
+        // SAFETY: aligned, readable for `'a`, and written only atomically, like the word.
+        unsafe { &*half }
     }
 
     /// Adds to a word with `order`, and returns its old value.

@@ -190,6 +190,14 @@ impl SharedMut {
         self.words
     }
 
+    /// Only the `len` words from `at`.
+    ///
+    /// # Panics
+    /// If the mapping does not contain all of them.
+    pub(crate) fn slice(self, at: usize, len: usize) -> Self {
+        Self { words: self.words.slice(at, len), ..self }
+    }
+
     pub(crate) fn region(&self) -> &Region {
         &self.region
     }

@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
-use crate::abi::{Geometry, Kind, Preamble, PreambleError};
+use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, SharedMut, generation, write_preamble};
+use crate::abi::{Geometry, Kind, Preamble, PreambleError, RingOptions, WORD, readers};
 use crate::error::{Cause, Error, Result};
 use crate::record::{Compared, Expected, LayoutCheck, UncheckedReason};
+use crate::sync::Ordering;
 
 /// The seals that protect readers from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
@@ -36,14 +37,19 @@ pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
 
 pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
     only_shared("memfd", geometry.kind())?;
-    fits_in_memory(geometry.bytes())?;
+    expect_possible("memfd", geometry.options())?;
+    let bytes = bytes(&geometry);
+    fits_in_memory(bytes)?;
     let fd = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| Error::system("memfd_create", e))?;
-    rustix::fs::ftruncate(&fd, geometry.bytes() as u64).map_err(|e| Error::system("ftruncate", e))?;
+    rustix::fs::ftruncate(&fd, bytes as u64).map_err(|e| Error::system("ftruncate", e))?;
     rustix::fs::fcntl_add_seals(&fd, FIXED_SIZE).map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))?;
-    let mapping = Mapping::populated(fd.as_fd(), geometry.bytes()).map_err(|e| Error::system("mmap", e))?;
+    let mapping = Mapping::populated(fd.as_fd(), bytes).map_err(|e| Error::system("mmap", e))?;
     let preamble = Preamble { geometry, generation: generation(), name: record.to_owned() };
     if let Some(words) = mapping.words_mut() {
+        if let Some((first, _)) = readers::in_memfd(&geometry) {
+            words.store(first + readers::LOOK, readers::NEVER, Ordering::Relaxed);
+        }
         write_preamble(words, &preamble);
     }
     let identity = Identity::file(fd.as_fd())?;
@@ -56,6 +62,45 @@ pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
         identity,
         fd,
     ))
+}
+
+/// The bytes of the file: the region, and the table of its readers if its writers know them.
+fn bytes(geometry: &Geometry) -> usize {
+    readers::in_memfd(geometry).map_or(geometry.bytes(), |(first, count)| (first + count) * WORD)
+}
+
+/// Refuses options of a ring that no writer of a memfd follows.
+pub(super) fn expect_possible(what: &str, options: RingOptions) -> Result<()> {
+    let refused =
+        options.has_per_cpu_maps() || options.is_resizable() || options.keeps_oldest() && options.has_tails();
+    if refused { Err(Error::from(Cause::NotInMemfd { what: what.to_owned(), options })) } else { Ok(()) }
+}
+
+/// The table of the readers of a ring that wakes them, for writing. Maps the file once more, if this process has mapped it for
+/// reading.
+pub(super) fn readers_of(ring: &Region) -> Result<SharedMut> {
+    let (first, count) = table_of_readers(ring)?;
+    let shared = ring.shared_mut().or_else(|_| for_writing(ring)?.shared_mut())?;
+    Ok(shared.slice(first, count))
+}
+
+/// The first word of this table, and how many it has.
+pub(super) fn table_of_readers(ring: &Region) -> Result<(usize, usize)> {
+    let why = "it was created with neither WAKEABLE nor KEEP_OLDEST";
+    let no = || Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why });
+    readers::in_memfd(ring.geometry()).ok_or_else(no)
+}
+
+/// The same region, mapped for writing if that is allowed.
+fn for_writing(ring: &Region) -> Result<Region> {
+    let fd = ring.as_fd().try_clone_to_owned().map_err(|e| Error::system("dup", e))?;
+    let bytes = match ring.memory() {
+        Memory::Mapped(mapping) => mapping.words().len() * WORD,
+        Memory::Lookup(..) => bytes(ring.geometry()),
+    };
+    let (mapping, writable) = map(&fd, bytes, true)?;
+    let (what, preamble) = (ring.what().to_owned(), ring.preamble().clone());
+    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, compared(None), ring.identity(), fd))
 }
 
 /// Refuses a region that is larger than the machine's memory. Otherwise the kernel would kill processes to make room
@@ -100,7 +145,7 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
         Error::from(Cause::Preamble { what: what.clone(), error, hint })
     })?;
     only_shared(&what, preamble.geometry.kind())?;
-    let bytes = preamble.geometry.bytes();
+    let bytes = bytes(&preamble.geometry);
     if bytes as u64 > found {
         return Err(truncated(bytes));
     }

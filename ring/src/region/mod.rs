@@ -4,6 +4,7 @@
 #![cfg_attr(not(feature = "bpf"), allow(dead_code, unused_imports))]
 
 mod access;
+mod futex;
 mod mapping;
 mod memfd;
 mod options;
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 pub use access::{Access, Refusal};
+pub(crate) use futex::{sleep_while_set, wake};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 pub use options::OpenOptions;
@@ -276,6 +278,21 @@ impl Region {
             Memory::Mapped(_) => None,
             Memory::Lookup(lookup, _) => Some(lookup),
         }
+    }
+
+    /// The table of the readers of a ring in a memfd, for writing. Makes system calls if this region is mapped for reading.
+    pub(crate) fn readers_in_memfd(&self) -> Result<SharedMut> {
+        memfd::readers_of(self)
+    }
+
+    /// The first word of that table, and how many it has.
+    pub(crate) fn table_of_readers(&self) -> Result<(usize, usize)> {
+        memfd::table_of_readers(self)
+    }
+
+    /// Refuses a ring in a memfd with options that its writers do not follow.
+    pub(crate) fn expect_options_of_memfd(&self) -> Result<()> {
+        memfd::expect_possible(self.what(), self.geometry().options())
     }
 
     /// Registers a writer of this process for the part `part` of this region's memory.

@@ -230,7 +230,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
         if order.is_ready(rings) {
             return None;
         }
-        if order.merge.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell() }
+        if order.merge.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell(false) }
     }
 
     fn count(&self, stats: &mut ReadStats) {

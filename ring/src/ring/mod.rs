@@ -1,9 +1,12 @@
 //! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
+mod bell;
 mod by_time;
 #[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 mod maps;
+mod memfd;
 mod order;
+mod place;
 mod reader;
 mod readers;
 mod rings;
@@ -19,6 +22,7 @@ use std::marker::PhantomData;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 pub use self::by_time::ByTime;
+pub use self::memfd::MemfdOptions;
 pub use self::order::{ByShard, Order};
 pub use self::reader::{Drain, Liveness, Reader, Unended};
 pub use self::readers::{Behind, RingReader};
@@ -32,10 +36,9 @@ pub(crate) use self::maps::initialize;
 #[cfg(feature = "libbpf")]
 pub(crate) use self::maps::pin_of;
 pub(crate) use self::tails::Tailed;
-use crate::abi::{Geometry, Kind, RingOptions};
+use crate::abi::{Kind, RingOptions};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::tails::Area;
-use crate::protocol::ring::{ShardPlace, Start};
+use crate::protocol::ring::Start;
 use crate::record::{LayoutCheck, Record};
 use crate::region::{Access, OpenOptions, Region, Source};
 
@@ -57,7 +60,8 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// | `PER_CPU_MAPS` | a map for each CPU that is online, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 /// | `RESIZABLE` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
 ///
-/// The records of all of them can have several types: [`Tagged`](type@crate::Tagged).
+/// A ring in a memfd has its options from [`create_memfd_with`](Self::create_memfd_with). The records of all of them can have several
+/// types: [`Tagged`](type@crate::Tagged).
 pub struct Ring<T> {
     flavour: Flavour,
     record: PhantomData<fn() -> T>,
@@ -122,8 +126,7 @@ impl<T: AnyBitPattern> Ring<T> {
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that no ring can have,
     /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(slots: usize, shards: usize) -> Result<Self> {
-        let geometry = Geometry::new(Kind::Ring, size_of::<T>() as u64, slots as u64, shards as u64)?;
-        Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
+        Self::create_memfd_with(slots, shards, MemfdOptions::default())
     }
 
     /// The number of shards: the possible CPUs, if BPF programs write the ring.
@@ -194,19 +197,20 @@ impl<T: NoUninit> Ring<T> {
     ///
     /// # Errors
     /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
-    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange);
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for options that no ring in a memfd can have.
     pub fn writer(&self, shard: usize) -> Result<Writer<T>> {
         let region = self.region();
         let count = region.geometry().shards();
         if shard >= count {
             return Err(Error::from(Cause::Index { thing: "shard", index: shard, count }));
         }
-        let (place, area) = (ShardPlace::new(region.geometry(), shard), Area::new(region.geometry(), shard));
-        let shared = region.shared_mut()?;
+        region.writable().map_err(|refusal| Error::not_writable(region.what(), refusal))?;
         if region.identity().is_map() {
             return Err(Error::from(Cause::ProgramsOnly { what: region.what().to_owned() }));
         }
-        Ok(Writer { shared, writer: region.count_writer(shard), place, area, record: PhantomData })
+        region.expect_options_of_memfd()?;
+        Writer::new(&region, shard)
     }
 }
 

@@ -57,7 +57,7 @@ pub trait Order<T: AnyBitPattern>: Sized {
     /// See [`Reader::arm`].
     #[doc(hidden)]
     fn arm(reader: &mut Reader<T, Self>) -> Option<Duration> {
-        reader.arm_bell()
+        reader.arm_bell(false)
     }
 
     /// Takes what it holds from these counts, and adds its own.

@@ -49,12 +49,16 @@ impl<T: AnyBitPattern> Ring<T> {
     /// read the map of the ring's readers.
     pub fn readers(&self) -> Result<Vec<RingReader>> {
         let ring = self.region();
-        let readers = readers_of(&ring)?;
-        let words = words(&readers)?;
+        let (words, known) = if ring.is_memfd() {
+            (in_memfd(&ring)?, ring.geometry().shards())
+        } else {
+            let readers = readers_of(&ring)?;
+            (words(&readers)?, readers.geometry().shards())
+        };
         let ends = self.reader_from(Start::Now);
-        let shards: Vec<_> = ends.shards().filter(|&shard| shard < readers.geometry().shards()).collect();
+        let shards: Vec<_> = ends.shards().filter(|&shard| shard < known).collect();
         let now = Clock::Monotonic.now();
-        let known = |at: usize| {
+        let reader = |at: usize| {
             let process = Owner::decode(words[owner(at)])?;
             let has = |bits: usize| words[bits] & 1 << at != 0;
             let behind = || {
@@ -72,8 +76,15 @@ impl<T: AnyBitPattern> Ring<T> {
             let (pid, alive) = (process.pid, process.lives().unwrap_or_else(unseen));
             Some(RingReader { pid, alive, asleep: has(ASLEEP), required: has(REQUIRED).then(behind) })
         };
-        Ok((0..PLACES).filter_map(known).collect())
+        Ok((0..PLACES).filter_map(reader).collect())
     }
+}
+
+/// The words of the readers' table of a ring in a memfd.
+fn in_memfd(ring: &Region) -> Result<Vec<u64>> {
+    let (first, count) = ring.table_of_readers()?;
+    let View::Mapped(shared) = ring.view() else { return Ok(vec![0; count]) };
+    Ok((first..first + count).map(|word| shared.words().load(word, Ordering::Relaxed)).collect())
 }
 
 /// All words of a region.

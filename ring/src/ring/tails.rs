@@ -2,10 +2,8 @@
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable, cast_slice, cast_slice_mut};
 
-use super::Ring;
 use super::sweep::Sweep;
-use crate::abi::{Geometry, Kind, LINE, Tails};
-use crate::error::Result;
+use crate::abi::LINE;
 use crate::protocol::ring::tails::Area;
 use crate::protocol::ring::{Holds, Loss, LossCause, Losses, ReadStats};
 use crate::region::{Region, Shared, View};
@@ -113,20 +111,6 @@ impl TailReader {
             shards.filter_map(|shard| self.lost.get(shard)).fold(0, |sum: u64, lost| sum.wrapping_add(*lost));
         stats.delivered = stats.delivered.wrapping_sub(lost);
         stats.tail_lost = stats.tail_lost.wrapping_add(lost);
-    }
-}
-
-impl<T: AnyBitPattern> Ring<T> {
-    /// Creates a ring with tails between ordinary processes in a memfd. See
-    /// [`create_memfd`](Self::create_memfd).
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that no ring can have,
-    /// [`ErrorKind::System`](crate::ErrorKind::System).
-    pub fn create_memfd_with_tails(slots: usize, shards: usize, tails: Tails) -> Result<Self> {
-        let record = size_of::<Tailed<T>>() as u64;
-        let geometry = Geometry::new(Kind::Ring, record, slots as u64, shards as u64)?.with_tails(tails)?;
-        Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
     }
 }
 

@@ -113,6 +113,14 @@ places! {
     HasRead = Release: "read";
     Required = SeqCst: "keep";
 
+    // protocol/ring/known.rs
+    Looks = SeqCst: "asleep";
+    StopsLooking = SeqCst: "idle";
+    Claimed = SeqCst: "keep";
+    Positions = Acquire: "read";
+    LimitStore = Release: "read";
+    LimitLoad = Acquire: "read";
+
     // protocol/cell.rs
     CellCopy = Acquire: "publish";
     CellCheck = Acquire: "claim";
@@ -142,6 +150,7 @@ places! {
     Copies = SeqCst: "publish" "claim";
 
     // sync.rs
+    ProgramOrder = SeqCst: "look";
     Clock = SeqCst: "clock";
 }
 
@@ -206,14 +215,15 @@ pub(crate) const ORDERINGS: &[Named] = &[
     },
     Named {
         name: "keep",
-        writer: "BPF: a full barrier between the claims of earlier tickets and the load of the bits",
+        writer: "a full barrier between the claims of earlier tickets and the load of the bits",
         reader: "SC fence between setting the bit and finding the end of the ring",
         so_that: "the program sees that the reader is required, or the reader sees the claims",
     },
     Named {
         name: "read",
         writer: "release store of the reader's position",
-        reader: "BPF: a branch on the position before the stores of a claim",
+        reader: "BPF: a branch on the position before the stores of a claim; memfd: acquire load of the position or \
+         of the limit, which is stored as a release",
         so_that: "the reader has copied what the program overwrites",
     },
     Named {
@@ -224,22 +234,22 @@ pub(crate) const ORDERINGS: &[Named] = &[
     },
     Named {
         name: "asleep",
-        writer: "BPF: a full barrier between the end of a ticket and the load of the readers' bits",
+        writer: "a full barrier between the end of a ticket and the load of the readers' bits",
         reader: "SC fence between setting the bit and checking for records",
         so_that: "the program sees that the reader sleeps, or the reader sees the record",
     },
     Named {
         name: "look",
-        writer: "BPF: the end of a ticket comes before the load that says whether to look for sleepers, in the \
-         order of the program",
-        reader: "an RCU grace period between the store of that word and the first sleep: each CPU has issued a \
-         full barrier",
+        writer: "the end of a ticket comes before the load that says whether to look for sleepers, in the order of \
+         the program",
+        reader: "an RCU grace period (memfd: membarrier(2)) between the store of that word and the first sleep: each \
+         CPU has issued a full barrier",
         so_that: "the program looks for sleepers, or the reader sees the record",
     },
     Named {
         name: "idle",
         writer: "BPF: the swap by which programs stop looking for sleepers is a full barrier before the load of \
-         the readers' bits",
+         the readers' bits; memfd: SC fence between the two",
         reader: "SC fence between setting the bit and loading the word that was swapped",
         so_that: "the program sees that the reader sleeps, or the reader sees that programs do not look",
     },

@@ -266,7 +266,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	seat->bells = seat->bell = seat->readers.fd = -1;
 	if (!ring->map_id || !(ring->layout.options & MAPRING_OPTION_WAKEABLE))
 		return mapring__refuse(EOPNOTSUPP, "%s wakes no reader: %s; mapring_reader__wait naps instead", ring->what,
-				       ring->map_id ? "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST" : "a memfd has no bell");
+				       ring->map_id ? "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST" : "in a memfd, readers in Rust and Python alone sleep or are required");
 	link = mapring__word(ring, 0, MAPRING__LINK);
 	if ((uint32_t)link == 0)
 		return mapring__refuse(EAGAIN, "%s wakes no reader: its loader has not linked it to its maps __readers and __bells: "

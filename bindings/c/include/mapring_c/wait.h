@@ -198,7 +198,7 @@ static inline int mapring_reader__require(struct mapring_reader *r, uint64_t lea
 
 	if (!(l->options & MAPRING_OPTION_KEEP_OLDEST))
 		return mapring__refuse(EOPNOTSUPP, "%s does not keep its oldest records: %s", r->regions[0].what,
-				       r->regions[0].map_id ? "declare it with the option KEEP_OLDEST" : "no ring in a memfd does");
+				       r->regions[0].map_id ? "declare it with the option KEEP_OLDEST" : "its creator gives it the option KEEP_OLDEST");
 	error = mapring__seat_of_reader(r);
 	if (!error && !r->told) {
 		r->told = (uint64_t *)calloc(r->count, sizeof(*r->told));

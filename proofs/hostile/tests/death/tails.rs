@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use mapring::abi::{Preamble, Tails};
+use mapring::writers::MemfdOptions;
 use mapring::{OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Death, Memory, Record};
 
@@ -131,7 +132,12 @@ fn push(ring: &Ring<Record>, numbers: Range<u64>, bytes: usize) {
 }
 
 fn create() -> Ring<Record> {
-    Ring::create_memfd_with_tails(SLOTS, 1, Tails::new(LONGEST as u64, AREA).unwrap()).unwrap()
+    Ring::create_memfd_with(
+        SLOTS,
+        1,
+        MemfdOptions::default().tails(Tails::new(LONGEST as u64, AREA).unwrap()),
+    )
+    .unwrap()
 }
 
 /// The number of slots that are claimed and have not ended, and of entered positions.

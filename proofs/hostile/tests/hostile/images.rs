@@ -329,7 +329,9 @@ fn what_this_version_does_not_know_is_a_typed_error() {
     let known = [ring.of_cpu().unwrap(), ring.resizable().unwrap()];
     let (mut opened, mut refused) = (0, 0);
     for geometry in shapes.into_iter().chain(known) {
-        let mut words = vec![0; ring.resizable().unwrap().bytes() / WORD + 64];
+        // The largest of them, or one with the table of its readers.
+        let words = ring.resizable().unwrap().bytes() / WORD + 64 + mapring::abi::readers::words(1);
+        let mut words = vec![0; words];
         let preamble = Preamble { geometry, generation: 1, name: "image".into() };
         words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
         for (at, bit) in [2, Preamble::LINK, 14].into_iter().flat_map(|at| (0..64).map(move |bit| (at, bit)))

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
 use mapring::abi::{Preamble, Tails};
+use mapring::writers::MemfdOptions;
 use mapring::{Reader, Ring};
 use mapring_hostile_tests::{Neighbour, hostile_word};
 
@@ -15,7 +16,12 @@ const LONGEST: usize = 100;
 const AREA: u64 = 1024;
 
 fn ring() -> Ring<Record> {
-    Ring::create_memfd_with_tails(SLOTS, 2, Tails::new(LONGEST as u64, AREA).unwrap()).unwrap()
+    Ring::create_memfd_with(
+        SLOTS,
+        2,
+        MemfdOptions::default().tails(Tails::new(LONGEST as u64, AREA).unwrap()),
+    )
+    .unwrap()
 }
 
 /// Reads in both ways. Returns the number of records and of those lost.

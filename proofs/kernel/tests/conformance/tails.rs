@@ -8,6 +8,7 @@ use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::abi::Tails;
 use mapring::loader::initialize;
+use mapring::writers::MemfdOptions;
 use mapring::{ReadStats, Reader as Library, Ring, Start};
 use mapring_kernel_tests::skel::TailsSkelBuilder;
 use mapring_kernel_tests::tails::{
@@ -138,7 +139,7 @@ fn tails_of_programs_that_interrupt_each_other() {
 fn tails_of_threads() {
     const LONGEST: usize = 100;
     let tails = Tails::new(LONGEST as u64, 1024).unwrap();
-    let ring = Ring::<Item>::create_memfd_with_tails(16, 2, tails).unwrap();
+    let ring = Ring::<Item>::create_memfd_with(16, 2, MemfdOptions::default().tails(tails)).unwrap();
     let mut library = ring.reader_from(Start::First);
     let (pattern, published) = (pattern(), [const { AtomicU64::new(0) }; 2]);
     let next = [const { AtomicU64::new(0) }; 2];

@@ -9,6 +9,7 @@
 mod consume;
 mod copy;
 mod follow;
+mod known;
 mod loss;
 mod merge;
 mod produce;
@@ -19,9 +20,10 @@ mod window;
 
 pub use consume::{Cursor, Holds, NoRecord, Room, Run, SlotSource, Start, Step, Unread, newest_record};
 pub use follow::{Follow, Leaving};
+pub use known::{Ended, Known};
 pub use loss::{Loss, LossCause, Losses};
 pub use merge::{Found, Merge, OPEN, Shards, read};
-pub use produce::Slot;
+pub use produce::{Dropped, Slot};
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
 pub use stats::ReadStats;
 pub use window::{Window, WindowOf};
@@ -38,6 +40,9 @@ const HEAD: usize = 0;
 pub(crate) const DROPPED: usize = 1;
 /// The header's word with the number of tickets that were given out in this shard, once the ring is retired.
 pub(crate) const END: usize = 2;
+/// The header's word with the limit of a ring that keeps its oldest records: tickets before it may be claimed without a look
+/// at the readers.
+pub(crate) const LIMIT: usize = 4;
 /// The header's word that counts records that were dropped because of a required reader, in a ring that keeps its oldest
 /// records.
 pub(crate) const FULL: usize = 5;

@@ -8,9 +8,10 @@ use bytemuck::NoUninit;
 
 use super::super::WordsMut;
 use super::super::words::{is_any, words_of};
+use super::known::{Ended, Known};
 use super::tails::{PREFIX, SlotTail};
-use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, SPELL, ShardMut};
-use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
+use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, HEAD, SPELL, ShardMut};
+use crate::abi::seq::{DISCARDED, TRIES, WALK, after, state};
 use crate::sync::{At, Ordering, fence, latest, now, order};
 
 /// A slot of a ring that is claimed for one record, with bytes for its tail if the ring has tails. No other writer writes it
@@ -26,7 +27,21 @@ pub struct Slot<'a, T> {
     written: bool,
     /// The bytes of its tail, in a ring with tails.
     pub(super) tail: Option<SlotTail<'a>>,
+    /// Who is told when it ends, in a ring that wakes its readers.
+    wakes: Option<&'a dyn Ended>,
     record: PhantomData<fn(T)>,
+}
+
+/// Why a record was dropped. It is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dropped {
+    /// No slot was free: other writers are between reserve and commit, or died there.
+    NoSlot,
+    /// A [required](crate::Reader::require) reader has not read the record that would be overwritten.
+    Full,
+    /// There was no space for the tail.
+    NoSpace,
 }
 
 impl<T: NoUninit> Slot<'_, T> {
@@ -65,6 +80,9 @@ impl<T: NoUninit> Slot<'_, T> {
         if let Some(tail) = &slot.tail {
             tail.end(true);
         }
+        if let Some(wakes) = slot.wakes {
+            wakes.ended(slot.ticket);
+        }
         Some(slot.ticket)
     }
 
@@ -75,12 +93,25 @@ impl<T: NoUninit> Slot<'_, T> {
     }
 }
 
+impl<'a, T> Slot<'a, T> {
+    /// Has `wakes` told when the slot ends.
+    #[inline]
+    #[must_use]
+    pub(crate) fn waking(mut self, wakes: Option<&'a dyn Ended>) -> Self {
+        self.wakes = wakes;
+        self
+    }
+}
+
 impl<T> Drop for Slot<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.element.store(0, self.published | DISCARDED, order!(At::RingDiscard)); // SYNC follow
         if let Some(tail) = &self.tail {
             tail.end(false);
+        }
+        if let Some(wakes) = self.wakes {
+            wakes.ended(self.ticket);
         }
     }
 }
@@ -99,8 +130,20 @@ impl<'a> ShardMut<'a> {
     /// If a `T` does not fit into a slot; then nothing is claimed.
     #[inline]
     pub fn reserve<T: NoUninit>(&self) -> Option<Slot<'a, T>> {
+        self.reserve_before(None).ok()
+    }
+
+    /// The same in a ring that keeps its oldest records, if these are its readers.
+    ///
+    /// # Errors
+    /// Why the record was dropped.
+    ///
+    /// # Panics
+    /// As for [`reserve`](Self::reserve).
+    #[inline]
+    pub fn reserve_before<T: NoUninit>(&self, readers: Option<&Known<'_>>) -> Result<Slot<'a, T>, Dropped> {
         self.expect_room::<T>(1);
-        self.claim_slot()
+        self.claim_slot(readers)
     }
 
     #[inline]
@@ -110,11 +153,12 @@ impl<'a> ShardMut<'a> {
     }
 
     #[inline]
-    pub(super) fn claim_slot<T>(&self) -> Option<Slot<'a, T>> {
-        let ticket = self.claim()?;
+    pub(super) fn claim_slot<T>(&self, readers: Option<&Known<'_>>) -> Result<Slot<'a, T>, Dropped> {
+        let ticket = self.claim(readers)?;
         let element = self.elements.slice(self.place.slot(ticket), self.place.stride);
         let published = self.place.slots.published(ticket);
-        Some(Slot { element, ticket, published, written: false, tail: None, record: PhantomData })
+        let (tail, wakes, record) = (None, None, PhantomData);
+        Ok(Slot { element, ticket, published, written: false, tail, wakes, record })
     }
 
     /// Publishes a record and returns its ticket, or `None` if the record was dropped and counted.
@@ -130,9 +174,14 @@ impl<'a> ShardMut<'a> {
 
     /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer interferes.
     #[inline]
-    fn claim(&self) -> Option<u64> {
+    fn claim(&self, readers: Option<&Known<'_>>) -> Result<u64, Dropped> {
         let t = self.header.load(HEAD, order!(At::RingHead)); // SYNC order: pairs with the store in `take`
-        let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
+        let is_beyond = readers.is_some() && self.is_beyond(t);
+        let claimed = if !is_beyond && self.take(t, self.place.slots.free(t)) {
+            Ok(t)
+        } else {
+            self.claim_slow(readers)
+        };
         // SYNC claim: pairs with the second fence in `Shard::take`. SYNC overwrite: pairs with the fence in `Area::copy`.
         fence(order!(At::RingClaimed));
         claimed
@@ -158,13 +207,16 @@ impl<'a> ShardMut<'a> {
 
     /// Claims a ticket when `head` was not the next free one.
     #[cold]
-    fn claim_slow(&self) -> Option<u64> {
+    fn claim_slow(&self, readers: Option<&Known<'_>>) -> Result<u64, Dropped> {
         let mut t = self.header.load(HEAD, order!(At::RingSlowHead)); // SYNC order, as in `claim`
         // The slot is taken by another producer, or still being written in an earlier lap: walk.
         for _ in 0..WALK {
+            if readers.is_some() && self.is_beyond(t) {
+                break;
+            }
             let seen = self.seq(t);
             if self.take_free(t, seen) {
-                return Some(t);
+                return Ok(t);
             }
             if state(seen) > self.place.slots.published(t) {
                 break;
@@ -178,9 +230,15 @@ impl<'a> ShardMut<'a> {
             t = self.place.slots.last_taken(taken, |t| self.seq(t)).wrapping_add(1);
             fence(order!(At::RingBisected)); // SYNC order: pairs with the swap in `take`
         }
+        let limit = readers.map(|readers| readers.limit(self, t));
+        let mut dropped = Dropped::NoSlot;
         for _ in WALK..TRIES {
+            if limit.is_some_and(|limit| !after(limit, t)) {
+                dropped = Dropped::Full;
+                break;
+            }
             if self.take_free(t, self.seq(t)) {
-                return Some(t);
+                return Ok(t);
             }
             t = t.wrapping_add(1);
         }
@@ -189,15 +247,20 @@ impl<'a> ShardMut<'a> {
             // The next claim continues from here. In a smaller ring, all slots were tried.
             self.header.store(HEAD, t, order!(At::RingFailedHead)); // SYNC order
         }
-        self.drop_one()
+        if dropped == Dropped::Full {
+            self.time_drop();
+            self.header.add(FULL, 1);
+        } else {
+            self.drop_one();
+        }
+        Err(dropped)
     }
 
-    /// Counts a record that is dropped. Returns `None`.
+    /// Counts a record that is dropped.
     #[cold]
-    pub fn drop_one(&self) -> Option<u64> {
+    pub fn drop_one(&self) {
         self.time_drop();
         self.header.add(DROPPED, 1);
-        None
     }
 
     /// Notes the time of a drop, before it is counted. Drops of less than a second after each other are one spell. If
@@ -229,162 +292,11 @@ impl<'a> ShardMut<'a> {
         taken
     }
 
-    fn seq(&self, t: u64) -> u64 {
+    pub(super) fn seq(&self, t: u64) -> u64 {
         self.elements.load(self.place.slot(t), Ordering::Relaxed)
     }
 }
 
 #[cfg(all(test, not(loom)))]
 #[allow(clippy::disallowed_types)]
-mod tests {
-    use super::super::{Cursor, ReadStats, Shard, ShardPlace, Start, Step};
-    use super::*;
-    use crate::abi::{Geometry, Kind};
-    use crate::protocol::WordsMut;
-    use crate::sync::AtomicU64;
-
-    /// Claims a slot like a writer that dies.
-    fn abandoned(shard: &ShardMut<'_>) -> u64 {
-        let slot = shard.reserve::<u64>().unwrap();
-        let ticket = slot.ticket();
-        core::mem::forget(slot);
-        ticket
-    }
-
-    #[test]
-    fn a_slot_ends_once_and_as_its_owner_said() {
-        let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
-        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = ShardPlace::new(&geometry, 0);
-        let writer = ShardMut::new(WordsMut::new(&words), &place);
-        let mut slots: Vec<_> = (0..5).map(|_| writer.reserve::<u64>().unwrap()).collect();
-        assert_eq!(slots.iter().map(Slot::ticket).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-        // In another order than they were claimed: dropped, committed, discarded, committed without a record.
-        drop(slots.pop());
-        slots[3].write(&1);
-        slots[3].write(&13);
-        assert_eq!(slots.pop().unwrap().commit(), Some(3));
-        slots[2].write(&12);
-        slots.pop().unwrap().discard();
-        assert_eq!(slots.pop().unwrap().commit(), None);
-        let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::at(0, 1 << 14);
-        let mut value = 0_u64;
-        assert_eq!(reader.step(&mut look, &mut value), Step::Empty, "ticket 0 is being written");
-        slots[0].write(&10);
-        assert_eq!(slots.pop().unwrap().commit(), Some(0));
-        let mut read = vec![];
-        for _ in 0..8 {
-            if let Step::Record(t) = reader.step(&mut look, &mut value) {
-                read.push((t, value));
-            }
-        }
-        assert_eq!(read, [(0, 10), (3, 13)]);
-        assert_eq!(reader.stats(), ReadStats { delivered: 2, discarded: 3, ..ReadStats::default() });
-    }
-
-    #[test]
-    fn a_record_that_does_not_fit_claims_nothing() {
-        let geometry = Geometry::new(Kind::Ring, 9, 2, 1).unwrap();
-        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let writer = ShardMut::new(WordsMut::new(&words), &ShardPlace::new(&geometry, 0));
-        let larger = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| writer.push(&[7_u64; 3])));
-        assert!(larger.is_err());
-        assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
-        assert_eq!(writer.push(&[7_u64; 2]), Some(0));
-    }
-
-    #[test]
-    fn abandoned_tickets_end_as_discarded_and_their_slots_are_free_again() {
-        let geometry = Geometry::new(Kind::Ring, 8, 4, 1).unwrap();
-        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = ShardPlace::new(&geometry, 0);
-        let writer = ShardMut::new(WordsMut::new(&words), &place);
-        let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
-
-        assert_eq!(writer.push(&10_u64), Some(0));
-        assert_eq!([abandoned(&writer), abandoned(&writer)], [1, 2]);
-        assert_eq!(writer.push(&13_u64), Some(3));
-        assert_eq!(writer.recover(), 2);
-        assert_eq!(writer.recover(), 0);
-        for t in 4..8 {
-            assert_eq!(writer.push(&(10 + t)), Some(t));
-        }
-        // Lapped by now: the rest is about the next lap.
-        let mut late = Cursor::new(&mut look, Start::Oldest, 1 << 14);
-        let mut read = vec![];
-        let mut value = 0;
-        while let Step::Record(t) = late.step(&mut look, &mut value) {
-            read.push((t, value));
-        }
-        assert_eq!(read, [(4, 14), (5, 15), (6, 16), (7, 17)]);
-        while reader.step::<u64>(&mut look, &mut value) != Step::Empty {}
-        assert_eq!(reader.stats().delivered + reader.stats().lapped, 8);
-    }
-
-    #[test]
-    fn a_ticket_that_was_stepped_over_is_no_end_that_never_comes() {
-        let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
-        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = ShardPlace::new(&geometry, 0);
-        let writer = ShardMut::new(WordsMut::new(&words), &place);
-        let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::new(&mut look, Start::First, 0);
-        assert_eq!(abandoned(&writer), 0);
-        (1..8).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
-        assert_eq!(abandoned(&writer), 9, "the slot of ticket 8 is still that of ticket 0");
-        let mut value = 0_u64;
-        for _ in 0..64 {
-            if reader.step(&mut look, &mut value) == Step::Empty && reader.at_end(&mut look) {
-                assert_eq!(
-                    reader.stats(),
-                    ReadStats {
-                        delivered: 5,
-                        lapped: 2,
-                        skipped: 2,
-                        stepped_over: 1,
-                        ..ReadStats::default()
-                    },
-                    "9 is written where 1 was"
-                );
-                return;
-            }
-        }
-        panic!("no end: {reader:?}");
-    }
-
-    #[test]
-    fn readers_pass_what_was_recovered_without_a_loss() {
-        let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
-        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = ShardPlace::new(&geometry, 0);
-        let writer = ShardMut::new(WordsMut::new(&words), &place);
-        let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
-        assert_eq!((abandoned(&writer), writer.push(&1_u64), abandoned(&writer)), (0, Some(1), 2));
-        assert_eq!(writer.recover(), 2);
-        let mut value = 0_u64;
-        let steps: Vec<_> = (0..4).map(|_| reader.step(&mut look, &mut value)).collect();
-        assert_eq!(steps, [Step::Moved, Step::Record(1), Step::Moved, Step::Empty]);
-        assert_eq!(reader.stats(), ReadStats { delivered: 1, discarded: 2, ..ReadStats::default() });
-    }
-    #[test]
-    fn a_head_in_the_midst_of_a_nested_claim_is_as_good_a_hint() {
-        let geometry = Geometry::new(Kind::Ring, 8, 64, 1).unwrap();
-        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = ShardPlace::new(&geometry, 0);
-        let writer = ShardMut::new(WordsMut::new(&words), &place);
-        // More than a reader checks without a hint.
-        let dead = 2 * u64::from(TRIES);
-        (0..dead).for_each(|t| assert_eq!(abandoned(&writer), t));
-        assert_eq!(writer.push(&7_u64), Some(dead));
-        words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as in docs/abi.md
-        let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::at(0, 0);
-        let mut value = 0_u64;
-        let steps = (0..64 * dead).map(|_| reader.step(&mut look, &mut value));
-        assert!(steps.into_iter().any(|step| step == Step::Record(dead)), "{reader:?}");
-        assert_eq!(reader.stats(), ReadStats { delivered: 1, skipped: dead, ..ReadStats::default() });
-    }
-}
+mod tests;

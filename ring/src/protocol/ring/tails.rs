@@ -23,7 +23,7 @@
 
 use bytemuck::NoUninit;
 
-use super::{ShardMut, Slot};
+use super::{Dropped, ShardMut, Slot};
 use crate::abi::seq::after;
 use crate::abi::{Geometry, Tails, WORD};
 use crate::protocol::{Words, WordsMut};
@@ -397,16 +397,20 @@ impl<'a> ShardMut<'a> {
     /// # Panics
     /// If a `T` does not fit into a slot; then nothing is claimed.
     #[inline]
-    pub fn reserve_with_tail<T: NoUninit>(&self, tails: &TailsMut<'a>) -> Option<Slot<'a, T>> {
+    pub fn reserve_with_tail<T: NoUninit>(&self, tails: &TailsMut<'a>) -> Result<Slot<'a, T>, Dropped> {
         self.expect_room::<T>(1 + PREFIX);
-        let claim = tails.claim(|| self.time_drop())?;
+        let claim = tails.claim(|| self.time_drop()).ok_or(Dropped::NoSpace)?;
         let tail = SlotTail { tails: *tails, claim, len: 0 };
-        let Some(mut slot) = self.claim_slot() else {
-            tail.end(false);
-            return None;
-        };
-        slot.tail = Some(tail);
-        Some(slot)
+        match self.claim_slot(None) {
+            Ok(mut slot) => {
+                slot.tail = Some(tail);
+                Ok(slot)
+            }
+            Err(dropped) => {
+                tail.end(false);
+                Err(dropped)
+            }
+        }
     }
 
     /// Publishes a record with a tail, and returns its ticket, or `None` if it was dropped and counted.
@@ -417,7 +421,7 @@ impl<'a> ShardMut<'a> {
             tails.header.add(TOO_LONG, 1);
             return None;
         }
-        let mut slot = self.reserve_with_tail(tails)?;
+        let mut slot = self.reserve_with_tail(tails).ok()?;
         slot.write(record);
         let fits = slot.write_tail(tail);
         debug_assert!(fits, "the longest is one length");

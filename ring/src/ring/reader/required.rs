@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::super::order::Order;
+use super::super::place::ReaderPlace;
 use super::Reader;
-use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
 
 impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
@@ -32,7 +32,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// # Errors
     /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was declared without
     /// `KEEP_OLDEST`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
-    /// process can't write the map of the ring's readers.
+    /// process can't write the map of the ring's readers, or the ring's memfd.
     pub fn require(&mut self, lease: Duration) -> Result<()> {
         let region = self.region();
         if !region.geometry().options().keeps_oldest() {
@@ -46,7 +46,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         Ok(())
     }
 
-    /// Whether this reader is required. Loads one word of the map of the ring's readers: no system call.
+    /// Whether this reader is required. Loads words that the ring's readers share: no system call.
     pub fn is_required(&self) -> bool {
         self.rings.sweep.is_required()
     }

@@ -1,18 +1,15 @@
 //! Waits for records: the reader sleeps until a program rings its bell, or naps between two checks.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Timespec;
-use rustix::io::Errno;
 
+use super::super::bell::Bell;
 use super::super::order::Order;
 use super::Reader;
 use crate::abi::readers::{FOR_GOOD, look, watermark};
-use crate::bpf::Bell;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Unread;
 
@@ -106,7 +103,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     pub(in crate::ring) fn wait_for_unread(&mut self, timeout: Duration) -> Result<bool> {
         let end = Instant::now().checked_add(timeout);
         let rest = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-        if self.bell().is_err() {
+        if self.take_bell().is_err() {
             for _ in 0..(Waiting::SPINS / self.rings.sweep.count()).max(1) {
                 if self.check(self.waiting.records) == Unread::Many {
                     return Ok(true);
@@ -115,15 +112,14 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
             }
         }
         loop {
-            let Some(limit) = self.arm_bell() else { return Ok(true) };
+            let Some(limit) = self.arm_bell(true) else { return Ok(true) };
             let rest = rest();
             if rest.is_zero() {
                 self.disarm();
                 return Ok(false);
             }
             let woken = match self.waiting.bell() {
-                Some(bell) if bell.has_rung() => Ok(()),
-                Some(bell) => sleep_on(bell.as_fd(), limit.min(rest)),
+                Some(bell) => bell.sleep(limit.min(rest)),
                 None => {
                     thread::sleep(limit.min(rest));
                     Ok(())
@@ -142,10 +138,16 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// grace period; needs CAP_BPF, and write access to the maps of the ring's readers and bells.
     ///
     /// # Errors
-    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) for a ring that was not declared wakeable,
+    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) for a ring that was not declared wakeable, and for one in a
+    /// memfd, whose writers wake a reader only in [`wait`](Self::wait);
     /// [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) if 64 readers have a place already; else why this process has no
     /// access. [`wait`](Self::wait) then naps between two checks instead.
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
+        self.take_bell()?.descriptor()
+    }
+
+    /// The bell, or why it has none. The first call makes system calls.
+    fn take_bell(&mut self) -> Result<&Bell, &Error> {
         if self.waiting.bell().is_some_and(|bell| !bell.is_mine()) {
             (self.waiting.bell, self.waiting.asleep) = (None, false);
         }
@@ -153,7 +155,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
             let look = look(self.waiting.records);
             self.waiting.bell = Some(self.place().and_then(|place| Bell::at(place, look)));
         }
-        self.waiting.bell.as_ref().expect("it was just stored").as_ref().map(AsFd::as_fd)
+        self.waiting.bell.as_ref().expect("it was just stored").as_ref()
     }
 
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them
@@ -174,12 +176,14 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         O::arm(self)
     }
 
-    pub(in crate::ring) fn arm_bell(&mut self) -> Option<Duration> {
-        let records = if self.bell().is_ok() { self.waiting.records } else { 1 };
+    /// The same; `in_wait` says that the caller sleeps where the writers of a memfd wake it.
+    pub(in crate::ring) fn arm_bell(&mut self, in_wait: bool) -> Option<Duration> {
+        let rings = self.take_bell().is_ok_and(|bell| in_wait || bell.descriptor().is_ok());
+        let records = if rings { self.waiting.records } else { 1 };
         let patience = Duration::from_nanos(self.rings.sweep.patience());
         let found = self.check(records);
         let limit = self.waiting.limit(found, patience)?;
-        let Some(Ok(bell)) = &mut self.waiting.bell else {
+        let Some(Ok(bell)) = self.waiting.bell.as_mut().filter(|_| rings) else {
             let nap = self.waiting.nap;
             self.waiting.nap = (2 * nap).min(Waiting::LONG);
             return Some(nap.min(limit));
@@ -229,14 +233,5 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
             return Unread::Many;
         }
         found
-    }
-}
-
-/// Sleeps until `bell` is readable, at most for `limit`.
-fn sleep_on(bell: BorrowedFd<'_>, limit: Duration) -> Result<()> {
-    let limit = Timespec::try_from(limit).ok();
-    match poll(&mut [PollFd::new(&bell, PollFlags::IN)], limit.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(e) => Err(Error::system("poll", e)),
     }
 }

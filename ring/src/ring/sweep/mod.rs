@@ -25,9 +25,9 @@ use required::{Required, eighth};
 use sources::{DROPS, Slots, Sources};
 
 use super::Event;
+use super::place::ReaderPlace;
 use super::tails::Tailed;
 use crate::abi::Gate;
-use crate::bpf::ReaderPlace;
 use crate::error::Error;
 use crate::protocol::ring::{Cursor, END, Follow, NoRecord, Shard, ShardPlace, Start, Step, Unread};
 use crate::region::Region;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::abi::Geometry;
 use crate::abi::readers::FOR_GOOD;
-use crate::bpf::ReaderPlace;
+use crate::ring::place::ReaderPlace;
 
 /// After so many records it tells programs how far it has read: they fill an eighth of a shard's slots, or of its area if
 /// all have the longest tail. At least 1.
@@ -39,7 +39,9 @@ impl Required {
             place.get().has_read(shard, next);
             place.get().holds_nothing(shard);
         }
-        ReaderPlace::wait_for_programs();
+        // If it fails, a program that has judged an earlier reader of this place for that long can still end this reader's
+        // requirement, which the reader reports. A writer of a memfd can in any case, if it was stopped in the midst of it.
+        let _ = ReaderPlace::wait_for_writers();
         place.get().require(lease);
         Self { place, lease, told, holds: true, lost: false }
     }

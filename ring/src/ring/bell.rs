@@ -1,0 +1,146 @@
+//! The bell of a reader, on which it sleeps, and which writers ring: a BPF ringbuf, or in a memfd the bit that says that the
+//! reader sleeps.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use super::place::ReaderPlace;
+use crate::abi::readers::ASLEEP;
+use crate::bpf::Ringbuf;
+use crate::error::{Cause, Error, Result};
+use crate::region::sleep_while_set;
+use crate::sync::now;
+
+/// A reader's bell, as long as it can be woken.
+pub(super) struct Bell {
+    place: Arc<ReaderPlace>,
+    /// What programs ring; or why it has no descriptor: writers of a memfd wake a reader that sleeps in `wait`.
+    ringbuf: Result<Ringbuf>,
+    /// Programs look whether to ring it at the tickets where all these bits are set.
+    look: u64,
+    /// How often it slept, since the places of readers that died were last freed, while programs looked for others more
+    /// often.
+    sleeps: u64,
+    /// When that was, by the coarse clock.
+    freed: u64,
+}
+
+/// After so many sleeps, or so many nanoseconds if these end first, it frees the places of readers that died, for which
+/// programs look more often than for this one. A reader that seldom sleeps frees them soon enough by the clock, and one that
+/// often sleeps by the count.
+const SLEEPS: u64 = 4096;
+const NANOSECONDS: u64 = 10_000_000_000;
+
+impl Bell {
+    /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds. Needs
+    /// CAP_BPF, unless the ring is in a memfd.
+    pub(super) fn at(place: Arc<ReaderPlace>, look: u64) -> Result<Self> {
+        let ringbuf = match place.bell() {
+            Some(entry) => Ok(Ringbuf::for_entry(entry)?),
+            None => Err(Error::from(Cause::NoDescriptor { what: place.what().to_owned() })),
+        };
+        let bell = Self { place, ringbuf, look, sleeps: 0, freed: now() };
+        bell.make_programs_look()?;
+        Ok(bell)
+    }
+
+    /// From the return of this call on, programs look whether to ring.
+    fn make_programs_look(&self) -> Result<()> {
+        self.place.get().will_sleep(self.look);
+        match &self.ringbuf {
+            // SYNC look: this waits for the grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
+            Ok(ringbuf) => ringbuf.put(),
+            Err(_) => ReaderPlace::wait_for_writers(), // SYNC look
+        }
+    }
+
+    /// What is readable while it has rung, or why there is no such descriptor.
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, &Error> {
+        self.ringbuf.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The shards that have words for readers.
+    pub(super) fn shards(&self) -> usize {
+        self.place.shards()
+    }
+
+    /// See [`Place::sleeps_until`](crate::protocol::readers::Place::sleeps_until).
+    pub(super) fn sleeps_until(&self, shard: usize, ticket: Option<u64>) {
+        if shard < self.place.shards() {
+            self.place.get().sleeps_until(shard, ticket);
+        }
+    }
+
+    /// Whether it still is this reader's: see [`ReaderPlace::is_mine`].
+    pub(super) fn is_mine(&self) -> bool {
+        self.place.is_mine()
+    }
+
+    /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
+    /// programs have stopped looking, because no reader slept for long, or if another reader may have died. Returns whether
+    /// they look.
+    pub(super) fn asleep(&mut self) -> bool {
+        if let Ok(ringbuf) = &self.ringbuf {
+            ringbuf.silence();
+        }
+        self.place.shows_life();
+        self.place.get().asleep();
+        let look = self.place.get().look();
+        if look != self.look {
+            self.free_dead_in_time();
+        }
+        look & !self.look == 0 || self.make_programs_look().is_ok()
+    }
+
+    /// Frees the places of dead readers if the last time is long ago. Otherwise it makes no system call.
+    fn free_dead_in_time(&mut self) {
+        self.sleeps += 1;
+        let now = now();
+        if self.sleeps >= SLEEPS || now.saturating_sub(self.freed) >= NANOSECONDS {
+            self.place.free_dead();
+            (self.sleeps, self.freed) = (0, now);
+        }
+    }
+
+    /// Whether it has rung since it was silenced. Makes no system call.
+    pub(super) fn has_rung(&self) -> bool {
+        self.ringbuf.as_ref().map_or_else(|_| !self.place.get().is_asleep(), Ringbuf::has_rung)
+    }
+
+    /// Sleeps until it has rung, at most for `limit`, or for a shorter time. Makes a system call, unless it has rung.
+    pub(super) fn sleep(&self, limit: Duration) -> Result<()> {
+        if self.has_rung() {
+            return Ok(());
+        }
+        let Ok(ringbuf) = &self.ringbuf else {
+            return sleep_while_set(self.place.words(), ASLEEP, self.place.get().number(), limit);
+        };
+        let limit = Timespec::try_from(limit).ok();
+        match poll(&mut [PollFd::new(ringbuf, PollFlags::IN)], limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => Err(Error::system("poll", e)),
+        }
+    }
+
+    /// See [`Place::awake`](crate::protocol::readers::Place::awake).
+    pub(super) fn awake(&self) {
+        self.place.get().awake();
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if !self.is_mine() {
+            return;
+        }
+        self.place.get().never_sleeps();
+        if let Ok(ringbuf) = &self.ringbuf {
+            ringbuf.remove();
+        }
+    }
+}
