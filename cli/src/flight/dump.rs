@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, short, conflicts_with = "from")]
     follow: bool,
     #[command(flatten)]
-    stacks: trace::stacks::Args,
+    stacks: trace::stacks::Options,
     #[command(flatten)]
     from: From,
 }
@@ -69,7 +69,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
-    let stacks = trace::stacks::Args { hz: recorded.hz(pins), ..args.stacks.clone() };
+    let stacks = trace::stacks::Options { hz: recorded.hz(pins), ..args.stacks.clone() };
     let Recorded { mut rings, mut names, .. } = recorded;
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;

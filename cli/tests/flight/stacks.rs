@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,7 @@ impl Chain {
         fs::write(&source, SOURCE).unwrap();
         let path = dir.path().join("chain");
         // Optimized functions that call no others have no frame of their own.
-        let options = ["-O0", "-fno-omit-frame-pointer"];
+        let options = ["-g", "-O0", "-fno-omit-frame-pointer"];
         let mut compiler = Command::new("cc");
         compiler.args(options).arg("-Wl,--build-id").arg(&source).arg("-o").arg(&path);
         assert!(compiler.status().unwrap().success());
@@ -67,10 +68,20 @@ impl Chain {
             [begin, size, "T", name] => Some((name.to_owned(), hex(begin)..hex(begin) + hex(size))),
             _ => None,
         };
+        // What is left when the program is deleted.
+        let debug = dir.path().join("debug");
+        fs::create_dir(&debug).unwrap();
+        let mut split = Command::new("objcopy");
+        split.arg("--only-keep-debug").arg(&path).arg(debug.join("chain.debug"));
+        assert!(split.status().unwrap().success());
         let functions = output("nm", "-S").lines().filter_map(function).collect();
         let notes = output("readelf", "-n");
         let build_id = notes.lines().find_map(|line| line.trim().strip_prefix("Build ID: ")).unwrap();
         Self { functions, build_id: build_id.to_owned(), dir }
+    }
+
+    fn debug_dir(&self) -> PathBuf {
+        self.dir.path().join("debug")
     }
 
     fn run(&self, what: &str) -> Child {
@@ -145,4 +156,15 @@ fn samples_have_the_chain_of_calls_also_of_a_deleted_program() {
     let text = recorder.run(&["dump", "--format", "ndjson"]).stdout;
     let mut lines = str::from_utf8(&text).unwrap().lines();
     assert!(lines.any(|line| line.contains("\"sample\"") && line.contains(&pid) && line.contains(&id)));
+    let folded = |options: &[&str]| {
+        let output = recorder.run(&[&["dump", "--format", "folded"], options].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let nameless = folded(&[]);
+    assert!(nameless.contains(&format!(";[build id {}]+0x", chain.build_id)), "{nameless}");
+    let named = folded(&["--debug-dir", chain.debug_dir().to_str().unwrap()]);
+    assert!(
+        named.lines().any(|line| line.starts_with("chain;") && line.contains(";main;outer;middle;spin ")),
+        "{named}"
+    );
 }

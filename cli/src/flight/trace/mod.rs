@@ -87,11 +87,11 @@ pub(crate) fn sink(
     names: &mut Names,
     older: &[Older],
     zero: Option<u64>,
-    stacks: &stacks::Args,
+    stacks: &stacks::Options,
 ) -> Result<Box<dyn Sink>> {
     Ok(match (format.table(), format.stacks()) {
         (Some(format), _) => Box::new(table::Events::new(format, out, zero, names.machine().wall())?),
-        (_, Some(format)) => Box::new(stacks::Writer::new(format, stacks, out)),
+        (_, Some(format)) => Box::new(stacks::Writer::new(format, stacks, out)?),
         (None, None) => Box::new(perfetto::Perfetto::new(out, names, older)?),
     })
 }
@@ -196,7 +196,7 @@ mod tests {
         events.iter().for_each(|event| threads.see(event));
         let older = names.learn(threads);
         let mut sink =
-            sink(format, Box::new(out.clone()), &mut names, &older, Some(1001), &stacks::Args::default())
+            sink(format, Box::new(out.clone()), &mut names, &older, Some(1001), &stacks::Options::default())
                 .unwrap();
         for event in events {
             sink.event(event, &mut names).unwrap();
@@ -212,7 +212,7 @@ mod tests {
         for format in Format::value_variants() {
             let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
             let mut names = Names::of_events();
-            let sink = sink(*format, Box::new(full), &mut names, &[], None, &stacks::Args::default());
+            let sink = sink(*format, Box::new(full), &mut names, &[], None, &stacks::Options::default());
             let Ok(mut sink) = sink else { continue };
             let event = &events()[0];
             let outcome = (0..1 << 16).try_for_each(|_| sink.event(event, &mut names));

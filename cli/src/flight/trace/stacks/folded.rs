@@ -1,8 +1,11 @@
 //! Folded stacks, as Brendan Gregg's tools read them: `comm;outer;…;inner count`.
 
-use super::{BTreeMap, Kind, Summed};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-/// A line for each stack of a thread's name, in the order of their texts.
+use super::{Kind, Summed};
+
+/// A line for each stack of a thread's name, those with the largest counts first.
 pub(super) fn lines(kind: Kind, stacks: &[Summed]) -> Vec<String> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for stack in stacks {
@@ -21,6 +24,8 @@ pub(super) fn lines(kind: Kind, stacks: &[Summed]) -> Vec<String> {
         *total = total.saturating_add(count);
     }
     let scale = if kind == Kind::Running { 1 } else { 1000 };
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, count)| Reverse(count));
     counts.into_iter().map(|(line, count)| format!("{line} {}", count / scale)).collect()
 }
 

@@ -7,7 +7,7 @@ mod svg;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use prost::bytes::Bytes;
 
@@ -58,7 +58,7 @@ impl Kind {
 
 /// Options of the formats that are made of stacks.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Options {
     /// The stacks in folded, pprof and svg [default: running]
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) stacks: Option<Kind>,
@@ -196,9 +196,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(format: Format, args: &Args, out: Out) -> Self {
-        let stacks = Stacks::new(Symbols::new(&args.debug_dir));
-        Self { format, kind: args.stacks.unwrap_or_default(), hz: args.hz, stacks, out }
+    pub(super) fn new(format: Format, options: &Options, out: Out) -> Result<Self> {
+        for dir in &options.debug_dir {
+            std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+        }
+        let stacks = Stacks::new(Symbols::new(&options.debug_dir));
+        Ok(Self { format, kind: options.stacks.unwrap_or_default(), hz: options.hz, stacks, out })
     }
 }
 

@@ -46,7 +46,7 @@ fn folded_lines_are_exact() {
     let (mut stacks, mut names) = stacks();
     let id = build_id();
     let flames = stacks.flames(&mut names);
-    let running = [format!("_# \\n\\u{{1b}};[cut];0x7f00;{id} 1"), format!("a:b_1;0x7f00;{id} 2")];
+    let running = [format!("a:b_1;0x7f00;{id} 2"), format!("_# \\n\\u{{1b}};[cut];0x7f00;{id} 1")];
     assert_eq!(flames.running, running);
     assert_eq!(flames.waiting, [format!("<&\"'>;0x7f00;{id} 3")]);
     let locks = folded::lines(Kind::Locks, &stacks.summed(Kind::Locks, &mut names));
