@@ -108,6 +108,22 @@ pub(crate) enum What {
     Sample {
         stack: Stack,
     },
+    /// The thread came back after so long off its CPU. It had stopped in this state, as in [`Switch`](Self::Switch).
+    Wait {
+        ns: u64,
+        state: u16,
+        /// The thread that woke it, or that ran when an interrupt did: 0 is the idle task. `None` if it could run all the time.
+        waker: Option<u32>,
+        stack: Stack,
+    },
+    /// The thread got the lock of the kernel at this address, or gave up, after so long.
+    Contention {
+        lock: u64,
+        /// Bits of LCB_F_: 1 spins, 2 reads, 4 writes, 8 real time, 16 per CPU, 32 a mutex.
+        flags: u32,
+        ns: u64,
+        stack: Stack,
+    },
     /// The condition of a trigger of this kind was met: by this thread, for so many nanoseconds if it is about a time.
     Trigger {
         kind: u32,
@@ -139,6 +155,8 @@ impl What {
             Self::NetSend { .. } | Self::NetReceive { .. } => "net",
             Self::Fault { .. } => "faults",
             Self::Sample { .. } => "profile",
+            Self::Wait { .. } => "waits",
+            Self::Contention { .. } => "locks",
             Self::Trigger { .. } | Self::Mark { .. } | Self::Hold | Self::Resume => "marks",
         }
     }

@@ -14,7 +14,7 @@ use mapring::loader::{PinOptions, initialize_object, prepare_object};
 use mapring::{ErrorKind, PinDir, Region};
 
 use super::rings::{Group, MARKS};
-use super::triggers::{Constants, Trigger};
+use super::triggers::{Constants, Trigger, nanoseconds};
 use super::{pins, sampling};
 use crate::exit::Refused;
 use crate::privilege;
@@ -39,6 +39,9 @@ pub(crate) fn log2_slots(group: &Group) -> RangeInclusive<u32> {
 const OLDER: [(&str, &str, usize); 2] =
     [("sched_old_switch", "sched_switch", 4), ("marks_old_oom", "marks_oom", 2)];
 
+/// Where a thread that was off its CPU is the running one again. Before Linux 6.15 a probe of a function is instead of it.
+const CAME_BACK: &str = "sched_exit_tp";
+
 /// What all groups share: the ring of marks, and the end of the recording.
 const SHARED: [&str; 2] = [MARKS.name, pins::STOP];
 
@@ -54,7 +57,17 @@ pub(crate) struct Wanted<'a> {
     pub(crate) is_recorded: bool,
     pub(crate) triggers: &'a [Trigger],
     pub(crate) after: Duration,
+    pub(crate) stacks: Stacks,
+}
+
+/// When stacks are recorded.
+#[derive(Clone, Copy)]
+pub(crate) struct Stacks {
+    /// Samples of each CPU in a second.
     pub(crate) hz: u32,
+    /// Shorter waits, and waits for locks, are not recorded.
+    pub(crate) waits: Duration,
+    pub(crate) locks: Duration,
 }
 
 impl Wanted<'_> {
@@ -69,15 +82,21 @@ impl Wanted<'_> {
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Limits {
+    /// Nanoseconds.
+    waits: u64,
+    locks: u64,
     /// The most frames that the kernel shows. It refuses to change them while programs use them.
     deepest: u32,
+    unused: u32,
 }
 
 impl Limits {
-    fn new() -> Result<Self> {
+    fn new(stacks: Stacks) -> Result<Self> {
         const FILE: &str = "/proc/sys/kernel/perf_event_max_stack";
         let text = fs::read_to_string(FILE).context(FILE)?;
-        Ok(Self { deepest: text.trim().parse().context(FILE)? })
+        let deepest = text.trim().parse().context(FILE)?;
+        let [waits, locks] = [stacks.waits, stacks.locks].map(nanoseconds);
+        Ok(Self { waits, locks, deepest, unused: 0 })
     }
 }
 
@@ -161,7 +180,7 @@ impl Kernel {
         let lacking = self.select(&mut open, wanted, marks)?;
         prepare_object(&mut open)?;
         let object = open.load().context("the kernel does not load its programs")?;
-        let &Wanted { group, is_recorded, hz, .. } = wanted;
+        let &Wanted { group, is_recorded, stacks: Stacks { hz, .. }, .. } = wanted;
         let loaded = Loaded { group, object, is_recorded, hz, lacking };
         initialize_object(&loaded.object)?;
         Ok(loaded)
@@ -179,12 +198,13 @@ impl Kernel {
             let (name, section) = (program.name().to_string_lossy(), program.section().to_string_lossy());
             let is_wanted = wanted.wants(&name);
             let Some(tracepoint) = section.strip_prefix("tp_btf/") else {
-                // The program of `hold`, `resume` and `mark`, or the one that takes samples.
-                program.set_autoload(wanted.group.name == MARKS.name || is_wanted);
+                // The program of `hold`, `resume` and `mark`, or one that takes samples, or the probe if it is needed.
+                let is_needed = section != "kprobe" || self.arguments(CAME_BACK).is_none();
+                program.set_autoload(wanted.group.name == MARKS.name || (is_wanted && is_needed));
                 continue;
             };
             let arguments = self.arguments(tracepoint).filter(|_| is_wanted);
-            if is_wanted && arguments.is_none() {
+            if is_wanted && arguments.is_none() && tracepoint != CAME_BACK {
                 lacking.push(tracepoint.to_owned());
             }
             let fits = |arguments| {
@@ -203,7 +223,11 @@ impl Kernel {
             // Also if nothing is recorded: before 6.8 the kernel verifies functions that are never called, too.
             let is_ring = name == wanted.group.name;
             map.set_autocreate(
-                is_shared || is_ring || name.contains(".rodata") || (name == WAITS && has_waits),
+                is_shared
+                    || is_ring
+                    || name.contains(".rodata")
+                    || (name == WAITS && has_waits)
+                    || name.strip_prefix(".bss.") == Some(wanted.group.name),
             )?;
             if let Some(marks) = marks.filter(|_| is_shared) {
                 map.reuse_fd(marks.map(&name)?.as_fd())?;
@@ -213,7 +237,7 @@ impl Kernel {
                     let only = !wanted.is_recorded;
                     bytemuck::bytes_of(&Constants::new(wanted.triggers, wanted.after, only)).to_vec()
                 }
-                ".rodata.limits" => bytemuck::bytes_of(&Limits::new()?).to_vec(),
+                ".rodata.limits" => bytemuck::bytes_of(&Limits::new(wanted.stacks)?).to_vec(),
                 _ => continue,
             };
             let to = map.initial_value_mut().context("its constants")?;
@@ -259,7 +283,16 @@ impl Loaded {
                 sampling::attach(recording, links, self.hz).with_context(what)?;
                 continue;
             }
-            let link = program.attach().with_context(what)?;
+            let link = if program.section() == "kprobe" {
+                let attached = probed().and_then(|name| Ok(program.attach_kprobe(false, name)?));
+                attached.map_err(|error| {
+                    Refused(format!(
+                        "group waits needs Linux 6.15 or newer, or a kernel with kprobes: {error:#}"
+                    ))
+                })?
+            } else {
+                program.attach().with_context(what)?
+            };
             links.pin(&link, name).with_context(what)?;
         }
         Ok(())
@@ -269,6 +302,15 @@ impl Loaded {
     pub(crate) fn programs(&self) -> usize {
         self.object.progs().filter(|program| program.autoload()).count()
     }
+}
+
+/// The function that a thread runs when it comes back. Compilers add to its name.
+fn probed() -> Result<String> {
+    const FILE: &str = "/proc/kallsyms";
+    let symbols = fs::read_to_string(FILE).context(FILE)?;
+    let mut names = symbols.lines().filter_map(|line| line.split_ascii_whitespace().nth(2));
+    let name = names.find(|name| name.split('.').next() == Some("finish_task_switch"));
+    Ok(name.context("it has no finish_task_switch")?.to_owned())
 }
 
 #[cfg(test)]

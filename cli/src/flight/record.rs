@@ -59,6 +59,9 @@ const WAKING: u32 = 1 << 31;
 const PREEMPTED: u32 = 1 << 30;
 const NEW: u32 = 1 << 29;
 
+/// The state of a task that could run: as in ftrace, beyond those of a task.
+const PREEMPTED_STATE: u16 = 0x100;
+
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Sched {
@@ -78,7 +81,7 @@ recorded!(Sched, self => {
         What::Waking { task, is_new: self.task & NEW != 0, prio: priority(self.prio), target: self.state, comm }
     } else {
         What::Switch {
-            state: if self.task & PREEMPTED != 0 { 0x100 } else { shown_state(self.state) },
+            state: if self.task & PREEMPTED != 0 { PREEMPTED_STATE } else { shown_state(self.state) },
             prio: priority(self.prio),
             next: task,
             next_prio: priority(self.other_prio),
@@ -293,6 +296,45 @@ pub(crate) struct Profile {
 }
 
 recorded!(Profile, self, stack => Some(What::Sample { stack }));
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Waits {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    time: u64,
+    waker: u32,
+    state: u32,
+    stack: StackInTail,
+}
+
+recorded!(Waits, self, stack => {
+    let state = u16::try_from(self.state).unwrap_or(0);
+    Some(What::Wait {
+        ns: self.time,
+        state: if state == PREEMPTED_STATE { state } else { shown_state(state) },
+        waker: (self.waker & HIGH != 0).then_some(self.waker & !HIGH),
+        stack,
+    })
+});
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Locks {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    lock: u64,
+    time: u64,
+    flags: u32,
+    unused: u32,
+    stack: StackInTail,
+}
+
+recorded!(Locks, self, stack => {
+    Some(What::Contention { lock: self.lock, flags: self.flags, ns: self.time, stack })
+});
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]

@@ -18,7 +18,7 @@ use mapring::{Loss, Reader, Region, Ring, Source, Start};
 use super::event::{Event, Gap};
 use super::holes::Holes;
 use super::pins;
-use super::record::{Block, Exec, Faults, Irq, Marks, Net, Profile, Recorded, Sched, Syscalls};
+use super::record::{Block, Exec, Faults, Irq, Locks, Marks, Net, Profile, Recorded, Sched, Syscalls, Waits};
 use crate::exit::Refused;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
@@ -80,7 +80,7 @@ fn said(layout: &TypeLayout) -> String {
 }
 
 /// All groups that there are.
-pub(crate) static GROUPS: [Group; 8] = [
+pub(crate) static GROUPS: [Group; 10] = [
     Group::of::<Sched>("sched", 8),
     Group::of::<Irq>("irq", 4),
     Group::of::<Syscalls>("syscalls", 8),
@@ -89,6 +89,8 @@ pub(crate) static GROUPS: [Group; 8] = [
     Group::of::<Net>("net", 2),
     Group::of::<Faults>("faults", 4),
     Group::of::<Profile>("profile", 4).with_stacks(),
+    Group::of::<Waits>("waits", 4).with_stacks(),
+    Group::of::<Locks>("locks", 2).with_stacks(),
 ];
 
 /// Marks, and conditions of triggers that were met: always recorded, in a small ring.

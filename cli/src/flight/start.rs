@@ -12,7 +12,7 @@ use crate::output;
 #[derive(clap::Args)]
 #[command(after_help = triggers::help())]
 pub(crate) struct Args {
-    /// The groups of events to record. Those that are not recorded by default record stacks: profile (samples of each CPU)
+    /// The groups of events to record. Those that are not recorded by default record stacks: profile (samples of each CPU), waits (of threads off their CPU), locks (of the kernel)
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = group, default_value = DEFAULT)]
     events: Vec<&'static str>,
     /// The memory of all rings together, split over groups and CPUs
@@ -21,6 +21,12 @@ pub(crate) struct Args {
     /// How many samples `profile` takes of each CPU in a second
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000), default_value = "99")]
     hz: u32,
+    /// Only waits of this time and longer are recorded by `waits`
+    #[arg(long, value_name = "TIME", value_parser = stack_time, default_value = "1ms")]
+    waits: Duration,
+    /// Only waits for locks of this time and longer are recorded by `locks`
+    #[arg(long, value_name = "TIME", value_parser = stack_time, default_value = "100us")]
+    locks: Duration,
     /// Let the members of this group of users read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -42,6 +48,12 @@ fn group(name: &str) -> Result<&'static str, String> {
     found.map(|group| group.name).ok_or_else(|| format!("the groups are {}", all()))
 }
 
+/// Programs measure times of 19 hours.
+fn stack_time(text: &str) -> Result<Duration, String> {
+    let time = output::span(text)?;
+    if time <= Duration::from_secs(8 * 60 * 60) { Ok(time) } else { Err("the longest is 8h".to_owned()) }
+}
+
 impl Args {
     /// The groups that are asked for, each once.
     fn groups(&self) -> Vec<&'static Group> {
@@ -55,7 +67,8 @@ impl Args {
 /// If something is recorded already; if the kernel, the user or the memory do not allow it.
 #[cfg(not(feature = "bpf"))]
 pub(crate) fn run(_: &std::path::Path, args: &Args) -> Result<()> {
-    let _ = (args.groups(), args.size, args.hz, &args.group, &args.stop_on, args.after);
+    let _ =
+        (args.groups(), args.size, args.hz, args.waits, args.locks, &args.group, &args.stop_on, args.after);
     anyhow::bail!(crate::exit::Refused(
         "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
          cargo install --path cli --features bpf"
@@ -78,7 +91,7 @@ mod with_programs {
 
     use super::{Args, triggers};
     use crate::exit::Refused;
-    use crate::flight::load::{self, Kernel, Loaded, Wanted};
+    use crate::flight::load::{self, Kernel, Loaded, Stacks, Wanted};
     use crate::flight::pins::{self, Lock};
     use crate::flight::plan::{self, Planned};
     use crate::flight::rings::{GROUPS, MARKS};
@@ -145,7 +158,7 @@ mod with_programs {
             is_recorded,
             triggers: &args.stop_on,
             after: args.after,
-            hz: args.hz,
+            stacks: Stacks { hz: args.hz, waits: args.waits, locks: args.locks },
         };
         let marks = kernel.load(&wanted(&MARKS, smallest, true), None)?;
         let mut recorded = Vec::new();

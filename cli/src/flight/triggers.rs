@@ -286,7 +286,7 @@ impl Constants {
 }
 
 #[cfg(feature = "bpf")]
-fn nanoseconds(time: Duration) -> u64 {
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, What};
@@ -167,4 +171,102 @@ fn samples_have_the_chain_of_calls_also_of_a_deleted_program() {
         named.lines().any(|line| line.starts_with("chain;") && line.contains(";main;outer;middle;spin ")),
         "{named}"
     );
+}
+
+#[test]
+fn waits_have_the_chain_of_calls_and_the_waker() {
+    const LONG: Duration = Duration::from_millis(60);
+    let chain = Chain::new();
+    let recorder = Recorder::new("waits");
+    if !recorder.start(&["--size", "16M", "--events", "waits", "--waits", "50ms"]) {
+        return;
+    }
+    let waiting = |what| {
+        let program = Ended(chain.run(what));
+        let stat = format!("/proc/{}/stat", program.0.id());
+        let syscall = format!("/proc/{}/syscall", program.0.id());
+        let reads = || fs::read_to_string(&syscall).unwrap().starts_with(&format!("{} 0x0 ", libc::SYS_read));
+        while !(fs::read_to_string(&stat).unwrap().contains(") S ") && reads()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(LONG);
+        program
+    };
+    let me = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+    for (what, functions) in
+        [("waits", &["waits", "middle", "outer", "main"][..]), ("deep", &["waits", "deep", "deep"])]
+    {
+        let mut program = waiting(what);
+        let pid = program.0.id();
+        program.0.stdin.take().unwrap().write_all(b"x").unwrap();
+        let (ns, state, waker, stack) = until(&recorder, |event| match &event.what {
+            What::Wait { ns, state, waker, stack } if event.tid == pid && chain.is(stack, functions) => {
+                Some((*ns, *state, *waker, stack.clone()))
+            }
+            _ => None,
+        });
+        assert!(ns >= 50_000_000, "{ns}");
+        assert_eq!((state, waker, stack.is_cut), (1, Some(me), what == "deep"));
+        assert!(
+            !stack.kernel.is_empty() && stack.kernel.iter().all(|address| address >> 63 == 1),
+            "{stack:?}"
+        );
+        assert_eq!(stack.user.len() == 126, stack.is_cut);
+    }
+    let status = recorder.status();
+    assert!(status["recording"]["groups"][0]["cut_stacks"].as_u64().unwrap() >= 1, "{status}");
+    assert!(
+        recorder.events().iter().all(|event| matches!(event.what, What::Wait { ns, .. } if ns >= 50_000_000))
+    );
+
+    // A recording that has stopped records no more waits.
+    assert!(recorder.run(&["hold"]).status.success());
+    let program = waiting("waits");
+    let pid = program.0.id();
+    drop(program);
+    thread::sleep(Duration::from_millis(10));
+    assert!(recorder.events().iter().all(|event| event.tid != pid));
+}
+
+#[test]
+fn contention_of_a_lock_of_the_kernel_is_recorded() {
+    const WRITES: u32 = 4;
+    let recorder = Recorder::new("locks");
+    let started = recorder.start(&["--size", "16M", "--events", "locks", "--locks", "1us"]);
+    if !started || recorder.groups().is_empty() {
+        return; // before Linux 5.19 the kernel has no such event
+    }
+    // Writers of one file take turns.
+    let file = &tempfile::tempfile().unwrap();
+    let over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writes = || {
+            while !over.load(Ordering::Relaxed) {
+                file.write_all_at(&[0; 1 << 16], 0).unwrap();
+            }
+        };
+        (0..3).for_each(|_| _ = scope.spawn(writes));
+        let me = std::process::id();
+        let found = until(&recorder, |event| match &event.what {
+            What::Contention { lock, flags, ns, stack } if event.pid == me && flags & WRITES != 0 => {
+                Some((*lock, *ns, stack.clone()))
+            }
+            _ => None,
+        });
+        over.store(true, Ordering::Relaxed);
+        let (lock, ns, stack) = found;
+        assert!(lock >> 63 == 1 && ns >= 1000 && !stack.kernel.is_empty(), "{lock:#x} {ns} {stack:?}");
+    });
+}
+
+#[test]
+fn wrong_times_and_rates_are_refused() {
+    let recorder = Recorder::new("wrong");
+    for options in
+        [["--hz", "0"], ["--hz", "often"], ["--waits", "long"], ["--waits", "9h"], ["--locks", "1"]]
+    {
+        let output = recorder.run(&[&["start", "--events", "profile,waits,locks"], &options[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+    }
+    assert!(!recorder.dir.exists());
 }

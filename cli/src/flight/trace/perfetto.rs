@@ -1,6 +1,8 @@
 //! A trace for Perfetto. Its trace processor computes the states of threads, the slices of CPUs and of system calls from
 //! the same events that it gets from ftrace, so this writes those. Times are CLOCK_BOOTTIME, Perfetto's own clock.
 
+mod stacks;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{BufWriter, Write};
@@ -58,6 +60,7 @@ pub(super) struct Perfetto {
     lost: HashMap<(&'static str, u16, String), (u64, u64)>,
     /// For each thread that is in a system call, the call's number.
     calls: HashMap<u32, i64, foldhash::fast::RandomState>,
+    stacks: stacks::Written,
     /// The track of marks is there.
     has_marks: bool,
     /// Processes that a fork made in the trace. Their details follow at its end.
@@ -74,6 +77,7 @@ impl Perfetto {
             cpus: Vec::new(),
             lost: HashMap::new(),
             calls: HashMap::default(),
+            stacks: stacks::Written::default(),
             has_marks: false,
             born: Vec::new(),
             last: 0,
@@ -141,7 +145,7 @@ impl Perfetto {
             self.packet(of(Data::TrackDescriptor(TrackDescriptor {
                 uuid,
                 process: Some(process),
-                name: None,
+                ..TrackDescriptor::default()
             })))?;
         }
         let timestamp = Some(self.time(first));
@@ -208,7 +212,7 @@ impl Perfetto {
             self.packet(of(Data::TrackDescriptor(TrackDescriptor {
                 uuid: Some(TRACK),
                 name,
-                process: None,
+                ..TrackDescriptor::default()
             })))?;
         }
         self.packet(TracePacket {
@@ -218,6 +222,7 @@ impl Perfetto {
                 track_uuid: Some(TRACK),
                 categories: vec!["mark".into()],
                 name: Some(text.to_owned().into()),
+                ..TrackEvent::default()
             }))
         })
     }
@@ -416,7 +421,25 @@ impl Sink for Perfetto {
                 let field = vec![field("address", *address), field("ip", *ip)];
                 Ftrace::Generic(GenericFtraceEvent { event_name: Some("page_fault_user".into()), field })
             }
-            What::Sample { .. } => return Ok(()),
+            What::Sample { stack } => return self.sample(event, stack),
+            What::Wait { ns: time, state, waker, stack } => {
+                let waker = waker.map(|waker| {
+                    format!("{waker} ({})", String::from_utf8_lossy(&names.comm(waker, cpu, ns)))
+                });
+                let waker = waker.unwrap_or_default().into();
+                let details = vec![("waker", waker), ("stack", stacks::text(stack))];
+                return self.waited(event, "Off its CPU", *time, stacks::wait_name(*state), details);
+            }
+            What::Contention { lock, flags, ns: time, stack } => {
+                let details = vec![("stack", stacks::text(stack))];
+                return self.waited(
+                    event,
+                    "Waits for locks",
+                    *time,
+                    stacks::lock_name(*lock, *flags),
+                    details,
+                );
+            }
             What::Trigger { kind, value, pid, comm, .. } => {
                 return self.mark(ns, &stopped::said(*kind, *value, *pid, &escape(zeroed(comm))));
             }
@@ -445,7 +468,7 @@ impl Sink for Perfetto {
             self.packet(of(Data::TrackDescriptor(TrackDescriptor {
                 uuid: Some(uuid),
                 name,
-                process: None,
+                ..TrackDescriptor::default()
             })))?;
         }
         let begin = since.map_or(until, |since| self.time(since)).clamp(end.min(until), until);
@@ -457,6 +480,7 @@ impl Sink for Perfetto {
                 track_uuid: Some(uuid),
                 categories: vec!["lost".into()],
                 name,
+                ..TrackEvent::default()
             }))
         };
         let name = format!("{count} records lost: {cause}");

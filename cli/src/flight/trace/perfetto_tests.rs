@@ -17,11 +17,14 @@ fn each_event_is_one_of_the_schema() {
         .filter(|key| !["timestamp", "pid"].contains(&key.as_str()))
         .collect();
     println!("{names:?}");
-    // One softirq is unknown. An exec is also a rename. A sample is left out.
+    // One softirq is unknown. An exec is also a rename.
     let instants = packets.iter().map(|packet| &packet["track_event"]);
     let instants = instants.filter(|event| event["type"] == "TYPE_INSTANT");
     let shown: Vec<_> = instants.map(|event| event["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), events().len() - shown.len() - 1);
+    let others = packets.iter().filter(|packet| {
+        !packet["perf_sample"].is_null() || packet["track_event"]["type"] == "TYPE_SLICE_BEGIN"
+    });
+    assert_eq!(names.len(), events().len() - shown.len() - others.count());
     assert_eq!(shown[0], "exit of 7 (\\u{1b}[31m\"a,\\n\\u{9b}) by SIGSEGV");
     assert_eq!(shown[2..], ["\\u{1b}[31m\"a,\\n\\u{9b}", "hold", "resume"]);
     let all = |name: &'static str| {
@@ -125,6 +128,48 @@ fn losses_are_slices_that_do_not_overlap() {
     let tracks: Vec<_> = packets.iter().filter(|packet| !packet["track_descriptor"].is_null()).collect();
     assert_eq!(tracks.len(), 1);
     assert_eq!(tracks[0]["track_descriptor"]["name"], "Lost: sched, CPU 3: overwritten");
+}
+
+#[test]
+fn stacks_are_written_once_and_waits_are_slices() {
+    let stack = || super::super::tests::stack(false);
+    let sample = |ns, stack| event(ns, 7, What::Sample { stack });
+    let wait = What::Wait { ns: 90, state: 2, waker: Some(8), stack: stack() };
+    let other = super::super::super::stack::Stack { kernel: vec![u64::MAX], ..Default::default() };
+    let events = [
+        sample(1, stack()),
+        sample(2, stack()),
+        sample(3, other),
+        sample(4, Default::default()),
+        event(100, 7, wait),
+    ];
+    let packets = schema::packets(&written(Format::Perfetto, &events, &[]));
+    let samples: Vec<_> = packets.iter().filter(|packet| !packet["perf_sample"].is_null()).collect();
+    let ids: Vec<_> = samples.iter().map(|packet| &packet["perf_sample"]["callstack_iid"]).collect();
+    assert_eq!(ids, [&json!(1), &json!(1), &json!(2), &Value::Null]);
+    let first = &samples[0]["interned_data"];
+    assert_eq!(first["callstacks"], json!([{"iid": 1, "frame_ids": [4, 3, 2, 1]}]));
+    assert_eq!(
+        first["frames"][2],
+        json!({"iid": 3, "function_name_id": 3, "mapping_id": 2, "rel_pc": u64::MAX})
+    );
+    assert_eq!(
+        (first["mappings"].as_array().unwrap().len(), first["build_ids"].as_array().unwrap().len()),
+        (3, 1)
+    );
+    assert_eq!((&samples[1]["interned_data"], &samples[3]["interned_data"]), (&Value::Null, &Value::Null));
+    assert_eq!(samples[2]["interned_data"], json!({"callstacks": [{"iid": 2, "frame_ids": [1]}]}));
+    let slices: Vec<_> = packets.iter().filter(|packet| !packet["track_event"].is_null()).collect();
+    let time = |packet: &Value| packet["timestamp"].as_u64().unwrap();
+    assert_eq!((slices.len(), time(slices[1]) - time(slices[0])), (2, 90));
+    let details = &slices[0]["track_event"]["debug_annotations"];
+    assert_eq!((&details[0]["name"], &details[1]["name"]), (&json!("waker"), &json!("stack")));
+    assert!(details[1]["string_value"].as_str().unwrap().ends_with("\n0x7f00"), "{details}");
+    let track = |uuid: &Value| {
+        &packets.iter().find(|packet| packet["track_descriptor"]["uuid"] == *uuid).unwrap()["track_descriptor"]
+    };
+    let own = track(&slices[0]["track_event"]["track_uuid"]);
+    assert_eq!(track(&own["parent_uuid"])["thread"], json!({"pid": 7, "tid": 7}));
 }
 
 #[test]

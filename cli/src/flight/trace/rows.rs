@@ -71,6 +71,11 @@ columns! {
     net_ns: Unsigned,
     address: Hex,
     ip: Hex,
+    wait_ns: Unsigned,
+    waker_tid: Unsigned,
+    waker_thread: Text,
+    lock: Hex,
+    lock_kind: Text,
     stack: Text,
     stack_is_cut: Bool,
     trigger: Text,
@@ -133,6 +138,9 @@ impl Rows {
             }
         }
         self.what(&event.what, names);
+        if let What::Wait { waker: Some(waker), .. } = event.what {
+            self.text(Column::waker_thread, &names.comm(waker, cpu, ns));
+        }
         &self.row
     }
 
@@ -235,6 +243,22 @@ impl Rows {
             }
             What::Sample { stack } => {
                 with.text(Column::event, b"sample");
+                with.stack(stack);
+            }
+            What::Wait { ns, state, waker, stack } => {
+                with.text(Column::event, b"wait");
+                with.set(Column::wait_ns, *ns);
+                with.text(Column::state, state_letters(*state).as_bytes());
+                if let Some(waker) = waker {
+                    with.set(Column::waker_tid, (*waker).into());
+                }
+                with.stack(stack);
+            }
+            What::Contention { lock, flags, ns, stack } => {
+                with.text(Column::event, b"contention");
+                with.set(Column::wait_ns, *ns);
+                with.row[Column::lock as usize] = Cell::Hex(*lock);
+                with.text(Column::lock_kind, lock_kind(*flags).as_bytes());
                 with.stack(stack);
             }
             What::Trigger { kind, value, pid, tid, comm } => {
@@ -340,7 +364,7 @@ impl Rows {
 }
 
 /// As ftrace shows `prev_state`.
-fn state_letters(state: u16) -> String {
+pub(super) fn state_letters(state: u16) -> String {
     const LETTERS: [char; 9] = ['S', 'D', 'T', 't', 'X', 'Z', 'P', 'I', '+'];
     let letters = LETTERS.iter().enumerate().filter(|(bit, _)| state & 1 << bit != 0);
     let text: String = letters.map(|(_, letter)| letter).collect();
@@ -349,6 +373,13 @@ fn state_letters(state: u16) -> String {
         "+" => "R+".to_owned(),
         _ => text,
     }
+}
+
+/// The kind of a contended lock: the kernel's bits LCB_F_, such as `mutex` or `spin,write`. A semaphore has none.
+pub(super) fn lock_kind(flags: u32) -> String {
+    const NAMES: [&str; 6] = ["spin", "read", "write", "rt", "percpu", "mutex"];
+    let names = NAMES.iter().enumerate().filter(|(bit, _)| flags & 1 << bit != 0);
+    names.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
 }
 
 pub(in crate::flight) fn softirq_name(vec: u32) -> Option<&'static str> {
