@@ -28,9 +28,9 @@ pub use errors::{assert_error, says};
 pub use image::{Function, image};
 pub use jumps::jumps;
 pub use load::{
-    Compiled, Loaded, Runner, did, failing_commands, fd_of, fitted, fitted_alone, load, load_only, map,
-    one_shard, program, raw_map, read_only, send, unfitted, update, without_batches, without_bpf,
-    without_commands, without_programs, word_at,
+    Compiled, Runner, by_hand, did, failing_commands, fd_of, fitted, fitted_alone, map, one_shard, program,
+    raw_map, read_only, send, unfitted, update, without_batches, without_bpf, without_commands,
+    without_programs, word_at,
 };
 pub use numbered::{EMPTY, Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::{sample_clock, sample_switches, stress_seconds, ticks};
@@ -38,7 +38,7 @@ pub use pins::{PinDir, PublicPins};
 pub use privilege::{may_disturb, may_use_bpf, skipped};
 pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, written_for};
 pub use quiet::{end, only_exit, quiet};
-pub use records::{Filled, Order, Sample, words_of};
+pub use records::{Filled, Order, Rec, Sample, words_of};
 pub use slow_pages::SlowPages;
 pub use sysctl::UnprivilegedBpf;
 pub use traced::run_and_die;
@@ -98,7 +98,7 @@ pub mod prelude {
     pub use crate::*;
 }
 
-/// Skeletons of some objects: records in Rust come from them, and loaders use them.
+/// Skeletons: records in Rust come from them, and one test loads its object so.
 pub mod skel {
     macro_rules! skeletons {
         ($($name:ident)*) => {
@@ -112,33 +112,8 @@ pub mod skel {
             )*
         };
     }
-    skeletons!(
-        commands
-        conformance
-        foreign
-        gauge
-        globals
-        histogram
-        keep
-        layouts
-        numa
-        resizable
-        tails
-        top
-        wakeable
-    );
+    skeletons!(globals layouts);
 
-    pub use commands::CommandsSkelBuilder;
-    pub use conformance::ConformanceSkelBuilder;
-    pub use foreign::{ForeignSkelBuilder, types as foreign_types};
-    pub use gauge::GaugeSkelBuilder;
-    pub use globals::{GlobalsSkelBuilder, types as globals_types};
-    pub use histogram::HistogramSkelBuilder;
-    pub use keep::KeepSkelBuilder;
+    pub use globals::types as globals_types;
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};
-    pub use numa::NumaSkelBuilder;
-    pub use resizable::ResizableSkelBuilder;
-    pub use tails::TailsSkelBuilder;
-    pub use top::TopSkelBuilder;
-    pub use wakeable::WakeableSkelBuilder;
 }

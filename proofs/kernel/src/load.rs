@@ -2,18 +2,16 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{
     self, bpf_get_fd_by_id_opts, bpf_map_create_opts, bpf_prog_info, bpf_test_run_opts,
 };
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject, ProgramMut};
 use mapring::ErrorKind;
 use mapring::abi::{Geometry, Kind};
 use mapring::cpus::possible_cpus;
-use mapring::loader::{initialize, initialize_object};
+use mapring::loader::initialize_object;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -60,38 +58,6 @@ impl Compiled {
     }
 }
 
-/// The loaded skeleton of a skeleton's builder.
-pub type Loaded<'o, B> = <<B as SkelBuilder<'o>>::Output as OpenSkel<'o>>::Output;
-
-/// Opens, prepares and loads an object, and initializes its maps for readers. If the object was not prepared, its maps
-/// are not initialized.
-///
-/// # Panics
-/// Panics with the kernel's, libbpf's or the library's error.
-pub fn load<'o, B: SkelBuilder<'o> + Default>(
-    storage: &'o mut MaybeUninit<OpenObject>,
-    prepare: impl FnOnce(&mut OpenObject),
-) -> Loaded<'o, B> {
-    let skel = load_only::<B>(storage, prepare);
-    match initialize(&skel) {
-        Err(e) if e.kind() != ErrorKind::NotFitted => panic!("initialize: {e}"),
-        _ => skel,
-    }
-}
-
-/// The same without initializing its maps for readers.
-///
-/// # Panics
-/// Panics with the kernel's or libbpf's error.
-pub fn load_only<'o, B: SkelBuilder<'o> + Default>(
-    storage: &'o mut MaybeUninit<OpenObject>,
-    prepare: impl FnOnce(&mut OpenObject),
-) -> Loaded<'o, B> {
-    let mut open = B::default().open(storage).unwrap_or_else(|e| panic!("open: {e:#}"));
-    prepare(open.open_object_mut());
-    open.load().unwrap_or_else(|e| panic!("load: {e:#}"))
-}
-
 /// Prepares an object as users do: a shard for each CPU.
 ///
 /// # Panics
@@ -99,6 +65,16 @@ pub fn load_only<'o, B: SkelBuilder<'o> + Default>(
 pub fn fitted(object: &mut OpenObject) {
     // Use the guard on every machine, even if slow: programs without it are compiled separately.
     mapring::loader::Prepare::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
+}
+
+/// The same with the programs of `bpf/options.bpf.c` that tests run by hand. The others take long to verify.
+///
+/// # Panics
+/// Panics with the library's error.
+pub fn by_hand(object: &mut OpenObject) {
+    let others = object.progs_mut().filter(|program| !program.name().to_string_lossy().starts_with("push_"));
+    others.for_each(|mut program| program.set_autoload(false));
+    fitted(object);
 }
 
 /// The same without programs, which not every kernel loads.
@@ -194,7 +170,7 @@ pub fn read_only(map: &impl MapCore) -> OwnedFd {
 pub struct Runner(OwnedFd);
 
 impl Runner {
-    /// The program of this name in a loaded skeleton's object.
+    /// The program of this name in a loaded object.
     ///
     /// # Panics
     /// Panics if no program has this name.

@@ -15,6 +15,16 @@ pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
     })
 }
 
+/// `struct rec` of `bpf/{options,wakeable,keep}.bpf.c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
+#[repr(C)]
+pub struct Rec {
+    /// Its number.
+    pub n: u64,
+    /// Twice its number.
+    pub twice: u64,
+}
+
 /// `struct sample` of `bpf/foreign.bpf.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
 #[repr(C)]

@@ -1,15 +1,13 @@
 //! Programs that write tails (`bpf/tails.bpf.c`), and the bytes that each tail must have.
 
-use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::skel::{Skel, SkelBuilder};
 use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, OpenObject, ProgramInput};
 use mapring::Record;
-use mapring::loader::initialize;
+use mapring::loader::initialize_object;
 
-use crate::{Compiled, Loaded, Runner, Stop, bpf, cpus, fitted, kernel, load_only, on_cpu, program, ticks};
+use crate::{Compiled, Runner, Stop, bpf, cpus, fitted, kernel, on_cpu, program, ticks};
 
 /// `struct item`
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
@@ -70,41 +68,19 @@ fn section<'o>(object: &'o Object, name: &str) -> Map<'o> {
 /// # Panics
 /// Panics if this fails.
 pub fn load(compiled: &Compiled) -> Object {
-    let object = compiled.load(without_old_helpers);
-    with_pattern(&object);
+    let object = load_only(compiled);
+    initialize_object(&object).unwrap();
     object
-}
-
-fn with_pattern(object: &Object) {
-    section(object, ".data.pattern").update(&0_u32.to_ne_bytes(), &pattern(), MapFlags::ANY).unwrap();
-}
-
-/// The same as a skeleton.
-///
-/// # Panics
-/// Panics if this fails.
-pub fn loaded<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Loaded<'o, B>
-where
-    Loaded<'o, B>: Skel<'o>,
-{
-    let skel = loaded_only::<B>(storage);
-    initialize(&skel).unwrap();
-    skel
 }
 
 /// The same without initializing its maps for readers.
 ///
 /// # Panics
 /// Panics if this fails.
-pub fn loaded_only<'o, B: SkelBuilder<'o> + Default>(
-    storage: &'o mut MaybeUninit<OpenObject>,
-) -> Loaded<'o, B>
-where
-    Loaded<'o, B>: Skel<'o>,
-{
-    let skel = load_only::<B>(storage, without_old_helpers);
-    with_pattern(skel.object());
-    skel
+pub fn load_only(compiled: &Compiled) -> Object {
+    let object = compiled.load_only(without_old_helpers);
+    section(&object, ".data.pattern").update(&0_u32.to_ne_bytes(), &pattern(), MapFlags::ANY).unwrap();
+    object
 }
 
 /// Tests the object compiled for this machine, and for any machine.

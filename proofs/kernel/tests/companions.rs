@@ -5,13 +5,6 @@ use std::fs::Permissions;
 use mapring_kernel_tests::prelude::*;
 use rustix::thread::CapabilitySet;
 
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 /// As user nobody: is required, and with CAP_BPF gets a bell.
 fn as_nobody(pin: &Path, kept: CapabilitySet) -> Result<(), Error> {
     let read = || {

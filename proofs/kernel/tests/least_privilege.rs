@@ -5,13 +5,6 @@ use mapring_kernel_tests::prelude::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 /// Calls `run` while this thread has no other capability.
 fn with_two<T>(run: impl FnOnce() -> T) -> T {
     // Before Linux 5.11 maps count against this limit. Lifting it takes CAP_SYS_RESOURCE, which root has in guests.

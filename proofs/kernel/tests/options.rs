@@ -20,13 +20,6 @@ use mapring::abi::RingOptions;
 use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 /// The slots of a shard.
 const SLOTS: u64 = 64;
 const LONGEST: u64 = 64;
@@ -78,7 +71,11 @@ struct Subject<'o> {
     program: Runner,
 }
 
-impl Subject<'_> {
+impl<'o> Subject<'o> {
+    fn new(object: &'o Object, name: &'static str) -> Self {
+        Self { object, name, program: Runner::new(object, &format!("push_{name}")) }
+    }
+
     fn open(&self) -> Ring<Rec> {
         Ring::open(&map(self.object, self.name)).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
@@ -130,7 +127,7 @@ fn by_hand(open: &mut OpenObject) {
 fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
     with_rings(&[&bpf::OPTIONS], by_hand, |object, rings| {
         for &(name, declared) in rings {
-            let subject = Subject { object, name, program: Runner::new(object, &format!("push_{name}")) };
+            let subject = Subject::new(object, name);
             let options = subject.open().options();
             assert_eq!(options.to_string(), declared, "{name}");
             test(&subject, options);

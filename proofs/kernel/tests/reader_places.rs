@@ -7,13 +7,6 @@ use mapring::abi::readers::{PLACES, held};
 use mapring::liveness::RingReader;
 use mapring_kernel_tests::prelude::*;
 
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 /// The slots of a shard.
 const SLOTS: u64 = 64;
 const FOREVER: Duration = Duration::from_secs(3600);

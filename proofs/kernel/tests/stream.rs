@@ -14,13 +14,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tokio_stream::{Stream, StreamExt};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 /// The longest real time for what should happen at once.
 const FOREVER: Duration = Duration::from_secs(60);
 /// Less than the reader sleeps at most.

@@ -5,22 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{MapCore, Object};
 use mapring::abi::{Kind, Preamble};
 use mapring::{ErrorKind, Region, Ring, Start};
 use mapring_hostile_tests::Neighbour;
-use mapring_kernel_tests::{Runner, cpus, everywhere, map, on_cpu, require_bpf};
+use mapring_kernel_tests::{Rec, Runner, cpus, everywhere, map, on_cpu, require_bpf};
 
 use super::scribbled::Before;
 use super::threads::{Threads, survive};
-
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
 
 /// The slots of a shard.
 const SLOTS: usize = 64;

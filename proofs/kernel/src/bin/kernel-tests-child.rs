@@ -31,14 +31,6 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 
 type Record = Filled<14>;
 
-/// `struct rec` of `bpf/wakeable.bpf.c` and `bpf/keep.bpf.c`.
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 fn main() -> Result<()> {
     let mut args: Vec<_> = std::env::args().skip(1).collect();
     let kept = match args.first().map(String::as_str) {

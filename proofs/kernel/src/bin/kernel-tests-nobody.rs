@@ -7,14 +7,6 @@ use std::io::Write;
 use anyhow::{Result, bail, ensure};
 use mapring_kernel_tests::prelude::*;
 
-/// `struct rec`.
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let (pin, count, is_quiet) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -8,15 +8,7 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 use mapring::{Record, Ring, Start};
-use mapring_kernel_tests::become_nobody;
-
-/// `struct rec` of `bpf/options.bpf.c`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
+use mapring_kernel_tests::{Rec, become_nobody};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();

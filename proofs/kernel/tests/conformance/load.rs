@@ -1,19 +1,8 @@
 //! Under load: tasks, system calls and a clock's interrupts write while the reader reads.
 
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
-use std::time::Duration;
 
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::globals::Globals;
-use mapring::loader::section;
-use mapring::table::Snapshot;
-use mapring::{Cells, Counters, PerCpuCells, ReadError, Ring};
-use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{
-    Numbered, PinDir, Runner, Seen, cpus, fitted, load, map, on_cpu, require_bpf, watching_us, written_by_all,
-};
+use mapring_kernel_tests::prelude::*;
 
 use super::quiet::{Odd, bss, maps, place};
 use super::reader::{Reader, Said};
@@ -49,11 +38,10 @@ pub(crate) fn check(said: &Said, published: [u64; 4]) {
 #[test]
 fn a_ring() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let mut skel = load::<ConformanceSkelBuilder>(&mut storage, watching_us);
-    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
-    let readers = readers(&["ring", &place(skel.object(), "numbers")]);
-    let published = written_by_all(skel.object_mut(), || std::thread::sleep(Duration::from_millis(200)));
+    let object = &bpf::CONFORMANCE.load(watching_us);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
+    let readers = readers(&["ring", &place(object, "numbers")]);
+    let published = written_by_all(object, || std::thread::sleep(Duration::from_millis(200)));
     readers.into_iter().for_each(|reader| check(&reader.stop(), published));
     assert_eq!(ring.slots(), 4096);
 }
@@ -61,26 +49,24 @@ fn a_ring() {
 #[test]
 fn a_ring_for_nodes() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let mut skel = load::<NumaSkelBuilder>(&mut storage, watching_us);
-    let _ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
-    let readers = readers(&["numa", &maps(skel.object())]);
-    let published = written_by_all(skel.object_mut(), || std::thread::sleep(Duration::from_millis(200)));
+    let object = &bpf::NUMA.load(watching_us);
+    let _ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
+    let readers = readers(&["numa", &maps(object)]);
+    let published = written_by_all(object, || std::thread::sleep(Duration::from_millis(200)));
     readers.into_iter().for_each(|reader| check(&reader.stop(), published));
 }
 
 #[test]
 fn rings_that_are_replaced() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let mut skel = load::<ResizableSkelBuilder>(&mut storage, watching_us);
-    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let object = &bpf::RESIZABLE.load(watching_us);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
-    let places = [pin.to_str().unwrap().to_owned(), maps(skel.object())];
+    let places = [pin.to_str().unwrap().to_owned(), maps(object)];
     let all = places.map(|place| readers(&["follow", &place]));
-    let published = written_by_all(skel.object_mut(), || {
+    let published = written_by_all(object, || {
         for slots in [64, 8192, 16384, 1024].into_iter().cycle().take(12) {
             ring.resize(slots).unwrap();
             std::thread::sleep(Duration::from_millis(10));
@@ -133,9 +119,7 @@ pub(crate) fn check_values<T: bytemuck::Pod>(
 #[test]
 fn cells() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::CONFORMANCE.load(fitted);
     let cells = Cells::<Numbered>::open(&map(object, "cells")).unwrap();
     let percpu = PerCpuCells::<Numbered>::open(&map(object, "percpu_cells")).unwrap();
     for (access, way) in WAYS {
@@ -159,9 +143,7 @@ fn cells() {
 #[test]
 fn global_cells() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::CONFORMANCE.load(fitted);
     let cell = Globals::open(section(object, ".bss").unwrap()).unwrap().cell::<Odd>("global_cell").unwrap();
     for (access, way) in WAYS {
         let place = place(object, &bss(object));
@@ -177,9 +159,7 @@ fn global_cells() {
 #[test]
 fn counters() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::CONFORMANCE.load(fitted);
     for (name, ways) in [("counters", &WAYS[..]), ("percpu_counters", &[("lookup", &[])])] {
         let counters = Counters::open(&map(object, name)).unwrap();
         for (access, way) in ways {

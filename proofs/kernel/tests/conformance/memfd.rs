@@ -1,12 +1,9 @@
 //! Regions between processes: no BPF, and no privilege.
 
-use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
-use mapring::{Cells, Counters, Latches, ReadStats, Region, Ring, Start};
-use mapring_kernel_tests::{EMPTY, Filled, Stop, words_of};
+use mapring_kernel_tests::prelude::*;
 
 use super::reader::{Progress, Reader, Said};
 

@@ -1,17 +1,8 @@
 //! Unprivileged readers: a frozen map with a pin for everybody is mapped, and a read-only pin is read by system call.
 
 use std::fs::{Permissions, set_permissions};
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, Object};
-use mapring::loader::section;
-use mapring::{Cells, Counters, Latches, OpenOptions, PerCpuCells, Region, globals::Globals};
-use mapring_kernel_tests::skel::ConformanceSkelBuilder;
-use mapring_kernel_tests::{Numbered, PublicPins, cpus, fitted, load, map, raw, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 use super::load::{WAYS, check_values, written_meanwhile};
 use super::quiet::{Odd, bss, place};
@@ -61,9 +52,8 @@ pub(crate) fn in_every_way(command: &str, object: &Object, name: &str) -> Vec<Sa
 fn values() {
     require_bpf!();
     for (mode, access) in MODES {
-        let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-        let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-        let object = skel.object();
+        let pins = PublicPins::new();
+        let object = &bpf::CONFORMANCE.load(fitted);
         // Userspace writes, before the map is frozen.
         let latches = OpenOptions::new().write(true).open(&map(object, "latches")).unwrap();
         let latches = Latches::<Numbered>::from_region(latches).unwrap();
@@ -104,9 +94,8 @@ fn values() {
 fn global_variables() {
     require_bpf!();
     for (mode, access) in MODES {
-        let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
-        let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-        let object = skel.object();
+        let pins = PublicPins::new();
+        let object = &bpf::CONFORMANCE.load(fitted);
         let (name, path) = (bss(object), pins.path("bss"));
         pin(raw::info(map(object, &name).as_fd()).id, &path, mode);
         let cell_at = Reader::place_of(&["global", &place(object, &name), "global_cell"]);

@@ -1,15 +1,6 @@
 //! Data that programs wrote before any reader started: the C reader and the library report exactly the same.
 
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-
-use libbpf_rs::MapCore;
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
-use mapring::loader::section;
-use mapring::{Latches, OpenOptions, ReadStats, Record, Region, Ring, globals::Globals};
-use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{Numbered, Runner, fitted, load, map, push, raw, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 use super::reader::Reader;
 
@@ -51,19 +42,18 @@ pub(crate) fn read_counts(mut stats: ReadStats) -> ReadStats {
 #[test]
 fn maps_of_maps_are_told_apart() {
     require_bpf!();
-    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let numa = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
-    assert!(Reader::refuses(&["numa", &maps(resizable.object())]).contains("not a PER_CPU_MAPS ring"));
+    let numa = &bpf::NUMA.load(fitted);
+    let resizable = &bpf::RESIZABLE.load(fitted);
+    assert!(Reader::refuses(&["numa", &maps(resizable)]).contains("not a PER_CPU_MAPS ring"));
     // Before its loader has opened it, one CPU has a ring, which its types describe.
-    let (_, said) = Reader::once(&["numa", &maps(numa.object())]);
+    let (_, said) = Reader::once(&["numa", &maps(numa)]);
     assert_eq!(said.stats, ReadStats::default());
-    let ring = Ring::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap();
-    assert_eq!(push(&Runner::new(resizable.object(), "push_run"), 1, 0, 5), 0);
-    assert_eq!(Reader::once(&["ring", &maps(resizable.object())]).1.records.len(), 5);
-    assert!(Reader::refuses(&["cells", &maps(resizable.object())]).contains("holds ring, expected cells"));
+    let ring = Ring::<Numbered>::open(&map(resizable, "numbers")).unwrap();
+    assert_eq!(push(&Runner::new(resizable, "push_run"), 1, 0, 5), 0);
+    assert_eq!(Reader::once(&["ring", &maps(resizable)]).1.records.len(), 5);
+    assert!(Reader::refuses(&["cells", &maps(resizable)]).contains("holds ring, expected cells"));
     assert!(
-        Reader::refuses(&["ring", &place(resizable.object(), "numbers")])
+        Reader::refuses(&["ring", &place(resizable, "numbers")])
             .contains("is a map of type array_of_maps, expected array")
     );
     drop(ring);
@@ -72,9 +62,7 @@ fn maps_of_maps_are_told_apart() {
 #[test]
 fn latches_that_user_space_writes() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
+    let object = &bpf::CONFORMANCE.load(fitted);
     let latches = Latches::<Numbered>::from_region(
         OpenOptions::new().write(true).open(&map(object, "latches")).unwrap(),
     )

@@ -1,19 +1,8 @@
 //! Top keys, histograms and gauges: exactly what the library finds, mapped and by system call, also without privilege.
 
-use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use libbpf_rs::skel::Skel;
 use mapring::abi::histogram::{BUCKETS, values};
-use mapring::loader::initialize;
 use mapring::{Gauges, Histograms, TopKeys};
-use mapring_kernel_tests::skel::{GaugeSkelBuilder, HistogramSkelBuilder, TopSkelBuilder};
-use mapring_kernel_tests::{
-    Runner, Stop, cpus, everywhere, fitted, load, load_only, map, on_cpu, on_one_cpu, require_bpf,
-    sample_clock, word_at,
-};
+use mapring_kernel_tests::prelude::*;
 
 use super::memfd::read_until;
 use super::nobody::in_every_way;
@@ -61,9 +50,8 @@ fn check_exact(said: &Said, exact: impl IntoIterator<Item = (u64, u64)>) {
 #[test]
 fn top_keys_are_read_as_the_library_reads_them() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<TopSkelBuilder>(&mut storage, fitted);
-    let (add, mut exact) = (Runner::new(skel.object(), "add"), BTreeMap::new());
+    let object = &bpf::TOP.load_only(fitted);
+    let (add, mut exact) = (Runner::new(object, "add"), BTreeMap::new());
     for &cpu in cpus() {
         on_cpu(cpu);
         for n in 0..3000_u64 {
@@ -74,10 +62,10 @@ fn top_keys_are_read_as_the_library_reads_them() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["top", &place(skel.object(), "table")]).1];
-    initialize(&skel).unwrap();
-    all.extend(in_every_way("top", skel.object(), "table"));
-    let right = bounds(&TopKeys::open(&map(skel.object(), "table")).unwrap());
+    let mut all = vec![Reader::once(&["top", &place(object, "table")]).1];
+    initialize_object(object).unwrap();
+    all.extend(in_every_way("top", object, "table"));
+    let right = bounds(&TopKeys::open(&map(object, "table")).unwrap());
     assert!(right.0.len() >= 160 && right.1 > 0, "{right:?}");
     for said in all {
         check_exact(&said, exact.clone());
@@ -88,9 +76,8 @@ fn top_keys_are_read_as_the_library_reads_them() {
 #[test]
 fn top_keys_of_programs_that_interrupt_each_other() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<TopSkelBuilder>(&mut storage, fitted);
-    let (object, cpu) = (skel.object(), on_one_cpu());
+    let object = &bpf::TOP.load(fitted);
+    let cpu = on_one_cpu();
     let (task, stop) = (Runner::new(object, "task"), AtomicBool::new(false));
     let tick = object.progs_mut().find(|program| program.name() == "tick").unwrap();
     let top = TopKeys::open(&map(object, "together")).unwrap();
@@ -155,9 +142,8 @@ fn counts(all: &Histograms) -> BTreeMap<(u64, u64, u64), u64> {
 #[test]
 fn histograms() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<HistogramSkelBuilder>(&mut storage, fitted);
-    let add = Runner::new(skel.object(), "add");
+    let object = &bpf::HISTOGRAM.load_only(fitted);
+    let add = Runner::new(object, "add");
     let ends = || (0..BUCKETS).map(values).flat_map(|range| [*range.start(), *range.end()]);
     for &cpu in cpus() {
         on_cpu(cpu);
@@ -166,10 +152,10 @@ fn histograms() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["histograms", &place(skel.object(), "histograms")]).1];
-    initialize(&skel).unwrap();
-    all.extend(in_every_way("histograms", skel.object(), "histograms"));
-    let right = counts(&Histograms::open(&map(skel.object(), "histograms")).unwrap());
+    let mut all = vec![Reader::once(&["histograms", &place(object, "histograms")]).1];
+    initialize_object(object).unwrap();
+    all.extend(in_every_way("histograms", object, "histograms"));
+    let right = counts(&Histograms::open(&map(object, "histograms")).unwrap());
     assert!(right.len() > cpus().len() * BUCKETS);
     all.into_iter().for_each(|said| assert_eq!(said.buckets, right));
 
@@ -188,9 +174,8 @@ fn histograms() {
 #[test]
 fn gauges() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<GaugeSkelBuilder>(&mut storage, fitted);
-    let set = Runner::new(skel.object(), "set_at");
+    let object = &bpf::GAUGE.load_only(fitted);
+    let set = Runner::new(object, "set_at");
     // New windows take the places of old ones; values beyond the largest one are stored as that.
     for begin in [3000, 5000] {
         for &cpu in cpus() {
@@ -202,10 +187,10 @@ fn gauges() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["gauges", &place(skel.object(), "gauges")]).1];
-    initialize(&skel).unwrap();
-    all.extend(in_every_way("gauges", skel.object(), "gauges"));
-    let gauges = Gauges::open(&map(skel.object(), "gauges")).unwrap();
+    let mut all = vec![Reader::once(&["gauges", &place(object, "gauges")]).1];
+    initialize_object(object).unwrap();
+    all.extend(in_every_way("gauges", object, "gauges"));
+    let gauges = Gauges::open(&map(object, "gauges")).unwrap();
     for index in 0..3 {
         let windows = gauges.windows(usize::try_from(index).unwrap()).unwrap();
         let right: BTreeMap<_, _> =

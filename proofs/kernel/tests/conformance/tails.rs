@@ -1,21 +1,13 @@
 //! Rings with tails: each byte of each tail, and each lost one.
 
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use libbpf_rs::Object;
-use libbpf_rs::skel::Skel;
+use mapring::Reader as Library;
 use mapring::abi::Tails;
-use mapring::loader::initialize;
 use mapring::writers::MemfdOptions;
-use mapring::{ReadStats, Reader as Library, Ring, Start};
-use mapring_kernel_tests::skel::TailsSkelBuilder;
+use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
-    ABANDON, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, loaded, loaded_only,
-    pattern, run, write_one, written_by_all,
+    self, ABANDON, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, pattern, run,
+    write_one, written_by_all,
 };
-use mapring_kernel_tests::{EMPTY, Runner, everywhere, map, on_one_cpu, require_bpf};
 
 use super::memfd::read_until;
 use super::quiet::{place, read_counts};
@@ -66,16 +58,14 @@ fn tails_are_read_as_the_library_reads_them() {
     let mut sum = ReadStats::default();
     for (ring, name) in RINGS.into_iter().enumerate() {
         for start in [Start::First, Start::Oldest] {
-            let mut storage = MaybeUninit::uninit();
-            let skel = loaded_only::<TailsSkelBuilder>(&mut storage);
-            let object = skel.object();
+            let object = &tails::load_only(&bpf::TAILS);
             write(object, ring);
             let place = place(object, name);
             let args = ["--first", "--patience", "8", "ring", &place];
             let args = if start == Start::First { &args[..] } else { &args[1..] };
             // No preamble is written yet: at first the reader relies on the types.
             let (_, by_types) = Reader::once(args);
-            initialize(&skel).unwrap();
+            initialize_object(object).unwrap();
             let (access, by_preamble) = Reader::once(args);
             assert_eq!(access, "mapped");
             let ours = Ring::<Item>::open(&map(object, name)).unwrap();
@@ -124,9 +114,7 @@ fn tails_of_programs_that_interrupt_each_other() {
     require_bpf!();
     everywhere();
     for (ring, name) in RINGS.into_iter().enumerate().take(2) {
-        let mut storage = MaybeUninit::uninit();
-        let skel = loaded::<TailsSkelBuilder>(&mut storage);
-        let object = skel.object();
+        let object = &tails::load(&bpf::TAILS);
         let ours = Ring::<Item>::open(&map(object, name)).unwrap();
         let mut library = ours.reader_from(Start::First);
         let reader = Reader::start(&["ring", &place(object, name)]);

@@ -1,15 +1,6 @@
 //! What the reader in C tells programs: that it sleeps, or is required; commands and latches. And records in the order of stamps.
 
-use std::mem::MaybeUninit;
-
-use libbpf_rs::skel::Skel;
-use mapring::Latches;
-use mapring_kernel_tests::skel::{
-    CommandsSkelBuilder, ConformanceSkelBuilder, KeepSkelBuilder, WakeableSkelBuilder,
-};
-use mapring_kernel_tests::{
-    Numbered, Order, Runner, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu, require_bpf,
-};
+use mapring_kernel_tests::prelude::*;
 use nix::sys::signal::Signal;
 
 use super::quiet::place;
@@ -27,9 +18,8 @@ fn first_words(records: &[(u64, u64, Vec<u8>)]) -> Vec<u64> {
 fn a_program_wakes_it() {
     require_bpf!();
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let object = &bpf::WAKEABLE.load(fitted);
+    let publish = Runner::new(object, "publish");
     // It gives its place back when it ends: more of them than there are places.
     for _ in 0..66 {
         assert_eq!(Reader::once(&["--wait", "ring", &place(object, "events")]).0, "mapped");
@@ -51,9 +41,8 @@ fn a_program_wakes_it() {
 fn programs_wait_for_it() {
     require_bpf!();
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let object = &bpf::KEEP.load(fitted);
+    let publish = Runner::new(object, "publish");
     let reader = Reader::start(&["--require", "3600000", "ring", &place(object, "events")]);
     reader.signal(Signal::SIGSTOP);
     publish.run(&mut [0, 60]);
@@ -80,9 +69,8 @@ fn programs_wait_for_it() {
 #[test]
 fn records_of_all_cpus_in_the_order_of_their_stamps() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    let object = &bpf::WAKEABLE.load(fitted);
+    let publish = Runner::new(object, "publish");
     for n in 0..60 {
         on_cpu(cpus()[usize::try_from(n).unwrap() % cpus().len()]);
         publish.run(&mut [n, 1]);
@@ -103,9 +91,8 @@ fn records_of_all_cpus_in_the_order_of_their_stamps() {
 #[test]
 fn commands_and_latches_that_it_writes() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<CommandsSkelBuilder>(&mut storage, fitted);
-    let (object, program) = (skel.object(), Runner::new(skel.object(), "one_event"));
+    let object = &bpf::COMMANDS.load(fitted);
+    let program = Runner::new(object, "one_event");
     for number in 1..=3 {
         let pushing = Reader::start(&["push", &place(object, "orders"), &hex(&Order::new(1, number))]);
         let mut event = [0; 4];
@@ -113,12 +100,11 @@ fn commands_and_latches_that_it_writes() {
         assert_eq!(event[1..], [1, number, 1], "the event saw this command, whole");
         assert_eq!(pushing.stop().pushed.0, number);
     }
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    let latches = Latches::<Numbered>::open(&map(skel.object(), "latches")).unwrap();
+    let object = &bpf::CONFORMANCE.load(fitted);
+    let latches = Latches::<Numbered>::open(&map(object, "latches")).unwrap();
     for number in 1..=3 {
         let value = Numbered::new(7, number);
-        Reader::once(&["set", &place(skel.object(), "latches"), &hex(&value)]);
+        Reader::once(&["set", &place(object, "latches"), &hex(&value)]);
         let found = latches.snapshot(0).unwrap();
         assert_eq!((found.version, found.value), (number, value));
     }

@@ -1,45 +1,29 @@
 //! The places of readers, and the words about loaders and drops.
 
 use std::fs::File;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
 
-use libbpf_rs::skel::Skel;
-use mapring::loader::initialize;
 use mapring::time::Clock;
-use mapring::{Record, Ring, Start};
-use mapring_kernel_tests::skel::{ConformanceSkelBuilder, KeepSkelBuilder};
-use mapring_kernel_tests::{Runner, everywhere, fitted, load, load_only, map, on_one_cpu, require_bpf};
+use mapring_kernel_tests::prelude::*;
 
 use super::quiet::{Odd, place};
 use super::reader::Reader;
-
-/// `struct rec` of `bpf/keep.bpf.c`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable, Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
 
 #[test]
 fn the_places_of_readers() {
     require_bpf!();
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let ring = Ring::<Rec>::open(&map(skel.object(), "events")).unwrap();
+    let object = &bpf::KEEP.load(fitted);
+    let ring = Ring::<Rec>::open(&map(object, "events")).unwrap();
     let (mut asleep, mut reader) = (ring.reader(), ring.reader_from(Start::Now));
     let lease = Duration::from_secs(3600);
     reader.require(lease).unwrap();
-    Runner::new(skel.object(), "publish").run(&mut [100, 100]);
+    Runner::new(object, "publish").run(&mut [100, 100]);
     while asleep.arm().is_none() {
         assert!(asleep.poll().is_some());
     }
     while reader.for_each(usize::MAX, |_| ()) > 0 {}
-    let (_, said) = Reader::once(&["readers", &place(skel.object(), "events__readers")]);
+    let (_, said) = Reader::once(&["readers", &place(object, "events__readers")]);
     let next = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
     let lease = u64::try_from(lease.as_nanos()).unwrap();
     let us = u64::from(std::process::id());
@@ -51,10 +35,8 @@ fn the_places_of_readers() {
 fn when_programs_dropped_records() {
     require_bpf!();
     on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load_only::<ConformanceSkelBuilder>(&mut storage, fitted);
-    initialize(&skel).unwrap();
-    let object = skel.object();
+    let object = &bpf::CONFORMANCE.load_only(fitted);
+    initialize_object(object).unwrap();
     let (place, push) = (place(object, "odds"), Runner::new(object, "push_odd"));
     let abandon = |times| {
         (0..times).map(|n| {

@@ -17,13 +17,6 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// The slots of a shard.
 const SLOTS: u64 = 64;
 
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 /// A ring, a program that writes it, and a pin of the ring, which lasts as long as its folder.
 fn pinned<T: Record>(object: &Object, name: &str, program: &str) -> (Ring<T>, Runner, PathBuf, PinDir) {
     let (ring, pins) = (Ring::open(&map(object, name)).unwrap(), PinDir::new());

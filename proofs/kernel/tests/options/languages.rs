@@ -148,8 +148,7 @@ fn readers_in_all_languages_find_the_same_by_the_types() {
     let object = &bpf::OPTIONS.load_only(by_hand);
     let is_one_map = |name: &&(&str, &str)| !name.1.contains("PER_CPU_MAPS") && name.1 != "RESIZABLE";
     for &(name, _) in RINGS.iter().filter(is_one_map) {
-        let program = Runner::new(object, &format!("push_{name}"));
-        let ring = Subject { object, name, program };
+        let ring = Subject::new(object, name);
         let (pins, options) = (PublicPins::new(), ring.open().options());
         write(&ring, None, options);
         everywhere();

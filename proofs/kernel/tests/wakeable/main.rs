@@ -9,13 +9,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 mod replaced;
 mod stress;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Rec {
-    n: u64,
-    twice: u64,
-}
-
 const FOREVER: Duration = Duration::from_secs(60);
 
 /// A wakeable ring of `bpf/wakeable.bpf.c`, and the program that writes it.

@@ -2,7 +2,7 @@
 
 use mapring_kernel_tests::prelude::*;
 
-use super::{Rec, open};
+use super::open;
 
 const TIMES: u64 = 1_000;
 
