@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Tagged records in every kind of ring: three variants, by programs that interrupt each other. */
+/* Tagged records in every kind of ring: three variants. Tests run the programs by hand. */
 #include <mapring/ring.bpf.h>
 #include <mapring/tagged.bpf.h>
 
@@ -36,7 +36,7 @@ MAPRING_RING(wakeable, struct event, 256, WAKEABLE);
 MAPRING_RING(keeping, struct event, 256, KEEP_OLDEST);
 MAPRING_RING(resizable, struct event, 256, RESIZABLE);
 MAPRING_RING(numa, struct event, 256, PER_CPU_MAPS);
-MAPRING_RING(tailed, struct event, 16384, TAILS(64, 1 << 20));
+MAPRING_RING(tailed, struct event, 256, TAILS(64, 1 << 16));
 
 /* Not tagged, and tagged with more than the tag before the union. */
 MAPRING_RING(untagged, struct newer, 8);
@@ -48,11 +48,6 @@ struct stamped {
 	};
 };
 MAPRING_RING(stamped, struct stamped, 8);
-
-/* Records begun, and those of them that were dropped: in `plain` and in `tailed`, by variant. */
-struct {
-	__u64 begun[2][3], dropped[2][3];
-} counts SEC(".data.counts");
 
 static __always_inline void fill_entered(struct event *e, __u64 n)
 {
@@ -123,42 +118,6 @@ static __always_inline int put_tailed(const int variant, __u64 n)
 	bpf_probe_read_kernel(tail, n % 64, tail_of);
 	mapring_commit_tail(&tailed, e, n % 64);
 	return 1;
-}
-
-#define WRITE(variant)                                                             \
-	__attribute__((noinline)) int write_##variant(void)                        \
-	{                                                                          \
-		__u64 n = __sync_fetch_and_add(&counts.begun[0][variant], 1);      \
-                                                                                   \
-		if (!PUT(plain, variant, n))                                       \
-			__sync_fetch_and_add(&counts.dropped[0][variant], 1);      \
-		n = __sync_fetch_and_add(&counts.begun[1][variant], 1);            \
-		if (!put_tailed(variant, n))                                       \
-			__sync_fetch_and_add(&counts.dropped[1][variant], 1);      \
-		return 0;                                                          \
-	}
-
-WRITE(0)
-WRITE(1)
-WRITE(2)
-
-SEC("raw_tp/sys_enter")
-int on_enter(void *ctx __attribute__((unused)))
-{
-	return write_0();
-}
-
-SEC("perf_event")
-int on_tick(void *ctx __attribute__((unused)))
-{
-	return write_1();
-}
-
-SEC("xdp")
-int on_packet(void *ctx __attribute__((unused)))
-{
-	write_2();
-	return 2; /* XDP_PASS */
 }
 
 /* The variants 0, 1 and 2 in each ring, with the numbers ctx[0], ctx[0] + 1 and ctx[0] + 2. */
