@@ -7,8 +7,7 @@ const PORTABLE: &str = "-U__TARGET_ARCH_x86";
 /// Claims by compare-and-swap, on every kernel and for any license.
 const NO_GUARD: &str = "-DMAPRING_NO_GUARD";
 /// Files that are also compiled for any machine, as `NAME_portable`.
-const BOTH: &str =
-    "basic commands gauge histogram hostile jit latches loops numa options resizable stress top";
+const BOTH: &str = "basic commands gauge histogram hostile jit latches loops options resizable stress top";
 /// Other objects: the name, its file, and clang's options.
 const VARIANTS: [(&str, &str, &[&str]); 18] = [
     ("claims_linger", "claims", &["-DLINGER"]),

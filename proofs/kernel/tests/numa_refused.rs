@@ -1,4 +1,4 @@
-//! Maps that can't be the ring of a CPU in a `PER_CPU_MAPS` ring: each is refused, with its key and the requirement.
+//! Maps that are no ring for nodes, or not the ring of a CPU in one: each is refused, with its key and the requirement.
 
 use libbpf_rs::libbpf_sys::{self, bpf_map_create_opts};
 use mapring_kernel_tests::prelude::*;
@@ -160,4 +160,51 @@ fn what_is_refused_changes_nothing() {
         let key = u32::try_from(*cpu).unwrap().to_ne_bytes();
         assert!(outer.lookup(&key, MapFlags::ANY).unwrap().is_none(), "CPU {cpu}");
     }
+}
+
+#[test]
+fn what_is_no_ring_for_nodes_is_named() {
+    require_bpf!();
+    if cpus().last() > Some(&0) {
+        let object = &bpf::NUMA.load(unfitted);
+        let error = Numbers::open(&map(object, "numbers")).unwrap_err();
+        assert!(error.kind() == ErrorKind::NotFitted, "{error}");
+        assert!(error.to_string().contains("call mapring::loader::prepare before"), "{error}");
+    }
+    // Too many: the message contains the expected number.
+    let object = &bpf::NUMA.load(|object| {
+        fitted(object);
+        let mut outer = object.maps_mut().find(|map| map.name() == "numbers").unwrap();
+        outer.set_max_entries(u32::try_from(cpus().last().unwrap() + 3).unwrap()).unwrap();
+    });
+    let error = Numbers::open(&map(object, "numbers")).unwrap_err().to_string();
+    let last = cpus().last().unwrap();
+    let said =
+        format!("has {} shards, expected {}, one for each possible CPU (0 to {last})", last + 3, last + 1);
+    assert!(error.contains(&said), "{error}");
+    let object = &bpf::NUMA.load(fitted);
+    let error = Region::open(&map(object, "numbers")).unwrap_err();
+    let said = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a PER_CPU_MAPS ring with \
+                Ring::open, and an entry with Source::inner";
+    assert!(error.kind() == ErrorKind::WrongType && error.to_string().ends_with(said), "{error}");
+    let error = Ring::<[u32; 3]>::open(&map(object, "numbers")).unwrap_err();
+    assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(" in C, and "), "{error}");
+    let error = Numbers::open(&map(object, "numbers")).unwrap().resize(64).unwrap_err();
+    assert!(error.kind() == ErrorKind::NotResizable, "{error}");
+    let resizable = &bpf::RESIZABLE.load(fitted);
+    let error = Numbers::open(&map(resizable, "numbers")).unwrap().reader_of_node(0, Start::Now).unwrap_err();
+    assert!(error.to_string().contains("MAPRING_RING with PER_CPU_MAPS makes them"), "{error}");
+    let error =
+        Ring::<u64>::from_regions([(0, Ring::<u64>::create_memfd(8, 2).unwrap().region())]).unwrap_err();
+    assert!(error.kind() == ErrorKind::WrongType, "{error}");
+    assert!(
+        error.to_string().contains(" can't be the ring of CPU 0: it is a ring for all CPUs, "),
+        "{error}"
+    );
+    let error =
+        Numbers::open(&map(object, "numbers")).unwrap().freeze_and_pin("/proc/numbers", 0o600).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::CannotSeal && error.to_string().contains("BPF file system"),
+        "{error}"
+    );
 }

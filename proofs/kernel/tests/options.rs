@@ -10,6 +10,8 @@ mod languages;
 mod load;
 #[path = "options/nobody.rs"]
 mod nobody;
+#[path = "options/of_cpu.rs"]
+mod of_cpu;
 #[path = "options/reads.rs"]
 mod reads;
 #[path = "options/wakes.rs"]
@@ -259,42 +261,6 @@ fn keeps(ring: &Subject<'_>, options: RingOptions) {
     assert_eq!(readers[0].required.map(|behind| behind.unread), Some(0), "{}", ring.name);
     drop(reader);
     assert_eq!(ring.push(0, 200), 200, "{}: nobody is required", ring.name);
-}
-
-/// As a reader of one NUMA node: it has nothing to do with what the other CPUs write.
-#[test]
-fn a_reader_of_some_shards_neither_wakes_for_others_nor_holds_them_back() {
-    require_bpf!();
-    for_each_ring(|ring, options| {
-        if options.has_per_cpu_maps() && options.wakes_readers() {
-            of_first_cpu(ring, options);
-        }
-    });
-}
-
-fn of_first_cpu(ring: &Subject<'_>, options: RingOptions) {
-    let &[first, ref others @ ..] = cpus() else { return };
-    let all = ring.open();
-    let mut reader = Ring::from_regions([(first, all.region())]).unwrap().reader();
-    let mut bell = reader.bell().unwrap().try_clone_to_owned().unwrap();
-    assert!(reader.arm().is_some(), "{}: nothing is there", ring.name);
-    let rings = |bell: &mut OwnedFd| poll(&mut [PollFd::new(bell, PollFlags::IN)], Some(&NOW)).unwrap();
-    for &cpu in others {
-        on_cpu(cpu);
-        assert_eq!((ring.push(0, 3), rings(&mut bell)), (3, 0), "{}: of CPU {cpu}", ring.name);
-    }
-    on_cpu(first);
-    assert_eq!((ring.push(0, 3), rings(&mut bell)), (3, 1), "{}", ring.name);
-    assert_eq!(read(&mut reader).len(), 3);
-    if options.keeps_oldest() {
-        reader.require(FOREVER).unwrap();
-        for &cpu in others {
-            on_cpu(cpu);
-            assert_eq!(ring.push(0, 200), 200, "{}: of CPU {cpu}", ring.name);
-        }
-        on_cpu(first);
-        assert!(ring.push(0, 200) < 200, "{}", ring.name);
-    }
 }
 
 #[test]
