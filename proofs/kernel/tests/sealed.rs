@@ -1,7 +1,7 @@
-//! Regions that others may read and only programs may write: through a pin for all, for a group or read-only, and
-//! through a descriptor passed on. Also: maps that programs may only read, written by system call.
+//! Regions that others may read and only programs may write: through a pin for a group or read-only, and through a descriptor
+//! passed on; through a pin for all: `options/nobody.rs`. Also: maps that programs may only read, written by system call.
 
-use std::io::{BufRead, BufReader, IoSlice};
+use std::io::IoSlice;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 
@@ -9,100 +9,62 @@ use libbpf_rs::libbpf_sys::BPF_F_RDONLY_PROG;
 use mapring_kernel_tests::prelude::*;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-const READER: &str = env!("CARGO_BIN_EXE_kernel-tests-sealed");
-const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
-/// Records that the reader must read under its filter while they are written.
-const RECORDS: u64 = 5_000;
+const READER: &str = env!("CARGO_BIN_EXE_kernel-tests-nobody");
 
 /// A pin with this mode, even where unprivileged processes may load BPF programs; `seal_limits.rs` shows the risk.
 fn pin(mode: u32) -> PinOptions {
     PinOptions::new(mode).allow_unprivileged_bpf(true)
 }
 
-/// Starts an unprivileged reader, and programs write until it ends. Returns its first output line.
-fn nobody_reads(object: &Object, how: &str, path: &str) -> String {
-    everywhere();
-    let mut reader =
-        Command::new(READER).args([how, path, &RECORDS.to_string()]).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let said: Vec<_> = lines.take_while(|line| line != "ready").collect();
-    on_one_cpu();
-    let write = Runner::new(object, "write");
-    let mut n = Ring::<Filled<14>>::open(&map(object, "ring"))
-        .unwrap()
-        .reader_from(mapring::Start::Now)
-        .position(cpus()[0])
-        .unwrap();
-    let status = loop {
-        if let Some(status) = reader.try_wait().unwrap() {
-            break status;
-        }
-        let mut args = [0, 64, n, 0];
-        write.run(&mut args);
-        n += args[3];
-        std::thread::yield_now();
-    };
-    assert_eq!(status.code(), Some(0), "1: read something wrong; signal 31: made a system call ({status})");
-    assert!(n >= RECORDS);
-    said.join("\n")
+/// Loads the rings of `options.bpf.c`, and opens a plain one.
+fn plain() -> (Object, Ring<Rec>) {
+    let object = bpf::OPTIONS.load(by_hand);
+    let ring = Ring::open(&map(&object, "plain")).unwrap();
+    (object, ring)
 }
 
-#[test]
-fn sealed_for_everybody() {
-    let object = &require_bpf!(REFUSALS);
-    let pins = PublicPins::new();
-    let path = pins.path("ring");
-    let ring = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
-    ring.region().freeze_and_pin(&path, pin(0o666)).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
-
-    let reader = path.to_str().unwrap();
-    assert_eq!(nobody_reads(object, "pin", reader), "Mapped Err(Frozen)");
-    assert_eq!(
-        child(CHILD, &["nobody", "write", reader]),
-        "open: Err(Frozen)\nupdate: Err(PermissionDenied)\nmmap: Err(PermissionDenied)\n\
-         mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
-    );
-    // Not even root can write any more; programs can.
-    let again = OpenOptions::new().write(true).open(&map(object, "ring")).unwrap();
-    let refused = Ring::<Filled<14>>::from_region(again).unwrap().writer(0).unwrap_err();
-    assert!((refused.kind(), refused.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{refused}");
-
-    // Again at another place: a frozen map is only pinned. At the same place: refused completely.
-    ring.region().freeze_and_pin(pins.path("other"), pin(0o600)).unwrap();
-    let taken = ring.region().freeze_and_pin(&path, pin(0o600)).unwrap_err();
-    assert!(taken.to_string().contains("remove it first"), "{taken}");
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666, "left alone");
+/// Starts an unprivileged reader, and programs write until it ends. Returns how it reads.
+fn nobody_reads(object: &Object, args: &[&str]) -> String {
+    everywhere();
+    let (push, mut n) = (Runner::new(object, "push_plain"), 0);
+    let (said, _) = written_for(READER, args, || {
+        on_one_cpu();
+        (n..n + 64).for_each(|n| push.run(&mut [n, 0]));
+        n += 64;
+    });
+    said
 }
 
 #[test]
 fn sealed_for_a_group_and_for_lookups() {
-    let object = &require_bpf!(REFUSALS);
-    let pins = PublicPins::new();
-    let region = Region::open(&map(object, "ring")).unwrap();
-    let path = |name: &str| pins.path(name).to_str().unwrap().to_owned();
+    require_bpf!();
+    let ((object, ring), pins) = (&plain(), PublicPins::new());
+    let (region, path) = (ring.region(), |name: &str| pins.path(name).to_str().unwrap().to_owned());
     region.freeze_and_pin(path("group"), pin(0o660).group(NOBODY)).unwrap();
     region.freeze_and_pin(path("others"), pin(0o660).group(0)).unwrap();
     region.freeze_and_pin(path("lookups"), pin(0o444)).unwrap();
     region.freeze_and_pin(path("group_lookups"), pin(0o440).group(NOBODY)).unwrap();
     assert_eq!(fs::metadata(path("group")).unwrap().gid(), NOBODY);
 
-    assert_eq!(nobody_reads(object, "pin", &path("group")), "Mapped Err(Frozen)");
-    let said = try_child(CHILD, &["nobody", "ring", &path("others")]).unwrap_err();
+    assert_eq!(nobody_reads(object, &[&path("group"), "5000", "quiet"]), "Mapped Err(NotAsked)");
+    let refused = Command::new(READER).args([&path("others"), "1"]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("ermission denied") && said.contains("chmod 0666"), "{said}");
     for name in ["lookups", "group_lookups"] {
-        let said = child(CHILD, &["nobody", "ring", &path(name)]);
-        assert!(said.starts_with("Syscall(ReadOnlyFd) ") && said.contains("lapped: 0"), "{said}");
-        assert_eq!(said.lines().count(), 2 + 64, "the ring's last lap, by lookups");
+        assert!(nobody_reads(object, &[&path(name), "2000"]).starts_with("Syscall(ReadOnlyFd) "), "{name}");
     }
+    // Not even root can write any more; programs can.
+    let again = OpenOptions::new().write(true).open(&map(object, "plain")).unwrap();
+    let refused = Ring::<Rec>::from_region(again).unwrap().writer(0).unwrap_err();
+    assert!((refused.kind(), refused.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{refused}");
 }
 
 /// The third way: no pin, the descriptor is passed on.
 #[test]
 fn handed_over_a_socket() {
-    let object = &require_bpf!(REFUSALS);
-    let ring = Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
-    MapHandle::try_from(&map(object, "ring")).unwrap().freeze().unwrap();
+    require_bpf!();
+    let (object, ring) = &plain();
+    MapHandle::try_from(&map(object, "plain")).unwrap().freeze().unwrap();
     let folder = std::env::temp_dir().join(format!("mapring-sealed-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
     let path = folder.join("socket");
@@ -111,7 +73,7 @@ fn handed_over_a_socket() {
         fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
     }
     // One that could write without the seal, and one that is read-only itself.
-    let fds = [ring.region().as_fd().try_clone_to_owned().unwrap(), read_only(&map(object, "ring"))];
+    let fds = [ring.region().as_fd().try_clone_to_owned().unwrap(), read_only(&map(object, "plain"))];
     // Not joined: if a reader fails before it connects, this thread waits forever.
     std::thread::spawn(move || {
         for fd in &fds {
@@ -123,19 +85,13 @@ fn handed_over_a_socket() {
             sendmsg(&stream, &[IoSlice::new(&[0])], &mut buffer, SendFlags::empty()).unwrap();
         }
     });
-    let mapped = nobody_reads(object, "socket", path.to_str().unwrap());
+    let socket = format!("socket:{}", path.display());
+    let mapped = nobody_reads(object, &[&socket, "5000", "quiet"]);
     assert_eq!(mapped, "Mapped Err(Frozen)");
     // Lookups are system calls, so the reader's filter kills it.
-    let mut reader = Command::new(READER)
-        .args(["socket", path.to_str().unwrap(), "1000000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let mut stdout = BufReader::new(reader.stdout.take().unwrap());
-    stdout.read_line(&mut said).unwrap();
-    assert_eq!(said, "Syscall(ReadOnlyFd) Err(ReadOnlyFd)\n");
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reader.wait().unwrap()), Some(31));
+    let reader = Command::new(READER).args([&socket, "1000000", "quiet"]).output().unwrap();
+    assert_eq!(String::from_utf8(reader.stdout).unwrap(), "Syscall(ReadOnlyFd) Err(ReadOnlyFd)\nready\n");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reader.status), Some(31));
     fs::remove_dir_all(&folder).unwrap();
 }
 

@@ -1,11 +1,13 @@
 //! An unprivileged reader of a ring of `bpf/options.bpf.c`: `kernel-tests-nobody PIN COUNT [quiet]` changes to user nobody, opens the
 //! ring by its pin, and reads COUNT records. Each must be whole and in order on its CPU, and missing ones must be counted. With
-//! `quiet` it makes no system call.
+//! `quiet` it makes no system call. For PIN, `socket:PATH` is a Unix socket over which the ring's descriptor comes.
 
-use std::io::Write;
+use std::io::{IoSliceMut, Write};
+use std::os::unix::net::UnixStream;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mapring_kernel_tests::prelude::*;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -16,9 +18,12 @@ fn main() -> Result<()> {
     };
     let count: u64 = count.parse()?;
     become_nobody()?;
-    let ring = Ring::<Rec>::open(pin)?;
+    let ring = match pin.strip_prefix("socket:") {
+        Some(path) => Ring::from_region(OpenOptions::new().write(true).open(received(path)?)?)?,
+        None => Ring::<Rec>::open(pin)?,
+    };
     let (mut reader, has_tails) = (ring.reader_from(Start::Now), ring.options().has_tails());
-    println!("{:?}\nready", ring.access());
+    println!("{:?} {:?}\nready", ring.access(), ring.region().writable());
     std::io::stdout().flush()?;
 
     if is_quiet {
@@ -52,4 +57,18 @@ fn main() -> Result<()> {
     ensure!(!uncounted, "{missing} are missing: {stats}");
     reader.take_error().map_or(Ok(()), Err)?;
     Ok(())
+}
+
+/// The descriptor received over a Unix socket.
+fn received(path: &str) -> Result<OwnedFd> {
+    let stream = UnixStream::connect(path)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut buffer = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut buffer, RecvFlags::CMSG_CLOEXEC)?;
+    let received = buffer.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    received.context("no descriptor came")
 }
