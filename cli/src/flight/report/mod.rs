@@ -24,7 +24,7 @@ use super::event::{Event, Gap, What};
 use super::names::Names;
 use super::recorded::{From, Recorded};
 use super::rings::{self, GROUPS};
-use super::trace::Sink;
+use super::trace::{Abi, Sink};
 use crate::output;
 
 type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
@@ -63,6 +63,7 @@ fn figures(recorded: Recorded, last: Option<Duration>) -> Result<Figures> {
     let Recorded { mut rings, mut names, .. } = recorded;
     dump::learn(&mut names, &rings, times.clone());
     let mut report = Report::new(times.end);
+    report.requests.abi = Abi::of(names.machine());
     let written = dump::write(&mut report, &mut names, &mut rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);

@@ -2,7 +2,7 @@
 
 use super::super::event::{Event, What};
 use super::super::names::Names;
-use super::super::trace::{call_name, softirq_name};
+use super::super::trace::{Abi, softirq_name};
 use super::figures::{Call, Calls, Disk, Figures, Interrupts, Request, Task};
 use super::longest::{LONGEST, Longest, Took};
 use super::tasks::{Tasks, task};
@@ -10,6 +10,8 @@ use super::{Map, sorted};
 
 #[derive(Default)]
 pub(super) struct Requests {
+    /// Of the machine that recorded.
+    pub(super) abi: Abi,
     open_calls: Map<u32, Entered>,
     calls: Map<(i32, bool), (Took, u64)>,
     slow_calls: Longest<Call>,
@@ -88,7 +90,8 @@ impl Requests {
             *errors += u64::from(errno.is_some());
         }
         let error = errno.and_then(|errno| syscalls::Errno::new(i32::try_from(errno).ok()?).name());
-        let call = || call_name(nr, is_32bit);
+        let abi = self.abi;
+        let call = || abi.shown(nr, is_32bit);
         self.slow_calls.see(busy_ns, || Call {
             task: of(),
             call: call(),
@@ -160,7 +163,7 @@ impl Requests {
         }
         figures.slow_calls = slow;
         figures.calls = sorted(self.calls.into_iter().map(|((nr, is_32bit), (took, errors))| {
-            let call = call_name(nr, is_32bit);
+            let call = self.abi.shown(nr, is_32bit);
             (took.total, Calls { call, errors, total_ns: took.total, took: took.distribution() })
         }));
         figures.disks =

@@ -94,7 +94,7 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
     let about: About = serde_json::from_slice(&reader.text(&first)?).context("damaged")?;
     let mut known = Known::default();
     let mut rings = Vec::new();
-    let memory = memory();
+    let mut memory = memory();
     loop {
         let part = reader.part()?;
         match &*part.name {
@@ -117,11 +117,8 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
                     rings.iter().all(|ring: &GroupRings| ring.name() != name),
                     "damaged: two rings of {name}"
                 );
-                ensure!(
-                    part.len <= memory,
-                    "the ring of {name} has {}: more than half of this machine's memory",
-                    output::bytes(part.len)
-                );
+                let left = memory.checked_sub(part.len);
+                memory = left.context("its rings need more than half of this machine's memory")?;
                 let ring = group.restored(reader.memory_file(&part)?, about.until);
                 rings.push(ring.with_context(|| format!("damaged: the ring of {name}"))?);
             }
@@ -138,7 +135,7 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
     Ok(Recorded { rings, names, stop, saved: Some(about) })
 }
 
-/// The most bytes of a ring.
+/// The most bytes of all rings.
 fn memory() -> u64 {
     let info = rustix::system::sysinfo();
     (u64::try_from(info.totalram).unwrap_or(u64::MAX)).saturating_mul(info.mem_unit.into()) / 2

@@ -7,7 +7,7 @@ mod rows;
 pub(super) mod stacks;
 mod table;
 
-pub(super) use self::calls::shown as call_name;
+pub(super) use self::calls::Abi;
 pub(super) use self::rows::softirq_name;
 
 use anyhow::Result;

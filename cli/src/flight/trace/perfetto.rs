@@ -17,7 +17,7 @@ use super::super::event::{Event, Gap, Interface, What};
 use super::super::machine::Machine;
 use super::super::names::{Names, Older, escape};
 use super::super::{procfs, stopped};
-use super::{Sink, calls, rows};
+use super::{Abi, Sink, rows};
 use crate::messages::perfetto::protos::BuiltinClock::{Boottime, Monotonic, Realtime};
 use crate::messages::perfetto::protos::{
     BlockRqCompleteFtraceEvent, BlockRqIssueFtraceEvent, ClockSnapshot, FtraceEvent, FtraceEventBundle,
@@ -346,14 +346,14 @@ impl Sink for Perfetto {
             What::SoftirqExit { vec } => Ftrace::SoftirqExit(SoftirqExitFtraceEvent { vec: Some(*vec) }),
             What::SyscallEnter { nr, is_32bit, args } => {
                 self.leave(event, tid)?; // its exit is missing
-                let id = calls::perfetto_id(*nr, *is_32bit);
+                let id = Abi::of(names.machine()).perfetto_id(*nr, *is_32bit);
                 self.calls.insert(tid, id);
                 Ftrace::SysEnter(SysEnterFtraceEvent { id: Some(id), args: args.to_vec() })
             }
             What::SyscallExit { nr, is_32bit, ret } => {
                 // The kernel may show another number than at the entry. A thread is in one call at a time.
                 let entered = self.calls.remove(&tid);
-                let id = entered.unwrap_or_else(|| calls::perfetto_id(*nr, *is_32bit));
+                let id = entered.unwrap_or_else(|| Abi::of(names.machine()).perfetto_id(*nr, *is_32bit));
                 Ftrace::SysExit(SysExitFtraceEvent { id: Some(id), ret: Some(*ret) })
             }
             What::Exec { file, old_tid, .. } => {

@@ -7,7 +7,7 @@ use super::super::machine::Wall;
 use super::super::names::{Names, escape};
 use super::super::stack::Stack;
 use super::super::triggers;
-use super::{calls, frames};
+use super::{Abi, frames};
 use crate::table::{Cell, Kind};
 
 macro_rules! columns {
@@ -196,13 +196,13 @@ impl Rows {
             What::SoftirqEnter { vec } => with.softirq(b"softirq_entry", *vec),
             What::SoftirqExit { vec } => with.softirq(b"softirq_exit", *vec),
             What::SyscallEnter { nr, is_32bit, args } => {
-                with.syscall(b"sys_enter", *nr, *is_32bit);
+                with.syscall(b"sys_enter", *nr, *is_32bit, names);
                 for (column, arg) in [Column::arg0, Column::arg1, Column::arg2].into_iter().zip(args) {
                     with.row[column as usize] = Cell::Hex(*arg);
                 }
             }
             What::SyscallExit { nr, is_32bit, ret } => {
-                with.syscall(b"sys_exit", *nr, *is_32bit);
+                with.syscall(b"sys_exit", *nr, *is_32bit, names);
                 with.row[Column::ret as usize] = Cell::Signed(*ret);
                 with.error(*ret);
             }
@@ -295,14 +295,15 @@ impl Rows {
         }
     }
 
-    fn syscall(&mut self, event: &[u8], nr: i32, is_32bit: bool) {
+    fn syscall(&mut self, event: &[u8], nr: i32, is_32bit: bool, names: &Names) {
+        let abi = Abi::of(names.machine());
         self.text(Column::event, event);
         self.signed(Column::nr, nr);
-        if let Some(name) = calls::name(nr, is_32bit) {
+        if let Some(name) = abi.name(nr, is_32bit) {
             self.text(Column::syscall, name.as_bytes());
         }
         if is_32bit {
-            self.text(Column::abi, calls::ABI_32.as_bytes());
+            self.text(Column::abi, abi.of_32_bits().as_bytes());
         }
     }
 
