@@ -1,5 +1,6 @@
 //! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
 
+mod diff;
 mod figures;
 mod lists;
 mod longest;
@@ -9,7 +10,7 @@ mod text;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+    /// Compare with another recording, in a file of `flight save`: the largest changes first
+    #[arg(long, value_name = "FILE")]
+    diff: Option<PathBuf>,
     #[command(flatten)]
     from: From,
 }
@@ -53,7 +57,15 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let recorded = Recorded::open(pins, args.from.from.as_deref())?;
     recorded.report_clocks(pins);
     let figures = figures(recorded, args.last)?;
-    let text = if args.json { serde_json::to_string(&figures)? } else { text::of(&figures) };
+    let text = match &args.diff {
+        Some(before) => {
+            let before = self::figures(Recorded::open(pins, Some(before))?, args.last)?;
+            let diff = diff::Diff::of(&figures, &before);
+            if args.json { serde_json::to_string(&diff)? } else { diff.text() }
+        }
+        None if args.json => serde_json::to_string(&figures)?,
+        None => text::of(&figures),
+    };
     writeln!(io::stdout(), "{text}").context("stdout")
 }
 

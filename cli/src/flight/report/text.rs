@@ -322,7 +322,7 @@ fn spread(it: &Distribution) -> String {
 
 /// A time with three digits.
 #[allow(clippy::cast_precision_loss)] // for people
-fn time(ns: u64) -> String {
+pub(super) fn time(ns: u64) -> String {
     let (value, unit) = match ns {
         0..1_000 => return format!("{ns} ns"),
         1_000..1_000_000 => (ns as f64 / 1e3, "µs"),
