@@ -1,5 +1,7 @@
 //! Shows what is recorded, what it costs, and how much history the rings hold.
 
+mod saved;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,7 +18,6 @@ use super::machine::{Machine, Wall};
 use super::programs::{Cost, Programs};
 use super::recorded::{From, Recorded};
 use super::rings::{self, GroupRings};
-use super::save::About;
 use super::stopped::{self, Stop};
 use super::{pins, programs};
 use crate::regions::text::{printable, said};
@@ -66,27 +67,7 @@ struct Recording {
     costs_unknown: Option<String>,
     /// It is in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    saved: Option<Saved>,
-}
-
-#[derive(Serialize)]
-struct Saved {
-    /// RFC 3339, UTC.
-    at: String,
-    host: String,
-    kernel: String,
-    machine: String,
-    cpus: usize,
-    mapring: String,
-}
-
-impl Saved {
-    fn of(about: About, at: SystemTime) -> Self {
-        let Machine { host, release, machine, cpus, mapring, .. } = about.machine;
-        let [host, kernel, machine, mapring] =
-            [host, release, machine, mapring].map(|text| printable(&text).into_owned());
-        Self { at: humantime::format_rfc3339_seconds(at).to_string(), host, kernel, machine, cpus, mapring }
-    }
+    saved: Option<saved::Saved>,
 }
 
 #[derive(Serialize)]
@@ -160,7 +141,7 @@ struct Group {
 /// Pins that this process may not read.
 pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.from.from {
-        let recording = saved(Recorded::open(dir, Some(file))?)?;
+        let recording = saved::look(Recorded::open(dir, Some(file))?)?;
         let text = if args.json { serde_json::to_string(&recording)? } else { recording.text() };
         writeln!(io::stdout(), "{text}").context("stdout")?;
         return Ok(ExitCode::SUCCESS);
@@ -237,43 +218,6 @@ fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
         stopped,
         costs_unknown: statistics.err(),
         saved: None,
-    })
-}
-
-/// What a file says: the events per second are those since the start, and nothing is known of costs.
-fn saved(recorded: Recorded) -> Result<Recording> {
-    let Recorded { mut rings, names, stop, saved } = recorded;
-    let about = saved.context("not a file")?;
-    let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
-    let wall = names.machine().wall();
-    let at = wall.at(about.until).unwrap_or(SystemTime::UNIX_EPOCH);
-    let whole = at.duration_since(about.since()).unwrap_or_default();
-    let end = stop.and_then(|stop| stop.end()).map_or(about.until, |end| end.min(about.until));
-    let ended = Duration::from_nanos(about.until - end);
-    let mut groups = Vec::new();
-    for (ring, events) in rings.iter().zip(written(&rings)) {
-        let rate = per_second(events, whole.max(Duration::from_nanos(1)));
-        let mut group = group(ring, events, rate, Cost::default(), None, end);
-        if group.since_start {
-            group.history_seconds = whole.saturating_sub(ended).as_secs_f64();
-        }
-        groups.push(group);
-    }
-    let none = Costs::new();
-    let (triggers, stopped) =
-        triggers(about.triggers.clone(), stop, &groups, &(&none, &none), about.until, &wall);
-    Ok(Recording {
-        since: humantime::format_rfc3339_seconds(about.since()).to_string(),
-        seconds: whole.as_secs_f64(),
-        loader: None,
-        memory: marks + rings.iter().map(GroupRings::bytes).sum::<u64>(),
-        cpu_percent: None,
-        measured_ns_per_event: about.cost,
-        groups,
-        triggers,
-        stopped,
-        costs_unknown: Some("a file does not have them".to_owned()),
-        saved: Some(Saved::of(about, at)),
     })
 }
 
@@ -400,11 +344,7 @@ impl Recording {
         let ago = span(self.seconds);
         let mut text = match &self.saved {
             None => format!("Recording since {} ({ago})", self.since),
-            Some(Saved { at, host, kernel, machine, cpus, mapring }) => format!(
-                "Saved at {at} on {host} (Linux {kernel}, {machine}, {cpus} CPUs) by mapring {mapring}\n\
-                 Recorded since {} ({ago})",
-                self.since
-            ),
+            Some(saved) => format!("{saved}\nRecorded since {} ({ago})", self.since),
         };
         if let Some(Loader { pid, alive }) = self.loader {
             text += &format!(", started by process {pid}{}", if alive { "" } else { " (ended)" });
@@ -415,8 +355,10 @@ impl Recording {
             (None, why) => text += &format!("; costs unknown: {}\n", why.as_deref().unwrap_or_default()),
         }
         if let Some(ns) = self.measured_ns_per_event {
-            text +=
-                &format!("An event cost {ns:.0} ns when the recording started, as two threads measured\n");
+            let armed = if self.triggers.is_empty() { "" } else { " with its triggers armed" };
+            text += &format!(
+                "An event cost {ns:.0} ns when the recording started{armed}, as two threads measured\n"
+            );
         }
         if let Some(stopped) = &self.stopped {
             let (verb, goes) =
