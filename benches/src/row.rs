@@ -44,6 +44,7 @@ pub const KEYS: &[&str] = &[
     "idle_shard",
     "command",
     "flight_event",
+    "flight_event_armed",
     "flight_event_perf",
     "flight_slowdown",
     "flight_dump",

@@ -21,6 +21,8 @@ use self::switches::{pipes, yields};
 
 /// Counters that `top` shows.
 const COUNTERS: usize = 1000;
+/// The recorder with a trigger that compares each switch, and is not met.
+const ARMED: Flight = Flight(&["runqueue > 1h"]);
 /// How often it reads them in a second, and the drawings (four a second) in a block.
 const HZ: u32 = 1000;
 const DRAWINGS: u32 = 4;
@@ -76,23 +78,29 @@ fn events(plan: Plan, report: &mut Report) -> Result<()> {
         report.skip("flight_event_perf", why);
     }
     let (switch, of_ftrace) = ("a switch of tasks recorded", "ftrace's ring buffer, the same event");
+    let with_trigger = format!("{switch}, with the trigger `{}` armed", ARMED.0.join(", "));
     match &perf {
         Ok(perf) => {
-            let all: [&dyn Recorder; 3] = [&Flight, &Ftrace(&["sched_switch"]), perf];
-            let (_, [flight, ftrace, perf]) = added(plan, yields, all)?;
+            let all: [&dyn Recorder; 4] = [&Flight(&[]), &ARMED, &Ftrace(&["sched_switch"]), perf];
+            let (_, [flight, armed, ftrace, perf]) = added(plan, yields, all)?;
             report.add([
                 Row::new(switch, &flight, of_ftrace, &ftrace).target("flight_event", 0.7),
+                Row::new(&with_trigger, &armed, of_ftrace, &ftrace).target("flight_event_armed", 0.7),
                 Row::new(switch, &flight, "`perf record`, the same event", &perf)
                     .target("flight_event_perf", 0.3),
             ]);
         }
         Err(_) => {
-            let (_, [flight, ftrace]) = added(plan, yields, [&Flight, &Ftrace(&["sched_switch"])])?;
-            report.add([Row::new(switch, &flight, of_ftrace, &ftrace).target("flight_event", 0.7)]);
+            let all: [&dyn Recorder; 3] = [&Flight(&[]), &ARMED, &Ftrace(&["sched_switch"])];
+            let (_, [flight, armed, ftrace]) = added(plan, yields, all)?;
+            report.add([
+                Row::new(switch, &flight, of_ftrace, &ftrace).target("flight_event", 0.7),
+                Row::new(&with_trigger, &armed, of_ftrace, &ftrace).target("flight_event_armed", 0.7),
+            ]);
         }
     }
     let both = Ftrace(&["sched_switch", "sched_wakeup"]);
-    let (none, [flight, ftrace]) = added(plan, pipes, [&Flight, &both])?;
+    let (none, [flight, ftrace]) = added(plan, pipes, [&Flight(&[]), &both])?;
     let percent = |more: &[f64]| 100.0 * median(more) / median(&none);
     let what = format!(
         "slowdown of a byte's way through a pipe to another thread, switches and wakeups recorded: by {:.1} %, with ftrace \
@@ -115,7 +123,7 @@ fn median(of: &[f64]) -> f64 {
 /// How long it takes to turn a recording of 64 MiB into a trace or text, in CPU time.
 fn dumps(plan: Plan, report: &mut Report) -> Result<()> {
     let scratch = Scratch::new()?;
-    let (running, flight) = Flight.record(&scratch)?;
+    let (running, flight) = Flight(&[]).record(&scratch)?;
     let mut peers = Vec::new();
     for (key, name, recording) in [
         ("flight_dump", "`perf script`", Perf::find().and_then(|perf| perf.record(&scratch))),

@@ -95,8 +95,8 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// `mapring flight`, the events of its group `sched`.
-pub(super) struct Flight;
+/// `mapring flight`, the events of its group `sched`, with these triggers.
+pub(super) struct Flight(pub(super) &'static [&'static str]);
 
 impl Flight {
     fn run(args: &[&str]) -> Result<String> {
@@ -131,7 +131,8 @@ impl Flight {
 
     fn start_with(&self, size: &str) -> Result<Running> {
         let _ = Self::run(&["stop"]);
-        Self::run(&["start", "--events", "sched", "--size", size])?;
+        let triggers: Vec<_> = self.0.iter().flat_map(|trigger| ["--stop-on", *trigger]).collect();
+        Self::run(&[&["start", "--events", "sched", "--size", size][..], &triggers].concat())?;
         Ok(Running(Box::new(|| Self::number_before(&Self::run(&["stop"])?, "sched"))))
     }
 }
