@@ -100,9 +100,10 @@ impl Place {
 pub(super) struct Files {
     debug_dirs: Vec<PathBuf>,
     seen: HashMap<BuildId, Vec<(Place, String)>>,
-    /// Devices and inodes of files that were looked at, and paths.
+    /// Devices and inodes of files that were looked at.
     looked: HashSet<(u64, u64)>,
-    paths: HashSet<PathBuf>,
+    /// Paths, and whether they were looked at.
+    offered: HashMap<PathBuf, bool>,
 }
 
 impl Files {
@@ -112,7 +113,7 @@ impl Files {
             debug_dirs: debug_dirs.to_vec(),
             seen: HashMap::new(),
             looked: HashSet::new(),
-            paths: HashSet::new(),
+            offered: HashMap::new(),
         };
         for dir in debug_dirs {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten().take(MOST) {
@@ -139,12 +140,20 @@ impl Files {
         }
     }
 
-    /// Remembers a file that an event names.
+    /// Remembers a file that an event names. It is opened when a build id is looked for.
     pub(super) fn offer(&mut self, path: &Path) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if self.paths.len() < MOST && path.is_absolute() && self.paths.insert(path.to_owned()) {
-            self.see(Place::Path(path.to_owned()), &name);
+        if self.offered.len() < MOST && path.is_absolute() {
+            self.offered.entry(path.to_owned()).or_insert(false);
         }
+    }
+
+    fn see_offered(&mut self) {
+        let mut offered = std::mem::take(&mut self.offered);
+        for (path, is_seen) in offered.iter_mut().filter(|(_, is_seen)| !**is_seen) {
+            *is_seen = true;
+            self.see(Place::Path(path.clone()), &path.file_name().unwrap_or_default().to_string_lossy());
+        }
+        self.offered = offered;
     }
 
     /// Whether it could be looked at.
@@ -162,7 +171,8 @@ impl Files {
 
     /// The files with this build id, and what the program or library is called: one with what a debugger needs first, then one with
     /// code.
-    pub(super) fn find(&self, id: &BuildId) -> (Vec<Image>, Option<String>) {
+    pub(super) fn find(&mut self, id: &BuildId) -> (Vec<Image>, Option<String>) {
+        self.see_offered();
         let hex = hex(id);
         let (first, rest) = hex.split_at(2);
         let file = format!(".build-id/{first}/{rest}.debug");

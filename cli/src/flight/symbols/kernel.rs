@@ -12,6 +12,9 @@ use crate::output;
 
 const SYMBOLS: &str = "/proc/kallsyms";
 
+/// No function is longer. The kernel tells where functions begin, not how long they are.
+const LONGEST: usize = 1 << 20;
+
 #[derive(Default)]
 pub(super) struct Kernel {
     /// Once a name was looked for; `None` in it if the kernel shows none.
@@ -31,6 +34,8 @@ impl Kernel {
         let Some(symbolizer) = symbolizer else { return Vec::new() };
         let source = Source { vmlinux: MaybeDefault::None, debug_syms: false, ..Source::default() };
         let found = symbolizer.symbolize_single(&Any::Kernel(source), Input::AbsAddr(address));
+        // What is behind the last symbol is none of its function.
+        let found = found.ok().filter(|found| found.as_sym().is_some_and(|symbol| symbol.offset < LONGEST));
         found.map(|found| module::of(&found)).unwrap_or_default()
     }
 }

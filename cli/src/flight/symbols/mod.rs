@@ -12,6 +12,8 @@ mod perf_map;
 mod tests;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -20,6 +22,7 @@ use self::kernel::Kernel;
 use self::maps::Space;
 use self::module::Module;
 use self::perf_map::PerfMap;
+use super::event::{Event, What};
 use super::names::escape;
 use super::procfs::Process;
 use super::stack::{Stack, UserFrame};
@@ -28,7 +31,7 @@ use super::stack::{Stack, UserFrame};
 pub(crate) type BuildId = [u8; 20];
 
 /// A frame of a stack, or what is known of it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Frame {
     /// The function, after those that are inlined in it there, the innermost one first. Where no function is known: the file and the
     /// offset. Names are demangled and escaped.
@@ -87,8 +90,10 @@ impl Symbols {
     }
 
     /// Remembers a file that a process executed: it may have ended when its name is needed.
-    pub(crate) fn offer(&mut self, path: &Path) {
-        self.files.offer(path);
+    pub(crate) fn learn(&mut self, event: &Event) {
+        if let What::Exec { file, is_cut: false, .. } = &event.what {
+            self.files.offer(Path::new(OsStr::from_bytes(file)));
+        }
     }
 
     /// Remembers the files that a process uses: another one that has ended may have used them.

@@ -9,6 +9,7 @@ use std::process::Command;
 use super::elf::Elf;
 use super::files::{Image, handle};
 use super::*;
+use crate::flight::event::tests::{event, exec};
 use crate::flight::procfs::{self, Ticks};
 
 #[inline(never)]
@@ -47,7 +48,8 @@ fn functions_of_this_process_have_names() {
     // The process is not needed any more; nor is it if an event has named the file.
     assert!(names(&mut symbols, &frames[..1], None)[0][0].ends_with("a_known_function"));
     let mut symbols = Symbols::new(&[]);
-    symbols.offer(&std::env::current_exe().unwrap());
+    let file = std::env::current_exe().unwrap();
+    symbols.learn(&event(1, 7, exec(file.as_os_str().as_encoded_bytes(), "test")));
     assert!(names(&mut symbols, &frames[..1], None)[0][0].ends_with("a_known_function"));
     let stack = Stack { user: frames.to_vec(), ..Stack::default() };
     let frame = &symbols.frames(&stack, Some(&me))[0];
@@ -76,6 +78,7 @@ fn what_is_unknown_stays_a_number() {
     assert!(name.starts_with("0x") || name.starts_with("[stack]+0x"), "{name}");
     let of = |kernel| Symbols::new(&[]).frames(&Stack { kernel, ..Stack::default() }, None);
     assert_eq!(of(vec![0])[0].names, ["0x0"]);
+    assert_eq!(of(vec![u64::MAX])[0].names, ["0xffffffffffffffff"], "behind the last symbol");
 }
 
 #[test]

@@ -8,11 +8,9 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
@@ -68,6 +66,19 @@ pub(crate) struct Options {
     /// Samples of a CPU in a second.
     #[arg(skip)]
     pub(crate) hz: Option<u32>,
+}
+
+impl Options {
+    /// What finds the names.
+    ///
+    /// # Errors
+    /// If a directory can't be read.
+    pub(crate) fn symbols(&self) -> Result<Symbols> {
+        for dir in &self.debug_dir {
+            std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+        }
+        Ok(Symbols::new(&self.debug_dir))
+    }
 }
 
 /// A format that is made of stacks.
@@ -131,9 +142,7 @@ impl Stacks {
 
     /// Adds the stack of an event, if it has one.
     pub(crate) fn event(&mut self, event: &Event, names: &mut Names) {
-        if let What::Exec { file, is_cut: false, .. } = &event.what {
-            self.symbols.offer(Path::new(OsStr::from_bytes(file)));
-        }
+        self.symbols.learn(event);
         if let Some((kind, ns, stack)) = of(&event.what) {
             self.add(event, kind, ns, stack, names);
         }
@@ -182,6 +191,8 @@ impl Stacks {
 fn of(what: &What) -> Option<(Kind, u64, &Stack)> {
     match what {
         What::Sample { stack } => Some((Kind::Running, 0, stack)),
+        What::Wait { ns, stack, .. } => Some((Kind::Waiting, *ns, stack)),
+        What::Contention { ns, stack, .. } => Some((Kind::Locks, *ns, stack)),
         _ => None,
     }
 }
@@ -197,10 +208,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(format: Format, options: &Options, out: Out) -> Result<Self> {
-        for dir in &options.debug_dir {
-            std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
-        }
-        let stacks = Stacks::new(Symbols::new(&options.debug_dir));
+        let stacks = Stacks::new(options.symbols()?);
         Ok(Self { format, kind: options.stacks.unwrap_or_default(), hz: options.hz, stacks, out })
     }
 }
