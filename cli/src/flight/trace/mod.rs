@@ -92,7 +92,7 @@ pub(crate) fn sink(
     Ok(match (format.table(), format.stacks()) {
         (Some(format), _) => Box::new(table::Events::new(format, out, zero, names.machine().wall())?),
         (_, Some(format)) => Box::new(stacks::Writer::new(format, stacks, out)?),
-        (None, None) => Box::new(perfetto::Perfetto::new(out, names, older)?),
+        (None, None) => Box::new(perfetto::Perfetto::new(out, names, older, stacks.symbols()?)?),
     })
 }
 

@@ -16,6 +16,7 @@ use prost::encoding::message;
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::machine::Machine;
 use super::super::names::{Names, Older, escape};
+use super::super::symbols::Symbols;
 use super::super::{procfs, stopped};
 use super::{Abi, Sink, rows};
 use crate::messages::perfetto::protos::BuiltinClock::{Boottime, Monotonic, Realtime};
@@ -69,7 +70,12 @@ pub(super) struct Perfetto {
 }
 
 impl Perfetto {
-    pub(super) fn new(out: Box<dyn Write + Send>, names: &mut Names, older: &[Older]) -> Result<Self> {
+    pub(super) fn new(
+        out: Box<dyn Write + Send>,
+        names: &mut Names,
+        older: &[Older],
+        symbols: Symbols,
+    ) -> Result<Self> {
         let mut perfetto = Self {
             out: BufWriter::with_capacity(1 << 18, out),
             buffer: Vec::new(),
@@ -77,7 +83,7 @@ impl Perfetto {
             cpus: Vec::new(),
             lost: HashMap::new(),
             calls: HashMap::default(),
-            stacks: stacks::Written::default(),
+            stacks: stacks::Written::new(symbols),
             has_marks: false,
             born: Vec::new(),
             last: 0,
@@ -308,6 +314,7 @@ impl Sink for Perfetto {
     fn event(&mut self, event: &Event, names: &mut Names) -> Result<()> {
         const CLONE_THREAD: u64 = 0x1_0000;
         let &Event { ns, cpu, pid, tid, .. } = event;
+        self.stacks.symbols.learn(event);
         self.last = self.last.max(ns);
         let [me, my_pid] = [tid, pid].map(|id| Some(id.cast_signed()));
         let ftrace = match &event.what {
@@ -421,17 +428,17 @@ impl Sink for Perfetto {
                 let field = vec![field("address", *address), field("ip", *ip)];
                 Ftrace::Generic(GenericFtraceEvent { event_name: Some("page_fault_user".into()), field })
             }
-            What::Sample { stack } => return self.sample(event, stack),
+            What::Sample { stack } => return self.sample(event, stack, names),
             What::Wait { ns: time, state, waker, stack } => {
                 let waker = waker.map(|waker| {
                     format!("{waker} ({})", String::from_utf8_lossy(&names.comm(waker, cpu, ns)))
                 });
                 let waker = waker.unwrap_or_default().into();
-                let details = vec![("waker", waker), ("stack", stacks::text(stack))];
+                let details = vec![("waker", waker), ("stack", self.text(event, stack, names))];
                 return self.waited(event, "Off its CPU", *time, stacks::wait_name(*state), details);
             }
             What::Contention { lock, flags, ns: time, stack } => {
-                let details = vec![("stack", stacks::text(stack))];
+                let details = vec![("stack", self.text(event, stack, names))];
                 return self.waited(
                     event,
                     "Waits for locks",

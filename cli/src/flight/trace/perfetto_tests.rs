@@ -148,17 +148,18 @@ fn stacks_are_written_once_and_waits_are_slices() {
     let ids: Vec<_> = samples.iter().map(|packet| &packet["perf_sample"]["callstack_iid"]).collect();
     assert_eq!(ids, [&json!(1), &json!(1), &json!(2), &Value::Null]);
     let first = &samples[0]["interned_data"];
-    assert_eq!(first["callstacks"], json!([{"iid": 1, "frame_ids": [4, 3, 2, 1]}]));
+    assert_eq!(first["callstacks"], json!([{"iid": 1, "frame_ids": [1, 2, 3, 4]}]));
     assert_eq!(
-        first["frames"][2],
-        json!({"iid": 3, "function_name_id": 3, "mapping_id": 2, "rel_pc": u64::MAX})
+        first["frames"][1],
+        json!({"iid": 2, "function_name_id": 2, "mapping_id": 2, "rel_pc": u64::MAX})
     );
     assert_eq!(
         (first["mappings"].as_array().unwrap().len(), first["build_ids"].as_array().unwrap().len()),
         (3, 1)
     );
+    assert_eq!(first["function_names"][1]["str"], format!("[build id {}]+{:#x}", "ab".repeat(20), u64::MAX));
     assert_eq!((&samples[1]["interned_data"], &samples[3]["interned_data"]), (&Value::Null, &Value::Null));
-    assert_eq!(samples[2]["interned_data"], json!({"callstacks": [{"iid": 2, "frame_ids": [1]}]}));
+    assert_eq!(samples[2]["interned_data"], json!({"callstacks": [{"iid": 2, "frame_ids": [4]}]}));
     let slices: Vec<_> = packets.iter().filter(|packet| !packet["track_event"].is_null()).collect();
     let time = |packet: &Value| packet["timestamp"].as_u64().unwrap();
     assert_eq!((slices.len(), time(slices[1]) - time(slices[0])), (2, 90));
@@ -176,7 +177,7 @@ fn stacks_are_written_once_and_waits_are_slices() {
 fn a_bundle_after_a_loss_says_so() {
     let mut names = Names::of_events();
     let out = super::super::tests::Shared::default();
-    let mut sink = Perfetto::new(Box::new(out.clone()), &mut names, &[]).unwrap();
+    let mut sink = Perfetto::new(Box::new(out.clone()), &mut names, &[], Symbols::new(&[])).unwrap();
     let irq = |ns| Event { cpu: 3, ..event(ns, 7, What::IrqEnter { irq: 1 }) };
     sink.event(&irq(1), &mut names).unwrap();
     sink.gap(&gap(None, 2)).unwrap();

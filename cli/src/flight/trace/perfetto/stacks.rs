@@ -1,13 +1,16 @@
 //! Stacks in a trace for Perfetto: samples with callstacks, whose frames and files are written once, and waits as slices.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use anyhow::Result;
 use prost::bytes::Bytes;
 
 use super::super::super::event::Event;
+use super::super::super::names::Names;
 use super::super::super::stack::{Stack, UserFrame};
-use super::super::{frames, rows};
+use super::super::super::symbols::{self, BuildId, Symbols};
+use super::super::rows;
 use super::{Perfetto, of};
 use crate::messages::perfetto::protos::profiling::{CpuMode, StackUnwindError};
 use crate::messages::perfetto::protos::{
@@ -16,82 +19,75 @@ use crate::messages::perfetto::protos::{
 };
 
 /// What was written, with its number.
-#[derive(Default)]
 pub(super) struct Written {
-    stacks: HashMap<Stack, u64>,
-    frames: HashMap<Place, u64>,
-    files: HashMap<Option<Bytes>, u64>,
+    pub(super) symbols: Symbols,
+    /// By the process as well, if addresses in it are among the frames.
+    stacks: HashMap<(u32, Stack), u64>,
+    /// By the frame, and the function's number in it.
+    frames: HashMap<(Rc<symbols::Frame>, usize), u64>,
+    files: HashMap<(String, Option<BuildId>), u64>,
     threads: HashMap<(u32, &'static str), u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
-    Kernel(u64),
-    User(UserFrame),
-}
-
-/// The file of frames that have none with a build id.
-const KERNEL: &[u8] = b"[kernel]";
-
 impl Written {
+    pub(super) fn new(symbols: Symbols) -> Self {
+        let (stacks, frames, files, threads) = Default::default();
+        Self { symbols, stacks, frames, files, threads }
+    }
+
+    fn named(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Vec<Rc<symbols::Frame>> {
+        self.symbols.frames(stack, names.process(event.pid, event.ns))
+    }
+
     /// The number of a stack that has frames, and what must be written before it is used.
-    fn stack(&mut self, stack: &Stack) -> (Option<u64>, Option<InternedData>) {
-        let is_empty = stack.kernel.is_empty() && stack.user.is_empty();
-        if let Some(known) = self.stacks.get(stack).copied().or(is_empty.then_some(0)) {
-            return (Some(known).filter(|_| !is_empty), None);
+    fn stack(
+        &mut self,
+        event: &Event,
+        stack: &Stack,
+        names: &mut Names,
+    ) -> (Option<u64>, Option<InternedData>) {
+        if stack.kernel.is_empty() && stack.user.is_empty() {
+            return (None, None);
+        }
+        let is_address = |frame: &UserFrame| matches!(frame, UserFrame::Address(_));
+        let key = (if stack.user.iter().any(is_address) { event.pid } else { 0 }, stack.clone());
+        if let Some(&known) = self.stacks.get(&key) {
+            return (Some(known), None);
         }
         let mut new = InternedData::default();
-        let kernel = stack.kernel.iter().map(|address| Place::Kernel(*address));
-        let places = kernel.chain(stack.user.iter().map(|frame| Place::User(*frame)));
-        let mut frame_ids: Vec<_> =
-            places.zip(frames::of(stack)).map(|(place, name)| self.frame(place, name, &mut new)).collect();
-        frame_ids.reverse(); // the outermost first
+        let mut frame_ids = Vec::new();
+        for frame in self.named(event, stack, names).iter().rev() {
+            // The outermost function first.
+            frame_ids.extend((0..frame.names.len()).rev().map(|at| self.frame(frame, at, &mut new)));
+        }
         let iid = self.stacks.len() as u64 + 1;
-        self.stacks.insert(stack.clone(), iid);
+        self.stacks.insert(key, iid);
         new.callstacks.push(Callstack { iid: Some(iid), frame_ids });
         (Some(iid), Some(new))
     }
 
-    fn frame(&mut self, place: Place, name: String, new: &mut InternedData) -> u64 {
+    fn frame(&mut self, frame: &Rc<symbols::Frame>, at: usize, new: &mut InternedData) -> u64 {
         let next = self.frames.len() as u64 + 1;
-        let iid = *self.frames.entry(place).or_insert(next);
+        let iid = *self.frames.entry((frame.clone(), at)).or_insert(next);
         if iid == next {
-            let (file, pc) = match place {
-                Place::Kernel(address) => (Some(Bytes::from_static(KERNEL)), address),
-                Place::User(UserFrame::File { build_id, offset }) => {
-                    (Some(Bytes::copy_from_slice(&build_id)), offset)
-                }
-                Place::User(UserFrame::Address(address)) => (None, address),
-            };
-            let text = |str| InternedString { iid: Some(next), str: Some(str) };
-            new.function_names.push(text(name.into()));
-            let mapping = Some(self.file(file, new));
-            new.frames.push(Frame {
-                iid: Some(next),
-                function_name_id: Some(next),
-                mapping_id: mapping,
-                rel_pc: Some(pc),
-            });
+            let name = Some(frame.names[at].clone().into());
+            new.function_names.push(InternedString { iid: Some(next), str: name });
+            let mapping_id = Some(self.file(frame, new));
+            let (iid, rel_pc) = (Some(next), Some(frame.offset));
+            new.frames.push(Frame { iid, function_name_id: iid, mapping_id, rel_pc });
         }
         iid
     }
 
-    fn file(&mut self, file: Option<Bytes>, new: &mut InternedData) -> u64 {
+    fn file(&mut self, frame: &symbols::Frame, new: &mut InternedData) -> u64 {
         let next = self.files.len() as u64 + 1;
-        let iid = *self.files.entry(file.clone()).or_insert(next);
+        let iid = *self.files.entry((frame.module.clone(), frame.build_id)).or_insert(next);
         if iid == next {
-            let has_build_id = file.as_deref().is_some_and(|file| file != KERNEL);
-            let path = match &file {
-                Some(id) if has_build_id => {
-                    id.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
-                }
-                Some(kernel) => kernel.clone(),
-                None => Bytes::from_static(b"[no file]"),
-            };
             let text = |str| InternedString { iid: Some(next), str: Some(str) };
-            new.mapping_paths.push(text(path));
-            new.build_ids.extend(file.filter(|_| has_build_id).map(text));
-            let build_id = has_build_id.then_some(next);
+            let path = if frame.module.is_empty() { "[no file]" } else { &*frame.module };
+            new.mapping_paths.push(text(Bytes::copy_from_slice(path.as_bytes())));
+            new.build_ids.extend(frame.build_id.map(|id| text(Bytes::copy_from_slice(&id))));
+            let build_id = frame.build_id.map(|_| next);
             new.mappings.push(Mapping { iid: Some(next), build_id, path_string_ids: vec![next] });
         }
         iid
@@ -99,9 +95,9 @@ impl Written {
 }
 
 impl Perfetto {
-    pub(super) fn sample(&mut self, event: &Event, stack: &Stack) -> Result<()> {
+    pub(super) fn sample(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Result<()> {
         const SEQ_NEEDS_INCREMENTAL_STATE: u32 = 2;
-        let (callstack_iid, interned_data) = self.stacks.stack(stack);
+        let (callstack_iid, interned_data) = self.stacks.stack(event, stack, names);
         let mode = if stack.kernel.is_empty() { CpuMode::ModeUser } else { CpuMode::ModeKernel };
         let unwind_error = stack.is_cut.then_some(StackUnwindError::UnwindErrorMaxFramesExceeded.into());
         self.packet(TracePacket {
@@ -117,6 +113,18 @@ impl Perfetto {
                 unwind_error,
             }))
         })
+    }
+
+    /// The stack as a text, for the details of a slice.
+    pub(super) fn text(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Bytes {
+        let frames = self.stacks.named(event, stack, names);
+        frames
+            .iter()
+            .flat_map(|frame| &*frame.names)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
+            .into()
     }
 
     /// A slice of the thread that ends at this event, on a track with this name.
@@ -171,11 +179,6 @@ impl Perfetto {
         }
         Ok(uuid)
     }
-}
-
-/// The stack as a text, for the details of a slice.
-pub(super) fn text(stack: &Stack) -> Bytes {
-    frames::of(stack).collect::<Vec<_>>().join("\n").into()
 }
 
 /// The name of the slice of a wait.
