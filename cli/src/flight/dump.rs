@@ -69,7 +69,11 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
-    let stacks = trace::stacks::Options { hz: recorded.hz(pins), ..args.stacks.clone() };
+    let stacks = trace::stacks::Options {
+        hz: recorded.hz(pins),
+        saved: recorded.symbols.take(),
+        ..args.stacks.clone()
+    };
     let Recorded { mut rings, mut names, .. } = recorded;
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;

@@ -143,6 +143,14 @@ pub(crate) enum What {
 }
 
 impl What {
+    /// The stack that it has.
+    pub(crate) fn stack(&self) -> Option<&Stack> {
+        match self {
+            Self::Sample { stack } | Self::Wait { stack, .. } | Self::Contention { stack, .. } => Some(stack),
+            _ => None,
+        }
+    }
+
     /// The group that records it.
     pub(crate) fn group(&self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use super::names::Names;
 use super::rings::{self, GroupRings};
 use super::save::{self, About};
 use super::stopped::{self, Stop};
+use super::symbols::Saved;
 use super::{clocks, pins};
 
 /// The option of the commands that read a file, too.
@@ -26,6 +27,8 @@ pub(crate) struct Recorded {
     pub(crate) stop: Option<Stop>,
     /// `None`: it is running.
     pub(crate) saved: Option<About>,
+    /// The names of stacks, if it is a file.
+    pub(crate) symbols: Option<Saved>,
 }
 
 impl Recorded {
@@ -36,7 +39,7 @@ impl Recorded {
             return save::read(file);
         }
         let rings = rings::open_all(dir)?;
-        Ok(Self { rings, names: Names::new(), stop: stopped::read(dir)?, saved: None })
+        Ok(Self { rings, names: Names::new(), stop: stopped::read(dir)?, saved: None, symbols: None })
     }
 
     /// Says on stderr what happened to the clocks since the start.

@@ -146,15 +146,12 @@ fn samples_have_the_chain_of_calls_also_of_a_deleted_program() {
         _ => None,
     });
     assert_eq!(process, pid);
-    // No stack of this process has other frames.
+    // From then on, no stack of this process has other frames.
+    let spins = |stack: &Stack| chain.is(stack, &["spin", "middle", "outer", "main"]);
     let samples = recorder.events().into_iter().filter(|event| event.pid == pid);
-    for event in samples {
-        let What::Sample { stack } = event.what else { unreachable!() };
-        assert!(
-            chain.is(&stack, &["spin", "middle", "outer", "main"]) || !stack.kernel.is_empty(),
-            "{stack:?}"
-        );
-    }
+    let mut stacks = samples.filter_map(|event| event.what.stack().cloned());
+    assert!(stacks.any(|stack| spins(&stack)));
+    stacks.for_each(|stack| assert!(spins(&stack) || !stack.kernel.is_empty(), "{stack:?}"));
     drop(program);
     let (pid, id) = (format!("\"tid\":{pid},"), format!("{}+0x", chain.build_id));
     let text = recorder.run(&["dump", "--format", "ndjson"]).stdout;
@@ -166,11 +163,21 @@ fn samples_have_the_chain_of_calls_also_of_a_deleted_program() {
     };
     let nameless = folded(&[]);
     assert!(nameless.contains(&format!(";[build id {}]+0x", chain.build_id)), "{nameless}");
-    let named = folded(&["--debug-dir", chain.debug_dir().to_str().unwrap()]);
-    assert!(
-        named.lines().any(|line| line.starts_with("chain;") && line.contains(";main;outer;middle;spin ")),
-        "{named}"
-    );
+    let debug_dir = chain.debug_dir();
+    let debug_dir = ["--debug-dir", debug_dir.to_str().unwrap()];
+    let is_named = |line: &str| line.starts_with("chain;") && line.contains(";main;outer;middle;spin ");
+    let named = folded(&debug_dir);
+    assert!(named.lines().any(is_named), "{named}");
+    // A file has the kernel's names, and leaves those open that a debug file can add.
+    let file = chain.dir.path().join("saved");
+    recorder.run(&["save", file.to_str().unwrap()]);
+    let from = ["--from", file.to_str().unwrap()];
+    let saved = folded(&from);
+    assert!(saved.contains(&format!(";[build id {}]+0x", chain.build_id)), "{saved}");
+    let named = folded(&[from, debug_dir].concat());
+    assert!(named.lines().any(is_named), "{named}");
+    let of_kernel = |text: &str| text.matches("do_syscall_64").count();
+    assert_eq!(of_kernel(&saved) > 0, of_kernel(&nameless) > 0, "{saved}");
 }
 
 #[test]

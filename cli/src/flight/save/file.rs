@@ -16,6 +16,7 @@ use crate::flight::names::Names;
 use crate::flight::recorded::Recorded;
 use crate::flight::rings::{GROUPS, GroupRings, MARKS};
 use crate::flight::stopped::Stop;
+use crate::flight::symbols::Saved;
 use crate::output;
 use crate::regions::text::printable;
 
@@ -28,8 +29,8 @@ const CHECKED: usize = NAME + 8;
 
 pub(super) const ABOUT: &str = "about";
 pub(super) const NAMES: &str = "names";
-/// Names of addresses. No version writes them yet.
-const SYMBOLS: &str = "symbols";
+/// The names of frames.
+pub(super) const SYMBOLS: &str = "symbols";
 const END: &str = "end";
 /// The longest part that is not a ring.
 const TEXT: u64 = 64 << 20;
@@ -93,13 +94,14 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
     ensure!(first.name == ABOUT, "damaged: it does not begin with {ABOUT:?}");
     let about: About = serde_json::from_slice(&reader.text(&first)?).context("damaged")?;
     let mut known = Known::default();
+    let mut symbols = Saved::default();
     let mut rings = Vec::new();
     let mut memory = memory();
     loop {
         let part = reader.part()?;
         match &*part.name {
             NAMES => known = serde_json::from_slice(&reader.text(&part)?).context("damaged")?,
-            SYMBOLS => drop(reader.text(&part)?),
+            SYMBOLS => symbols = serde_json::from_slice(&reader.text(&part)?).context("damaged")?,
             END => break,
             name => {
                 let group = GROUPS.iter().chain([&MARKS]).find(|group| group.name == name);
@@ -132,7 +134,7 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
     let Known { processes, net_ns, interfaces } = known;
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
     let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces);
-    Ok(Recorded { rings, names, stop, saved: Some(about) })
+    Ok(Recorded { rings, names, stop, saved: Some(about), symbols: Some(symbols) })
 }
 
 /// The most bytes of all rings.

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::file::read;
 
 use super::machine::Machine;
-use super::names::escape;
+use super::names::{Names, escape};
 use super::procfs::{self, Process};
 use super::rings::{self, GroupRings};
+use super::symbols::{Saved, Symbols};
 use super::{pins, stopped};
 use crate::outfile::OutFile;
 use crate::output;
@@ -124,6 +125,9 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
             copy.with_context(|| format!("group {}: this kernel does not map its ring", ring.name()))?;
         to.part(ring.name(), bytemuck::cast_slice(&copy)).with_context(shown)?;
     }
+    if let Some(symbols) = symbols(&rings, until) {
+        to.part(file::SYMBOLS, &serde_json::to_vec(&symbols)?).with_context(shown)?;
+    }
     to.part(file::NAMES, &serde_json::to_vec(&Known::now())?).with_context(shown)?;
     let bytes = to.finish().with_context(shown)?;
     out.finish()?;
@@ -132,4 +136,21 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
         output::bytes(bytes)
     ));
     Ok(())
+}
+
+/// The names of the frames in the rings' stacks, if they have any.
+fn symbols(rings: &[GroupRings], until: u64) -> Option<Saved> {
+    let (mut symbols, mut names) = (Symbols::new(&[]), Names::new());
+    let stacks: Vec<_> = rings.iter().filter(|ring| ring.group().has_stacks).collect();
+    for ring in rings.iter().filter(|ring| ring.shows_names()) {
+        ring.scan(0..until, &mut |event| symbols.learn(event));
+    }
+    for ring in &stacks {
+        ring.scan(0..until, &mut |event| {
+            if let Some(stack) = event.what.stack() {
+                symbols.frames(stack, names.process(event.pid, event.ns));
+            }
+        });
+    }
+    (!stacks.is_empty()).then(|| symbols.to_save())
 }

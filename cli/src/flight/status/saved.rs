@@ -43,7 +43,7 @@ impl fmt::Display for Saved {
 
 /// What a file says: the events per second are those since the start, and nothing is known of costs.
 pub(super) fn look(recorded: Recorded) -> Result<Recording> {
-    let Recorded { mut rings, names, stop, saved } = recorded;
+    let Recorded { mut rings, names, stop, saved, .. } = recorded;
     let about = saved.context("not a file")?;
     let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
     let wall = names.machine().wall();

@@ -8,6 +8,7 @@ mod kernel;
 mod maps;
 mod module;
 mod perf_map;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +18,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use self::files::Files;
 use self::kernel::Kernel;
 use self::maps::Space;
 use self::module::Module;
 use self::perf_map::PerfMap;
+use self::saved::Known;
+pub(crate) use self::saved::Saved;
 use super::event::{Event, What};
 use super::names::escape;
 use super::procfs::Process;
@@ -31,7 +36,7 @@ use super::stack::{Stack, UserFrame};
 pub(crate) type BuildId = [u8; 20];
 
 /// A frame of a stack, or what is known of it.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Frame {
     /// The function, after those that are inlined in it there, the innermost one first. Where no function is known: the file and the
     /// offset. Names are demangled and escaped.
@@ -44,7 +49,7 @@ pub(crate) struct Frame {
 }
 
 /// Where code is. It has a name as long as the recording is read.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Place {
     Kernel(u64),
     File(BuildId, u64),
@@ -67,7 +72,9 @@ pub(crate) struct Symbols {
     /// Those that are open, the latest one last, with their names.
     modules: Vec<(Key, Module, Option<String>)>,
     perf_maps: Vec<((u32, u64), Option<PerfMap>)>,
-    frames: HashMap<(Place, bool), Rc<Frame>, foldhash::fast::RandomState>,
+    frames: Known,
+    /// The recording is in a file: its frames, as the machine that made it knew them. Nothing is looked up here but debug files.
+    saved: Option<Known>,
 }
 
 /// How much is kept: files that are open, maps of JIT compilers, processes, frames.
@@ -86,25 +93,41 @@ impl Symbols {
             modules: Vec::new(),
             perf_maps: Vec::new(),
             frames: HashMap::default(),
+            saved: None,
         }
+    }
+
+    /// For a recording in a file.
+    pub(crate) fn with_saved(self, saved: Option<&Saved>) -> Self {
+        Self { saved: saved.map(Saved::known), ..self }
+    }
+
+    /// The frames that were asked for, with their names: the latest [`FRAMES`] at most.
+    pub(crate) fn to_save(&self) -> Saved {
+        Saved::of(&self.frames)
     }
 
     /// Remembers a file that a process executed: it may have ended when its name is needed.
     pub(crate) fn learn(&mut self, event: &Event) {
-        if let What::Exec { file, is_cut: false, .. } = &event.what {
+        if let What::Exec { file, is_cut: false, .. } = &event.what
+            && self.saved.is_none()
+        {
             self.files.offer(Path::new(OsStr::from_bytes(file)));
         }
     }
 
     /// Remembers the files that a process uses: another one that has ended may have used them.
     pub(crate) fn see(&mut self, process: &Process) {
-        self.space(process);
+        if self.saved.is_none() {
+            self.space(process);
+        }
     }
 
     /// The frames of a stack, the innermost one first. `process` is the process that it is of, if that is still present. Reads its
     /// files when they are needed first.
     pub(crate) fn frames(&mut self, stack: &Stack, process: Option<&Process>) -> Vec<Rc<Frame>> {
         let id = process.map_or((0, 0), |process| (process.pid, process.start));
+        let process = process.filter(|_| self.saved.is_none());
         // All but the innermost one are addresses to return to, behind the call.
         let kernel = stack.kernel.iter().enumerate().map(|(at, &address)| (Place::Kernel(address), at > 0));
         let user = stack.user.iter().enumerate().map(|(at, frame)| match *frame {
@@ -119,14 +142,20 @@ impl Symbols {
             return frame.clone();
         }
         let back = u64::from(is_return);
-        let frame = Rc::new(match place {
-            Place::Kernel(address) => {
-                let functions = self.kernel.functions(address.wrapping_sub(back));
-                frame(functions, "[kernel]".to_owned(), None, address)
+        let known = self.saved.as_ref().and_then(|saved| saved.get(&(place, is_return)).cloned());
+        let found = match (place, &known) {
+            (_, Some(known)) if known.has_function() => None,
+            (Place::Kernel(address), _) => {
+                let is_here = self.saved.is_none();
+                let found = is_here.then(|| self.kernel.functions(address.wrapping_sub(back)));
+                Some(frame(found.unwrap_or_default(), "[kernel]".to_owned(), None, address))
             }
-            Place::File(id, offset) => self.in_file(id, offset, back, process),
-            Place::Process(.., address) => self.in_process(address, back, process),
-        });
+            // A debug file may name what had no name there.
+            (Place::File(id, offset), _) => Some(self.in_file(id, offset, back, process)),
+            (Place::Process(.., address), _) => Some(self.in_process(address, back, process)),
+        };
+        let better = found.filter(|found| known.is_none() || found.has_function()).map(Rc::new);
+        let frame = better.or(known).expect("one of them is there");
         if self.frames.len() >= FRAMES {
             self.frames.clear();
         }
@@ -209,6 +238,12 @@ impl Symbols {
             self.perf_maps.push((id, PerfMap::of(process)));
         }
         self.perf_maps.iter().find(|(of, _)| *of == id)?.1.as_ref()
+    }
+}
+
+impl Frame {
+    fn has_function(&self) -> bool {
+        self.names != frame(Vec::new(), self.module.clone(), None, self.offset).names
     }
 }
 

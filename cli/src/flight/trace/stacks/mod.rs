@@ -20,7 +20,7 @@ use prost::bytes::Bytes;
 use super::super::event::{Event, Gap, What};
 use super::super::names::Names;
 use super::super::stack::Stack;
-use super::super::symbols::{Frame, Symbols};
+use super::super::symbols::{Frame, Saved, Symbols};
 use super::Sink;
 use crate::output;
 use crate::table::Out;
@@ -66,6 +66,9 @@ pub(crate) struct Options {
     /// Samples of a CPU in a second.
     #[arg(skip)]
     pub(crate) hz: Option<u32>,
+    /// The names in a file of `save`.
+    #[arg(skip)]
+    pub(crate) saved: Option<Saved>,
 }
 
 impl Options {
@@ -77,7 +80,7 @@ impl Options {
         for dir in &self.debug_dir {
             std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
         }
-        Ok(Symbols::new(&self.debug_dir))
+        Ok(Symbols::new(&self.debug_dir).with_saved(self.saved.as_ref()))
     }
 }
 
