@@ -19,6 +19,7 @@ enum {
 	MARK = 32,
 	HOLD,
 	RESUME,
+	OFFLINE,
 };
 #define BIT(kind) (1U << (kind))
 #define WAITS (BIT(RUNQUEUE_LONG) | BIT(BLOCKED_LONG))
@@ -279,6 +280,21 @@ SEC("tp_btf/mc_event")
 int marks_memory_error(void)
 {
 	return reported(MEMORY_ERROR, bpf_get_current_task_btf());
+}
+
+/* Its values differ from kernel to kernel. */
+enum cpuhp_state { CPUHP_TEARDOWN_CPU = 1 };
+
+/* A CPU goes offline, and its perf events end: they do not come back with it. */
+SEC("tp_btf/cpuhp_enter")
+int marks_offline(__u64 *ctx)
+{
+	int target = ctx[1], step = ctx[2];
+	struct hit hit = { bpf_ktime_get_ns(), ctx[0], OFFLINE, 0, 0, 0, {} };
+
+	if (step == (int)bpf_core_enum_value(enum cpuhp_state, CPUHP_TEARDOWN_CPU) && target < step && !has_stopped())
+		write_mark(&hit);
+	return 0;
 }
 
 /* What `flight mark`, `hold` and `resume` run. Userspace writes no map. Returns what control.rs knows. */

@@ -9,7 +9,7 @@ use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRu
 
 use super::machine::Machine;
 use super::record::{HOLD, MARK, RESUME};
-use super::{pins, stopped};
+use super::{pins, sampling, stopped};
 use crate::output::note;
 
 /// Options of `mapring flight mark`.
@@ -57,15 +57,22 @@ pub(crate) fn hold(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Goes on recording.
+/// Goes on recording, and samples CPUs that were offline.
 ///
 /// # Errors
 /// As for [`mark`].
 pub(crate) fn resume(dir: &Path) -> Result<()> {
-    if !run(dir, RESUME, [0; WORDS])? {
+    let is_done = run(dir, RESUME, [0; WORDS])?;
+    let cpus = sampling::again(dir)?;
+    if !is_done && cpus == 0 {
         bail!("nothing has stopped the recording");
     }
-    note("Recording again. All triggers are armed.");
+    if cpus > 0 {
+        note(format!("{cpus} CPUs that were offline are sampled again."));
+    }
+    if is_done {
+        note("Recording again. All triggers are armed.");
+    }
     Ok(())
 }
 

@@ -136,6 +136,10 @@ pub(crate) enum What {
     Mark {
         text: Vec<u8>,
     },
+    /// A CPU goes offline, and is not sampled any more.
+    Offline {
+        cpu: u32,
+    },
     /// The recording was stopped by hand.
     Hold,
     /// It went on.
@@ -165,7 +169,9 @@ impl What {
             Self::Sample { .. } => "profile",
             Self::Wait { .. } => "waits",
             Self::Contention { .. } => "locks",
-            Self::Trigger { .. } | Self::Mark { .. } | Self::Hold | Self::Resume => "marks",
+            Self::Trigger { .. } | Self::Mark { .. } | Self::Offline { .. } | Self::Hold | Self::Resume => {
+                "marks"
+            }
         }
     }
 }

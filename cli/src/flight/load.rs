@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType};
 use libbpf_rs::{Map, MapCore, Object, ObjectBuilder, OpenObject};
+use mapring::cpus::online_cpus;
 use mapring::loader::{PinOptions, initialize_object, prepare_object};
 use mapring::{ErrorKind, PinDir, Region};
 
@@ -63,8 +64,8 @@ pub(crate) struct Wanted<'a> {
 /// When stacks are recorded.
 #[derive(Clone, Copy)]
 pub(crate) struct Stacks {
-    /// Samples of each CPU in a second.
-    pub(crate) hz: u32,
+    /// Samples of each CPU in a second, if it is sampled.
+    pub(crate) hz: Option<u32>,
     /// Shorter waits, and waits for locks, are not recorded.
     pub(crate) waits: Duration,
     pub(crate) locks: Duration,
@@ -74,7 +75,8 @@ impl Wanted<'_> {
     fn wants(&self, program: &str) -> bool {
         let is_of_group = program.split_once('_').is_some_and(|(prefix, _)| prefix == self.group.name);
         let finds = || self.triggers.iter().any(|trigger| trigger.kind.programs.contains(&program));
-        is_of_group && ((self.is_recorded && self.group.name != MARKS.name) || finds())
+        let watches_cpus = || program == "marks_offline" && self.stacks.hz.is_some();
+        is_of_group && ((self.is_recorded && self.group.name != MARKS.name) || finds() || watches_cpus())
     }
 }
 
@@ -108,7 +110,7 @@ pub(crate) struct Loaded {
     group: &'static Group,
     object: Object,
     is_recorded: bool,
-    hz: u32,
+    hz: Option<u32>,
     /// Tracepoints that this kernel does not have.
     pub(crate) lacking: Vec<String>,
 }
@@ -280,7 +282,8 @@ impl Loaded {
             }
             if program.section() == "perf_event" {
                 recording.pin(&program, pins::SAMPLER).with_context(what)?;
-                sampling::attach(recording, links, self.hz).with_context(what)?;
+                let (cpus, hz) = (online_cpus()?, self.hz.context("no rate of samples")?);
+                sampling::attach(recording, links, &cpus, hz).with_context(what)?;
                 continue;
             }
             let link = if program.section() == "kprobe" {

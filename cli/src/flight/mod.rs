@@ -23,7 +23,6 @@ mod record;
 mod recorded;
 mod report;
 mod rings;
-#[cfg(feature = "bpf")]
 mod sampling;
 mod save;
 mod stack;

@@ -269,9 +269,11 @@ impl Lock {
     }
 
     /// Keeps what [`hz`], [`clocks`] and [`triggers`] return with the recording that is being made.
-    pub(crate) fn keep_texts(new: &PinDir, hz: u32, clocks: &str, triggers: &str) -> Result<()> {
-        [(&*hz.to_string(), HZ), (clocks, CLOCKS), (triggers, TRIGGERS)].into_iter().try_for_each(
-            |(text, name)| new.link(text, name).with_context(|| new.path().join(name).display().to_string()),
-        )
+    pub(crate) fn keep_texts(new: &PinDir, hz: Option<u32>, clocks: &str, triggers: &str) -> Result<()> {
+        let hz = hz.map(|hz| (hz.to_string(), HZ));
+        let texts = [(clocks.to_owned(), CLOCKS), (triggers.to_owned(), TRIGGERS)].into_iter().chain(hz);
+        texts.into_iter().try_for_each(|(text, name)| {
+            new.link(&text, name).with_context(|| new.path().join(name).display().to_string())
+        })
     }
 }

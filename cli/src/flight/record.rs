@@ -354,6 +354,7 @@ pub(crate) struct Marks {
 pub(crate) const MARK: u32 = 32;
 pub(crate) const HOLD: u32 = 33;
 pub(crate) const RESUME: u32 = 34;
+const OFFLINE: u32 = 35;
 
 recorded!(Marks, self => {
     let text: [u8; 88] = bytemuck::cast(self.text);
@@ -361,6 +362,7 @@ recorded!(Marks, self => {
         MARK => What::Mark { text: text.split(|&byte| byte == 0).next().unwrap_or_default().to_vec() },
         HOLD => What::Hold,
         RESUME => What::Resume,
+        OFFLINE => What::Offline { cpu: u32::try_from(self.value).ok()? },
         kind => What::Trigger {
             kind,
             value: self.value,

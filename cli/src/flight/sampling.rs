@@ -1,10 +1,11 @@
 //! The clock of each CPU by which the group `profile` takes samples: links of perf events, pinned by CPU, which go on when
 //! this process has ended.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use aya::programs::PerfEvent;
@@ -14,20 +15,59 @@ use aya::programs::perf_event::{
 };
 use mapring::PinDir;
 use mapring::cpus::online_cpus;
+use mapring::time::{Clock, WallClock};
 
-use super::pins;
+use super::event::What;
+use super::pins::{self, Lock};
+use super::rings::{self, GroupRings};
 
 /// The pins of the links.
 const PREFIX: &str = "profile_cpu";
 
-/// Samples each CPU that is online, so often in a second. The program is pinned in `recording`, and the links in `links`.
+/// The CPUs that are online and not sampled: they were offline when the links were made, or since then. `None` if no CPU is
+/// sampled, or this process may not see the links.
+pub(crate) fn missing(dir: &Path, marks: &GroupRings) -> Option<Vec<usize>> {
+    pins::hz(dir)?;
+    let (links, wall) = (pins::links(dir), WallClock::new(Clock::Monotonic).ok()?);
+    fs::read_dir(&links).ok()?;
+    let mut offline = HashMap::new();
+    marks.scan(0..u64::MAX, &mut |event| {
+        if let What::Offline { cpu } = event.what {
+            let last = offline.entry(usize::try_from(cpu).unwrap_or(usize::MAX)).or_insert(event.ns);
+            *last = event.ns.max(*last);
+        }
+    });
+    let is_missing = |cpu: &usize| {
+        let made = fs::symlink_metadata(links.join(format!("{PREFIX}{cpu}"))).and_then(|pin| pin.modified());
+        let ended = offline.get(cpu).map(|ns| wall.to_wall(*ns).value);
+        !made.is_ok_and(|made| ended.is_none_or(|ended| ended <= made))
+    };
+    Some(online_cpus().ok()?.into_iter().filter(is_missing).collect())
+}
+
+/// Samples these CPUs again. Returns how many there are.
+///
+/// # Errors
+/// If this process may not sample them.
+pub(crate) fn again(dir: &Path) -> Result<usize> {
+    let missing = || missing(dir, rings::open(dir).ok()?.iter().find(|ring| !ring.is_of_events())?);
+    let (Some(cpus), Some(hz)) = (missing().filter(|cpus| !cpus.is_empty()), pins::hz(dir)) else {
+        return Ok(0);
+    };
+    let _lock = Lock::take(dir)?;
+    let recording = PinDir::open(&pins::recording(dir))?;
+    attach(&recording, &recording.dir(pins::LINKS)?, &cpus, hz)?;
+    Ok(cpus.len())
+}
+
+/// Samples these CPUs, so often in a second. The program is pinned in `recording`, and the links in `links`.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(crate) fn attach(recording: &PinDir, links: &PinDir, hz: u32) -> Result<()> {
+pub(crate) fn attach(recording: &PinDir, links: &PinDir, cpus: &[usize], hz: u32) -> Result<()> {
     let mut program = PerfEvent::from_pin(within(recording, pins::SAMPLER)).context(pins::SAMPLER)?;
-    for cpu in online_cpus()? {
-        let cpu = u32::try_from(cpu)?;
+    for cpu in cpus {
+        let cpu = u32::try_from(*cpu)?;
         match event(&mut program, cpu, hz) {
             Err(error) if is_offline(&error) => {} // since the kernel has listed it
             link => {

@@ -152,13 +152,14 @@ mod with_programs {
             }
         }
         let smallest = *load::log2_slots(&MARKS).start();
+        let hz = planned.iter().any(|ring| ring.group.name == "profile").then_some(args.hz);
         let wanted = |group, log2, is_recorded| Wanted {
             group,
             log2,
             is_recorded,
             triggers: &args.stop_on,
             after: args.after,
-            stacks: Stacks { hz: args.hz, waits: args.waits, locks: args.locks },
+            stacks: Stacks { hz, waits: args.waits, locks: args.locks },
         };
         let marks = kernel.load(&wanted(&MARKS, smallest, true), None)?;
         let mut recorded = Vec::new();
@@ -188,7 +189,7 @@ mod with_programs {
         let new = lock.begin()?;
         let before = cost::Before::measure();
         fill(&new, &loaded, readers.map(|(group, _)| group))?;
-        Lock::keep_texts(&new, args.hz, &clocks::text(), &args.triggers())?;
+        Lock::keep_texts(&new, hz, &clocks::text(), &args.triggers())?;
         lock.finish()?;
         let measured = before.and_then(|before| match before.compare(lock.path())? {
             Some(ns) => lock.keep_cost(ns),

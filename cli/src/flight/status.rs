@@ -19,7 +19,7 @@ use super::programs::{Cost, Programs};
 use super::recorded::{From, Recorded};
 use super::rings::{self, GroupRings};
 use super::stopped::{self, Stop};
-use super::{pins, programs};
+use super::{pins, programs, sampling};
 use crate::regions::text::{printable, said};
 use crate::regions::unended;
 use crate::{exit, output};
@@ -58,6 +58,8 @@ struct Recording {
     /// What an event cost when the recording started, as measured. `None` if it was not measurable.
     measured_ns_per_event: Option<f64>,
     groups: Vec<Group>,
+    /// CPUs that are online and not sampled. `None` if none is, or this user may not see it.
+    not_sampled: Option<Vec<usize>>,
     /// What stops the recording.
     triggers: Vec<Trigger>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,8 +149,8 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut rings = rings::open(dir)?;
-    let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
-    let recording = if rings.is_empty() { None } else { Some(look(dir, &rings, marks)?) };
+    let marks: Vec<_> = rings.extract_if(.., |ring| !ring.is_of_events()).collect();
+    let recording = if rings.is_empty() { None } else { Some(look(dir, &rings, &marks)?) };
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
     let unfinished = pins::unfinished(dir).exists();
     let at = printable(&dir.to_string_lossy()).into_owned();
@@ -171,7 +173,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
+fn look(dir: &Path, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recording> {
     let since = pins::since(dir)?;
     let programs = Programs::attached(&pins::links(dir));
     let statistics = match &programs {
@@ -210,10 +212,11 @@ fn look(dir: &Path, rings: &[GroupRings], marks: u64) -> Result<Recording> {
         since: humantime::format_rfc3339_seconds(since).to_string(),
         seconds,
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
-        memory: marks + rings.iter().map(GroupRings::bytes).sum::<u64>(),
+        memory: marks.iter().chain(rings).map(GroupRings::bytes).sum(),
         cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
         measured_ns_per_event: pins::cost(dir),
         groups,
+        not_sampled: marks.first().and_then(|marks| sampling::missing(dir, marks)),
         triggers,
         stopped,
         costs_unknown: statistics.err(),
@@ -358,6 +361,13 @@ impl Recording {
             let armed = if self.triggers.is_empty() { "" } else { " with its triggers armed" };
             text += &format!(
                 "An event cost {ns:.0} ns when the recording started{armed}, as two threads measured\n"
+            );
+        }
+        if let Some(cpus) = self.not_sampled.as_ref().filter(|cpus| !cpus.is_empty()) {
+            let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
+            text += &format!(
+                "CPU {} was offline and is not sampled: `mapring flight resume` samples it again\n",
+                cpus.join(", ")
             );
         }
         if let Some(stopped) = &self.stopped {

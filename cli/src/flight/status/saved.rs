@@ -67,6 +67,7 @@ pub(super) fn look(recorded: Recorded) -> Result<Recording> {
         since: humantime::format_rfc3339_seconds(about.since()).to_string(),
         seconds: whole.as_secs_f64(),
         loader: None,
+        not_sampled: None,
         memory: marks + rings.iter().map(GroupRings::bytes).sum::<u64>(),
         cpu_percent: None,
         measured_ns_per_event: about.cost,

@@ -164,6 +164,7 @@ mod tests {
             What::Trigger { kind: 6, value: 11, pid: 7, tid: 9, comm: name },
             What::Trigger { kind: u32::MAX, value: u64::MAX, pid: u32::MAX, tid: u32::MAX, comm: name },
             What::Mark { text: HOSTILE.into() },
+            What::Offline { cpu: u32::MAX },
             What::Hold,
             What::Resume,
             What::Exit { code: 0x100 },

@@ -451,6 +451,7 @@ impl Sink for Perfetto {
                 return self.mark(ns, &stopped::said(*kind, *value, *pid, &escape(zeroed(comm))));
             }
             What::Mark { text } => return self.mark(ns, &escape(text)),
+            What::Offline { cpu } => return self.mark(ns, &format!("CPU {cpu} goes offline")),
             What::Hold => return self.mark(ns, "hold"),
             What::Resume => return self.mark(ns, "resume"),
         };

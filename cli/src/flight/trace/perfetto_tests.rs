@@ -26,7 +26,7 @@ fn each_event_is_one_of_the_schema() {
     });
     assert_eq!(names.len(), events().len() - shown.len() - others.count());
     assert_eq!(shown[0], "exit of 7 (\\u{1b}[31m\"a,\\n\\u{9b}) by SIGSEGV");
-    assert_eq!(shown[2..], ["\\u{1b}[31m\"a,\\n\\u{9b}", "hold", "resume"]);
+    assert_eq!(shown[2..], ["\\u{1b}[31m\"a,\\n\\u{9b}", "CPU 4294967295 goes offline", "hold", "resume"]);
     let all = |name: &'static str| {
         found.iter().map(move |(_, event)| &event[name]).filter(|event| !event.is_null())
     };

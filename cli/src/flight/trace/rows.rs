@@ -84,6 +84,7 @@ columns! {
     trigger_tid: Unsigned,
     trigger_thread: Text,
     mark: Text,
+    offline_cpu: Unsigned,
     after_trigger: Signed,
     group: Text,
     lost: Unsigned,
@@ -278,6 +279,7 @@ impl Rows {
                 with.text(Column::event, b"mark");
                 with.text(Column::mark, escape(text).as_bytes());
             }
+            What::Offline { cpu } => with.number(b"cpu_offline", Column::offline_cpu, *cpu),
             What::Hold => with.text(Column::event, b"hold"),
             What::Resume => with.text(Column::event, b"resume"),
         }
