@@ -16,7 +16,7 @@ use crate::{assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
+use Need::{Aarch64, Bpf, Browser, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -296,6 +296,12 @@ static CHECKS: &[Check] = &[
         .prove(20, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
         .prove(21, &[Tools, Bpf, Aarch64], &["ring", "cli", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
+    check("report", "the page of a flight recorder's report in a headless Chromium: clicked, zoomed and read, light and dark").prove(
+        22,
+        &[Tools, Bpf, Browser],
+        COMMAND,
+        Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),
+    ),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .test(part(
             85,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::packages::{self, STRACE};
+use crate::packages::{self, BROWSER, STRACE};
 use crate::setup::{self, Tools};
 use crate::{go, privilege, servers, toolchains, vm};
 
@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Servers,
     /// The compilers for the C headers.
     Compilers,
+    /// A headless browser.
+    Browser,
     /// A tracer that makes system calls fail.
     Strace,
     /// Go, and the libraries of the Go binding.
@@ -46,6 +48,7 @@ impl fmt::Display for Need {
             Self::Aarch64 => "aarch64",
             Self::Servers => "servers",
             Self::Compilers => "compilers",
+            Self::Browser => "Chromium",
             Self::Strace => "strace",
             Self::Go => "Go",
         })
@@ -88,6 +91,7 @@ impl Machine {
             Need::Aarch64 => vm::cross::ready(),
             Need::Servers => servers::fetch(),
             Need::Compilers => packages::ensure(&packages::C_BINDING),
+            Need::Browser => packages::ensure(&[BROWSER]),
             Need::Strace => packages::ensure(&[STRACE]),
             Need::Go => go::fetch(),
         }

@@ -83,6 +83,10 @@ pub(crate) const BCC: Tool = Tool {
     is_here: |_| Path::new("/usr/lib/python3/dist-packages/bcc").exists(),
     ..program("bcc for Python", "python3-bpfcc", "bcc can't be measured")
 };
+pub(crate) const BROWSER: Tool = Tool {
+    is_here: |_| ["chromium-headless-shell", "chromium", "google-chrome"].into_iter().any(cmd::exists),
+    ..program("Chromium", "chromium-headless-shell", "the page of a report can't be opened")
+};
 pub(crate) const STRACE: Tool = program("strace", "strace", "system calls can't be made to fail");
 
 /// tmux is a terminal that has a size without a window, and answers queries of the cursor position. asciinema records in

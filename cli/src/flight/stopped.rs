@@ -92,6 +92,12 @@ impl Stop {
     }
 }
 
+/// A time of CLOCK_MONOTONIC on the wall clock; empty if that can't be read.
+pub(crate) fn wall(ns: u64) -> String {
+    let wall = WallClock::new(Clock::Monotonic).ok();
+    wall.map(|wall| date(wall.to_wall(ns).value)).unwrap_or_default()
+}
+
 /// The name of a thread, escaped.
 pub(crate) fn name(comm: &Comm) -> String {
     escape(comm.split(|byte| *byte == 0).next().unwrap_or_default())

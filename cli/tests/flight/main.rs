@@ -32,6 +32,7 @@ mod nobody;
 mod privilege;
 mod recorder;
 mod records;
+mod report;
 mod save;
 #[path = "../skip/mod.rs"]
 mod skip;

@@ -15,6 +15,10 @@ use crate::vm::{self, Arch};
 /// Debian's packages of the C libraries that are linked in.
 const LIBRARIES: [&str; 3] = ["libc6", "libelf1", "zlib1g"];
 
+/// What the command contains that is no package of Rust: its name, its licence, and the file with the text.
+const CONTAINED: [(&str, &str, &str); 1] =
+    [("uPlot 1.6.32", "MIT", "cli/src/flight/report/html/uplot/LICENSE")];
+
 /// How the names of files with licences begin.
 const FILES: [&str; 4] = ["license", "copying", "notice", "copyright"];
 
@@ -69,6 +73,11 @@ pub(super) fn of(arch: Arch) -> Result<String> {
         for text in texts_in(folder)? {
             texts.entry(text).or_default().insert(name.clone());
         }
+    }
+    for (name, licence, file) in CONTAINED {
+        writeln!(list, "{name}: {licence}")?;
+        let text = fs::read_to_string(cmd::root().join(file)).with_context(|| file.to_owned())?;
+        texts.entry(text).or_default().insert(name.to_owned());
     }
     let notices = cmd::target_dir().join("vm/notices").join(arch.name());
     vm::unpack(&LIBRARIES, "bookworm", arch, &["./usr/share/doc/*/copyright"], &notices)?;

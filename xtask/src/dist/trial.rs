@@ -83,7 +83,7 @@ fn package(made: &Path, arch: Arch) -> Result<()> {
         ensure!(line.contains("root/root"), "{line}");
     }
     let licences = fs::read_to_string(made.join(LICENCES))?;
-    for linked in ["libbpf-sys", "libelf1", "clap", "GNU LESSER GENERAL PUBLIC LICENSE"] {
+    for linked in ["libbpf-sys", "libelf1", "clap", "uPlot", "GNU LESSER GENERAL PUBLIC LICENSE"] {
         ensure!(licences.contains(linked), "{linked} is not in {LICENCES}");
     }
     Ok(())

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub(super) struct Figures {
     /// What stopped the recording: a trigger, or `hold`.
     pub(super) stopped: Option<Stopped>,
+    /// The end of the report, as the wall clock shows it.
+    pub(super) until: String,
     pub(super) completeness: Completeness,
     /// Processes by their CPU time, the largest first.
     pub(super) cpu_time: Vec<CpuTime>,
@@ -168,12 +170,22 @@ pub(super) struct Calls {
 pub(super) struct Disk {
     /// Its numbers, as in `/sys/dev/block`.
     pub(super) device: String,
+    /// Its name, if it is still present.
+    pub(super) name: Option<String>,
     pub(super) bytes: u64,
     pub(super) errors: u64,
     #[serde(flatten)]
     pub(super) took: Distribution,
     /// The slowest request.
     pub(super) slowest: Option<Request>,
+}
+
+impl Disk {
+    /// For people: by its name, if it has one.
+    pub(super) fn shown(&self) -> String {
+        let name = self.name.as_ref().map(|name| format!("{name} ({})", self.device));
+        name.unwrap_or_else(|| self.device.clone())
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -1,7 +1,8 @@
 //! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
 
-mod diff;
+mod document;
 mod figures;
+mod html;
 mod lists;
 mod longest;
 mod requests;
@@ -9,23 +10,26 @@ mod tasks;
 mod text;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
+use self::html::{Extra, Lanes};
 use self::lists::Lists;
 use self::requests::Requests;
 use self::tasks::Tasks;
-use super::dump;
 use super::dump::Period;
 use super::event::{Event, Gap, What};
 use super::names::Names;
-use super::recorded::{From, Recorded};
 use super::rings::{self, GROUPS};
-use super::trace::{Abi, Sink};
+use super::trace::Sink;
+use super::trace::stacks::Flames;
+use super::{clocks, dump, stopped};
+use crate::outfile::OutFile;
 use crate::output;
 
 type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
@@ -40,48 +44,70 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = output::span)]
     last: Option<Duration>,
     /// Print a JSON object
-    #[arg(long)]
+    #[arg(long, conflicts_with = "out")]
     json: bool,
-    /// Compare with another recording, in a file of `flight save`: the largest changes first
-    #[arg(long, value_name = "FILE")]
-    diff: Option<PathBuf>,
-    #[command(flatten)]
-    from: From,
+    /// Write a file: a page for browsers (.html), which needs no network, or what --json prints (.json)
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, requires = "out")]
+    force: bool,
+}
+
+/// What is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Text,
+    Json,
+    Html,
+}
+
+impl Args {
+    fn format(&self) -> Format {
+        let extension = self.out.as_ref().map(|file| file.extension().and_then(OsStr::to_str));
+        match extension {
+            None if self.json => Format::Json,
+            None => Format::Text,
+            Some(Some("json")) => Format::Json,
+            Some(Some("html" | "htm")) => Format::Html,
+            Some(_) => crate::wrong_usage("--out names a file that ends with .html or .json"),
+        }
+    }
 }
 
 /// Prints the report.
 ///
 /// # Errors
-/// If nothing is recorded, or this user may not read it.
+/// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
-    let recorded = Recorded::open(pins, args.from.from.as_deref())?;
-    recorded.report_clocks(pins);
-    let figures = figures(recorded, args.last)?;
-    let text = match &args.diff {
-        Some(before) => {
-            let before = self::figures(Recorded::open(pins, Some(before))?, args.last)?;
-            let diff = diff::Diff::of(&figures, &before);
-            if args.json { serde_json::to_string(&diff)? } else { diff.text() }
-        }
-        None if args.json => serde_json::to_string(&figures)?,
-        None => text::of(&figures),
-    };
-    writeln!(io::stdout(), "{text}").context("stdout")
-}
-
-/// The figures of a recording.
-fn figures(recorded: Recorded, last: Option<Duration>) -> Result<Figures> {
-    let Period { times, zero, cause } = Period::of(&recorded, last);
-    let Recorded { mut rings, mut names, .. } = recorded;
+    let format = args.format();
+    let mut rings = rings::open(pins)?;
+    if rings.is_empty() {
+        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
+    }
+    clocks::report(pins);
+    let Period { times, zero, cause } = Period::of(pins, args.last)?;
+    let mut names = Names::new();
     dump::learn(&mut names, &rings, times.clone());
-    let mut report = Report::new(times.end);
-    report.requests.abi = Abi::of(names.machine());
+    // Before the work: the file may exist already.
+    let file = args.out.as_deref().map(|path| OutFile::create(path, args.force)).transpose()?;
+    let complete = rings.iter().filter_map(|ring| Some((ring.name(), ring.held().complete?)));
+    let mut report = Report::new(times.end, complete.collect());
+    report.extra = (format == Format::Html).then(|| Extra::new(zero));
     let written = dump::write(&mut report, &mut names, &mut rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);
-    let mut figures = report.figures(recorded.collect(), &mut names);
+    let (mut figures, extra) = report.figures(recorded.collect(), &mut names);
     figures.stopped = zero.zip(cause).map(|(at_ns, cause)| Stopped { cause, at_ns });
-    Ok(figures)
+    figures.until = stopped::wall(figures.completeness.until_ns);
+    let text = match (format, extra) {
+        (_, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
+        (Format::Json, _) => serde_json::to_string(&figures)?,
+        _ => text::of(&figures).to_string(),
+    };
+    let Some(file) = file else { return writeln!(io::stdout(), "{}", text.trim_end()).context("stdout") };
+    writeln!(file.writer()?, "{}", text.trim_end()).with_context(|| file.shown())?;
+    file.finish()
 }
 
 /// What is known so far.
@@ -89,31 +115,42 @@ struct Report {
     /// The end of the time of the report.
     end: u64,
     groups: BTreeMap<&'static str, u64>,
+    /// From when on no event of a group is overwritten, if some are.
+    complete: BTreeMap<&'static str, u64>,
     cpus: BTreeMap<u16, Cpu>,
     lost: Vec<Lost>,
     tasks: Tasks,
     requests: Requests,
     lists: Lists,
+    /// For a page.
+    extra: Option<Extra>,
 }
 
 impl Report {
-    fn new(end: u64) -> Self {
+    fn new(end: u64, complete: BTreeMap<&'static str, u64>) -> Self {
         let (groups, cpus, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let (tasks, requests, lists) = (Tasks::default(), Requests::default(), Lists::default());
-        Self { end, groups, cpus, lost, tasks, requests, lists }
+        let tasks = Tasks::new(complete.get("sched").copied().unwrap_or(0));
+        let (requests, lists) = (Requests::default(), Lists::default());
+        Self { end, groups, complete, cpus, lost, tasks, requests, lists, extra: None }
     }
 
-    /// The figures; `recorded` are the groups that were recorded.
-    fn figures(mut self, recorded: Vec<&'static str>, names: &mut Names) -> Figures {
+    /// The figures, and the lanes and flame graphs of a page; `recorded` are the groups that were recorded.
+    fn figures(
+        mut self,
+        recorded: Vec<&'static str>,
+        names: &mut Names,
+    ) -> (Figures, Option<(Lanes, Flames)>) {
         let first = self.cpus.values().map(|cpu| cpu.from_ns).min().unwrap_or(self.end);
         let groups = GROUPS.iter().map(|group| Group {
             group: group.name,
             is_recorded: recorded.contains(&group.name),
             events: self.groups.get(group.name).copied().unwrap_or(0),
+            complete_from_ns: self.complete.get(group.name).copied(),
         });
         let groups = groups.collect();
         self.requests.finish(self.end, &self.tasks);
         self.tasks.finish(self.end);
+        let extra = self.extra.map(|extra| extra.finish(first..self.end, &self.tasks, names));
         let completeness = Completeness {
             from_ns: first,
             until_ns: self.end,
@@ -125,7 +162,7 @@ impl Report {
         self.tasks.put(&mut figures, names, self.end);
         self.requests.put(&mut figures, names, self.end);
         self.lists.put(&mut figures, names, self.end);
-        figures
+        (figures, extra)
     }
 }
 
@@ -143,6 +180,9 @@ impl Sink for Report {
         if event.what == What::Resume {
             self.tasks.forget();
             GROUPS.iter().for_each(|group| self.requests.forget(group.name));
+        }
+        if let Some(extra) = &mut self.extra {
+            extra.see(event, &self.tasks, names);
         }
         self.tasks.see(event);
         self.requests.see(event, &self.tasks, names);

@@ -1,7 +1,7 @@
 //! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts.
 
 use super::super::event::{Event, What};
-use super::super::names::Names;
+use super::super::names::{Names, escape};
 use super::super::trace::{Abi, softirq_name};
 use super::figures::{Call, Calls, Disk, Figures, Interrupts, Request, Task};
 use super::longest::{LONGEST, Longest, Took};
@@ -169,7 +169,8 @@ impl Requests {
         figures.disks =
             sorted(self.disks.into_iter().map(|(dev, Device { took, bytes, errors, slowest })| {
                 let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
-                (took.max, Disk { device, bytes, errors, took: took.distribution(), slowest })
+                let name = disk_name(&device);
+                (took.max, Disk { device, name, bytes, errors, took: took.distribution(), slowest })
             }));
         figures.interrupts =
             sorted(self.interrupts.into_iter().map(|((number, is_soft), (took, cpu, from))| {
@@ -186,6 +187,12 @@ impl Requests {
                 (took.max, it)
             }));
     }
+}
+
+/// The name of the disk with these numbers, escaped.
+fn disk_name(device: &str) -> Option<String> {
+    let link = std::fs::read_link(format!("/sys/dev/block/{device}")).ok()?;
+    Some(escape(link.file_name()?.as_encoded_bytes()))
 }
 
 #[cfg(test)]

@@ -57,6 +57,13 @@ impl Running {
     }
 }
 
+/// A thread's time on a CPU, from one switch to the next.
+pub(super) struct Turn {
+    pub(super) cpu: u16,
+    pub(super) tid: u32,
+    pub(super) times: Range<u64>,
+}
+
 #[derive(Default)]
 struct Thread {
     pid: u32,
@@ -185,6 +192,18 @@ impl Tasks {
         thread.interruptible + now
     }
 
+    /// The turn on a CPU that this switch ends: the thread, from when to when. `None` if its begin is not known, or the CPU was idle.
+    pub(super) fn turn(&self, &Event { ns, cpu, tid, .. }: &Event) -> Option<Turn> {
+        let running = self.cpus.get(&cpu).filter(|running| running.tid == tid && tid != 0)?;
+        Some(Turn { cpu, tid, times: running.since..ns })
+    }
+
+    /// The turns that are not over at the end of the report.
+    pub(super) fn last_turns(&self, end: u64) -> impl Iterator<Item = Turn> {
+        let busy = self.cpus.iter().filter(|(_, running)| running.tid != 0);
+        busy.map(move |(&cpu, running)| Turn { cpu, tid: running.tid, times: running.since..end })
+    }
+
     /// The report ends here.
     pub(super) fn finish(&mut self, end: u64) {
         for running in self.cpus.values() {
@@ -203,7 +222,7 @@ impl Tasks {
         }
     }
 
-    fn task(&self, tid: u32, names: &mut Names, end: u64) -> Task {
+    pub(super) fn task(&self, tid: u32, names: &mut Names, end: u64) -> Task {
         let pid = self.threads.get(&tid).map_or(0, |thread| thread.pid);
         task(pid, tid, names, end)
     }

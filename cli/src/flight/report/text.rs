@@ -1,35 +1,36 @@
-//! A report for people.
+//! A report for people: its sections.
 
-use std::fmt::Write;
-
-use comfy_table::{CellAlignment, Table, presets};
-
-use super::figures::{Completeness, Distribution, Figures, Stopped, Task};
+use super::document::{Document, Part, Row, Section};
+use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Task};
 use crate::output;
 
-/// Lines of a section.
-const LINES: usize = 10;
+/// The signals of faults in a program.
+const CRASHES: [&str; 7] = ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP"];
 
 /// The report.
-pub(super) fn of(figures: &Figures) -> String {
-    let mut text = Text { all: String::new(), figures };
+pub(super) fn of(figures: &Figures) -> Document {
+    let mut text = Text { document: Document::default(), figures };
     text.summary();
     text.completeness();
     text.tasks();
     text.calls();
     text.devices();
     text.programs();
-    text.all.trim_end().to_owned()
+    text.document
 }
 
 struct Text<'f> {
-    all: String,
+    document: Document,
     figures: &'f Figures,
 }
 
-impl Text<'_> {
-    fn line(&mut self, line: impl AsRef<str>) {
-        self.all.extend([line.as_ref(), "\n"]);
+impl<'f> Text<'f> {
+    fn part(&mut self, part: Part) {
+        self.document.sections.last_mut().expect("a title is first").parts.push(part);
+    }
+
+    fn line(&mut self, line: impl Into<String>) {
+        self.part(Part::Line(line.into()));
     }
 
     /// What to look at first.
@@ -37,48 +38,61 @@ impl Text<'_> {
         let figures = self.figures;
         let Completeness { from_ns, until_ns, cpus, .. } = &figures.completeness;
         let (all, cpus) = (time(until_ns - from_ns), cpus.len());
-        match &figures.stopped {
-            None => self.line(format!("{all} of {cpus} CPUs, up to now\n")),
+        self.document.head = match &figures.stopped {
+            None => vec![format!("The last {all} of {cpus} CPUs, up to {}", figures.until)],
             Some(Stopped { cause, at_ns }) => {
                 let [before, after] =
                     [at_ns.saturating_sub(*from_ns), until_ns.saturating_sub(*at_ns)].map(time);
-                self.line(format!("Stopped by {cause}"));
-                self.line(format!(
-                    "{all} of {cpus} CPUs: {before} before that, {after} after. Times count from there\n"
-                ));
+                let period = format!(
+                    "{all} of {cpus} CPUs: {before} before that, {after} after. Times count from there"
+                );
+                vec![format!("Stopped by {cause}"), period]
             }
-        }
-        for ended in figures.ended.iter().filter(|ended| ended.signal.is_some()).take(3) {
-            let signal = ended.signal.as_deref().unwrap_or_default();
-            self.line(format!(
-                "  {} was killed by {signal} {}",
-                named(&ended.process),
-                ago(figures, ended.at_ns)
-            ));
+        };
+        let mut first = Vec::new();
+        // Crashes first, and those that are next to what stopped the recording, or to its end.
+        let zero = figures.stopped.as_ref().map_or(*until_ns, |stopped| stopped.at_ns);
+        let killed = |it: &'f Ended| {
+            let signal = it.signal.as_deref()?;
+            Some((!CRASHES.contains(&signal), zero.abs_diff(it.at_ns), signal, it))
+        };
+        let mut killed: Vec<_> = figures.ended.iter().filter_map(killed).collect();
+        killed.sort_by_key(|(is_kill, distance, ..)| (*is_kill, *distance));
+        for (is_kill, _, signal, it) in killed.into_iter().take(3) {
+            let (of, when) = (if is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
+            first.push((of, format!("{} was killed by {signal}, {when}", named(&it.process))));
         }
         if let Some(busiest) = figures.cpu_time.first() {
-            self.line(format!("  {} used {:.0} % of a CPU", named(&busiest.process), busiest.percent));
+            let (process, percent) = (named(&busiest.process), busiest.percent);
+            first.push(("CPU", format!("{process} used {percent:.0} % of a CPU, more than any other")));
+        }
+        for disk in figures.disks.iter().take(2) {
+            let (shown, count) = (disk.shown(), disk.took.count);
+            let [max, p50] = [disk.took.max_ns, disk.took.p50_ns].map(time);
+            let errors = if disk.errors > 0 { format!(", {} failed", disk.errors) } else { String::new() };
+            let took =
+                format!("the slowest of {count} requests took {max}, half of them {p50} or less{errors}");
+            first.push(("disk", format!("{shown}: {took}")));
         }
         if let Some(worst) = figures.runqueue_worst.first() {
-            let (task, instead) = (named(&worst.task), named(&worst.instead));
-            self.line(format!(
-                "  {task} could run, and waited {} for {instead} on CPU {}",
-                time(worst.ns),
-                worst.cpu
+            let (task, instead, cpu) = (named(&worst.task), named(&worst.instead), worst.cpu);
+            let waited = time(worst.ns);
+            first.push((
+                "run queue",
+                format!("{task} could run, and waited {waited} for {instead} on CPU {cpu}"),
             ));
         }
         if let Some(call) = figures.slow_calls.first() {
             let open = if call.ret.is_some() { "took" } else { "has not returned for" };
-            self.line(format!("  {} of {} {open} {}", call.call, named(&call.task), time(call.ns)));
-        }
-        for disk in figures.disks.iter().take(2) {
-            let errors = if disk.errors > 0 { format!(", {} failed", disk.errors) } else { String::new() };
-            let (max, p50) = (time(disk.took.max_ns), time(disk.took.p50_ns));
-            self.line(format!(
-                "  disk {}: the slowest request took {max}, half of them {p50} or less{errors}",
-                disk.device
+            first.push((
+                "system call",
+                format!("{} of {} {open} {}", call.call, named(&call.task), time(call.ns)),
             ));
         }
+        let lost: u64 = figures.completeness.lost.iter().map(|it| it.count).sum();
+        let lost = if lost == 0 { "nothing".to_owned() } else { format!("{lost} events") };
+        first.push(("lost", lost));
+        self.document.first = first;
     }
 
     fn completeness(&mut self) {
@@ -87,15 +101,15 @@ impl Text<'_> {
         self.title("How complete it is", &[]);
         let late: Vec<_> = cpus.iter().filter(|cpu| cpu.from_ns > from_ns + 1_000_000_000).collect();
         match late.is_empty() {
-            true => self.line("  all CPUs from the start"),
+            true => self.line("all CPUs from the start"),
             false => late
                 .iter()
-                .for_each(|cpu| self.line(format!("  CPU {}: from {}", cpu.cpu, ago(figures, cpu.from_ns)))),
+                .for_each(|cpu| self.line(format!("CPU {}: from {}", cpu.cpu, ago(figures, cpu.from_ns)))),
         }
         match lost.is_empty() {
-            true => self.line("  nothing is lost"),
+            true => self.line("nothing is lost"),
             false => lost.iter().for_each(|lost| {
-                self.line(format!("  {}: {} lost: {}", lost.group, lost.count, lost.cause.escape_debug()));
+                self.line(format!("{}: {} lost: {}", lost.group, lost.count, lost.cause.escape_debug()));
             }),
         }
     }
@@ -106,7 +120,10 @@ impl Text<'_> {
             self.title("Marks and triggers", &[]);
             self.table(
                 &["when", "what"],
-                figures.marks.iter().map(|it| vec![ago(figures, it.at_ns), it.text.clone()]),
+                figures
+                    .marks
+                    .iter()
+                    .map(|it| Row::at(it.at_ns, 0, vec![ago(figures, it.at_ns), it.text.clone()])),
             );
         }
         if self.title("CPU time", &["sched"]) {
@@ -125,17 +142,13 @@ impl Text<'_> {
             );
         }
         if self.title("Time in the run queue", &["sched"]) {
-            self.line(format!("  {}", spread(&figures.runqueue)));
+            self.line(spread(&figures.runqueue));
             self.table(
                 &["waited", "task", "for", "CPU", "ran"],
                 figures.runqueue_worst.iter().map(|it| {
-                    vec![
-                        time(it.ns),
-                        named(&it.task),
-                        named(&it.instead),
-                        it.cpu.to_string(),
-                        ago(figures, it.at_ns),
-                    ]
+                    let (cpu, ran) = (it.cpu.to_string(), ago(figures, it.at_ns));
+                    let cells = vec![time(it.ns), named(&it.task), named(&it.instead), cpu, ran];
+                    Row::at(it.at_ns.saturating_sub(it.ns), it.ns, cells)
                 }),
             );
         }
@@ -151,7 +164,8 @@ impl Text<'_> {
                     &["waited", "task", "woken by", "since"],
                     waits.iter().map(|it| {
                         let waker = it.waker.as_ref().map_or("nothing yet".to_owned(), named);
-                        vec![time(it.ns), named(&it.task), waker, ago(figures, it.from_ns)]
+                        let cells = vec![time(it.ns), named(&it.task), waker, ago(figures, it.from_ns)];
+                        Row::at(it.from_ns, it.ns, cells)
                     }),
                 );
             }
@@ -170,7 +184,11 @@ impl Text<'_> {
                     let ret = it.ret.map_or("has not returned".to_owned(), |ret| ret.to_string());
                     let ret = it.error.map_or(ret, str::to_owned);
                     let call = format!("{}({a:#x}, {b:#x}, {c:#x}, …)", it.call);
-                    vec![time(it.busy_ns), time(it.ns), named(&it.task), call, ret]
+                    Row::at(
+                        it.from_ns,
+                        it.ns,
+                        vec![time(it.busy_ns), time(it.ns), named(&it.task), call, ret],
+                    )
                 }),
             );
         }
@@ -205,7 +223,9 @@ impl Text<'_> {
                         format!("{} of {} by {}", it.op, output::bytes(it.bytes.into()), named(&it.task))
                     });
                     let (count, bytes) = (it.took.count.to_string(), output::bytes(it.bytes));
-                    vec![it.device.clone(), count, bytes, it.errors.to_string(), p50, p99, max, slowest]
+                    let cells = vec![it.shown(), count, bytes, it.errors.to_string(), p50, p99, max, slowest];
+                    let times = it.slowest.as_ref().map(|it| it.from_ns..it.from_ns.saturating_add(it.ns));
+                    Row { cells, time: times }
                 }),
             );
         }
@@ -215,7 +235,8 @@ impl Text<'_> {
                 figures.interrupts.iter().map(|it| {
                     let longest = format!("CPU {}, {}", it.longest_cpu, ago(figures, it.longest_from_ns));
                     let [p99, max, all] = [it.took.p99_ns, it.took.max_ns, it.total_ns].map(time);
-                    vec![it.interrupt.clone(), max, p99, it.took.count.to_string(), all, longest]
+                    let cells = vec![it.interrupt.clone(), max, p99, it.took.count.to_string(), all, longest];
+                    Row::at(it.longest_from_ns, it.took.max_ns, cells)
                 }),
             );
         }
@@ -241,64 +262,55 @@ impl Text<'_> {
             let rows = figures.started.iter();
             self.table(
                 &["process", "file", "when"],
-                rows.map(|it| vec![named(&it.process), it.file.clone(), ago(figures, it.at_ns)]),
+                rows.map(|it| {
+                    Row::at(it.at_ns, 0, vec![named(&it.process), it.file.clone(), ago(figures, it.at_ns)])
+                }),
             );
-            self.more(figures.started_count, figures.started.len());
+            self.more(figures.started_count);
         }
         if self.title("Processes that ended", &["exec"]) {
             self.table(
                 &["process", "how", "when"],
                 figures.ended.iter().map(|it| {
                     let how = it.signal.clone().unwrap_or_else(|| format!("exit code {}", it.status));
-                    vec![named(&it.process), how, ago(figures, it.at_ns)]
+                    Row::at(it.at_ns, 0, vec![named(&it.process), how, ago(figures, it.at_ns)])
                 }),
             );
-            self.more(figures.ended_count, figures.ended.len());
+            self.more(figures.ended_count);
         }
     }
 
-    fn more(&mut self, all: u64, listed: usize) {
-        let shown = listed.min(LINES) as u64;
-        if all > shown {
-            self.line(format!("  and {} more", all - shown));
+    /// There were so many rows in the table above.
+    fn more(&mut self, count: u64) {
+        if let Some(Part::Table { all, .. }) =
+            self.document.sections.last_mut().and_then(|it| it.parts.last_mut())
+        {
+            *all = Some(count);
         }
     }
 
     /// Begins a section. Returns whether there is something to show: all groups that it needs were recorded.
-    fn title(&mut self, title: &str, groups: &[&str]) -> bool {
-        let is_recorded = |name: &&&str| {
-            self.figures.completeness.groups.iter().any(|group| group.group == **name && group.is_recorded)
-        };
-        let missing: Vec<_> = groups.iter().filter(|name| !is_recorded(name)).copied().collect();
-        let of = if groups.is_empty() { String::new() } else { format!(" ({})", groups.join(", ")) };
-        let _ = write!(self.all, "\n{title}{of}\n"); // can't fail
-        if !missing.is_empty() {
-            self.line(format!(
-                "  not recorded: `mapring flight start --events` without {}",
-                missing.join(", ")
-            ));
-        }
-        missing.is_empty()
+    fn title(&mut self, title: &'static str, groups: &'static [&'static str]) -> bool {
+        let missing = missing(self.figures, groups);
+        self.document.sections.push(Section { title, groups, parts: Vec::new() });
+        let is_there = missing.is_none();
+        missing.into_iter().for_each(|line| self.line(line));
+        is_there
     }
 
-    fn table(&mut self, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-        let rows: Vec<_> = rows.take(LINES).collect();
-        if rows.is_empty() {
-            return self.line("  nothing");
-        }
-        let is_number = |at: usize| {
-            rows.iter().all(|row| row[at].starts_with(|c: char| "+-".contains(c) || c.is_ascii_digit()))
-        };
-        let are_numbers: Vec<_> = (0..header.len()).map(is_number).collect();
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
-        for (column, is_number) in table.column_iter_mut().zip(are_numbers) {
-            if is_number {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        table.trim_fmt().lines().for_each(|line| self.line(format!(" {line}")));
+    fn table(&mut self, header: &'static [&'static str], rows: impl Iterator<Item = impl Into<Row>>) {
+        let rows: Vec<_> = rows.map(Into::into).collect();
+        self.part(Part::Table { header, all: None, rows });
     }
+}
+
+/// Says which of these groups were not recorded, if there are some.
+pub(super) fn missing(figures: &Figures, groups: &[&str]) -> Option<String> {
+    let recorded = &figures.completeness.groups;
+    let is_recorded = |name: &&str| recorded.iter().any(|group| group.group == *name && group.is_recorded);
+    let missing: Vec<_> = groups.iter().copied().filter(|name| !is_recorded(name)).collect();
+    let said = || format!("not recorded: `mapring flight start --events` without {}", missing.join(", "));
+    (!missing.is_empty()).then(said)
 }
 
 /// A time, seen from what stopped the recording, or from the end of the report.
@@ -307,6 +319,16 @@ fn ago(figures: &Figures, ns: u64) -> String {
         None => format!("{} ago", time(figures.completeness.until_ns.saturating_sub(ns))),
         Some(zero) if ns < zero.at_ns => format!("-{}", time(zero.at_ns - ns)),
         Some(zero) => format!("+{}", time(ns - zero.at_ns)),
+    }
+}
+
+/// The same in a sentence.
+fn when(figures: &Figures, ns: u64) -> String {
+    match &figures.stopped {
+        None => ago(figures, ns),
+        Some(zero) if ns == zero.at_ns => "at that moment".to_owned(),
+        Some(zero) if ns < zero.at_ns => format!("{} before that", time(zero.at_ns - ns)),
+        Some(zero) => format!("{} after that", time(ns - zero.at_ns)),
     }
 }
 
@@ -348,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_section_names_the_group_that_is_missing() {
-        let text = of(&Figures::default());
+        let text = of(&Figures::default()).to_string();
         assert!(
             text.contains("Disks (block)\n  not recorded: `mapring flight start --events` without block"),
             "{text}"

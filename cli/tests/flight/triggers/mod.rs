@@ -69,7 +69,7 @@ impl Drop for Busy {
 }
 
 /// What `status` says of the end, once the recording has stopped.
-fn stopped(recorder: &Recorder) -> Value {
+pub(crate) fn stopped(recorder: &Recorder) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let status = recorder.status();

@@ -1,0 +1,113 @@
+//! A recorded incident, and what its report says first.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, setpriority_process};
+use serde_json::Value;
+
+use crate::fuse::SlowDisk;
+use crate::recorder::{Recorder, said};
+use crate::skip;
+use crate::triggers::stopped;
+
+const SLOW: Duration = Duration::from_millis(300);
+
+/// What a page says, without its marks of elements.
+fn unescaped(html: &str) -> String {
+    let quotes = html.replace("&#39;", "'").replace("&quot;", "\"");
+    quotes.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
+/// Without names: those of processes that have ended since then may be missing.
+fn nameless(figures: &Value) -> Value {
+    match figures {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(key, _)| *key != "name" && *key != "waits_interruptible");
+            kept.map(|(key, value)| (key.clone(), nameless(value))).collect()
+        }
+        Value::Array(list) => list.iter().map(nameless).collect(),
+        _ => figures.clone(),
+    }
+}
+
+#[test]
+fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
+    let recorder = Recorder::new("report");
+    let trigger = ["--stop-on", "exit signal=SIGSEGV comm=sh", "--after", "100ms"];
+    if !recorder.start(&[&["--size", "64M", "--events", "sched,syscalls,exec,block"][..], &trigger].concat())
+    {
+        return;
+    }
+    let mut hog = Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    // Also on a busy machine: it goes before all other processes of its CPU.
+    setpriority_process(Pid::from_raw(hog.id().cast_signed()), -20).unwrap();
+    let disk = SlowDisk::new("report", SLOW);
+    match &disk {
+        Some(disk) => File::open(&disk.path).unwrap().read_exact(&mut [0; 4096]).unwrap(),
+        None => skip::skipped("no FUSE or loop devices, or this user can't use them"),
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let mut crash = Command::new("/bin/sh").args(["-c", "kill -SEGV $$"]).spawn().unwrap();
+    crash.wait().unwrap();
+    stopped(&recorder);
+    hog.kill().unwrap();
+    hog.wait().unwrap();
+
+    let mut expected = vec![
+        format!("Stopped by exit of {} (sh) by SIGSEGV on ", crash.id()),
+        format!("sh ({}) was killed by SIGSEGV, ", crash.id()),
+        format!("sh ({}) used ", hog.id()),
+        "What stands out".to_owned(),
+    ];
+    if let Some(disk) = &disk {
+        expected.push(format!("{} (7:", disk.path.file_name().unwrap().display()));
+    }
+    let text = String::from_utf8(recorder.run(&["report"]).stdout).unwrap();
+    println!("{text}");
+    let first = text.lines().take(15).collect::<Vec<_>>().join("\n");
+    expected.iter().for_each(|part| assert!(first.contains(part), "{part}"));
+
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{}.html", std::process::id()));
+    let file = path.to_str().unwrap();
+    assert!(recorder.run(&["report", "--out", file]).status.success());
+    let page = fs::read_to_string(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(page.len() < 5 << 20, "{}", page.len());
+    let (first, rest) = page.split_once("<nav").unwrap();
+    let first = unescaped(first);
+    expected.iter().for_each(|part| assert!(first.contains(part), "{part}"));
+
+    // The page has the figures of `--json`, and the turns of the hog.
+    let (_, data) = rest.split_once("id=\"data\">").unwrap();
+    let data: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+    let json: Value = serde_json::from_slice(&recorder.run(&["report", "--json"]).stdout).unwrap();
+    assert_eq!(nameless(&data["figures"]), nameless(&json));
+    let ran =
+        json["cpu_time"].as_array().unwrap().iter().find(|it| it["process"]["pid"] == hog.id()).unwrap();
+    let threads = data["lanes"]["threads"].as_array().unwrap();
+    let number = threads.iter().position(|thread| thread["tid"] == hog.id()).unwrap();
+    let cpus = data["lanes"]["cpus"].as_array().unwrap().iter();
+    let turns: Vec<u64> = cpus
+        .flat_map(|cpu| cpu["turns"].as_array().unwrap())
+        .map(|number| number.as_u64().unwrap())
+        .collect();
+    let drawn = turns.chunks(4).filter(|turn| turn[2] == number as u64 && turn[3] < 8).map(|turn| turn[1]);
+    let (drawn, ran) = (drawn.sum::<u64>(), ran["busy_ns"].as_u64().unwrap());
+    assert!(data["lanes"]["merged"] != 0 || drawn == ran, "{drawn} of {ran}");
+
+    // A file is only replaced on request, and its name says what it is.
+    let again = recorder.run(&["report", "--out", file]);
+    assert!(!again.status.success() && said(&again).contains("--force replaces it"));
+    let json = path.with_extension("json");
+    assert!(recorder.run(&["report", "--force", "--out", json.to_str().unwrap()]).status.success());
+    assert!(serde_json::from_str::<Value>(&fs::read_to_string(&json).unwrap()).is_ok());
+    let wrong = recorder.run(&["report", "--out", "incident.pdf"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said(&wrong).contains(".html or .json"));
+    [path, json].iter().for_each(|file| fs::remove_file(file).unwrap());
+}
