@@ -65,6 +65,8 @@ pub(super) struct Group {
     pub(super) group: &'static str,
     pub(super) is_recorded: bool,
     pub(super) events: u64,
+    /// Events before this time are overwritten, on one CPU at least. `None`: none was.
+    pub(super) complete_from_ns: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

@@ -29,8 +29,8 @@ struct Entered {
     args: [u64; 3],
     ns: u64,
     pid: u32,
-    /// The thread's interruptible waits before.
-    interruptible: u64,
+    /// The thread's interruptible waits before, if they are known.
+    interruptible: Option<u64>,
 }
 
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Requests {
         let &Event { ns, cpu, pid, tid, ref what } = event;
         match *what {
             What::SyscallEnter { nr, is_32bit, args } => {
-                let interruptible = tasks.interruptible(tid, ns);
+                let interruptible = (ns >= tasks.from).then(|| tasks.interruptible(tid, ns));
                 self.open_calls.insert(tid, Entered { nr, is_32bit, args, ns, pid, interruptible });
             }
             What::SyscallExit { ret, .. } => {
@@ -82,13 +82,14 @@ impl Requests {
     ) {
         let &Entered { nr, is_32bit, args, ns: from_ns, interruptible: before, .. } = entered;
         let ns = ns.saturating_sub(from_ns);
-        let busy_ns = ns.saturating_sub(interruptible.saturating_sub(before));
         let errno = ret.and_then(i64::checked_neg).filter(|errno| (1..4096).contains(errno));
         if ret.is_some() {
             let (took, errors) = self.calls.entry((nr, is_32bit)).or_default();
             took.see(ns);
             *errors += u64::from(errno.is_some());
         }
+        let Some(before) = before else { return };
+        let busy_ns = ns.saturating_sub(interruptible.saturating_sub(before));
         let error = errno.and_then(|errno| syscalls::Errno::new(i32::try_from(errno).ok()?).name());
         let abi = self.abi;
         let call = || abi.shown(nr, is_32bit);

@@ -17,6 +17,8 @@ const KTHREADD: u32 = 2;
 
 #[derive(Default)]
 pub(super) struct Tasks {
+    /// Before this time, switches and wakeups of some CPU are missing: nothing is said of it.
+    pub(super) from: u64,
     cpus: Map<u16, Running>,
     threads: Map<u32, Thread>,
     runqueue: Took,
@@ -98,8 +100,15 @@ struct Waited {
 }
 
 impl Tasks {
+    pub(super) fn new(from: u64) -> Self {
+        Self { from, ..Self::default() }
+    }
+
     pub(super) fn see(&mut self, event: &Event) {
         let &Event { ns, cpu, pid, tid, ref what } = event;
+        if ns < self.from {
+            return;
+        }
         match *what {
             What::Switch { state, next, .. } => {
                 self.ran(event);
@@ -248,7 +257,8 @@ impl Tasks {
                 waits.push(Wait { task, ns, from_ns: from, is_open, waker });
             }
         }
-        figures.cpu_time = self.cpu_time(names, figures.completeness.from_ns, end);
+        let from = self.from.max(figures.completeness.from_ns);
+        figures.cpu_time = self.cpu_time(names, from, end);
     }
 
     /// The CPU time of the processes that used most.
@@ -357,6 +367,19 @@ mod tests {
         ];
         let found = figures(&events, 100);
         assert_eq!((found.runqueue_worst[0].ns, found.runqueue_worst[0].instead.tid), (85, 8));
+    }
+
+    #[test]
+    fn nothing_is_said_of_times_before_all_cpus_have_events() {
+        let mut tasks = Tasks::new(1000);
+        tasks.see(&event(10, 7, What::IrqEnter { irq: 1 }));
+        [switch(1050, 0, 7, 1, 8), switch(1100, 0, 8, 1, 7)].iter().for_each(|event| tasks.see(event));
+        tasks.finish(1200);
+        let mut figures = Figures::default();
+        tasks.put(&mut figures, &mut Names::of_events(), 1200);
+        let busy: Vec<_> =
+            figures.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns, it.percent)).collect();
+        assert_eq!(busy, [(7, 100, 50.0), (8, 50, 25.0)]);
     }
 
     #[test]

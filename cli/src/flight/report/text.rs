@@ -7,6 +7,9 @@ use crate::output;
 /// The signals of faults in a program.
 const CRASHES: [&str; 7] = ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP"];
 
+/// The groups that tell slow system calls from those that wait for something.
+const CALLS: &[&str] = &["syscalls", "sched"];
+
 /// The report.
 pub(super) fn of(figures: &Figures) -> Document {
     let mut text = Text { document: Document::default(), figures };
@@ -70,8 +73,12 @@ impl<'f> Text<'f> {
             let (shown, count) = (disk.shown(), disk.took.count);
             let [max, p50] = [disk.took.max_ns, disk.took.p50_ns].map(time);
             let errors = if disk.errors > 0 { format!(", {} failed", disk.errors) } else { String::new() };
-            let took =
-                format!("the slowest of {count} requests took {max}, half of them {p50} or less{errors}");
+            let took = match count {
+                1 => format!("its only request took {max}{errors}"),
+                _ => {
+                    format!("the slowest of {count} requests took {max}, half of them {p50} or less{errors}")
+                }
+            };
             first.push(("disk", format!("{shown}: {took}")));
         }
         if let Some(worst) = figures.runqueue_worst.first() {
@@ -82,7 +89,9 @@ impl<'f> Text<'f> {
                 format!("{task} could run, and waited {waited} for {instead} on CPU {cpu}"),
             ));
         }
-        if let Some(call) = figures.slow_calls.first() {
+        if let Some(call) = figures.slow_calls.first()
+            && missing(figures, CALLS).is_none()
+        {
             let open = if call.ret.is_some() { "took" } else { "has not returned for" };
             first.push((
                 "system call",
@@ -91,27 +100,27 @@ impl<'f> Text<'f> {
         }
         let lost: u64 = figures.completeness.lost.iter().map(|it| it.count).sum();
         let lost = if lost == 0 { "nothing".to_owned() } else { format!("{lost} events") };
-        first.push(("lost", lost));
+        let from = figures.completeness.groups.iter().filter_map(|group| group.complete_from_ns).max();
+        let from = from.map(|ns| format!("; all groups are complete from {} on", ago(figures, ns)));
+        first.push(("lost", lost + &from.unwrap_or_default()));
         self.document.first = first;
     }
 
     fn completeness(&mut self) {
         let figures = self.figures;
-        let Completeness { from_ns, cpus, lost, .. } = &figures.completeness;
+        let Completeness { groups, lost, .. } = &figures.completeness;
         self.title("How complete it is", &[]);
-        let late: Vec<_> = cpus.iter().filter(|cpu| cpu.from_ns > from_ns + 1_000_000_000).collect();
-        match late.is_empty() {
-            true => self.line("all CPUs from the start"),
-            false => late
+        let from = |ns: Option<u64>| ns.map_or("the start".to_owned(), |ns| ago(figures, ns));
+        self.table(
+            &["group", "events", "complete from"],
+            groups
                 .iter()
-                .for_each(|cpu| self.line(format!("CPU {}: from {}", cpu.cpu, ago(figures, cpu.from_ns)))),
-        }
-        match lost.is_empty() {
-            true => self.line("nothing is lost"),
-            false => lost.iter().for_each(|lost| {
-                self.line(format!("{}: {} lost: {}", lost.group, lost.count, lost.cause.escape_debug()));
-            }),
-        }
+                .filter(|it| it.is_recorded)
+                .map(|it| vec![it.group.to_owned(), it.events.to_string(), from(it.complete_from_ns)]),
+        );
+        lost.iter().for_each(|lost| {
+            self.line(format!("{}: {} lost: {}", lost.group, lost.count, lost.cause.escape_debug()));
+        });
     }
 
     fn tasks(&mut self) {
@@ -174,9 +183,7 @@ impl<'f> Text<'f> {
 
     fn calls(&mut self) {
         let figures = self.figures;
-        if self
-            .title("Slow system calls, without the time of waits that a signal ends", &["syscalls", "sched"])
-        {
+        if self.title("Slow system calls, without the time of waits that a signal ends", CALLS) {
             self.table(
                 &["time", "in all", "task", "call", "result"],
                 figures.slow_calls.iter().map(|it| {
