@@ -50,7 +50,7 @@ fn record() -> Option<(Recorder, PathBuf)> {
     let mut crash = Command::new(program);
     let mut crash = crash.args(["-c", "read go; kill -SEGV $$"]).stdin(Stdio::piped()).spawn().unwrap();
     let trigger = format!("exit signal=SIGSEGV pid={}", crash.id());
-    let groups = "sched,irq,syscalls,exec,block,net";
+    let groups = "sched,irq,syscalls,exec,block,net,profile,waits";
     let options = ["start", "--size", "32M", "--events", groups, "--stop-on", &trigger, "--after", "100ms"];
     let started = recorder.run(&options);
     if started.status.code() == Some(77) {
@@ -58,7 +58,10 @@ fn record() -> Option<(Recorder, PathBuf)> {
         return None;
     }
     assert!(started.status.success());
-    thread::sleep(Duration::from_millis(500));
+    let mut hog = Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    hog.kill().unwrap();
+    hog.wait().unwrap();
     assert!(recorder.run(&["mark", HOSTILE]).status.success());
     drop(crash.stdin.take()); // `read` returns
     assert!(!crash.wait().unwrap().success());
@@ -88,6 +91,7 @@ fn the_page_works_in_a_browser() {
         backgrounds.push(browser.value("getComputedStyle(document.body).backgroundColor"));
         looks_right(&mut browser, &data);
         lanes_move(&mut browser, &data);
+        flames_zoom(&mut browser);
         assert_eq!(
             browser.value("document.documentElement.scrollWidth <= innerWidth"),
             true,
@@ -118,6 +122,34 @@ fn looks_right(browser: &mut Browser, data: &Value) {
         [("CPU time", "cpu_time"), ("Time in the run queue", "runqueue_worst"), ("Programs that", "started")]
     {
         assert_eq!(rows(browser, title), figures[figure].as_array().unwrap().len(), "{title}");
+    }
+}
+
+/// A click on a frame of a flame graph makes it as wide as the graph; one on the lowest shows all.
+fn flames_zoom(browser: &mut Browser) {
+    assert_eq!(browser.value("document.querySelectorAll('.flame').length"), 2);
+    for graph in ["#running", "#waiting"] {
+        let frames = format!("[...document.querySelectorAll('{graph} g')]");
+        let widths = format!(
+            "{frames}.map((it) => it.hasAttribute('hidden') ? 0 : parseFloat(it.querySelector('rect').getAttribute('width')))"
+        );
+        let click = |browser: &mut Browser, frame: &str| {
+            browser.value(&format!("{frame}.dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))"));
+            serde_json::from_value::<Vec<f64>>(browser.value(&widths)).unwrap()
+        };
+        let count = |widths: &[f64]| widths.iter().filter(|wide| **wide > 0.0).count();
+        let narrow = format!(
+            "{frames}.reduce((a, b) => Number(a.querySelector('rect').getAttribute('fg:w')) <= Number(b.querySelector('rect').getAttribute('fg:w')) ? a : b)"
+        );
+        let lowest =
+            format!("{frames}.find((it) => it.querySelector('title').textContent.startsWith('all '))");
+        let all = click(browser, &lowest);
+        let zoomed = click(browser, &narrow);
+        assert!(
+            count(&zoomed) < count(&all) && zoomed.iter().filter(|wide| **wide > 99.9).count() > 1,
+            "{zoomed:?}"
+        );
+        assert_eq!(click(browser, &lowest), all);
     }
 }
 

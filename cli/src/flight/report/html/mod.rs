@@ -1,25 +1,29 @@
 //! A report as one page that needs no network: the sections of the text, the lanes of the CPUs, and all figures as JSON. Names come from
 //! programs that may be hostile: they are escaped here, the page's script handles them as text, and the page forbids all other scripts.
 
+mod flames;
 mod lanes;
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 pub(super) use self::lanes::Lanes;
+use super::super::event::Event;
+use super::super::names::Names;
+use super::super::symbols::Symbols;
+use super::super::trace::stacks::{Flames, Stacks};
 use super::document::{Document, Part, Row, Section, are_numbers};
 use super::figures::Figures;
+use super::tasks::Tasks;
 use super::text;
 
 /// A page is at most so large.
 const LIMIT: usize = 5 << 20;
 /// So many turns has a page at most; fewer if it would be too large.
 const TURNS: [usize; 5] = [100_000, 50_000, 25_000, 10_000, 0];
-
-/// The groups that record stacks.
-const STACKS: &[&str] = &["profile", "waits"];
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -32,8 +36,36 @@ const UPLOT: [&str; 3] = [
 ];
 
 /// The only styles and scripts that the browser accepts in the page: those above, by their SHA-256.
-const STYLE_HASHES: &str = "'sha256-32MMao1vjur/JktQ9zzlsRT2Rv/ZoLt08EmwoAE1+gQ=' 'sha256-HnhiHyRO4wa5X9jpF9ftmh2OfgcAL2e3D2U/AYfKRW0='";
-const SCRIPT_HASHES: &str = "'sha256-GcjUxq2Ikpp59K5J1vcWFWbf0Lo9FcxJXpdPeH63jx8=' 'sha256-Uts07D0wTxer6IgQxIHFzbaZ+/eCUtkUbLomf7pz5wc='";
+const STYLE_HASHES: &str = "'sha256-32MMao1vjur/JktQ9zzlsRT2Rv/ZoLt08EmwoAE1+gQ=' 'sha256-Rna2PP+ALVnqBkk40I37rz4dZrjrxigose7D55fYF6g='";
+const SCRIPT_HASHES: &str = "'sha256-GcjUxq2Ikpp59K5J1vcWFWbf0Lo9FcxJXpdPeH63jx8=' 'sha256-KhdWNACX9TmZvjvirEc8RkH+To3NlvSVH6Rp+h3ZH1I='";
+
+const RUNNING: &str = "Flame graph of what ran";
+const WAITING: &str = "Flame graph of waits, by their time";
+
+/// What a page shows beyond the figures.
+pub(super) struct Extra {
+    lanes: Lanes,
+    stacks: Stacks,
+}
+
+impl Extra {
+    /// Around this time; `None` is the end of the report.
+    pub(super) fn new(zero: Option<u64>) -> Self {
+        Self { lanes: Lanes::new(zero), stacks: Stacks::new(Symbols::new(&[])) }
+    }
+
+    /// `tasks` has not seen the event.
+    pub(super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &mut Names) {
+        self.lanes.see(event, tasks);
+        self.stacks.event(event, names);
+    }
+
+    /// The report, of this time, ends.
+    pub(super) fn finish(mut self, times: Range<u64>, tasks: &Tasks, names: &mut Names) -> (Lanes, Flames) {
+        self.lanes.finish(tasks.from.max(times.start)..times.end, tasks, names);
+        (self.lanes, self.stacks.flames(names))
+    }
+}
 
 /// The page's data: what `--json` prints, and the lanes.
 #[derive(Serialize)]
@@ -46,18 +78,12 @@ struct Data<'f> {
 ///
 /// # Errors
 /// If it is too large: the figures alone should never be.
-pub(super) fn of(figures: &Figures, lanes: &Lanes) -> Result<String> {
-    let mut document = text::of(figures);
-    let missing = text::missing(figures, STACKS).map(Part::Line);
-    let flames = Section {
-        title: "Flame graphs of running and waiting",
-        groups: STACKS,
-        parts: missing.into_iter().collect(),
-    };
-    document.sections.push(flames);
+pub(super) fn of(figures: &Figures, lanes: &Lanes, flames: &Flames) -> Result<String> {
+    let document = text::of(figures);
+    let flames = self::flames(figures, flames)?;
     for most in TURNS {
         let data = Data { figures, lanes: lanes.drawn(most) };
-        let page = page(&document, &island(&serde_json::to_string(&data)?));
+        let page = page(&document, &flames, &island(&serde_json::to_string(&data)?));
         if page.len() <= LIMIT {
             return Ok(page);
         }
@@ -65,7 +91,7 @@ pub(super) fn of(figures: &Figures, lanes: &Lanes) -> Result<String> {
     bail!("the page would have more than {LIMIT} bytes: `report --json` has no such limit")
 }
 
-fn page(document: &Document, data: &str) -> String {
+fn page(document: &Document, flames: &str, data: &str) -> String {
     let [licence, uplot_style, uplot] = UPLOT;
     let head = document.head.iter().map(|line| escaped(line)).collect::<Vec<_>>();
     let title = head.first().cloned().unwrap_or_default();
@@ -83,6 +109,9 @@ fn page(document: &Document, data: &str) -> String {
         "first" => &*first,
         "links" => &*links,
         "sections" => &*sections,
+        "running" => RUNNING,
+        "waiting" => WAITING,
+        "flames" => flames,
         "script hashes" => SCRIPT_HASHES,
         "style hashes" => STYLE_HASHES,
         "data" => data,
@@ -101,6 +130,29 @@ fn page(document: &Document, data: &str) -> String {
         rest = after;
     }
     page + rest
+}
+
+/// The sections of the flame graphs.
+fn flames(figures: &Figures, Flames { running, waiting }: &Flames) -> Result<String> {
+    let graphs =
+        [("running", RUNNING, "samples", "profile", running), ("waiting", WAITING, "µs", "waits", waiting)];
+    let mut text = String::new();
+    for (id, title, unit, group, lines) in graphs {
+        let _ = writeln!(text, "<section id=\"{id}\">\n<h2>{title} <small>{group}</small></h2>"); // can't fail
+        if let Some(missing) = text::missing(figures, &[group]) {
+            text.extend(["<p>", &code(&escaped(&missing)), "</p>\n"]);
+        } else if lines.is_empty() {
+            text += "<p>nothing</p>\n";
+        } else {
+            let (graph, shown) = flames::graph(title, unit, lines)?;
+            text += &graph;
+            if shown < lines.len() {
+                let _ = writeln!(text, "<p>the {shown} most frequent of {} stacks</p>", lines.len());
+            }
+        }
+        text += "</section>\n";
+    }
+    Ok(text)
 }
 
 fn section(number: usize, Section { title, groups, parts }: &Section) -> String {
@@ -191,10 +243,8 @@ mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
     use serde_json::Value;
 
+    use super::super::super::event::What;
     use super::super::super::event::tests::{comm, event};
-    use super::super::super::event::{Event, What};
-    use super::super::super::names::Names;
-    use super::super::tasks::Tasks;
     use super::*;
 
     /// The tool of coreutils, with this on its stdin.
@@ -247,7 +297,8 @@ mod tests {
     #[test]
     fn turns_are_as_the_events_say() {
         let events = [switch(10, 0, 9, 7, "a"), switch(40, 0, 7, 0, ""), switch(50, 0, 0, 8, "b")];
-        let page = of(&Figures::default(), &lanes(events.into_iter(), Some(45), 60)).unwrap();
+        let page =
+            of(&Figures::default(), &lanes(events.into_iter(), Some(45), 60), &Flames::default()).unwrap();
         let lanes = &data(&page)["lanes"];
         let [a, b] = [0, 1].map(|at| lanes["threads"][at]["name"].as_str().unwrap());
         assert_eq!((a, b, &lanes["from"], &lanes["until"]), ("a", "b", &(-45).into(), &15.into()));
@@ -260,10 +311,17 @@ mod tests {
     fn a_flood_of_turns_and_names_makes_no_large_page() {
         const ALL: u32 = 700_000;
         let name = "<\u{1}\u{1}&".repeat(4);
-        let events = (0..ALL)
-            .map(|n| switch(u64::from(n) * 1_000_003, (n % 3) as u16, n.saturating_sub(3) + 1, n + 1, &name));
+        let events = (0..ALL).map(|n| {
+            switch(
+                u64::from(n) * 1_000_003,
+                u16::try_from(n % 3).unwrap(),
+                n.saturating_sub(3) + 1,
+                n + 1,
+                &name,
+            )
+        });
         let lanes = lanes(events, Some(600_000 * 1_000_003), u64::from(ALL) * 1_000_003);
-        let page = of(&Figures::default(), &lanes).unwrap();
+        let page = of(&Figures::default(), &lanes, &Flames::default()).unwrap();
         let data = data(&page);
         println!("{} bytes, {} of {} turns", page.len(), data["lanes"]["merged"], data["lanes"]["turns"]);
         assert!(page.len() <= LIMIT, "{}", page.len());
@@ -283,7 +341,7 @@ mod tests {
         let hostile = "</script><img src=x onerror=alert(1)>\u{2028}\"'&";
         let mut figures = Figures::default();
         figures.marks.push(super::super::figures::Mark { at_ns: 1, text: hostile.to_owned() });
-        let page = of(&figures, &lanes(std::iter::empty(), None, 10)).unwrap();
+        let page = of(&figures, &lanes(std::iter::empty(), None, 10), &Flames::default()).unwrap();
         assert!(!page.contains("<img") && !page.contains(hostile));
         assert!(page.contains("&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;\u{2028}&quot;&#39;&amp;"));
         assert_eq!(page.matches("</script>").count(), 3);

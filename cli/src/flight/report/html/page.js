@@ -4,6 +4,36 @@
   const { figures, lanes } = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const [from, until] = [lanes.from, lanes.until];
+
+  // Flame graphs: a click on a frame makes it as wide as the graph, and one on the lowest frame shows all again.
+  const LETTER = 7.2;
+  for (const graph of document.querySelectorAll(".flame")) {
+    const frames = [...graph.querySelectorAll("g")].map((group) => {
+      const [title, rect, text] = group.children;
+      const [begin, wide] = ["fg:x", "fg:w"].map((name) => Number(rect.getAttribute(name)));
+      return { group, rect, text, name: title.textContent.replace(/ \([^()]*\)$/, ""), begin, end: begin + wide };
+    });
+    let shown = [0, Number(graph.dataset.total)];
+    const fit = () => {
+      const [start, stop] = shown, percent = 100 / (stop - start), pixels = graph.clientWidth / (stop - start);
+      for (const { group, rect, text, name, begin, end } of frames) {
+        const left = Math.max(begin, start), right = Math.min(end, stop), room = Math.floor(((right - left) * pixels - 6) / LETTER);
+        group.toggleAttribute("hidden", right <= left);
+        if (right <= left) continue;
+        rect.setAttribute("x", `${(left - start) * percent}%`);
+        rect.setAttribute("width", `${(right - left) * percent}%`);
+        text.setAttribute("x", `${(left - start) * percent + 300 / graph.clientWidth}%`);
+        text.textContent = name.length <= room ? name : room < 4 ? "" : `${name.slice(0, room - 1)}…`;
+      }
+    };
+    graph.addEventListener("click", (event) => {
+      const frame = frames.find(({ group }) => group.contains(event.target));
+      if (frame) shown = [frame.begin, frame.end];
+      fit();
+    });
+    new ResizeObserver(fit).observe(graph);
+  }
+
   if (!lanes.cpus.length || until <= from) return;
   at("lanes").hidden = false;
 

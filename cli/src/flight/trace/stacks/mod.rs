@@ -122,7 +122,6 @@ struct Summed {
 }
 
 /// Folded stacks, as flame graphs are made of them: each line is `comm;outer;…;inner count`.
-#[cfg_attr(not(test), expect(dead_code, reason = "the HTML report follows"))]
 #[derive(Debug, Default)]
 pub(crate) struct Flames {
     /// The count of a line is that of its samples.
@@ -162,7 +161,6 @@ impl Stacks {
     }
 
     /// The folded stacks of the report, with names.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the HTML report follows"))]
     pub(crate) fn flames(&mut self, names: &mut Names) -> Flames {
         let mut lines = |kind| folded::lines(kind, &self.summed(kind, names));
         Flames { running: lines(Kind::Running), waiting: lines(Kind::Waiting) }
