@@ -92,12 +92,6 @@ impl Stop {
     }
 }
 
-/// A time of CLOCK_MONOTONIC on the wall clock; empty if that can't be read.
-pub(crate) fn wall(ns: u64) -> String {
-    let wall = WallClock::new(Clock::Monotonic).ok();
-    wall.map(|wall| date(wall.to_wall(ns).value)).unwrap_or_default()
-}
-
 /// The name of a thread, escaped.
 pub(crate) fn name(comm: &Comm) -> String {
     escape(comm.split(|byte| *byte == 0).next().unwrap_or_default())
@@ -130,7 +124,7 @@ fn time(ns: u64) -> String {
 }
 
 /// `25 November, 03:12:07 UTC`.
-fn date(wall: std::time::SystemTime) -> String {
+pub(crate) fn date(wall: std::time::SystemTime) -> String {
     const MONTHS: [&str; 12] = [
         "January",
         "February",

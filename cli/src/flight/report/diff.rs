@@ -271,7 +271,7 @@ mod tests {
         let mut figures = Figures::default();
         figures.completeness.until_ns = seconds * 1_000_000_000;
         figures.completeness.groups = ["sched", "syscalls", "block"]
-            .map(|group| Group { group, is_recorded: group != "block", events: 1 })
+            .map(|group| Group { group, is_recorded: group != "block", events: 1, complete_from_ns: None })
             .into();
         let task = |name: &&str| Task { pid: 1, tid: 1, name: (*name).to_owned() };
         let cpu_time = |(name, ms): &(&str, u64)| CpuTime {

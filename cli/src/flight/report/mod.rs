@@ -1,5 +1,6 @@
 //! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
 
+mod diff;
 mod document;
 mod figures;
 mod html;
@@ -15,7 +16,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
 use self::html::{Extra, Lanes};
@@ -25,10 +26,12 @@ use self::tasks::Tasks;
 use super::dump::Period;
 use super::event::{Event, Gap, What};
 use super::names::Names;
+use super::recorded::{From, Recorded};
 use super::rings::{self, GROUPS};
-use super::trace::Sink;
+use super::symbols::Symbols;
 use super::trace::stacks::Flames;
-use super::{clocks, dump, stopped};
+use super::trace::{Abi, Sink};
+use super::{dump, stopped};
 use crate::outfile::OutFile;
 use crate::output;
 
@@ -52,6 +55,11 @@ pub(crate) struct Args {
     /// Replace an existing file
     #[arg(long, requires = "out")]
     force: bool,
+    /// Compare with another recording, in a file of `flight save`: the largest changes first
+    #[arg(long, value_name = "FILE")]
+    diff: Option<PathBuf>,
+    #[command(flatten)]
+    from: From,
 }
 
 /// What is written.
@@ -81,33 +89,54 @@ impl Args {
 /// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let format = args.format();
-    let mut rings = rings::open(pins)?;
-    if rings.is_empty() {
-        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
+    if args.diff.is_some() && format == Format::Html {
+        crate::wrong_usage("--diff prints text, or with --json or --out FILE.json an object");
     }
-    clocks::report(pins);
-    let Period { times, zero, cause } = Period::of(pins, args.last)?;
-    let mut names = Names::new();
-    dump::learn(&mut names, &rings, times.clone());
+    let recorded = Recorded::open(pins, args.from.from.as_deref())?;
+    recorded.report_clocks(pins);
     // Before the work: the file may exist already.
     let file = args.out.as_deref().map(|path| OutFile::create(path, args.force)).transpose()?;
+    let (figures, extra) = figures(recorded, args.last, format)?;
+    let text = match (&args.diff, extra) {
+        (Some(before), _) => {
+            let (before, _) = self::figures(Recorded::open(pins, Some(before))?, args.last, format)?;
+            let diff = diff::Diff::of(&figures, &before);
+            if format == Format::Json { serde_json::to_string(&diff)? } else { diff.text() }
+        }
+        (None, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
+        (None, None) if format == Format::Json => serde_json::to_string(&figures)?,
+        (None, None) => text::of(&figures).to_string(),
+    };
+    let Some(file) = file else { return writeln!(io::stdout(), "{}", text.trim_end()).context("stdout") };
+    writeln!(file.writer()?, "{}", text.trim_end()).with_context(|| file.shown())?;
+    file.finish()
+}
+
+/// The lanes and flame graphs of a page.
+type Drawings = (Lanes, Flames);
+
+/// The figures of a recording, and what a page has besides.
+fn figures(
+    recorded: Recorded,
+    last: Option<Duration>,
+    format: Format,
+) -> Result<(Figures, Option<Drawings>)> {
+    let Period { times, zero, cause } = Period::of(&recorded, last);
+    let Recorded { mut rings, mut names, symbols, .. } = recorded;
+    dump::learn(&mut names, &rings, times.clone());
     let complete = rings.iter().filter_map(|ring| Some((ring.name(), ring.held().complete?)));
     let mut report = Report::new(times.end, complete.collect());
-    report.extra = (format == Format::Html).then(|| Extra::new(zero));
+    report.requests.abi = Abi::of(names.machine());
+    let symbols = || Symbols::new(&[]).with_saved(symbols.as_ref());
+    report.extra = (format == Format::Html).then(|| Extra::new(zero, symbols()));
     let written = dump::write(&mut report, &mut names, &mut rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);
     let (mut figures, extra) = report.figures(recorded.collect(), &mut names);
     figures.stopped = zero.zip(cause).map(|(at_ns, cause)| Stopped { cause, at_ns });
-    figures.until = stopped::wall(figures.completeness.until_ns);
-    let text = match (format, extra) {
-        (_, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
-        (Format::Json, _) => serde_json::to_string(&figures)?,
-        _ => text::of(&figures).to_string(),
-    };
-    let Some(file) = file else { return writeln!(io::stdout(), "{}", text.trim_end()).context("stdout") };
-    writeln!(file.writer()?, "{}", text.trim_end()).with_context(|| file.shown())?;
-    file.finish()
+    let until = names.machine().wall().at(figures.completeness.until_ns);
+    figures.until = until.map(stopped::date).unwrap_or_default();
+    Ok((figures, extra))
 }
 
 /// What is known so far.
@@ -135,11 +164,7 @@ impl Report {
     }
 
     /// The figures, and the lanes and flame graphs of a page; `recorded` are the groups that were recorded.
-    fn figures(
-        mut self,
-        recorded: Vec<&'static str>,
-        names: &mut Names,
-    ) -> (Figures, Option<(Lanes, Flames)>) {
+    fn figures(mut self, recorded: Vec<&'static str>, names: &mut Names) -> (Figures, Option<Drawings>) {
         let first = self.cpus.values().map(|cpu| cpu.from_ns).min().unwrap_or(self.end);
         let groups = GROUPS.iter().map(|group| Group {
             group: group.name,

@@ -50,8 +50,8 @@ pub(super) struct Extra {
 
 impl Extra {
     /// Around this time; `None` is the end of the report.
-    pub(super) fn new(zero: Option<u64>) -> Self {
-        Self { lanes: Lanes::new(zero), stacks: Stacks::new(Symbols::new(&[])) }
+    pub(super) fn new(zero: Option<u64>, symbols: Symbols) -> Self {
+        Self { lanes: Lanes::new(zero), stacks: Stacks::new(symbols) }
     }
 
     /// `tasks` has not seen the event.
