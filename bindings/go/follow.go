@@ -52,6 +52,9 @@ func (r *reader) followOn() bool {
 	old.close()
 	r.past = past
 	r.rings++
+	if r.waiting.bell == nil {
+		r.waiting = waiting{} // the next ring may have a bell for it
+	}
 	r.enter([]part{{0, next}}, First)
 	return true
 }
@@ -63,6 +66,9 @@ func (r *reader) gate() uint64 {
 	if err := a.takeErr(); err != nil {
 		r.err = err
 		return 0
+	}
+	if gate&gateLeaving != 0 && gate&0xff == gateOpen {
+		return gateClosing
 	}
 	return gate & 0xff
 }

@@ -58,7 +58,7 @@ func (o RingOptions) Has(options RingOptions) bool { return o&options == options
 
 // known says whether this version knows them, and a ring can have them together.
 func (o RingOptions) known() bool {
-	return o <= allOptions && (!o.Has(Resizable) || o == Resizable) && (!o.Has(KeepOldest) || o.Has(Wakeable))
+	return o <= allOptions && (!o.Has(Resizable) || o&^(Resizable|Wakeable) == 0) && (!o.Has(KeepOldest) || o.Has(Wakeable))
 }
 
 // String lists them as in the declaration.
@@ -186,7 +186,7 @@ func (l *layout) withinLimits() error {
 	case l.kind < KindRing || l.kind > KindTopKeys:
 		return fmt.Errorf("a region of %s, this library knows 1 (ring) to 11 (top keys)", l.kind)
 	case l.kind != KindRing && l.options != 0 || !l.options.known():
-		return fmt.Errorf("%s with the options %#x: only rings have options, and a RESIZABLE ring has no others", l.kind, uint8(l.options))
+		return fmt.Errorf("%s with the options %#x: only rings have options, and a RESIZABLE ring has no others except WAKEABLE", l.kind, uint8(l.options))
 	case l.options.Has(Tails) && (l.area < 128 || l.area > 1<<28 || !isPowerOfTwo(l.area) || l.longest < 1 || l.longest > l.area/2):
 		return fmt.Errorf("tails of up to %d bytes in %d bytes: the area is a power of two from 128 to 2^28, and at least "+
 			"twice the longest tail", l.longest, l.area)
@@ -299,6 +299,7 @@ const (
 // The states of a gate, and bits of the words of a resizable ring.
 const (
 	gateOpen    = 1
+	gateClosing = 2 // of readers: open, and another ring is about to take its place
 	gateRetired = 3
 	gateLeaving = 1 << 16
 	counting    = 1 << 63

@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	wordOtherRing = 15
 	wordAsleep    = 16
 	wordRequired  = 17
 	wordLook      = 18
@@ -91,7 +92,9 @@ func (p *place) take(ring *region) (err error) {
 		return failf(ErrNotWritable, "%s can't be written: %v; a reader that sleeps or is required needs write access to this map", r.what, err)
 	}
 	link := p.mem.load(wordLink)
-	if uint32(link) != ring.info.id {
+	// If the ring can be replaced, they name another one that is, or was, in its place.
+	other := ring.options.Has(Resizable) && p.mem.load(wordOtherRing) == uint64(ring.info.id)
+	if uint32(link) != ring.info.id && !other {
 		return failf(ErrNotWakeable, "%s belongs to another ring than %s", r.what, ring.what)
 	}
 	fd, what, err := companion(ring, ring.beside[1], suffixBells, uint32(link>>32))

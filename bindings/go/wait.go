@@ -148,7 +148,7 @@ func (r *reader) unread(count uint64) unread {
 		}
 		most = max(most, found)
 	}
-	if most == nothing && r.parts[0].options.Has(Resizable) && r.gate() == gateRetired {
+	if most == nothing && r.parts[0].options.Has(Resizable) && r.gate() != gateOpen {
 		return many
 	}
 	return most
@@ -244,8 +244,10 @@ func (r *reader) arm(b *bell) error {
 	for shard := range int(b.place.readers.shards) {
 		b.place.mem.store(wakeAt(shard, b.place.number), 0)
 	}
+	// In a ring that can be replaced, programs would need to know of which ring a ticket is: any record wakes it.
+	waits := !r.parts[0].options.Has(Resizable)
 	for _, s := range r.shards {
-		if count := r.watermark.count; count > 1 && s.number < int(b.place.readers.shards) {
+		if count := r.watermark.count; waits && count > 1 && s.number < int(b.place.readers.shards) {
 			b.place.mem.store(wakeAt(s.number, b.place.number), watermark(s.next, count)+1)
 		}
 	}

@@ -79,6 +79,11 @@ impl Rings {
         Whole { words, geometry, id: u32::try_from(ring + 1).unwrap() }
     }
 
+    /// The ring that programs find. The kernel has a pointer here: accesses through it come after its load.
+    pub fn in_use(&self) -> usize {
+        usize::try_from(self.in_use.load(Ordering::Acquire)).unwrap()
+    }
+
     /// Makes programs find this ring: the kernel's exchange when userspace updates the map of maps.
     pub fn put(&self, ring: usize) {
         self.in_use.store(ring as u64, Ordering::Release);
@@ -109,8 +114,7 @@ impl Rings {
     pub fn push_with(&self, shard: usize, value: impl FnOnce() -> u64) -> (Option<usize>, bool) {
         let mut back = false;
         for _ in 0..2 {
-            // The kernel has a pointer here: accesses through it come after its load.
-            let at = usize::try_from(self.in_use.load(Ordering::Acquire)).unwrap();
+            let at = self.in_use();
             let ring = self.shard(at, shard);
             let gate = &ring.header()[GATE];
             let open = gate.load(Ordering::Relaxed);

@@ -9,7 +9,7 @@ const NO_GUARD: &str = "-DMAPRING_NO_GUARD";
 /// Files that are also compiled for any machine, as `NAME_portable`.
 const BOTH: &str = "basic commands gauge histogram hostile jit latches loops options resizable stress top";
 /// Other objects: the name, its file, and clang's options.
-const VARIANTS: [(&str, &str, &[&str]); 18] = [
+const VARIANTS: [(&str, &str, &[&str]); 19] = [
     ("claims_linger", "claims", &["-DLINGER"]),
     ("claims_linger_no_guard", "claims", &["-DLINGER", NO_GUARD]),
     ("claims_linger_unguarded", "claims", &["-DLINGER", "-DUNGUARDED"]),
@@ -27,6 +27,7 @@ const VARIANTS: [(&str, &str, &[&str]); 18] = [
     ("loops_short", "loops", &["-DTIMES=16"]),
     ("loops_short_no_guard", "loops", &["-DTIMES=16", NO_GUARD]),
     ("loops_short_portable", "loops", &["-DTIMES=16", PORTABLE]),
+    ("resizable_waking", "resizable", &["-DOPTIONS=,WAKEABLE"]),
     ("stress_slow", "stress", &["-DSLOW"]),
     ("tagged_portable", "tagged", &[PORTABLE, NO_GUARD]),
     ("tails_portable", "tails", &[PORTABLE, NO_GUARD]),

@@ -92,7 +92,7 @@ const REFUSED: [(&str, &str, &str); 6] = [
 ];
 
 /// Declarations that can't be, and what the error must say. `r` has one byte, `none` has no byte.
-const IMPOSSIBLE: [(&str, &str, &str); 15] = [
+const IMPOSSIBLE: [(&str, &str, &str); 16] = [
     ("ring", "MAPRING_RING(map, struct none, 64);", "records have at least 1 byte: give the struct a field"),
     ("ring", "MAPRING_RING(map, struct none, 64, TAILS(64, 128));", "records have at least 1 byte"),
     ("ring", "MAPRING_RING(map, struct none, 64, RESIZABLE);", "records have at least 1 byte"),
@@ -110,6 +110,7 @@ const IMPOSSIBLE: [(&str, &str, &str); 15] = [
         "map is RESIZABLE: the other options are for rings that are not replaced",
     ),
     ("ring", "MAPRING_RING(map, struct r, 64, PER_CPU_MAPS, RESIZABLE);", "map is RESIZABLE"),
+    ("ring", "MAPRING_RING(map, struct r, 64, RESIZABLE, KEEP_OLDEST);", "map is RESIZABLE"),
     ("cell", "MAPRING_RING(map, struct r, 64);", "MAPRING_RING needs #include <mapring/ring.bpf.h>"),
     (
         "ring",
@@ -135,7 +136,9 @@ fn rings() -> Vec<String> {
     let sets = places.iter().flat_map(|place| {
         OPTIONS.iter().map(move |set| format!("{place}{}{set}", if set.is_empty() { "" } else { ", " }))
     });
-    sets.chain([", RESIZABLE".to_owned()]).map(declared).collect()
+    sets.chain([", RESIZABLE", ", WAKEABLE, RESIZABLE", ", RESIZABLE, WAKEABLE"].map(str::to_owned))
+        .map(declared)
+        .collect()
 }
 
 /// Programs that copy too much must get an error at the call; programs that copy the maximum must compile. Declarations that

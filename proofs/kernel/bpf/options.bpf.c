@@ -80,12 +80,14 @@ BOTH(wakes_tails, TAILED, TAILS(LONGEST, 16384), WAKEABLE)
 BOTH(keeps_tails, TAILED, KEEP_OLDEST, TAILS(LONGEST, 16384))
 MAPRING_RING(grows, struct rec, SLOTS, RESIZABLE);
 PLAIN(grows)
+MAPRING_RING(wakes_grows, struct rec, SLOTS, RESIZABLE, WAKEABLE);
+PLAIN(wakes_grows)
 
 /* All of them, in this order. */
 #define EACH(DO)                                                                          \
 	DO(plain) DO(wakes) DO(keeps) DO(tails) DO(wakes_tails) DO(keeps_tails)           \
 	DO(plain_of_cpu) DO(wakes_of_cpu) DO(keeps_of_cpu) DO(tails_of_cpu)               \
-	DO(wakes_tails_of_cpu) DO(keeps_tails_of_cpu) DO(grows)
+	DO(wakes_tails_of_cpu) DO(keeps_tails_of_cpu) DO(grows) DO(wakes_grows)
 
 #define AT(name) AT_##name,
 enum { EACH(AT) RINGS };

@@ -6,7 +6,11 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-MAPRING_RING(numbers, struct numbered, 64, RESIZABLE);
+#ifndef OPTIONS
+#define OPTIONS
+#endif
+
+MAPRING_RING(numbers, struct numbered, 64 OPTIONS, RESIZABLE);
 
 /* Elements so small that a shard's header takes several. */
 struct small {

@@ -29,7 +29,7 @@ const FOREVER: Duration = Duration::from_secs(3600);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Each ring of `options.bpf.c`, and the options that its declaration has.
-const RINGS: [(&str, &str); 13] = [
+const RINGS: [(&str, &str); 14] = [
     ("plain", ""),
     ("wakes", "WAKEABLE"),
     ("keeps", "KEEP_OLDEST"),
@@ -43,6 +43,7 @@ const RINGS: [(&str, &str); 13] = [
     ("wakes_tails_of_cpu", "WAKEABLE, TAILS, PER_CPU_MAPS"),
     ("keeps_tails_of_cpu", "KEEP_OLDEST, TAILS, PER_CPU_MAPS"),
     ("grows", "RESIZABLE"),
+    ("wakes_grows", "WAKEABLE, RESIZABLE"),
 ];
 
 /// How a record ends, as in `options.bpf.c`.

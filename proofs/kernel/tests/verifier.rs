@@ -81,7 +81,7 @@ fn stack_beside_a_record() {
         let mut open = ObjectBuilder::default().open_memory(object).unwrap();
         fitted(&mut open);
         let object = open.load().unwrap_or_else(|e| panic!("by clang {clang}: {e:#}"));
-        assert_eq!(object.progs().count(), 13);
+        assert_eq!(object.progs().count(), 14);
     }
 }
 

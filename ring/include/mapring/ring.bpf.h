@@ -47,7 +47,7 @@
  *	and for readers that run on the node (Ring::reader_of_node).
  * RESIZABLE: a larger or smaller ring can replace this one while programs write (Ring::resize). A reserve costs more, and the
  *	verifier checks the slow path at each of them (for loops of hundreds, use bpf_loop or a global function). It takes no
- *	other option.
+ *	other option except WAKEABLE: programs then look for sleeping readers at every record.
  *
  * The loader makes and links the maps (mapring::loader::initialize).
  *
@@ -121,8 +121,10 @@
 	MAPRING__VALUE_PLAIN(name, record_type, slots, 0, 0, bits)                                            \
 	MAPRING__MAP_CHECKS(ring, name);                                                                      \
 	MAPRING__MAPS_RESIZABLE(name, MAPRING__ENTRIES_PLAIN(name, slots))                                    \
-	MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
-	MAPRING__ENDS_PLAIN(name, record_type, NO, 0)
+	MAPRING__PART(READERS_MAPS, wakes)(name)                                                              \
+	MAPRING__PART(WAKE_REPLACEABLE, wakes)(name)                                                          \
+	MAPRING__RESERVE_REPLACEABLE(name, record_type, wakes)                                                \
+	MAPRING__PART(ENDS_REPLACEABLE, wakes)(name, record_type)
 
 #define MAPRING__LIMITS_NO(name) 0
 #define MAPRING__LIMITS_YES(name) &name##__readers

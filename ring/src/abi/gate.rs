@@ -44,10 +44,10 @@ impl Gate {
         }
     }
 
-    /// The word of a shard's header with this state, for a ring of the shape `geometry`: the same, and from bit 32 the
-    /// element of the shard's first slot.
-    pub fn encode_shard(self, geometry: &Geometry, shard: usize) -> u64 {
-        (geometry.slots(shard) as u64) << 32 | self.encode(geometry.capacity())
+    /// The word of a shard's header with this state, for a ring of the shape `geometry` and this epoch: the same, the epoch
+    /// from bit 13, and from bit 32 the element of the shard's first slot.
+    pub fn encode_shard(self, geometry: &Geometry, shard: usize, epoch: Epoch) -> u64 {
+        (geometry.slots(shard) as u64) << 32 | epoch.0 << Epoch::FROM | self.encode(geometry.capacity())
     }
 
     /// Set in the preamble's word of an open ring while another ring is replacing it.
@@ -76,6 +76,33 @@ impl Gate {
             3 => Self::Retired,
             _ => Self::Unknown,
         }
+    }
+}
+
+/// How many rings were in the place of a resizable ring before it, modulo 2^19. Readers say with it which ring's ticket they
+/// mean, in the words that they keep when the ring is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    const BITS: u32 = 19;
+    /// Its lowest bit in the gate of a shard.
+    const FROM: u32 = 13;
+
+    /// The epoch in the gate of a shard.
+    pub fn of(gate: u64) -> Self {
+        Self(gate >> Self::FROM & ((1 << Self::BITS) - 1))
+    }
+
+    /// That of the ring that replaces this one.
+    pub fn next(self) -> Self {
+        Self::of((self.0 + 1) << Self::FROM)
+    }
+
+    /// A ticket of the ring with this epoch, which is in the highest 19 bits: programs know the others from the tickets that
+    /// they give out.
+    pub fn ticket(self, ticket: u64) -> u64 {
+        self.0 << (64 - Self::BITS) | ticket & (u64::MAX >> Self::BITS)
     }
 }
 
@@ -115,9 +142,20 @@ mod tests {
     fn a_header_says_where_the_slots_of_its_shard_are() {
         let ring = Geometry::new(Kind::Ring, 56, 64, 3).unwrap().resizable().unwrap();
         for shard in 0..3 {
-            let word = Gate::Open.encode_shard(&ring, shard);
+            let word = Gate::Open.encode_shard(&ring, shard, Epoch::default());
             assert_eq!((word >> 32) as usize, ring.slots(shard));
             assert_eq!(word & 0xffff_ffff, Gate::Open.encode(64));
+            let next = Gate::Closing.encode_shard(&ring, shard, Epoch::of(word).next());
+            assert_eq!((next >> 32, next & 0xffff_ffff), (word >> 32, 1 << 13 | Gate::Closing.encode(64)));
         }
+    }
+
+    #[test]
+    fn an_epoch_is_in_its_gate_and_in_the_tickets_of_its_ring() {
+        let last = Epoch((1 << 19) - 1);
+        assert_eq!((Epoch(6).next(), last.next()), (Epoch(7), Epoch(0)));
+        assert_eq!(Epoch::of(u64::MAX), last);
+        assert_eq!(Epoch(3).ticket(5), 3 << 45 | 5);
+        assert_eq!(last.ticket(u64::MAX), u64::MAX);
     }
 }

@@ -74,7 +74,9 @@ pub enum GeometryError {
     )]
     Sharded(u64),
     /// Options of something else than a ring, or that no ring can have together.
-    #[error("{kind} with the options {options}: only rings have options, and a RESIZABLE ring has no others")]
+    #[error(
+        "{kind} with the options {options}: only rings have options, and a RESIZABLE ring has no others except WAKEABLE"
+    )]
     Options {
         /// The kind of the region.
         kind: Kind,

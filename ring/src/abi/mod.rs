@@ -17,7 +17,7 @@ pub mod seq;
 mod tails;
 pub mod top;
 
-pub use gate::Gate;
+pub use gate::{Epoch, Gate};
 pub use geometry::{Geometry, GeometryError};
 pub use options::RingOptions;
 pub use preamble::{Preamble, PreambleError};

@@ -31,10 +31,11 @@ impl RingOptions {
         self.0.into()
     }
 
-    /// These options, unless no ring can have all of them: positions of readers and tails are of one ring, so a resizable
-    /// ring has nothing else.
+    /// These options, unless no ring can have all of them: positions of required readers and tails are of one ring, so a
+    /// resizable ring can only wake readers.
     pub(crate) fn possible(self) -> Option<Self> {
-        (!self.is_resizable() || self == Self::RESIZABLE).then_some(self)
+        let beside = Self(self.0 & !Self::RESIZABLE.0);
+        (!self.is_resizable() || Self::WAKEABLE.has(beside)).then_some(self)
     }
 
     pub(crate) fn with(self, other: Self) -> Self {
@@ -105,6 +106,7 @@ mod tests {
             "WAKEABLE, TAILS, PER_CPU_MAPS",
             "KEEP_OLDEST, TAILS, PER_CPU_MAPS",
             "RESIZABLE",
+            "WAKEABLE, RESIZABLE",
         ];
         assert_eq!(all.collect::<Vec<_>>(), expected);
         assert!(

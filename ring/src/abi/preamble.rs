@@ -211,7 +211,7 @@ mod tests {
         );
         assert!(decode(1, 2).to_string().ends_with("and replace what an older one has pinned"));
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        for found in [2, 17, 32, 1 << 8, 1 << 24, u64::MAX >> 8] {
+        for found in [2, 20, 32, 1 << 8, 1 << 24, u64::MAX >> 8] {
             assert_eq!(decode(2, found << 8 | 1), PreambleError::Options { found });
         }
         let geometry = |at, value| match decode(at, value) {

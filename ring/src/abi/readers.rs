@@ -3,6 +3,9 @@
 
 use super::{Geometry, LINE, WORD};
 
+/// The word with the id of another ring's map, if the ring can be replaced: one that is about to take its place, or that was
+/// there before it. It is in the preamble, and the [link](super::Preamble::LINK) there names the ring itself.
+pub const OTHER_RING: usize = 15;
 /// The readers that can have a place at once.
 pub const PLACES: usize = 64;
 /// The word with a bit for each reader that sleeps. It follows the preamble.

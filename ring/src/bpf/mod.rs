@@ -46,7 +46,7 @@ pub use pins::{PinAccess, PinDir};
 pub(crate) use plain::Plain;
 pub use programs::MapUser;
 pub(crate) use programs::users;
-pub(crate) use readers::{BELLS, READERS, link, places_of, readers_of, with_suffix};
+pub(crate) use readers::{BELLS, Linked, READERS, link, places_of, readers_of, with_suffix};
 pub(crate) use region::{ByCall, Options, Origin, open_fd};
 pub use ringbuf::{ObserverStats, RingbufObserver};
 pub(crate) use section::{Section, section_name, three_lookups};

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::open::open;
 use super::stage::{NEW, NEXT};
 use super::{MapFd, MapLocator, MapOfMaps, Origin, is_gone};
-use crate::abi::readers::{LOOK, NEVER};
+use crate::abi::readers::{LOOK, NEVER, OTHER_RING};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::region::{Identity, OpenOptions, Region, SharedMut, Source};
@@ -59,6 +59,36 @@ pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     shared.words().store(Preamble::LINK, of_readers, Ordering::Relaxed);
     ring.shared_mut()?.words().store(Preamble::LINK, of_ring, Ordering::Release);
     Ok(())
+}
+
+/// The map of the readers of a ring that another one is to replace. They stay, and name both rings meanwhile: a reader may be
+/// in either of them.
+pub(crate) struct Linked {
+    readers: SharedMut,
+    bells: u32,
+}
+
+impl Linked {
+    /// `None` for a ring without readers, or that its loader has not linked to them. Makes system calls.
+    pub(crate) fn to(ring: &Region) -> Result<Option<Self>> {
+        if !ring.geometry().options().wakes_readers() || links_of(ring)?.is_none() {
+            return Ok(None);
+        }
+        let readers = open(companions(ring)?.0, OpenOptions::new().write(true))?;
+        let bells = Preamble::linked(linked(&readers)?).1;
+        Ok(Some(Self { readers: readers.shared_mut()?, bells }))
+    }
+
+    /// Names the ring that is about to take the place.
+    pub(crate) fn expect(&self, next: u32) {
+        self.readers.words().store(OTHER_RING, next.into(), Ordering::Relaxed);
+    }
+
+    /// Names the ring that is in the place now, and the one before it.
+    pub(crate) fn follow(&self, now: u32, before: u32) {
+        self.readers.words().store(Preamble::LINK, Preamble::links(now, self.bells), Ordering::Relaxed);
+        self.expect(before);
+    }
 }
 
 /// The readers and bells of a ring, if it has some, with what follows the ring's name in those of their pins.
@@ -132,7 +162,11 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     let readers = companion(ring, READERS, readers)?;
     let region = open(readers.try_clone()?, OpenOptions::new())?;
     let (of_ring, bells) = Preamble::linked(linked(&region)?);
-    if region.geometry().kind() != Kind::Readers || of_ring != id {
+    let names_other = || {
+        let other = region.live(OTHER_RING).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
+        Ok::<_, Error>(ring.geometry().options().is_resizable() && other == u64::from(id))
+    };
+    if region.geometry().kind() != Kind::Readers || of_ring != id && !names_other()? {
         return Err(no("its readers belong to another ring"));
     }
     let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &[0; 4])?;

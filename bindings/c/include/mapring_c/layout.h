@@ -135,7 +135,7 @@ static inline bool mapring__power_of_two(uint64_t n)
 
 static inline bool mapring__known_options(uint64_t options)
 {
-	return options < MAPRING__OPTIONS && (!(options & MAPRING_OPTION_RESIZABLE) || options == MAPRING_OPTION_RESIZABLE) &&
+	return options < MAPRING__OPTIONS && (!(options & MAPRING_OPTION_RESIZABLE) || !(options & ~(MAPRING_OPTION_RESIZABLE | MAPRING_OPTION_WAKEABLE))) &&
 	       (!(options & MAPRING_OPTION_KEEP_OLDEST) || options & MAPRING_OPTION_WAKEABLE);
 }
 
@@ -150,7 +150,7 @@ static inline bool mapring__within_limits(const struct mapring_layout *l)
 	if (l->kind < MAPRING_KIND_RING || l->kind > MAPRING_KIND_TOP_KEYS)
 		return MAPRING__NO("a region of unknown kind %llu, this library knows 1 (ring) to 11 (top keys)", (unsigned long long)l->kind);
 	if (!mapring__known_options(l->options) || (l->options && l->kind != MAPRING_KIND_RING))
-		return MAPRING__NO("%s with the options 0x%llx: only rings have options, and a RESIZABLE ring has no others", kind,
+		return MAPRING__NO("%s with the options 0x%llx: only rings have options, and a RESIZABLE ring has no others except WAKEABLE", kind,
 				   (unsigned long long)l->options);
 	if (tails && (area < MAPRING__AREA_MIN || area > MAPRING__AREA_MAX || !mapring__power_of_two(area) || longest < 1 ||
 		      longest > area / 2))

@@ -5,7 +5,7 @@
 #define MAPRING_C_SEAT_H
 
 /* Words of the map of readers. */
-enum { MAPRING__ASLEEP = 16, MAPRING__REQUIRED, MAPRING__LOOK, MAPRING__IDLE_SINCE, MAPRING__OWNERS = 64, MAPRING__LEASES = 128, MAPRING__WANTS = 192 };
+enum { MAPRING__OTHER_RING = 15, MAPRING__ASLEEP, MAPRING__REQUIRED, MAPRING__LOOK, MAPRING__IDLE_SINCE, MAPRING__OWNERS = 64, MAPRING__LEASES = 128, MAPRING__WANTS = 192 };
 #define MAPRING__NEVER 0xffffffffULL
 /* What a reader says of a shard that it does not read. */
 #define MAPRING__FOR_GOOD (1ULL << 62)
@@ -186,6 +186,14 @@ static inline int mapring__pinned_beside(const char *pin, const char *suffix, ui
 	return -1;
 }
 
+/* Whether a map of readers is that of this ring. If the ring can be replaced, it names another one that is, or was, in its place. */
+static inline bool mapring__readers_of(struct mapring_region *readers, const struct mapring_region *ring)
+{
+	return readers->layout.kind == MAPRING_KIND_READERS &&
+	       ((uint32_t)mapring__word(readers, 0, MAPRING__LINK) == ring->map_id ||
+		((ring->layout.options & MAPRING_OPTION_RESIZABLE) && mapring__word(readers, 0, MAPRING__OTHER_RING) == ring->map_id));
+}
+
 /* Opens the readers and bells of a ring that are pinned beside it, if it has some: else -1. Returns false if others are pinned there,
  * since the ring was replaced after it was opened. */
 static inline bool mapring__companions(struct mapring_region *ring, const char *pin, int fds[2])
@@ -201,7 +209,7 @@ static inline bool mapring__companions(struct mapring_region *ring, const char *
 	if (fds[0] < 0 || mapring__region_of_fd(&readers, fcntl(fds[0], F_DUPFD_CLOEXEC, 0), 0) != 0)
 		return errno != ESTALE;
 	link = mapring__word(&readers, 0, MAPRING__LINK);
-	if (readers.layout.kind == MAPRING_KIND_READERS && (uint32_t)link == ring->map_id)
+	if (mapring__readers_of(&readers, ring))
 		fds[1] = mapring__pinned_beside(pin, "__bells", (uint32_t)(link >> 32));
 	mapring__region_close(&readers);
 	return errno != ESTALE;
@@ -279,7 +287,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	if (error)
 		return error;
 	link = mapring__load(seat->readers.words + MAPRING__LINK);
-	if (seat->readers.layout.kind != MAPRING_KIND_READERS || (uint32_t)link != ring->map_id) {
+	if (!mapring__readers_of(&seat->readers, ring)) {
 		mapring__seat_close(seat);
 		return mapring__refuse(EPROTO, "%s wakes no reader: its readers belong to another ring", ring->what);
 	}

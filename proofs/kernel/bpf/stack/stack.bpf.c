@@ -65,3 +65,5 @@ MAPRING_RING(keeps_tails_per_cpu, struct event, 64, KEEP_OLDEST, TAILS(64, 128),
 PROGRAM(keeps_tails_per_cpu, 128, TAILED)
 MAPRING_RING(resizable, struct event, 64, RESIZABLE);
 PROGRAM(resizable, 352, RECORD)
+MAPRING_RING(resizable_wakes, struct event, 64, WAKEABLE, RESIZABLE);
+PROGRAM(resizable_wakes, 352, RECORD)

@@ -11,8 +11,7 @@ fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let [maps, pin, slots] = &args[..] else { bail!("kernel-tests-resize MAPS PIN SLOTS") };
     let ring = Ring::<Numbered>::open(maps)?;
-    std::fs::remove_file(pin)?;
-    ring.pin(pin, 0o600)?;
+    ring.pin(pin, PinOptions::new(0o600).replace(true))?;
     let slots = slots.parse()?;
     ptrace::traceme()?;
     raise(Signal::SIGSTOP)?;

@@ -143,7 +143,7 @@ fn under_load(object: &Object) {
         Globals::open_with(section(object, ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     variables.variable::<u32>("watched").unwrap().set(std::process::id()).unwrap();
     let handles = RINGS.map(|(name, _)| Ring::<Rec>::open(&map(object, name)).unwrap());
-    let grows = handles.last().unwrap();
+    let grow: Vec<_> = handles.iter().filter(|ring| ring.options().is_resizable()).collect();
     let [stop, done] = [const { AtomicBool::new(false) }; 2];
     let all = thread::scope(|scope| {
         let ends = [Stop(&stop), Stop(&done)];
@@ -170,7 +170,7 @@ fn under_load(object: &Object) {
         let start = Instant::now();
         let all_wrote = || (0..RINGS.len()).all(|at| did(object, at).iter().all(|did| did.begun > 100));
         for slots in [128, 32, 1024, 64].into_iter().cycle() {
-            grows.resize(slots).unwrap();
+            grow.iter().for_each(|ring| ring.resize(slots).unwrap());
             thread::sleep(Duration::from_millis(20));
             if start.elapsed() > stress_seconds(2.0) && (all_wrote() || start.elapsed() > PATIENCE) {
                 break;

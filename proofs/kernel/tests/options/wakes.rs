@@ -150,6 +150,46 @@ fn a_record_that_is_being_written_holds_a_reader_back_for_its_patience() {
     });
 }
 
+/// A ring is replaced while its readers sleep, by larger and smaller ones: the next record wakes them, in whichever ring it is, and
+/// each record is read once, in order.
+#[test]
+fn a_reader_that_sleeps_is_woken_by_a_record_of_the_ring_that_replaced_its_own() {
+    require_bpf!();
+    for_each_waking(|ring, handle, mut reader| {
+        if !handle.options().is_resizable() {
+            return;
+        }
+        let mut many = handle.reader_from(Start::Now).with_watermark(8, FOREVER);
+        let mut late = handle.reader_from(Start::Now);
+        let mut n = 0;
+        for slots in [128, 16, 1024, 8, 64, 32] {
+            assert!(reader.arm().is_some() && many.arm().is_some(), "{}", ring.name);
+            handle.resize(slots).unwrap();
+            assert!(!has_rung(&mut reader) && !has_rung(&mut many) && asleep(ring) == 0b11, "{}", ring.name);
+            assert_eq!(ring.push(n, 1), 1);
+            let rung = [&mut reader, &mut many].map(has_rung);
+            assert_eq!((rung, asleep(ring)), ([true; 2], 0), "{}: {slots} slots", ring.name);
+            assert!(reader.wait(FOREVER).unwrap() && many.wait(FOREVER).unwrap(), "{}", ring.name);
+            assert_eq!([&mut reader, &mut many].map(numbers), [[n]; 2], "{}: {slots} slots", ring.name);
+            n += 1;
+            // In the next ring, one waits for many again, as far as there is space for them.
+            assert!(many.arm().is_some(), "{}", ring.name);
+            assert_eq!(ring.push(n, 2), 2);
+            assert!(!has_rung(&mut many), "{}: {slots} slots", ring.name);
+            assert_eq!(ring.push(n + 2, 7), 7);
+            assert!(has_rung(&mut many), "{}: {slots} slots", ring.name);
+            assert_eq!(numbers(&mut reader).len(), numbers(&mut many).len());
+            n += 9;
+            // Another one finds the readers and bells, too.
+            assert!(handle.reader_from(Start::Now).bell().is_ok(), "{}: {slots} slots", ring.name);
+        }
+        assert_eq!((reader.rings(), reader.take_error().map(|e| e.kind())), (7, None), "{}", ring.name);
+        // One that still is in the first ring has no bell there, but in the last one.
+        assert_eq!(late.bell().unwrap_err().kind(), ErrorKind::NotWakeable, "{}", ring.name);
+        assert!(!numbers(&mut late).is_empty() && late.bell().is_ok(), "{}", ring.name);
+    });
+}
+
 #[test]
 fn no_more_readers_than_places_can_sleep() {
     require_bpf!();

@@ -3,6 +3,8 @@
 
 use mapring_kernel_tests::prelude::*;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::{all, open};
 
 /// Another process resizes the ring in the map of maps pinned at `maps`, and pins it at `pin`. Kills that process at
@@ -14,7 +16,22 @@ fn resize_and_die(maps: &str, pin: &str, slots: usize, stops: usize) -> bool {
 
 #[test]
 fn followers_of_a_process_that_died_while_it_resized() {
-    let object = &require_bpf!(RESIZABLE);
+    followers(&require_bpf!(RESIZABLE));
+}
+
+/// The readers stay: one that sleeps is woken by the next record, and one that comes finds its place and its bell, in whatever
+/// state the rings are.
+#[test]
+fn sleepers_of_a_process_that_died_while_it_resized() {
+    followers(&require_bpf!(RESIZABLE_WAKING));
+}
+
+fn has_rung(reader: &mut Reader<Numbered>) -> bool {
+    let bell = reader.bell().unwrap();
+    poll(&mut [PollFd::new(&bell, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+}
+
+fn followers(object: &Object) {
     let program = Runner::new(object, "push_run");
     let pins = PinDir::new();
     let [maps, pin] = ["maps", "numbers"].map(|name| pins.path(name));
@@ -34,9 +51,17 @@ fn followers_of_a_process_that_died_while_it_resized() {
     for stops in 0.. {
         assert!(stops < 1000, "it does not come to an end");
         write(3);
+        let wakes = open(object).options().wakes_readers();
+        let mut sleeper = wakes.then(|| open(object).reader_from(Start::Now));
+        assert!(sleeper.as_mut().is_none_or(|sleeper| sleeper.arm().is_some()));
         let slots = if stops % 2 == 0 { 64 } else { 32 };
         let done = resize_and_die(maps.to_str().unwrap(), pin.to_str().unwrap(), slots, stops);
         let written = write(3);
+        if let Some(sleeper) = &mut sleeper {
+            assert!(has_rung(sleeper), "after {stops} stops");
+            let mut other = open(object).reader();
+            other.bell().unwrap_or_else(|e| panic!("after {stops} stops: {e}"));
+        }
         // The resize is still unfinished: records are read in order, and no follower moves on too early.
         for (follower, read) in followers.iter_mut().zip(&mut read) {
             for (writer, number) in all(follower) {
@@ -61,8 +86,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
         // The loader restarts.
         initialize_object(object).unwrap();
         let ring = open(object);
-        fs::remove_file(&pin).unwrap();
-        ring.pin(&pin, 0o600).unwrap();
+        ring.pin(&pin, PinOptions::new(0o600).replace(true)).unwrap();
         for (follower, read) in followers.iter_mut().zip(&mut read) {
             for _ in 0..3 {
                 for (writer, number) in all(follower) {

@@ -36,9 +36,10 @@
 	 MAPRING__OPTION_##e | MAPRING__OPTION_##f)
 
 #define MAPRING__OPTION_CHECKS(name, bits)                                                                    \
-	_Static_assert(!((bits) & MAPRING__OPTION_RESIZABLE) || (bits) == MAPRING__OPTION_RESIZABLE,          \
-		       "mapring: " #name " is RESIZABLE: the other options are for rings that are not replaced. " \
-		       "Readers and tails have positions in one ring");
+	_Static_assert(!((bits) & MAPRING__OPTION_RESIZABLE) ||                                               \
+			       !((bits) & ~(MAPRING__OPTION_RESIZABLE | MAPRING__OPTION_WAKEABLE)),           \
+		       "mapring: " #name " is RESIZABLE: the other options are for rings that are not replaced, " \
+		       "except WAKEABLE. Required readers and tails have positions in one ring");
 
 /* `MAPRING__PART_CHOICE(...)`, where the choice is the answer to a question. */
 #define MAPRING__PART(part, choice) MAPRING__PART_OF(part, choice)

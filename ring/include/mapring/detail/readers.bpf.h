@@ -78,6 +78,20 @@ static __always_inline int mapring__reached(struct mapring__ring ring, __u64 *he
 }
 
 /*
+ * The same in a ring that can be replaced. A program does not know which ring its record is in, so it looks at each
+ * record, unless no reader sleeps now and then. SYNC look, asleep: as above.
+ */
+static __always_inline int mapring__anyone_sleeps(void *readers)
+{
+	__u64 *words = mapring__word(readers, 0);
+
+	if (!words || (__u32)mapring__load(words + MAPRING__LOOK) == ~0U)
+		return 0;
+	mapring__full_barrier();
+	return !!mapring__load(words + MAPRING__ASLEEP);
+}
+
+/*
  * Whether programs stop looking for sleepers from now on, because no reader has said for long that it sleeps: all of them
  * are dead, or never idle. The caller then wakes all that sleep. A reader that is about to sleep notices it, and says again
  * how often programs must look.
@@ -93,11 +107,12 @@ static __always_inline int mapring__stops_looking(__u64 *words)
 }
 
 /*
- * Wakes the readers that sleep until now. A reader's bit is cleared before its bell is rung, so it is rung once. If
+ * Wakes the readers that sleep until now. In a ring that can be replaced, `is_due` says whether a ticket has ended, and
+ * otherwise it is 0. A reader's bit is cleared before its bell is rung, so it is rung once. If
  * the kernel can't ring it (an NMI inside the kernel's own lock), the bit is set again for the next program that looks.
  */
 static __always_inline void mapring__wake(void *readers, void *bells, struct mapring__ring ring, __u64 *head, __u32 base,
-					  __u32 number)
+					  __u32 number, int (*is_due)(__u64 ticket))
 {
 	__u64 *words = mapring__word(readers, 0);
 	__u64 *wake_at = mapring__word(readers, MAPRING__WAKE_AT + bpf_get_smp_processor_id() * MAPRING__OF_SHARD);
@@ -116,7 +131,7 @@ static __always_inline void mapring__wake(void *readers, void *bells, struct map
 		if (!(asleep & bit))
 			continue;
 		until = mapring__load(wake_at + reader);
-		if (until && !all && !mapring__reached(ring, head, base, until - 1))
+		if (until && !all && !(is_due ? is_due(until - 1) : mapring__reached(ring, head, base, until - 1)))
 			continue;
 		if (!(mapring__and(words, ~bit) & bit))
 			continue; /* another program wakes it */

@@ -71,6 +71,10 @@
 	__u32 at = mapring__at__##name();                                                                     \
 	mapring__look__##name(mapring__shard__##name(at), at, (__u64 *)record - 1);
 
+#define MAPRING__AFTER_REPLACEABLE(name, record)                                                              \
+	if (mapring__anyone_sleeps(&name##__readers))                                                         \
+		mapring__wake__##name(0);
+
 /* Looks for readers to be woken, after a record of this slot has ended. */
 #define MAPRING__LOOK_NO(name)
 #define MAPRING__LOOK_YES(name)                                                                               \
@@ -80,7 +84,7 @@
                                                                                                               \
 		if (shard.ring.map)                                                                           \
 			mapring__wake(&name##__readers, &name##__bells, shard.ring, mapring__header(shard),   \
-				      shard.base, number);                                                    \
+				      shard.base, number, 0);                                                 \
 		return 0;                                                                                     \
 	}                                                                                                     \
 	static __always_inline void mapring__look__##name(struct mapring__shard shard, __u32 at, __u64 *seq)  \

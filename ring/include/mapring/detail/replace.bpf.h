@@ -11,7 +11,8 @@
 #include <mapring/detail/records.bpf.h>
 
 /* The word of a shard's header that says whether the ring is in use, and where its slots are: the element of the
- * first slot from bit 32 on, log2 of the number of slots from bit 8 on, and MAPRING__OPEN. */
+ * first slot from bit 32 on, the epoch (how many rings were there before it) from bit 13 on, log2 of the number of slots
+ * from bit 8 on, and MAPRING__OPEN. */
 #define MAPRING__GATE 3
 #define MAPRING__OPEN 1
 
@@ -80,8 +81,53 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 	return 0;
 }
 
+/*
+ * Whether a reader that sleeps until a ticket has ended is to be woken. It says the ticket with the epoch of its ring in the
+ * highest 19 bits. If that is another ring than the one in use, it is to be woken: no further record is written to its ring,
+ * or its ring came later than the record that has just ended.
+ */
+static __always_inline int mapring__is_due(const struct mapring__in_use *found, __u64 ticket)
+{
+	__u64 next = mapring__load(found->head);
+
+	if ((found->open & 0xff) != MAPRING__OPEN || (ticket ^ (found->open >> 13 << 45)) >> 45)
+		return 1;
+	/* The nearest ticket with these bits. */
+	ticket = next + ((__s64)((ticket - next) << 19) >> 19);
+	return mapring__reached(found->ring, found->head, found->base, ticket);
+}
+
+/* What follows from a claim, and the functions that wake readers. The program that claims the last slot of a lap checks
+ * whether readers still sleep now and then: at the end of a record, no program knows in which slot it is. */
+#define MAPRING__LAP_NO(name, found)
+#define MAPRING__LAP_YES(name, found)                                                                         \
+	if (!(mapring__load(found.head) & ((1ULL << found.ring.shift) - 1)))                                  \
+		mapring__wake__##name(1);
+
+#define MAPRING__WAKE_REPLACEABLE_NO(name)
+#define MAPRING__WAKE_REPLACEABLE_YES(name)                                                                   \
+	MAPRING__SHARED int mapring__is_due__##name(__u64 ticket)                                             \
+	{                                                                                                     \
+		struct mapring__in_use found = {};                                                            \
+                                                                                                              \
+		mapring__find(&name, sizeof(struct mapring_ring__##name), &found);                            \
+		return !found.head || mapring__is_due(&found, ticket);                                        \
+	}                                                                                                     \
+	MAPRING__SHARED int mapring__wake__##name(__u32 lap)                                                  \
+	{                                                                                                     \
+		/* As in a ring of two slots, whose last slot has number 1. */                                \
+		struct mapring__ring ring = { 0, 0, 1, 0 };                                                   \
+		__u64 unused = 0;                                                                             \
+                                                                                                              \
+		mapring__wake(&name##__readers, &name##__bells, ring, &unused, 0, lap, mapring__is_due__##name); \
+		return 0;                                                                                     \
+	}
+
+#define MAPRING__ENDS_REPLACEABLE_NO(name, record_type) MAPRING__ENDS_PLAIN(name, record_type, NO, 0)
+#define MAPRING__ENDS_REPLACEABLE_YES(name, record_type) MAPRING__ENDS_PLAIN(name, record_type, REPLACEABLE, 0)
+
 /* The slow path is checked at each place that reserves a record, since the verifier knows no map of the ring in use. */
-#define MAPRING__RESERVE_REPLACEABLE(name, record_type)                                                       \
+#define MAPRING__RESERVE_REPLACEABLE(name, record_type, wakes)                                                \
 	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 header, __u32 base, __u32 shift) \
 	{                                                                                                     \
 		struct mapring__ring ring = { map, sizeof(struct mapring_ring__##name), shift, 0 };           \
@@ -111,6 +157,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 				if (!seq)                                                                     \
 					return 0;                                                             \
 			}                                                                                     \
+			MAPRING__PART(LAP, wakes)(name, found)                                                \
 		}                                                                                             \
 		if (!seq || !mapring__holds(&found, seq))                                                     \
 			seq = mapring__claim_anew(map, size);                                                 \

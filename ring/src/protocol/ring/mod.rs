@@ -130,6 +130,11 @@ impl<'a> Shard<'a> {
         self.words.load(self.place.header + END, Ordering::Relaxed)
     }
 
+    /// Its gate, in a ring that can be replaced.
+    pub fn gate(&self) -> u64 {
+        self.words.load(self.place.header + GATE, Ordering::Relaxed)
+    }
+
     /// When the latest spell of drops began, and its last drop so far. Nanoseconds of `CLOCK_MONOTONIC`; 0 if there was
     /// none.
     pub fn spell(&self) -> [u64; 2] {

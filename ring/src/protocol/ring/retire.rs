@@ -14,7 +14,7 @@
 
 use super::consume::last_taken;
 use super::{END, GATE, Shard, ShardPlace};
-use crate::abi::{Gate, Geometry};
+use crate::abi::{Epoch, Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{At, Ordering, fence, order};
 
@@ -38,6 +38,7 @@ pub fn replace<E>(old: Whole<'_>, new: Whole<'_>, put: impl FnOnce() -> Result<(
     // The count so far. It stays if this process dies and the old ring is freed.
     let so_far = before(*old.words).wrapping_add(tickets(*old.words, old.geometry, |_, _| ()));
     count(new, so_far | Gate::COUNTING);
+    gates(new.words, new.geometry, Gate::Open, epoch(old.words, old.geometry).next());
     mark(new, old.id, 0);
     mark(old, new.id, Gate::LEAVING);
     if let Err(e) = put() {
@@ -82,13 +83,13 @@ pub fn give_up(new: Whole<'_>) {
 
 /// Opens the gates of a new ring: from here on programs that find it claim slots in it.
 pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
-    gates(words, geometry, Gate::Open);
+    gates(words, geometry, Gate::Open, Epoch::default());
 }
 
 /// Closes the gates of the ring in `words`: from here on programs claim slots in the ring that replaced it, which they
 /// must already be able to find. Returns how many tickets were given out in it.
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
-    gates(words, geometry, Gate::Closing);
+    gates(words, geometry, Gate::Closing, epoch(words, geometry));
     fence(order!(At::GateClosed)); // SYNC retire: pairs with the claim, a full barrier, in `detail/replace.bpf.h`
     tickets(*words, geometry, |place, end| words.store(place.header + END, end, Ordering::Relaxed))
 }
@@ -105,9 +106,14 @@ fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&ShardPla
     (0..geometry.shards()).map(end).fold(0, u64::wrapping_add)
 }
 
-fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate) {
+/// The epoch of a ring.
+fn epoch(words: WordsMut<'_>, geometry: &Geometry) -> Epoch {
+    Epoch::of(Shard::new(*words, &ShardPlace::new(geometry, 0)).gate())
+}
+
+fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate, epoch: Epoch) {
     for shard in 0..geometry.shards() {
-        let (place, gate) = (ShardPlace::new(geometry, shard), state.encode_shard(geometry, shard));
+        let (place, gate) = (ShardPlace::new(geometry, shard), state.encode_shard(geometry, shard, epoch));
         // SYNC replaced: a program that finds it closed (a barrier in `detail/replace.bpf.h`) finds the other ring.
         words.store(place.header + GATE, gate, order!(At::GateClose));
     }

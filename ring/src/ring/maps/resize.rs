@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::abi::{Gate, Geometry, Kind};
-use crate::bpf::{MapLocator, MapOfMaps, PinOptions, is_gone, publish, renew_pin};
+use crate::abi::{Gate, Geometry, Kind, Preamble};
+use crate::bpf::{Linked, MapLocator, MapOfMaps, PinOptions, is_gone, publish, renew_pin};
 use crate::error::{Error, Result};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::region::{OpenOptions, Refusal, Region, SharedMut, Source};
+use crate::sync::Ordering;
 
 /// A ring in an `ARRAY_OF_MAPS` with one entry, so that another ring can replace it while programs write.
 #[derive(Clone)]
@@ -60,11 +61,22 @@ impl Resizable {
         finish_earlier(&old)?;
         let shape =
             Geometry::new(Kind::Ring, geometry.record() as u64, slots as u64, geometry.shards() as u64)?;
-        let next = region.another(shape.resizable()?, None, OpenOptions::new().write(true), place.clone())?;
+        let shape = shape.with_options(geometry.options(), None)?;
+        let next = region.another(shape, None, OpenOptions::new().write(true), place.clone())?;
         let new = next.shared_mut()?;
+        let readers = Linked::to(&region)?;
+        if let Some(readers) = &readers {
+            new.words().store(
+                Preamble::LINK,
+                old.words().load(Preamble::LINK, Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
+            readers.expect(id(&next));
+        }
         let mut pinned = Ok(());
         replace(whole(&old), whole(&new), || {
             state.maps.put(next.as_fd())?;
+            readers.iter().for_each(|readers| readers.follow(id(&next), id(&region)));
             pinned = state.pins.iter().map(|path| renew_pin(next.as_fd(), path)).fold(Ok(()), Result::and);
             Ok::<_, Error>(())
         })?;
@@ -88,7 +100,12 @@ pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
 
 /// Finishes the resize of a process that put `new` in the place of another ring and died.
 fn finish_earlier(new: &SharedMut) -> Result<()> {
-    unfinished(whole(new)).map_or(Ok(()), |old| finish_for_another(old, new))
+    unfinished(whole(new)).map_or(Ok(()), |old| {
+        if let Some(readers) = Linked::to(new.region())? {
+            readers.follow(id(new.region()), old);
+        }
+        finish_for_another(old, new)
+    })
 }
 
 /// Finishes the resize of a process that put `new` in the place of the ring with the id `old` and died. Programs that

@@ -25,11 +25,13 @@ pub(super) struct Waiting {
     nap: Duration,
     /// Whether programs may think that the reader sleeps.
     asleep: bool,
+    /// The number of rings that it had read when it last looked for its bell.
+    rings: u64,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { bell: None, records: 1, age: Self::LIMIT, nap: Self::SHORT, asleep: false }
+        Self { bell: None, records: 1, age: Self::LIMIT, nap: Self::SHORT, asleep: false, rings: 1 }
     }
 }
 
@@ -151,6 +153,12 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         if self.waiting.bell().is_some_and(|bell| !bell.is_mine()) {
             (self.waiting.bell, self.waiting.asleep) = (None, false);
         }
+        // A ring that was replaced may have no bell for it, but the next one.
+        if std::mem::replace(&mut self.waiting.rings, self.rings.count()) != self.rings.count()
+            && matches!(self.waiting.bell, Some(Err(_)))
+        {
+            self.waiting.bell = None;
+        }
         if self.waiting.bell.is_none() {
             let look = look(self.waiting.records);
             self.waiting.bell = Some(self.place().and_then(|place| Bell::at(place, look)));
@@ -179,7 +187,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// The same; `in_wait` says that the caller sleeps where the writers of a memfd wake it.
     pub(in crate::ring) fn arm_bell(&mut self, in_wait: bool) -> Option<Duration> {
         let rings = self.take_bell().is_ok_and(|bell| in_wait || bell.descriptor().is_ok());
-        let records = if rings { self.waiting.records } else { 1 };
+        let records = self.watermark(rings);
         let patience = Duration::from_nanos(self.rings.sweep.patience());
         let found = self.check(records);
         let limit = self.waiting.limit(found, patience)?;
@@ -188,8 +196,10 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
             self.waiting.nap = (2 * nap).min(Waiting::LONG);
             return Some(nap.min(limit));
         };
+        let epoch = self.rings.sweep.epoch();
         for (shard, next) in self.rings.sweep.positions() {
-            bell.sleeps_until(shard, (records > 1).then(|| watermark(next, records)));
+            let until = (records > 1).then(|| watermark(next, records));
+            bell.sleeps_until(shard, until.map(|until| epoch.map_or(until, |epoch| epoch.ticket(until))));
         }
         if self.rings.sweep.count() < bell.shards() {
             // Programs on other NUMA nodes need not wake it.
@@ -208,6 +218,13 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
             self.disarm();
         }
         limit
+    }
+
+    /// The unread records of a shard that end a sleep: no more than half of the slots, of which the next ring may have
+    /// fewer.
+    fn watermark(&self, rings: bool) -> u64 {
+        let most = self.region().geometry().capacity() as u64 / 2;
+        if rings { self.waiting.records.min(most.max(1)) } else { 1 }
     }
 
     /// The bell, if programs may ring it now.
@@ -229,7 +246,8 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// What there is to read; a ring that was replaced counts as one with records.
     fn check(&mut self, records: u64) -> Unread {
         let found = self.rings.sweep.unread(records);
-        if found == Unread::Nothing && !self.rings.in_use() {
+        // The records of a ring that was replaced are all that it gets.
+        if matches!(found, Unread::Nothing | Unread::Some) && !self.rings.in_use() {
             return Unread::Many;
         }
         found

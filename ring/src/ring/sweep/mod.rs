@@ -27,9 +27,9 @@ use sources::{DROPS, Slots, Sources};
 use super::Event;
 use super::place::ReaderPlace;
 use super::tails::Tailed;
-use crate::abi::Gate;
+use crate::abi::{Epoch, Gate};
 use crate::error::Error;
-use crate::protocol::ring::{Cursor, END, Follow, NoRecord, Shard, ShardPlace, Start, Step, Unread};
+use crate::protocol::ring::{Cursor, END, Follow, GATE, NoRecord, Shard, ShardPlace, Start, Step, Unread};
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -301,6 +301,15 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.region.gate().unwrap_or_else(|error| {
             *self.error.get_mut() = Some(error);
             Gate::None
+        })
+    }
+
+    /// The epoch of a ring that can be replaced; that of the first if a system call fails on the fallback path, which
+    /// only wakes a reader too early: [`take_error`](Self::take_error).
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.region.geometry().options().is_resizable().then(|| {
+            let epoch = self.sources.of(0).header(0, &self.shards[0].place, |shard| shard.gate(), GATE);
+            Epoch::of(self.or_zero(epoch))
         })
     }
 
