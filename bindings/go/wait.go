@@ -32,9 +32,13 @@ type waiting struct {
 // at most) if there are any: fewer wakeups, for readers that may be late. Programs that publish fewer records within this time
 // never wake the reader. They check for sleepers about four times within so many records; at most half of the slots of a shard
 // count. It is for the reader of a WAKEABLE ring that has a bell. Any other reader ignores the age, and naps.
+// In a RESIZABLE ring any record ends a wait.
 func (r *reader) SetWatermark(records uint64, age time.Duration) {
 	if len(r.parts) > 0 {
 		records = min(records, r.parts[0].capacity/2)
+		if r.parts[0].options.Has(Resizable) { // the ticket would be one of this ring only
+			records = 1
+		}
 	}
 	r.watermark.count, r.watermark.age = max(records, 1), min(max(age, shortNap), longest)
 	// The next bell tells programs how often to look.
@@ -244,10 +248,8 @@ func (r *reader) arm(b *bell) error {
 	for shard := range int(b.place.readers.shards) {
 		b.place.mem.store(wakeAt(shard, b.place.number), 0)
 	}
-	// In a ring that can be replaced, programs would need to know of which ring a ticket is: any record wakes it.
-	waits := !r.parts[0].options.Has(Resizable)
 	for _, s := range r.shards {
-		if count := r.watermark.count; waits && count > 1 && s.number < int(b.place.readers.shards) {
+		if count := r.watermark.count; count > 1 && s.number < int(b.place.readers.shards) {
 			b.place.mem.store(wakeAt(s.number, b.place.number), watermark(s.next, count)+1)
 		}
 	}

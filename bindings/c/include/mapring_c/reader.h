@@ -18,7 +18,7 @@ struct mapring_reader_opts {
 	mapring_stamp_fn stamp;
 	clockid_t clock;
 	uint64_t delay_ns;
-	uint64_t watermark; /* wait for so many records in one shard, or for a second */
+	uint64_t watermark; /* wait for so many records in one shard, or for a second; 1 in a RESIZABLE ring */
 };
 
 struct mapring_event {
@@ -215,7 +215,8 @@ static inline int mapring__reader_ready(struct mapring_reader *r)
 		return mapring__refuse(ENOMEM, "no memory for a reader");
 	r->by_steps = r->merge || tails || !mapring_reader__is_mapped(r);
 	r->steps = mapring_reader__is_mapped(r) ? MAPRING__STEPS : MAPRING__STEPS_BY_CALL;
-	r->opts.watermark = mapring__least(r->opts.watermark, l->capacity / 2);
+	/* In a ring that can be replaced, the ticket would be one of this ring only: any record ends a wait. */
+	r->opts.watermark = l->options & MAPRING_OPTION_RESIZABLE ? 1 : mapring__least(r->opts.watermark, l->capacity / 2);
 	if (r->opts.patience_ns == 0)
 		r->opts.patience_ns = 10000000;
 	if (r->merge) {

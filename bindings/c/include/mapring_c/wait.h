@@ -95,15 +95,13 @@ static inline uint64_t mapring_reader__arm(struct mapring_reader *r)
 	if (found < MAPRING__MANY && has_bell) {
 		struct mapring__seat *seat = r->seat;
 		uint64_t shards = seat->readers.layout.shards;
-		/* In a ring that can be replaced, programs would need to know of which ring a ticket is: any record wakes it. */
-		bool waits = r->opts.watermark > 1 && !(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE);
 
 		for (uint32_t i = 0; i < r->count; i++) {
 			uint64_t last = mapring__wake_at(r, r->shards[i].next);
 
 			if (r->shards[i].number < shards)
 				mapring__store(mapring__seat_of(seat, r->shards[i].number, 0),
-					       waits ? last + 1 : 0);
+					       r->opts.watermark > 1 ? last + 1 : 0);
 		}
 		rings = mapring__fall_asleep(seat);
 		longest = rings ? MAPRING__LONGEST_SLEEP : longest;

@@ -84,7 +84,7 @@ pub fn initialize_object(object: &Object) -> Result<()> {
 
 /// A map of a loaded object, by its name. Opened from this source, a ring needs no CAP_SYS_ADMIN in the loader: records are
 /// compared with the object's types, and the ring's readers and bells, or the map of a resizable ring, are found through the
-/// object's descriptors. But a resizable ring that was resized, and a `PER_CPU_MAPS` ring, need CAP_SYS_ADMIN. Makes system calls,
+/// object's descriptors. But a resizable ring that was resized or wakes readers, and a `PER_CPU_MAPS` ring, need CAP_SYS_ADMIN. Makes system calls,
 /// and duplicates the descriptors of these maps.
 ///
 /// # Errors
