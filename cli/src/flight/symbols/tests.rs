@@ -135,7 +135,7 @@ fn a_debug_file_names_a_program_that_is_gone() {
     let stripped = of(dir.path());
     assert_eq!(stripped, [format!("a+{offset:#x}")], "no symbols");
     fs::remove_file(dir.path().join("a")).unwrap();
-    assert_eq!(of(dir.path()), [unknown.clone()]);
+    assert_eq!(of(dir.path()), std::slice::from_ref(&unknown));
     assert_eq!(of(&debug), ["leaf", "outer"], "any name");
     let id = hex(&build_id);
     let (first, rest) = id.split_at(2);

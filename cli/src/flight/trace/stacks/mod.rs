@@ -9,7 +9,6 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::Write;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -134,12 +133,13 @@ pub(crate) struct Flames {
 pub(crate) struct Stacks {
     seen: HashMap<Key, Weight, foldhash::fast::RandomState>,
     symbols: Symbols,
-    span: Range<u64>,
+    first: u64,
+    last: u64,
 }
 
 impl Stacks {
     pub(crate) fn new(symbols: Symbols) -> Self {
-        Self { seen: HashMap::default(), symbols, span: u64::MAX..0 }
+        Self { seen: HashMap::default(), symbols, first: u64::MAX, last: 0 }
     }
 
     /// Adds the stack of an event, if it has one.
@@ -157,7 +157,7 @@ impl Stacks {
         weight.count = weight.count.saturating_add(1);
         weight.ns = weight.ns.saturating_add(ns);
         weight.last = weight.last.max(event.ns);
-        self.span = self.span.start.min(event.ns)..self.span.end.max(event.ns);
+        (self.first, self.last) = (self.first.min(event.ns), self.last.max(event.ns));
     }
 
     /// The folded stacks of the report, with names.
@@ -251,9 +251,12 @@ impl Sink for Writer {
             ));
         }
         match self.format {
-            Format::Pprof => {
-                self.out.write_all(&pprof::profile(kind, self.hz, &summed, &self.stacks.span)?)?
-            }
+            Format::Pprof => self.out.write_all(&pprof::profile(
+                kind,
+                self.hz,
+                &summed,
+                self.stacks.first..self.stacks.last,
+            )?)?,
             Format::Folded => {
                 folded::lines(kind, &summed).iter().try_for_each(|line| writeln!(self.out, "{line}"))?
             }

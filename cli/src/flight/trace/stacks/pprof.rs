@@ -31,7 +31,7 @@ struct Builder {
 }
 
 /// The profile, compressed.
-pub(super) fn profile(kind: Kind, hz: Option<u32>, stacks: &[Summed], span: &Range<u64>) -> Result<Vec<u8>> {
+pub(super) fn profile(kind: Kind, hz: Option<u32>, stacks: &[Summed], span: Range<u64>) -> Result<Vec<u8>> {
     let mut builder = Builder::default();
     builder.text(""); // number 0
     let period = hz.map(|hz| 1_000_000_000 / u64::from(hz.max(1)));

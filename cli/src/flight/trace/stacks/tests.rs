@@ -94,7 +94,7 @@ fn a_profile_refers_to_what_it_has() {
         (Kind::Locks, Some(100), vec![vec![2, i64::MAX]]),
     ] {
         let summed = stacks.summed(kind, &mut names);
-        let packed = pprof::profile(kind, hz, &summed, &stacks.span).unwrap();
+        let packed = pprof::profile(kind, hz, &summed, stacks.first..stacks.last).unwrap();
         let mut bytes = Vec::new();
         GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
         let profile = Profile::decode(&bytes[..]).unwrap();
