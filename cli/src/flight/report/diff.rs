@@ -121,7 +121,7 @@ struct Change {
     /// A process, a call, a disk, an interface; empty for all tasks.
     name: String,
     unit: Unit,
-    /// `None` if there was none, or it was not among the largest.
+    /// `None` if there was none, or it was not among the largest of its list.
     now: Option<f64>,
     before: Option<f64>,
 }
@@ -222,6 +222,8 @@ impl Diff {
             before,
         };
         let mut changes: Vec<_> = both.into_iter().map(change).collect();
+        // A time that only one of the two has can't be compared.
+        changes.retain(|it| it.unit != Unit::Nanoseconds || it.now.is_some() == it.before.is_some());
         changes.retain(|it| are_recorded(it.what.about().0) && it.factor() >= LEAST);
         changes.sort_by_key(|it| Reverse(it.factor().to_bits())); // positive numbers are in this order
         changes.truncate(LISTED);
@@ -235,8 +237,7 @@ impl Diff {
             self.seconds, self.seconds_before
         );
         for change in &self.changes {
-            let said =
-                |value: Option<f64>| value.map_or("not listed".to_owned(), |value| change.unit.said(value));
+            let said = |value: Option<f64>| change.unit.said(value.unwrap_or(0.0));
             let sentence = change.what.about().2;
             let sentence = sentence.replace("NOW", &said(change.now)).replace("BEFORE", &said(change.before));
             let name = if change.name.is_empty() { "a process without a name" } else { &change.name };
@@ -246,10 +247,8 @@ impl Diff {
             text += "\n  nothing changed by a quarter or more";
         }
         if self.changes.iter().any(|it| it.now.is_none() || it.before.is_none()) {
-            let _ = write!(
-                text,
-                "\n\nNot listed: there was none, or it was not among the {SHOWN} largest of its list"
-            );
+            let _ =
+                write!(text, "\n\n0: there was none, or it was not among the {SHOWN} largest of its list");
         }
         if !self.not_compared.is_empty() {
             let _ = write!(
@@ -302,7 +301,7 @@ mod tests {
             lines,
             [
                 "  99 % of the calls of fsync took 900 ms or less, 1.00 ms before",
-                "  new used 0.10 CPUs, not listed before",
+                "  new used 0.10 CPUs, 0.00 before",
                 "  nginx used 1.80 CPUs, 0.40 before",
             ]
         );
