@@ -32,7 +32,7 @@ pub fn words(shards: usize) -> usize {
 
 /// The words for the readers of a ring in a memfd, if its writers know readers: the first of them, on the line behind the
 /// ring, and how many.
-pub(crate) fn in_memfd(ring: &Geometry) -> Option<(usize, usize)> {
+pub fn in_memfd(ring: &Geometry) -> Option<(usize, usize)> {
     let first = ring.bytes().next_multiple_of(LINE) / WORD;
     ring.options().wakes_readers().then(|| (first, words(ring.shards())))
 }

@@ -18,6 +18,8 @@ pub enum Refusal {
     /// The descriptor is read-only (by the mode of a pin, or `BPF_F_RDONLY`). Linux never maps such a descriptor: the
     /// mapping would not be shared, and arrays require shared mappings (EINVAL).
     ReadOnlyFd,
+    /// A writable mapping of a memfd whose descriptor is read-only (EACCES).
+    ReadOnlyMemfd,
     /// The map is write-only for userspace (`BPF_F_WRONLY`, EACCES).
     WriteOnlyFd,
     /// The map was made without `BPF_F_MMAPABLE` (EINVAL).
@@ -54,6 +56,9 @@ impl fmt::Display for Refusal {
                 "a read-only file descriptor, which Linux refuses to map (EINVAL): freeze the map and pin it with mode \
                  0666 (Region::freeze_and_pin), and any process can map it; the process that created a map with \
                  BPF_F_RDONLY reopens it by id or pin"
+            }
+            Self::ReadOnlyMemfd => {
+                "the descriptor of the memfd is read-only (EACCES): use one that was opened for reading and writing"
             }
             Self::WriteOnlyFd => {
                 "the map is write-only for userspace (BPF_F_WRONLY): create it without this flag, or reopen it by id or \

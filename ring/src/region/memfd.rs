@@ -202,7 +202,7 @@ fn map(fd: &OwnedFd, bytes: usize, write: bool) -> Result<(Mapping, Result<(), R
             Err(e) => {
                 writable = Err(match e.raw_os_error() {
                     Some(e) if e == Errno::PERM.raw_os_error() => Refusal::Sealed,
-                    Some(e) if e == Errno::ACCESS.raw_os_error() => Refusal::ReadOnlyFd,
+                    Some(e) if e == Errno::ACCESS.raw_os_error() => Refusal::ReadOnlyMemfd,
                     e => Refusal::Errno(e.unwrap_or(0)),
                 });
             }

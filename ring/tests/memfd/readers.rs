@@ -178,7 +178,8 @@ fn a_reader_without_write_access_naps() {
         assert!(reader.wait(FOREVER).unwrap());
         assert_eq!(reader.poll().unwrap().record, 7);
         if options == keeping() {
-            said_of(reader.require(FOREVER), ErrorKind::NotWritable);
+            let said = said_of(reader.require(FOREVER), ErrorKind::NotWritable);
+            assert!(said.contains("memfd is read-only") && said.contains("reading and writing"), "{said}");
         }
         assert_eq!(ring.readers().unwrap(), []);
         // One whose descriptor can write has a place, though it maps the ring for reading.

@@ -81,7 +81,8 @@ impl<'a> Known<'a> {
 
     /// Whether a lease has ended since the time in `word`. If that is 0, the lease begins now.
     fn lease_ended(&self, word: usize, lease: u64) -> bool {
-        let (since, now) = (self.words.load(word, Ordering::Relaxed), now().wrapping_sub(self.ahead));
+        let since = self.words.load(word, Ordering::Relaxed);
+        let now = now().wrapping_sub(self.ahead).max(1); // 0 is no time
         if since == 0 {
             self.words.store(word, now, Ordering::Relaxed);
         }

@@ -93,6 +93,7 @@ impl<T: NoUninit> Slot<'_, T> {
     }
 }
 
+#[cfg(not(loom))]
 impl<'a, T> Slot<'a, T> {
     /// Has `wakes` told when the slot ends.
     #[inline]
