@@ -170,7 +170,7 @@ impl Requests {
         figures.disks =
             sorted(self.disks.into_iter().map(|(dev, Device { took, bytes, errors, slowest })| {
                 let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
-                let name = disk_name(&device);
+                let name = names.machine().is_here.then(|| disk_name(&device)).flatten();
                 (took.max, Disk { device, name, bytes, errors, took: took.distribution(), slowest })
             }));
         figures.interrupts =

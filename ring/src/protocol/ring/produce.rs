@@ -97,7 +97,6 @@ impl<T: NoUninit> Slot<'_, T> {
 impl<'a, T> Slot<'a, T> {
     /// Has `wakes` told when the slot ends.
     #[inline]
-    #[must_use]
     pub(crate) fn waking(mut self, wakes: Option<&'a dyn Ended>) -> Self {
         self.wakes = wakes;
         self
