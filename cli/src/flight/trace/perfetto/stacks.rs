@@ -12,10 +12,10 @@ use super::super::super::stack::{Stack, UserFrame};
 use super::super::super::symbols::{self, BuildId, Symbols};
 use super::super::rows;
 use super::{Perfetto, of};
-use crate::messages::perfetto::protos::profiling::{CpuMode, StackUnwindError};
 use crate::messages::perfetto::protos::{
-    Callstack, DebugAnnotation, Frame, InternedData, InternedString, Mapping, PerfSample, ThreadDescriptor,
-    TracePacket, TrackDescriptor, TrackEvent, trace_packet::Data, track_event,
+    Callstack, CpuMode, DebugAnnotation, Frame, InternedData, InternedString, Mapping, PerfSample,
+    StackUnwindError, ThreadDescriptor, TracePacket, TrackDescriptor, TrackEvent, trace_packet::Data,
+    track_event,
 };
 
 /// What was written, with its number.
