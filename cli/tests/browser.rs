@@ -54,6 +54,8 @@ fn record() -> Option<(Recorder, PathBuf)> {
     let options = ["start", "--size", "32M", "--events", groups, "--stop-on", &trigger, "--after", "100ms"];
     let started = recorder.run(&options);
     if started.status.code() == Some(77) {
+        crash.kill().unwrap();
+        crash.wait().unwrap();
         skip::without_bpf(&String::from_utf8_lossy(&started.stderr));
         return None;
     }

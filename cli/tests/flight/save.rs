@@ -247,7 +247,7 @@ fn forged_files_do_no_harm() {
     }
     let _ = with("exec", &|ring| ring[128..].fill(0xff));
     let _ = with("exec", &|ring| {
-        ring[128..].iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 89 % 251) as u8)
+        ring[128..].iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 89 % 251).to_le_bytes()[0])
     });
     assert!(with("exec", &|ring| ring.truncate(100)).unwrap_err().contains("the ring of exec"));
     let other = json("about", &|about| about["layouts"]["exec"] = json!("ns@0:8"));
