@@ -1,5 +1,6 @@
 //! Every handle over memfd regions, in one process: what is written is read, and bad input gets
 //! a typed error that names both sides.
+#![allow(clippy::disallowed_types, reason = "tests play processes that write anything")]
 
 mod files;
 mod processes;

@@ -296,14 +296,15 @@ fn a_writer_that_is_killed_leaves_a_ring_that_works() {
 /// Many threads write, and a required reader sleeps and reads: nothing that was published is lost, whoever wrote it.
 #[test]
 fn nothing_is_lost_to_a_required_reader() {
-    const WRITERS: u64 = 3;
     const EACH: u64 = 20_000;
+    let mut next = [0; 3];
+    let writers = next.len() as u64;
     let ring = ring(keeping());
     let mut reader = ring.reader();
     reader.require(FOREVER).unwrap();
     let full = AtomicU64::new(0);
     thread::scope(|scope| {
-        for number in 0..WRITERS {
+        for number in 0..writers {
             let (ring, full) = (&ring, &full);
             scope.spawn(move || {
                 let writer = ring.writer(0).unwrap();
@@ -315,8 +316,7 @@ fn nothing_is_lost_to_a_required_reader() {
                 }
             });
         }
-        let mut next = [0; WRITERS as usize];
-        while next.iter().sum::<u64>() < WRITERS * EACH {
+        while next.iter().sum::<u64>() < writers * EACH {
             assert!(reader.wait(FOREVER).unwrap());
             reader.for_each(usize::MAX, |event| {
                 let at = &mut next[usize::try_from(*event.record / EACH).unwrap()];
@@ -326,7 +326,7 @@ fn nothing_is_lost_to_a_required_reader() {
         }
     });
     let stats = reader.stats();
-    assert_eq!((stats.delivered, reader.lost()), (WRITERS * EACH, 0), "{stats}");
+    assert_eq!((stats.delivered, reader.lost()), (writers * EACH, 0), "{stats}");
     assert_eq!(stats.full + stats.no_slot, full.into_inner(), "{stats}");
     assert!(stats.full > 0, "the ring was never full");
 }

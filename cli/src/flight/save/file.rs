@@ -140,7 +140,7 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
 /// The most bytes of all rings.
 fn memory() -> u64 {
     let info = rustix::system::sysinfo();
-    (u64::try_from(info.totalram).unwrap_or(u64::MAX)).saturating_mul(info.mem_unit.into()) / 2
+    info.totalram.saturating_mul(info.mem_unit.into()) / 2
 }
 
 struct Reader<R> {
