@@ -307,7 +307,7 @@ fn group(
 }
 
 fn written(rings: &[GroupRings]) -> Vec<u64> {
-    rings.iter().map(|ring| ring.written().iter().sum()).collect()
+    rings.iter().map(|ring| ring.written().into_iter().fold(0, u64::wrapping_add)).collect() // forged ones wrap
 }
 
 #[allow(clippy::cast_precision_loss)] // a rate is shown with a few digits
