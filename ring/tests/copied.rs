@@ -1,0 +1,85 @@
+//! Copies of rings while a writer writes them.
+#![cfg(not(miri))] // which knows no memory files
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mapring::abi::{Geometry, Kind, Tails};
+use mapring::reading::ByTime;
+use mapring::{Reader, Region, Ring};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+type Record = [u64; 3];
+
+/// The copy as a ring.
+fn restored(words: &[u64]) -> Ring<Record> {
+    let memory = memfd_create("copied", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let mut file = File::from(memory);
+    file.write_all(bytemuck::cast_slice(words)).unwrap();
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE).unwrap();
+    Ring::open(file).unwrap()
+}
+
+fn reader(ring: &Ring<Record>) -> Reader<Record, ByTime<Record, fn(&Record) -> u64>> {
+    ring.reader().merged((|record: &Record| record[0]) as fn(&Record) -> u64).of_the_past()
+}
+
+#[test]
+fn a_copy_has_the_records_and_tails_in_the_order_of_stamps_that_this_clock_has_not_reached() {
+    let geometry = Geometry::new(Kind::Ring, size_of::<Record>() as u64, 8, 2).unwrap();
+    for geometry in [geometry, geometry.with_tails(Tails::new(64, 4096).unwrap()).unwrap()] {
+        let ring = Ring::<Record>::from_region(Region::create_memfd(geometry, "record").unwrap()).unwrap();
+        let writers = [ring.writer(1).unwrap(), ring.writer(0).unwrap()];
+        let later = u64::MAX / 2;
+        let has_tails = geometry.tails().is_some();
+        for n in 0..20 {
+            let mut slot = writers[usize::from(n % 3 == 0)].reserve().unwrap();
+            slot.write(&[later + n, n, n]);
+            assert!(slot.write_tail(if has_tails { b"tail" } else { b"" }));
+            slot.commit();
+        }
+        let unended = writers[1].reserve().unwrap();
+        let copy = restored(&ring.region().copy_ring().unwrap());
+        drop(unended);
+        writers[1].push(&[0; 3]);
+        let (mut read, mut reader) = (Vec::new(), reader(&copy));
+        while reader.for_each(usize::MAX, |event| {
+            assert_eq!(event.tail, if has_tails { &b"tail"[..] } else { b"" });
+            read.push(event.record[1]);
+        }) > 0
+        {}
+        // The last 8 of one shard, and all of the other.
+        let expected: Vec<u64> = (0..20).filter(|n| n % 3 == 0 || *n > 7).collect();
+        assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn no_record_of_a_copy_is_torn() {
+    let ring = Ring::<Record>::create_memfd(64, 1).unwrap();
+    let (over, mut found) = (AtomicBool::new(false), 0);
+    std::thread::scope(|scope| {
+        let writer = ring.writer(0).unwrap();
+        let over = &over;
+        scope.spawn(move || {
+            (0..).take_while(|_| !over.load(Ordering::Relaxed)).for_each(|n| {
+                writer.push(&[n, n, n]);
+            });
+        });
+        let mut last = 0;
+        while found < 50_000 {
+            let copy = restored(&ring.region().copy_ring().unwrap());
+            let mut of_copy = Vec::new();
+            reader(&copy).for_each(usize::MAX, |event| {
+                let [stamp, one, other] = *event.record;
+                assert!(stamp == one && one == other && stamp == event.ticket, "{:?}", event.record);
+                of_copy.push(stamp);
+            });
+            assert!(of_copy.is_sorted() && of_copy.last().is_none_or(|newest| *newest >= last));
+            last = of_copy.last().copied().unwrap_or(last);
+            found += of_copy.len();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
