@@ -21,8 +21,10 @@ fn restored(words: &[u64]) -> Ring<Record> {
     Ring::open(file).unwrap()
 }
 
-fn reader(ring: &Ring<Record>) -> Reader<Record, ByTime<Record, fn(&Record) -> u64>> {
-    ring.reader().merged((|record: &Record| record[0]) as fn(&Record) -> u64).of_the_past()
+type Stamp = fn(&Record) -> u64;
+
+fn reader(ring: &Ring<Record>) -> Reader<Record, ByTime<Record, Stamp>> {
+    ring.reader().merged((|record| record[0]) as Stamp).of_the_past()
 }
 
 #[test]
