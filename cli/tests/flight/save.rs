@@ -15,7 +15,7 @@ struct Dir(PathBuf);
 
 impl Dir {
     fn new(test: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("mapring-save-{}.{test}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("mapring-save-{}-{test}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
         Self(dir)
@@ -47,7 +47,7 @@ fn child(script: &str) -> u32 {
 fn saved(dir: &Dir, events: &str) -> Option<(String, Vec<Value>, Value)> {
     let recorder = Recorder::new(dir.0.file_name().unwrap().to_str().unwrap());
     // Of this test alone: others run at the same time.
-    let name = dir.0.extension().unwrap().to_str().unwrap();
+    let name = dir.0.to_str().unwrap().rsplit('-').next().unwrap();
     let trigger = format!("syscall getppid > 0s comm={name} pid={}", std::process::id());
     if !recorder.start(&["--size", "1M", "--events", events, "--stop-on", &trigger, "--after", "0s"]) {
         return None;
