@@ -17,7 +17,7 @@ mod pins;
 #[path = "../../src/flight/record.rs"]
 mod record;
 #[allow(dead_code)]
-#[path = "../../src/flight/rings.rs"]
+#[path = "../../src/flight/rings/mod.rs"]
 mod rings;
 #[allow(dead_code)]
 #[path = "../../src/flight/stack.rs"]
