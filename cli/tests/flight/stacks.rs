@@ -232,6 +232,10 @@ fn waits_have_the_chain_of_calls_and_the_waker() {
     drop(program);
     thread::sleep(Duration::from_millis(10));
     assert!(recorder.events().iter().all(|event| event.tid != pid));
+    // The program that records a stack is not a part of it.
+    let folded = recorder.run(&["dump", "--format", "folded", "--stacks", "waiting"]).stdout;
+    let folded = String::from_utf8(folded).unwrap();
+    assert!(folded.lines().count() > 0 && !folded.contains("bpf_prog_"), "{folded}");
 }
 
 #[test]

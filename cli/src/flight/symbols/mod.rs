@@ -137,6 +137,18 @@ impl Symbols {
         kernel.chain(user).map(|place| self.frame(place, process)).collect()
     }
 
+    /// The same for a thread that waited: without the innermost frames that are of the program which recorded the stack.
+    pub(crate) fn frames_of_wait(&mut self, stack: &Stack, process: Option<&Process>) -> Vec<Rc<Frame>> {
+        const TRACING: [&str; 4] = ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"];
+        let mut frames = self.frames(stack, process);
+        let is_tracing = |frame: &&Rc<Frame>| {
+            frame.names.iter().all(|name| TRACING.iter().any(|begin| name.starts_with(begin)))
+        };
+        let tracing = frames.iter().take(stack.kernel.len()).take_while(is_tracing).count();
+        frames.drain(..tracing);
+        frames
+    }
+
     fn frame(&mut self, (place, is_return): (Place, bool), process: Option<&Process>) -> Rc<Frame> {
         if let Some(frame) = self.frames.get(&(place, is_return)) {
             return frame.clone();

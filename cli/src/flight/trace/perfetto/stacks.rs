@@ -117,7 +117,7 @@ impl Perfetto {
 
     /// The stack as a text, for the details of a slice.
     pub(super) fn text(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Bytes {
-        let frames = self.stacks.named(event, stack, names);
+        let frames = self.stacks.symbols.frames_of_wait(stack, names.process(event.pid, event.ns));
         frames
             .iter()
             .flat_map(|frame| &*frame.names)

@@ -178,7 +178,11 @@ impl Stacks {
             Rc::new(Frame { names: vec!["[cut]".into()], module: String::new(), build_id: None, offset: 0 });
         let summed = |(key, &weight): (&Key, _)| {
             let Weight { last, .. } = weight;
-            let mut frames = symbols.frames(&key.stack, names.process(key.pid, last));
+            let process = names.process(key.pid, last);
+            let mut frames = match kind {
+                Kind::Running => symbols.frames(&key.stack, process),
+                Kind::Waiting | Kind::Locks => symbols.frames_of_wait(&key.stack, process),
+            };
             frames.extend(key.stack.is_cut.then(|| cut.clone()));
             Summed { pid: key.pid, tid: key.tid, comm: key.comm.clone(), frames, weight }
         };
