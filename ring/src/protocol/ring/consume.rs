@@ -13,6 +13,7 @@ pub(super) use self::search::last_taken;
 pub use self::search::newest_record;
 
 use self::search::{later, oldest};
+use super::copy::{begin_copy, end_copy};
 use super::loss::{LossCause, Losses};
 use super::{ReadStats, Shard};
 use crate::abi::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
@@ -86,13 +87,13 @@ impl SlotSource for Shard<'_> {
         if seen != published {
             return Err(NoRecord::Not(seen));
         }
-        fence(order!(At::RingCopy)); // SYNC publish: pairs with the store that ends the ticket
+        begin_copy();
         if TO_MEMORY {
             slot.copy(1, out)
         } else {
             slot.read(1, out)
         }
-        fence(order!(At::RingCheck)); // SYNC claim: pairs with the fence in `claim`
+        end_copy();
         if slot.load(0, Ordering::Relaxed) == published { Ok(()) } else { Err(NoRecord::Torn) }
     }
 

@@ -8,6 +8,18 @@ use crate::sync::{At, Ordering, fence, order};
 /// How often a slot is copied until its writers count as faster than the copy.
 const TRIES: usize = 4;
 
+/// Between the look at a slot's sequence and the copy of its words.
+#[inline]
+pub(super) fn begin_copy() {
+    fence(order!(At::RingCopy)); // SYNC publish: pairs with the store that ends the ticket
+}
+
+/// Between the copy and the second look.
+#[inline]
+pub(super) fn end_copy() {
+    fence(order!(At::RingCheck)); // SYNC claim: pairs with the fence in `claim`
+}
+
 impl Shard<'_> {
     /// Copies the shard, with its tails at `area`, to the same words of `to`, which has the words of the whole region. A
     /// reader of the copy finds the records that had ended before, except for those that writers overwrite meanwhile: these
@@ -40,9 +52,9 @@ impl Shard<'_> {
             if seen == 0 || seen & (DISCARDED | 1) != 0 {
                 return; // without a record
             }
-            fence(order!(At::RingCopy)); // SYNC publish: pairs with the store that ends the ticket
+            begin_copy();
             to.iter_mut().enumerate().skip(1).for_each(|(at, to)| *to = slot.load(at, Ordering::Relaxed));
-            fence(order!(At::RingCheck)); // SYNC claim: pairs with the fence in `claim`
+            end_copy();
             if slot.load(0, Ordering::Relaxed) == seen {
                 return;
             }

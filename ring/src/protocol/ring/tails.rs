@@ -61,6 +61,12 @@ pub struct Area {
     longest: u64,
 }
 
+/// Between the copy of a tail and the look at HIGH.
+#[inline]
+fn end_copy() {
+    fence(order!(At::TailCheck)); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
+}
+
 impl Area {
     /// The tails of shard `shard` in a ring of the shape `geometry`, if it has tails.
     ///
@@ -99,7 +105,7 @@ impl Area {
         // Whole pairs of words: each tail takes a multiple of them.
         let (pairs, _) = out.get_mut(..len.next_multiple_of(PAIR))?.as_chunks_mut::<PAIR>();
         words.copy_pairs(self.first + self.word(at), pairs);
-        fence(order!(At::TailCheck)); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
+        end_copy();
         let high = words.load(self.header + HIGH, Ordering::Relaxed);
         (high.wrapping_sub(at) <= self.capacity).then_some(out.get(..len)?)
     }
@@ -111,7 +117,7 @@ impl Area {
             (first..first + count).for_each(|at| to[at] = words.load(at, Ordering::Relaxed));
         };
         copy(self.first, self.words());
-        fence(order!(At::TailCheck)); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
+        end_copy();
         copy(self.header, Tails::HEADER);
     }
 
