@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mapring::abi::{Geometry, Kind, Tails};
+use mapring::abi::Tails;
 use mapring::reading::ByTime;
-use mapring::{Reader, Region, Ring};
+use mapring::writers::MemfdOptions;
+use mapring::{Reader, Ring};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 type Record = [u64; 3];
@@ -29,12 +30,12 @@ fn reader(ring: &Ring<Record>) -> Reader<Record, ByTime<Record, Stamp>> {
 
 #[test]
 fn a_copy_has_the_records_and_tails_in_the_order_of_stamps_that_this_clock_has_not_reached() {
-    let geometry = Geometry::new(Kind::Ring, size_of::<Record>() as u64, 8, 2).unwrap();
-    for geometry in [geometry, geometry.with_tails(Tails::new(64, 4096).unwrap()).unwrap()] {
-        let ring = Ring::<Record>::from_region(Region::create_memfd(geometry, "record").unwrap()).unwrap();
+    let with_tails = MemfdOptions::default().tails(Tails::new(64, 4096).unwrap());
+    for options in [MemfdOptions::default(), with_tails] {
+        let ring = Ring::<Record>::create_memfd_with(8, 2, options).unwrap();
         let writers = [ring.writer(1).unwrap(), ring.writer(0).unwrap()];
         let later = u64::MAX / 2;
-        let has_tails = geometry.tails().is_some();
+        let has_tails = ring.options().has_tails();
         for n in 0..20 {
             let mut slot = writers[usize::from(n % 3 == 0)].reserve().unwrap();
             slot.write(&[later + n, n, n]);
