@@ -122,7 +122,7 @@ func TestBTFDescribesRegions(t *testing.T) {
 	}
 	old := declaredRing(record, 64, 0)
 	old.Members = old.Members[:3]
-	for _, value := range []btf.Type{nil, record, declaredRing(record, 63, 0), declaredRing(record, 64, 32), declaredRing(record, 64, 17),
+	for _, value := range []btf.Type{nil, record, declaredRing(record, 63, 0), declaredRing(record, 64, 32), declaredRing(record, 64, 20),
 		old, &btf.Struct{Name: "mapring_other__x"}, &btf.Struct{Name: "mapring_"}} {
 		if l := describe(value); l != nil {
 			t.Errorf("%v: %v", value, l)
