@@ -29,10 +29,24 @@ fn objects(group: &Group) -> Objects {
     if group.has_stacks { STACKS } else { OBJECTS }
 }
 
+/// The first Linux that takes values of more than 4 MiB.
+const LONG_VALUES: (u32, u32) = (6, 0);
+
 /// The numbers of slots that the ring of a group can have.
 pub(crate) fn log2_slots(group: &Group) -> RangeInclusive<u32> {
     let log2 = |object: Option<&(u32, &[u8])>| object.map_or(0, |(log2, _)| *log2);
-    log2(objects(group).first())..=log2(objects(group).last())
+    let most = log2(objects(group).last());
+    // A shard with its tails, of 512 bytes for each slot, is one value.
+    let most = if group.has_stacks && release() < LONG_VALUES { most.min(12) } else { most };
+    log2(objects(group).first())..=most
+}
+
+/// The numbers of the running Linux.
+pub(crate) fn release() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let text = name.release().to_string_lossy();
+    let mut numbers = text.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Programs for older kernels: the program for newer ones, and the arguments that its tracepoint then has.

@@ -145,7 +145,7 @@ mod with_programs {
     ) -> Result<String> {
         if let Some((group, name)) = readers {
             check_way(lock.path(), group, name)?;
-            if release() < OPENS_PINS {
+            if load::release() < OPENS_PINS {
                 eprintln!(
                     "mapring: before Linux 5.19 members of {name} also need CAP_BPF to read the recording"
                 );
@@ -248,14 +248,6 @@ mod with_programs {
             rings::open(dir).ok().and_then(|rings| rings.first().and_then(rings::GroupRings::loader));
         let by = loader.map_or(String::new(), |loader| format!(", which process {} started,", loader.pid));
         Some(format!("the recorder at {}{by}", dir.display()))
-    }
-
-    /// The numbers of the running Linux.
-    fn release() -> (u32, u32) {
-        let name = rustix::system::uname();
-        let text = name.release().to_string_lossy();
-        let mut numbers = text.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     /// Refuses memory that would leave too little for others.
