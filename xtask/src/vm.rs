@@ -94,7 +94,7 @@ const STEP_PREEMPT: &str = "cargo xtask vm --timeout 2400 6.12-preempt -- \
 const STEP_ENDS: &str = "cargo xtask vm --timeout 2400 5.10 sid -- basic:: verifier:: flight::records::";
 /// The oldest kernel here on which programs write rings. Debian had none of this release.
 const STEP_OLDEST: &str = "cargo xtask vm --timeout 2400 5.15 -- basic:: verifier:: flight::records:: \
-                           flight::triggers::a_process_that_dies";
+                           a_process_that_dies_of_a_signal";
 pub(crate) const STEPS: &[&str] = if cfg!(target_arch = "aarch64") {
     &[STEP_PREEMPT, STEP_ENDS]
 } else {
