@@ -36,7 +36,7 @@ const LONG_VALUES: (u32, u32) = (6, 0);
 pub(crate) fn log2_slots(group: &Group) -> RangeInclusive<u32> {
     let log2 = |object: Option<&(u32, &[u8])>| object.map_or(0, |(log2, _)| *log2);
     let most = log2(objects(group).last());
-    // A shard with its tails, of 512 bytes for each slot, is one value.
+    // A shard is one value. With 512 bytes of tails for each slot, 2^12 slots take more than 2 MiB, and 2^13 more than 4.
     let most = if group.has_stacks && release() < LONG_VALUES { most.min(12) } else { most };
     log2(objects(group).first())..=most
 }

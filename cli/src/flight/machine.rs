@@ -1,4 +1,4 @@
-//! The machine that recorded, and its clocks: this one, or that of a file of `save`.
+//! The machine that recorded, and its clocks: this machine, or the one where `save` wrote the file.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

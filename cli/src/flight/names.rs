@@ -20,7 +20,7 @@ pub(crate) struct Names {
     comms: Map<Name>,
     idle: Vec<Bytes>,
     processes: Map<Option<Process>>,
-    /// `None` where /proc numbers processes in another way than the records, or is that of another machine.
+    /// `None` if /proc can't be used: it numbers processes in another way than the records, or they come from another machine.
     ticks: Option<Ticks>,
     /// Escaped. `None`: it is in another network namespace, or not present any more.
     interfaces: HashMap<Interface, Option<String>, foldhash::fast::RandomState>,

@@ -33,8 +33,8 @@ struct Frame {
 const CODE: std::ops::Range<u64> = 1 << 12..1 << 56;
 
 impl Stack {
-    /// The tail of a record: so many bytes of the kernel's frames, then those of userspace. It ends before what is no frame:
-    /// code without frame pointers leaves other numbers in their place.
+    /// Reads the tail of a record: `kernel` bytes are frames of the kernel, the rest are frames of userspace. The stack ends at the
+    /// first number that can't be a frame: code without frame pointers leaves such numbers.
     pub(crate) fn of_tail(tail: &[u8], kernel: u32, is_cut: bool) -> Self {
         let kernel = usize::try_from(kernel).unwrap_or(usize::MAX).min(tail.len());
         let (kernel, user) = tail.split_at(kernel);

@@ -186,7 +186,8 @@ static inline int mapring__pinned_beside(const char *pin, const char *suffix, ui
 	return -1;
 }
 
-/* Whether a map of readers is that of this ring. If the ring can be replaced, it names another one that is, or was, in its place. */
+/* Whether this map of readers belongs to this ring. For a ring that can be replaced, the map names two rings: the one in use, and
+ * the one before or after it. */
 static inline bool mapring__readers_of(struct mapring_region *readers, const struct mapring_region *ring)
 {
 	return readers->layout.kind == MAPRING_KIND_READERS &&

@@ -13,7 +13,7 @@ use crate::output;
 
 /// Changes that are listed.
 const LISTED: usize = 40;
-/// A smaller one is no change.
+/// A value that grows or shrinks by a smaller factor counts as unchanged.
 const LEAST: f64 = 1.25;
 
 /// What is compared.

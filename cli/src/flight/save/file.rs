@@ -180,7 +180,7 @@ impl<R: Read> Reader<R> {
         Ok(text)
     }
 
-    /// A memory file that nobody can change or cut.
+    /// The content in a sealed memory file: nobody can change or shorten it.
     fn memory_file(&mut self, part: &Part) -> Result<OwnedFd> {
         let memory = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut file = File::from(memory);

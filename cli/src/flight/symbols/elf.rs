@@ -72,7 +72,7 @@ pub(super) struct Elf {
 }
 
 impl Elf {
-    /// `None` if it is no such file, or if it is damaged.
+    /// `None` if the file is not ELF with 64 bits, or is damaged.
     pub(super) fn read(file: &File) -> Option<Self> {
         const IDENT: [u8; 6] = [0x7f, b'E', b'L', b'F', 2, if cfg!(target_endian = "big") { 2 } else { 1 }];
         let mut header = Header::zeroed();

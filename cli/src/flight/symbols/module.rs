@@ -21,7 +21,7 @@ pub(super) struct Module {
 struct Names {
     symbolizer: Symbolizer,
     source: Elf,
-    /// Kept open: its path is that of the descriptor.
+    /// Kept open: the file is read by the path of its descriptor, below /proc/self/fd.
     _image: Image,
 }
 

@@ -52,7 +52,7 @@ enum End {
     Merged = 8,
 }
 
-/// The lanes, as the page has them. Times are nanoseconds, from time zero if there is no other word.
+/// The lanes, as the page has them. Times are in nanoseconds. Where nothing else is said, they count from time zero.
 #[derive(Serialize)]
 pub(super) struct Drawn<'l> {
     /// Time zero: what stopped the recording, or the end.

@@ -123,9 +123,9 @@ struct Summed {
 /// Folded stacks, as flame graphs are made of them: each line is `comm;outer;…;inner count`.
 #[derive(Debug, Default)]
 pub(crate) struct Flames {
-    /// The count of a line is that of its samples.
+    /// A line counts samples.
     pub(crate) running: Vec<String>,
-    /// The count of a line is its time in microseconds.
+    /// A line counts microseconds.
     pub(crate) waiting: Vec<String>,
 }
 
@@ -170,7 +170,7 @@ impl Stacks {
     fn summed(&mut self, kind: Kind, names: &mut Names) -> Vec<Summed> {
         let symbols = &mut self.symbols;
         let of_kind = || self.seen.iter().filter(|(key, _)| key.kind == kind);
-        // A file of one process can be that of another one that has ended.
+        // Processes share files: those of one that is present can name the frames of one that has ended.
         for (key, weight) in of_kind() {
             names.process(key.pid, weight.last).into_iter().for_each(|process| symbols.see(process));
         }
