@@ -1,5 +1,7 @@
 //! Test programs: built by cargo, and run several at a time, which cargo does not do.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -108,21 +110,34 @@ pub(crate) fn is_loud(line: &str) -> bool {
 
 fn run_one((name, mut command): (String, Command)) -> Result<Counts> {
     let start = Instant::now();
-    let ran = times::of(&name, || command.stdin(Stdio::null()).output());
-    let out = ran.with_context(|| cmd::shown(&command))?;
-    let said = String::from_utf8_lossy(&out.stdout);
-    let result = if out.status.success() { "ok" } else { "FAILED" };
+    // Not pipes: what a failed test left running would keep them open.
+    let [mut said, mut errors] = [memory()?, memory()?];
+    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(errors.try_clone()?);
+    let ran = times::of(&name, || command.status());
+    let is_ok = ran.with_context(|| cmd::shown(&command))?.success();
+    let [said, errors] = [text_of(&mut said)?, text_of(&mut errors)?];
+    let result = if is_ok { "ok" } else { "FAILED" };
     // One write, since other threads print as well.
     let mut text = format!("{result:6} {:6.1} s  {name}\n", start.elapsed().as_secs_f32());
-    let errors = String::from_utf8_lossy(&out.stderr);
-    if !out.status.success() {
+    if !is_ok {
         text += &format!("{said}{errors}\n");
     } else {
         let loud = said.lines().chain(errors.lines()).filter(|line| is_loud(line));
         text.extend(loud.map(|line| format!("       {line}\n")));
     }
     print!("{text}");
-    Ok(Counts::of_tests(&said, out.status.success()))
+    Ok(Counts::of_tests(&said, is_ok))
+}
+
+fn memory() -> Result<File> {
+    Ok(rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC)?.into())
+}
+
+fn text_of(file: &mut File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Builds the tests of all packages that share one build: the same profile and features for unit tests, documentation,
