@@ -8,6 +8,7 @@ mod futex;
 mod mapping;
 mod memfd;
 mod options;
+mod preamble;
 mod process;
 mod scalar;
 mod source;
@@ -26,6 +27,7 @@ pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 pub use options::OpenOptions;
 use parking_lot::MutexGuard;
+pub(crate) use preamble::{generation, with_loader, write_preamble};
 pub(crate) use process::{this_owner, this_pid, this_process};
 pub(crate) use source::AnySource;
 pub use source::Source;
@@ -34,12 +36,12 @@ pub(crate) use writers::{Identity, Writer};
 use crate::abi::{Gate, Geometry, Kind, Preamble, PreambleError, Process, WORD};
 use crate::bpf::{Lookup, Origin, is_gone};
 use crate::error::{Cause, Error, ReadError, Result};
+use crate::protocol::is_any;
 use crate::protocol::ring::tails::Area;
 use crate::protocol::ring::{Shard, ShardPlace, gate};
-use crate::protocol::{WordsMut, is_any};
 use crate::record::{Compared, LayoutCheck, UncheckedReason};
 use crate::ring::Tailed;
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 
 /// Shared memory that contains a ring, cells, counters, latches or commands. Clones are handles to the same mapping.
 ///
@@ -386,27 +388,4 @@ impl fmt::Debug for Region {
             .field("writable", &self.writable())
             .finish()
     }
-}
-
-/// Writes a preamble, its first word last: a reader that sees this word sees the rest.
-pub(crate) fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
-    let encoded = with_loader(preamble);
-    for (at, &word) in encoded.iter().enumerate().skip(1).filter(|&(at, _)| at != Preamble::DROPPED) {
-        words.store(at, word, Ordering::Relaxed);
-    }
-    fence(Ordering::Release); // SYNC preamble: pairs with the fence in `preamble_words`
-    words.store(0, encoded[0], Ordering::Relaxed);
-}
-
-/// The preamble as words, with this process as the loader, unless procfs is missing.
-pub(crate) fn with_loader(preamble: &Preamble) -> [u64; Preamble::WORDS] {
-    let mut words = preamble.encode();
-    words[Preamble::LOADER] = this_process().map_or(0, Process::encode);
-    words
-}
-
-/// Nanoseconds since boot, to distinguish a region from earlier ones at the same place.
-pub(crate) fn generation() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
