@@ -17,6 +17,7 @@ use crate::sync::Ordering;
 use crate::trace::Trace;
 
 mod alike;
+mod changes;
 pub mod keep;
 mod meet;
 

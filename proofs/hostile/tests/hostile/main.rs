@@ -25,3 +25,4 @@ mod tagged;
 mod tails;
 mod threads;
 mod underneath;
+mod writers;

@@ -2,22 +2,21 @@
 
 use std::fmt::Debug;
 
-use bytemuck::AnyBitPattern;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use mapring::dispatch::Dispatch;
-use mapring::table::{Guard, Table};
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::raw::{RawMap, Said};
 
 use crate::kernel::Kernel;
+use crate::through::through_mapring;
 
 /// The kernel's internal "not supported", which libc does not define.
 const ENOTSUPP: i32 = 524;
 
 /// The words of a latch's or a cell's value here.
-type Value = [u64; 7];
-const VALUE: Value = [7; 7];
-const OTHER: Value = [8; 7];
+pub(crate) type Value = [u64; 7];
+pub(crate) const VALUE: Value = [7; 7];
+pub(crate) const OTHER: Value = [8; 7];
 
 /// The content of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,12 +322,12 @@ impl Workshop {
     }
 }
 
-fn again_of(fd: &OwnedFd) -> OwnedFd {
+pub(crate) fn again_of(fd: &OwnedFd) -> OwnedFd {
     fd.try_clone().unwrap()
 }
 
 /// A typed refusal, by its name.
-fn no(error: &Error) -> String {
+pub(crate) fn no(error: &Error) -> String {
     if let Some(refusal) = error.refusal() {
         return format!("no: `{:?}({refusal:?})`", error.kind());
     }
@@ -337,83 +336,4 @@ fn no(error: &Error) -> String {
     let text = error.to_string();
     let (call, _) = text.split_once(": ").unwrap();
     format!("no: `System`, {} from {call}", raw::errno(errno))
-}
-
-/// The result of reading and writing a value.
-fn through_mapring(kind: Kind, holds: Holds, fd: &OwnedFd) -> (String, String) {
-    match (kind, holds) {
-        (Kind::Latches, _) => table(
-            Latches::<Value>::open_with(again_of(fd), OpenOptions::new().write(true)),
-            |latches| latches.read(0).unwrap(),
-            |latches| latches.writer()?.set(0, &OTHER).map(|()| true),
-            VALUE,
-            OTHER,
-        ),
-        (_, Holds::OfEachCpu) => {
-            let cells = PerCpuCells::<Value>::open_with(again_of(fd), OpenOptions::new().write(true));
-            let Ok(cells) = cells else { return (no(&cells.unwrap_err()), "no".to_owned()) };
-            assert_eq!(cells.read(cells.cpus()[0], 0).unwrap(), VALUE);
-            (path(cells.access()), format!("no: `{:?}`", cells.region().writable().unwrap_err()))
-        }
-        (_, Holds::Locks) => large::<17>(fd),
-        (_, Holds::Timers) => large::<18>(fd),
-        _ => cells(fd, VALUE, OTHER),
-    }
-}
-
-/// Cells with longer records.
-fn large<const N: usize>(fd: &OwnedFd) -> (String, String)
-where
-    [u64; N]: bytemuck::Pod,
-{
-    let [mut value, mut other] = [[0; N]; 2];
-    value[..VALUE.len()].copy_from_slice(&VALUE);
-    other[..OTHER.len()].copy_from_slice(&OTHER);
-    cells(fd, value, other)
-}
-
-fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T) -> (String, String) {
-    table(
-        // Plain words, whatever the C type is.
-        OpenOptions::new().write(true).open(again_of(fd)).and_then(Cells::<T>::from_region),
-        |cells| cells.read(0).unwrap(),
-        |cells| cells.writer()?.set(0, &other),
-        value,
-        other,
-    )
-}
-
-/// The same for both kinds of tables: `get` must return `value` first, and `other` after `set` has stored it.
-fn table<T, P>(
-    opened: mapring::Result<Table<T, P>>,
-    get: impl Fn(&Table<T, P>) -> T,
-    set: impl Fn(&Table<T, P>) -> mapring::Result<bool>,
-    value: T,
-    other: T,
-) -> (String, String)
-where
-    T: AnyBitPattern + PartialEq + Debug,
-    P: Guard,
-{
-    let table = match opened {
-        Ok(table) => table,
-        Err(error) => return (no(&error), "no".to_owned()),
-    };
-    assert_eq!(get(&table), value);
-    let writes = match set(&table) {
-        Ok(done) => {
-            assert!(done);
-            assert_eq!(get(&table), other);
-            if table.region().writable().is_ok() { "mapped".to_owned() } else { "by update".to_owned() }
-        }
-        Err(error) => no(&error),
-    };
-    (path(table.access()), writes)
-}
-
-fn path(access: Access) -> String {
-    match access {
-        Access::Mapped => "mapped".to_owned(),
-        Access::Syscall(refusal) => format!("by lookup: `{refusal:?}`"),
-    }
 }

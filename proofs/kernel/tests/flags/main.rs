@@ -7,6 +7,7 @@ mod facts;
 mod kernel;
 mod limits;
 mod text;
+mod through;
 
 use facts::{Holds, Workshop};
 use kernel::Kernel;
