@@ -1,10 +1,11 @@
 //! Errors between loaders and readers, and their messages: maps that can't have a preamble, fields that the kernel
-//! hides, pins that are replaced or removed, writers in one call.
+//! hides, sizes that no array has, pins that are replaced or removed, writers in one call.
 
-use libbpf_rs::ObjectBuilder;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
+use libbpf_rs::{ObjectBuilder, OpenMapMut};
 use mapring::loader::{initialize_map, prepare_object};
 use mapring_kernel_tests::prelude::*;
+use mapring_kernel_tests::raw::RawMap;
 
 static GUARDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_guarded.bpf.o"));
 static NO_LICENSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_none.bpf.o"));
@@ -248,4 +249,59 @@ fn memory_of_a_prepared_object() {
     // The preamble, and for each CPU a header and 8 slots of 16 bytes.
     assert_eq!(ring.region().geometry().bytes(), 128 + shards * (64 + 8 * 16));
     assert_eq!(bytes, ring.region().geometry().bytes().next_multiple_of(rustix::param::page_size()) as u64);
+}
+
+/// The loader's error for an object with one map's sizes changed.
+fn sized(object: &Compiled, map: &str, change: impl FnOnce(&mut OpenMapMut<'_>)) -> mapring::Result<()> {
+    let object = &mut object.open();
+    object.progs_mut().for_each(|mut program| program.set_autoload(false));
+    change(&mut object.maps_mut().find(|there| there.name() == map).unwrap());
+    prepare_object(object).map(drop)
+}
+
+#[test]
+fn sizes_that_the_kernel_makes_no_array_of() {
+    require_bpf!();
+    let old = RawMap::array((4 << 20) + 1, 1, 0).make().is_err();
+    let most = if old { 4 << 20 } else { i32::MAX as u32 };
+    let value = |bytes: u32| move |map: &mut OpenMapMut<'_>| map.set_value_size(bytes).unwrap();
+    for (error, part, found, allowed, remedy) in [
+        (sized(&bpf::FLAGS, "pairs", |map| map.set_key_size(8).unwrap()), "key", 8, 4..=4, "indexed by u32"),
+        (sized(&bpf::FLAGS, "pairs", value(0)), "value", 0, 1..=i32::MAX as u32, "at least a byte"),
+        (sized(&bpf::FLAGS, "pairs", value(1 << 31)), "value", 1 << 31, 1..=most, "smaller"),
+        (
+            sized(&bpf::PERCPU, "cells_56", value(32_776)),
+            "value",
+            32_776,
+            1..=32_768,
+            "an array that all CPUs share",
+        ),
+    ] {
+        let error = error.unwrap_err();
+        let said = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Shape, "{said}");
+        assert!(said.contains(&format!(": a {part} of {found} bytes, ")), "{said}");
+        let numbers = [allowed.start(), allowed.end(), &found].map(u32::to_string);
+        assert!(numbers.iter().all(|number| said.contains(number)) && said.contains(remedy), "{said}");
+        // The sizes that the kernel reports.
+        let (ty, key) = match (part, found) {
+            ("key", key) => (MapType::Array, key),
+            (_, 32_776) => (MapType::PercpuArray, 4),
+            _ => (MapType::Array, 4),
+        };
+        let bytes = if part == "key" { 8 } else { found };
+        let errno = RawMap { ty, key, ..RawMap::array(bytes, 1, 0) }.make().unwrap_err();
+        assert!([libc::EINVAL, libc::E2BIG, libc::ENOMEM].contains(&errno), "{errno}");
+    }
+    let larger = sized(&bpf::FLAGS, "pairs", value(5 << 20));
+    match larger {
+        Ok(()) => assert!(!old),
+        Err(error) => {
+            assert!(old && error.to_string().contains("a value of 5242880 bytes"), "{error}");
+            assert!(
+                error.to_string().contains("1 to 4194304") && error.to_string().contains("Linux 6.0"),
+                "{error}"
+            );
+        }
+    }
 }

@@ -2,9 +2,7 @@
 //! counted. Everything else is read mapped.
 
 use bytemuck::AnyBitPattern;
-use libbpf_rs::OpenMapMut;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_F_WRONLY_PROG};
-use mapring::loader::prepare_object;
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::raw::RawMap;
 
@@ -383,59 +381,4 @@ fn an_errno_that_is_passed_on_whole() {
     );
     let said = refused.to_string();
     assert!(said.contains("Cannot allocate memory (os error 12)"), "{said}");
-}
-
-/// The loader's error for an object with one map's sizes changed.
-fn sized(object: &Compiled, map: &str, change: impl FnOnce(&mut OpenMapMut<'_>)) -> mapring::Result<()> {
-    let object = &mut object.open();
-    object.progs_mut().for_each(|mut program| program.set_autoload(false));
-    change(&mut object.maps_mut().find(|there| there.name() == map).unwrap());
-    prepare_object(object).map(drop)
-}
-
-#[test]
-fn sizes_that_the_kernel_makes_no_array_of() {
-    require_bpf!();
-    let old = RawMap::array((4 << 20) + 1, 1, 0).make().is_err();
-    let most = if old { 4 << 20 } else { i32::MAX as u32 };
-    let value = |bytes: u32| move |map: &mut OpenMapMut<'_>| map.set_value_size(bytes).unwrap();
-    for (error, part, found, allowed, remedy) in [
-        (sized(&bpf::FLAGS, "pairs", |map| map.set_key_size(8).unwrap()), "key", 8, 4..=4, "indexed by u32"),
-        (sized(&bpf::FLAGS, "pairs", value(0)), "value", 0, 1..=i32::MAX as u32, "at least a byte"),
-        (sized(&bpf::FLAGS, "pairs", value(1 << 31)), "value", 1 << 31, 1..=most, "smaller"),
-        (
-            sized(&bpf::PERCPU, "cells_56", value(32_776)),
-            "value",
-            32_776,
-            1..=32_768,
-            "an array that all CPUs share",
-        ),
-    ] {
-        let error = error.unwrap_err();
-        let said = error.to_string();
-        assert_eq!(error.kind(), ErrorKind::Shape, "{said}");
-        assert!(said.contains(&format!(": a {part} of {found} bytes, ")), "{said}");
-        let numbers = [allowed.start(), allowed.end(), &found].map(u32::to_string);
-        assert!(numbers.iter().all(|number| said.contains(number)) && said.contains(remedy), "{said}");
-        // The sizes that the kernel reports.
-        let (ty, key) = match (part, found) {
-            ("key", key) => (MapType::Array, key),
-            (_, 32_776) => (MapType::PercpuArray, 4),
-            _ => (MapType::Array, 4),
-        };
-        let bytes = if part == "key" { 8 } else { found };
-        let errno = RawMap { ty, key, ..RawMap::array(bytes, 1, 0) }.make().unwrap_err();
-        assert!([libc::EINVAL, libc::E2BIG, libc::ENOMEM].contains(&errno), "{errno}");
-    }
-    let larger = sized(&bpf::FLAGS, "pairs", value(5 << 20));
-    match larger {
-        Ok(()) => assert!(!old),
-        Err(error) => {
-            assert!(old && error.to_string().contains("a value of 5242880 bytes"), "{error}");
-            assert!(
-                error.to_string().contains("1 to 4194304") && error.to_string().contains("Linux 6.0"),
-                "{error}"
-            );
-        }
-    }
 }
