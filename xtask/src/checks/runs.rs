@@ -1,7 +1,8 @@
 //! The work of checks that need more than one command line: first the steps of the tests, then the methods of proof.
 
-use std::env;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,6 +27,7 @@ pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
 /// What works without BPF, in a target folder of its own: other steps use the command with BPF.
 pub(super) fn without_bpf() -> Result<()> {
     let target = cmd::target_dir().join("memfd");
+    seed(&target)?;
     for line in [
         "cargo test -p mapring --no-default-features --all-targets",
         "cargo test -p mapring-cli --no-default-features --test flight_without_bpf --test command",
@@ -34,6 +36,20 @@ pub(super) fn without_bpf() -> Result<()> {
     }
     let mut demo = Command::new(env::current_exe()?);
     one_json_object(demo.env("CARGO_TARGET_DIR", &target).args(["demo", "--memfd", "--profile", "dev"]))
+}
+
+/// Begins a target folder with what is compiled already: most dependencies have the same features in both.
+fn seed(target: &Path) -> Result<()> {
+    let (from, to) = (cmd::target_dir().join("debug"), target.join("debug"));
+    if to.exists() || !from.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&to)?;
+    // First what says that a crate is compiled. Compilers replace their outputs, build scripts write over theirs.
+    for (options, part) in [("-a", ".fingerprint"), ("-a", "build"), ("-al", "deps")] {
+        cmd::run(Command::new("cp").arg(options).arg(from.join(part)).arg(&to))?;
+    }
+    Ok(())
 }
 
 /// All litmus tests except those under the kernel's model, which is a large download.
@@ -52,8 +68,9 @@ pub(super) fn bpf_loom(given: &Given<'_>) -> Result<()> {
     cmd::run(tools.export(models.args(["--test", "models"])))
 }
 
-/// The library's tests under user-mode emulation, and those of the kernel in guests.
+/// The lints of all crates, the library's tests under user-mode emulation, and those of the kernel in guests.
 pub(super) fn count_aarch64(given: &Given<'_>) -> Result<Counts> {
+    vm::cross::lint(given.tools()?, true)?;
     let mut counts = vm::cross::test(given.tools()?)?;
     counts += vm::step(&[vm::PROOF_ARM], given.tools()?)?;
     Ok(counts)

@@ -15,8 +15,10 @@ use crate::setup::Tools;
 use crate::skip::Skip;
 use crate::{cmd, toolchains};
 
+/// Compiles the library without C.
+const LINT: &str = "cargo clippy --target-dir target/check -p mapring --no-default-features --features bpf,derive,hdrhistogram,tokio";
 /// Compiles all crates with all tests and examples. The peers in the benchmarks, and Parquet, are most of the packages.
-const LINT: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets \
+const LINT_ALL: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets \
                     --features mapring-cli/bpf,mapring-hostile-tests/bpf,mapring/hdrhistogram";
 /// Runs the library's tests of plain memory, memfds and threads.
 const TEST: &str = "cargo test -p mapring --all-features --all-targets";
@@ -85,9 +87,9 @@ fn emulated() -> Result<Cross> {
     Cross::new(Arch::Arm)
 }
 
-/// The step `clippy-aarch64`.
-pub(crate) fn lint(tools: &Tools) -> Result<()> {
-    cmd::run(cargo(tools, LINT)?.args(["--", "-D", "warnings"]))
+/// The lints of the library, for the step, or of all crates.
+pub(crate) fn lint(tools: &Tools, all: bool) -> Result<()> {
+    cmd::run(cargo(tools, if all { LINT_ALL } else { LINT })?.args(["--", "-D", "warnings"]))
 }
 
 /// The library's tests.
