@@ -107,10 +107,14 @@ const IMPOSSIBLE: [(&str, &str, &str); 16] = [
     (
         "ring",
         "MAPRING_RING(map, struct r, 64, RESIZABLE, KEEP_OLDEST, TAILS(64, 128));",
-        "map is RESIZABLE: the other options are for rings that are not replaced",
+        "map is RESIZABLE, with which only WAKEABLE goes",
     ),
     ("ring", "MAPRING_RING(map, struct r, 64, PER_CPU_MAPS, RESIZABLE);", "map is RESIZABLE"),
-    ("ring", "MAPRING_RING(map, struct r, 64, RESIZABLE, KEEP_OLDEST);", "map is RESIZABLE"),
+    (
+        "ring",
+        "MAPRING_RING(map, struct r, 64, RESIZABLE, KEEP_OLDEST);",
+        "reader would lose a ring that is replaced before it gets there",
+    ),
     ("cell", "MAPRING_RING(map, struct r, 64);", "MAPRING_RING needs #include <mapring/ring.bpf.h>"),
     (
         "ring",

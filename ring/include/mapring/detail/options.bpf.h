@@ -38,8 +38,10 @@
 #define MAPRING__OPTION_CHECKS(name, bits)                                                                    \
 	_Static_assert(!((bits) & MAPRING__OPTION_RESIZABLE) ||                                               \
 			       !((bits) & ~(MAPRING__OPTION_RESIZABLE | MAPRING__OPTION_WAKEABLE)),           \
-		       "mapring: " #name " is RESIZABLE: the other options are for rings that are not replaced, " \
-		       "except WAKEABLE. Required readers and tails have positions in one ring");
+		       "mapring: " #name " is RESIZABLE, with which only WAKEABLE goes. KEEP_OLDEST: a required reader " \
+		       "would lose a ring that is replaced before it gets there. TAILS: programs know a shard's size when " \
+		       "they are compiled. PER_CPU_MAPS: one map is replaced at a time. Leave RESIZABLE out, and choose " \
+		       "enough slots");
 
 /* `MAPRING__PART_CHOICE(...)`, where the choice is the answer to a question. */
 #define MAPRING__PART(part, choice) MAPRING__PART_OF(part, choice)
