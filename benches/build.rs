@@ -1,4 +1,4 @@
-//! Compiles the BPF programs of the benchmarks, and their reader in C.
+//! Compiles the BPF programs of the benchmarks, and what is in C.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use libbpf_cargo::SkeletonBuilder;
 fn main() {
     mapring_bpf_build::skeletons("bpf");
     arena();
-    reader_in_c();
+    in_c();
 }
 
 /// The first clang that supports the address spaces of arenas.
@@ -45,13 +45,14 @@ fn arena() {
     println!("cargo::rustc-cfg=has_arena");
 }
 
-/// Compiles `c/read.c` with the C header that ships.
-fn reader_in_c() {
+/// Compiles `c/read.c` with the C header that ships, and `c/busy.c`, whose stack has frame pointers.
+fn in_c() {
     const HEADER: &str = "../bindings/c/include";
     println!("cargo::rerun-if-changed=c");
     println!("cargo::rerun-if-changed={HEADER}");
     let mut build = cc::Build::new();
-    build.file("c/read.c").include(HEADER).opt_level(2).std("c11").warnings_into_errors(true);
+    build.files(["c/read.c", "c/busy.c"]).include(HEADER).opt_level(2).std("c11").warnings_into_errors(true);
+    build.force_frame_pointer(true);
     for object in build.compile_intermediates() {
         println!("cargo::rustc-link-arg-benches={}", object.display());
     }

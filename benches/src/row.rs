@@ -47,6 +47,7 @@ pub const KEYS: &[&str] = &[
     "flight_event_armed",
     "flight_event_perf",
     "flight_slowdown",
+    "flight_profile",
     "flight_dump",
     "flight_dump_trace_cmd",
     "top_refresh",

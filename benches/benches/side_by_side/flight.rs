@@ -1,58 +1,73 @@
 //! The flight recorder beside ftrace, perf and trace-cmd: what a recorded event costs, and how fast a recording becomes
 //! a trace. Also the cost of `mapring top`.
 
+mod profile;
 mod recorders;
 mod switches;
+mod whole;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::num_possible_cpus;
 use mapring::Counters;
 use mapring_benches::{KEYS, Plan, Report, Row, interleave_all};
 use rustix::process::geteuid;
 
 pub(crate) use self::recorders::command;
-use self::recorders::{Flight, Ftrace, Perf, Recorder, Scratch, TraceCmd};
+use self::recorders::{Empty, Flight, Ftrace, Perf, Recorder, Scratch, TraceCmd};
 use self::switches::{pipes, yields};
 
 /// Counters that `top` shows.
 const COUNTERS: usize = 1000;
-/// The recorder with a trigger that compares each switch, and is not met.
-const ARMED: Flight = Flight(&["runqueue > 1h"]);
+/// The recorder of switches and wakeups; and with a trigger that compares each switch, and is not met.
+const SCHED: Flight = Flight(&["sched"]);
+const ARMED: Flight = Flight(&["sched", "--stop-on", "runqueue > 1h"]);
+/// The key of samples, which have a group of their own.
+const PROFILE: &str = "flight_profile";
 /// How often it reads them in a second, and the drawings (four a second) in a block.
 const HZ: u32 = 1000;
 const DRAWINGS: u32 = 4;
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
-    let why = match command() {
-        Err(error) => Some(format!("{error:#}")),
-        Ok(_) if !geteuid().is_root() => Some("it needs root".to_owned()),
-        Ok(_) => None,
-    };
-    if let Some(why) = why {
-        let ours = |key: &&&str| key.starts_with("flight_") || **key == "top_refresh";
-        KEYS.iter().filter(ours).for_each(|key| report.skip(key, &why));
-        return Ok(());
-    }
-    let plan = Plan { blocks: plan.blocks.min(21), least: plan.least.min(15), ..plan };
+    let ours = |key: &&&str| key.starts_with("flight_") && **key != PROFILE || **key == "top_refresh";
+    let Some(plan) = ready(plan, report, KEYS.iter().filter(ours)) else { return Ok(()) };
     events(plan, report)?;
     dumps(plan, report)?;
     top(plan, report)
 }
 
+pub(crate) fn profile(plan: Plan, report: &mut Report) -> Result<()> {
+    ready(plan, report, [PROFILE].iter()).map_or(Ok(()), |plan| profile::run(plan, report))
+}
+
+pub(crate) fn whole(plan: Plan, report: &mut Report) -> Result<()> {
+    ready(plan, report, ["the whole flight recorder"].iter()).map_or(Ok(()), |plan| whole::run(plan, report))
+}
+
+/// The plan of the flight recorder's groups, if it can run here. If not, the report says why `keys` are missing.
+fn ready<'k>(plan: Plan, report: &mut Report, keys: impl Iterator<Item = &'k &'k str>) -> Option<Plan> {
+    let why = match command() {
+        Err(error) => format!("{error:#}"),
+        Ok(_) if !geteuid().is_root() => "it needs root".to_owned(),
+        Ok(_) => return Some(Plan { blocks: plan.blocks.min(21), least: plan.least.min(15), ..plan }),
+    };
+    keys.for_each(|key| report.skip(key, &why));
+    None
+}
+
 /// The nanoseconds of `work` without a recorder, and what each recorder adds.
-fn added<const N: usize>(
+fn added(
     plan: Plan,
     work: impl Fn() -> Result<(f64, u64)>,
-    recorders: [&dyn Recorder; N],
-) -> Result<(Vec<f64>, [Vec<f64>; N])> {
+    recorders: &[&dyn Recorder],
+) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
     let work = &work;
     let mut none = || Ok(work()?.0);
-    let mut with = recorders.map(|recorder| {
+    let with = recorders.iter().map(|recorder| {
         move || {
             let running = recorder.start()?;
             let (ns, events) = work()?;
@@ -62,53 +77,57 @@ fn added<const N: usize>(
             Ok(ns)
         }
     });
+    let mut with: Vec<_> = with.collect();
     let mut sides: Vec<&mut dyn FnMut() -> Result<f64>> = vec![&mut none];
     sides.extend(with.iter_mut().map(|side| side as &mut dyn FnMut() -> Result<f64>));
     let mut samples = interleave_all(plan, &mut sides)?.into_iter();
     let none = samples.next().context("the side without a recorder")?;
     let more = |with: Vec<f64>| with.iter().zip(&none).map(|(with, none)| with - none).collect();
-    let more: Vec<_> = samples.map(more).collect();
-    Ok((none, more.try_into().expect("a vector for each recorder")))
+    let more = samples.map(more).collect();
+    Ok((none, more))
 }
 
 /// What recording costs: a switch of tasks alone, and a benchmark that is nothing but switches and wakeups.
 fn events(plan: Plan, report: &mut Report) -> Result<()> {
     let perf = Perf::find();
-    if let Err(why) = &perf {
-        report.skip("flight_event_perf", why);
-    }
-    let (switch, of_ftrace) = ("a switch of tasks recorded", "ftrace's ring buffer, the same event");
-    let with_trigger = format!("{switch}, with the trigger `{}` armed", ARMED.0.join(", "));
+    let empty = Empty::load()?;
+    let ftrace = Ftrace { events: &["sched/sched_switch"], stacks: false };
+    let mut all: Vec<&dyn Recorder> = vec![&SCHED, &ARMED, &empty, &ftrace];
     match &perf {
-        Ok(perf) => {
-            let all: [&dyn Recorder; 4] = [&Flight(&[]), &ARMED, &Ftrace(&["sched_switch"]), perf];
-            let (_, [flight, armed, ftrace, perf]) = added(plan, yields, all)?;
-            report.add([
-                Row::new(switch, &flight, of_ftrace, &ftrace).target("flight_event", 0.7),
-                Row::new(&with_trigger, &armed, of_ftrace, &ftrace).target("flight_event_armed", 0.7),
-                Row::new(switch, &flight, "`perf record`, the same event", &perf)
-                    .target("flight_event_perf", 0.3),
-            ]);
-        }
-        Err(_) => {
-            let all: [&dyn Recorder; 3] = [&Flight(&[]), &ARMED, &Ftrace(&["sched_switch"])];
-            let (_, [flight, armed, ftrace]) = added(plan, yields, all)?;
-            report.add([
-                Row::new(switch, &flight, of_ftrace, &ftrace).target("flight_event", 0.7),
-                Row::new(&with_trigger, &armed, of_ftrace, &ftrace).target("flight_event_armed", 0.7),
-            ]);
-        }
+        Ok(perf) => all.push(perf),
+        Err(why) => report.skip("flight_event_perf", why),
     }
-    let both = Ftrace(&["sched_switch", "sched_wakeup"]);
-    let (none, [flight, ftrace]) = added(plan, pipes, [&Flight(&[]), &both])?;
+    let (_, added_by_all) = added(plan, yields, &all)?;
+    let [flight, armed, empty, ftrace, perf @ ..] = &added_by_all[..] else { bail!("a side is missing") };
+    let (switch, of_ftrace) = ("a switch of tasks recorded", "ftrace's ring buffer, the same event");
+    let [all_of_it, program, theirs] = [armed, empty, ftrace].map(|side| median(side));
+    let tried = format!(
+        "A BPF program that does nothing takes {program:.0} ns of each switch here, before it records a byte: a ratio of \
+         {:.2}. The recorder and its trigger take the other {:.0} ns of {all_of_it:.0} ns.",
+        program / theirs,
+        all_of_it - program
+    );
+    report.add([
+        Row::new(switch, flight, of_ftrace, ftrace).target("flight_event", 0.7),
+        Row::new(&format!("{switch}, with the trigger `{}` armed", ARMED.0[2]), armed, of_ftrace, ftrace)
+            .target("flight_event_armed", 0.3)
+            .beside("a BPF program that does nothing", empty)
+            .tried(&tried),
+    ]);
+    report.add(perf.iter().map(|perf| {
+        Row::new(switch, flight, "`perf record`, the same event", perf).target("flight_event_perf", 0.3)
+    }));
+    let both = Ftrace { events: &["sched/sched_switch", "sched/sched_wakeup"], stacks: false };
+    let (none, more) = added(plan, pipes, &[&SCHED, &both])?;
+    let [flight, ftrace] = &more[..] else { bail!("a side is missing") };
     let percent = |more: &[f64]| 100.0 * median(more) / median(&none);
     let what = format!(
         "slowdown of a byte's way through a pipe to another thread, switches and wakeups recorded: by {:.1} %, with ftrace \
          by {:.1} %",
-        percent(&flight),
-        percent(&ftrace)
+        percent(flight),
+        percent(ftrace)
     );
-    report.add([Row::new(&what, &flight, "ftrace's ring buffer, the same events", &ftrace)
+    report.add([Row::new(&what, flight, "ftrace's ring buffer, the same events", ftrace)
         .target("flight_slowdown", 0.5)
         .beside("without a recorder", &none)]);
     Ok(())
@@ -123,7 +142,7 @@ fn median(of: &[f64]) -> f64 {
 /// How long it takes to turn a recording of 64 MiB into a trace or text, in CPU time.
 fn dumps(plan: Plan, report: &mut Report) -> Result<()> {
     let scratch = Scratch::new()?;
-    let (running, flight) = Flight(&[]).record(&scratch)?;
+    let (running, flight) = SCHED.record(&scratch)?;
     let mut peers = Vec::new();
     for (key, name, recording) in [
         ("flight_dump", "`perf script`", Perf::find().and_then(|perf| perf.record(&scratch))),

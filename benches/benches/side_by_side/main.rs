@@ -97,6 +97,8 @@ const GROUPS: &[(&str, Group)] = &[
     ("threads", process::records),
     ("scaling", scaling::run),
     ("flight", flight::run),
+    ("profile", flight::profile),
+    ("whole", flight::whole),
     ("export", export::run),
 ];
 

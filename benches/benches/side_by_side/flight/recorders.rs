@@ -14,6 +14,8 @@ use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 
 use super::switches::pipes;
+use crate::programs::load;
+use crate::programs::skel::empty::EmptySkel;
 
 /// The pins of the flight recorder that is measured.
 const PINS: &str = "/sys/fs/bpf/mapring-bench";
@@ -38,6 +40,10 @@ impl Scratch {
         let path = PathBuf::from(format!("/dev/shm/mapring-bench-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
+    }
+
+    pub(super) fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
     }
 }
 
@@ -88,18 +94,37 @@ pub(super) fn cpu_time(command: &mut Command) -> Result<Duration> {
 }
 
 /// Runs a command and returns what it printed, on both streams.
-fn output(command: &mut Command) -> Result<String> {
+pub(super) fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     ensure!(output.status.success(), "{command:?}: {}: {text}", output.status);
     Ok(text)
 }
 
-/// `mapring flight`, the events of its group `sched`, with these triggers.
+/// A BPF program of switches that does nothing, which records nothing.
+pub(super) struct Empty(EmptySkel<'static>);
+
+impl Empty {
+    pub(super) fn load() -> Result<Self> {
+        Ok(Self(load!(empty::EmptySkelBuilder)))
+    }
+}
+
+impl Recorder for Empty {
+    fn start(&self) -> Result<Running> {
+        let link = self.0.progs.empty_switch.attach()?;
+        Ok(Running(Box::new(move || {
+            drop(link);
+            Ok(u64::MAX)
+        })))
+    }
+}
+
+/// `mapring flight`: its groups, of which the first one is counted, and other options.
 pub(super) struct Flight(pub(super) &'static [&'static str]);
 
 impl Flight {
-    fn run(args: &[&str]) -> Result<String> {
+    pub(super) fn run(args: &[&str]) -> Result<String> {
         output(Command::new(command()?).args(["flight", "--pins", PINS]).args(args))
     }
 
@@ -114,7 +139,7 @@ impl Flight {
     /// Fills the rings. They stay until the recorder is stopped.
     pub(super) fn record(&self, scratch: &Scratch) -> Result<(Running, Recording)> {
         let running = self.start_with(&format!("{SIZE}"))?;
-        let trace = scratch.0.join("trace.pftrace").display().to_string();
+        let trace = scratch.file("trace.pftrace");
         let dump = ["flight", "--pins", PINS, "dump", "--force", "--out", &trace].map(str::to_owned);
         let mut events = 0;
         // Until older events are overwritten.
@@ -129,11 +154,11 @@ impl Flight {
         Ok((running, Recording { program: command()?.to_owned(), args: dump.into(), events }))
     }
 
-    fn start_with(&self, size: &str) -> Result<Running> {
+    pub(super) fn start_with(&self, size: &str) -> Result<Running> {
         let _ = Self::run(&["stop"]);
-        let triggers: Vec<_> = self.0.iter().flat_map(|trigger| ["--stop-on", *trigger]).collect();
-        Self::run(&[&["start", "--events", "sched", "--size", size][..], &triggers].concat())?;
-        Ok(Running(Box::new(|| Self::number_before(&Self::run(&["stop"])?, "sched"))))
+        Self::run(&[&["start", "--size", size, "--events"], self.0].concat())?;
+        let first = self.0[0].split(',').next().unwrap_or_default();
+        Ok(Running(Box::new(move || Self::number_before(&Self::run(&["stop"])?, first))))
     }
 }
 
@@ -143,8 +168,12 @@ impl Recorder for Flight {
     }
 }
 
-/// ftrace, with these events of `sched`.
-pub(super) struct Ftrace(pub(super) &'static [&'static str]);
+/// ftrace, with these events, each a folder of its system. With stacks, each event has an entry for that of the kernel, and
+/// one for that of userspace.
+pub(super) struct Ftrace {
+    pub(super) events: &'static [&'static str],
+    pub(super) stacks: bool,
+}
 
 impl Recorder for Ftrace {
     fn start(&self) -> Result<Running> {
@@ -155,13 +184,15 @@ impl Recorder for Ftrace {
             fs::write(instance.join("buffer_size_kb"), "8192")?;
         }
         fs::write(instance.join("trace"), "")?;
+        for option in ["stacktrace", "userstacktrace"] {
+            fs::write(instance.join("options").join(option), if self.stacks { "1" } else { "0" })?;
+        }
         let set = |events: &[&str], to: &str| -> Result<()> {
-            let enable =
-                |event: &&str| fs::write(instance.join("events/sched").join(event).join("enable"), to);
+            let enable = |event: &&str| fs::write(instance.join("events").join(event).join("enable"), to);
             Ok(events.iter().try_for_each(enable)?)
         };
-        set(self.0, "1")?;
-        let events = self.0;
+        set(self.events, "1")?;
+        let events = self.events;
         Ok(Running(Box::new(move || {
             set(events, "0")?;
             let recorded = recorded(instance)?;
@@ -192,15 +223,15 @@ impl Perf {
         Ok(Self)
     }
 
-    fn spawn(events: &str, to: &Path) -> Result<Child> {
+    pub(super) fn spawn(what: &[&str], to: &Path) -> Result<Child> {
         let mut perf = Command::new("perf");
-        perf.args(["record", "--quiet", "--all-cpus", "--event", events, "--output"]).arg(to);
+        perf.args(["record", "--quiet", "--all-cpus"]).args(what).arg("--output").arg(to);
         spawn(&mut perf, to)
     }
 
     pub(super) fn record(&self, scratch: &Scratch) -> Result<Recording> {
         let data = scratch.0.join("perf.data");
-        let perf = Self::spawn("sched:sched_switch,sched:sched_wakeup", &data)?;
+        let perf = Self::spawn(&["--event", "sched:sched_switch,sched:sched_wakeup"], &data)?;
         while fs::metadata(&data)?.len() < SIZE {
             pipes()?;
         }
@@ -213,10 +244,10 @@ impl Perf {
 impl Recorder for Perf {
     fn start(&self) -> Result<Running> {
         let scratch = Scratch::new()?;
-        let perf = Self::spawn("sched:sched_switch", &scratch.0.join("perf.data"))?;
+        let perf = Self::spawn(&["--event", "sched:sched_switch"], &scratch.0.join("perf.data"))?;
         Ok(Running(Box::new(move || {
             end(perf)?;
-            let data = scratch.0.join("perf.data").display().to_string();
+            let data = scratch.file("perf.data");
             lines("perf", &["script", "--fields", "event", "--input", &data].map(str::to_owned))
         })))
     }
@@ -285,7 +316,7 @@ fn spawn(command: &mut Command, file: &Path) -> Result<Child> {
 }
 
 /// Ends a recorder as Ctrl-C does.
-fn end(mut recorder: Child) -> Result<()> {
+pub(super) fn end(mut recorder: Child) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(recorder.id())?), Signal::SIGINT)?;
     recorder.wait()?;
     Ok(())
@@ -293,7 +324,12 @@ fn end(mut recorder: Child) -> Result<()> {
 
 /// The number of lines that a command prints.
 fn lines(program: &str, args: &[String]) -> Result<u64> {
+    Ok(printed(program, args)?.lines().count() as u64)
+}
+
+/// What a command prints, without its errors.
+pub(super) fn printed(program: &str, args: &[String]) -> Result<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout.iter().filter(|byte| **byte == b'\n').count() as u64)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
