@@ -15,7 +15,7 @@ use crate::{cmd, setup};
 /// What to measure, or which reports to compare.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Measure fewer blocks: two minutes instead of fifteen
+    /// Measure fewer blocks: four minutes instead of twenty
     #[arg(long)]
     quick: bool,
     /// Only these groups of the side-by-side benchmarks (an unknown one lists them)

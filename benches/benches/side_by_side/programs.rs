@@ -21,7 +21,7 @@ pub(crate) mod skel {
     }
     skeletons! {
         read merge produce sharded stream latency loss histogram top axes others commands numa resizable sizes
-        waking tails portable empty
+        waking tails portable clock
         #[cfg(has_arena)]
         arena
     }

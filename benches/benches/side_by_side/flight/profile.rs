@@ -36,7 +36,7 @@ pub(super) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let mut ours = || sampled(&flight);
     let mut stacks = || sampled(&|work| perf(&["-g"], work));
     let mut bare = || sampled(&|work| perf(&[], work));
-    let plan = Plan { warm_up: plan.warm_up.min(1), ..plan };
+    let plan = Plan { least: plan.least.div_ceil(2), warm_up: plan.warm_up.min(1), ..plan };
     let [ours, stacks, bare, ftrace] = interleave(plan, [&mut ours, &mut stacks, &mut bare, &mut ftrace])?;
     let what = format!(
         "a sample of a busy thread with its stack, {DEPTH} functions of userspace: time that the thread loses, and CPU \

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::switches::pipes;
 use crate::programs::load;
-use crate::programs::skel::empty::EmptySkel;
+use crate::programs::skel::clock::ClockSkel;
 
 /// The pins of the flight recorder that is measured.
 const PINS: &str = "/sys/fs/bpf/mapring-bench";
@@ -101,18 +101,18 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// A BPF program of switches that does nothing, which records nothing.
-pub(super) struct Empty(EmptySkel<'static>);
+/// A BPF program of switches that only reads the clock, and records nothing.
+pub(super) struct ClockOnly(ClockSkel<'static>);
 
-impl Empty {
+impl ClockOnly {
     pub(super) fn load() -> Result<Self> {
-        Ok(Self(load!(empty::EmptySkelBuilder)))
+        Ok(Self(load!(clock::ClockSkelBuilder)))
     }
 }
 
-impl Recorder for Empty {
+impl Recorder for ClockOnly {
     fn start(&self) -> Result<Running> {
-        let link = self.0.progs.empty_switch.attach()?;
+        let link = self.0.progs.clock_switch.attach()?;
         Ok(Running(Box::new(move || {
             drop(link);
             Ok(u64::MAX)

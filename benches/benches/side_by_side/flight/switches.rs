@@ -7,16 +7,22 @@ use std::time::Instant;
 use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// Turns of each thread.
-const TURNS: u64 = 20_000;
+use super::median;
+
+/// Parts of the work, and turns of each thread in a part. The median of the parts counts: other programs interrupt some.
+const PARTS: u32 = 50;
+const TURNS: u32 = 400;
 
 /// Two threads that yield to each other. Returns the nanoseconds of each switch, and the number of switches.
 pub(super) fn yields() -> Result<(f64, u64)> {
     let turns = || (0..TURNS).for_each(|_| thread::yield_now());
-    timed(|| {
+    timed(|at| {
         thread::scope(|scope| {
-            scope.spawn(turns);
-            turns();
+            scope.spawn(|| (0..PARTS).for_each(|_| turns()));
+            for _ in 0..PARTS {
+                turns();
+                at.push(Instant::now());
+            }
         });
         Ok(())
     })
@@ -27,30 +33,34 @@ pub(super) fn yields() -> Result<(f64, u64)> {
 pub(super) fn pipes() -> Result<(f64, u64)> {
     let (mut from_main, mut to_other) = pipe()?;
     let (mut from_other, mut to_main) = pipe()?;
-    timed(|| {
+    timed(|at| {
         thread::scope(|scope| {
             let other = scope.spawn(move || {
                 let mut byte = [0];
-                (0..TURNS)
+                (0..PARTS * TURNS)
                     .try_for_each(|_| from_main.read_exact(&mut byte).and_then(|()| to_main.write_all(&byte)))
             });
             let mut byte = [0];
-            (0..TURNS).try_for_each(|_| {
-                to_other.write_all(&byte).and_then(|()| from_other.read_exact(&mut byte))
-            })?;
+            for _ in 0..PARTS {
+                (0..TURNS).try_for_each(|_| {
+                    to_other.write_all(&byte).and_then(|()| from_other.read_exact(&mut byte))
+                })?;
+                at.push(Instant::now());
+            }
             Ok(other.join().expect("the other thread")?)
         })
     })
 }
 
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<(f64, u64)> {
+/// Does the work, which notes the end of each part.
+fn timed(work: impl FnOnce(&mut Vec<Instant>) -> Result<()>) -> Result<(f64, u64)> {
     let switches = || -> Result<i64> {
         let used = getrusage(UsageWho::RUSAGE_SELF)?;
         Ok(used.voluntary_context_switches() + used.involuntary_context_switches())
     };
-    let (before, start) = (switches()?, Instant::now());
-    work()?;
-    let time = start.elapsed();
+    let (before, mut at) = (switches()?, vec![Instant::now()]);
+    work(&mut at)?;
     let switches = u64::try_from(switches()? - before)?.max(1);
-    Ok((time.as_nanos() as f64 / switches as f64, switches))
+    let parts: Vec<_> = at.windows(2).map(|at| (at[1] - at[0]).as_nanos() as f64).collect();
+    Ok((median(&parts) * f64::from(PARTS) / switches as f64, switches))
 }
