@@ -30,7 +30,7 @@ fn objects(group: &Group) -> Objects {
 }
 
 /// The first Linux that takes values of more than 4 MiB.
-const LONG_VALUES: (u32, u32) = (6, 0);
+pub(crate) const LONG_VALUES: (u32, u32) = (6, 0);
 
 /// The numbers of slots that the ring of a group can have.
 pub(crate) fn log2_slots(group: &Group) -> RangeInclusive<u32> {
@@ -43,10 +43,24 @@ pub(crate) fn log2_slots(group: &Group) -> RangeInclusive<u32> {
 
 /// The numbers of the running Linux.
 pub(crate) fn release() -> (u32, u32) {
-    let name = rustix::system::uname();
-    let text = name.release().to_string_lossy();
-    let mut numbers = text.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let name = release_name();
+    let mut numbers = name.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Why nothing of a group is recorded: this kernel has none of its events.
+pub(crate) fn nothing_of(group: &Group) -> String {
+    /// The first Linux with events of contended locks.
+    const LOCKS: (u32, u32) = (5, 19);
+    if group.name == "locks" && release() < LOCKS {
+        return format!("group locks needs Linux 5.19 or newer, and this is {}", release_name());
+    }
+    format!("group {} is not recorded: this kernel has none of its events", group.name)
+}
+
+/// As `uname -r` shows it.
+fn release_name() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Programs for older kernels: the program for newer ones, and the arguments that its tracepoint then has.
@@ -176,9 +190,9 @@ impl Kernel {
         self.try_load(wanted, marks).map_err(|error| {
             let unsupported = |e: &mapring::Error| e.kind() == ErrorKind::Unsupported;
             if error.chain().filter_map(|e| e.downcast_ref()).any(unsupported) {
-                let release = rustix::system::uname().release().to_string_lossy().into_owned();
                 return Refused(format!(
-                    "the flight recorder needs Linux 5.15 or newer, and this is {release}"
+                    "the flight recorder needs Linux 5.15 or newer, and this is {}",
+                    release_name()
                 ))
                 .into();
             }

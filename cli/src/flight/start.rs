@@ -162,22 +162,30 @@ mod with_programs {
             stacks: Stacks { hz, waits: args.waits, locks: args.locks },
         };
         let marks = kernel.load(&wanted(&MARKS, smallest, true), None)?;
-        let mut recorded = Vec::new();
+        let (mut recorded, mut missing) = (Vec::new(), Vec::new());
         for ring in planned {
             let group = kernel.load(&wanted(ring.group, ring.log2, true), Some(&marks))?;
             let name = ring.group.name;
+            if group.programs() == 0 {
+                missing.push(load::nothing_of(ring.group));
+                continue;
+            }
+            if ring.group.has_stacks
+                && load::release() < load::LONG_VALUES
+                && ring.log2 == *load::log2_slots(ring.group).end()
+            {
+                let most = bytes(ring.bytes);
+                eprintln!("mapring: group {name} gets {most}: before Linux 6.0 its ring can't be larger");
+            }
             for tracepoint in &group.lacking {
                 eprintln!("mapring: this kernel has no event {tracepoint}; group {name} lacks it");
             }
-            if group.programs() == 0 {
-                eprintln!("mapring: group {name} is not recorded: this kernel has none of its events");
-            } else {
-                recorded.push((group, ring));
-            }
+            recorded.push((group, ring));
         }
         if recorded.is_empty() {
-            bail!(Refused("this kernel has none of these events".to_owned()));
+            bail!(Refused(missing.join("\n")));
         }
+        missing.iter().for_each(|why| eprintln!("mapring: {why}"));
         let memory = recorded.iter().map(|(_, ring)| ring.bytes).sum();
         let names: Vec<_> = recorded.iter().map(|(_, ring)| ring.group.name).collect();
         let mut loaded = vec![marks];

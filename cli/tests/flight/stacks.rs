@@ -16,7 +16,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 use crate::event::{Event, What};
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, said};
+use crate::skip;
 use crate::stack::{Stack, UserFrame};
 
 /// A program whose functions call each other: main, outer, middle, and one that spins or waits.
@@ -27,44 +28,21 @@ struct Chain {
     build_id: String,
 }
 
-/// Without libc in the innermost function: that has no frame pointers.
-const SOURCE: &str = r#"
-#include <sys/syscall.h>
-static long wait_for_input(void) {
-    char byte;
-#ifdef __x86_64__
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "0"(SYS_read), "D"(0), "S"(&byte), "d"(1) : "rcx", "r11", "memory");
-    return result;
-#else
-    register long result __asm__("x0") = 0;
-    register long to __asm__("x1") = (long)&byte;
-    register long size __asm__("x2") = 1;
-    register long number __asm__("x8") = SYS_read;
-    __asm__ volatile("svc 0" : "+r"(result) : "r"(to), "r"(size), "r"(number) : "memory");
-    return result;
-#endif
-}
-static volatile unsigned long turns;
-__attribute__((noinline)) long spin(void) { for (;;) turns++; }
-__attribute__((noinline)) long waits(void) { return wait_for_input() + turns; }
-__attribute__((noinline)) long deep(long n) { return (n ? deep(n - 1) : waits()) + turns; }
-__attribute__((noinline)) long middle(char what) { return (what == 's' ? spin() : what == 'd' ? deep(300) : waits()) + turns; }
-__attribute__((noinline)) long outer(char what) { return middle(what) + turns; }
-int main(int argc, char **argv) { return outer(argv[argc - 1][0]) < 0; }
-"#;
-
 impl Chain {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("chain.c");
-        fs::write(&source, SOURCE).unwrap();
         let path = dir.path().join("chain");
-        // Optimized functions that call no others have no frame of their own.
-        let options = ["-g", "-O0", "-fno-omit-frame-pointer"];
-        let mut compiler = Command::new("cc");
-        compiler.args(options).arg("-Wl,--build-id").arg(&source).arg("-o").arg(&path);
-        assert!(compiler.status().unwrap().success());
+        // A guest of `cargo xtask vm` has no compiler: there the program was compiled before.
+        if let Some(compiled) = std::env::var_os("MAPRING_CHAIN") {
+            fs::copy(compiled, &path).unwrap();
+        } else {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flight/chain.c");
+            // Optimized functions that call no others have no frame of their own.
+            let options = ["-g", "-O0", "-fno-omit-frame-pointer", "-Wl,--build-id"];
+            let mut compiler = Command::new("cc");
+            compiler.args(options).arg(source).arg("-o").arg(&path);
+            assert!(compiler.status().unwrap().success());
+        }
         let output = |command: &str, option: &str| {
             let output = Command::new(command).arg(option).arg(&path).output().unwrap();
             assert!(output.status.success());
@@ -243,9 +221,8 @@ fn waits_have_the_chain_of_calls_and_the_waker() {
 fn contention_of_a_lock_of_the_kernel_is_recorded() {
     const WRITES: u32 = 4;
     let recorder = Recorder::new("locks");
-    let started = recorder.start(&["--size", "16M", "--events", "locks", "--locks", "1us"]);
-    if !started || recorder.groups().is_empty() {
-        return; // before Linux 5.19 the kernel has no such event
+    if !recorder.start(&["--size", "16M", "--events", "locks", "--locks", "1us"]) {
+        return;
     }
     // Writers of one file take turns.
     let file = &tempfile::tempfile().unwrap();
@@ -268,6 +245,24 @@ fn contention_of_a_lock_of_the_kernel_is_recorded() {
         let (lock, ns, stack) = found;
         assert!(lock >> 63 == 1 && ns >= 1000 && !stack.kernel.is_empty(), "{lock:#x} {ns} {stack:?}");
     });
+}
+
+#[test]
+fn what_the_kernel_lacks_is_said_and_the_other_groups_are_recorded() {
+    let recorder = Recorder::new("lacking");
+    let output = recorder.run(&["start", "--size", "16M", "--events", "exec,locks"]);
+    if output.status.code() == Some(77) {
+        skip::without_bpf(said(&output));
+        return;
+    }
+    assert!(output.status.success());
+    let has_locks = recorder.groups() == ["exec", "locks"];
+    assert!(has_locks || recorder.groups() == ["exec"]);
+    // The kernel itself says whether it has them.
+    let types = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let is_there = types.split(|byte| *byte == 0).any(|name| name == b"btf_trace_contention_end");
+    let is_said = said(&output).contains("mapring: group locks needs Linux 5.19 or newer, and this is ");
+    assert_eq!((has_locks, is_said), (is_there, !is_there));
 }
 
 #[test]

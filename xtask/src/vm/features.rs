@@ -28,7 +28,7 @@ const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 
 /// All features, the oldest first.
-pub(super) const FEATURES: [Feature; 14] = [
+pub(super) const FEATURES: [Feature; 15] = [
     Feature {
         name: "arrays that can be mapped (`BPF_F_MMAPABLE`)",
         since: (5, 5),
@@ -132,6 +132,14 @@ pub(super) const FEATURES: [Feature; 14] = [
             said.contains("Operation not permitted") && places.iter().any(|place| said.contains(place))
         },
         probe: probe::open_pin_without_privilege,
+    },
+    Feature {
+        name: "events of contended locks",
+        since: (5, 19),
+        used: "the group `locks` of `mapring flight`",
+        without: "`mapring flight start` says so, and records the other groups",
+        refused: |said| said.contains("group locks needs Linux 5.19"),
+        probe: || probe::tracepoint("contention_end"),
     },
     Feature {
         name: "values of 64 MiB",

@@ -17,7 +17,19 @@ use crate::setup::Tools;
 /// Builds the kernel tests for another processor.
 const TESTS: &str = "cargo test -p mapring-kernel-tests --no-run";
 /// What the tests of the flight recorder start and read in addition.
-const OF_FLIGHT: [&str; 6] = ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
+const OF_FLIGHT: [&str; 9] = [
+    "/bin/sh",
+    "/bin/sleep",
+    "/bin/cp",
+    "/bin/mount",
+    "/bin/umount",
+    "/bin/nm",
+    "/bin/objcopy",
+    "/bin/readelf",
+    "/etc/group",
+];
+/// A program of which they record stacks, compiled as in `cli/tests/flight/stacks.rs`.
+const CHAIN: &str = "cc -g -O0 -fno-omit-frame-pointer -Wl,--build-id cli/tests/flight/chain.c -o";
 
 /// What a machine gets.
 pub(super) struct Contents {
@@ -47,7 +59,7 @@ impl Contents {
 /// Builds the tests as `cargo xtask test kernel` does, and those of the flight recorder; or the first for another
 /// processor.
 pub(super) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Contents> {
-    let mut files = BTreeMap::new();
+    let (mut files, mut set) = (BTreeMap::new(), Vec::new());
     let (init, Built { mut tests, mut others }) = if let Some(cross) = cross {
         let build = |line| {
             let mut cargo = cmd::line(line);
@@ -58,6 +70,10 @@ pub(super) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Contents> {
         (build("cargo build -p xtask")?.others.pop().context("xtask is a program")?.path, build(TESTS)?)
     } else {
         files.extend(OF_FLIGHT.map(|path| (path.into(), path.into())));
+        let chain = cmd::target_dir().join("chain");
+        cmd::run(cmd::line(CHAIN).arg(&chain))?;
+        set.push(("MAPRING_CHAIN".to_owned(), chain.display().to_string()));
+        files.insert(chain.clone(), chain);
         (env::current_exe()?, programs::build_together(tools)?)
     };
     let of_kernel = |program: &Program| program.package == cmd::root().join("proofs/kernel");
@@ -73,7 +89,7 @@ pub(super) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Contents> {
         }
         files.extend(all.into_iter().map(|library| (library.clone(), library)));
     }
-    Ok(Contents { tests, files, env: Vec::new() })
+    Ok(Contents { tests, files, env: set })
 }
 
 /// The archive for the kernel to unpack. Programs keep their paths, since tests contain paths of other programs.

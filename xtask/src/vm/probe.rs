@@ -77,6 +77,15 @@ pub(crate) fn map(kind: u32, value_size: u32, flags: u32) -> Found<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Looks for a tracepoint in the kernel's types.
+pub(crate) fn tracepoint(name: &str) -> Found {
+    let types =
+        fs::read("/sys/kernel/btf/vmlinux").map_err(|error| Answer::CouldNotTell(error.to_string()))?;
+    let name = format!("btf_trace_{name}");
+    let is_there = types.split(|byte| *byte == 0).any(|text| text == name.as_bytes());
+    if is_there { Ok(()) } else { Err(Answer::Unsupported(format!("no {name}"))) }
+}
+
 /// Makes a map while no memory may be locked.
 pub(crate) fn map_without_memlock() -> Found {
     let before = getrlimit(Resource::Memlock);
