@@ -6,7 +6,7 @@ pub(crate) struct Stack {
     /// Addresses of instructions in the kernel; empty if the thread was in userspace.
     pub(crate) kernel: Vec<u64>,
     pub(crate) user: Vec<UserFrame>,
-    /// Outer frames are missing: there were more than a record holds.
+    /// Outer frames are missing: there were more than a record holds, or code without frame pointers hides them.
     pub(crate) is_cut: bool,
 }
 
@@ -34,7 +34,7 @@ const CODE: std::ops::Range<u64> = 1 << 12..1 << 56;
 
 impl Stack {
     /// Reads the tail of a record: `kernel` bytes are frames of the kernel, the rest are frames of userspace. The stack ends at the
-    /// first number that can't be a frame: code without frame pointers leaves such numbers.
+    /// first number that can't be a frame: code without frame pointers leaves such numbers, and the stack is cut there.
     pub(crate) fn of_tail(tail: &[u8], kernel: u32, is_cut: bool) -> Self {
         let kernel = usize::try_from(kernel).unwrap_or(usize::MAX).min(tail.len());
         let (kernel, user) = tail.split_at(kernel);
@@ -43,10 +43,13 @@ impl Stack {
             Frame { status: 2, offset, .. } if CODE.contains(&offset) => Some(UserFrame::Address(offset)),
             _ => None,
         };
+        let frames = user.chunks_exact(size_of::<Frame>());
+        let all = frames.len();
+        let user: Vec<_> = frames.map_while(frame).collect();
         Self {
             kernel: kernel.chunks_exact(size_of::<u64>()).map(bytemuck::pod_read_unaligned).collect(),
-            user: user.chunks_exact(size_of::<Frame>()).map_while(frame).collect(),
-            is_cut,
+            is_cut: is_cut || user.len() < all,
+            user,
         }
     }
 }
@@ -69,7 +72,9 @@ mod tests {
         for len in 0..tail.len() {
             for kernel in [0, 1, 7, 8, 15, 17, 144, 145, u32::MAX] {
                 let stack = Stack::of_tail(&tail[..len], kernel, false);
-                assert!(8 * stack.kernel.len() + 32 * stack.user.len() <= len && !stack.is_cut);
+                let user = len.saturating_sub(kernel as usize) / 32;
+                assert!(8 * stack.kernel.len() + 32 * stack.user.len() <= len);
+                assert_eq!(stack.is_cut, stack.user.len() < user);
             }
         }
     }

@@ -23,11 +23,12 @@ fn unescaped(html: &str) -> String {
     quotes.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-/// Without names: those of processes that have ended since then may be missing.
+/// Without names, also those of functions: those of processes that have ended since then may be missing.
 fn nameless(figures: &Value) -> Value {
     match figures {
         Value::Object(map) => {
-            let kept = map.iter().filter(|(key, _)| *key != "name" && *key != "waits_interruptible");
+            let kept =
+                map.iter().filter(|(key, _)| !["name", "user", "waits_interruptible"].contains(&&***key));
             kept.map(|(key, value)| (key.clone(), nameless(value))).collect()
         }
         Value::Array(list) => list.iter().map(nameless).collect(),
@@ -39,7 +40,8 @@ fn nameless(figures: &Value) -> Value {
 fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     let recorder = Recorder::new("report");
     let trigger = ["--stop-on", "exit signal=SIGSEGV comm=sh", "--after", "100ms"];
-    if !recorder.start(&[&["--size", "64M", "--events", "sched,syscalls,exec,block"][..], &trigger].concat())
+    if !recorder
+        .start(&[&["--size", "64M", "--events", "sched,syscalls,exec,block,waits"][..], &trigger].concat())
     {
         return;
     }
@@ -71,6 +73,19 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     println!("{text}");
     let first = text.lines().take(15).collect::<Vec<_>>().join("\n");
     expected.iter().for_each(|part| assert!(first.contains(part), "{part}"));
+
+    // Where this thread waited for the disk.
+    let json: Value = serde_json::from_slice(&recorder.run(&["report", "--json"]).stdout).unwrap();
+    let waits = json["waits_uninterruptible"].as_array().unwrap();
+    let me = rustix::thread::gettid().as_raw_nonzero().get();
+    let of_disk = waits.iter().find(|it| it["task"]["tid"] == me && it["ns"].as_u64() > Some(100_000_000));
+    if let Some(wait) = of_disk.or(waits.first().filter(|_| disk.is_some())) {
+        let kernel = wait["stack"]["kernel"].as_array().unwrap();
+        assert!(kernel.len() > 3 && wait["waker"].is_object(), "{wait}");
+        let is_place = |name: &&str| !["schedule", "__schedule"].iter().any(|it| name.starts_with(it));
+        let innermost = kernel.iter().map(|name| name.as_str().unwrap()).find(is_place);
+        assert!(text.contains(&format!("      kernel  {}", innermost.unwrap())), "{wait}");
+    }
 
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{}.html", std::process::id()));
     let file = path.to_str().unwrap();

@@ -39,18 +39,20 @@ pub(super) struct Row {
     pub(super) cells: Vec<String>,
     /// When it happened, in nanoseconds of CLOCK_MONOTONIC.
     pub(super) time: Option<Range<u64>>,
+    /// Lines that belong to it.
+    pub(super) under: Vec<String>,
 }
 
 impl From<Vec<String>> for Row {
     fn from(cells: Vec<String>) -> Self {
-        Self { cells, time: None }
+        Self { cells, time: None, under: Vec::new() }
     }
 }
 
 impl Row {
     /// A row of what began at this time and took so long.
     pub(super) fn at(from: u64, ns: u64, cells: Vec<String>) -> Self {
-        Self { cells, time: Some(from..from.saturating_add(ns)) }
+        Self { time: Some(from..from.saturating_add(ns)), ..cells.into() }
     }
 }
 
@@ -97,7 +99,13 @@ impl fmt::Display for Part {
                         column.set_cell_alignment(CellAlignment::Right);
                     }
                 }
-                let lines: Vec<_> = table.trim_fmt().lines().map(|line| format!(" {line}")).collect();
+                // The first line is the header.
+                let under = std::iter::once(&[][..]).chain(shown.iter().map(|row| &*row.under));
+                let mut lines = Vec::new();
+                for (line, under) in table.trim_fmt().lines().zip(under) {
+                    lines.push(format!(" {line}"));
+                    lines.extend(under.iter().map(|line| format!("      {line}")));
+                }
                 write!(f, "{}", lines.join("\n"))?;
                 let more = all.map_or(0, |all| all.saturating_sub(shown.len() as u64));
                 if more > 0 { write!(f, "\n  and {more} more") } else { Ok(()) }

@@ -4,6 +4,8 @@
 use mapring::Histogram;
 use serde::Serialize;
 
+use super::super::symbols::Named;
+
 /// The report.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
@@ -92,7 +94,7 @@ pub(super) struct Task {
     pub(super) name: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct CpuTime {
     pub(super) process: Task,
     pub(super) busy_ns: u64,
@@ -143,6 +145,25 @@ pub(super) struct Wait {
     /// Nothing woke it until the end of the report.
     pub(super) is_open: bool,
     pub(super) waker: Option<Task>,
+    /// `None`: the group `waits` has not recorded it, or it is not over.
+    pub(super) stack: Option<Where>,
+}
+
+/// A stack, as names of functions, the innermost one first.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Where {
+    pub(super) kernel: Vec<String>,
+    pub(super) user: Vec<String>,
+    /// Outer frames are missing.
+    pub(super) is_cut: bool,
+}
+
+impl Where {
+    pub(super) fn of(Named { kernel, user, is_cut }: &Named) -> Self {
+        let [kernel, user] =
+            [kernel, user].map(|frames| frames.iter().flat_map(|it| it.names.clone()).collect());
+        Self { kernel, user, is_cut: *is_cut }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -30,6 +30,10 @@ impl<T> Longest<T> {
         self.0.insert(at, (ns, new()));
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut (u64, T)> {
+        self.0.iter_mut()
+    }
+
     /// The longest first.
     pub(super) fn take(&mut self) -> Vec<(u64, T)> {
         std::mem::take(&mut self.0)

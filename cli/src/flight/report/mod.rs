@@ -9,6 +9,7 @@ mod longest;
 mod requests;
 mod tasks;
 mod text;
+mod waits;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -127,8 +128,8 @@ fn figures(
     let complete = rings.iter().filter_map(|ring| Some((ring.name(), ring.held().complete?)));
     let mut report = Report::new(times.end, complete.collect());
     report.requests.abi = Abi::of(names.machine());
-    let symbols = || Symbols::new(&[]).with_saved(symbols.as_ref());
-    report.extra = (format == Format::Html).then(|| Extra::new(zero, symbols()));
+    report.symbols = report.symbols.with_saved(symbols.as_ref());
+    report.extra = (format == Format::Html).then(|| Extra::new(zero));
     let written = dump::write(&mut report, &mut names, &mut rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);
@@ -151,6 +152,7 @@ struct Report {
     tasks: Tasks,
     requests: Requests,
     lists: Lists,
+    symbols: Symbols,
     /// For a page.
     extra: Option<Extra>,
 }
@@ -160,7 +162,8 @@ impl Report {
         let (groups, cpus, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let tasks = Tasks::new(complete.get("sched").copied().unwrap_or(0));
         let (requests, lists) = (Requests::default(), Lists::default());
-        Self { end, groups, complete, cpus, lost, tasks, requests, lists, extra: None }
+        let symbols = Symbols::new(&[]);
+        Self { end, groups, complete, cpus, lost, tasks, requests, lists, symbols, extra: None }
     }
 
     /// The figures, and the lanes and flame graphs of a page; `recorded` are the groups that were recorded.
@@ -175,7 +178,8 @@ impl Report {
         let groups = groups.collect();
         self.requests.finish(self.end, &self.tasks);
         self.tasks.finish(self.end);
-        let extra = self.extra.map(|extra| extra.finish(first..self.end, &self.tasks, names));
+        let symbols = &mut self.symbols;
+        let extra = self.extra.map(|extra| extra.finish(first..self.end, &self.tasks, names, symbols));
         let completeness = Completeness {
             from_ns: first,
             until_ns: self.end,
@@ -184,7 +188,7 @@ impl Report {
             lost: self.lost,
         };
         let mut figures = Figures { completeness, ..Figures::default() };
-        self.tasks.put(&mut figures, names, self.end);
+        self.tasks.put(&mut figures, names, symbols, self.end);
         self.requests.put(&mut figures, names, self.end);
         self.lists.put(&mut figures, names, self.end);
         (figures, extra)
@@ -206,6 +210,7 @@ impl Sink for Report {
             self.tasks.forget();
             GROUPS.iter().for_each(|group| self.requests.forget(group.name));
         }
+        self.symbols.learn(event);
         if let Some(extra) = &mut self.extra {
             extra.see(event, &self.tasks, names);
         }

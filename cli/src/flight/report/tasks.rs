@@ -6,14 +6,14 @@ use std::ops::Range;
 
 use super::super::event::{Event, What};
 use super::super::names::Names;
-use super::figures::{CpuTime, Delay, Figures, Task, ThreadTime, Wait};
+use super::super::symbols::Symbols;
+use super::figures::{CpuTime, Delay, Figures, Task, ThreadTime};
 use super::longest::{LONGEST, Longest, Took};
+use super::waits::Waits;
 use super::{Map, SHOWN};
 
 /// So many of the latest turns on a CPU are kept, to see who ran while another could not.
 const TURNS: usize = 1024;
-/// The process whose children are the threads of the kernel.
-const KTHREADD: u32 = 2;
 
 #[derive(Default)]
 pub(super) struct Tasks {
@@ -23,8 +23,7 @@ pub(super) struct Tasks {
     threads: Map<u32, Thread>,
     runqueue: Took,
     worst: Longest<Delayed>,
-    /// Those that only the event ends, and those that a signal ends, too.
-    waits: [Longest<Waited>; 2],
+    waits: Waits,
 }
 
 struct Running {
@@ -93,12 +92,6 @@ struct Delayed {
     instead: u32,
 }
 
-struct Waited {
-    tid: u32,
-    from: u64,
-    waker: Option<u32>,
-}
-
 impl Tasks {
     pub(super) fn new(from: u64) -> Self {
         Self { from, ..Self::default() }
@@ -121,6 +114,9 @@ impl Tasks {
                 return;
             }
             What::Waking { task, .. } => self.wakes(task, event),
+            What::Wait { ns: away, ref stack, .. } => {
+                self.waits.came_back(tid, ns.saturating_sub(away), ns, stack);
+            }
             // The last thing that it does, but for a switch.
             What::Exit { .. } => self.threads.entry(tid).or_default().state = State::Unknown,
             _ => {}
@@ -182,8 +178,7 @@ impl Tasks {
         if let State::Waiting { since, is_interruptible } = thread.state {
             let ns = event.ns.saturating_sub(since);
             thread.interruptible += if is_interruptible { ns } else { 0 };
-            let waited = || Waited { tid, from: since, waker: Some(event.tid) };
-            self.waits[usize::from(is_interruptible)].see(ns, waited);
+            self.waits.see(is_interruptible, ns, tid, since, Some(event.tid));
         }
         // If it runs now, its next switch says what becomes of it.
         if !matches!(thread.state, State::Runnable(_)) {
@@ -225,8 +220,7 @@ impl Tasks {
         for (&tid, thread) in &self.threads {
             // Threads that sleep until they have work are not listed, only those that may be stuck.
             if let State::Waiting { since, is_interruptible: false } = thread.state {
-                let ns = end.saturating_sub(since);
-                self.waits[0].see(ns, || Waited { tid, from: since, waker: None });
+                self.waits.see(false, end.saturating_sub(since), tid, since, None);
             }
         }
     }
@@ -236,27 +230,13 @@ impl Tasks {
         task(pid, tid, names, end)
     }
 
-    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, end: u64) {
+    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, symbols: &mut Symbols, end: u64) {
         figures.runqueue = self.runqueue.distribution();
         for (ns, Delayed { tid, cpu, at, instead }) in self.worst.take().into_iter().take(LONGEST) {
             let (task, instead) = (self.task(tid, names, end), self.task(instead, names, end));
             figures.runqueue_worst.push(Delay { task, ns, cpu, at_ns: at, instead });
         }
-        let [stuck, waited] = self.waits.each_mut().map(Longest::take);
-        // Threads of the kernel wait until there is work for them.
-        let is_of_kernel =
-            |tid, names: &mut Names| names.process(tid, end).is_some_and(|it| it.parent == KTHREADD);
-        let waited = waited.into_iter().filter(|(_, it)| !is_of_kernel(it.tid, names)).collect();
-        let lists: [(Vec<_>, _); 2] =
-            [(stuck, &mut figures.waits_uninterruptible), (waited, &mut figures.waits_interruptible)];
-        for (found, waits) in lists {
-            for (ns, Waited { tid, from, waker }) in found.into_iter().take(LONGEST) {
-                let task = self.task(tid, names, end);
-                let is_open = waker.is_none();
-                let waker = waker.map(|tid| self.task(tid, names, end));
-                waits.push(Wait { task, ns, from_ns: from, is_open, waker });
-            }
-        }
+        std::mem::take(&mut self.waits).put(figures, &self, names, symbols, end);
         let from = self.from.max(figures.completeness.from_ns);
         figures.cpu_time = self.cpu_time(names, from, end);
     }
@@ -313,7 +293,7 @@ mod tests {
         events.iter().for_each(|event| tasks.see(event));
         tasks.finish(end);
         let mut figures = Figures::default();
-        tasks.put(&mut figures, &mut Names::of_events(), end);
+        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), end);
         figures
     }
 
@@ -376,7 +356,7 @@ mod tests {
         [switch(1050, 0, 7, 1, 8), switch(1100, 0, 8, 1, 7)].iter().for_each(|event| tasks.see(event));
         tasks.finish(1200);
         let mut figures = Figures::default();
-        tasks.put(&mut figures, &mut Names::of_events(), 1200);
+        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), 1200);
         let busy: Vec<_> =
             figures.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns, it.percent)).collect();
         assert_eq!(busy, [(7, 100, 50.0), (8, 50, 25.0)]);
@@ -390,7 +370,7 @@ mod tests {
         tasks.see(&switch(1000, 0, 9, 1, 7));
         tasks.finish(1100);
         let mut figures = Figures::default();
-        tasks.put(&mut figures, &mut Names::of_events(), 1100);
+        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), 1100);
         assert_eq!((figures.runqueue.count, figures.waits_uninterruptible.len()), (0, 0));
         let busy: Vec<_> = figures.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns)).collect();
         assert_eq!(busy, [(7, 100)]);

@@ -1,7 +1,7 @@
 //! A report for people: its sections.
 
 use super::document::{Document, Part, Row, Section};
-use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Task};
+use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Task, Where};
 use crate::output;
 
 /// The signals of faults in a program.
@@ -65,9 +65,12 @@ impl<'f> Text<'f> {
             let (of, when) = (if is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
             first.push((of, format!("{} was killed by {signal}, {when}", named(&it.process))));
         }
-        if let Some(busiest) = figures.cpu_time.first() {
-            let (process, percent) = (named(&busiest.process), busiest.percent);
-            first.push(("CPU", format!("{process} used {percent:.0} % of a CPU, more than any other")));
+        // The busiest one, and others that a CPU was busy with.
+        let busy = figures.cpu_time.iter().take(3).enumerate();
+        for (at, it) in busy.filter(|(at, it)| *at == 0 || it.percent > 50.0) {
+            let (process, percent) = (named(&it.process), it.percent);
+            let most = if at == 0 { ", more than any other" } else { "" };
+            first.push(("CPU", format!("{process} used {percent:.0} % of a CPU{most}")));
         }
         for disk in figures.disks.iter().take(2) {
             let (shown, count) = (disk.shown(), disk.took.count);
@@ -174,9 +177,12 @@ impl<'f> Text<'f> {
                     waits.iter().map(|it| {
                         let waker = it.waker.as_ref().map_or("nothing yet".to_owned(), named);
                         let cells = vec![time(it.ns), named(&it.task), waker, ago(figures, it.from_ns)];
-                        Row::at(it.from_ns, it.ns, cells)
+                        let under = it.stack.as_ref().map(Where::innermost).unwrap_or_default();
+                        Row { under, ..Row::at(it.from_ns, it.ns, cells) }
                     }),
                 );
+                let missing = missing(figures, &["waits"]).filter(|_| !waits.is_empty());
+                missing.into_iter().for_each(|line| self.line(format!("where they waited: {line}")));
             }
         }
     }
@@ -205,15 +211,8 @@ impl<'f> Text<'f> {
                 figures.calls.iter().map(|it| {
                     let took = &it.took;
                     let [p50, p99, max] = [took.p50_ns, took.p99_ns, took.max_ns].map(time);
-                    vec![
-                        it.call.clone(),
-                        time(it.total_ns),
-                        took.count.to_string(),
-                        it.errors.to_string(),
-                        p50,
-                        p99,
-                        max,
-                    ]
+                    let [count, errors] = [took.count, it.errors].map(|number| number.to_string());
+                    vec![it.call.clone(), time(it.total_ns), count, errors, p50, p99, max]
                 }),
             );
         }
@@ -232,7 +231,7 @@ impl<'f> Text<'f> {
                     let (count, bytes) = (it.took.count.to_string(), output::bytes(it.bytes));
                     let cells = vec![it.shown(), count, bytes, it.errors.to_string(), p50, p99, max, slowest];
                     let times = it.slowest.as_ref().map(|it| it.from_ns..it.from_ns.saturating_add(it.ns));
-                    Row { cells, time: times }
+                    Row { time: times, ..cells.into() }
                 }),
             );
         }
@@ -367,12 +366,26 @@ pub(super) fn time(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::CpuTime;
     use super::*;
 
     #[test]
     fn times_have_three_digits() {
         let times = [0, 999, 1_500, 63_210_000, 999_600_000, 2_100_000_000, 320_000_000_000].map(time);
         assert_eq!(times, ["0 ns", "999 ns", "1.50 µs", "63.2 ms", "1000 ms", "2.10 s", "320 s"]);
+    }
+
+    #[test]
+    fn each_process_that_a_cpu_is_busy_with_stands_out() {
+        let used = |(pid, percent)| CpuTime {
+            process: Task { pid, ..Task::default() },
+            percent,
+            ..CpuTime::default()
+        };
+        let cpu_time = [(1, 98.0), (2, 95.0), (3, 20.0)].map(used).into();
+        let text = of(&Figures { cpu_time, ..Figures::default() }).to_string();
+        assert!(text.contains("(1) used 98 % of a CPU, more than any other\n"), "{text}");
+        assert!(text.contains("(2) used 95 % of a CPU\n") && !text.contains("(3) used"), "{text}");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Elf {
                 (offset, size) = (end.saturating_add(ahead), segment.memory_size);
                 end = offset.saturating_add(size);
             }
-            Load { offset, size, address: segment.address }
+            Load { offset, size, address: segment.address, is_code: segment.flags & PF_X != 0 }
         };
         segments.into_iter().map(load).collect()
     }
@@ -123,6 +123,7 @@ pub(super) struct Load {
     pub(super) offset: u64,
     pub(super) size: u64,
     pub(super) address: u64,
+    pub(super) is_code: bool,
 }
 
 fn table<T: Pod>(file: &File, at: u64, count: u16, size: u16) -> Option<Vec<T>> {

@@ -44,6 +44,11 @@ impl Space {
         Self { pid, mappings: text.split(|&byte| byte == b'\n').filter_map(parse).collect() }
     }
 
+    /// Whether it could be read.
+    pub(super) fn is_known(&self) -> bool {
+        !self.mappings.is_empty()
+    }
+
     pub(super) fn files(&self) -> impl Iterator<Item = &Mapping> {
         self.mappings.iter().filter(|mapping| mapping.is_file())
     }

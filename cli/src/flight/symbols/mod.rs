@@ -36,7 +36,7 @@ use super::stack::{Stack, UserFrame};
 pub(crate) type BuildId = [u8; 20];
 
 /// A frame of a stack, or what is known of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Frame {
     /// The function, after those that are inlined in it there, the innermost one first. Where no function is known: the file and the
     /// offset. Names are demangled and escaped.
@@ -46,6 +46,27 @@ pub(crate) struct Frame {
     pub(crate) build_id: Option<BuildId>,
     /// In the file, or the address.
     pub(crate) offset: u64,
+    /// There is no code at that place.
+    #[serde(default)]
+    pub(crate) is_data: bool,
+}
+
+/// A stack with names, the innermost frames first.
+#[derive(Default)]
+pub(crate) struct Named {
+    pub(crate) kernel: Vec<Rc<Frame>>,
+    pub(crate) user: Vec<Rc<Frame>>,
+    /// Outer frames are missing.
+    pub(crate) is_cut: bool,
+}
+
+impl Named {
+    /// All frames, and one more that says so if others are missing.
+    pub(crate) fn frames(self) -> Vec<Rc<Frame>> {
+        let cut = || Rc::new(frame(vec!["[cut]".to_owned()], String::new(), None, 0));
+        let is_cut = self.is_cut.then(cut);
+        self.kernel.into_iter().chain(self.user).chain(is_cut).collect()
+    }
 }
 
 /// Where code is. It has a name as long as the recording is read.
@@ -123,30 +144,42 @@ impl Symbols {
         }
     }
 
-    /// The frames of a stack, the innermost one first. `process` is the process that it is of, if that is still present. Reads its
-    /// files when they are needed first.
-    pub(crate) fn frames(&mut self, stack: &Stack, process: Option<&Process>) -> Vec<Rc<Frame>> {
+    /// The names of a stack's frames. `process` is the process that it is of, if that is still present. Reads its files when they are
+    /// needed first. Code without frame pointers leaves numbers that are no addresses of code: the stack ends at the first one.
+    pub(crate) fn frames(&mut self, stack: &Stack, process: Option<&Process>) -> Named {
         let id = process.map_or((0, 0), |process| (process.pid, process.start));
         let process = process.filter(|_| self.saved.is_none());
         // All but the innermost one are addresses to return to, behind the call.
-        let kernel = stack.kernel.iter().enumerate().map(|(at, &address)| (Place::Kernel(address), at > 0));
-        let user = stack.user.iter().enumerate().map(|(at, frame)| match *frame {
-            UserFrame::File { build_id, offset } => (Place::File(build_id, offset), at > 0),
-            UserFrame::Address(address) => (Place::Process(id.0, id.1, address), at > 0),
-        });
-        kernel.chain(user).map(|place| self.frame(place, process)).collect()
+        let kernel = stack.kernel.iter().enumerate();
+        let kernel =
+            kernel.map(|(at, &address)| self.frame((Place::Kernel(address), at > 0), process)).collect();
+        let mut named = Named { kernel, user: Vec::new(), is_cut: stack.is_cut };
+        for (at, frame) in stack.user.iter().enumerate() {
+            let place = match *frame {
+                UserFrame::File { build_id, offset } => Place::File(build_id, offset),
+                UserFrame::Address(address) => Place::Process(id.0, id.1, address),
+            };
+            let frame = self.frame((place, at > 0), process);
+            // The innermost one is where the thread ran.
+            if frame.is_data && at > 0 {
+                named.is_cut = true;
+                break;
+            }
+            named.user.push(frame);
+        }
+        named
     }
 
     /// The same for a thread that waited: without the innermost frames that are of the program which recorded the stack.
-    pub(crate) fn frames_of_wait(&mut self, stack: &Stack, process: Option<&Process>) -> Vec<Rc<Frame>> {
+    pub(crate) fn frames_of_wait(&mut self, stack: &Stack, process: Option<&Process>) -> Named {
         const TRACING: [&str; 4] = ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"];
-        let mut frames = self.frames(stack, process);
+        let mut named = self.frames(stack, process);
         let is_tracing = |frame: &&Rc<Frame>| {
             frame.names.iter().all(|name| TRACING.iter().any(|begin| name.starts_with(begin)))
         };
-        let tracing = frames.iter().take(stack.kernel.len()).take_while(is_tracing).count();
-        frames.drain(..tracing);
-        frames
+        let tracing = named.kernel.iter().take_while(is_tracing).count();
+        named.kernel.drain(..tracing);
+        named
     }
 
     fn frame(&mut self, (place, is_return): (Place, bool), process: Option<&Process>) -> Rc<Frame> {
@@ -166,7 +199,8 @@ impl Symbols {
             (Place::File(id, offset), _) => Some(self.in_file(id, offset, back, process)),
             (Place::Process(.., address), _) => Some(self.in_process(address, back, process)),
         };
-        let better = found.filter(|found| known.is_none() || found.has_function()).map(Rc::new);
+        let is_better = |found: &Frame| known.is_none() || found.is_data || found.has_function();
+        let better = found.filter(is_better).map(Rc::new);
         let frame = better.or(known).expect("one of them is there");
         if self.frames.len() >= FRAMES {
             self.frames.clear();
@@ -180,20 +214,23 @@ impl Symbols {
         let (functions, name) =
             self.functions(Key::Id(id), offset.wrapping_sub(back), |symbols| symbols.files.find(&id));
         let name = name.unwrap_or_else(|| format!("[build id {}]", hex(&id)));
-        frame(functions, name, Some(id), offset)
+        let is_data = functions.is_none();
+        Frame { is_data, ..frame(functions.unwrap_or_default(), name, Some(id), offset) }
     }
 
     fn in_process(&mut self, address: u64, back: u64, process: Option<&Process>) -> Frame {
-        let Some(process) = process else { return frame(Vec::new(), String::new(), None, address) };
+        let unknown = frame(Vec::new(), String::new(), None, address);
+        let Some(process) = process else { return unknown };
         let space = self.space(process);
         let mapping = space.find(address.wrapping_sub(back));
-        let Some(mapping) = mapping else { return frame(Vec::new(), String::new(), None, address) };
+        let Some(mapping) = mapping else { return Frame { is_data: space.is_known(), ..unknown } };
         let offset = address.wrapping_sub(mapping.start).wrapping_add(mapping.offset);
         let (major, minor, inode) = mapping.file;
         let mut functions = Vec::new();
         if mapping.is_file() {
             let images = |_: &mut Self| (Vec::from_iter(files::mapped(&space, mapping)), None);
-            functions = self.functions(Key::File(major, minor, inode), offset.wrapping_sub(back), images).0;
+            let found = self.functions(Key::File(major, minor, inode), offset.wrapping_sub(back), images).0;
+            functions = found.unwrap_or_default();
         }
         if functions.is_empty() {
             let map = self.perf_map(process);
@@ -201,16 +238,16 @@ impl Symbols {
         }
         let name = shown(mapping.name().as_bytes());
         let offset = if name.is_empty() { address } else { offset };
-        frame(functions, name, None, offset)
+        Frame { is_data: !mapping.is_code, ..frame(functions, name, None, offset) }
     }
 
-    /// The functions at an offset of a file, and the file's name. Opens it unless it is open.
+    /// The functions at an offset of a file, as [`Module::functions`], and the file's name. Opens it unless it is open.
     fn functions(
         &mut self,
         key: Key,
         offset: u64,
         images: impl FnOnce(&mut Self) -> (Vec<files::Image>, Option<String>),
-    ) -> (Vec<String>, Option<String>) {
+    ) -> (Option<Vec<String>>, Option<String>) {
         let open = self.modules.iter().position(|(open, ..)| *open == key);
         let mut module = match open {
             Some(at) => self.modules.remove(at),
@@ -265,7 +302,7 @@ fn frame(names: Vec<String>, module: String, build_id: Option<BuildId>, offset: 
         (true, "" | "[kernel]") => vec![format!("{offset:#x}")],
         (true, module) => vec![format!("{module}+{offset:#x}")],
     };
-    Frame { names, module, build_id, offset }
+    Frame { names, module, build_id, offset, is_data: false }
 }
 
 /// A build id as tools show it.

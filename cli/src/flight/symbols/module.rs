@@ -36,11 +36,14 @@ impl Module {
         Self { loads, files: images.into_iter().map(names).collect() }
     }
 
-    /// The functions at an offset of the file, the innermost inlined one first. Empty if none is known.
-    pub(super) fn functions(&mut self, offset: u64) -> Vec<String> {
-        let load =
-            self.loads.iter().find(|load| offset.checked_sub(load.offset).is_some_and(|at| at < load.size));
-        let Some(load) = load else { return Vec::new() };
+    /// The functions at an offset of the file, the innermost inlined one first: empty if none is known. `None` if the file has no code
+    /// there.
+    pub(super) fn functions(&mut self, offset: u64) -> Option<Vec<String>> {
+        if self.loads.is_empty() {
+            return Some(Vec::new());
+        }
+        let is_there = |load: &&Load| offset.checked_sub(load.offset).is_some_and(|at| at < load.size);
+        let load = self.loads.iter().filter(|load| load.is_code).find(is_there)?;
         let address = load.address.wrapping_add(offset - load.offset);
         let mut functions = Vec::new();
         self.files.retain_mut(|file| {
@@ -52,7 +55,7 @@ impl Module {
             }
             true
         });
-        functions
+        Some(functions)
     }
 }
 

@@ -24,7 +24,7 @@ fn me() -> Process {
 /// The names of a stack's frames; the first one is of the innermost frame.
 fn names(symbols: &mut Symbols, user: &[UserFrame], process: Option<&Process>) -> Vec<Vec<String>> {
     let stack = Stack { user: user.to_vec(), ..Stack::default() };
-    symbols.frames(&stack, process).iter().map(|frame| frame.names.clone()).collect()
+    symbols.frames(&stack, process).user.iter().map(|frame| frame.names.clone()).collect()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn functions_of_this_process_have_names() {
     symbols.learn(&event(1, 7, exec(file.as_os_str().as_encoded_bytes(), "test")));
     assert!(names(&mut symbols, &frames[..1], None)[0][0].ends_with("a_known_function"));
     let stack = Stack { user: frames.to_vec(), ..Stack::default() };
-    let frame = &symbols.frames(&stack, Some(&me))[0];
+    let frame = &symbols.frames(&stack, Some(&me)).user[0];
     let name = std::env::current_exe().unwrap();
     assert_eq!(
         (&*frame.module, frame.build_id),
@@ -68,17 +68,46 @@ fn what_is_unknown_stays_a_number() {
     let frames = [UserFrame::File { build_id, offset: 0x10 }, UserFrame::Address(u64::MAX)];
     let unknown =
         [vec![format!("[build id {}]+0x10", "ab".repeat(16))], vec!["0xffffffffffffffff".to_owned()]];
-    for process in [None, Some(&me)] {
-        assert_eq!(names(&mut Symbols::new(&[]), &frames, process), unknown);
-    }
+    assert_eq!(names(&mut Symbols::new(&[]), &frames, None), unknown);
     // In this process's stack: no file, and no function.
     let local = 0_u8;
     let name =
         &names(&mut Symbols::new(&[]), &[UserFrame::Address(&raw const local as u64)], Some(&me))[0][0];
     assert!(name.starts_with("0x") || name.starts_with("[stack]+0x"), "{name}");
-    let of = |kernel| Symbols::new(&[]).frames(&Stack { kernel, ..Stack::default() }, None);
+    let of = |kernel| Symbols::new(&[]).frames(&Stack { kernel, ..Stack::default() }, None).kernel;
     assert_eq!(of(vec![0])[0].names, ["0x0"]);
     assert_eq!(of(vec![u64::MAX])[0].names, ["0xffffffffffffffff"], "behind the last symbol");
+}
+
+#[test]
+fn a_stack_ends_at_the_first_number_that_is_no_code() {
+    let me = me();
+    let code = a_known_function as fn() -> u32 as usize as u64 + 1;
+    let file = fs::File::open("/proc/self/exe").unwrap();
+    let elf = Elf::read(&file).unwrap();
+    let data = elf.loads().into_iter().find(|load| !load.is_code && load.size > 1).unwrap();
+    let data = UserFrame::File { build_id: elf.build_id.unwrap(), offset: data.offset + 1 };
+    let local = 0_u8;
+    let of_stack = UserFrame::Address(&raw const local as u64);
+    let count = |guessed, process| {
+        let user = vec![UserFrame::Address(code), guessed, UserFrame::Address(code)];
+        let named = Symbols::new(&[]).frames(&Stack { user, ..Stack::default() }, process);
+        assert_eq!(named.is_cut, named.user.len() < 3);
+        named.user.len()
+    };
+    for guessed in [data, of_stack, UserFrame::Address(1 << 12)] {
+        assert_eq!(count(guessed, Some(&me)), 1, "{guessed:?}");
+        assert_eq!(count(guessed, None), 3, "nothing is known of a process that has ended, and of its files");
+    }
+    let unknown = UserFrame::File { build_id: [7; 20], offset: 1 };
+    assert_eq!(count(unknown, Some(&me)), 3);
+    // A file with names says the same on another machine.
+    let mut symbols = Symbols::new(&[]);
+    let stack = Stack { user: vec![data; 2], ..Stack::default() };
+    assert!(symbols.frames(&stack, Some(&me)).is_cut);
+    let saved = serde_json::to_string(&symbols.to_save()).unwrap();
+    let saved: Saved = serde_json::from_str(&saved).unwrap();
+    assert!(Symbols::new(&[]).with_saved(Some(&saved)).frames(&stack, None).is_cut);
 }
 
 #[test]
@@ -87,7 +116,7 @@ fn kernel_functions_have_names() {
     let line = symbols.lines().find(|line| line.ends_with(" schedule")).unwrap();
     let address = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
     let stack = Stack { kernel: vec![address, address + 1], ..Stack::default() };
-    let frames = Symbols::new(&[]).frames(&stack, None);
+    let frames = Symbols::new(&[]).frames(&stack, None).kernel;
     let shown = if address == 0 { ["0x0", "0x1"] } else { ["schedule"; 2] };
     assert_eq!([&*frames[0].names[0], &*frames[1].names[0]], shown);
     assert_eq!(frames[0].module, "[kernel]");
@@ -164,7 +193,7 @@ fn files_of_other_users_are_copied_and_may_be_damaged() {
     }
     let find = || {
         let image = Image::open(handle(&path));
-        Module::new(Vec::from_iter(image), &[]).functions(offset)
+        Module::new(Vec::from_iter(image), &[]).functions(offset).unwrap_or_default()
     };
     assert_eq!(find(), ["leaf", "outer"]);
     let whole = fs::read(&path).unwrap();

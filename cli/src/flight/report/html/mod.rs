@@ -50,8 +50,8 @@ pub(super) struct Extra {
 
 impl Extra {
     /// Around this time; `None` is the end of the report.
-    pub(super) fn new(zero: Option<u64>, symbols: Symbols) -> Self {
-        Self { lanes: Lanes::new(zero), stacks: Stacks::new(symbols) }
+    pub(super) fn new(zero: Option<u64>) -> Self {
+        Self { lanes: Lanes::new(zero), stacks: Stacks::new() }
     }
 
     /// `tasks` has not seen the event.
@@ -61,9 +61,15 @@ impl Extra {
     }
 
     /// The report, of this time, ends.
-    pub(super) fn finish(mut self, times: Range<u64>, tasks: &Tasks, names: &mut Names) -> (Lanes, Flames) {
+    pub(super) fn finish(
+        mut self,
+        times: Range<u64>,
+        tasks: &Tasks,
+        names: &mut Names,
+        symbols: &mut Symbols,
+    ) -> (Lanes, Flames) {
         self.lanes.finish(tasks.from.max(times.start)..times.end, tasks, names);
-        (self.lanes, self.stacks.flames(names))
+        (self.lanes, self.stacks.flames(symbols, names))
     }
 }
 
@@ -185,7 +191,7 @@ fn table(header: &[&str], rows: &[Row]) -> String {
         let _ = write!(text, "<th scope=\"col\"{}>{}</th>", class(at), escaped(name));
     }
     text += "</tr></thead>\n<tbody>\n";
-    for Row { cells, time } in rows {
+    for Row { cells, time, under } in rows {
         let time =
             time.as_ref().map(|time| format!(" data-from=\"{}\" data-until=\"{}\"", time.start, time.end));
         let _ = write!(text, "<tr{}>", time.unwrap_or_default());
@@ -193,6 +199,9 @@ fn table(header: &[&str], rows: &[Row]) -> String {
             let _ = write!(text, "<td{}>{}</td>", class(at), escaped(cell));
         }
         text += "</tr>\n";
+        for line in under {
+            let _ = writeln!(text, "<tr><td colspan=\"{}\">{}</td></tr>", header.len(), escaped(line));
+        }
     }
     text + "</tbody>\n</table></div>\n"
 }

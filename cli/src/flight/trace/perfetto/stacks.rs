@@ -22,7 +22,8 @@ use crate::messages::perfetto::protos::{
 pub(super) struct Written {
     pub(super) symbols: Symbols,
     /// By the process as well, if addresses in it are among the frames.
-    stacks: HashMap<(u32, Stack), u64>,
+    /// And whether it is cut.
+    stacks: HashMap<(u32, Stack), (u64, bool)>,
     /// By the frame, and the function's number in it.
     frames: HashMap<(Rc<symbols::Frame>, usize), u64>,
     files: HashMap<(String, Option<BuildId>), u64>,
@@ -35,35 +36,33 @@ impl Written {
         Self { symbols, stacks, frames, files, threads }
     }
 
-    fn named(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Vec<Rc<symbols::Frame>> {
-        self.symbols.frames(stack, names.process(event.pid, event.ns))
-    }
-
-    /// The number of a stack that has frames, and what must be written before it is used.
+    /// The number of a stack that has frames, whether it is cut, and what must be written before it is used.
     fn stack(
         &mut self,
         event: &Event,
         stack: &Stack,
         names: &mut Names,
-    ) -> (Option<u64>, Option<InternedData>) {
+    ) -> (Option<u64>, bool, Option<InternedData>) {
         if stack.kernel.is_empty() && stack.user.is_empty() {
-            return (None, None);
+            return (None, stack.is_cut, None);
         }
         let is_address = |frame: &UserFrame| matches!(frame, UserFrame::Address(_));
         let key = (if stack.user.iter().any(is_address) { event.pid } else { 0 }, stack.clone());
-        if let Some(&known) = self.stacks.get(&key) {
-            return (Some(known), None);
+        if let Some(&(known, is_cut)) = self.stacks.get(&key) {
+            return (Some(known), is_cut, None);
         }
         let mut new = InternedData::default();
         let mut frame_ids = Vec::new();
-        for frame in self.named(event, stack, names).iter().rev() {
+        let named = self.symbols.frames(stack, names.process(event.pid, event.ns));
+        let is_cut = named.is_cut;
+        for frame in named.frames().iter().rev() {
             // The outermost function first.
             frame_ids.extend((0..frame.names.len()).rev().map(|at| self.frame(frame, at, &mut new)));
         }
         let iid = self.stacks.len() as u64 + 1;
-        self.stacks.insert(key, iid);
+        self.stacks.insert(key, (iid, is_cut));
         new.callstacks.push(Callstack { iid: Some(iid), frame_ids });
-        (Some(iid), Some(new))
+        (Some(iid), is_cut, Some(new))
     }
 
     fn frame(&mut self, frame: &Rc<symbols::Frame>, at: usize, new: &mut InternedData) -> u64 {
@@ -97,9 +96,9 @@ impl Written {
 impl Perfetto {
     pub(super) fn sample(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Result<()> {
         const SEQ_NEEDS_INCREMENTAL_STATE: u32 = 2;
-        let (callstack_iid, interned_data) = self.stacks.stack(event, stack, names);
+        let (callstack_iid, is_cut, interned_data) = self.stacks.stack(event, stack, names);
         let mode = if stack.kernel.is_empty() { CpuMode::ModeUser } else { CpuMode::ModeKernel };
-        let unwind_error = stack.is_cut.then_some(StackUnwindError::UnwindErrorMaxFramesExceeded.into());
+        let unwind_error = is_cut.then_some(StackUnwindError::UnwindErrorMaxFramesExceeded.into());
         self.packet(TracePacket {
             timestamp: Some(self.time(event.ns)),
             sequence_flags: Some(SEQ_NEEDS_INCREMENTAL_STATE),
@@ -119,6 +118,7 @@ impl Perfetto {
     pub(super) fn text(&mut self, event: &Event, stack: &Stack, names: &mut Names) -> Bytes {
         let frames = self.stacks.symbols.frames_of_wait(stack, names.process(event.pid, event.ns));
         frames
+            .frames()
             .iter()
             .flat_map(|frame| &*frame.names)
             .map(String::as_str)

@@ -117,6 +117,7 @@ struct Summed {
     comm: Bytes,
     /// The innermost one first.
     frames: Vec<Rc<Frame>>,
+    is_cut: bool,
     weight: Weight,
 }
 
@@ -132,19 +133,17 @@ pub(crate) struct Flames {
 /// Adds up stacks. Their frames are numbers until the end.
 pub(crate) struct Stacks {
     seen: HashMap<Key, Weight, foldhash::fast::RandomState>,
-    symbols: Symbols,
     first: u64,
     last: u64,
 }
 
 impl Stacks {
-    pub(crate) fn new(symbols: Symbols) -> Self {
-        Self { seen: HashMap::default(), symbols, first: u64::MAX, last: 0 }
+    pub(crate) fn new() -> Self {
+        Self { seen: HashMap::default(), first: u64::MAX, last: 0 }
     }
 
     /// Adds the stack of an event, if it has one.
     pub(crate) fn event(&mut self, event: &Event, names: &mut Names) {
-        self.symbols.learn(event);
         if let Some((kind, ns, stack)) = of(&event.what) {
             self.add(event, kind, ns, stack, names);
         }
@@ -161,30 +160,27 @@ impl Stacks {
     }
 
     /// The folded stacks of the report, with names.
-    pub(crate) fn flames(&mut self, names: &mut Names) -> Flames {
-        let mut lines = |kind| folded::lines(kind, &self.summed(kind, names));
+    pub(crate) fn flames(&self, symbols: &mut Symbols, names: &mut Names) -> Flames {
+        let mut lines = |kind| folded::lines(kind, &self.summed(kind, symbols, names));
         Flames { running: lines(Kind::Running), waiting: lines(Kind::Waiting) }
     }
 
     /// The stacks of a kind with names, the most frequent ones first.
-    fn summed(&mut self, kind: Kind, names: &mut Names) -> Vec<Summed> {
-        let symbols = &mut self.symbols;
+    fn summed(&self, kind: Kind, symbols: &mut Symbols, names: &mut Names) -> Vec<Summed> {
         let of_kind = || self.seen.iter().filter(|(key, _)| key.kind == kind);
         // Processes share files: those of one that is present can name the frames of one that has ended.
         for (key, weight) in of_kind() {
             names.process(key.pid, weight.last).into_iter().for_each(|process| symbols.see(process));
         }
-        let cut =
-            Rc::new(Frame { names: vec!["[cut]".into()], module: String::new(), build_id: None, offset: 0 });
         let summed = |(key, &weight): (&Key, _)| {
             let Weight { last, .. } = weight;
             let process = names.process(key.pid, last);
-            let mut frames = match kind {
+            let named = match kind {
                 Kind::Running => symbols.frames(&key.stack, process),
                 Kind::Waiting | Kind::Locks => symbols.frames_of_wait(&key.stack, process),
             };
-            frames.extend(key.stack.is_cut.then(|| cut.clone()));
-            Summed { pid: key.pid, tid: key.tid, comm: key.comm.clone(), frames, weight }
+            let (is_cut, frames) = (named.is_cut, named.frames());
+            Summed { pid: key.pid, tid: key.tid, comm: key.comm.clone(), frames, is_cut, weight }
         };
         let mut summed: Vec<_> = of_kind().map(summed).collect();
         summed.sort_by_key(|one| (Reverse((one.weight.count, one.weight.ns)), one.tid, one.weight.last));
@@ -208,18 +204,20 @@ pub(super) struct Writer {
     kind: Kind,
     hz: Option<u32>,
     stacks: Stacks,
+    symbols: Symbols,
     out: Out,
 }
 
 impl Writer {
     pub(super) fn new(format: Format, options: &Options, out: Out) -> Result<Self> {
-        let stacks = Stacks::new(options.symbols()?);
-        Ok(Self { format, kind: options.stacks.unwrap_or_default(), hz: options.hz, stacks, out })
+        let (kind, symbols) = (options.stacks.unwrap_or_default(), options.symbols()?);
+        Ok(Self { format, kind, hz: options.hz, stacks: Stacks::new(), symbols, out })
     }
 }
 
 impl Sink for Writer {
     fn event(&mut self, event: &Event, names: &mut Names) -> Result<()> {
+        self.symbols.learn(event);
         self.stacks.event(event, names);
         Ok(())
     }
@@ -234,20 +232,14 @@ impl Sink for Writer {
 
     fn finish(&mut self, names: &mut Names) -> Result<()> {
         let kind = self.kind;
-        let summed = self.stacks.summed(kind, names);
+        let summed = self.stacks.summed(kind, &mut self.symbols, names);
         if summed.is_empty() {
             let group = kind.group();
             bail!(
                 "no stacks of the group {group} are recorded at this time: `mapring flight start --events {group},…` records them"
             );
         }
-        let cut: u64 = self
-            .stacks
-            .seen
-            .iter()
-            .filter(|(key, _)| key.kind == kind && key.stack.is_cut)
-            .map(|(_, w)| w.count)
-            .sum();
+        let cut: u64 = summed.iter().filter(|one| one.is_cut).map(|one| one.weight.count).sum();
         if cut > 0 {
             let all: u64 = summed.iter().map(|one| one.weight.count).sum();
             output::note(format_args!(

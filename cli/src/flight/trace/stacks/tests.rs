@@ -20,7 +20,7 @@ fn stack(is_cut: bool) -> Stack {
 /// What was added up of stacks with hostile names.
 fn stacks() -> (Stacks, Names) {
     let mut names = Names::of_events();
-    let mut stacks = Stacks::new(Symbols::new(&[]));
+    let mut stacks = Stacks::new();
     for (tid, comm_of) in [(7, "a;b 1"), (8, "# \n\x1b"), (9, "<&\"'>")] {
         names.seen(tid, 0, &comm(comm_of));
     }
@@ -43,13 +43,13 @@ fn build_id() -> String {
 
 #[test]
 fn folded_lines_are_exact() {
-    let (mut stacks, mut names) = stacks();
+    let ((stacks, mut names), symbols) = (stacks(), &mut Symbols::new(&[]));
     let id = build_id();
-    let flames = stacks.flames(&mut names);
+    let flames = stacks.flames(symbols, &mut names);
     let running = [format!("a:b_1;0x7f00;{id} 2"), format!("_# \\n\\u{{1b}};[cut];0x7f00;{id} 1")];
     assert_eq!(flames.running, running);
     assert_eq!(flames.waiting, [format!("<&\"'>;0x7f00;{id} 3")]);
-    let locks = folded::lines(Kind::Locks, &stacks.summed(Kind::Locks, &mut names));
+    let locks = folded::lines(Kind::Locks, &stacks.summed(Kind::Locks, symbols, &mut names));
     assert_eq!(locks, [format!("[10];0x7f00;{id} {}", u64::MAX / 1000)]);
 }
 
@@ -57,7 +57,7 @@ fn folded_lines_are_exact() {
 fn an_svg_is_well_formed_whatever_the_names_are() {
     let frame = |names: &[&str]| {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Rc::new(Frame { names, module: HOSTILE.into(), build_id: None, offset: 1 })
+        Rc::new(Frame { names, ..Frame::default() })
     };
     let frames = vec![frame(&[HOSTILE, "f 12"]), frame(&["&lt;", "--> <!--"])];
     let summed = [1, 2].map(|pid| Summed {
@@ -65,6 +65,7 @@ fn an_svg_is_well_formed_whatever_the_names_are() {
         tid: pid,
         comm: Bytes::from_static(HOSTILE.as_bytes()),
         frames: frames.clone(),
+        is_cut: false,
         weight: Weight { count: 3, ..Weight::default() },
     });
     let lines = folded::lines(Kind::Running, &summed);
@@ -86,14 +87,14 @@ fn an_svg_is_well_formed_whatever_the_names_are() {
 
 #[test]
 fn a_profile_refers_to_what_it_has() {
-    let (mut stacks, mut names) = stacks();
+    let ((stacks, mut names), symbols) = (stacks(), &mut Symbols::new(&[]));
     for (kind, hz, values) in [
         (Kind::Running, Some(100), vec![vec![2, 20_000_000], vec![1, 10_000_000]]),
         (Kind::Running, None, vec![vec![2], vec![1]]),
         (Kind::Waiting, None, vec![vec![2, 3_000]]),
         (Kind::Locks, Some(100), vec![vec![2, i64::MAX]]),
     ] {
-        let summed = stacks.summed(kind, &mut names);
+        let summed = stacks.summed(kind, symbols, &mut names);
         let packed = pprof::profile(kind, hz, &summed, stacks.first..stacks.last).unwrap();
         let mut bytes = Vec::new();
         GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
