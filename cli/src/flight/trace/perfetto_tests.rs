@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::super::event::tests::{comm, event};
+use super::super::super::event::{Interface, What};
 use super::super::Format;
 use super::super::tests::{events, gap, written};
 use super::*;
