@@ -224,7 +224,10 @@ static __always_inline __u32 number(void)
 
 static __always_inline struct contended *entry_of(__u32 number, __u64 lock)
 {
-	return &contended[(number ^ (__u32)(lock >> 3) * 0x9e3779b1U >> 16) % ENTRIES];
+	__u64 at = number ^ (__u32)(lock >> 3) * 0x9e3779b1U >> 16;
+
+	asm volatile("" : "+r"(at)); /* else the mask is not the last operation, and Linux 6.1 has no bounds of a xor */
+	return &contended[at % ENTRIES];
 }
 
 SEC("tp_btf/contention_begin")
