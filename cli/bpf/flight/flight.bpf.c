@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* The flight recorder: a ring and a few programs for each group of events. The name of a program is the group, then the
- * event. build.rs compiles this file for each number of slots, and the loader takes each group from the object that
- * fits. cli/src/flight/record.rs has the same records in Rust. triggers.bpf.h stops the recording. */
+ * event. build.rs compiles this file for each number of slots: a group is loaded from the object that fits. The records
+ * are in cli/src/flight/record.rs, too. triggers.bpf.h stops the recording. */
 #include <mapring/cell.bpf.h>
 #include <mapring/ring.bpf.h>
 #include <bpf/bpf_core_read.h>
@@ -47,7 +47,6 @@ struct syscalls {
 #define RETURN 2
 
 enum { EXEC, FORK, END };
-
 struct exec {
 	__u64 ns;
 	__u32 pid, tid, kind;
@@ -58,7 +57,6 @@ struct exec {
 };
 
 enum { ISSUE, COMPLETE };
-
 struct block {
 	__u64 ns;
 	__u32 pid, tid;
@@ -100,86 +98,7 @@ struct marks {
 /* Few in number: they come by hand, and from each condition only the first ones. */
 MAPRING_RING(marks, struct marks, 256);
 
-/* The fields of the kernel that are read. libbpf finds their offsets when it loads the programs. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct thread_info {
-	unsigned int cpu, status;
-	unsigned long flags;
-};
-struct task_struct {
-	struct thread_info thread_info;
-	unsigned int __state;
-	int exit_state, exit_code, prio, pid, tgid;
-	char comm[16];
-};
-/* Before 5.14. */
-struct task_struct___state {
-	long state;
-};
-/* Before 5.16. */
-struct task_struct___cpu {
-	unsigned int cpu;
-};
-struct linux_binprm {
-	const char *filename;
-};
-struct gendisk {
-	int major, first_minor;
-};
-struct request_queue {
-	struct gendisk *disk;
-};
-struct request {
-	struct request_queue *q;
-	unsigned int cmd_flags, __data_len;
-	__u64 __sector;
-};
-struct ns_common {
-	unsigned int inum;
-};
-struct net___of_kernel {
-	struct ns_common ns;
-};
-struct net_device {
-	int ifindex;
-	struct {
-		struct net___of_kernel *net;
-	} nd_net;
-};
-struct sk_buff {
-	struct net_device *dev;
-	unsigned int len;
-};
-#ifdef __TARGET_ARCH_arm64
-struct pt_regs {
-	__u64 regs[31], pc;
-	int syscallno;
-};
-#define ARG0 regs[0]
-#define ARG1 regs[1]
-#define ARG2 regs[2]
-#define ARG0_32 regs[0]
-#define ARG1_32 regs[1]
-#define CALL syscallno
-#define IP pc
-#define COMPAT thread_info.flags >> 22 & 1 /* TIF_32BIT */
-#else
-struct pt_regs {
-	unsigned long bx, cx, dx, si, di, orig_ax, ip;
-};
-#define ARG0 di
-#define ARG1 si
-#define ARG2 dx
-#define ARG0_32 bx
-#define ARG1_32 cx
-#define CALL orig_ax
-#define IP ip
-#define COMPAT thread_info.status >> 1 & 1 /* TS_COMPAT */
-#endif
-
-#pragma clang attribute pop
-
+#include "kernel.bpf.h"
 #include "stop.bpf.h"
 #include "triggers.bpf.h"
 
@@ -356,7 +275,7 @@ int syscalls_exit(__u64 *ctx)
 	return 0;
 }
 
-/* The rest of the record after `file` keeps what it held: readers stop at its end. */
+/* What is behind `file` in the record stays as it was: readers stop at its end. */
 SEC("tp_btf/sched_process_exec")
 int exec_exec(__u64 *ctx)
 {

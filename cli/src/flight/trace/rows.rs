@@ -371,11 +371,7 @@ pub(super) fn state_letters(state: u16) -> String {
     const LETTERS: [char; 9] = ['S', 'D', 'T', 't', 'X', 'Z', 'P', 'I', '+'];
     let letters = LETTERS.iter().enumerate().filter(|(bit, _)| state & 1 << bit != 0);
     let text: String = letters.map(|(_, letter)| letter).collect();
-    match text.as_str() {
-        "" => "R".to_owned(),
-        "+" => "R+".to_owned(),
-        _ => text,
-    }
+    if ["", "+"].contains(&&*text) { format!("R{text}") } else { text }
 }
 
 /// The kind of a contended lock: the kernel's bits LCB_F_, such as `mutex` or `spin,write`. A semaphore has none.

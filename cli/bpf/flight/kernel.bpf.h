@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The fields of the kernel that are read. libbpf finds their offsets when it loads the programs. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct thread_info {
+	unsigned int cpu, status;
+	unsigned long flags;
+};
+struct task_struct {
+	struct thread_info thread_info;
+	unsigned int __state;
+	int exit_state, exit_code, prio, pid, tgid;
+	char comm[16];
+};
+/* Before 5.14. */
+struct task_struct___state {
+	long state;
+};
+/* Before 5.16. */
+struct task_struct___cpu {
+	unsigned int cpu;
+};
+struct linux_binprm {
+	const char *filename;
+};
+struct gendisk {
+	int major, first_minor;
+};
+struct request_queue {
+	struct gendisk *disk;
+};
+struct request {
+	struct request_queue *q;
+	unsigned int cmd_flags, __data_len;
+	__u64 __sector;
+};
+struct ns_common {
+	unsigned int inum;
+};
+struct net___of_kernel {
+	struct ns_common ns;
+};
+struct net_device {
+	int ifindex;
+	struct {
+		struct net___of_kernel *net;
+	} nd_net;
+};
+struct sk_buff {
+	struct net_device *dev;
+	unsigned int len;
+};
+#ifdef __TARGET_ARCH_arm64
+struct pt_regs {
+	__u64 regs[31], pc;
+	int syscallno;
+};
+#define ARG0 regs[0]
+#define ARG1 regs[1]
+#define ARG2 regs[2]
+#define ARG0_32 regs[0]
+#define ARG1_32 regs[1]
+#define CALL syscallno
+#define IP pc
+#define COMPAT thread_info.flags >> 22 & 1 /* TIF_32BIT */
+#else
+struct pt_regs {
+	unsigned long bx, cx, dx, si, di, orig_ax, ip;
+};
+#define ARG0 di
+#define ARG1 si
+#define ARG2 dx
+#define ARG0_32 bx
+#define ARG1_32 cx
+#define CALL orig_ax
+#define IP ip
+#define COMPAT thread_info.status >> 1 & 1 /* TS_COMPAT */
+#endif
+
+#pragma clang attribute pop
