@@ -14,13 +14,16 @@ mod nobody;
 mod of_cpu;
 #[path = "options/reads.rs"]
 mod reads;
+#[path = "options/subject.rs"]
+mod subject;
 #[path = "options/wakes.rs"]
 mod wakes;
 
-use libbpf_rs::ObjectBuilder;
 use mapring::abi::RingOptions;
 use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use self::subject::{Subject, by_hand, for_each_ring, memfds, with_rings};
 
 /// The slots of a shard.
 const SLOTS: u64 = 64;
@@ -65,78 +68,6 @@ fn read(reader: &mut Reader<Rec>) -> Vec<(usize, u64)> {
     let (mut all, has_tails) = (Vec::new(), reader.region().geometry().tails().is_some());
     reader.for_each(usize::MAX, |event| all.push(whole(&event, has_tails)));
     all
-}
-
-/// A ring of the list, with its program.
-struct Subject<'o> {
-    object: &'o Object,
-    name: &'static str,
-    program: Runner,
-}
-
-impl<'o> Subject<'o> {
-    fn new(object: &'o Object, name: &'static str) -> Self {
-        Self { object, name, program: Runner::new(object, &format!("push_{name}")) }
-    }
-
-    fn open(&self) -> Ring<Rec> {
-        Ring::open(&map(self.object, self.name)).unwrap_or_else(|e| panic!("{}: {e}", self.name))
-    }
-
-    /// Writes `count` records, numbered from `n`, on this CPU, and ends each in this way. Returns how many were reserved.
-    fn write(&self, n: u64, count: u64, end: u64) -> u64 {
-        (n..n + count).map(|n| u64::from(self.program.run_for(&mut [n, end]))).sum()
-    }
-
-    fn push(&self, n: u64, count: u64) -> u64 {
-        self.write(n, count, COMMIT)
-    }
-
-    /// Programs in Rust discard what they do not commit.
-    fn never_abandons(&self) -> bool {
-        self.object.progs().all(|program| program.name() != "on_task")
-    }
-}
-
-/// Runs `test` with the rings of the list. With MAPRING_OPTIONS=FILE:FILE, as `cargo xtask prove rust-bpf` sets it, with those of the
-/// list that each of these objects has: their programs are another producer of the same rings.
-fn with_rings(
-    objects: &[&Compiled],
-    prepare: fn(&mut OpenObject),
-    test: impl Fn(&Object, &[(&'static str, &str)]),
-) {
-    let Some(files) = std::env::var_os("MAPRING_OPTIONS") else {
-        return objects.iter().for_each(|object| test(&object.load(prepare), &RINGS));
-    };
-    for file in std::env::split_paths(&files) {
-        let mut open = ObjectBuilder::default().open_file(file).unwrap();
-        prepare(&mut open);
-        let object = open.load().unwrap();
-        mapring::loader::initialize_object(&object).unwrap();
-        let there = |name: &str| object.maps().any(|map| map.name() == name);
-        let rings: Vec<_> = RINGS.into_iter().filter(|(name, _)| there(name)).collect();
-        assert!(rings.len() >= 12, "{rings:?}");
-        test(&object, &rings);
-    }
-}
-
-/// Only the programs that a test runs by hand: the others take long to verify, and Linux 5.15 refuses one of them.
-fn by_hand(open: &mut OpenObject) {
-    let others = open.progs_mut().filter(|program| !program.name().to_string_lossy().starts_with("push_"));
-    others.for_each(|mut program| program.set_autoload(false));
-    fitted(open);
-}
-
-fn for_each_ring(test: impl Fn(&Subject<'_>, RingOptions)) {
-    with_rings(&[&bpf::OPTIONS], by_hand, |object, rings| {
-        for &(name, declared) in rings {
-            let subject = Subject::new(object, name);
-            let options = subject.open().options();
-            assert_eq!(options.to_string(), declared, "{name}");
-            test(&subject, options);
-            println!("{name}: {declared}");
-        }
-    });
 }
 
 #[test]
@@ -195,8 +126,11 @@ fn every_ring_with_bells_wakes_a_reader_once_for_each_sleep() {
 
 fn wakes(ring: &Subject<'_>, options: RingOptions) {
     let mut reader = ring.open().reader();
-    if !options.wakes_readers() {
+    if !options.wakes_readers() || ring.object().is_none() {
+        // The writers of a memfd wake where readers wait: there is no descriptor.
         assert_eq!(reader.bell().unwrap_err().kind(), ErrorKind::NotWakeable, "{}", ring.name);
+    }
+    if !options.wakes_readers() {
         return;
     }
     for &cpu in cpus() {
@@ -272,6 +206,11 @@ fn every_ring_is_found_again_by_its_pin() {
 
 fn is_pinned(ring: &Subject<'_>, options: RingOptions) {
     let (dir, handle) = (PinDir::new(), ring.open());
+    if ring.object().is_none() {
+        let refused = handle.pin(dir.path("memfd"), 0o600).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::System, "{}: {refused}", ring.name);
+        return;
+    }
     let pins = [("open", false), ("frozen", true)];
     for (name, freeze) in pins {
         let pin = dir.path(name);
@@ -314,14 +253,18 @@ fn what_a_ring_can_not_do_is_one_error() {
         assert_eq!(resized.is_ok(), options.is_resizable(), "{}: {resized:?}", ring.name);
         assert!(resized.is_ok() || resized == Err(ErrorKind::NotResizable), "{}", ring.name);
         // Other writers could not detect claims that programs make with preemption disabled.
-        assert_eq!(ring.open().writer(0).unwrap_err().kind(), ErrorKind::NotWritable, "{}", ring.name);
-        let other = Ring::<[u64; 2]>::open(&map(ring.object, ring.name)).unwrap_err();
+        let writer = ring.open().writer(0).map_err(|error| error.kind());
+        assert_eq!(writer.err(), ring.object().map(|_| ErrorKind::NotWritable), "{}", ring.name);
+        let other = ring.try_open::<[u64; 3]>().unwrap_err();
         assert_eq!(other.kind(), ErrorKind::Layout, "{}: {other}", ring.name);
         let nodes = ring.open().reader_of_node(online_nodes().unwrap()[0], Start::Now).map_err(|e| e.kind());
         assert_eq!(nodes.is_ok(), options.has_per_cpu_maps(), "{}: {nodes:?}", ring.name);
-        if !options.is_resizable() && !options.has_per_cpu_maps() {
+        if let Some(object) = ring.object()
+            && !options.is_resizable()
+            && !options.has_per_cpu_maps()
+        {
             // A lookup of a tail would copy a whole shard.
-            let by_call = Ring::<Rec>::open(read_only(&map(ring.object, ring.name)));
+            let by_call = Ring::<Rec>::open(read_only(&map(object, ring.name)));
             let refused = by_call.map_err(|error| error.kind()).err();
             assert_eq!(refused, options.has_tails().then_some(ErrorKind::NotReadable), "{}", ring.name);
         }

@@ -1,6 +1,6 @@
 //! Reads a ring as user nobody, once stdin has ended, and prints what it found: `kernel-tests-reads PIN [HOW]`. The test `options`
 //! compares this with what readers in other languages print. HOW: from the `oldest` record; as root, who may read `types`; with
-//! another record (`wrong`). Or it only asks for a `bell`, or to `require` it.
+//! another record (`wrong`). PIN may be a memfd in /proc. Or it only asks for a `bell`, or to `require` it.
 
 use std::io::{Read, stdin};
 use std::thread::sleep;
@@ -30,7 +30,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn read<T: AnyBitPattern + Record>(pin: &str, how: &str, text: impl Fn(&T) -> String) -> mapring::Result<()> {
-    let ring = Ring::<T>::open(pin)?;
+    let ring = match pin.starts_with("/proc/") {
+        true => Ring::<T>::open(std::fs::File::open(pin).expect("the memfd is open there"))?,
+        false => Ring::<T>::open(pin)?,
+    };
     let mut reader = ring.reader_from(if how == "oldest" { Start::Oldest } else { Start::First });
     match how {
         "bell" => {

@@ -23,6 +23,9 @@ fn nobody_reads(ring: &Subject<'_>, args: &[&str], mut meanwhile: impl FnMut(u64
 fn nobody_reads_every_sealed_ring_without_a_system_call() {
     require_bpf!();
     for_each_ring(|ring, options| {
+        if ring.object().is_none() {
+            return; // it has no pin
+        }
         let (handle, pins) = (ring.open(), PublicPins::new());
         for (mode, how) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
             let (pin, to) = (pins.path(how), PinOptions::new(mode).allow_unprivileged_bpf(true));
