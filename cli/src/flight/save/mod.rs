@@ -148,6 +148,15 @@ fn symbols(rings: &[GroupRings], until: u64) -> Option<Saved> {
     for ring in &stacks {
         ring.scan(0..until, &mut |event| {
             if let Some(stack) = event.what.stack() {
+                names.process(event.pid, event.ns).into_iter().for_each(|process| symbols.see(process));
+                symbols.note(stack);
+            }
+        });
+    }
+    symbols.name_noted();
+    for ring in &stacks {
+        ring.scan(0..until, &mut |event| {
+            if let Some(stack) = event.what.stack() {
                 symbols.frames(stack, names.process(event.pid, event.ns));
             }
         });

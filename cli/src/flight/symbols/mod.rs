@@ -12,7 +12,7 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ impl Named {
 }
 
 /// Where code is. It has a name as long as the recording is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Place {
     Kernel(u64),
     File(BuildId, u64),
@@ -94,12 +94,13 @@ pub(crate) struct Symbols {
     modules: Vec<(Key, Module, Option<String>)>,
     perf_maps: Vec<((u32, u64), Option<PerfMap>)>,
     frames: Known,
+    noted: HashSet<(Place, bool)>,
     /// The recording is in a file: its frames, as the machine that made it knew them. Nothing is looked up here but debug files.
     saved: Option<Known>,
 }
 
-/// How much is kept: files that are open, maps of JIT compilers, processes, frames.
-const MODULES: usize = 32;
+/// How much is kept: files that are open (up to 10 MB each), maps of JIT compilers, processes, frames.
+const MODULES: usize = 8;
 const PERF_MAPS: usize = 4;
 const SPACES: usize = 1024;
 const FRAMES: usize = 1 << 18;
@@ -114,6 +115,7 @@ impl Symbols {
             modules: Vec::new(),
             perf_maps: Vec::new(),
             frames: HashMap::default(),
+            noted: HashSet::new(),
             saved: None,
         }
     }
@@ -142,6 +144,24 @@ impl Symbols {
         if self.saved.is_none() {
             self.space(process);
         }
+    }
+
+    /// Notes the frames of a stack that are in files, for [`name_noted`](Self::name_noted).
+    pub(crate) fn note(&mut self, stack: &Stack) {
+        for (at, frame) in stack.user.iter().enumerate() {
+            if let UserFrame::File { build_id, offset } = *frame
+                && self.noted.len() < FRAMES / 2
+            {
+                self.noted.insert((Place::File(build_id, offset), at > 0));
+            }
+        }
+    }
+
+    /// Finds the names of the frames that were noted, one file after the other: few are open at a time.
+    pub(crate) fn name_noted(&mut self) {
+        let mut places: Vec<_> = std::mem::take(&mut self.noted).into_iter().collect();
+        places.sort_unstable();
+        places.into_iter().for_each(|place| _ = self.frame(place, None));
     }
 
     /// The names of a stack's frames. `process` is the process that it is of, if that is still present. Reads its files when they are

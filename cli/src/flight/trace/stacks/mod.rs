@@ -171,7 +171,9 @@ impl Stacks {
         // Processes share files: those of one that is present can name the frames of one that has ended.
         for (key, weight) in of_kind() {
             names.process(key.pid, weight.last).into_iter().for_each(|process| symbols.see(process));
+            symbols.note(&key.stack);
         }
+        symbols.name_noted();
         let summed = |(key, &weight): (&Key, _)| {
             let Weight { last, .. } = weight;
             let process = names.process(key.pid, last);
