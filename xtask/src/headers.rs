@@ -113,7 +113,7 @@ const IMPOSSIBLE: [(&str, &str, &str); 16] = [
     (
         "ring",
         "MAPRING_RING(map, struct r, 64, RESIZABLE, KEEP_OLDEST);",
-        "reader would lose a ring that is replaced before it gets there",
+        "map is RESIZABLE, with which only WAKEABLE goes. KEEP_OLDEST: a required reader would lose a ring",
     ),
     ("cell", "MAPRING_RING(map, struct r, 64);", "MAPRING_RING needs #include <mapring/ring.bpf.h>"),
     (

@@ -89,7 +89,7 @@ fn write_one(writer: &Writer<Rec>, n: u64, end: u64) -> bool {
     let rec = Rec { n, twice: 2 * n };
     let len = if writer.region().geometry().tails().is_some() { n % (LONGEST + 1) } else { 0 };
     let tail = vec![n.to_le_bytes()[0]; usize::try_from(len).unwrap()];
-    if end == COMMIT && n % 2 == 0 {
+    if end == COMMIT && n.is_multiple_of(2) {
         return writer.push_with_tail(&rec, &tail).is_some();
     }
     let Some(mut slot) = writer.reserve() else { return false };
