@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::facts::Facts;
 use super::find::{self, All, Place};
-use super::target::{Facts, Sort, Target};
+use super::target::{Sort, Target};
 use super::text::{cut, json_line, printable, said, wrapped};
 use crate::output;
 

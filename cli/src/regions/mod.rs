@@ -1,5 +1,6 @@
 //! `mapring ls`, `show`, `stat`, `tail` and `top`: every region and mmapable array of this machine, made visible.
 
+pub(crate) mod facts;
 pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod follow;

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
 use self::content::content;
+use super::facts::Facts;
 use super::find;
-use super::target::{Facts, Target};
+use super::target::Target;
 use super::text::{grouped, json_line, wrapped};
 use super::value::Value;
 use crate::output;
