@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mapring::abi::Tails;
 use mapring::reading::ByTime;
@@ -69,6 +70,10 @@ fn no_record_of_a_copy_is_torn() {
         scope.spawn(move || {
             (0..).take_while(|_| !is_over.load(Ordering::Relaxed)).for_each(|n| {
                 writer.push(&[n, n, n]);
+                // Else each copy of a reader that gets little of a CPU is lapped.
+                if u64::is_multiple_of(n, 64) {
+                    std::thread::sleep(Duration::from_micros(1));
+                }
             });
         });
         let mut last = 0;
