@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 use std::{env, fmt, fs, thread};
 
 use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::cmd;
@@ -113,20 +116,38 @@ fn run_one((name, mut command): (String, Command)) -> Result<Counts> {
     // Not pipes: what a failed test left running would keep them open.
     let [mut said, mut errors] = [memory()?, memory()?];
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(errors.try_clone()?);
-    let ran = times::of(&name, || command.status());
-    let is_ok = ran.with_context(|| cmd::shown(&command))?.success();
+    let limit = env::var(LIMIT).ok().and_then(|limit| limit.parse().ok());
+    let status = times::of(&name, || within(limit, &mut command)).with_context(|| cmd::shown(&command))?;
+    let is_ok = status.is_some_and(|status| status.success());
     let [said, errors] = [text_of(&mut said)?, text_of(&mut errors)?];
     let result = if is_ok { "ok" } else { "FAILED" };
     // One write, since other threads print as well.
     let mut text = format!("{result:6} {:6.1} s  {name}\n", start.elapsed().as_secs_f32());
     if !is_ok {
-        text += &format!("{said}{errors}\n");
+        let hung = if status.is_none() { "It did not end, and was killed.\n" } else { "" };
+        text += &format!("{said}{errors}{hung}\n");
     } else {
         let loud = said.lines().chain(errors.lines()).filter(|line| is_loud(line));
         text.extend(loud.map(|line| format!("       {line}\n")));
     }
     print!("{text}");
     Ok(Counts::of_tests(&said, is_ok))
+}
+
+/// The variable with the seconds after which a test program counts as hung.
+pub(crate) const LIMIT: &str = "MAPRING_TEST_LIMIT";
+
+/// How the command ended; none if it was killed after these seconds.
+fn within(seconds: Option<i64>, command: &mut Command) -> Result<Option<ExitStatus>> {
+    let mut child = command.spawn()?;
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let limit = seconds.map(|seconds| Timespec { tv_sec: seconds, tv_nsec: 0 });
+    let ended = retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref()))?;
+    if ended == 0 {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok((ended > 0).then_some(status))
 }
 
 fn memory() -> Result<File> {
@@ -256,6 +277,14 @@ pub(crate) fn cpus() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
+        let run = |limit, line| within(limit, &mut cmd::line(line)).unwrap().map(|status| status.success());
+        assert_eq!(run(None, "false"), Some(false));
+        assert_eq!(run(Some(1000), "true"), Some(true));
+        assert_eq!(run(Some(1), "sleep 1000"), None);
+    }
 
     #[test]
     fn cargos_messages_name_tests_and_programs() {

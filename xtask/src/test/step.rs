@@ -15,6 +15,9 @@ use crate::skip::{Skip, banner};
 use crate::times::{self, Time};
 use crate::{cmd, privilege, programs};
 
+/// Seconds for one test program; the longest takes ten minutes on a slow machine.
+const LIMIT: u32 = 1500;
+
 /// Which step, and which part of it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -71,6 +74,7 @@ pub(super) fn start(step: &str, quick: bool, built: bool, cpus: usize) -> Result
     child.args(["test-step", step]).args(quick.then_some("--quick"));
     child.env(programs::CPUS, cpus.to_string()).env("CARGO_BUILD_JOBS", cpus.to_string());
     child.envs(quick.then_some((programs::QUICK, "1"))).envs(built.then_some((programs::BUILT, "1")));
+    child.env(programs::LIMIT, LIMIT.to_string());
     child.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
     child.spawn().with_context(|| format!("cannot start the step {step}"))
 }
