@@ -12,7 +12,7 @@ use crate::output;
 #[derive(clap::Args)]
 #[command(after_help = triggers::help())]
 pub(crate) struct Args {
-    /// The groups of events to record. Those that are not recorded by default record stacks: profile (samples of each CPU), waits (of threads off their CPU), locks (of the kernel)
+    /// The groups of events to record; `default` stands for those of the default. The others record stacks: profile (samples of each CPU), waits (of threads off their CPU), locks (of the kernel)
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = group, default_value = DEFAULT)]
     events: Vec<&'static str>,
     /// The memory of all rings together, split over groups and CPUs
@@ -39,13 +39,14 @@ pub(crate) struct Args {
     after: Duration,
 }
 
-/// The groups that are recorded by default.
+/// The groups that are recorded by default, and the name for all of them.
 const DEFAULT: &str = "sched,irq,syscalls,exec,block,net,faults";
+const THESE: &str = "default";
 
 fn group(name: &str) -> Result<&'static str, String> {
-    let found = GROUPS.iter().find(|group| group.name == name);
-    let all = || GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(",");
-    found.map(|group| group.name).ok_or_else(|| format!("the groups are {}", all()))
+    let known = || GROUPS.iter().map(|group| group.name).chain([THESE]);
+    let all = || known().collect::<Vec<_>>().join(",");
+    known().find(|known| *known == name).ok_or_else(|| format!("the groups are {}", all()))
 }
 
 /// Programs measure times of 19 hours.
@@ -55,9 +56,14 @@ fn stack_time(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
+    fn records(&self, group: &Group) -> bool {
+        let these = self.events.contains(&THESE) && DEFAULT.split(',').any(|name| name == group.name);
+        these || self.events.contains(&group.name)
+    }
+
     /// The groups that are asked for, each once.
     fn groups(&self) -> Vec<&'static Group> {
-        GROUPS.iter().filter(|group| self.events.contains(&group.name)).collect()
+        GROUPS.iter().filter(|group| self.records(group)).collect()
     }
 }
 
@@ -224,7 +230,7 @@ mod with_programs {
                 let of_group = |program: &&str| program.split('_').next() == Some(group.name);
                 self.stop_on.iter().any(|trigger| trigger.kind.programs.iter().any(of_group))
             };
-            GROUPS.iter().filter(move |group| !self.events.contains(&group.name) && finds(group))
+            GROUPS.iter().filter(move |group| !self.records(group) && finds(group))
         }
 
         /// What `status` shows of the triggers.

@@ -16,7 +16,7 @@ use super::pins;
 use super::record::HOLD;
 use super::triggers::{self, MOST};
 
-/// `struct stop` of `bpf/flight/triggers.bpf.h`.
+/// `struct stop` of `bpf/flight/stop.bpf.h`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Stop {

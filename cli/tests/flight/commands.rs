@@ -152,6 +152,7 @@ fn what_does_not_fit_is_refused() {
     expect(&["--size", "1000T"], 1, "--size 1000T is too large: this machine has ");
     expect(&["--size", "1K", "--events", "exec"], 1, "--size 1K is too small: 1 group of events");
     expect(&["--size", "many"], 2, "64M");
+    expect(&["--size", "1K", "--events", "default,profile,sched"], 1, "too small: 8 groups of events");
     expect(&["--events", "sched,dreams"], 2, "the groups are sched,");
     expect(&["--group", "no-such-group"], 1, "there is no group no-such-group");
     let elsewhere = Recorder { dir: std::env::temp_dir().join("mapring-no-bpffs") };

@@ -99,7 +99,7 @@ pub(crate) struct Symbols {
     saved: Option<Known>,
 }
 
-/// How much is kept: files that are open (up to 10 MB each), maps of JIT compilers, processes, frames.
+/// How much is kept: files that are open (megabytes each), maps of JIT compilers, processes, frames.
 const MODULES: usize = 8;
 const PERF_MAPS: usize = 4;
 const SPACES: usize = 1024;

@@ -84,10 +84,10 @@ pub(super) struct Sweep<T> {
 impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::PATIENCE`](super::Reader::PATIENCE).
     pub(super) const PATIENCE: Duration = Duration::from_millis(10);
-    /// See [`Reader::STEPS`](super::Reader::STEPS), and `STEPS_BY_CALL` for the next.
+    /// See [`Reader::STEPS`](super::Reader::STEPS).
     pub(super) const STEPS: u32 = 1 << 14;
+    /// See [`Reader::STEPS_BY_CALL`](super::Reader::STEPS_BY_CALL).
     pub(super) const STEPS_BY_CALL: u32 = 1 << 11;
-
     /// Records that [`poll`](Self::poll) takes from a shard before it advances to the next one.
     const BURST: u32 = 64;
 
