@@ -16,14 +16,22 @@ pub(crate) fn listen() {
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
 }
 
+/// What libbpf says before the verifier's log, and how much of a log is shown: its end has the reason.
+const VERIFIER: &str = "BEGIN PROG LOAD LOG";
+const LINES: usize = 60;
+
 /// The failure of a subcommand of `mapring` to load programs: with what this process lacks, or after libbpf's messages.
 pub(crate) fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
     let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
-    if error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
+    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    // The verifier's refusals have the same number.
+    let is_verifier = said.contains(VERIFIER) && missing(effective()).is_none();
+    if !is_verifier && error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
         return Refused(format!("{error:#}: {}", why_denied(command))).into();
     }
-    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    said.lines().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
+    let lines: Vec<_> = said.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
     error
 }
 
@@ -33,8 +41,7 @@ const NEEDED: [(CapabilitySet, &str); 2] =
 
 /// Why the kernel refused to load programs, and what to do.
 fn why_denied(command: &str) -> String {
-    let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    match missing(effective) {
+    match missing(effective()) {
         Some(missing) => {
             format!("missing {missing}: run as root (sudo mapring {command}), or see mapring doctor")
         }
@@ -42,6 +49,10 @@ fn why_denied(command: &str) -> String {
             "CAP_BPF and CAP_PERFMON are there, and something else forbids it: see mapring doctor".to_owned()
         }
     }
+}
+
+fn effective() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
 fn missing(effective: CapabilitySet) -> Option<String> {

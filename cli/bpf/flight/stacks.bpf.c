@@ -79,25 +79,35 @@ struct task_struct___state {
 #define OF_USER (1ULL << 8)
 #define WITH_BUILD_ID (1ULL << 11)
 
+/* The bytes of a tail that the helper has written: before other comparisons with its result, after which Linux 6.1 follows paths that
+ * can't be, with bounds that can't be. */
+static __always_inline long written(long result, long most)
+{
+	if (result < 0)
+		result = 0;
+	if (result > most)
+		result = most;
+	asm volatile("" : "+r"(result)); /* the verifier needs these bounds */
+	return result;
+}
+
+static __always_inline int is_cut(long result, long most, long frame)
+{
+	return result > most || result >= (long)limits.deepest * frame;
+}
+
 /* Writes the stack of the running thread. Returns the bytes of the tail. */
 static __always_inline long take_stack(void *ctx, char *tail, struct stack *stack)
 {
-	long kernel, user;
+	long kernel, user, result;
 
-	kernel = bpf_get_stack(ctx, tail, (KERNEL + 1) * KERNEL_FRAME, 0);
-	stack->is_cut = kernel > KERNEL * KERNEL_FRAME || kernel >= (long)limits.deepest * KERNEL_FRAME;
-	if (kernel < 0)
-		kernel = 0;
-	if (kernel > KERNEL * KERNEL_FRAME)
-		kernel = KERNEL * KERNEL_FRAME;
-	asm volatile("" : "+r"(kernel)); /* the verifier needs these bounds */
+	result = bpf_get_stack(ctx, tail, (KERNEL + 1) * KERNEL_FRAME, 0);
+	kernel = written(result, KERNEL * KERNEL_FRAME);
 	stack->kernel = kernel;
-	user = bpf_get_stack(ctx, tail + kernel, (USER + 1) * USER_FRAME, OF_USER | WITH_BUILD_ID);
-	stack->is_cut |= user > USER * USER_FRAME || user >= (long)limits.deepest * USER_FRAME;
-	if (user < 0)
-		user = 0;
-	if (user > USER * USER_FRAME)
-		user = USER * USER_FRAME;
+	stack->is_cut = is_cut(result, KERNEL * KERNEL_FRAME, KERNEL_FRAME);
+	result = bpf_get_stack(ctx, tail + kernel, (USER + 1) * USER_FRAME, OF_USER | WITH_BUILD_ID);
+	user = written(result, USER * USER_FRAME);
+	stack->is_cut |= is_cut(result, USER * USER_FRAME, USER_FRAME);
 	return kernel + user;
 }
 
