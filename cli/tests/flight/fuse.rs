@@ -48,6 +48,7 @@ impl SlowDisk {
     pub(crate) fn new(test: &str, delay: Duration) -> Option<Self> {
         let file = SlowFile::new(test, delay)?;
         let content = File::options().read(true).write(true).open(&file.path).ok()?;
+        content.metadata().ok()?; // older kernels do not ask for the size of the file
         let control = File::options().read(true).write(true).open("/dev/loop-control").ok()?;
         // Another process may take a free one first.
         for _ in 0..100 {
