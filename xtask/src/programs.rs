@@ -5,13 +5,10 @@ use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{env, fmt, fs, thread};
 
 use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::cmd;
@@ -138,16 +135,15 @@ fn run_one((name, mut command): (String, Command)) -> Result<Counts> {
 pub(crate) const LIMIT: &str = "MAPRING_TEST_LIMIT";
 
 /// How the command ended; none if it was killed after these seconds.
-fn within(seconds: Option<i64>, command: &mut Command) -> Result<Option<ExitStatus>> {
+fn within(seconds: Option<u64>, command: &mut Command) -> Result<Option<ExitStatus>> {
     let mut child = command.spawn()?;
-    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-    let limit = seconds.map(|seconds| Timespec { tv_sec: seconds, tv_nsec: 0 });
-    let ended = retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref()))?;
-    if ended == 0 {
+    let Some(seconds) = seconds else { return Ok(Some(child.wait()?)) };
+    let ended = cmd::wait(&mut child, Duration::from_secs(seconds))?;
+    if ended.is_none() {
         child.kill()?;
+        child.wait()?;
     }
-    let status = child.wait()?;
-    Ok((ended > 0).then_some(status))
+    Ok(ended)
 }
 
 fn memory() -> Result<File> {
