@@ -20,7 +20,7 @@ pub(crate) struct Clang {
     pub(crate) major: u32,
 }
 
-/// The clangs that can compile for BPF: the one in `CLANG` first, then the newest.
+/// The clangs that can compile for BPF. The first is what builds by hand use, the one in `CLANG` or `clang`; then the newest.
 pub(crate) fn clangs() -> Vec<Clang> {
     let named = |name: &str| {
         let rest = name.strip_prefix("clang");
@@ -30,7 +30,10 @@ pub(crate) fn clangs() -> Vec<Clang> {
     };
     let mut found: Vec<_> = cmd::on_path(named).iter().filter_map(|path| usable_clang(path)).collect();
     found.sort_by_key(|clang| std::cmp::Reverse(clang.major));
-    if let Some(wanted) = env::var_os("CLANG").and_then(|path| usable_clang(Path::new(&path))) {
+    let plain = || cmd::on_path(|name| name == "clang").into_iter().next();
+    if let Some(wanted) =
+        env::var_os("CLANG").map(PathBuf::from).or_else(plain).and_then(|path| usable_clang(&path))
+    {
         found.insert(0, wanted);
     }
     let mut known = Vec::new();

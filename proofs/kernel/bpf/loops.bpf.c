@@ -56,6 +56,20 @@ IN_LOOP(reserve_on_event, ON_EVENT, RESERVE(many))
 IN_LOOP(reserve_on_tick, "perf_event", RESERVE(many))
 IN_LOOP(reserve_most, BY_HAND, RESERVE(most))
 
+/* The compiler runs out of registers, and keeps the count of the loop on the stack, beside the keys of maps. */
+IN_LOOP(spill, BY_HAND, {
+	struct item *item = mapring_reserve(&many);
+	__u64 sum = 0;
+
+	if (!item)
+		continue;
+	for (int i = 0; i < 4; i++)
+		sum += bpf_ktime_get_ns();
+	asm volatile("" : : "r"(sum));
+	fill(item, 0);
+	mapring_commit(&many, item);
+})
+
 IN_LOOP(discard, BY_HAND, {
 	struct item *item = mapring_reserve(&many);
 

@@ -83,14 +83,14 @@ PLAIN(grows)
 MAPRING_RING(wakes_grows, struct rec, SLOTS, RESIZABLE, WAKEABLE);
 PLAIN(wakes_grows)
 
-/* All of them, in this order. */
-#define EACH(DO)                                                                          \
-	DO(plain) DO(wakes) DO(keeps) DO(tails) DO(wakes_tails) DO(keeps_tails)           \
+/* All of them, in this order, in two halves: Linux gives up a program that writes to each of them. */
+#define FIRST(DO) DO(plain) DO(wakes) DO(keeps) DO(tails) DO(wakes_tails) DO(keeps_tails)
+#define SECOND(DO)                                                                        \
 	DO(plain_of_cpu) DO(wakes_of_cpu) DO(keeps_of_cpu) DO(tails_of_cpu)               \
 	DO(wakes_tails_of_cpu) DO(keeps_tails_of_cpu) DO(grows) DO(wakes_grows)
 
 #define AT(name) AT_##name,
-enum { EACH(AT) RINGS };
+enum { FIRST(AT) SECOND(AT) RINGS };
 /* Programs that interrupt each other. */
 enum { TASK, CALL, CLOCK, WRITERS };
 
@@ -106,29 +106,33 @@ __u32 watched;
 	if (!put_##name((__u64)writer << 32 | n, COMMIT))                                 \
 		(void)__sync_fetch_and_add(&did[AT_##name][writer].dropped, 1);
 
-/* The next record of this writer in each ring. */
-static __always_inline int write_all(const __u32 writer)
-{
-	__u64 n;
+/* Programs that each write the next record of their writer to each ring of a half. */
+#define WRITERS_OF(half, HALF)                                                            \
+	static __always_inline int write_##half(const __u32 writer)                       \
+	{                                                                                 \
+		__u64 n;                                                                  \
+                                                                                          \
+		HALF(WRITE)                                                               \
+		return 0;                                                                 \
+	}                                                                                 \
+                                                                                          \
+	SEC("syscall")                                                                    \
+	int on_task_##half(void *ctx __attribute__((unused)))                             \
+	{                                                                                 \
+		return write_##half(TASK);                                                \
+	}                                                                                 \
+                                                                                          \
+	SEC("raw_tp/sys_enter")                                                           \
+	int on_call_##half(void *ctx __attribute__((unused)))                             \
+	{                                                                                 \
+		return bpf_get_current_pid_tgid() >> 32 == watched ? write_##half(CALL) : 0; \
+	}                                                                                 \
+                                                                                          \
+	SEC("perf_event")                                                                 \
+	int on_clock_##half(void *ctx __attribute__((unused)))                            \
+	{                                                                                 \
+		return write_##half(CLOCK);                                               \
+	}
 
-	EACH(WRITE)
-	return 0;
-}
-
-SEC("syscall")
-int on_task(void *ctx __attribute__((unused)))
-{
-	return write_all(TASK);
-}
-
-SEC("raw_tp/sys_enter")
-int on_call(void *ctx __attribute__((unused)))
-{
-	return bpf_get_current_pid_tgid() >> 32 == watched ? write_all(CALL) : 0;
-}
-
-SEC("perf_event")
-int on_clock(void *ctx __attribute__((unused)))
-{
-	return write_all(CLOCK);
-}
+WRITERS_OF(first, FIRST)
+WRITERS_OF(second, SECOND)

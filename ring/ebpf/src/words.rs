@@ -212,8 +212,9 @@ pub(crate) fn lookup(map: MapPtr, index: u32) -> Option<Word> {
     // SAFETY: the kernel's helper 1 has this signature; the loader makes a call of it.
     let lookup: unsafe extern "C" fn(*const c_void, *const u32) -> *mut u64 =
         unsafe { core::mem::transmute(1_usize) };
+    let key = [index, 0]; // 8 bytes, as in `mapring__word` of atomic.bpf.h
     // SAFETY: a map whose keys are u32, and such a key.
-    let word = unsafe { lookup(map.0, &raw const index) };
+    let word = unsafe { lookup(map.0, key.as_ptr()) };
     NonNull::new(word).map(Word)
 }
 

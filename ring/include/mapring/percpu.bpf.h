@@ -88,7 +88,10 @@
 /* A CPU's copy of the element `index`, as words. NULL if it does not exist. */
 static __always_inline __u64 *mapring__word_of(void *map, __u32 index, __u32 cpu)
 {
-	return bpf_map_lookup_percpu_elem(map, &index, cpu);
+	__u32 key[2]; /* as in mapring__word */
+
+	key[0] = index;
+	return bpf_map_lookup_percpu_elem(map, key, cpu);
 }
 
 #endif

@@ -152,16 +152,18 @@ fn under_load(object: &Object) {
             let done = &done;
             scope.spawn(move || read_all(all, done))
         });
-        let enters = program(object, "on_call").attach_raw_tracepoint("sys_enter").unwrap();
-        let links = (enters, ticks(object, "on_clock", 250_000));
+        let enters = ["on_call_first", "on_call_second"]
+            .map(|name| program(object, name).attach_raw_tracepoint("sys_enter").unwrap());
+        let links = (enters, ["on_clock_first", "on_clock_second"].map(|name| ticks(object, name, 250_000)));
         let tasks: Vec<_> = cpus()
             .iter()
             .map(|&cpu| {
-                let (stop, task) = (&stop, Runner::new(object, "on_task"));
+                let stop = &stop;
+                let tasks = ["on_task_first", "on_task_second"].map(|name| Runner::new(object, name));
                 scope.spawn(move || {
                     on_cpu(cpu);
                     while !stop.load(Ordering::Relaxed) {
-                        task.run(&mut [0]);
+                        tasks.iter().for_each(|task| task.run(&mut [0]));
                         thread::yield_now();
                     }
                 })

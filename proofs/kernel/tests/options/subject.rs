@@ -80,7 +80,7 @@ impl<'o> Subject<'o> {
 
     /// Programs in Rust discard what they do not commit.
     pub(super) fn never_abandons(&self) -> bool {
-        self.object().is_some_and(|object| object.progs().all(|program| program.name() != "on_task"))
+        self.object().is_some_and(|object| object.progs().all(|program| program.name() != "on_task_first"))
     }
 }
 

@@ -137,10 +137,17 @@ static __always_inline void mapring__barrier(void)
 /* How often a reader tries to read a value before it gives up. */
 #define MAPRING__MAX_TRIES 4
 
-/* The element `index` of a map, as words. NULL if it is out of range. */
+/*
+ * The element `index` of a map, as words. NULL if it is out of range. The key fills 8 bytes: the verifier remembers one
+ * value for each 8 bytes of the stack, so a key of 4 makes it forget what the compiler keeps beside it, such as the count
+ * of a loop, which then never ends.
+ */
 static __always_inline __u64 *mapring__word(void *map, __u32 index)
 {
-	return bpf_map_lookup_elem(map, &index);
+	__u32 key[2];
+
+	key[0] = index;
+	return bpf_map_lookup_elem(map, key);
 }
 
 /* Counts a dropped write: a CPU without a shard, an index out of range, a busy cell. */
