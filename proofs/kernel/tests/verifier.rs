@@ -120,14 +120,14 @@ fn each_loop_writes_what_it_says(object: &Object, times: u64) {
     run("output");
     run("discard");
     run("scoped");
-    run("spill");
     let ring = Ring::<Item>::open(&map(object, "many")).unwrap();
     let mut reader = ring.reader();
     let read: Vec<_> = reader.drain().map(|e| e.record).collect();
-    let all = || 0..times;
-    let written = all().chain(all()).chain(all().step_by(2)).chain(all().step_by(2)).chain(all().map(|_| 0));
+    let written = (0..times).chain(0..times).chain((0..times).step_by(2)).chain((0..times).step_by(2));
     assert_eq!(read, written.map(item).collect::<Vec<_>>());
     assert_eq!((reader.lost(), reader.stats().discarded), (0, times / 2 * 2));
+    run("spill");
+    assert_eq!(reader.drain().filter(|e| e.record == item(0)).count() as u64, times);
 
     run("cell_begin");
     run("cell_set");
