@@ -1,15 +1,16 @@
-//! Makes the messages of `proto` Rust types. With feature `bpf`, compiles the BPF programs.
+//! With feature `commands`, makes the messages of `proto` Rust types. With feature `bpf`, compiles the BPF programs.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "commands")]
     messages::generate();
     #[cfg(feature = "bpf")]
-    {
-        mapring_bpf_build::skeletons("bpf");
-        flight::objects();
-    }
+    mapring_bpf_build::skeletons("bpf");
+    #[cfg(all(feature = "bpf", feature = "commands"))]
+    flight::objects();
 }
 
+#[cfg(feature = "commands")]
 mod messages {
     use std::path::Path;
     use std::{env, fs};
@@ -51,7 +52,7 @@ mod messages {
 
 /// The number of slots of a ring is a constant of its programs, which makes them fast. So the recorder's programs are
 /// compiled once for each number.
-#[cfg(feature = "bpf")]
+#[cfg(all(feature = "bpf", feature = "commands"))]
 mod flight {
     use std::path::Path;
     use std::{env, fs, thread};

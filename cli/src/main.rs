@@ -1,25 +1,38 @@
 //! The `mapring` command: what it can do is in its modules, a module for each command.
 #![deny(unsafe_code)]
+#![cfg_attr(not(feature = "commands"), allow(dead_code, unused_imports))] // the demo shares files with other commands
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
 
 #[macro_use]
 mod output;
 
+#[cfg(feature = "commands")]
+mod commands;
 mod demo;
+#[cfg(feature = "commands")]
 mod doctor;
 mod exit;
+#[cfg(feature = "commands")]
 mod export;
+#[cfg(feature = "commands")]
 mod flight;
+#[cfg(feature = "commands")]
 mod messages;
+#[cfg(feature = "commands")]
 mod new;
+#[cfg(feature = "commands")]
 mod outfile;
+#[cfg(feature = "commands")]
 mod pins;
 #[cfg(feature = "bpf")]
 mod privilege;
+#[cfg(feature = "commands")]
 mod recording;
 mod regions;
+#[cfg(feature = "commands")]
 mod shell;
 mod signals;
+#[cfg(feature = "commands")]
 mod table;
 
 use std::ffi::OsString;
@@ -52,30 +65,11 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Record the kernel's events with no process running, to be read after an incident
-    Flight(flight::Args),
-    Ls(regions::ls::Args),
-    Show(regions::show::Args),
-    Top(regions::top::Args),
-    Tail(regions::tail::Args),
-    Stat(regions::stat::Args),
-    Record(recording::record::Args),
-    Replay(recording::replay::Args),
-    Inspect(recording::inspect::Args),
-    Export(export::Args),
-    /// Report what this kernel, user and machine can do, and how to get what is missing
-    Doctor(doctor::Args),
-    Pin(pins::Pin),
-    Freeze(pins::Freeze),
-    Clean(pins::Clean),
-    /// Create a small project: a BPF program and its reader, ready to build
-    New(new::Args),
+    #[cfg(feature = "commands")]
+    #[command(flatten)]
+    Other(commands::Command),
     /// Show this machine's system calls and context switches as they happen, read without a system call
     Demo(demo::Args),
-    /// Print the script that completes this command's options in a shell
-    Completions(shell::Completions),
-    /// Write the manual pages into a directory
-    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -92,24 +86,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode> {
     output::set(args.color, args.quiet);
     match &args.command {
-        Command::Flight(args) => flight::run(args),
-        Command::Ls(args) => regions::run(&regions::Command::Ls(args)),
-        Command::Show(args) => regions::run(&regions::Command::Show(args)),
-        Command::Top(args) => regions::run(&regions::Command::Top(args)),
-        Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
-        Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
-        Command::Record(args) => regions::outcome(recording::record::run(args)),
-        Command::Replay(args) => regions::outcome(recording::replay::run(args)),
-        Command::Inspect(args) => regions::outcome(recording::inspect::run(args)),
-        Command::Export(args) => export::run(args),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Pin(args) => pins::pin(args),
-        Command::Freeze(args) => pins::freeze(args),
-        Command::Clean(args) => pins::clean(args),
-        Command::New(args) => new::run(args),
+        #[cfg(feature = "commands")]
+        Command::Other(command) => command.run(),
         Command::Demo(args) => demo::run(args),
-        Command::Completions(args) => shell::completions(args, &mut Args::command()),
-        Command::Man(args) => shell::man(args, Args::command()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
-use crate::programs::{Tests, build_together, together};
+use crate::programs::{Tests, together};
 use crate::{assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
@@ -52,7 +52,7 @@ static CHECKS: &[Check] = &[
     check("setup", "installs or finds the BPF build tools")
         .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
     check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
-        part(600, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
+        part(600, &[Tools], code("cargo test --workspace … --no-run", |given| runs::build(given.tools()?)))
             .takes(Cpus),
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&[
@@ -62,15 +62,16 @@ static CHECKS: &[Check] = &[
             "cargo fmt --manifest-path bindings/python/Cargo.toml --all --check",
         ]))),
     check("clippy", "lints of all crates, benchmarks included")
-        .test(part(330, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking))
+        .test(part(330, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking).built())
         .only_in_all(),
     check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
         .test(part(
             75,
             &[],
             Lines(&[
-                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
+                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
                 "cargo check --target-dir target/check -p mapring --no-default-features --features bpf,derive --all-targets",
+                "cargo check --target-dir target/check -p mapring-cli --no-default-features --features bpf",
             ]),
         ).takes(Checking))
         .only_in_all(),
@@ -111,7 +112,7 @@ static CHECKS: &[Check] = &[
         .test(part(
             230,
             &[],
-            code("cargo test -p mapring -p mapring-cli --no-default-features …; cargo xtask demo --json --seconds 1 --memfd", |_| {
+            code("cargo test -p mapring --no-default-features …; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
             }),
         ))
@@ -231,7 +232,7 @@ static CHECKS: &[Check] = &[
             "cargo test --release -p mapring-examples --all-features",
             "cargo test --release -p mapring-examples --no-default-features",
             "cargo test --release -p mapring-cli --all-features",
-            "cargo test -p mapring-cli --no-default-features",
+            "cargo test -p mapring-cli",
             "cargo xtask demo --json --seconds 1",
         ]),
     ),

@@ -59,7 +59,7 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
         Ok(tools) => tools,
         Err(cannot) => return Ok(Err(vec![cannot.to_string()])),
     };
-    let mut demo = args.cargo("-p mapring-cli --features bpf -- demo");
+    let mut demo = args.cargo("-p mapring-cli --no-default-features --features bpf -- demo");
     args.hand_on(tools.export(&mut demo));
     let code = cmd::exit_code(cmd::run_with_signals(&mut demo)?);
     Ok(if code == REFUSED {

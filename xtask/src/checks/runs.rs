@@ -11,7 +11,8 @@ use super::kinds::Given;
 use crate::counts::{self, Counts};
 use crate::litmus::{self, Dialect};
 use crate::loom::models;
-use crate::programs::Tests;
+use crate::programs::{Tests, build_together};
+use crate::setup::Tools;
 use crate::{cmd, times, vm};
 
 /// Runs a demo for a second: stdout must contain one JSON object and nothing else.
@@ -27,10 +28,9 @@ pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
 /// What works without BPF, in a target folder of its own: other steps use the command with BPF.
 pub(super) fn without_bpf() -> Result<()> {
     let target = cmd::target_dir().join("memfd");
-    seed(&target)?;
     for line in [
         "cargo test -p mapring --no-default-features --all-targets",
-        "cargo test -p mapring-cli --no-default-features --test flight_without_bpf --test command",
+        "cargo test -p mapring-cli --test flight_without_bpf --test command",
     ] {
         times::of(line, || cmd::run(cmd::line(line).env("CARGO_TARGET_DIR", &target)))?;
     }
@@ -38,10 +38,16 @@ pub(super) fn without_bpf() -> Result<()> {
     one_json_object(demo.env("CARGO_TARGET_DIR", &target).args(["demo", "--memfd", "--profile", "dev"]))
 }
 
-/// Begins a target folder with what is compiled already: most dependencies have the same features in both.
+/// Builds what most steps use. Other target folders begin with a copy of it: most dependencies and build scripts are the
+/// same there.
+pub(super) fn build(tools: &Tools) -> Result<()> {
+    build_together(tools)?;
+    ["memfd", "check"].iter().try_for_each(|name| seed(&cmd::target_dir().join(name)))
+}
+
 fn seed(target: &Path) -> Result<()> {
     let (from, to) = (cmd::target_dir().join("debug"), target.join("debug"));
-    if to.exists() || !from.exists() {
+    if to.exists() {
         return Ok(());
     }
     fs::create_dir_all(&to)?;
