@@ -10,7 +10,7 @@ use std::time::Duration;
 use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
-use crate::programs::{Tests, together};
+use crate::programs::{Tests, build_together, together};
 use crate::{assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
@@ -52,7 +52,7 @@ static CHECKS: &[Check] = &[
     check("setup", "installs or finds the BPF build tools")
         .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
     check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
-        part(600, &[Tools], code("cargo test --workspace … --no-run", |given| runs::build(given.tools()?)))
+        part(600, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
             .takes(Cpus),
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&[

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
-    AREA, Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
+    ALL, AREA, Counts, Item, KEPT, LONGEST, ONE, RINGS, both, expected, pattern, write_one, written_by_all,
 };
 
 /// The slots of a shard.
@@ -42,7 +42,7 @@ fn programs_drop_the_newest_records_while_a_reader_is_required() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&ONE, |object| {
         let (ring, write) = (open(object), Runner::new(object, "write_one"));
         // Without a required reader it is a ring like any other.
         assert_eq!(publish(&write, 100, LONG), 100);
@@ -102,7 +102,7 @@ fn a_reader_that_holds_programs_back_by_tails_loses_its_place() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&ONE, |object| {
         let (ring, write) = (open(object), Runner::new(object, "write_one"));
         let mut reader = ring.reader();
         reader.require(Duration::from_millis(20)).unwrap();
@@ -130,7 +130,7 @@ fn programs_keep_the_tails_of_records_that_a_merged_reader_holds() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&ONE, |object| {
         let (ring, write) = (open(object), Runner::new(object, "write_one"));
         let mut reader = ring.reader();
         reader.require(FOREVER).unwrap();
@@ -166,7 +166,7 @@ fn a_required_merged_reader_gets_every_tail() {
     require_bpf!();
     everywhere();
     let pattern = pattern();
-    both(|object| {
+    both(&ALL, |object| {
         let ring = open(object);
         written_by_all(object, || {
             let mut reader = ring.reader_from(Start::Now).with_patience(FOREVER);
@@ -198,7 +198,7 @@ fn forged_words_cost_records_and_nothing_else() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&ONE, |object| {
         let (ring, write) = (open(object), Runner::new(object, "write_one"));
         let (raw, shard) = (map(object, RINGS[KEPT]), u32::try_from(cpus()[0]).unwrap().to_ne_bytes());
         let mut reader = ring.reader();
@@ -251,7 +251,7 @@ fn a_required_reader_gets_every_tail() {
     require_bpf!();
     everywhere();
     let pattern = pattern();
-    both(|object| {
+    both(&ALL, |object| {
         let ring = open(object);
         let (read, rounds, mut stepped_over) = (Cell::new(0_u64), Cell::new(0), 0);
         written_by_all(object, || {

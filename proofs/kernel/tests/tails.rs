@@ -3,8 +3,8 @@
 
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
-    ABANDON, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, PATTERN, RINGS, SLEEPER, STRING, TOO_LONG,
-    TRACE, both, expected, load, pattern, run, write_one, written_by_all,
+    ABANDON, ALL, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, ONE, PATTERN, RINGS, SLEEPER, STRING,
+    TOO_LONG, TRACE, both, expected, load, pattern, run, write_one, written_by_all,
 };
 
 /// The longest wait for events that should happen soon.
@@ -21,7 +21,7 @@ fn tails_of_every_length() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&ONE, |object| {
         let write = Runner::new(object, "write_one");
         for (ring, longest) in LONGEST.into_iter().enumerate() {
             let open = open(object, ring);
@@ -58,7 +58,7 @@ fn helpers_write_in_place_and_the_commit_takes_their_length() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&["write_how", "write_dynptr"], |object| {
         let open = open(object, 2);
         let mut reader = open.reader();
         let mut next = || reader.poll().map(|event| (event.record.len, event.tail.to_vec()));
@@ -100,7 +100,7 @@ fn a_packet_is_a_tail_byte_for_byte() {
         );
     }
     let pattern = pattern();
-    both(|object| {
+    both(&["write_packet"], |object| {
         let mut reader = open(object, 3).reader();
         let program = object.progs_mut().find(|p| p.name() == "write_packet").unwrap();
         // In one piece, and in fragments of a page.
@@ -124,7 +124,7 @@ fn a_program_that_never_commits_costs_its_bytes() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&["write_one", "write_how"], |object| {
         let (ring, write) = (open(object, 0), Runner::new(object, "write_one"));
         let mut reader = ring.reader();
         assert_eq!(run(object, "write_how", ABANDON), 1);
@@ -175,7 +175,7 @@ fn nobody_overwrites_the_tail_of_a_program_that_sleeps() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&["write_one", "write_sleeping"], |object| {
         let (ring, write) = (open(object, 1), Runner::new(object, "write_one"));
         let mut reader = ring.reader().with_patience(PATIENCE);
         let written = sleeping(object, 200, || {
@@ -202,7 +202,7 @@ fn sleepers_can_be_many() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    let object = &load(&bpf::TAILS);
+    let object = &load(&bpf::TAILS, &["write_one", "write_sleeping"]);
     let (ring, write) = (open(object, 1), Runner::new(object, "write_one"));
     let mut reader = ring.reader().with_patience(PATIENCE);
     // One inside of the other, until the area has no more space.
@@ -247,7 +247,7 @@ fn programs_that_interrupt_each_other_in_their_tails() {
     everywhere();
     // Interrupts are tasks on PREEMPT_RT: none comes in the guard.
     let guards = std::cell::Cell::new(cfg!(target_arch = "x86_64") && has_guard() && !real_time());
-    both(|object| {
+    both(&ALL, |object| {
         let guarded = guards.replace(false);
         let stop = AtomicBool::new(false);
         let pattern = pattern();

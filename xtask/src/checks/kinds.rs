@@ -4,13 +4,16 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::BUILD;
+use super::{BUILD, runs};
 use crate::cmd;
 use crate::counts::{self, Counts};
 use crate::need::{Machine, Need};
 use crate::programs::Tests;
 use crate::setup::Tools;
 use crate::times;
+
+/// The target folder of [`Takes::Check`], as command lines name it: `target/check`.
+const CHECKED: &str = "check";
 
 #[derive(Clone, Copy)]
 pub(crate) struct Check {
@@ -176,6 +179,9 @@ impl Part {
     }
 
     pub(crate) fn run(&self, given: &Given<'_>) -> Result<()> {
+        if self.takes == Takes::Check {
+            runs::folder(CHECKED)?;
+        }
         match &self.work {
             Work::Code(_, run) => run(given),
             Work::Programs(tests) => tests.run(given.tools()?),

@@ -1,6 +1,6 @@
 //! The work of checks that need more than one command line: first the steps of the tests, then the methods of proof.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -11,8 +11,7 @@ use super::kinds::Given;
 use crate::counts::{self, Counts};
 use crate::litmus::{self, Dialect};
 use crate::loom::models;
-use crate::programs::{Tests, build_together};
-use crate::setup::Tools;
+use crate::programs::Tests;
 use crate::{cmd, times, vm};
 
 /// Runs a demo for a second: stdout must contain one JSON object and nothing else.
@@ -27,7 +26,7 @@ pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
 
 /// What works without BPF, in a target folder of its own: other steps use the command with BPF.
 pub(super) fn without_bpf() -> Result<()> {
-    let target = cmd::target_dir().join("memfd");
+    let target = folder("memfd")?;
     for line in [
         "cargo test -p mapring --no-default-features --all-targets",
         "cargo test -p mapring-cli --test flight_without_bpf --test command",
@@ -38,24 +37,19 @@ pub(super) fn without_bpf() -> Result<()> {
     one_json_object(demo.env("CARGO_TARGET_DIR", &target).args(["demo", "--memfd", "--profile", "dev"]))
 }
 
-/// Builds what most steps use. Other target folders begin with a copy of it: most dependencies and build scripts are the
-/// same there.
-pub(super) fn build(tools: &Tools) -> Result<()> {
-    build_together(tools)?;
-    ["memfd", "check"].iter().try_for_each(|name| seed(&cmd::target_dir().join(name)))
-}
-
-fn seed(target: &Path) -> Result<()> {
+/// A target folder of its own for builds with other features, or for checks. It begins with a copy of what the step
+/// `build` made, if it was run: most dependencies and build scripts are the same.
+pub(super) fn folder(name: &str) -> Result<PathBuf> {
+    let target = cmd::target_dir().join(name);
     let (from, to) = (cmd::target_dir().join("debug"), target.join("debug"));
-    if to.exists() {
-        return Ok(());
+    if from.join(".fingerprint").exists() && !to.exists() {
+        fs::create_dir_all(&to)?;
+        // First what says that a crate is compiled. Compilers replace their outputs, build scripts write over theirs.
+        for (options, part) in [("-a", ".fingerprint"), ("-a", "build"), ("-al", "deps")] {
+            cmd::run(Command::new("cp").arg(options).arg(from.join(part)).arg(&to))?;
+        }
     }
-    fs::create_dir_all(&to)?;
-    // First what says that a crate is compiled. Compilers replace their outputs, build scripts write over theirs.
-    for (options, part) in [("-a", ".fingerprint"), ("-a", "build"), ("-al", "deps")] {
-        cmd::run(Command::new("cp").arg(options).arg(from.join(part)).arg(&to))?;
-    }
-    Ok(())
+    Ok(target)
 }
 
 /// All litmus tests except those under the kernel's model, which is a large download.

@@ -1,5 +1,7 @@
 //! Which step may start beside those that run. Starts nothing itself.
 
+use std::cmp::Reverse;
+
 use crate::checks::{Part, Takes};
 
 pub(super) struct Step {
@@ -28,7 +30,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     pub(super) fn new(mut steps: Vec<Step>, cpus: usize) -> Self {
-        steps.sort_by_key(|step| std::cmp::Reverse(step.part.seconds));
+        steps.sort_by_key(|step| Reverse(step.part.seconds));
         Self { steps, cpus }
     }
 
@@ -63,8 +65,22 @@ impl Schedule {
         self.steps.iter().find(|step| step.name == build).map(|build| build.state)
     }
 
-    /// A step that can start now. A build that others wait for comes first. A step that takes the machine comes last:
-    /// until then, the others have it.
+    /// The seconds of the steps that can only run one after the other with this one, itself included. The run can't end
+    /// earlier.
+    fn chain(&self, of: &Step) -> u32 {
+        match of.part.takes {
+            takes @ (Takes::Kernel | Takes::Check) => {
+                let waits = |step: &&Step| {
+                    step.part.takes == takes && matches!(step.state, State::Unknown | State::Ready)
+                };
+                self.steps.iter().filter(waits).map(|step| u32::from(step.part.seconds)).sum()
+            }
+            Takes::Share | Takes::Cpus | Takes::Machine => of.part.seconds.into(),
+        }
+    }
+
+    /// A step that can start now: of the longest chain the longest one. A build that others wait for comes first. A step
+    /// that takes the machine comes last: until then, the others have it.
     pub(super) fn next(&self) -> Option<usize> {
         let can_start = |step: &Step| {
             let is_built = self.build(step).is_none_or(|build| build == State::Passed);
@@ -76,7 +92,7 @@ impl Schedule {
             Takes::Machine => 2,
         };
         let ready = self.steps.iter().enumerate().filter(|(_, step)| can_start(step));
-        ready.min_by_key(|(_, step)| rank(step)).map(|(at, _)| at)
+        ready.min_by_key(|(_, step)| (rank(step), Reverse(self.chain(step)))).map(|(at, _)| at)
     }
 
     /// The steps whose build failed or was skipped; they can never start.
@@ -133,6 +149,20 @@ mod tests {
         assert_eq!(start(&mut s), None, "the recorder waits for the machine");
         end(&mut s, "unit", State::Passed);
         assert_eq!((start(&mut s), start(&mut s)), (Some("flight"), None));
+    }
+
+    #[test]
+    fn many_short_steps_of_the_kernel_start_before_a_longer_one_that_can_run_beside_them() {
+        static ALONE: Part = part(120, Takes::Kernel, None);
+        static FREE: Part = part(200, Takes::Share, None);
+        let steps = [("free", &FREE), ("one", &ALONE), ("two", &ALONE), ("three", &ALONE)];
+        let steps = steps.map(|(name, part)| Step { name, part, state: State::Ready });
+        let mut s = Schedule::new(steps.into(), 1);
+        assert_eq!(start(&mut s), Some("one"), "360 seconds");
+        end(&mut s, "one", State::Passed);
+        assert_eq!(start(&mut s), Some("two"), "240 seconds");
+        end(&mut s, "two", State::Passed);
+        assert_eq!(start(&mut s), Some("free"), "120 seconds are left");
     }
 
     #[test]

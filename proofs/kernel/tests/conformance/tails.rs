@@ -5,7 +5,7 @@ use mapring::abi::Tails;
 use mapring::writers::MemfdOptions;
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
-    self, ABANDON, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, pattern, run,
+    self, ABANDON, ALL, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, pattern, run,
     write_one, written_by_all,
 };
 
@@ -58,7 +58,7 @@ fn tails_are_read_as_the_library_reads_them() {
     let mut sum = ReadStats::default();
     for (ring, name) in RINGS.into_iter().enumerate() {
         for start in [Start::First, Start::Oldest] {
-            let object = &tails::load_only(&bpf::TAILS);
+            let object = &tails::load_only(&bpf::TAILS, &["write_one", "write_how"]);
             write(object, ring);
             let place = place(object, name);
             let args = ["--first", "--patience", "8", "ring", &place];
@@ -114,7 +114,7 @@ fn tails_of_programs_that_interrupt_each_other() {
     require_bpf!();
     everywhere();
     for (ring, name) in RINGS.into_iter().enumerate().take(2) {
-        let object = &tails::load(&bpf::TAILS);
+        let object = &tails::load(&bpf::TAILS, &ALL);
         let ours = Ring::<Item>::open(&map(object, name)).unwrap();
         let mut library = ours.reader_from(Start::First);
         let reader = Reader::start(&["ring", &place(object, name)]);

@@ -3,7 +3,7 @@
 
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::tails::{
-    Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
+    ALL, Counts, Item, KEPT, LONGEST, ONE, RINGS, both, expected, pattern, write_one, written_by_all,
 };
 
 use super::victim::{Victim, killed};
@@ -24,7 +24,7 @@ fn a_required_one_holds_tails_back_for_its_lease_only() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();
-    both(|object| {
+    both(&ONE, |object| {
         let (ring, write, pin, _pins) = pinned::<Item>(object, RINGS[KEPT], "write_one");
         let publish = || write_one(&write, KEPT, LONG);
         let mut living = ring.reader();
@@ -73,8 +73,8 @@ fn a_required_one_holds_tails_back_for_its_lease_only() {
 fn the_living_get_every_tail_wherever_a_required_one_is_killed() {
     require_bpf!();
     let pattern = pattern();
-    both(|object| {
-        let (ring, _, pin, _pins) = pinned::<Item>(object, RINGS[KEPT], "write_one");
+    both(&ALL, |object| {
+        let (ring, _, pin, _pins) = pinned::<Item>(object, RINGS[KEPT], "on_packet");
         let mut living = ring.reader().with_patience(FOREVER);
         living.require(FOREVER).unwrap();
         // A reader that is slower than its lease is not required when it is killed: the next one gets a longer lease.
