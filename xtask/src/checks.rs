@@ -52,7 +52,7 @@ static CHECKS: &[Check] = &[
     check("setup", "installs or finds the BPF build tools")
         .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
     check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
-        part(600, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
+        part(390, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
             .takes(Cpus),
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&[
@@ -62,7 +62,7 @@ static CHECKS: &[Check] = &[
             "cargo fmt --manifest-path bindings/python/Cargo.toml --all --check",
         ]))),
     check("clippy", "lints of all crates, benchmarks included")
-        .test(part(330, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking).built())
+        .test(part(210, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking).built())
         .only_in_all(),
     check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
         .test(part(
@@ -76,7 +76,7 @@ static CHECKS: &[Check] = &[
         ).takes(Checking))
         .only_in_all(),
     check("docs", "the library's documentation, its links included")
-        .test(part(22, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking))
+        .test(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking))
         .only_in_all(),
     check("package", "the crates' files as cargo would publish them")
         .test(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
@@ -88,7 +88,7 @@ static CHECKS: &[Check] = &[
             .built(),
     ),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(part(150, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |given| headers::run(given.tools()?, true))))
+        .test(part(90, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |given| headers::run(given.tools()?, true))))
         .quick(part(
             40,
             &[Tools],
@@ -96,7 +96,7 @@ static CHECKS: &[Check] = &[
         )),
     check("c", "the headers for C and C++ with every compiler and sanitizer, and the program of docs/c.md")
         .test(
-            part(40, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
+            part(65, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
                 c::run(given.tools()?)
             }))
             .takes(Kernel)
@@ -106,11 +106,11 @@ static CHECKS: &[Check] = &[
     check("command", "the tests of the command")
         .test(programs(60, &[Tools], Tests { without: APART, ..Tests::of(&["cli"]) }).takes(Kernel)),
     check("flight", "the tests of the flight recorder, by themselves: it records what all processes do").test(
-        programs(58, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) }).takes(Takes::Machine),
+        programs(77, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) }).takes(Takes::Machine),
     ),
     check("memfd", "the library and the command without BPF and libbpf: their tests, what they lack, and the demo")
         .test(part(
-            230,
+            150,
             &[],
             code("cargo test -p mapring --no-default-features …; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
@@ -137,7 +137,7 @@ static CHECKS: &[Check] = &[
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
             part(
-                80,
+                58,
                 BPF,
                 code("mapring new target/guide/switches; cargo build; target/debug/switches", |given| guide::run(given.tools()?)),
             )
@@ -149,7 +149,7 @@ static CHECKS: &[Check] = &[
         .prove(19, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
         .test(
-            programs(200, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
+            programs(230, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .quick(
             programs(150, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())], ..OF_KERNEL }).takes(Kernel),
@@ -187,7 +187,7 @@ static CHECKS: &[Check] = &[
     check("vm", "tests of the real kernel on other kernels, under QEMU")
         .test(
             part(
-                940,
+                450,
                 &[Tools, Machines(vm::STEPS)],
                 code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |given| {
                     vm::step(vm::STEPS, given.tools()?).map(drop)
@@ -198,10 +198,10 @@ static CHECKS: &[Check] = &[
         .only_in_all()
         .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(|given| vm::step(vm::PROOF, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
-        .test(part(55, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
+        .test(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
     check("clippy-aarch64", "lints of the library for aarch64")
-        .test(part(30, ARM, code("cargo clippy -p mapring --no-default-features --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?, false))).takes(Checking))
+        .test(part(12, ARM, code("cargo clippy -p mapring --no-default-features --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?, false))).takes(Checking))
         .only_in_all(),
     check("aarch64", "lints of all crates; the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
@@ -244,7 +244,7 @@ static CHECKS: &[Check] = &[
         .only_in_all()
         .prove(2, &[], &["proofs/litmus", "xtask/src/litmus"], Code(|_| litmus::run(&litmus::Dialect::ALL))),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(part(640, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
+        .test(part(370, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
         .quick(programs(40, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
         .prove(5, &[Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
@@ -261,7 +261,7 @@ static CHECKS: &[Check] = &[
         )
         .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
-        .test(part(380, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
+        .test(part(200, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
         .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
         .prove(4, &[], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
@@ -289,7 +289,7 @@ static CHECKS: &[Check] = &[
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
     ),
     check("go", "the Go binding: its format, go vet, its tests of the real kernel, with the race detector, and the contract of all readers").test(
-        part(130, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
+        part(160, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
             .takes(Kernel)
             .built(),
     ),

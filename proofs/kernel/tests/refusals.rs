@@ -36,6 +36,8 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
             on_cpu(cpu);
             while !stop.load(Ordering::Relaxed) {
                 written.fetch_add(write(writer, written.load(Ordering::Relaxed), 64), Ordering::Relaxed);
+                // A reader that is slower than the program would find few whole records.
+                std::thread::sleep(std::time::Duration::from_micros(50));
             }
         });
         let (mut next, mut version, mut changes) = (0, 0, 0);
