@@ -88,11 +88,11 @@ static CHECKS: &[Check] = &[
             .built(),
     ),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(part(90, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |given| headers::run(given.tools()?, true))))
+        .test(part(90, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here; builds compile them with one for this machine", |given| headers::run(given.tools()?, true))))
         .quick(part(
             40,
             &[Tools],
-            code("the same for any machine; builds compile them for this one", |given| headers::run(given.tools()?, false)),
+            code("the same for any machine", |given| headers::run(given.tools()?, false)),
         )),
     check("c", "the headers for C and C++ with every compiler and sanitizer, and the program of docs/c.md")
         .test(
@@ -108,11 +108,11 @@ static CHECKS: &[Check] = &[
     check("flight", "the tests of the flight recorder, by themselves: it records what all processes do").test(
         programs(77, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) }).takes(Takes::Machine),
     ),
-    check("memfd", "the library and the command without BPF and libbpf: their tests, what they lack, and the demo")
+    check("memfd", "the library and the command without BPF and libbpf: memory files, what they lack, and the demo")
         .test(part(
             150,
             &[],
-            code("cargo test -p mapring --no-default-features …; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
+            code("cargo test -p mapring --no-default-features --test memfd; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
             }),
         ))
@@ -219,6 +219,7 @@ static CHECKS: &[Check] = &[
             "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive",
             "cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring",
             "cargo test -p mapring --no-default-features --features bpf,derive --lib",
+            "cargo test -p mapring --no-default-features --all-targets",
             "cargo test -p mapring --doc --no-default-features",
             "cargo test --release -p mapring -p mapring-derive --all-targets",
             "cargo check -p mapring-cli -p xtask --no-default-features",

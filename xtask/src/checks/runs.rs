@@ -24,11 +24,12 @@ pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What works without BPF, in a target folder of its own: other steps use the command with BPF.
+/// What works without BPF, in a target folder of its own: other steps use the command with BPF. All other tests of the
+/// library run with its features, and without them in `prove features`.
 pub(super) fn without_bpf() -> Result<()> {
     let target = folder("memfd")?;
     for line in [
-        "cargo test -p mapring --no-default-features --all-targets",
+        "cargo test -p mapring --no-default-features --test memfd",
         "cargo test -p mapring-cli --test flight_without_bpf --test command",
     ] {
         times::of(line, || cmd::run(cmd::line(line).env("CARGO_TARGET_DIR", &target)))?;
