@@ -18,15 +18,15 @@ pub(crate) struct Args {
     /// The memory of all rings together, split over groups and CPUs
     #[arg(long, value_parser = output::size, default_value = "64M")]
     size: u64,
-    /// How many samples `profile` takes of each CPU in a second
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000), default_value = "99")]
-    hz: u32,
-    /// Only waits of this time and longer are recorded by `waits`
-    #[arg(long, value_name = "TIME", value_parser = stack_time, default_value = "1ms")]
-    waits: Duration,
-    /// Only waits for locks of this time and longer are recorded by `locks`
-    #[arg(long, value_name = "TIME", value_parser = stack_time, default_value = "100us")]
-    locks: Duration,
+    /// How many samples `profile` takes of each CPU in a second [default: 99]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    hz: Option<u32>,
+    /// Only waits of this time and longer are recorded by `waits` [default: 1ms]
+    #[arg(long, value_name = "TIME", value_parser = stack_time)]
+    waits: Option<Duration>,
+    /// Only waits for locks of this time and longer are recorded by `locks` [default: 100us]
+    #[arg(long, value_name = "TIME", value_parser = stack_time)]
+    locks: Option<Duration>,
     /// Let the members of this group of users read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -65,6 +65,17 @@ impl Args {
     fn groups(&self) -> Vec<&'static Group> {
         GROUPS.iter().filter(|group| self.records(group)).collect()
     }
+
+    /// An option that says how a group is recorded which is not, and that group.
+    fn without_group(&self) -> Option<(&'static str, &'static str)> {
+        let given = [
+            ("--hz", "profile", self.hz.is_some()),
+            ("--waits", "waits", self.waits.is_some()),
+            ("--locks", "locks", self.locks.is_some()),
+        ];
+        let idle = given.into_iter().find(|(_, group, is_given)| *is_given && !self.events.contains(group));
+        idle.map(|(option, group, _)| (option, group))
+    }
 }
 
 /// Starts the recording.
@@ -73,8 +84,7 @@ impl Args {
 /// If something is recorded already; if the kernel, the user or the memory do not allow it.
 #[cfg(not(feature = "bpf"))]
 pub(crate) fn run(_: &std::path::Path, args: &Args) -> Result<()> {
-    let _ =
-        (args.groups(), args.size, args.hz, args.waits, args.locks, &args.group, &args.stop_on, args.after);
+    let _ = (args.groups(), args.size, args.without_group(), &args.group, &args.stop_on, args.after);
     anyhow::bail!(crate::exit::Refused(
         "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
          cargo install --path cli --features bpf"
@@ -90,12 +100,13 @@ mod with_programs {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
+    use std::time::Duration;
 
     use anyhow::{Context, Result, bail};
     use mapring::PinDir;
     use mapring::loader::PinOptions;
 
-    use super::{Args, triggers};
+    use super::{Args, THESE, triggers};
     use crate::exit::Refused;
     use crate::flight::load::{self, Kernel, Loaded, Stacks, Wanted};
     use crate::flight::pins::{self, Lock};
@@ -118,6 +129,11 @@ mod with_programs {
         };
         if args.stop_on.len() > triggers::MOST {
             crate::wrong_usage(&format!("at most {} triggers can be armed", triggers::MOST));
+        }
+        if let Some((option, group)) = args.without_group() {
+            crate::wrong_usage(&format!(
+                "{option} is for the group {group}, which is not recorded: add it with --events {THESE},{group}"
+            ));
         }
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
         let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots)?;
@@ -158,14 +174,18 @@ mod with_programs {
             }
         }
         let smallest = *load::log2_slots(&MARKS).start();
-        let hz = planned.iter().any(|ring| ring.group.name == "profile").then_some(args.hz);
+        let hz = planned.iter().any(|ring| ring.group.name == "profile").then_some(args.hz.unwrap_or(99));
         let wanted = |group, log2, is_recorded| Wanted {
             group,
             log2,
             is_recorded,
             triggers: &args.stop_on,
             after: args.after,
-            stacks: Stacks { hz, waits: args.waits, locks: args.locks },
+            stacks: Stacks {
+                hz,
+                waits: args.waits.unwrap_or(Duration::from_millis(1)),
+                locks: args.locks.unwrap_or(Duration::from_micros(100)),
+            },
         };
         let marks = kernel.load(&wanted(&MARKS, smallest, true), None)?;
         let (mut recorded, mut missing) = (Vec::new(), Vec::new());

@@ -302,5 +302,13 @@ fn wrong_times_and_rates_are_refused() {
         let output = recorder.run(&[&["start", "--events", "profile,waits,locks"], &options[..]].concat());
         assert_eq!(output.status.code(), Some(2), "{options:?}");
     }
+    for (option, value, group) in
+        [("--hz", "9", "profile"), ("--waits", "1s", "waits"), ("--locks", "1s", "locks")]
+    {
+        let output = recorder.run(&["start", option, value]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("add it with --events default,{group}")), "{said}");
+    }
     assert!(!recorder.dir.exists());
 }

@@ -191,6 +191,10 @@ fn keeps(ring: &Subject<'_>, options: RingOptions) {
     }
     let stats = reader.stats();
     assert_eq!((stats.lost(), stats.full), (0, full), "{}: {stats}", ring.name);
+    let losses = reader.take_losses();
+    let (of_full, others): (Vec<_>, Vec<_>) = losses.iter().partition(|loss| loss.cause == LossCause::Full);
+    assert!(others.is_empty(), "{}: {others:?}", ring.name);
+    assert_eq!(of_full.iter().map(|loss| loss.count).sum::<u64>(), full, "{}: {losses:?}", ring.name);
     let readers = handle.readers().unwrap();
     assert_eq!(readers.len(), 1, "{}: {readers:?}", ring.name);
     assert_eq!(readers[0].required.map(|behind| behind.unread), Some(0), "{}", ring.name);

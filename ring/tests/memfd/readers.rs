@@ -5,7 +5,6 @@ use std::thread;
 
 use mapring::abi::Tails;
 use mapring::abi::readers::{ASLEEP, LOOK, NEVER, PLACES, REQUIRED, wake_at};
-use mapring::reading::LossCause;
 use mapring::writers::{Dropped, MemfdOptions};
 use rustix::thread::futex;
 
@@ -194,37 +193,6 @@ fn a_reader_without_write_access_naps() {
         assert_eq!(late.bell().unwrap_err().kind(), ErrorKind::Sealed);
         assert!(late.wait(FOREVER).unwrap());
     }
-}
-
-#[test]
-fn records_are_kept_for_required_readers_alone() {
-    let ring = ring(keeping());
-    let (writer, mut reader, mut observer) = (ring.writer(0).unwrap(), ring.reader(), ring.reader());
-    let push = |from: u64, count: u64| (from..from + count).filter(|n| writer.push(n).is_some()).count();
-    let read =
-        |reader: &mut mapring::Reader<u64>| reader.drain().map(|event| event.record).collect::<Vec<_>>();
-    assert_eq!(push(0, 20), 20, "nobody is required");
-    assert_eq!(read(&mut reader).last(), Some(&19));
-    let lost = reader.lost();
-    reader.require(FOREVER).unwrap();
-    assert_eq!(push(100, 12), SLOTS);
-    assert!(!read(&mut observer).is_empty(), "which does not help the writer");
-    assert_eq!(writer.try_reserve().unwrap_err(), Dropped::Full);
-    assert_eq!(read(&mut reader), (100..108).collect::<Vec<_>>(), "the oldest, in order");
-    assert_eq!((reader.stats().full, reader.lost()), (5, lost));
-    assert!(reader.take_losses().iter().any(|loss| loss.cause == LossCause::Full && loss.count == 5));
-    let mut slow = ring.reader_from(Start::Now);
-    slow.require(FOREVER).unwrap();
-    for n in 0..SLOTS as u64 {
-        assert_eq!((push(n, 1), read(&mut reader)), (1, vec![n]));
-    }
-    assert_eq!(push(0, 1), 0, "the slowest sets the pace");
-    let behind = ring.readers().unwrap()[1].required.unwrap();
-    assert_eq!((behind.unread, behind.lease), (SLOTS as u64, FOREVER));
-    drop(slow);
-    assert_eq!((push(0, 2), read(&mut reader).len()), (2, 2));
-    drop(reader);
-    assert_eq!(push(0, 20), 20);
 }
 
 /// A lease ends only while the ring is full. The next one begins anew.
