@@ -59,6 +59,8 @@ fn work() -> Result<()> {
             mounted.with_context(|| format!("cannot mount {kind} at {place}"))?;
         }
     }
+    // For tests that make a cgroup with little memory. Where the kernel has no such cgroups, they say so.
+    let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
     super::net::loopback_up().context("cannot bring up the loopback interface")?;
     // Not a separate file system: the tests' own files may be in it.
     fs::create_dir_all("/tmp")?;

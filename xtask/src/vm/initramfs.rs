@@ -17,12 +17,14 @@ use crate::setup::Tools;
 /// Builds the kernel tests for another processor.
 const TESTS: &str = "cargo test -p mapring-kernel-tests --no-run";
 /// What the tests of the flight recorder start and read in addition.
-const OF_FLIGHT: [&str; 9] = [
+const OF_FLIGHT: [&str; 11] = [
     "/bin/sh",
     "/bin/sleep",
     "/bin/cp",
     "/bin/mount",
     "/bin/umount",
+    "/bin/unshare",
+    "/bin/setpriv",
     "/bin/nm",
     "/bin/objcopy",
     "/bin/readelf",
