@@ -20,6 +20,7 @@ mod subject;
 mod wakes;
 
 use mapring::abi::RingOptions;
+use mapring::reading::LossCause;
 use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
