@@ -26,7 +26,7 @@ const MOUNTS: [(&str, &str, &str, bool); 7] = [
     ("proc", "/proc", "", true),
     ("sysfs", "/sys", "", true),
     ("devtmpfs", "/dev", "", true),
-    ("bpf", "/sys/fs/bpf", "mode=0700", true),
+    ("bpf", "/sys/fs/bpf", "mode=0711", true),
     ("debugfs", "/sys/kernel/debug", "", false),
     ("tracefs", "/sys/kernel/tracing", "", false),
     ("cgroup2", "/sys/fs/cgroup", "", false),

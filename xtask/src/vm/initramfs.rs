@@ -17,10 +17,12 @@ use crate::setup::Tools;
 /// Builds the kernel tests for another processor.
 const TESTS: &str = "cargo test -p mapring-kernel-tests --no-run";
 /// What the tests of the flight recorder start and read in addition.
-const OF_FLIGHT: [&str; 11] = [
+const OF_FLIGHT: [&str; 13] = [
     "/bin/sh",
     "/bin/sleep",
     "/bin/cp",
+    "/bin/ls",
+    "/bin/mkdir",
     "/bin/mount",
     "/bin/umount",
     "/bin/unshare",
