@@ -198,8 +198,13 @@ fn lanes_move(browser: &mut Browser, data: &Value) {
         }
     }
     let (from, ns, thread) = longest;
-    let point = x + (from + ns / 2.0 - all[0]) / wide * width;
-    (0..20).for_each(|_| browser.wheel(point, top, -100.0));
+    // Anew for each zoom: a browser rounds positions to pixels, and the turn can be narrower than one at first.
+    let point_of = |[left, right]: [f64; 2]| x + (from + ns / 2.0 - left) / (right - left) * width;
+    for _ in 0..20 {
+        let point = point_of(shown(browser));
+        browser.wheel(point, top, -100.0);
+    }
+    let point = point_of(shown(browser));
     browser.mouse("mouseMoved", point, top);
     let thread = &lanes["threads"][usize::try_from(thread).unwrap()];
     let name = format!("{} ({})", thread["name"].as_str().unwrap(), thread["tid"]);
