@@ -12,9 +12,6 @@ use crate::programs::Tests;
 use crate::setup::Tools;
 use crate::times;
 
-/// The target folder of [`Takes::Check`], as command lines name it: `target/check`.
-const CHECKED: &str = "check";
-
 #[derive(Clone, Copy)]
 pub(crate) struct Check {
     pub(crate) name: &'static str,
@@ -180,7 +177,7 @@ impl Part {
 
     pub(crate) fn run(&self, given: &Given<'_>) -> Result<()> {
         if self.takes == Takes::Check {
-            runs::folder(CHECKED)?;
+            runs::folder("check")?; // which its command lines name
         }
         match &self.work {
             Work::Code(_, run) => run(given),

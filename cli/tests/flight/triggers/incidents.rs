@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Busy, cpus, dumped, expect, expect_no_process, named, stay, stopped, tid};
+use super::{Busy, cause, cpus, dumped, expect, expect_no_process, named, stay, stopped, tid};
 use crate::limits::Cgroup;
 use crate::recorder::Recorder;
 use crate::skip;
@@ -102,9 +102,7 @@ fn a_softirq_and_an_interrupt_stop_the_recording() {
         }
         let stop = stopped(&recorder);
         let events = dumped(&recorder, &[]);
-        // Another CPU may have met it at the same moment.
-        let is = |event: &&Value| event["event"] == "trigger" && event["after_trigger"] == 0;
-        let cause = events.iter().find(is).unwrap();
+        let cause = cause(&events);
         assert_eq!(
             (&cause["trigger"], &cause["ns"], &cause["cpu"]),
             (&json!(kind), &stop["ns"], &stop["cpu"])

@@ -82,6 +82,12 @@ fn dumped(recorder: &Recorder, options: &[&str]) -> Vec<Value> {
     str::from_utf8(&output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The trigger at time zero. Another CPU may have met one at the same moment.
+fn cause(events: &[Value]) -> &Value {
+    let is = |event: &&Value| event["event"] == "trigger" && event["after_trigger"] == 0;
+    events.iter().find(is).expect("the cause is an event")
+}
+
 /// The condition was met by this thread, is an event at time zero, and nothing is recorded after the end. Returns all events.
 fn expect(recorder: &Recorder, kind: &str, thread: u32) -> Vec<Value> {
     let stop = stopped(recorder);
@@ -89,8 +95,7 @@ fn expect(recorder: &Recorder, kind: &str, thread: u32) -> Vec<Value> {
     let number = |value: &Value| value.as_i64().unwrap();
     assert_eq!(stop["tid"], thread, "{stop}");
     assert!(stop["by"].as_str().unwrap().starts_with(&format!("{kind} of ")), "{stop}");
-    let is = |event: &&Value| event["event"] == "trigger" && event["after_trigger"] == 0;
-    let cause = events.iter().find(is).expect("the cause is an event");
+    let cause = cause(&events);
     assert_eq!(
         (&cause["trigger"], &cause["trigger_tid"], &cause["ns"]),
         (&json!(kind), &stop["tid"], &stop["ns"])
