@@ -165,7 +165,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
 
     /// The next record with a tail, which stay in the sweep and in `tails`, and how long the tail is. If it returned the
     /// record, the compiler would keep the event in memory also in a ring without tails.
-    #[inline(never)]
+    #[cold]
     fn poll_with_tail(&mut self) -> Option<Event<usize>> {
         let Self { order, rings, tails, .. } = self;
         let tails = tails.as_deref_mut()?;

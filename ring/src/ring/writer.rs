@@ -85,7 +85,7 @@ impl<T: NoUninit> Writer<T> {
 
     /// The same with a tail: bytes beside the record. Also `None` if the ring has no space for the tail, or if the tail is longer
     /// than the longest (0 in a ring without `TAILS`). The record was then counted as dropped.
-    #[inline]
+    #[inline(never)] // so that little code is left where records without options are pushed
     pub fn push_with_tail(&self, record: &T, tail: &[u8]) -> Option<u64> {
         let shard = self.shard();
         let ticket = if let Some(tails) = self.tails() {

@@ -20,16 +20,33 @@ use crate::sync::{At, Ordering, fence, latest, now, order};
 /// count it as lost.
 #[must_use = "a slot that is dropped is discarded"]
 pub struct Slot<'a, T> {
-    /// The slot's words: its sequence, and space for the record.
-    element: WordsMut<'a>,
-    ticket: u64,
-    published: u64,
+    claimed: Claimed<'a>,
     written: bool,
     /// The bytes of its tail, in a ring with tails.
     pub(super) tail: Option<SlotTail<'a>>,
     /// Who is told when it ends, in a ring that wakes its readers.
     wakes: Option<&'a dyn Ended>,
     record: PhantomData<fn(T)>,
+}
+
+/// A claimed slot without what options add to it: it fits into registers.
+struct Claimed<'a> {
+    /// The slot's words: its sequence, and space for the record.
+    element: WordsMut<'a>,
+    ticket: u64,
+    published: u64,
+}
+
+impl Claimed<'_> {
+    #[inline]
+    fn publish(&self) {
+        self.element.store(0, self.published, order!(At::RingCommit)); // SYNC publish, follow
+    }
+
+    #[inline]
+    fn discard(&self) {
+        self.element.store(0, self.published | DISCARDED, order!(At::RingDiscard)); // SYNC follow
+    }
 }
 
 /// Why a record was dropped. It is counted.
@@ -47,13 +64,13 @@ pub enum Dropped {
 impl<T: NoUninit> Slot<'_, T> {
     /// The record's number in its shard.
     pub fn ticket(&self) -> u64 {
-        self.ticket
+        self.claimed.ticket
     }
 
     /// Writes the record, replacing an earlier one. Readers do not see it yet. Makes no system call.
     #[inline]
     pub fn write(&mut self, record: &T) {
-        self.element.write(1 + self.tail.as_ref().map_or(0, |_| PREFIX), record);
+        self.claimed.element.write(1 + self.tail.as_ref().map_or(0, |_| PREFIX), record);
         self.written = true;
     }
 
@@ -74,16 +91,16 @@ impl<T: NoUninit> Slot<'_, T> {
         }
         let slot = ManuallyDrop::new(self);
         if let Some(tail) = &slot.tail {
-            slot.element.write(1, &tail.prefix());
+            slot.claimed.element.write(1, &tail.prefix());
         }
-        slot.element.store(0, slot.published, order!(At::RingCommit)); // SYNC publish, follow
+        slot.claimed.publish();
         if let Some(tail) = &slot.tail {
             tail.end(true);
         }
         if let Some(wakes) = slot.wakes {
-            wakes.ended(slot.ticket);
+            wakes.ended(slot.ticket());
         }
-        Some(slot.ticket)
+        Some(slot.ticket())
     }
 
     /// Gives the slot back without a record: readers pass over it and count it as discarded, not as lost.
@@ -106,19 +123,19 @@ impl<'a, T> Slot<'a, T> {
 impl<T> Drop for Slot<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.element.store(0, self.published | DISCARDED, order!(At::RingDiscard)); // SYNC follow
+        self.claimed.discard();
         if let Some(tail) = &self.tail {
             tail.end(false);
         }
         if let Some(wakes) = self.wakes {
-            wakes.ended(self.ticket);
+            wakes.ended(self.claimed.ticket);
         }
     }
 }
 
 impl<T> fmt::Debug for Slot<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("ticket", &self.ticket).field("written", &self.written).finish()
+        f.debug_struct("Slot").field("ticket", &self.claimed.ticket).field("written", &self.written).finish()
     }
 }
 
@@ -154,11 +171,15 @@ impl<'a> ShardMut<'a> {
 
     #[inline]
     pub(super) fn claim_slot<T>(&self, readers: Option<&Known<'_>>) -> Result<Slot<'a, T>, Dropped> {
+        let claimed = self.claimed(readers)?;
+        Ok(Slot { claimed, written: false, tail: None, wakes: None, record: PhantomData })
+    }
+
+    #[inline(always)] // otherwise it would go through memory, and readers would take the slot's line away meanwhile
+    fn claimed(&self, readers: Option<&Known<'_>>) -> Result<Claimed<'a>, Dropped> {
         let ticket = self.claim(readers)?;
         let element = self.elements.slice(self.place.slot(ticket), self.place.stride);
-        let published = self.place.slots.published(ticket);
-        let (tail, wakes, record) = (None, None, PhantomData);
-        Ok(Slot { element, ticket, published, written: false, tail, wakes, record })
+        Ok(Claimed { element, ticket, published: self.place.slots.published(ticket) })
     }
 
     /// Publishes a record and returns its ticket, or `None` if the record was dropped and counted.
@@ -167,13 +188,15 @@ impl<'a> ShardMut<'a> {
     /// As for [`reserve`](Self::reserve).
     #[inline]
     pub fn push<T: NoUninit>(&self, record: &T) -> Option<u64> {
-        let mut slot = self.reserve()?;
-        slot.write(record);
-        slot.commit()
+        self.expect_room::<T>(1);
+        let claimed = self.claimed(None).ok()?;
+        claimed.element.write(1, record);
+        claimed.publish();
+        Some(claimed.ticket)
     }
 
     /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer interferes.
-    #[inline]
+    #[inline(always)]
     fn claim(&self, readers: Option<&Known<'_>>) -> Result<u64, Dropped> {
         let t = self.header.load(HEAD, order!(At::RingHead)); // SYNC order: pairs with the store in `take`
         let is_beyond = readers.is_some() && self.is_beyond(t);

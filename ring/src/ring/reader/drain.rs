@@ -21,10 +21,28 @@ impl<T: AnyBitPattern, O: Order<T>> Iterator for Drain<'_, T, O> {
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
         if self.reader.tails.is_some() {
-            return self.next_with_tail();
+            let Event { shard, ticket, .. } = self.next_with_tail()?;
+            return Some(Event { shard, ticket, record: self.reader.rings.sweep.record.record, tail: () });
         }
         let Reader { order, rings, .. } = &mut *self.reader;
         order.next(rings, &mut self.pass)
+    }
+
+    /// Of `for_each`, `sum` and others: asks once whether the ring has tails.
+    #[inline]
+    fn fold<B, F: FnMut(B, Event<T>) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut all = init;
+        if self.reader.tails.is_some() {
+            while let Some(event) = self.next() {
+                all = f(all, event);
+            }
+            return all;
+        }
+        let Reader { order, rings, .. } = self.reader;
+        while let Some(event) = order.next(rings, &mut self.pass) {
+            all = f(all, event);
+        }
+        all
     }
 }
 
@@ -33,11 +51,13 @@ impl<'r, T: AnyBitPattern, O: Order<T>> Drain<'r, T, O> {
         Self { pass: reader.order.pass(&mut reader.rings), reader }
     }
 
-    #[inline(never)]
-    fn next_with_tail(&mut self) -> Option<Event<T>> {
+    /// The next record of a ring with tails, which stays in the sweep, as in `poll`.
+    #[cold] // and so apart from the loop that has no calls
+    fn next_with_tail(&mut self) -> Option<Event<()>> {
         let Reader { order, rings, .. } = &mut *self.reader;
         let Event { shard, ticket, record, tail } = order.next::<Tailed<T>>(rings, &mut self.pass)?;
-        Some(Event { shard, ticket, record: record.record, tail })
+        rings.sweep.record = record;
+        Some(Event { shard, ticket, record: (), tail })
     }
 }
 

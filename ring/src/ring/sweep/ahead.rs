@@ -60,7 +60,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The same for a ring that is not mapped; stores the record in `self.record`. If it returned the event, the
     /// compiler would also keep the events of the other paths in memory.
-    #[inline(never)]
+    #[cold]
     fn take_by_call<R: AnyBitPattern>(&mut self) -> Result<u64, NoRecord>
     where
         Tailed<T>: Holds<R>,
