@@ -226,7 +226,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
 
     /// Records that this reader lost, summed over all shards: [`ReadStats::lost`]. Makes no system call.
     pub fn lost(&self) -> u64 {
-        self.with_tails(self.rings.passed(), self.shards()).lost()
+        self.with_tails(ReadStats::default(), self.shards()).lost().wrapping_add(self.rings.lost())
     }
 
     /// The counts of all shards together: the records that this reader delivered and lost, and those that programs

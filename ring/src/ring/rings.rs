@@ -104,11 +104,9 @@ impl<T: AnyBitPattern> Rings<T> {
         self.next.follow.stats(&self.sweep)
     }
 
-    /// The same, without what programs dropped in the present ring: no system call.
-    pub(super) fn passed(&self) -> ReadStats {
-        let mut stats = self.next.follow.past();
-        stats += self.sweep.passed();
-        stats
+    /// The records that were lost in all rings.
+    pub(super) fn lost(&self) -> u64 {
+        self.next.follow.past().lost().wrapping_add(self.sweep.lost())
     }
 
     /// The losses in all rings that were not reported yet.

@@ -70,12 +70,12 @@ impl ReadStats {
 
     /// Records lost to this reader.
     pub fn lost(&self) -> u64 {
-        self.sum(false)
+        sum([self.lapped, self.skipped, self.tail_lost])
     }
 
     /// Records that programs dropped. No reader gets them.
     pub fn dropped(&self) -> u64 {
-        self.sum(true)
+        sum([self.no_slot, self.full, self.no_shard, self.no_tail, self.too_long])
     }
 
     /// Records that are missing for this cause.
@@ -85,13 +85,13 @@ impl ReadStats {
 
     /// The tickets that the reader has passed: `delivered + lost() + discarded + stepped_over`.
     pub fn passed(&self) -> u64 {
-        [self.lost(), self.discarded, self.stepped_over].into_iter().fold(self.delivered, u64::wrapping_add)
+        sum([self.delivered, self.lost(), self.discarded, self.stepped_over])
     }
+}
 
-    fn sum(&self, drops: bool) -> u64 {
-        let causes = LossCause::ALL.iter().filter(|cause| cause.is_drop() == drops);
-        causes.map(|cause| self.missing(*cause)).fold(0, u64::wrapping_add)
-    }
+#[inline]
+fn sum<const N: usize>(counts: [u64; N]) -> u64 {
+    counts.into_iter().fold(0, u64::wrapping_add)
 }
 
 /// `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot), 4 stepped over, 2 late, 1 ahead of the clock,
@@ -99,8 +99,7 @@ impl ReadStats {
 impl fmt::Display for ReadStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} delivered", self.delivered)?;
-        for (drops, word) in [(false, "lost"), (true, "dropped")] {
-            let sum = self.sum(drops);
+        for (drops, word, sum) in [(false, "lost", self.lost()), (true, "dropped", self.dropped())] {
             write!(f, ", {sum} {word}")?;
             let causes = LossCause::ALL.iter().filter(|cause| cause.is_drop() == drops);
             let causes = causes.map(|cause| (self.missing(*cause), cause)).filter(|(count, _)| *count != 0);
@@ -140,6 +139,21 @@ impl core::ops::AddAssign for ReadStats {
             (&mut self.held, other.held),
         ] {
             *sum = sum.wrapping_add(more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_of_the_lost_or_of_the_dropped() {
+        for &cause in LossCause::ALL {
+            let mut stats = ReadStats::default();
+            stats.add(cause, 3);
+            let expected = if cause.is_drop() { (0, 3) } else { (3, 0) };
+            assert_eq!((stats.lost(), stats.dropped()), expected, "{cause}");
         }
     }
 }

@@ -15,7 +15,12 @@ impl<T: AnyBitPattern> Sweep<T> {
         sum
     }
 
-    /// The same for the shard at `at`.
+    /// The lost ones of these.
+    pub(in crate::ring) fn lost(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.cursor.stats().lost()).fold(0, u64::wrapping_add)
+    }
+
+    /// The counts of the tickets that were passed in the shard at `at`.
     fn passed_of(&self, at: usize) -> ReadStats {
         let shard = &self.shards[at];
         let stats = shard.cursor.stats();
