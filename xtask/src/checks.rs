@@ -241,7 +241,7 @@ static CHECKS: &[Check] = &[
         .test(part(20, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy())))
         .only_in_all(),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
-        .test(part(70, &[], code("proofs/litmus, lowered to all instructions (the kernel's own model comes with its source)", |_| runs::small_litmus())))
+        .test(part(70, &[], code("proofs/litmus, lowered to all instructions (the kernel's own model comes with its source)", |_| runs::small_litmus())).takes(Takes::OneCpu))
         .only_in_all()
         .prove(2, &[], &["proofs/litmus", "xtask/src/litmus"], Code(|_| litmus::run(&litmus::Dialect::ALL))),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")

@@ -49,6 +49,8 @@ pub(crate) enum Takes {
     Check,
     /// All CPUs: other steps wait for what it builds.
     Cpus,
+    /// One CPU, and next to nothing of the kernel: it runs beside a step that takes the machine.
+    OneCpu,
     /// The machine: it records, counts or times what all processes do.
     Machine,
 }

@@ -49,13 +49,14 @@ impl Schedule {
 
     /// Whether this can run beside the steps that run now.
     fn fits(&self, takes: Takes) -> bool {
-        let free = self.running().count() < self.cpus
-            && self.running().all(|other| !matches!(other, Takes::Cpus | Takes::Machine));
+        let has_cpu = self.running().count() < self.cpus && self.running().all(|other| other != Takes::Cpus);
+        let free = has_cpu && self.running().all(|other| other != Takes::Machine);
         match takes {
+            Takes::OneCpu => has_cpu,
             // What runs already goes on beside a build; nothing else starts until it ends.
             Takes::Share | Takes::Cpus => free,
             Takes::Kernel | Takes::Check => free && self.running().all(|other| other != takes),
-            Takes::Machine => self.running().next().is_none(),
+            Takes::Machine => has_cpu && self.running().all(|other| other == Takes::OneCpu),
         }
     }
 
@@ -75,12 +76,12 @@ impl Schedule {
                 };
                 self.steps.iter().filter(waits).map(|step| u32::from(step.part.seconds)).sum()
             }
-            Takes::Share | Takes::Cpus | Takes::Machine => of.part.seconds.into(),
+            Takes::Share | Takes::Cpus | Takes::OneCpu | Takes::Machine => of.part.seconds.into(),
         }
     }
 
     /// A step that can start now: of the longest chain the longest one. A build that others wait for comes first. A step
-    /// that takes the machine comes last: until then, the others have it.
+    /// that takes the machine comes last: until then, the others have it. Those that can run beside it wait for it.
     pub(super) fn next(&self) -> Option<usize> {
         let can_start = |step: &Step| {
             let is_built = self.build(step).is_none_or(|build| build == State::Passed);
@@ -89,7 +90,7 @@ impl Schedule {
         let rank = |step: &Step| match step.part.takes {
             Takes::Cpus => 0,
             Takes::Share | Takes::Kernel | Takes::Check => 1,
-            Takes::Machine => 2,
+            Takes::OneCpu | Takes::Machine => 2,
         };
         let ready = self.steps.iter().enumerate().filter(|(_, step)| can_start(step));
         ready.min_by_key(|(_, step)| (rank(step), Reverse(self.chain(step)))).map(|(at, _)| at)
@@ -163,6 +164,21 @@ mod tests {
         assert_eq!(start(&mut s), Some("two"), "240 seconds");
         end(&mut s, "two", State::Passed);
         assert_eq!(start(&mut s), Some("free"), "120 seconds are left");
+    }
+
+    #[test]
+    fn what_needs_one_cpu_alone_runs_beside_the_recorder_in_any_order() {
+        static ALONE: Part = part(100, Takes::Machine, None);
+        static CPU: Part = part(200, Takes::OneCpu, None);
+        static SHARE: Part = part(20, Takes::Share, None);
+        let steps = [("flight", &ALONE), ("litmus", &CPU), ("unit", &SHARE)];
+        let steps = steps.map(|(name, part)| Step { name, part, state: State::Ready });
+        let mut s = Schedule::new(steps.into(), 2);
+        assert_eq!((start(&mut s), start(&mut s)), (Some("unit"), Some("litmus")));
+        end(&mut s, "unit", State::Passed);
+        assert_eq!(start(&mut s), Some("flight"));
+        end(&mut s, "litmus", State::Ready);
+        assert_eq!(start(&mut s), Some("litmus"));
     }
 
     #[test]

@@ -133,24 +133,25 @@ pub enum Step {
 
 /// A reader's position in a shard, with its counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)] // begins with a line that has all that a step needs which finds no record
 pub struct Cursor {
     next: u64,
-    /// Steps without a record at this ticket.
-    waits: u32,
     /// Nanoseconds.
     patience: u64,
-    wait: Option<Wait>,
-    /// See [`Cursor::cost`].
-    cost: u32,
-    stats: ReadStats,
     /// A time at which nothing was lost yet of the tickets from `next` on, and one before it: see
     /// [`Cursor::caught_up`].
     whole: [Option<u64>; 2],
+    /// Steps without a record at this ticket.
+    waits: u32,
+    /// See [`Cursor::cost`].
+    cost: u32,
     /// Whether the last step found that no writer had claimed the ticket.
     unclaimed: bool,
-    losses: Losses,
+    wait: Option<Wait>,
     /// A ticket that a writer has not ended, and when this was first noticed: see [`Cursor::unended`].
     unended: Option<(u64, u64)>,
+    losses: Losses,
+    stats: ReadStats,
 }
 
 /// A wait for tickets that were claimed and have not ended, up to a later one that has.

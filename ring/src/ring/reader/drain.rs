@@ -33,7 +33,7 @@ impl<T: AnyBitPattern, O: Order<T>> Iterator for Drain<'_, T, O> {
     fn fold<B, F: FnMut(B, Event<T>) -> B>(mut self, init: B, mut f: F) -> B {
         let mut all = init;
         if self.reader.tails.is_some() {
-            while let Some(event) = self.next() {
+            for event in self {
                 all = f(all, event);
             }
             return all;
