@@ -9,10 +9,9 @@ mod quiet;
 mod required;
 mod sources;
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytemuck::{AnyBitPattern, Zeroable};
 use parking_lot::Mutex;
