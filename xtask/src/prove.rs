@@ -68,12 +68,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         setup::add_newest_clang();
     }
     let machine = Machine::default();
-    let mut passes = record::load();
     let mut rows = Vec::new();
     for (&Check { name, help, .. }, proof) in chosen {
-        let pass = passes.get(name).filter(|_| args.methods.is_empty() && !args.all);
+        let pass = record::load().remove(name).filter(|_| args.methods.is_empty() && !args.all);
         if let Some(pass) = pass.filter(|pass| pass.is_current(proof)) {
-            rows.push(Row { name, passed_at: Some(pass.commit.clone()), ..Row::default() });
+            rows.push(Row { name, passed_at: Some(pass.commit), ..Row::default() });
             continue;
         }
         eprintln!("\n=== {name}: {help} ===");
@@ -86,6 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             eprintln!("FAILED {name}: {why}");
         } else if row.counts.failures == 0 && row.counts.left == 0 {
             if record::is_committed(proof) {
+                // Another `prove` may have written the file meanwhile.
+                let mut passes = record::load();
                 passes.insert(name.into(), Pass::now(&row.counts, row.seconds)?);
                 record::save(&passes)?;
             } else {
