@@ -73,7 +73,8 @@ impl Recording {
         for Trigger { trigger, met, ns_per_event } in &self.triggers {
             let cost = ns_per_event
                 .map_or(String::new(), |ns| format!("; its programs take {ns:.0} ns for each event"));
-            text += &format!("stops on {trigger}: met {met} times{cost}\n");
+            let times = if *met == 1 { "once".to_owned() } else { format!("{met} times") };
+            text += &format!("stops on {trigger}: met {times}{cost}\n");
         }
         text += table.trim_fmt().as_str();
         for group in &self.groups {

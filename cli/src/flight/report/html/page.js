@@ -158,7 +158,7 @@
   });
   const times = (u, splits, _axis, _space, step) => splits.map((ns) => (ns === 0 ? "0" : time(ns, step)));
   const width = () => at("turns").clientWidth;
-  const base = (more) => ({ width: width(), legend: { show: false }, padding: [6, 8, 0, 0], ...more });
+  const base = (more) => ({ width: width(), legend: { show: false }, padding: [6, 28, 0, 0], ...more });
 
   // The time that CPUs were busy, over all of the lanes. The part that the lanes show is marked; dragging chooses another one.
   const step = (until - from) / lanes.busy.length;
@@ -191,7 +191,7 @@
   const every = Math.ceil(14 / row);
   const chart = new uPlot(base({
     height: cpus.length * row + 50,
-    padding: [20, 8, 0, 0],
+    padding: [20, 28, 0, 0],
     scales: { x: { time: false, range: () => [view.min, view.max] }, y: { range: () => [0, cpus.length], dir: -1 } },
     series: [{}, { points: { show: false } }],
     axes: [
