@@ -169,6 +169,79 @@ fn in_a_sticky_directory_pins_stay_what_they_are() {
     assert!(refused.contains("p__next belongs to user 65534"), "{refused}");
 }
 
+/// In a sticky directory, nobody makes and removes what could be a place for the pins of all CPUs, with a mode of his own.
+#[test]
+fn no_other_user_chooses_who_may_change_a_directory_of_pins() {
+    let object = &require_bpf!(NUMA);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
+    let pins = PublicPins::with_mode(c"mode=1777");
+    let p = pins.path("p");
+    let mut made = 0;
+    attacked(
+        || {
+            let made = fs::create_dir(&p).is_ok();
+            let _ = fs::set_permissions(&p, Permissions::from_mode(0o777));
+            let _ = fs::remove_dir(&p);
+            made
+        },
+        || {
+            if ring.pin(&p, PinOptions::new(0o600).replace(made % 2 == 1)).is_ok() {
+                let found = fs::metadata(&p).unwrap();
+                assert_eq!((found.uid(), found.mode() & 0o022), (0, 0));
+                fs::remove_dir_all(&p).unwrap();
+                made += 1;
+            }
+        },
+    );
+    assert!(made > 0);
+    // More than can be removed, or than another user stops adding to.
+    let deep = pins.path("deep");
+    fs::create_dir(&deep).unwrap();
+    of_nobody(&deep, 0o777);
+    fs::create_dir(deep.join("1")).unwrap();
+    let refused = ring.pin(&deep, PinOptions::new(0o600).replace(true)).unwrap_err().to_string();
+    assert!(refused.contains("deep belongs to user 65534, who may have put it there"), "{refused}");
+    let one = &require_bpf!(REFUSALS);
+    let region = Region::open(&map(one, "ring")).unwrap();
+    let refused = region.pin(&deep, PinOptions::new(0o600).replace(true)).unwrap_err().to_string();
+    assert!(refused.contains("deep belongs to user 65534"), "{refused}");
+    assert!(!pins.path("deep__next").exists());
+}
+
+/// What nobody put in a sticky directory is not taken for the pin of an earlier loader: a link, a pin, and a further name of a
+/// pin of root.
+#[test]
+fn a_loader_uses_no_pin_of_another_user() {
+    let object = &require_bpf!(REFUSALS);
+    let region = Region::open(&map(object, "ring")).unwrap();
+    let pins = PublicPins::with_mode(c"mode=1777");
+    let private = pins.path("private");
+    region.pin(&private, 0o600).unwrap();
+    let p = pins.path("p");
+    let dir = PinDir::open(&pins.path("")).unwrap();
+    let opened = || dir.open_our_pin("p").map(drop).map_err(|e| e.to_string());
+    let refused = |what: &str| {
+        let refused = opened().unwrap_err();
+        assert!(refused.contains(what), "{refused}");
+    };
+    symlink(&private, &p).unwrap();
+    std::os::unix::fs::lchown(&p, Some(NOBODY), Some(NOBODY)).unwrap();
+    refused("belongs to user 65534, who may have put it there");
+    fs::remove_file(&p).unwrap();
+    fs::hard_link(&private, &p).unwrap();
+    refused("has another name, too");
+    fs::remove_file(&p).unwrap();
+    region.pin(&p, 0o600).unwrap();
+    assert_eq!(opened(), Ok(()));
+    chown(&p, Some(NOBODY), Some(NOBODY)).unwrap();
+    refused("belongs to user 65534");
+    // Where nobody else makes names, a pin may belong to anybody: root gave it to him.
+    let own = PinDir::create(&pins.path("own"), 0o755).unwrap();
+    own.pin(&region, "p").unwrap();
+    chown(pins.path("own/p"), Some(NOBODY), Some(NOBODY)).unwrap();
+    own.open_our_pin("p").unwrap();
+}
+
 /// The directory of a ring's pin becomes another user's. A resize replaces the ring, and no name in that directory.
 #[test]
 fn a_resize_changes_nothing_in_a_directory_of_another_user() {
@@ -196,6 +269,23 @@ fn a_resize_changes_nothing_in_a_directory_of_another_user() {
     );
     victim.expect_untouched();
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+}
+
+/// The pin of a ring was removed, and nobody has planted a link in its place: who owns it, and its mode, are not those of the
+/// next ring.
+#[test]
+fn a_resize_takes_no_access_from_what_another_user_planted() {
+    let object = &require_bpf!(RESIZABLE);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
+    let pins = PublicPins::with_mode(c"mode=1777");
+    let p = pins.path("p");
+    ring.pin(&p, 0o640).unwrap();
+    fs::remove_file(&p).unwrap();
+    symlink("nowhere", &p).unwrap();
+    std::os::unix::fs::lchown(&p, Some(NOBODY), Some(NOBODY)).unwrap();
+    let refused = ring.resize(64).unwrap_err().to_string();
+    assert!(refused.contains("belongs to user 65534, who may have put it there"), "{refused}");
+    assert!(fs::symlink_metadata(&p).unwrap().is_symlink());
 }
 
 /// A pin that gets another map after the look is not removed.

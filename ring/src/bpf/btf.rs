@@ -15,6 +15,8 @@ pub use super::describe::load;
 pub const DEPTH: usize = 32;
 /// The most fields of a struct, including those of nested structs: further fields are ignored.
 const FIELDS: usize = 1 << 14;
+/// The most members of all structs that are searched for these fields: one struct has up to 65,535.
+const MEMBERS: usize = 1 << 18;
 /// The longest name: the kernel's limit. Further bytes are ignored.
 const NAME: usize = 512;
 
@@ -197,17 +199,18 @@ impl<'btf> Type<'btf> {
         }
     }
 
+    /// The type that this qualifier or typedef is of.
+    fn qualified(self) -> Option<Self> {
+        use Kind::*;
+        self.target().filter(|_| matches!(self.kind(), Volatile | Const | Restrict | TypeTag | Typedef))
+    }
+
     /// The type without qualifiers and typedefs.
     pub fn resolved(self) -> Self {
-        use Kind::*;
         let mut ty = self;
         for _ in 0..DEPTH {
-            match ty.target() {
-                Some(target) if matches!(ty.kind(), Volatile | Const | Restrict | TypeTag | Typedef) => {
-                    ty = target
-                }
-                _ => break,
-            }
+            let Some(target) = ty.qualified() else { break };
+            ty = target;
         }
         ty
     }
@@ -215,10 +218,13 @@ impl<'btf> Type<'btf> {
     /// Its size in bytes, without qualifiers and typedefs.
     pub fn bytes(self) -> Option<u64> {
         use Kind::*;
-        let (mut ty, mut count) = (self.resolved(), 1_u64);
-        for _ in 0..DEPTH {
-            let Some((of, more)) = ty.array() else { break };
-            (ty, count) = (of.resolved(), count.checked_mul(more as u64)?);
+        let (mut ty, mut count) = (self, 1_u64);
+        for _ in 0..2 * DEPTH {
+            (ty, count) = match (ty.qualified(), ty.array()) {
+                (Some(target), _) => (target, count),
+                (None, Some((of, more))) => (of, count.checked_mul(more as u64)?),
+                (None, None) => break,
+            };
         }
         count.checked_mul(match ty.kind() {
             Int | Struct | Union | Enum | Float | Enum64 => ty.size.into(),
@@ -302,8 +308,8 @@ impl<'btf> Type<'btf> {
     /// Its fields. After each field for which `enter` is true come the fields of its type. All offsets are relative to
     /// this type.
     pub fn fields_within(self, enter: impl Fn(&Field<'btf>) -> bool) -> Vec<Field<'btf>> {
-        let mut found = Vec::new();
-        self.resolved().find_fields((0, false), DEPTH, &enter, &mut found);
+        let (mut found, mut left) = (Vec::new(), MEMBERS);
+        self.resolved().find_fields((0, false), DEPTH, &enter, &mut found, &mut left);
         found
     }
 
@@ -313,7 +319,11 @@ impl<'btf> Type<'btf> {
         depth: usize,
         enter: &impl Fn(&Field<'btf>) -> bool,
         found: &mut Vec<Field<'btf>>,
+        left: &mut usize,
     ) {
+        // Members without a type are no fields, but to pass over them costs as much.
+        let Some(rest) = left.checked_sub(self.members_len()) else { return };
+        *left = rest;
         for mut field in self.fields() {
             if found.len() == FIELDS {
                 return;
@@ -322,7 +332,7 @@ impl<'btf> Type<'btf> {
             field.choice |= choice;
             found.push(field);
             if depth > 0 && field.bits == 0 && enter(&field) {
-                field.ty.resolved().find_fields((field.from, field.choice), depth - 1, enter, found);
+                field.ty.resolved().find_fields((field.from, field.choice), depth - 1, enter, found, left);
             }
         }
     }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::describe::{LoadedObject, Types};
 use super::fdinfo;
 use super::kinds::MapType;
+use super::pins::PinDir;
 use super::sys;
 use super::uapi::MapInfo;
 use crate::error::{Cause, Error, Result};
@@ -29,6 +30,11 @@ impl MapFd {
     /// The map pinned at `path`: for reading only, if its mode allows no more.
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
         Self::opened(path, sys::open_writable_or_not(|flags| sys::open_pin(path, flags)))
+    }
+
+    /// The same for a pin that this process relies on: not one that another user may have put there.
+    pub(crate) fn pinned_by_us(path: &Path) -> Result<Self> {
+        Self::opened(path, PinDir::of(path).and_then(|(dir, name)| dir.open_our_pin(name)))
     }
 
     /// The same for `path` in a directory that is open.
@@ -51,6 +57,7 @@ impl MapFd {
         let what = printable(&path.to_string_lossy());
         let fd = fd.map_err(|error| {
             let hint = match error.kind() {
+                io::ErrorKind::Other => "", // refused by this crate
                 _ if path.is_dir() => {
                     "; it is a directory: name a pin in it, or open a PER_CPU_MAPS ring that is pinned there with \
                      Ring::open"

@@ -1,28 +1,26 @@
 //! Directories of pins: each is opened once, checked, and then used by its descriptor. So a process with privilege
 //! changes nothing but pins, whatever other users do to the names meanwhile.
 
+mod walk;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, chmodat, chownat, fchmod, fchown,
-    fstat, fstatfs, mkdirat, openat, readlinkat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, chmodat, chownat, fchmod, fchown,
+    fstat, fstatfs, mkdirat, openat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use self::walk::walk;
 use super::sys;
 use crate::text::printable;
 
-/// The file systems whose names only the kernel makes.
-const PROC: i64 = 0x9fa0;
-const SYSFS: i64 = 0x6265_6572;
 const BPF_FS: i64 = 0xcafe_4a11;
-/// As many symbolic links as the kernel follows.
-const MOST_LINKS: usize = 40;
 /// The deepest directories that are removed.
 const DEPTH: usize = 8;
 /// How many times a directory is made again that another process removed meanwhile.
@@ -149,10 +147,45 @@ impl PinDir {
         }
     }
 
-    /// The access to what has this name.
+    /// The access to the pin or directory of this name.
+    ///
+    /// # Errors
+    /// As for [`expect_ours`](Self::expect_ours); also if it is something else.
     pub(super) fn access(&self, name: &OsStr) -> io::Result<PinAccess> {
-        let found = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let found = self.expect_ours(name)?;
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile | FileType::Directory => {}
+            _ => return Err(self.refused(name, "is neither a pin nor a directory")),
+        }
         Ok(PinAccess { owner: Some(found.st_uid), group: Some(found.st_gid), mode: found.st_mode & 0o7777 })
+    }
+
+    /// What has this name.
+    ///
+    /// # Errors
+    /// Also if another user may have put it there. In a sticky directory each user makes names, also further ones for what
+    /// belongs to others, and nobody takes away those of others.
+    pub(super) fn expect_ours(&self, name: &OsStr) -> io::Result<Stat> {
+        let found = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if fstat(&self.fd)?.st_mode & 0o022 == 0 {
+            return Ok(found);
+        }
+        let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        if found.st_uid != 0 && found.st_uid != geteuid().as_raw() {
+            let owner = found.st_uid;
+            return Err(
+                self.refused(name, &format!("belongs to user {owner}, who may have put it there: remove it"))
+            );
+        }
+        if !is_directory && found.st_nlink != 1 {
+            return Err(self
+                .refused(name, "has another name, too, and another user may have made this one: remove it"));
+        }
+        Ok(found)
+    }
+
+    fn refused(&self, name: &OsStr, why: &str) -> io::Error {
+        io::Error::other(format!("{} {why}", printable(&self.path.join(name).to_string_lossy())))
     }
 
     /// Pins a map, a program or a link. Only its owner may use the pin.
@@ -190,6 +223,15 @@ impl PinDir {
     /// Those of the kernel.
     pub fn open_pin(&self, name: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
         sys::open_writable_or_not(|flags| sys::open_pin_in(self.fd.as_fd(), name.as_ref(), flags))
+    }
+
+    /// The same, unless another user may have put it there.
+    ///
+    /// # Errors
+    /// Those of the kernel, and if so.
+    pub fn open_our_pin(&self, name: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
+        self.expect_ours(name.as_ref())?;
+        self.open_pin(name)
     }
 
     /// A descriptor for reading the directory, which can be locked.
@@ -326,62 +368,4 @@ impl AsFd for PinDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Opens a directory name by name, and checks each. Makes those that are missing in a BPF file system, if it gets a mode.
-fn walk(path: &Path, mode: Option<u32>) -> io::Result<PinDir> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let names = |path: &Path| -> Vec<_> {
-        path.components().rev().map(|name: Component<'_>| name.as_os_str().to_owned()).collect()
-    };
-    // An absolute path begins with the name `/`.
-    let mut left = names(&std::path::absolute(path)?);
-    let mut at = PinDir { fd: openat(CWD, "/", flags, Mode::empty())?, path: "/".into() };
-    let mut links = 0;
-    while let Some(name) = left.pop() {
-        let (found, made) = match (openat(&at.fd, &name, flags, Mode::empty()), mode) {
-            (Err(Errno::NOENT), Some(_)) => {
-                at = at.expect_pins()?;
-                let made = match mkdirat(&at.fd, &name, Mode::RWXU) {
-                    Err(Errno::EXIST) => false,
-                    made => made.map(|()| true)?,
-                };
-                (openat(&at.fd, &name, flags, Mode::empty()), made)
-            }
-            (found, _) => (found, false),
-        };
-        let mut next = PinDir { fd: found?, path: at.path.join(&name) };
-        let found = fstat(&next.fd)?;
-        let system = fstatfs(&next.fd)?.f_type;
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::Symlink => {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(Errno::LOOP.into());
-                }
-                next.expect_owner(&found)?;
-                if system == PROC {
-                    // The text of such a link isn't where it leads.
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    next.fd = openat(&at.fd, &name, flags, Mode::empty())?;
-                    next.expect_safe(&fstat(&next.fd)?)?;
-                    at = next;
-                } else {
-                    let text = readlinkat(&next.fd, "", Vec::new())?;
-                    left.extend(names(Path::new(OsStr::from_bytes(text.as_bytes()))));
-                }
-            }
-            FileType::Directory => {
-                if system != PROC && system != SYSFS {
-                    next.expect_safe(&found)?;
-                }
-                if let Some(mode) = mode.filter(|_| made) {
-                    next.set_access(None, mode)?; // it does not depend on the umask
-                }
-                at = next;
-            }
-            _ => return Err(Errno::NOTDIR.into()),
-        }
-    }
-    Ok(at)
 }

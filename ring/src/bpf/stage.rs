@@ -102,8 +102,10 @@ impl Stage {
         self.finish()
     }
 
-    /// Exchanges what is new with the pin. Before Linux 5.16, nothing has the name for a moment.
+    /// Exchanges what is new with the pin. Before Linux 5.16, nothing has the name for a moment. What another user put there may
+    /// be more than can be removed.
     fn exchange(&self) -> io::Result<()> {
+        self.dir.expect_ours(&self.pin)?;
         match self.inside.exchange(NEW.as_ref(), &self.dir, &self.pin) {
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 self.dir.rename(&self.pin, &self.inside, OLD, true)?;
@@ -125,7 +127,7 @@ impl Stage {
         let is_there = self.dir.has(&self.pin)?;
         if is_there {
             let was = self.dir.access(&self.pin)?;
-            new.set_access(was.group, was.mode)?;
+            new.set_access(was.group, 0o700 | was.mode & !0o022 | (was.mode & 0o444) >> 2)?;
         }
         if is_there && replace {
             self.exchange()
@@ -181,13 +183,13 @@ impl Stage {
                 self.inside.remove(joined(NEW.as_ref(), suffix))?;
             }
         }
-        self.inside.remove_all(NEW)?;
         for suffix in [READERS, BELLS] {
             let name = joined(NEW.as_ref(), suffix);
             if self.inside.has(&name)? {
                 self.inside.rename(&name, &self.dir, joined(&self.pin, suffix), true)?;
             }
         }
+        self.inside.remove_all(NEW)?;
         if self.inside.has(OLD)? { self.put_back() } else { Ok(()) }
     }
 }

@@ -89,6 +89,27 @@ fn look_at(ty: Type<'_>) {
 }
 
 #[test]
+fn members_without_a_type_cost_as_much_as_fields() {
+    let (missing, nested) = (60_000_u32, 100);
+    let field = |name, ty| [string(name), ty, 0];
+    let members = (0..missing).flat_map(|_| field("", 99)).chain(field("low", 1)).collect::<Vec<_>>();
+    let btf = Btf::new(blob(&[
+        ty("int", kind(Kind::Int), 4, &[0x0100_0020]),
+        ty("", kind(Kind::Struct) | (missing + 1), 4, &members),
+        ty(
+            "outer",
+            kind(Kind::Struct) | nested,
+            4,
+            &(0..nested).flat_map(|_| field("first", 2)).collect::<Vec<_>>(),
+        ),
+    ]));
+    let outer = btf.as_ref().unwrap().get(3).unwrap();
+    let found = outer.fields_within(|_| true);
+    let of = |name: &[u8]| found.iter().filter(|field| field.name == name).count();
+    assert_eq!((of(b"first"), of(b"low")), (nested as usize, MEMBERS / (missing as usize + 1)));
+}
+
+#[test]
 fn bytes_that_are_cut_off_are_no_btf() {
     let whole = sample();
     for len in 0..whole.len() {

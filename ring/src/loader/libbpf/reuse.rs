@@ -61,8 +61,14 @@ impl<'o> Reused<'o> {
         for (map, (name, _)) in object.maps().filter(is_declared).zip(declared) {
             let found = match (preset(&map), pin_path(&map)) {
                 (Some(fd), _) => Some(loaded(fd, name, None)?),
-                // libbpf says what it can't open there.
-                (None, Some(pin)) => MapFd::pinned(&pin).ok(),
+                (None, Some(pin)) => match MapFd::pinned_by_us(&pin) {
+                    // libbpf would use what another user has put there.
+                    Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::Other) => {
+                        return Err(e);
+                    }
+                    // libbpf says what it can't open there.
+                    map => map.ok(),
+                },
                 (None, None) => None,
             };
             reused.maps.extend(found.map(|map| (name.as_str(), map)));
@@ -184,7 +190,7 @@ pub enum Reuse {
 ///
 /// # Errors
 /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the object declares no such region;
-/// [`ErrorKind::Open`](crate::ErrorKind::Open) if this process may not open what is pinned;
+/// [`ErrorKind::Open`](crate::ErrorKind::Open) if this process may not open what is pinned, or another user may have put it there;
 /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) if a program or a link is pinned there;
 /// [`ErrorKind::System`](crate::ErrorKind::System).
 pub fn reuse(object: &mut OpenObject, name: &str, pin: impl AsRef<Path>) -> Result<Reuse> {
@@ -303,7 +309,7 @@ fn in_one_map(name: &str, entries: usize, rings: &[(usize, MapFd)]) -> Result<Ma
 
 /// The map that is pinned at `path`, if there is one.
 fn at_pin(path: &Path) -> Result<Option<MapFd>> {
-    match MapFd::pinned(path) {
+    match MapFd::pinned_by_us(path) {
         Err(e) if is_gone(&e) => Ok(None),
         map => map.map(Some),
     }
