@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::Kind;
 use mapring::any::AnyMap;
 use mapring::loader::PinOptions;
-use mapring::{ErrorKind, Region, Stage};
+use mapring::{ErrorKind, PinDir, Region, Stage};
 use serde_json::json;
 
 use crate::exit::{self, Refused};
@@ -113,7 +113,15 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
 
 /// The region with this name, or those of a ring with several: at least one, each with the number of its first shard.
 fn open(name: &str) -> Result<(Place, Vec<(usize, Region)>)> {
-    let target = Target::open(find(name)?)?;
+    let place = find(name)?;
+    if let Place::Pin(pin) = &place {
+        // It may be a link of another user, to a region that he may not read.
+        match PinDir::of(pin).and_then(|(dir, name)| dir.open_our_pin(name)) {
+            Err(e) if e.kind() == io::ErrorKind::Other => bail!("{e}; or name the map itself, as id:NUMBER"),
+            _ => {} // what can't be opened is said below
+        }
+    }
+    let target = Target::open(place)?;
     let region = match &target.sort {
         Sort::Region(region) => region.clone(),
         Sort::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
@@ -214,8 +222,8 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     found.sort_by_key(|stale| without(&stale.pin, BELLS).is_none());
     all.hidden.iter().for_each(|why| eprintln!("mapring: {why}"));
     let mut out = io::stdout().lock();
-    // A directory that was named must be looked at.
-    let (mut removed, mut failed) = (0, !args.directories.is_empty() && !all.hidden.is_empty());
+    // So must all, as far as descriptors allow.
+    let (mut removed, mut failed) = (0, all.short || !args.directories.is_empty() && !all.hidden.is_empty());
     for stale in &found {
         let remove = args.yes
             && stale.remove().unwrap_or_else(|error| {
@@ -235,7 +243,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
         }
     }
     match (found.len(), removed) {
-        (0, _) => note("No pin is stale."),
+        (0, _) => note(if failed { "No pin that was looked at is stale." } else { "No pin is stale." }),
         (_, 0) if !args.yes => note("To remove these: mapring clean --yes"),
         (all, removed) => note(format_args!("Removed {removed} of {all} pins.")),
     }

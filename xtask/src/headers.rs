@@ -93,7 +93,13 @@ const REFUSED: [(&str, &str, &str); 6] = [
 ];
 
 /// Declarations that can't be, and what the error must say. `r` has one byte, `none` has no byte.
-const IMPOSSIBLE: [(&str, &str, &str); 16] = [
+const IMPOSSIBLE: [(&str, &str, &str); 18] = [
+    ("dispatch", "MAPRING_DISPATCH(map, 0);", "a dispatch table needs a slot"),
+    (
+        "ring",
+        "MAPRING_RING(map, struct s, 64); void f(struct s *s) { mapring_commit_tail(&map, s, 0); }",
+        "name the ring, and a record of this ring, which has the option TAILS: mapring_commit_tail(&ring, record, bytes)",
+    ),
     ("ring", "MAPRING_RING(map, struct none, 64);", "records have at least 1 byte: give the struct a field"),
     ("ring", "MAPRING_RING(map, struct none, 64, TAILS(64, 128));", "records have at least 1 byte"),
     ("ring", "MAPRING_RING(map, struct none, 64, RESIZABLE);", "records have at least 1 byte"),
@@ -175,7 +181,7 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
         }
     }
     for (header, declared, remedy) in IMPOSSIBLE {
-        let text = format!("struct none {{}}; {declared}");
+        let text = format!("struct none {{}}; struct s {{ long l; }}; {declared}");
         let refused = said(header, &text, 1)?.with_context(|| format!("{declared} compiled"))?;
         ensure!(refused.contains(&format!("mapring: {remedy}")), "{declared}: no {remedy:?} in {refused}");
     }

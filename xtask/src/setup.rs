@@ -88,7 +88,7 @@ fn mount_bpffs() {
     if bpffs_mounted() {
         return;
     }
-    const MOUNT: &str = "mount -t bpf bpf /sys/fs/bpf";
+    const MOUNT: &str = "mount -t bpf -o mode=0755 bpf /sys/fs/bpf";
     if !geteuid().is_root() {
         eprintln!("note: no bpf file system at /sys/fs/bpf; pinning maps needs it: sudo {MOUNT}");
     } else if let Err(error) = cmd::run(&mut cmd::line(MOUNT)) {

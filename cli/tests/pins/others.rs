@@ -35,6 +35,34 @@ fn links_of_another_user_are_not_followed() {
     assert_eq!(fs::read(victim.0.join("passwd")).unwrap(), b"precious");
 }
 
+/// A link, and a further name, that another user made for a pin of root: `pin` and `freeze` would make public what it is.
+#[test]
+fn what_another_user_names_is_neither_pinned_nor_frozen() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("named");
+    fs::set_permissions(&pins.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let [private, evil, leak] = ["private", "evil", "leak"].map(|name| pins.path(name));
+    let mut demo = Demo::start();
+    assert!(mapring(&["pin", &demo.map("cpus"), &private]).status.success());
+    let refused = |what: &str| {
+        for command in [&["pin", &evil, &leak, "--mode", "666"][..], &["freeze", "--yes", &evil, &leak]] {
+            let output = mapring(command);
+            let said = common::said(&output);
+            assert!(output.status.code() == Some(1) && said.contains(what), "{command:?}: {said}");
+            assert!(said.contains("or name the map itself, as id:NUMBER") && !Path::new(&leak).exists());
+        }
+        fs::remove_file(&evil).unwrap();
+    };
+    symlink(&private, &evil).unwrap();
+    lchown(&evil, Some(nobody::NOBODY), Some(nobody::NOBODY)).unwrap();
+    refused("belongs to user 65534, who may have put it there");
+    fs::hard_link(&private, &evil).unwrap();
+    refused("has another name, too");
+    assert!(mapring(&["pin", &private, &leak]).status.success());
+}
+
 /// The owner of a directory exchanges each name that root could make there with a link to a file or directory of root, while
 /// root runs each command that makes, changes or removes pins, a thousand times together.
 #[test]

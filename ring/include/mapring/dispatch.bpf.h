@@ -20,6 +20,7 @@
 
 #undef MAPRING_DISPATCH
 #define MAPRING_DISPATCH(name, slots)                                                            \
+	_Static_assert((slots) > 0, "mapring: a dispatch table needs a slot");                   \
 	struct mapring_map__##name {                                                             \
 		__uint(type, MAPRING__MAP_TYPE_PROG_ARRAY);                                      \
 		__uint(max_entries, slots);                                                      \

@@ -30,7 +30,7 @@
 #ifndef MAPRING_TAGGED_BPF_H
 #define MAPRING_TAGGED_BPF_H
 
-#include <mapring/detail/missing.bpf.h>
+#include <mapring/detail/abi.bpf.h>
 
 /* A variant. Readers find its tag in BTF, as the length of an array. */
 #undef MAPRING_VARIANT

@@ -99,12 +99,12 @@
 	}
 
 /* What the compiler says about a call that no ring has: only the ring knows all of what ends a record. */
-#define MAPRING__NO_RING(end, ...)                                                                            \
+#define MAPRING__NO_RING(end, of, rest)                                                                       \
 	MAPRING__FN void end(const void *map, ...) __attribute__((unavailable(                                \
-		"mapring: name the ring, and a record of this ring: " #end "(&ring, record" #__VA_ARGS__ ")")));
+		"mapring: name the ring, and a record of this ring" of ": " #end "(&ring, record" rest ")")));
 
-MAPRING__NO_RING(mapring_commit, )
-MAPRING__NO_RING(mapring_discard, )
+MAPRING__NO_RING(mapring_commit, "", "")
+MAPRING__NO_RING(mapring_discard, "", "")
 
 /* At the end of a scope that has a record: discards it, unless it was committed. */
 #define MAPRING__SCOPE(name, record_type)                                                                     \

@@ -171,8 +171,8 @@ MAPRING__FN void *mapring_tail(const void *map, ...)
 #define MAPRING__AFTER_TAIL_NO(name)
 #define MAPRING__AFTER_TAIL_YES(name) mapring__look__##name(shard, at, words);
 
-MAPRING__NO_RING(mapring_commit_tail, , bytes)
-MAPRING__NO_RING(mapring_commit_tail_cut, , bytes)
+MAPRING__NO_RING(mapring_commit_tail, ", which has the option TAILS", ", bytes")
+MAPRING__NO_RING(mapring_commit_tail_cut, ", which has the option TAILS", ", bytes")
 
 /* mapring_record for a record with a tail. `tail` is a variable of the program. The end of the block commits `len` bytes of
  * the tail. */
