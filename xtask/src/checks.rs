@@ -41,7 +41,18 @@ const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
 
 /// The files on which the results of methods depend.
 const LIBRARY: &[&str] = &["ring", "Cargo.toml", "Cargo.lock"];
-const MODELS: &[&str] = &["ring/src", "loom-tests", "Cargo.toml", "Cargo.lock"];
+/// What is compiled with `--cfg loom`.
+const MODELS: &[&str] = &[
+    "ring/src/abi",
+    "ring/src/protocol",
+    "ring/src/sync",
+    "ring/src/sync.rs",
+    "ring/src/text.rs",
+    "ring/Cargo.toml",
+    "loom-tests",
+    "Cargo.toml",
+    "Cargo.lock",
+];
 const KERNEL: &[&str] = &["ring", "bindings/c", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
 const HOSTILE: &[&str] = &["ring", "bindings/c", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
 const COMMAND: &[&str] = &["ring", "cli", "examples", "Cargo.toml", "Cargo.lock"];
@@ -354,6 +365,20 @@ mod tests {
         let covered = proofs().into_iter().flat_map(|(_, proof)| proof.covers);
         let gone: Vec<_> = covered.filter(|path| !cmd::root().join(path).exists()).collect();
         assert!(gone.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn the_models_cover_what_loom_compiles() {
+        let library = std::fs::read_to_string(cmd::root().join("ring/src/lib.rs")).unwrap();
+        let lines: Vec<_> = library.lines().collect();
+        let always =
+            lines.windows(2).filter(|pair| !pair[0].starts_with("#[cfg(") && !pair[0].starts_with("#[path"));
+        let modules = always
+            .filter_map(|pair| pair[1].trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
+        let files = modules.map(|name| [format!("ring/src/{name}"), format!("ring/src/{name}.rs")]);
+        let missing: Vec<_> =
+            files.filter(|either| !either.iter().any(|path| MODELS.contains(&&**path))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]
