@@ -131,6 +131,8 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     for name in ["woken", "woken__readers"] {
         cmd::output(load(&program).args(["alone", name]).arg(reuse))?;
     }
+    let percpu = &loaded[LOADED.iter().position(|name| *name == "percpu").context("no percpu")?];
+    cmd::output(load(&program).arg("cpus").arg(percpu))?;
     let pins = Path::new("/sys/fs/bpf").join(format!("mapring-c-{}", std::process::id()));
     fs::create_dir(&pins)?;
     let refused = refused(&program, reuse, &pins);

@@ -2,11 +2,12 @@
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
  * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
  * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `open PATH` opens what is no
- * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `replace NAME PIN OBJECT` pins two rings in turn, while
+ * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `cpus OBJECT` loads it where the list of CPUs is wrong. `replace NAME PIN OBJECT` pins two rings in turn, while
  * another process opens the pin. */
 #include <mapring_loader.h>
 
 #include <linux/capability.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 static int fail(const char *what)
@@ -214,8 +215,51 @@ static int alone(const char *name, const char *path)
 	return fail(name);
 }
 
+/* Loads an object, and reads it as another process. */
+static int load(const char *path)
+{
+	struct bpf_object *object = bpf_object__open(path);
+	struct mapring__object o;
+	uint64_t bytes = 0;
+	int error = 0;
+
+	if (!object || mapring_loader__prepare(object, &bytes) < 0)
+		return fail(path);
+	if (bytes == 0 || bpf_object__load(object) != 0 || mapring_loader__initialize(object) < 0 ||
+	    mapring_loader__initialize(object) < 0 || mapring__object_open(&o, object) < 0)
+		return fail(path);
+	for (uint32_t at = 0; at < o.count && !error; at++)
+		if (o.maps[at].is_ours)
+			error = check(&o, &o.maps[at]);
+	mapring__object_close(&o);
+	bpf_object__close(object);
+	return error;
+}
+
+/* A file that lists one CPU, number 8191 or so, is mounted over the list. */
+static int cpus(const char *path)
+{
+	static unsigned before[MAPRING__CPUS], after[MAPRING__CPUS];
+	int count = mapring__possible_cpus(before, MAPRING__CPUS);
+
+	if (count == 1)
+		return 0; /* as in the file */
+	if (syscall(SYS_unshare, 0x20000 /* CLONE_NEWNS */) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("/sys/devices/system/cpu/kernel_max", "/sys/devices/system/cpu/possible", NULL, MS_BIND, NULL) != 0) {
+		mapring__failed("mount");
+		return fail(path);
+	}
+	if (mapring__possible_cpus(after, MAPRING__CPUS) != count || after[count - 1] != (unsigned)count - 1) {
+		mapring__refuse(EPROTO, "not %d CPUs", count);
+		return fail(path);
+	}
+	return load(path);
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 3 && strcmp(argv[1], "cpus") == 0)
+		return cpus(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "alone") == 0)
 		return alone(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "open") == 0)
@@ -227,21 +271,8 @@ int main(int argc, char **argv)
 	if (argc == 6 && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))
 		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'f' ? MAPRING_PIN_FREEZE : 0);
 	for (int i = 1; i < argc; i++) {
-		struct bpf_object *object = bpf_object__open(argv[i]);
-		struct mapring__object o;
-		uint64_t bytes = 0;
-		int error = 0;
+		int error = load(argv[i]);
 
-		if (!object || mapring_loader__prepare(object, &bytes) < 0)
-			return fail(argv[i]);
-		if (bytes == 0 || bpf_object__load(object) != 0 || mapring_loader__initialize(object) < 0 ||
-		    mapring_loader__initialize(object) < 0 || mapring__object_open(&o, object) < 0)
-			return fail(argv[i]);
-		for (uint32_t at = 0; at < o.count && !error; at++)
-			if (o.maps[at].is_ours)
-				error = check(&o, &o.maps[at]);
-		mapring__object_close(&o);
-		bpf_object__close(object);
 		if (error)
 			return error;
 	}

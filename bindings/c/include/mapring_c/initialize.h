@@ -40,21 +40,20 @@ static inline void mapring__preamble(uint64_t words[MAPRING__PREAMBLE], const st
 /* Writes a preamble through lookups' counterpart, to each copy of a map that can't be mapped; the element with word 0 last. */
 static inline int mapring__update_preamble(int fd, const struct mapring_layout *l, const uint64_t words[MAPRING__PREAMBLE])
 {
-	uint64_t element = l->size / 8, copies = 1;
-	uint64_t *image;
-	int error = 0;
+	uint64_t element = l->size / 8, *image;
+	int copies = 1, error = 0;
 
 	if (mapring__is_per_cpu(l)) {
 		unsigned *cpus = (unsigned *)calloc(MAPRING__CPUS, sizeof(*cpus));
 
-		copies = cpus ? (uint64_t)mapring__possible_cpus(cpus, MAPRING__CPUS) : 0;
+		copies = cpus ? mapring__copies_of(fd, l->size, cpus, MAPRING__CPUS) : -1;
 		free(cpus);
 	}
-	image = (uint64_t *)calloc(element * copies, 8);
-	if (!image || copies == 0)
-		return mapring__refuse(ENOMEM, "no memory for a preamble");
+	image = copies < 1 ? NULL : (uint64_t *)calloc(element * (uint64_t)copies, 8);
+	if (!image)
+		return mapring__failed("memory for a preamble");
 	for (uint64_t at = mapring__words_of(8 * MAPRING__PREAMBLE + l->size - 8) / element; at-- > 0 && !error;) {
-		for (uint64_t word = 0; word < element * copies; word++) {
+		for (uint64_t word = 0; word < element * (uint64_t)copies; word++) {
 			uint64_t of_region = at * element + word % element;
 
 			image[word] = of_region < MAPRING__PREAMBLE ? words[of_region] : 0;

@@ -216,9 +216,77 @@ static inline int mapring__cpus(const char *path, unsigned *cpus, int room)
 	return count ? count : -1;
 }
 
+/* Whether a lookup in this per-CPU map returns at most `copies` copies of `size` bytes, or -1 with errno. The kernel writes them into
+ * memory of this length, and a page that can't be written follows. */
+static inline int mapring__lookup_fits(int fd, uint64_t size, uint64_t copies)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), bytes = copies * size, before = (bytes + page - 1) / page * page;
+	void *memory = mmap(NULL, before + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int fits = -1, error;
+
+	if (memory == MAP_FAILED)
+		return -1;
+	if (mprotect((char *)memory + before, page, PROT_NONE) == 0)
+		fits = mapring__lookup(fd, 0, (char *)memory + (before - bytes)) == 0 ? 1 : errno == EFAULT ? 0 : -1;
+	error = errno;
+	munmap(memory, before + page);
+	errno = error;
+	return fits;
+}
+
+/* The number of copies that a lookup in this per-CPU map returns, measured, or -1 with errno. Two lookups if `guess` is right. */
+static inline int mapring__count_copies(int fd, uint64_t size, int guess)
+{
+	int below = 0, enough = guess > 0 ? guess : 1, fits;
+
+	while ((fits = mapring__lookup_fits(fd, size, (uint64_t)enough)) == 0) {
+		below = enough;
+		enough *= 2;
+		if (below > 1 << 16) { /* more CPUs than any kernel can have */
+			errno = E2BIG;
+			return -1;
+		}
+	}
+	for (int next = enough - 1; fits >= 0 && below < next; next = below + (enough - below) / 2) {
+		fits = mapring__lookup_fits(fd, size, (uint64_t)next);
+		*(fits > 0 ? &enough : &below) = next;
+	}
+	return fits < 0 ? -1 : enough;
+}
+
+/* The CPUs that have copies of the values in a per-CPU map, in ascending order. Returns their number, or -1. A lookup writes a copy for
+ * each possible CPU, and the file that lists them can be wrong, as another one can be mounted over it. Then they are numbered from 0. */
+static inline int mapring__copies_of(int fd, uint64_t size, unsigned *cpus, int room)
+{
+	int listed = mapring__cpus("/sys/devices/system/cpu/possible", cpus, room);
+	int count = mapring__count_copies(fd, size, listed);
+
+	if (count > room) {
+		errno = E2BIG;
+		return -1;
+	}
+	for (int cpu = 0; count != listed && cpu < count; cpu++)
+		cpus[cpu] = (unsigned)cpu;
+	return count;
+}
+
+/* The CPUs that this machine can ever have. They are measured like this if this process may create a map, or else as the file says. */
 static inline int mapring__possible_cpus(unsigned *cpus, int room)
 {
-	return mapring__cpus("/sys/devices/system/cpu/possible", cpus, room);
+	union bpf_attr attr;
+	int fd, count;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_type = BPF_MAP_TYPE_PERCPU_ARRAY;
+	attr.key_size = 4;
+	attr.value_size = 8;
+	attr.max_entries = 1;
+	fd = mapring__bpf(BPF_MAP_CREATE, &attr);
+	if (fd < 0)
+		return mapring__cpus("/sys/devices/system/cpu/possible", cpus, room);
+	count = mapring__copies_of(fd, 8, cpus, room);
+	close(fd);
+	return count;
 }
 
 /* The start time of a process, field 22 of its stat: the name in parentheses, which can hold anything, is field 2. Returns 1, 0

@@ -215,10 +215,10 @@ static inline int mapring__open_map(struct mapring_region *r, int flags)
 	r->size = info.value_size / 8;
 	if (per_cpu) {
 		r->cpus = (unsigned *)calloc(MAPRING__CPUS, sizeof(*r->cpus));
-		r->copies = r->cpus ? mapring__possible_cpus(r->cpus, MAPRING__CPUS) : -1;
+		r->copies = r->cpus ? mapring__copies_of(r->fd, info.value_size, r->cpus, MAPRING__CPUS) : -1;
 	}
 	if (r->copies < 1)
-		return mapring__failed("no list of the possible CPUs");
+		return mapring__refuse_for(mapring__failed("the number of its copies"), r->what);
 	error = mapring__map_or_look(r, &info, flags);
 	if (error)
 		return mapring__refuse_for(error, r->what);
