@@ -237,7 +237,7 @@ func recordName(value btf.Type) string {
 func updateEachCopy(name string, m *ebpf.Map, l *layout, image [preambleWords]uint64) error {
 	copies := 1
 	if l.kind.isPerCPU() {
-		cpus, err := possibleCPUs()
+		cpus, err := copiesOf(m.FD(), l.size)
 		if err != nil {
 			return err
 		}

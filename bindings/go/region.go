@@ -88,7 +88,7 @@ func (r *region) openMap() (err error) {
 		return failf(ErrContradiction, "%s has %d bytes, expected at least %d; such a map holds no region", r.what, bytes, 8*preambleWords)
 	}
 	if info.typ == typePerCPUArray {
-		if r.cpus, err = possibleCPUs(); err != nil {
+		if r.cpus, err = copiesOf(r.fd, uint64(info.valueSize)); err != nil {
 			return err
 		}
 	}

@@ -147,9 +147,7 @@ func fromProcfs(fd int, info *mapInfo) bool {
 	return len(fields) == 0
 }
 
-// possibleCPUs lists the CPUs that there can be, in ascending order.
-func possibleCPUs() ([]int, error) { return cpuList("/sys/devices/system/cpu/possible") }
-func onlineCPUs() ([]int, error)   { return cpuList("/sys/devices/system/cpu/online") }
+func onlineCPUs() ([]int, error) { return cpuList("/sys/devices/system/cpu/online") }
 
 func cpuList(path string) (cpus []int, err error) {
 	text, err := os.ReadFile(path)

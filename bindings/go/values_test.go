@@ -2,10 +2,13 @@ package mapring
 
 import (
 	"errors"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // word is WORD of records.h.
@@ -258,5 +261,26 @@ func TestAPreambleThatContradictsBTFIsRefused(t *testing.T) {
 	mapAll(t, coll.Maps["plain"]).store(wordCapacity, 32)
 	if _, err := OpenRing[rec](Map(coll.Maps["plain"])); !errors.Is(err, ErrContradiction) {
 		t.Error(err)
+	}
+}
+
+// Another file is mounted over the list of the CPUs: this one lists one CPU, number 8191 or so.
+func TestAWrongListOfCPUsIsNotBelieved(t *testing.T) {
+	right := must(listedCPUs())
+	if needBPF(t); len(right) == 1 {
+		t.Skip("NOT TESTED: the file is right on a machine with one CPU")
+	}
+	cells := kernelProgram(t, "percpu.bpf.c", nil).Maps["cells_4096"]
+	found := make(chan []any)
+	go func() {
+		runtime.LockOSThread() // which ends with this goroutine
+		err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+			unix.Mount("/sys/devices/system/cpu/kernel_max", "/sys/devices/system/cpu/possible", "", unix.MS_BIND, ""))
+		r := must(openRegion(Map(cells)))
+		defer r.close()
+		found <- []any{err, len(must(listedCPUs())), len(must(possibleCPUs())), len(r.cpus), len(newLooks(r).copies[0])}
+	}()
+	if found, expected := <-found, []any{error(nil), 1, len(right), len(right), int(cells.ValueSize()) / 8 * len(right)}; !slices.Equal(found, expected) {
+		t.Error(found)
 	}
 }
