@@ -96,8 +96,8 @@ func pinIn(dir int, pin string, parts []part, companions map[string]int, eachCPU
 			err = s.pinMap(fd, first+suffix, how.Mode)
 		}
 	}
-	if err == nil && eachCPU { // users that may read the pins may also look them up
-		err = unix.Fchmodat(s.fd, "new", uint32(how.Mode|how.Mode&0o444>>2), 0)
+	if err == nil && eachCPU { // users that may read the pins may also look them up, and none exchanges names
+		err = unix.Fchmodat(s.fd, "new", uint32(0o700|how.Mode&0o444|how.Mode&0o444>>2), 0)
 	} else if err == nil && len(companions) > 0 {
 		err = unix.Fchmod(s.fd, 0o711) // until they have their names, readers find them here
 	}

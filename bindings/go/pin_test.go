@@ -44,6 +44,9 @@ func TestAReaderFindsTheEarlierRingOrTheNewOneWhole(t *testing.T) {
 		if err := PinRegion(colls[0].Maps, name, pin, how); err != nil {
 			t.Fatal(err)
 		}
+		if info := must(os.Stat(pin)); info.IsDir() && info.Mode().Perm() != 0o755 {
+			t.Error(info.Mode())
+		}
 		first, found, ended, done := openRing[rec](t, Pin(pin)), [2]atomic.Uint64{}, make(chan error, 1), atomic.Bool{}
 		go func() {
 			// Without capabilities a reader finds the readers and bells only by their pins. This thread ends with the goroutine.

@@ -161,6 +161,7 @@ static int replace(const char *name, const char *pin, const char *path)
 	struct bpf_object *objects[2];
 	struct meeting *m = (struct meeting *)mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int times = 0, status = 0, error = 0;
+	struct stat found;
 	pid_t reader = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -182,6 +183,8 @@ static int replace(const char *name, const char *pin, const char *path)
 		error = mapring_loader__pin(objects[(times ^ times / 16) & 1], name, pin, 0666, MAPRING_PIN_REPLACE);
 		if (times % 16 == 15)
 			_exit(0);
+		if (!error && (stat(pin, &found) != 0 || (S_ISDIR(found.st_mode) && (found.st_mode & 01777) != 0755)))
+			error = mapring__refuse(EPROTO, "a directory with another mode");
 		if (!reader && (reader = fork()) == 0)
 			_exit(opens(pin, m));
 		if (!error && waitpid(reader, &status, WNOHANG) == reader)

@@ -230,8 +230,8 @@ static inline int mapring__pin_directory(struct mapring__object *o, const char *
 	int error = mkdir(mapring__staged(s, path, "new", ""), 0700) == 0 ? mapring__pin_each_cpu(o, name, s, mode, how) :
 									    mapring__failed(mapring__pin_name(s->pin));
 
-	/* Users that may read the pins may also look them up in the directory. */
-	if (!error && chmod(path, mode | (mode & 0444) >> 2) != 0)
+	/* Users that may read the pins may also look them up in the directory. None exchanges names in it. */
+	if (!error && chmod(path, 0700 | (mode & 0444) | (mode & 0444) >> 2) != 0)
 		error = mapring__failed(mapring__pin_name(s->pin));
 	return error ? error : mapring__stage_publish(s, how);
 }
