@@ -1,7 +1,7 @@
 //! The step `c`: the headers of `bindings/c` with every compiler, and the example of docs/c.md, built from what is installed.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
@@ -171,10 +171,11 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
 /// What the loader returns for another region: -EMEDIUMTYPE.
 const UNLIKE: i32 = -124;
 
+const NOBODY: u32 = 65534;
+
 /// The loader in C refuses to pin in directories in which another user could exchange the pin with a link to a file of root. In the
 /// others it pins, and refuses to pin there a second time.
 fn refused(program: &Path, object: &Path, pins: &Path) -> Result<()> {
-    const NOBODY: u32 = 65534;
     let [ours, open, his, sticky, link] =
         ["ours", "open", "his", "sticky", "link"].map(|name| pins.join(name));
     for (dir, mode) in [(&ours, 0o755), (&open, 0o777), (&his, 0o755), (&sticky, 0o1777)] {
@@ -193,7 +194,29 @@ fn refused(program: &Path, object: &Path, pins: &Path) -> Result<()> {
     let pinned = |dir: &Path| Ok(fs::read_dir(dir)?.count());
     let found = [&open, &his, &sticky, &ours].map(|dir| pinned(dir).map_err(|e: std::io::Error| e.kind()));
     ensure!(found == [Ok(0), Ok(0), Ok(3), Ok(3)], "pins in directories that others may change: {found:?}");
-    Ok(())
+    planted(program, object, &sticky, &ours)
+}
+
+/// In a directory that others may write, the loader in C neither uses nor follows what another user may have put there.
+fn planted(program: &Path, object: &Path, sticky: &Path, ours: &Path) -> Result<()> {
+    let run = |how: &str, name: &str, pin: &Path, expected: i32| {
+        let mut command = load(program);
+        cmd::output(command.args([how, name]).arg(pin).arg(expected.to_string()).arg(object)).map(drop)
+    };
+    let access = -13;
+    let [pin, link, rings] = ["p", "link", "rings"].map(|name| sticky.join(name));
+    lchown(&pin, Some(NOBODY), None)?;
+    symlink(ours.join("p"), &link)?;
+    lchown(&link, Some(NOBODY), None)?;
+    run("reuse", "woken", &pin, access)?; // and a ring of this user takes its place
+    run("reuse", "woken", &pin, 1)?;
+    lchown(sticky.join("p__bells"), Some(NOBODY), None)?;
+    run("reuse", "woken", &pin, access)?;
+    run("reuse", "woken", &link, access)?;
+    run("pin", "nodes", &rings, 0)?;
+    fs::set_permissions(&rings, Permissions::from_mode(0o777))?;
+    run("reuse", "nodes", &rings, access)?;
+    run("reuse", "nodes", &rings, 1)
 }
 
 /// libbpf keeps some memory until the program ends.

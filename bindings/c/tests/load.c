@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
  * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
- * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `open PATH` opens what is no
+ * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `over …` replaces another. `open PATH` opens what is no
  * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `cpus OBJECT` loads it where the list of CPUs is wrong. `replace NAME PIN OBJECT` pins two rings in turn, while
  * another process opens the pin. */
 #include <mapring_loader.h>
@@ -101,14 +101,14 @@ static int reuse(const char *name, const char *pin, int expected, const char *pa
 	return read_pin(pin);
 }
 
-static int pins(const char *name, const char *pin, int expected, const char *path)
+static int pins(const char *name, const char *pin, int expected, const char *path, int how)
 {
 	struct bpf_object *object = bpf_object__open(path);
 	int found;
 
 	if (!object || mapring_loader__prepare(object, NULL) < 0 || bpf_object__load(object) != 0 || mapring_loader__initialize(object) < 0)
 		return fail(path);
-	found = mapring_loader__pin(object, name, pin, 0666, 0);
+	found = mapring_loader__pin(object, name, pin, 0666, how);
 	if (found < 0)
 		printf("%s\n", mapring_error());
 	bpf_object__close(object);
@@ -269,8 +269,8 @@ int main(int argc, char **argv)
 		return mapring_reader__open(argv[2], NULL) == NULL ? 0 : fail(argv[2]);
 	if (argc == 5 && strcmp(argv[1], "replace") == 0)
 		return replace(argv[2], argv[3], argv[4]);
-	if (argc == 6 && strcmp(argv[1], "pin") == 0)
-		return pins(argv[2], argv[3], atoi(argv[4]), argv[5]);
+	if (argc == 6 && (strcmp(argv[1], "pin") == 0 || strcmp(argv[1], "over") == 0))
+		return pins(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'o' ? MAPRING_PIN_REPLACE : 0);
 	if (argc == 6 && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))
 		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'f' ? MAPRING_PIN_FREEZE : 0);
 	for (int i = 1; i < argc; i++) {

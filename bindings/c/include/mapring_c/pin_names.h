@@ -13,6 +13,11 @@ static inline int mapring__obj_pin(int fd, const char *path)
 	return mapring__bpf(BPF_OBJ_PIN, &attr);
 }
 
+static inline bool mapring__is_ours(const struct stat *found)
+{
+	return found->st_uid == 0 || found->st_uid == geteuid();
+}
+
 /* Opens the directory of a pin. The names in its path are opened one after the other, and symbolic links are not followed. Each directory
  * must belong to root or to this user, and others may write it only if it is sticky. Then no other user can exchange a name that is made
  * in it. Its descriptor is for paths in /proc/self/fd. */
@@ -28,13 +33,12 @@ static inline int mapring__pin_dir(const char *whole)
 	while (dir >= 0 && fstat(dir, &found) == 0 && fstatfs(dir, &system) == 0) {
 		size_t length = strcspn(pin += strspn(pin, "/"), "/");
 		unsigned int type = (unsigned int)system.f_type;
-		bool is_ours = found.st_uid == 0 || found.st_uid == geteuid();
 
 		if (type != proc && type != sysfs &&
-		    (!is_ours || ((found.st_mode & 022) != 0 && (found.st_mode & S_ISVTX) == 0))) {
+		    (!mapring__is_ours(&found) || ((found.st_mode & 022) != 0 && (found.st_mode & S_ISVTX) == 0))) {
 			close(dir);
-			return mapring__refuse(EACCES, "not pinned, since another user could exchange names in the directory above \"%s\" of "
-					       "%s: it must belong to root or to this user, and be writable by nobody else, or sticky",
+			return mapring__refuse(EACCES, "another user could exchange names in the directory above \"%s\" of %s: "
+					       "it must belong to root or to this user, and be writable by nobody else, or sticky",
 					       pin, whole);
 		}
 		if (!pin[length]) {
@@ -62,6 +66,20 @@ static inline const char *mapring__pin_name(const char *path)
 	const char *slash = strrchr(path, '/');
 
 	return slash ? slash + 1 : path;
+}
+
+/* Whether a path, in this directory, has what only root or this user can have put there: 0 if so, -ENOENT if nothing is there. Anybody can
+ * take a free name in a directory that others may write. What is to be replaced there can be of others, but no directory, as they could
+ * fill it at any time. */
+static inline int mapring__expect_ours(int dir, const char *path, bool replace)
+{
+	struct stat above, found;
+
+	if (fstat(dir, &above) != 0 || fstatat(dir, mapring__pin_name(path), &found, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? -ENOENT : mapring__failed(path);
+	if (mapring__is_ours(&found) || (!S_ISDIR(found.st_mode) && (replace || (above.st_mode & 022) == 0)))
+		return 0;
+	return mapring__refuse(EACCES, "%s belongs to user %u, who may have put it there: remove it", path, (unsigned)found.st_uid);
 }
 
 /* Removes a directory of pins, if it is one in a BPF file system. */

@@ -16,14 +16,16 @@ static inline struct mapring__declared *mapring__region_named(struct mapring__ob
 	return found;
 }
 
-/* The descriptor of what is pinned at a path with a suffix: -ENOENT if nothing is. */
-static inline int mapring__pinned(const char *pin, const char *suffix)
+/* The descriptor of what is pinned at a path in this directory: -ENOENT if nothing is. */
+static inline int mapring__pinned(int dir, const char *path)
 {
-	char path[4096];
-	int fd;
+	int fd = mapring__expect_ours(dir, path, false);
+	char at[512];
 
-	snprintf(path, sizeof(path), "%s%s", pin, suffix);
-	fd = mapring__open_path(path, 0);
+	if (fd < 0)
+		return fd;
+	snprintf(at, sizeof(at), "/proc/self/fd/%d/%s", dir, mapring__pin_name(path));
+	fd = mapring__open_path(at, 0);
 	if (fd >= 0)
 		return fd;
 	return errno == ENOENT ? -ENOENT : mapring__failed(path);
@@ -41,24 +43,33 @@ static inline int mapring__use(struct mapring__declared *declared, int fd)
 	return bpf_map__reuse_fd(declared->map, fd) != 0 ? mapring__failed(declared->name) : 0;
 }
 
-/* The companions of a wakeable ring that are pinned beside it, which must be linked with it. */
-static inline int mapring__pinned_companions(const char *pin, int ring, int companions[2])
+/* The companions of a wakeable ring that are pinned beside it, in this directory. They must be linked with it. */
+static inline int mapring__pinned_companions(int dir, const char *pin, int ring, int companions[2])
 {
 	struct mapring_region r;
-	int error = mapring__region_of_fd(&r, fcntl(ring, F_DUPFD_CLOEXEC, 0), 0);
+	char path[4096];
+	int error = 0;
 
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%.4000s%s", pin, mapring__suffixes[i]);
+		error = mapring__expect_ours(dir, path, false);
+		if (error && error != -ENOENT)
+			return error;
+	}
+	error = mapring__region_of_fd(&r, fcntl(ring, F_DUPFD_CLOEXEC, 0), 0);
 	if (error)
 		return error;
-	mapring__companions(&r, pin, companions);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%.255s", dir, mapring__pin_name(pin));
+	mapring__companions(&r, path, companions);
 	mapring__region_close(&r);
 	return companions[1] >= 0 ? 0 :
 				    mapring__refuse(EMEDIUMTYPE, "%s: its __readers and __bells are not pinned beside it, or belong to "
 						    "another ring", pin);
 }
 
-/* Puts the rings that are pinned in a directory, `cpu0` and so on, into a new map of maps. Returns the first one's descriptor,
- * -ENOENT if there is none, and its path. */
-static inline int mapring__reuse_each_cpu(struct mapring__object *o, const char *name, struct mapring__declared *of_each,
+/* Puts the rings that are pinned in the open directory `pin`, `cpu0` and so on, into a new map of maps. Returns the first one's
+ * descriptor, -ENOENT if there is none, and its path. */
+static inline int mapring__reuse_each_cpu(struct mapring__object *o, const char *name, struct mapring__declared *of_each, int dir,
 					  const char *pin, char first_pin[4096])
 {
 	struct mapring__declared *maps = mapring__named(o, name, 0, "");
@@ -72,7 +83,7 @@ static inline int mapring__reuse_each_cpu(struct mapring__object *o, const char 
 		int fd;
 
 		snprintf(path, sizeof(path), "%s/cpu%u", pin, cpus[i]);
-		fd = mapring__pinned(path, "");
+		fd = mapring__pinned(dir, path);
 		if (fd == -ENOENT)
 			continue;
 		error = fd < 0 ? fd : mapring__fits(&o->btf, of_each, fd);
@@ -105,30 +116,20 @@ static inline int mapring__reuse_each_cpu(struct mapring__object *o, const char 
 	return error ? error : first;
 }
 
-static inline int mapring__reuse(struct mapring__object *o, const char *name, const char *pin)
+/* The same for what is pinned in a directory that no other user can change. */
+static inline int mapring__reuse_in(struct mapring__object *o, const char *name, struct mapring__declared *region, int dir, const char *pin)
 {
-	struct mapring__declared *region = mapring__region_named(o, name);
-	int companions[2] = { -1, -1 }, fd, error = 0;
-	bool wakes, each_cpu;
+	bool wakes = region->layout.options & MAPRING_OPTION_WAKEABLE;
+	bool each_cpu = region->layout.options & MAPRING_OPTION_PER_CPU_MAPS;
+	int companions[2] = { -1, -1 }, fd, error;
 	char first_pin[4096];
-	struct stat found;
 
-	if (!region)
-		return -ENOENT;
-	wakes = region->layout.options & MAPRING_OPTION_WAKEABLE;
-	each_cpu = region->layout.options & MAPRING_OPTION_PER_CPU_MAPS;
-	if (stat(pin, &found) == 0 && S_ISDIR(found.st_mode) != each_cpu)
-		return mapring__refuse(EMEDIUMTYPE, "%s: it is %s, and this object declares %s", pin,
-				       each_cpu ? "one map" : "a directory of maps", each_cpu ? "a directory of maps" : "one map");
-	fd = each_cpu ? mapring__reuse_each_cpu(o, name, region, pin, first_pin) : mapring__pinned(pin, "");
-	if (fd == -ENOENT)
-		return 0;
+	fd = each_cpu ? mapring__reuse_each_cpu(o, name, region, dir, pin, first_pin) : mapring__pinned(dir, pin);
 	if (fd < 0)
 		return fd;
-	if (!each_cpu)
-		error = mapring__fits(&o->btf, region, fd);
+	error = each_cpu ? 0 : mapring__fits(&o->btf, region, fd);
 	if (!error && wakes)
-		error = mapring__pinned_companions(each_cpu ? first_pin : pin, fd, companions);
+		error = mapring__pinned_companions(dir, each_cpu ? first_pin : pin, fd, companions);
 	if (!error)
 		error = mapring__use(region, fd);
 	if (!error && wakes)
@@ -136,16 +137,47 @@ static inline int mapring__reuse(struct mapring__object *o, const char *name, co
 	if (!error && wakes)
 		error = mapring__use(mapring__named(o, name, 0, "__bells"), companions[1]);
 	close(fd);
-	for (int i = 0; i < 2; i++)
-		if (companions[i] >= 0)
-			close(companions[i]);
+	mapring__companions_close(companions);
 	return error ? error : 1;
+}
+
+static inline int mapring__reuse(struct mapring__object *o, const char *name, const char *pin)
+{
+	struct mapring__declared *region = mapring__region_named(o, name);
+	int dir = region ? mapring__pin_dir(pin) : -ENOENT, error;
+	struct stat found;
+	char path[4096];
+	bool each_cpu;
+
+	if (!region)
+		return -ENOENT;
+	if (dir < 0)
+		return dir == -ENOENT ? 0 : dir;
+	each_cpu = region->layout.options & MAPRING_OPTION_PER_CPU_MAPS;
+	error = mapring__expect_ours(dir, pin, false);
+	if (!error && fstatat(dir, mapring__pin_name(pin), &found, AT_SYMLINK_NOFOLLOW) != 0)
+		error = errno == ENOENT ? -ENOENT : mapring__failed(pin);
+	if (!error && S_ISLNK(found.st_mode))
+		error = mapring__refuse(ELOOP, "%s: a symbolic link, which is not followed", pin);
+	else if (!error && S_ISDIR(found.st_mode) != each_cpu)
+		error = mapring__refuse(EMEDIUMTYPE, "%s: it is %s, and this object declares %s", pin,
+					each_cpu ? "one map" : "a directory of maps", each_cpu ? "a directory of maps" : "one map");
+	if (!error && each_cpu) {
+		close(dir);
+		snprintf(path, sizeof(path), "%.4000s/cpu0", pin);
+		error = dir = mapring__pin_dir(path);
+	}
+	if (error >= 0)
+		error = mapring__reuse_in(o, name, region, dir, pin);
+	if (dir >= 0)
+		close(dir);
+	return error == -ENOENT ? 0 : error;
 }
 
 /* Between open and prepare, in a loader that starts again: makes the object use what is pinned for the region that it declares as
  * `name`; of a PER_CPU_MAPS ring, `pin` is a directory. Returns 1 if it does, and 0 if nothing is pinned. -EMEDIUMTYPE: what is
  * pinned has another kind, options, slots, shards, records or fields (compared with CAP_SYS_ADMIN only). Then the object makes new
- * maps; pin them with MAPRING_PIN_REPLACE. What is pinned may be frozen. */
+ * maps; pin them with MAPRING_PIN_REPLACE. -EACCES: another user may have pinned it. What is pinned may be frozen. */
 static inline int mapring_loader__reuse(struct bpf_object *object, const char *name, const char *pin)
 {
 	struct mapring__object o;
@@ -253,12 +285,13 @@ static inline int mapring__pin_one(struct mapring__object *o, struct mapring__de
 }
 
 /* Removes the readers and bells of a ring that one without them has replaced. */
-static inline void mapring__remove_companions(const char *pin)
+static inline void mapring__remove_companions(int dir, const char *pin)
 {
 	struct mapring_region r;
 	char path[512];
 
-	if (mapring__region_of_fd(&r, mapring__pinned(pin, mapring__suffixes[0]), 0) != 0)
+	snprintf(path, sizeof(path), "%s%s", pin, mapring__suffixes[0]);
+	if (mapring__region_of_fd(&r, mapring__pinned(dir, path), 0) != 0)
 		return;
 	for (int i = 0; i < 2 && r.layout.kind == MAPRING_KIND_READERS; i++) {
 		snprintf(path, sizeof(path), "%s%s", pin, mapring__suffixes[i]);
@@ -308,7 +341,7 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 		if (!error)
 			error = each_cpu ? mapring__pin_directory(&o, name, &s, mode, how) : mapring__pin_one(&o, region, &s, mode, how);
 		if (!error && (each_cpu || !wakes))
-			mapring__remove_companions(at);
+			mapring__remove_companions(dir, at);
 		error = mapring__stage_close(&s, error);
 	}
 	if (dir >= 0)
