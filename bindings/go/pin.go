@@ -47,7 +47,7 @@ func PinRegion(maps map[string]*ebpf.Map, name, path string, how PinOptions) err
 	dir, err := pinDir(path)
 	if err == nil {
 		defer unix.Close(dir)
-		err = pinIn(dir, filepath.Base(path), parts, companions, maps[name].Type() == ebpf.ArrayOfMaps && !parts[0].options.Has(Resizable), how)
+		err = pinIn(dir, path, parts, companions, maps[name].Type() == ebpf.ArrayOfMaps && !parts[0].options.Has(Resizable), how)
 	}
 	if errors.As(err, new(*failure)) || err == nil {
 		return err
@@ -59,7 +59,8 @@ func PinRegion(maps map[string]*ebpf.Map, name, path string, how PinOptions) err
 	return failf(ErrNotWritable, "map %s is not pinned at %s: %v%s", name, printable(path), err, hint)
 }
 
-func pinIn(dir int, pin string, parts []part, companions map[string]int, eachCPU bool, how PinOptions) (err error) {
+func pinIn(dir int, path string, parts []part, companions map[string]int, eachCPU bool, how PinOptions) (err error) {
+	pin := filepath.Base(path)
 	s, err := openStage(dir, pin)
 	if err != nil {
 		return err
@@ -69,9 +70,15 @@ func pinIn(dir int, pin string, parts []part, companions map[string]int, eachCPU
 		if !how.Replace && !eachCPU && exists(dir, pin+suffix) {
 			return unix.EEXIST
 		}
+		if err := replaceable(dir, path+suffix); err != nil && !eachCPU {
+			return err
+		}
 	}
 	if !how.Replace && exists(dir, pin) { // a freeze can't be undone
 		return unix.EEXIST
+	}
+	if err := replaceable(dir, path); err != nil {
+		return err
 	}
 	first := "new"
 	if eachCPU {
@@ -109,6 +116,9 @@ func pinIn(dir int, pin string, parts []part, companions map[string]int, eachCPU
 	}
 	err = unix.Renameat2(s.fd, "new", dir, pin, 0)
 	if isErrno(err, unix.EISDIR, unix.ENOTDIR, unix.ENOTEMPTY, unix.EEXIST) {
+		if err = replaceable(dir, path); err != nil {
+			return err
+		}
 		err = unix.Renameat2(s.fd, "new", dir, pin, unix.RENAME_EXCHANGE)
 		if isErrno(err, unix.EINVAL) {
 			err = fmt.Errorf("replacing a directory of pins needs Linux 5.16: remove it first: %w", err)
@@ -123,6 +133,19 @@ func pinIn(dir int, pin string, parts []part, companions map[string]int, eachCPU
 	}
 	return err
 }
+
+// replaceable refuses a directory of another user, who could fill it at any time. All others keep their names.
+func replaceable(dir int, path string) error {
+	var found unix.Stat_t
+	err := unix.Fstatat(dir, filepath.Base(path), &found, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && found.Mode&unix.S_IFMT == unix.S_IFDIR && !isOurs(&found) {
+		return failf(ErrUntrusted, "%s belongs to user %d, who may have put it there: remove it", printable(path), found.Uid)
+	}
+	return nil
+}
+
+// isOurs says whether only root or this user can rename it, or what is in it.
+func isOurs(found *unix.Stat_t) bool { return found.Uid == 0 || int(found.Uid) == os.Geteuid() }
 
 const (
 	bpfObjPin    = 6
@@ -161,10 +184,9 @@ func pinDir(path string) (int, error) {
 			return -1, err
 		}
 		kernels := system.Type == unix.PROC_SUPER_MAGIC || system.Type == unix.SYSFS_MAGIC // who makes all names in them
-		ours := found.Uid == 0 || int(found.Uid) == os.Geteuid()
 		switch {
-		case !kernels && (!ours || found.Mode&0o022 != 0 && found.Mode&unix.S_ISVTX == 0):
-			err = failf(ErrUntrusted, "not pinned, since another user could exchange names in the directory above %q of %s: it must "+
+		case !kernels && (!isOurs(&found) || found.Mode&0o022 != 0 && found.Mode&unix.S_ISVTX == 0):
+			err = failf(ErrUntrusted, "another user could exchange names in the directory above %q of %s: it must "+
 				"belong to root or to this user, and be writable by nobody else, or sticky", name, printable(path))
 		case i < len(names)-1:
 			next, err := unix.Openat(dir, name, how, 0)
@@ -211,7 +233,7 @@ func openStage(dir int, pin string) (*stage, error) {
 			return nil, err
 		}
 		var locked, now unix.Stat_t
-		if err = unix.Fstat(fd, &locked); err == nil && (locked.Uid != 0 && int(locked.Uid) != os.Geteuid() || locked.Mode&0o022 != 0) {
+		if err = unix.Fstat(fd, &locked); err == nil && (!isOurs(&locked) || locked.Mode&0o022 != 0) {
 			err = failf(ErrUntrusted, "%s belongs to another user, or can be written by one: remove it", name)
 		}
 		if err != nil {
@@ -258,17 +280,15 @@ func (s *stage) finish() error {
 	if unix.Fstatat(s.fd, "new", &found, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		isPublic = found.Mode&unix.S_IFMT == unix.S_IFDIR // which was exchanged for the pin, or has no companions beside it
 	}
+	var err error
 	for _, suffix := range []string{suffixReaders, suffixBells} {
 		if !isPublic {
 			_ = unix.Unlinkat(s.fd, "new"+suffix, 0)
-		}
-	}
-	err := os.RemoveAll(s.path("new"))
-	for _, suffix := range []string{suffixReaders, suffixBells} {
-		if failed := unix.Renameat2(s.fd, "new"+suffix, s.dir, s.pin+suffix, 0); err == nil && !isErrno(failed, unix.ENOENT) {
+		} else if failed := unix.Renameat2(s.fd, "new"+suffix, s.dir, s.pin+suffix, 0); err == nil && !isErrno(failed, unix.ENOENT) {
 			err = failed
 		}
 	}
+	err = errors.Join(err, os.RemoveAll(s.path("new")))
 	// What `mapring clean` took away, and died.
 	if isErrno(unix.Renameat2(s.fd, "old", s.dir, s.pin, unix.RENAME_NOREPLACE), unix.EEXIST) {
 		_ = unix.Unlinkat(s.fd, "old", 0)

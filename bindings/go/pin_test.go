@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -114,6 +115,21 @@ func TestPinsAreMadeWhereNoOtherUserCanExchangeThem(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != "wakes" {
 		t.Error(left)
+	}
+	// A tree of another user, which a loader might not be able to remove.
+	for name, at := range map[string]string{"wakes": "tree", "keeps_of_cpu": "tree", "wakes_grows": "ring" + suffixBells} {
+		planted := filepath.Join(dir, at)
+		if err := errors.Join(os.MkdirAll(filepath.Join(planted, "deep"), 0o755), os.Chown(planted, 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+		err := PinRegion(maps, name, filepath.Join(dir, strings.TrimSuffix(at, suffixBells)), PinOptions{Mode: 0o600, Replace: true})
+		if !errors.Is(err, ErrUntrusted) {
+			t.Fatal(name, err)
+		}
+		contains(t, err.Error(), at+" belongs to user 65534, who may have put it there: remove it")
+	}
+	if exists(unix.AT_FDCWD, filepath.Join(dir, "tree__next")) {
+		t.Error("a stage is left")
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)

@@ -216,7 +216,19 @@ fn planted(program: &Path, object: &Path, sticky: &Path, ours: &Path) -> Result<
     run("pin", "nodes", &rings, 0)?;
     fs::set_permissions(&rings, Permissions::from_mode(0o777))?;
     run("reuse", "nodes", &rings, access)?;
-    run("reuse", "nodes", &rings, 1)
+    run("reuse", "nodes", &rings, 1)?;
+    // A tree of another user, which no loader could remove.
+    let [tree, beside] = ["tree", "ring__bells"].map(|name| sticky.join(name));
+    for dir in [&tree, &beside] {
+        fs::create_dir_all(dir.join("deep/down"))?;
+        chown(dir, Some(NOBODY), None)?;
+    }
+    run("over", "woken", &tree, access)?;
+    run("over", "nodes", &tree, access)?;
+    run("over", "woken", &sticky.join("ring"), access)?;
+    let left: Vec<_> = fs::read_dir(sticky)?.collect::<Result<_, _>>()?;
+    ensure!(!left.iter().any(|name| name.path().ends_with("tree__next")), "{left:?}");
+    Ok(())
 }
 
 /// libbpf keeps some memory until the program ends.

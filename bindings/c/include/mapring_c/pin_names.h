@@ -107,6 +107,8 @@ static inline int mapring__remove_pins(const char *path)
  * at a time changes a pin. Rust's loader does the same: ring/src/bpf/stage.rs has the names in it. */
 struct mapring__stage {
 	const char *pin; /* below /proc/self/fd */
+	const char *whole; /* its path */
+	int above;
 	char dir[512];
 	int fd;
 };
@@ -139,15 +141,16 @@ static inline int mapring__stage_finish(const struct mapring__stage *s)
 		is_public = S_ISDIR(found.st_mode); /* which was exchanged for the pin, or has no companions beside it */
 	else
 		is_public = lstat(s->pin, &found) == 0;
-	for (int i = 0; i < 2 && !is_public; i++)
-		unlink(mapring__staged(s, path, "new", mapring__suffixes[i]));
-	if (unlink(mapring__staged(s, path, "new", "")) != 0 && errno == EISDIR)
-		error = mapring__remove_pins(path);
-	for (int i = 0; i < 2 && !error; i++) {
+	for (int i = 0; i < 2; i++) {
 		snprintf(to, sizeof(to), "%s%s", s->pin, mapring__suffixes[i]);
-		if (!mapring__rename(mapring__staged(s, path, "new", mapring__suffixes[i]), to, 0) && errno != ENOENT)
+		mapring__staged(s, path, "new", mapring__suffixes[i]);
+		if (!is_public)
+			unlink(path);
+		else if (!mapring__rename(path, to, 0) && errno != ENOENT)
 			error = mapring__failed(mapring__pin_name(to));
 	}
+	if (unlink(mapring__staged(s, path, "new", "")) != 0 && errno == EISDIR && !error)
+		error = mapring__remove_pins(path);
 	/* What `mapring clean` took away, and died. */
 	if (!mapring__rename(mapring__staged(s, path, "old", ""), s->pin, MAPRING__NOREPLACE) && errno == EEXIST)
 		unlink(path);
@@ -164,12 +167,14 @@ static inline int mapring__stage_close(struct mapring__stage *s, int error)
 }
 
 /* Waits a second for another process that changes this pin. */
-static inline int mapring__stage_open(struct mapring__stage *s, const char *pin)
+static inline int mapring__stage_open(struct mapring__stage *s, int above, const char *whole, const char *pin)
 {
 	const struct timespec nap = { 0, 5000000 };
 	struct stat locked, now;
 
 	s->pin = pin;
+	s->whole = whole;
+	s->above = above;
 	if (snprintf(s->dir, sizeof(s->dir), "%s__next", pin) >= (int)sizeof(s->dir))
 		return mapring__refuse(ENAMETOOLONG, "%s: a name of a pin has 255 bytes at most", mapring__pin_name(pin));
 	for (int tries = 0; tries < 200; tries++) {
@@ -210,6 +215,7 @@ static inline int mapring__stage_pin(const struct mapring__stage *s, int fd, con
 static inline int mapring__stage_publish(const struct mapring__stage *s, int how)
 {
 	char path[128];
+	int error;
 
 	if (mapring__rename(mapring__staged(s, path, "new", ""), s->pin, how & MAPRING_PIN_REPLACE ? 0 : MAPRING__NOREPLACE))
 		return 0;
@@ -217,6 +223,9 @@ static inline int mapring__stage_publish(const struct mapring__stage *s, int how
 		return mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", mapring__pin_name(s->pin));
 	if (errno != EISDIR && errno != ENOTDIR && errno != ENOTEMPTY)
 		return mapring__failed(mapring__pin_name(s->pin));
+	error = mapring__expect_ours(s->above, s->whole, true); /* which then keeps the name */
+	if (error)
+		return error == -ENOENT ? mapring__failed(s->whole) : error;
 	if (mapring__rename(path, s->pin, MAPRING__EXCHANGE))
 		return 0;
 	if (errno == EINVAL)

@@ -311,8 +311,7 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 	struct mapring__object o;
 	struct mapring__stage s;
 	int error = mapring__object_open(&o, object), dir = -1;
-	char at[400], path[512];
-	struct stat found;
+	char at[400], path[4096];
 
 	if (error)
 		return error;
@@ -326,17 +325,18 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 	else if (snprintf(at, sizeof(at), "/proc/self/fd/%d/%s", dir, mapring__pin_name(pin)) >= (int)sizeof(at))
 		error = mapring__refuse(ENAMETOOLONG, "%s: a name of a pin has 255 bytes at most", pin);
 	else
-		error = mapring__stage_open(&s, at);
+		error = mapring__stage_open(&s, dir, pin, at);
 	if (!error) {
 		bool each_cpu = region->layout.options & MAPRING_OPTION_PER_CPU_MAPS;
 		bool wakes = region->layout.options & MAPRING_OPTION_WAKEABLE;
 
 		/* A freeze can't be undone. */
-		for (int i = 0; !(how & MAPRING_PIN_REPLACE) && i < (wakes && !each_cpu ? 3 : 1) && !error; i++) {
-			snprintf(path, sizeof(path), "%s%s", at, i > 0 ? mapring__suffixes[i - 1] : "");
-			if (lstat(path, &found) == 0)
-				error = mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE",
-							mapring__pin_name(path));
+		for (int i = 0; i < (wakes && !each_cpu ? 3 : 1) && !error; i++) {
+			snprintf(path, sizeof(path), "%.4000s%s", pin, i > 0 ? mapring__suffixes[i - 1] : "");
+			error = mapring__expect_ours(dir, path, true);
+			if (!error && !(how & MAPRING_PIN_REPLACE))
+				error = mapring__refuse(EEXIST, "%s is pinned already: replace it with MAPRING_PIN_REPLACE", path);
+			error = error == -ENOENT ? 0 : error;
 		}
 		if (!error)
 			error = each_cpu ? mapring__pin_directory(&o, name, &s, mode, how) : mapring__pin_one(&o, region, &s, mode, how);
