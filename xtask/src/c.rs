@@ -144,6 +144,7 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     let unfit = UNFIT
         .iter()
         .map(|name| ("reuse", name, *name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
+    let grows = [("reuse", &"wakes_grows", "wakes_grows", vec![(options, 0), (options, 1)])];
     let fit = FIT.iter().map(|name| ("reuse", name, *name, vec![(reuse, 0), (other, 1)]));
     // One map where a directory of maps is pinned, and the other way round.
     let others = [("same", "nodes"), ("nodes", "kept")];
@@ -152,18 +153,19 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
         let object = if *object == "options" { options } else { reuse };
         ("freeze", name, "frozen", vec![(object, 0), (object, 1)])
     });
-    let result = unfit.chain(fit).chain(others).chain(frozen).try_for_each(|(how, name, pin, loads)| {
-        let pin = if pin == "frozen" { pins.join(format!("{pin}_{name}")) } else { pins.join(pin) };
-        loads.iter().try_for_each(|(object, expected)| {
-            let mut command = load(&program);
-            command.args([how, name]).arg(&pin).arg(expected.to_string());
-            cmd::output(command.arg(object)).map(drop)
-        })
-    });
+    let result =
+        unfit.chain(fit).chain(grows).chain(others).chain(frozen).try_for_each(|(how, name, pin, loads)| {
+            let pin = if pin == "frozen" { pins.join(format!("{pin}_{name}")) } else { pins.join(pin) };
+            loads.iter().try_for_each(|(object, expected)| {
+                let mut command = load(&program);
+                command.args([how, name]).arg(&pin).arg(expected.to_string());
+                cmd::output(command.arg(object)).map(drop)
+            })
+        });
     fs::remove_dir_all(&pins)?;
     refused?;
     replaced?;
-    let fit = FIT.len() + FROZEN.len();
+    let fit = FIT.len() + FROZEN.len() + 1;
     eprintln!("{} objects loaded, {} regions replaced, {fit} reused", loaded.len(), UNFIT.len());
     result
 }

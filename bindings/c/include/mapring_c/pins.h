@@ -269,8 +269,8 @@ static inline int mapring__pin_directory(struct mapring__object *o, const char *
 }
 
 /* Pins one ring, or another region. Until its companions have their names, readers find them in the stage. */
-static inline int mapring__pin_one(struct mapring__object *o, struct mapring__declared *region, const struct mapring__stage *s, mode_t mode,
-				   int how)
+static inline int mapring__pin_one(struct mapring__object *o, const char *name, struct mapring__declared *region,
+				   const struct mapring__stage *s, mode_t mode, int how)
 {
 	int error = how & MAPRING_PIN_FREEZE ? mapring__freeze(bpf_map__fd(region->map)) : 0;
 
@@ -278,7 +278,7 @@ static inline int mapring__pin_one(struct mapring__object *o, struct mapring__de
 	if (!error)
 		error = mapring__stage_pin(s, bpf_map__fd(region->map), "new", "", mode);
 	if (!error)
-		error = mapring__pin_companions(o, region->name, s, "new", mode);
+		error = mapring__pin_companions(o, name, s, "new", mode);
 	if (error > 0)
 		error = fchmod(s->fd, 0711) == 0 ? 0 : mapring__failed(mapring__pin_name(s->dir));
 	return error ? error : mapring__stage_publish(s, how);
@@ -339,7 +339,7 @@ static inline int mapring_loader__pin(struct bpf_object *object, const char *nam
 			error = error == -ENOENT ? 0 : error;
 		}
 		if (!error)
-			error = each_cpu ? mapring__pin_directory(&o, name, &s, mode, how) : mapring__pin_one(&o, region, &s, mode, how);
+			error = each_cpu ? mapring__pin_directory(&o, name, &s, mode, how) : mapring__pin_one(&o, name, region, &s, mode, how);
 		if (!error && (each_cpu || !wakes))
 			mapring__remove_companions(dir, at);
 		error = mapring__stage_close(&s, error);
