@@ -213,12 +213,12 @@ impl Visit for Convert {
         Ok(())
     }
 
-    fn record(&mut self, of: &Recorded, item: Item<'_>, _: u64) -> Result<()> {
+    fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()> {
         let value = of.decode(item.bytes);
         if !self.is_wanted(&value, item.tail) {
             return Ok(());
         }
-        let time = of.time(&item).map(line::time);
+        let time = of.time(&item, arrived).map(line::time);
         if let To::Ndjson(out) = &mut self.to {
             writeln!(out, "{}", line::json(&item, time.as_deref(), &value))?;
             return Ok(());

@@ -97,6 +97,7 @@ fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u
         stamp: None,
         stamp_clock: None,
         boot_ahead: 0,
+        stamp_since: 0,
         value_type,
         no_types: None,
         byte_order: BYTE_ORDER.to_owned(),

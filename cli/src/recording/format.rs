@@ -10,7 +10,6 @@ use mapring::{Histogram, Loss};
 use serde::{Deserialize, Serialize};
 
 use super::summaries;
-use crate::regions::line;
 use crate::regions::stamp::{self, StampClock};
 use crate::regions::text::printable;
 use crate::regions::untyped::Item;
@@ -112,6 +111,9 @@ pub(super) struct Source {
     /// By how much CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC, if stamps are of that clock.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) boot_ahead: u64,
+    /// No record has an earlier stamp: earlier numbers are of another kind.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) stamp_since: u64,
     /// The id of the type of the map's values in the BTF, or why there is no BTF.
     pub(super) value_type: Option<u32>,
     pub(super) no_types: Option<String>,
@@ -194,13 +196,33 @@ impl Recorded {
             .ok_or_else(|| "its BTF does not describe its values".to_owned())
     }
 
-    /// The wall time of a record by its stamp, if it has one that is not later than the end of time.
-    pub(super) fn time(&self, item: &Item<'_>) -> Option<SystemTime> {
-        let ns = line::stamp(item, self.source.stamp)?;
+    /// The stamp of a record that arrived at this time, by its clock and by CLOCK_MONOTONIC; unless the clock can't have it.
+    fn stamps(&self, item: &Item<'_>, arrived: u64) -> Option<(u64, u64)> {
+        let source = &self.source;
+        let bytes = item.bytes.get(source.stamp?..)?.first_chunk()?;
+        let ns = u64::from_ne_bytes(*bytes);
+        let ahead = match source.stamp_clock {
+            None | Some(StampClock::Monotonic) => 0,
+            Some(StampClock::Boottime) => source.boot_ahead,
+            Some(StampClock::Realtime) => self.clock.wall.saturating_sub(self.clock.monotonic),
+        };
+        let monotonic = ns.saturating_sub(ahead);
+        let is_possible =
+            ns >= source.stamp_since.max(1) && monotonic <= arrived.saturating_add(stamp::SLACK);
+        is_possible.then_some((ns, monotonic))
+    }
+
+    /// The time of a record by CLOCK_MONOTONIC: by its stamp, or else when it arrived.
+    pub(super) fn monotonic(&self, item: &Item<'_>, arrived: u64) -> u64 {
+        self.stamps(item, arrived).map_or(arrived, |(_, monotonic)| monotonic)
+    }
+
+    /// The wall time of a record by its stamp, if it has a possible one.
+    pub(super) fn time(&self, item: &Item<'_>, arrived: u64) -> Option<SystemTime> {
+        let (ns, monotonic) = self.stamps(item, arrived)?;
         Some(match self.source.stamp_clock {
-            None | Some(StampClock::Monotonic) => self.clock.to_wall(ns),
-            Some(StampClock::Boottime) => self.clock.to_wall(ns.saturating_sub(self.source.boot_ahead)),
             Some(StampClock::Realtime) => stamp::wall(ns),
+            _ => self.clock.to_wall(monotonic),
         })
     }
 
@@ -297,6 +319,49 @@ impl std::fmt::Display for Lost {
         match self.tickets {
             Some([first, end]) => write!(f, ", tickets {first} to {}", end.wrapping_sub(1)),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_a_time_only_if_its_clock_could_have_its_stamp() {
+        let json = |more: &str| {
+            let text = format!(
+                r#"{{"name": "r", "kind": "ring", "record": 8, "entries": 8, "shards": 1, "stamp": 0, "byte_order": "",
+                "clock": {{"monotonic": 5000000000, "wall": 1795000005000000000}}, "host": "", "kernel": "", "boot_id": ""{more}}}"#
+            );
+            serde_json::from_str::<Source>(&text).unwrap()
+        };
+        let (start, arrived) = (1_795_000_000_000_000_000, 9_000_000_000);
+        let realtime = r#", "stamp_clock": "realtime", "stamp_since": 1795000004000000000"#;
+        let boottime = r#", "stamp_clock": "boottime", "boot_ahead": 1000000000, "stamp_since": 5000000000"#;
+        let since = r#", "stamp_since": 4000000000"#;
+        for (more, ns, expected) in [
+            ("", 5, Some(5)), // a file of an older recorder
+            ("", 0, None),
+            ("", u64::MAX, None),
+            (since, 5, None),
+            (since, 4_000_000_000, Some(4_000_000_000)),
+            (since, 10_000_000_000, Some(10_000_000_000)),
+            (since, 10_000_000_001, None),
+            (boottime, 4_999_999_999, None),
+            (boottime, 11_000_000_000, Some(10_000_000_000)),
+            (boottime, 11_000_000_001, None),
+            (realtime, start, None),
+            (realtime, start + 7, None),
+            (realtime, start + 4_000_000_000, Some(4_000_000_000)),
+            (realtime, start + 10_000_000_001, None),
+        ] {
+            let source = json(more);
+            let of = Recorded { clock: source.clock, source, btf: None, btf_bytes: 0 };
+            let item = Item { shard: 0, ticket: 0, bytes: &u64::to_ne_bytes(ns), tail: None };
+            let wall = expected.map(|ns: u64| stamp::wall(start + ns));
+            let found = (of.time(&item, arrived), of.monotonic(&item, arrived));
+            assert_eq!(found, (wall, expected.unwrap_or(arrived)), "{more} {ns}");
         }
     }
 }

@@ -195,7 +195,7 @@ impl Visit for Summary {
         let (count, first, last) = part.shards.entry(item.shard).or_insert((0, ticket, ticket));
         (*count, *first, *last) = (*count + 1, ticket.min(*first), ticket.max(*last));
         part.tails += item.tail.map_or(0, |tail| tail.len() as u64);
-        part.see(of.time(&item).unwrap_or_else(|| of.clock.to_wall(arrived)));
+        part.see(of.time(&item, arrived).unwrap_or_else(|| of.clock.to_wall(arrived)));
         Ok(())
     }
 

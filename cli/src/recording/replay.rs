@@ -15,7 +15,6 @@ use super::reader::{Visit, read};
 use super::write_ring::{self, Push};
 use crate::output;
 use crate::regions::Interrupted;
-use crate::regions::line;
 use crate::regions::text::{printable, said};
 use crate::regions::untyped::Item;
 
@@ -161,7 +160,7 @@ impl Visit for Replay<'_> {
     }
 
     fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()> {
-        self.wait(line::stamp(&item, of.source.stamp).unwrap_or(arrived))?;
+        self.wait(of.monotonic(&item, arrived))?;
         let Some((_, ring, _)) = &self.ring else { return Ok(()) };
         if ring.push(&item) {
             self.written += 1;

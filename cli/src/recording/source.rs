@@ -47,6 +47,7 @@ pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> R
         stamp: stamp.map(|stamp| stamp.at),
         stamp_clock: stamp.map(|stamp| stamp.clock).filter(|clock| *clock != StampClock::Monotonic),
         boot_ahead: 0,
+        stamp_since: stamp.map_or(0, |stamp| stamp.since),
         value_type,
         no_types,
         byte_order: BYTE_ORDER.to_owned(),

@@ -8,11 +8,6 @@ use super::text::json_line;
 use super::untyped::Item;
 use super::value::{Chars, Value};
 
-/// The time stamp at this offset, if the record has one.
-pub(crate) fn stamp(item: &Item<'_>, at: Option<usize>) -> Option<u64> {
-    Some(u64::from_ne_bytes(*item.bytes.get(at?..)?.first_chunk()?))
-}
-
 /// A time as text, in UTC.
 pub(crate) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()

@@ -76,7 +76,7 @@ pub(crate) struct Stamp {
     pub(crate) at: usize,
     pub(crate) clock: StampClock,
     /// No record has an earlier one: earlier numbers are of another kind.
-    since: u64,
+    pub(crate) since: u64,
     /// By how much the clock was ahead of CLOCK_MONOTONIC.
     ahead: u64,
 }
@@ -119,7 +119,7 @@ impl Stamp {
 }
 
 /// By so much the clocks of programs and readers may differ.
-const SLACK: u64 = 1_000_000_000;
+pub(crate) const SLACK: u64 = 1_000_000_000;
 /// The most records that are looked at.
 const LOOKED_AT: usize = 1 << 14;
 
