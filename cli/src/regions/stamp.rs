@@ -75,7 +75,7 @@ pub(crate) struct Stamp {
     /// Its offset.
     pub(crate) at: usize,
     pub(crate) clock: StampClock,
-    /// No record has an earlier one: earlier numbers are of another kind.
+    /// No record has an earlier one: earlier numbers are of another kind. 0 is none.
     pub(crate) since: u64,
     /// By how much the clock was ahead of CLOCK_MONOTONIC.
     ahead: u64,
@@ -83,7 +83,7 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     fn new(at: usize, clock: StampClock, since: u64) -> Self {
-        Self { at, clock, since, ahead: clock.now().saturating_sub(Clock::Monotonic.now()) }
+        Self { at, clock, since: since.max(1), ahead: clock.now().saturating_sub(Clock::Monotonic.now()) }
     }
 
     /// The time stamp of a record, unless its clock can't have it.
@@ -140,7 +140,8 @@ impl Wanted {
             (Err(why), None) if self.clock.is_some() => bail!("--clock: the fields are not known: {why}"),
             (Err(_), None) => return Ok((None, None)),
         };
-        let Some((name, at)) = value::stamp(ty, wanted) else {
+        let fields = value::stamps(ty, wanted);
+        let Some((name, at)) = fields.first() else {
             ensure!(
                 wanted.is_none(),
                 "--stamp: {} has no field of 8 bytes with this name",
@@ -149,47 +150,49 @@ impl Wanted {
             ensure!(self.clock.is_none(), "--clock: name the field of the time stamps with --stamp");
             return Ok((None, None));
         };
-        let said = |clock: StampClock| {
+        let said = |name: &str, clock: StampClock| {
             let others = "--stamp and --clock name others, --stamp none takes none";
             format!("field {name} is taken as the time stamp, in nanoseconds of {clock}: {others}")
         };
         if let (Some(_), Some(clock)) = (wanted, self.clock) {
-            return Ok((Some(Stamp::new(at, clock, 0)), None));
+            return Ok((Some(Stamp::new(*at, clock, 0)), None));
         }
-        let stamps = Stamps::of(target, at)?;
         let clocks = self.clock.map_or(StampClock::ALL.to_vec(), |clock| vec![clock]);
-        let fits = |clock: &StampClock| stamps.fit(*clock, target);
-        Ok(match clocks.iter().copied().find(fits) {
-            // Records that are not there yet are checked as they come.
-            _ if stamps.count == 0 && wanted.is_none() => {
-                let clock = self.clock.unwrap_or(StampClock::Monotonic);
-                (Some(Stamp::new(at, clock, clock.now().saturating_sub(SLACK))), Some(said(clock)))
-            }
-            Some(clock) if wanted.is_none() => {
-                let since = stamps.first.saturating_sub(SLACK);
-                (Some(Stamp::new(at, clock, since)), Some(said(clock)))
-            }
-            found if wanted.is_some() => {
-                let clock = found.unwrap_or(StampClock::Monotonic);
-                (Some(Stamp::new(at, clock, 0)), Some(said(clock)))
-            }
-            _ => {
-                let clocks: Vec<_> = clocks.iter().map(StampClock::to_string).collect();
-                let clocks = clocks.join(", ");
-                let why = format!(
-                    "field {name} is not taken as the time stamp: its values do not fit {clocks}; --stamp {name} takes it"
-                );
-                (None, Some(why))
-            }
-        })
+        for (name, at) in &fields {
+            let stamps = Stamps::of(target, *at)?;
+            let fits = |clock: &StampClock| stamps.fit(*clock, target);
+            let (clock, since) = match clocks.iter().copied().find(fits) {
+                found if wanted.is_some() => (found.unwrap_or(StampClock::Monotonic), 0),
+                // Records that are not there yet are checked as they come.
+                _ if stamps.count == 0 => {
+                    let clock = self.clock.unwrap_or(StampClock::Monotonic);
+                    (clock, clock.now().saturating_sub(SLACK))
+                }
+                Some(clock) => (clock, stamps.since.unwrap_or_default().saturating_sub(SLACK)),
+                None => continue,
+            };
+            return Ok((Some(Stamp::new(*at, clock, since)), Some(said(name, clock))));
+        }
+        let clocks: Vec<_> = clocks.iter().map(StampClock::to_string).collect();
+        let clocks = clocks.join(", ");
+        let why = format!(
+            "field {name} is not taken as the time stamp: its values do not fit {clocks}; --stamp {name} takes it"
+        );
+        Ok((None, Some(why)))
     }
 }
 
 /// What was seen of the field in the records that a ring holds.
+#[derive(Default)]
 struct Stamps {
+    /// The latest stamp of each shard.
+    latest: BTreeMap<usize, u64>,
     count: usize,
-    first: u64,
+    /// Of the records with a stamp, which is not 0.
+    first: Option<u64>,
     last: u64,
+    /// The earliest that is not earlier than the one before it: a few are of another kind.
+    since: Option<u64>,
     /// Steps from a record to the next one of its shard: all, those to a later stamp, and those to an earlier one.
     steps: usize,
     up: usize,
@@ -199,18 +202,10 @@ struct Stamps {
 impl Stamps {
     fn of(target: &Target, at: usize) -> Result<Self> {
         let mut records = target.records(Start::Oldest, None)?;
-        let mut found = Self { count: 0, first: u64::MAX, last: 0, steps: 0, up: 0, down: 0 };
-        let mut before = BTreeMap::new();
+        let mut found = Self::default();
         let mut see = |item: Item<'_>| {
             let Some(ns) = item.bytes.get(at..).and_then(<[u8]>::first_chunk) else { return };
-            let ns = u64::from_ne_bytes(*ns);
-            (found.count, found.first, found.last) =
-                (found.count + 1, found.first.min(ns), found.last.max(ns));
-            if let Some(before) = before.insert(item.shard, ns) {
-                found.steps += 1;
-                found.up += usize::from(ns > before);
-                found.down += usize::from(ns < before);
-            }
+            found.see(item.shard, u64::from_ne_bytes(*ns));
         };
         let mut left = LOOKED_AT;
         while left > 0 {
@@ -220,6 +215,24 @@ impl Stamps {
             }
         }
         Ok(found)
+    }
+
+    fn see(&mut self, shard: usize, ns: u64) {
+        self.count += 1;
+        if ns == 0 {
+            return;
+        }
+        let earliest = |of: Option<u64>| Some(of.map_or(ns, |first| first.min(ns)));
+        (self.first, self.last) = (earliest(self.first), self.last.max(ns));
+        let before = self.latest.insert(shard, ns);
+        if before.is_none_or(|before| ns >= before) {
+            self.since = earliest(self.since);
+        }
+        if let Some(before) = before {
+            self.steps += 1;
+            self.up += usize::from(ns > before);
+            self.down += usize::from(ns < before);
+        }
     }
 
     /// Whether all stamps can be of this clock: none is of the future, few are earlier than the one before, and all were
@@ -234,8 +247,25 @@ impl Stamps {
             clock => (began.saturating_add(clock.now())).saturating_sub(Clock::Boottime.now()),
         };
         let grows = self.steps >= 8 && 10 * self.up >= 9 * self.steps;
-        let is_of_loader = self.first >= began || grows && self.last >= began;
+        let is_of_loader = self.first.is_some_and(|first| first >= began) || grows && self.last >= began;
         let is_past = self.last <= clock.now().saturating_add(1_000_000);
         is_past && is_of_loader && 10 * self.down <= self.steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_and_the_few_that_do_not_grow_do_not_count() {
+        let mut stamps = Stamps::default();
+        for (shard, ns) in [(0, 100), (1, 0), (1, 90), (0, 0), (0, 110), (0, 5), (0, 120), (1, 95), (1, 0)] {
+            stamps.see(shard, ns);
+        }
+        assert_eq!((stamps.count, stamps.first, stamps.last), (9, Some(5), 120));
+        assert_eq!((stamps.since, stamps.steps, stamps.up, stamps.down), (Some(90), 4, 3, 1));
+        let stamp = Stamp::new(0, StampClock::Monotonic, 0);
+        assert_eq!([0, 1].map(|ns: u64| stamp.ns(&ns.to_ne_bytes())), [None, Some(1)]);
     }
 }

@@ -82,27 +82,33 @@ pub(crate) fn type_name(ty: Type<'_>) -> String {
     }
 }
 
-/// The name and the offset in bytes of the field that is obviously the time at which a record was made; or of the field
-/// `wanted`. In a record of several types, each of them must have it at the same offset.
-pub(crate) fn stamp(ty: Type<'_>, wanted: Option<&str>) -> Option<(String, usize)> {
+/// The names and the offsets in bytes of the fields that may be the time at which a record was made, the likeliest first; or
+/// of the field `wanted`. In a record of several types, each of them must have it at the same offset.
+pub(crate) fn stamps(ty: Type<'_>, wanted: Option<&str>) -> Vec<(String, usize)> {
     let fields = ty.fields_within(|field| field.name.is_empty());
-    own_stamp(&fields, wanted).or_else(|| {
-        // Each type is looked at once, and there are more of them only in types that no compiler made.
-        let mut seen = HashSet::new();
-        let variants = decode::variants(&fields).filter(|variant| seen.insert((variant.ty.id, variant.from)));
-        let mut found = variants.take(VARIANTS).map(|variant| {
-            let fields = variant.ty.resolved().fields_within(|field| field.name.is_empty());
-            own_stamp(&fields, wanted).map(|(name, at)| (name, variant.from / 8 + at))
-        });
-        let first = found.next()?;
-        found.all(|other| other == first).then_some(first)?
-    })
+    let own = own_stamps(&fields, wanted);
+    if !own.is_empty() {
+        return own;
+    }
+    // Each type is looked at once, and there are more of them only in types that no compiler made.
+    let mut seen = HashSet::new();
+    let variants = decode::variants(&fields).filter(|variant| seen.insert((variant.ty.id, variant.from)));
+    let found = variants.take(VARIANTS).map(|variant| {
+        let fields = variant.ty.resolved().fields_within(|field| field.name.is_empty());
+        let own = own_stamps(&fields, wanted).into_iter();
+        own.map(|(name, at)| (name, variant.from / 8 + at)).collect::<Vec<_>>()
+    });
+    let in_all = found.reduce(|mut all, other| {
+        all.retain(|one| other.contains(one));
+        all
+    });
+    in_all.unwrap_or_default()
 }
 
 /// The most variants of a tagged record whose stamps are compared.
 const VARIANTS: usize = 1024;
 
-fn own_stamp(fields: &[Field<'_>], wanted: Option<&str>) -> Option<(String, usize)> {
+fn own_stamps(fields: &[Field<'_>], wanted: Option<&str>) -> Vec<(String, usize)> {
     let is_stamp = |field: &&Field<'_>| {
         let resolved = field.ty.resolved();
         resolved.kind() == Kind::Int
@@ -111,13 +117,9 @@ fn own_stamp(fields: &[Field<'_>], wanted: Option<&str>) -> Option<(String, usiz
             && field.from.is_multiple_of(8)
     };
     let named = |name: &str| fields.iter().filter(is_stamp).find(|field| field.name == name.as_bytes());
-    let found = match wanted {
-        Some(wanted) => named(wanted),
-        None => ["ns", "ts", "ts_ns", "time_ns", "timestamp", "timestamp_ns", "time", "ktime"]
-            .into_iter()
-            .find_map(named),
-    }?;
-    Some((text(found.name), found.from / 8))
+    let usual = ["ns", "ts", "ts_ns", "time_ns", "timestamp", "timestamp_ns", "time", "ktime"];
+    let names = wanted.as_ref().map_or(&usual[..], std::slice::from_ref);
+    names.iter().filter_map(|name| named(name)).map(|field| (text(field.name), field.from / 8)).collect()
 }
 
 /// BTF text can have any bytes.

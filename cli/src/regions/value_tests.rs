@@ -107,7 +107,7 @@ fn a_record_is_decoded_field_by_field() {
     }
     let btf = btf(&types);
     assert_eq!(type_name(btf.get(12).unwrap()), "struct rec");
-    assert_eq!(stamp(btf.get(12).unwrap(), None), None);
+    assert_eq!(stamps(btf.get(12).unwrap(), None), []);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_tagged_record_shows_its_variant() {
 
 #[test]
 fn variants_have_a_stamp_if_it_is_at_one_place() {
-    for (other, expected) in [(64, Some(("ns".to_owned(), 16))), (0, None)] {
+    for (other, expected) in [(64, vec![("ns".to_owned(), 16)]), (0, vec![])] {
         let mut types = base();
         let tags = |number| ty("", ARRAY, 0, 0, &[4, 1, number]);
         let none = |of| ty("", ARRAY, 0, 0, &[of, 1, 0]);
@@ -150,7 +150,7 @@ fn variants_have_a_stamp_if_it_is_at_one_place() {
         types.push(ty("rec", STRUCT, 2, 24, &[field("tag", 2, 0), field("", 12, 64)].concat())); // 13
         let btf = btf(&types);
         let rec = btf.get(13).unwrap();
-        assert_eq!((stamp(rec, None), stamp(rec, Some("ns"))), (expected.clone(), expected));
+        assert_eq!((stamps(rec, None), stamps(rec, Some("ns"))), (expected.clone(), expected));
     }
 }
 
@@ -212,7 +212,7 @@ fn hostile_types_end_soon_and_touch_nothing_else() {
         for len in [0, 1, 7, 8, 64, bytes.len()] {
             let value = decode(ty, &bytes[..len]);
             assert!(value.to_string().len() < 1 << 21, "type {id}");
-            let _ = (value.json(), value.is_zero(), type_name(ty), stamp(ty, None), stamp(ty, Some("pid")));
+            let _ = (value.json(), value.is_zero(), type_name(ty), stamps(ty, None), stamps(ty, Some("pid")));
             assert!(!value.to_string().contains('\x1b') && !type_name(ty).contains('\x1b'));
         }
         let _ = record_type(&btf, id).map(type_name);
@@ -222,12 +222,16 @@ fn hostile_types_end_soon_and_touch_nothing_else() {
 #[test]
 fn the_stamp_of_a_record_is_found() {
     let mut types = base();
-    let fields = [field("low", 1, 0), field("high", 2, 64)].concat();
-    types.push(ty("rec", STRUCT, 2, 16, &fields));
+    let fields = |time: &str, ns: &str| {
+        let fields = [field("low", 1, 0), field("high", 2, 64), field(time, 2, 128), field(ns, 2, 192)];
+        ty("rec", STRUCT, 4, 32, &fields.concat())
+    };
+    types.extend([fields("args", "list"), fields("time", "ns")]);
     let btf = btf(&types);
-    let rec = btf.get(6).unwrap();
-    assert_eq!(stamp(rec, Some("high")), Some(("high".to_owned(), 8)));
-    assert_eq!((stamp(rec, Some("low")), stamp(rec, Some("none")), stamp(rec, None)), (None, None, None));
+    let [rec, timed] = [6, 7].map(|id| btf.get(id).unwrap());
+    assert_eq!(stamps(rec, Some("high")), [("high".to_owned(), 8)]);
+    assert!([Some("low"), Some("none"), None].iter().all(|wanted| stamps(rec, *wanted).is_empty()));
+    assert_eq!(stamps(timed, None), [("ns".to_owned(), 24), ("time".to_owned(), 16)]);
 }
 
 /// The parts of a value, and the bytes of its names and texts.
@@ -294,6 +298,6 @@ fn a_value_costs_no_more_than_its_bytes_allow() {
         let (parts, bytes) = cost(&value);
         assert!(parts <= 1000 && bytes <= 8192, "{parts} parts, {bytes} bytes");
         assert!(value.to_string().contains('…'), "what is left out is marked");
-        let _ = (stamp(top, None), stamp(top, Some("pid")), type_name(top));
+        let _ = (stamps(top, None), stamps(top, Some("pid")), type_name(top));
     }
 }

@@ -151,6 +151,24 @@ fn record_follows_a_restarted_loader() {
 }
 
 #[test]
+fn a_stamp_that_was_guessed_of_an_empty_ring_is_checked_in_the_file() {
+    let Some(loaded) = Loaded::new() else { return };
+    let (ring, dir) = (loaded.path("t_spans"), Dir::new());
+    let file = dir.path("spans");
+    let mut recorder = Running::new(&["record", &ring, "--from", "first", "-o", &file]);
+    until("the source", || fs::read(growing(&file)).is_ok_and(|bytes| bytes.len() > 64));
+    loaded.fill_spans(0, 7919, 1000);
+    until("a record", || !converted(&growing(&file), &[]).is_empty());
+    recorder.signal(Signal::INT);
+    let (ended, said) = recorder.end();
+    assert!(ended && said.contains("field time is taken as the time stamp"), "{said}");
+    assert!(converted(&file, &[]).iter().all(|line| line["time"].is_null()));
+    let part = &inspect(&file)["parts"][0];
+    let first = humantime::parse_rfc3339(part["first"].as_str().unwrap()).unwrap();
+    assert!(first.elapsed().unwrap().as_secs() < 3600, "{first:?}");
+}
+
+#[test]
 fn samples_follow_a_restarted_loader() {
     let Some(old) = Loaded::new() else { return };
     let Some(new) = Loaded::new() else { return };

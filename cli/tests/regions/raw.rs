@@ -163,7 +163,7 @@ fn a_stamp_is_guessed_only_if_it_fits_a_clock() {
             false,
             "field time is not taken as the time stamp: its values do not fit CLOCK_MONOTONIC",
         ),
-        (0, 7919, 1000, &["--stamp", "time"], true, ""),
+        (1, 7919, 1000, &["--stamp", "time"], true, ""),
         (
             monotonic,
             1,
