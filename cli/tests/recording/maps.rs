@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::loaded::Loaded;
-use super::{Dir, Running, growing, inspect, lines, mapring, said, text, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, said, text, tickets, until};
 
 fn converted(file: &str, options: &[&str]) -> Vec<Value> {
     let output = mapring(&[&["inspect", file, "--format", "ndjson"], options].concat());
@@ -158,7 +158,7 @@ fn a_stamp_that_was_guessed_of_an_empty_ring_is_checked_in_the_file() {
     let mut recorder = Running::new(&["record", &ring, "--from", "first", "-o", &file]);
     until("the source", || fs::read(growing(&file)).is_ok_and(|bytes| bytes.len() > 64));
     loaded.fill_spans(0, 7919, 1000);
-    until("a record", || !converted(&growing(&file), &[]).is_empty());
+    until("a record", || !tickets(&growing(&file)).is_empty());
     recorder.signal(Signal::INT);
     let (ended, said) = recorder.end();
     assert!(ended && said.contains("field time is taken as the time stamp"), "{said}");
