@@ -12,6 +12,7 @@ use mapring::btf::{Btf, Field, Kind, Type};
 pub(crate) use self::chars::Chars;
 pub(crate) use self::decode::decode;
 pub(super) use self::decode::{bytes_of, is_shown};
+use super::filter::VALUE;
 use super::text::printable;
 
 /// A decoded value.
@@ -249,28 +250,45 @@ const SHOWN: usize = 4096;
 /// In one line, with names and text escaped: `pid=12 comm="sh" args=[1, 2]`, with braces around nested structs.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)?;
+        if self.continues() { write!(f, " +{VALUE}.bytes") } else { Ok(()) }
+    }
+}
+
+impl Value {
+    /// Whether it is a text, or a list with one, of which bytes follow the end.
+    fn continues(&self) -> bool {
+        match self {
+            Self::Text(text) => text.continues(),
+            Self::List(list) => list.iter().any(Self::continues),
+            _ => false,
+        }
+    }
+
+    fn write_inner(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Struct(_) => write!(f, "{{{self}}}"),
+            _ => self.write(f),
+        }
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Struct(fields) => {
                 for (at, (name, value)) in fields.iter().enumerate() {
                     let space = if at == 0 { "" } else { " " };
-                    match value {
-                        Self::Struct(_) => write!(f, "{space}{name}={{{value}}}")?,
-                        _ => write!(f, "{space}{name}={value}")?,
-                    }
+                    write!(f, "{space}{name}=")?;
+                    value.write_inner(f)?;
                 }
                 // What follows the end of a text is named.
-                let mut texts =
-                    fields.iter().filter(|(_, value)| matches!(value, Self::Text(text) if text.continues()));
+                let mut texts = fields.iter().filter(|(_, value)| value.continues());
                 texts.try_for_each(|(name, _)| write!(f, " +{name}.bytes"))
             }
             Self::List(list) => {
                 f.write_str("[")?;
                 for (at, value) in list.iter().enumerate() {
-                    let comma = if at == 0 { "" } else { ", " };
-                    match value {
-                        Self::Struct(_) => write!(f, "{comma}{{{value}}}")?,
-                        _ => write!(f, "{comma}{value}")?,
-                    }
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    value.write_inner(f)?;
                 }
                 f.write_str("]")
             }

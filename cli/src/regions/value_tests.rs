@@ -155,6 +155,23 @@ fn variants_have_a_stamp_if_it_is_at_one_place() {
 }
 
 #[test]
+fn what_follows_a_text_is_named() {
+    let mut types = base();
+    types.extend([ty("", ARRAY, 0, 0, &[3, 1, 4]), ty("", ARRAY, 0, 0, &[6, 1, 2])]); // 6, 7: char[4], char[2][4]
+    types.push(ty("rec", STRUCT, 1, 8, &field("list", 7, 0))); // 8
+    types.push(ty("", ARRAY, 0, 0, &[8, 1, 1])); // 9
+    for (id, shown) in [
+        (6, "\"ls\" +value.bytes"),
+        (7, "[\"ls\", \"cat\"] +value.bytes"),
+        (8, "list=[\"ls\", \"cat\"] +list.bytes"),
+        (9, "[{list=[\"ls\", \"cat\"] +list.bytes}]"),
+    ] {
+        assert_eq!(decoded(&types, id, b"ls\0lcat\0").to_string(), shown);
+    }
+    assert_eq!(decoded(&types, 7, b"ls\0\0cat\0").to_string(), "[\"ls\", \"cat\"]");
+}
+
+#[test]
 fn enums_of_8_bytes_and_unknown_constants() {
     let mut types = base();
     types.push(ty("state", ENUM64, 1, 8, &[string("STOPPED"), 1, 2]));
