@@ -57,8 +57,9 @@ impl Convert {
         Ok(())
     }
 
-    fn is_wanted(&self, value: &Value, tail: Option<&[u8]>) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.holds(Names { value, tail }))
+    fn is_wanted(&self, of: &Recorded, value: &Value, tail: Option<&[u8]>) -> bool {
+        let names = Names { value, tail, ty: of.ty().ok() };
+        self.filter.as_ref().is_none_or(|filter| filter.holds(names))
     }
 
     /// Writes a row of a table: the numbers of its place, the time, the fields, and the tail of a ring with tails.
@@ -197,7 +198,7 @@ impl Visit for Convert {
             if let (Err(why), false) = (&ty, is_known) {
                 bail!("--where: the fields are not known: {}", printable(why));
             }
-            filter.check(Names { value: &empty, tail }, ty.ok())?;
+            filter.check(Names { value: &empty, tail, ty: ty.ok() })?;
         }
         if let To::Ndjson(_) = self.to {
             return Ok(());
@@ -215,7 +216,7 @@ impl Visit for Convert {
 
     fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()> {
         let value = of.decode(item.bytes);
-        if !self.is_wanted(&value, item.tail) {
+        if !self.is_wanted(of, &value, item.tail) {
             return Ok(());
         }
         let time = of.time(&item, arrived).map(line::time);
@@ -228,7 +229,7 @@ impl Visit for Convert {
 
     fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
         let value = of.decode(sample.bytes);
-        if !self.is_wanted(&value, None) {
+        if !self.is_wanted(of, &value, None) {
             return Ok(());
         }
         let time = line::time(of.clock.to_wall(sample.time));

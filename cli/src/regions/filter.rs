@@ -8,8 +8,10 @@ mod tests;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use mapring::btf::Type;
+
 pub(crate) use self::parse::Literal;
-use super::value::{Value, hex};
+use super::value::{self, Value, hex};
 
 /// A parsed expression.
 #[derive(Clone, Debug)]
@@ -38,18 +40,21 @@ pub(crate) enum Compare {
 pub(crate) struct Names<'v> {
     pub(crate) value: &'v Value,
     pub(crate) tail: Option<&'v [u8]>,
+    /// The type of the value, if it is known.
+    pub(crate) ty: Option<Type<'v>>,
 }
 
-/// The name of a number without fields.
+/// The name of a value without fields.
 pub(crate) const VALUE: &str = "value";
 
 /// A named part.
 enum Part<'v> {
     Value(&'v Value),
-    /// All bytes of a text.
-    Bytes(&'v [u8]),
+    /// All bytes of a text, and whether it is a tail. Zeros at the end of a char array do not count.
+    Bytes(&'v [u8], bool),
     Tail(&'v [u8]),
-    Byte(u8),
+    /// An element of an array of bytes.
+    Byte(Value),
 }
 
 impl<'v> Names<'v> {
@@ -57,22 +62,29 @@ impl<'v> Names<'v> {
         if let Some(value) = self.value.at(path) {
             return Some(Part::Value(value));
         }
-        let is_number = matches!(self.value, Value::Unsigned(_) | Value::Signed(_) | Value::Float(_));
         match path {
-            VALUE if is_number => return Some(Part::Value(self.value)),
+            VALUE if !matches!(self.value, Value::Struct(_)) => return Some(Part::Value(self.value)),
             "tail" => return self.tail.map(Part::Tail),
             _ => {}
         }
         if let Some(text) = path.strip_suffix(".bytes") {
             return match self.at(text)? {
-                Part::Value(Value::Text(chars)) => Some(Part::Bytes(chars.bytes())),
-                Part::Tail(bytes) => Some(Part::Bytes(bytes)),
+                Part::Value(Value::Text(chars)) => Some(Part::Bytes(chars.bytes(), false)),
+                Part::Tail(bytes) => Some(Part::Bytes(bytes, true)),
                 _ => None,
             };
         }
-        let (bytes, index) = path.strip_suffix(']')?.rsplit_once('[')?;
-        let Part::Value(Value::Bytes(bytes)) = self.at(bytes)? else { return None };
-        bytes.get(index.parse::<usize>().ok()?).map(|byte| Part::Byte(*byte))
+        let (array, index) = path.strip_suffix(']')?.rsplit_once('[')?;
+        let index: usize = index.parse().ok()?;
+        let bytes = match self.at(array)? {
+            Part::Value(Value::List(list)) => return list.get(index).map(Part::Value),
+            Part::Value(Value::Bytes(bytes)) => bytes,
+            Part::Value(Value::Text(chars)) => chars.bytes(),
+            _ => return None,
+        };
+        let byte = *bytes.get(index)?;
+        let ty = self.ty.and_then(|ty| check::leaf(ty, path)).map(|(ty, _)| ty);
+        Some(Part::Byte(ty.map_or(Value::Unsigned(byte.into()), |ty| value::decode(ty, &[byte]))))
     }
 }
 
@@ -85,7 +97,7 @@ impl Expr {
             Self::Not(part) => !part.holds(record),
             Self::Field(path) => record.at(path).is_some_and(|part| !part.is_zero()),
             Self::Compare(path, how, with) => record.at(path).is_some_and(|part| how.holds(part.order(with))),
-            Self::Match(path, regex) => record.at(path).is_some_and(|part| regex.is_match(&part.text())),
+            Self::Match(path, regex) => record.at(path).is_some_and(|part| part.matches(regex)),
         }
     }
 }
@@ -94,8 +106,8 @@ impl Part<'_> {
     fn is_zero(&self) -> bool {
         match self {
             Self::Value(value) => value.is_zero(),
-            Self::Bytes(bytes) | Self::Tail(bytes) => bytes.iter().all(|byte| *byte == 0),
-            Self::Byte(byte) => *byte == 0,
+            Self::Byte(value) => value.is_zero(),
+            Self::Bytes(bytes, _) | Self::Tail(bytes) => bytes.iter().all(|byte| *byte == 0),
         }
     }
 
@@ -111,11 +123,13 @@ impl Part<'_> {
                 }
             }
             Self::Tail(bytes) => Some(trimmed(bytes).cmp(trimmed(with.text.as_deref()?))),
-            Self::Bytes(bytes) => match (&with.bytes, &with.text) {
-                (Some(with), _) => Some((*bytes).cmp(with)),
+            Self::Bytes(bytes, is_tail) => match (&with.bytes, &with.text) {
+                (Some(with), _) if *is_tail => Some((*bytes).cmp(with)),
+                (Some(with), _) => Some(trimmed(bytes).cmp(trimmed(with))),
                 (None, text) => Some(trimmed(bytes).cmp(trimmed(text.as_deref()?))),
             },
             Self::Value(Value::Bytes(bytes)) => Some(bytes.cmp(with.bytes.as_ref()?)),
+            Self::Byte(value) => Part::Value(value).order(with),
             Self::Value(Value::Name(name, _)) if with.text.is_some() => {
                 with.text.as_deref().map(|text| name.as_bytes().cmp(text))
             }
@@ -129,6 +143,10 @@ impl Part<'_> {
             }
             #[allow(clippy::cast_precision_loss)]
             part => match (part.number()?, with.number, with.float) {
+                // A constant of 0xffffffff is -1 too, if the BTF does not say whether its enum is signed.
+                (value, Some(number), _) if part.is_constant() && value + (1 << 32) == number => {
+                    Some(Ordering::Equal)
+                }
                 (value, Some(number), _) => Some(value.cmp(&number)),
                 (value, None, Some(float)) => (value as f64).partial_cmp(&float),
                 _ => None,
@@ -136,15 +154,23 @@ impl Part<'_> {
         }
     }
 
+    fn is_constant(&self) -> bool {
+        matches!(self, Self::Value(Value::Name(..)))
+    }
+
     fn number(&self) -> Option<i128> {
         Some(match self {
-            Self::Byte(byte) => (*byte).into(),
             Self::Value(Value::Unsigned(number)) => (*number).into(),
             Self::Value(Value::Signed(number)) => (*number).into(),
             Self::Value(Value::Bool(value)) => (*value).into(),
             Self::Value(Value::Name(_, number) | Value::Code(number)) => *number,
             _ => return None,
         })
+    }
+
+    fn matches(&self, regex: &regex::Regex) -> bool {
+        // Bytes are printed as digits.
+        regex.is_match(&self.text()) || matches!(self, Self::Bytes(bytes, _) if regex.is_match(&hex(bytes)))
     }
 
     /// The text that a pattern must match.
@@ -154,8 +180,8 @@ impl Part<'_> {
             Self::Value(Value::Bytes(bytes)) => hex(bytes).into(),
             Self::Value(Value::Name(name, _)) => name.into(),
             Self::Value(value) => value.to_string().into(),
-            Self::Bytes(bytes) | Self::Tail(bytes) => String::from_utf8_lossy(trimmed(bytes)),
-            Self::Byte(byte) => byte.to_string().into(),
+            Self::Bytes(bytes, _) | Self::Tail(bytes) => String::from_utf8_lossy(trimmed(bytes)),
+            Self::Byte(value) => value.to_string().into(),
         }
     }
 }

@@ -97,7 +97,7 @@ fn check_fields(target: &Target, filter: Option<&Expr>) -> Result<()> {
         bail!("--where: the fields are not known: {why}");
     }
     let record = geometry.map_or(0, |geometry| geometry.record());
-    filter.check(Names { value: &target.decode(&vec![0; record]), tail }, ty.ok())
+    filter.check(Names { value: &target.decode(&vec![0; record]), tail, ty: ty.ok() })
 }
 
 impl Tail<'_> {
@@ -127,7 +127,7 @@ impl Tail<'_> {
 
     fn print(&mut self, target: &Target, stamp: Option<Stamp>, item: Item<'_>) -> Result<()> {
         let value = target.decode(item.bytes);
-        let names = Names { value: &value, tail: item.tail };
+        let names = Names { value: &value, tail: item.tail, ty: target.ty().ok() };
         if self.filter.is_some_and(|filter| !filter.holds(names)) {
             return Ok(());
         }

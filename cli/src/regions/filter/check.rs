@@ -3,21 +3,22 @@
 use anyhow::{Result, bail};
 use mapring::btf::{Kind, Type};
 
-use super::{Compare, Expr, Literal, Names, Part};
+use super::{Compare, Expr, Literal, Names, Part, VALUE, trimmed};
 use crate::regions::value::{self, Value};
 
 impl Expr {
     /// Refuses a field that no record has, and a comparison that never holds. `empty` is a decoded record of zeros, with an
-    /// empty tail if records have tails; `ty` is the type of the record, if it is known.
-    pub(crate) fn check(&self, empty: Names<'_>, ty: Option<Type<'_>>) -> Result<()> {
-        let known = |path: &str| empty.at(path).is_some() || ty.is_some_and(|ty| leaf(ty, path).is_some());
+    /// empty tail if records have tails.
+    pub(crate) fn check(&self, empty: Names<'_>) -> Result<()> {
+        let known = |path: &str| empty.at(path).is_some() || Field::find(path, empty).is_some();
         if let Some(field) = self.unknown(&known) {
-            let fields = if let Value::Struct(fields) = empty.value { &fields[..] } else { &[] };
-            let fields = fields.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with('('));
-            let names: Vec<_> = fields.chain(empty.tail.map(|_| "tail")).collect();
-            bail!("--where: no field {field}; the fields are {}", names.join(", "));
+            let names = names(empty);
+            let more = names.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(" and {more} others") } else { String::new() };
+            let names = names.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
+            bail!("--where: no field {field}; the fields are {names}{more}");
         }
-        match self.mismatch(&|path| Field::find(path, empty, ty)) {
+        match self.mismatch(&|path| Field::find(path, empty)) {
             Some(why) => bail!("--where: {why}"),
             None => Ok(()),
         }
@@ -49,6 +50,25 @@ impl Expr {
     }
 }
 
+/// The most fields that are named.
+const LISTED: usize = 50;
+
+/// The names at the top, also of variants that a record of zeros does not have.
+fn names(empty: Names<'_>) -> Vec<String> {
+    let fields = empty.ty.map_or(Vec::new(), |ty| ty.resolved().fields_within(|field| field.name.is_empty()));
+    let mut names: Vec<_> = match empty.value {
+        _ if !fields.is_empty() => fields
+            .iter()
+            .filter(|field| value::is_shown(field))
+            .map(|field| value::text(field.name))
+            .collect(),
+        Value::Struct(fields) => fields.iter().map(|(name, _)| name.clone()).collect(),
+        _ => vec![VALUE.to_owned()],
+    };
+    names.extend(empty.tail.map(|_| "tail".to_owned()));
+    names
+}
+
 /// A field: its type, if it is known, and what it can be compared with.
 struct Field<'t> {
     ty: Option<String>,
@@ -59,12 +79,13 @@ enum Sort<'t> {
     /// Whole numbers from the first to the last.
     Whole(i128, i128),
     Enum(Type<'t>, i128, i128),
-    Bool,
+    /// The largest number.
+    Bool(i128),
     Float,
     Pointer,
     Text,
-    /// All bytes of a text.
-    AllBytes,
+    /// All bytes of a char array of this length, or of a tail.
+    AllBytes(Option<usize>),
     Bytes(usize),
     Struct,
     List,
@@ -73,14 +94,20 @@ enum Sort<'t> {
 }
 
 impl<'t> Field<'t> {
-    fn find(path: &str, empty: Names<'_>, ty: Option<Type<'t>>) -> Option<Self> {
-        if let Some((ty, bits)) = ty.and_then(|ty| leaf(ty, path)) {
+    fn find(path: &str, empty: Names<'t>) -> Option<Self> {
+        let leaf = |path| empty.ty.and_then(|ty| leaf(ty, path));
+        if let Some((ty, bits)) = leaf(path) {
             let width = if bits > 0 { format!(":{bits}") } else { String::new() };
             return Some(Self { ty: Some(value::type_name(ty) + &width), sort: Sort::of(ty, bits)? });
         }
+        if let Some((ty, _)) = path.strip_suffix(".bytes").and_then(leaf)
+            && let Some((true, count)) = value::bytes_of(ty.resolved())
+        {
+            return Some(Self { ty: Some(value::type_name(ty)), sort: Sort::AllBytes(Some(count)) });
+        }
         let sort = match empty.at(path)? {
             Part::Tail(_) => Sort::Text,
-            Part::Bytes(_) => Sort::AllBytes,
+            Part::Bytes(bytes, is_tail) => Sort::AllBytes((!is_tail).then_some(bytes.len())),
             Part::Byte(_) => Sort::Whole(0, 255),
             Part::Value(Value::Unsigned(_)) => Sort::Whole(0, u64::MAX.into()),
             Part::Value(Value::Signed(_)) => Sort::Whole(i64::MIN.into(), i64::MAX.into()),
@@ -96,7 +123,9 @@ impl<'t> Field<'t> {
 }
 
 /// The type of the field at this path, and its bits if it is a bit field.
-fn leaf<'t>(ty: Type<'t>, path: &str) -> Option<(Type<'t>, u32)> {
+pub(super) fn leaf<'t>(ty: Type<'t>, path: &str) -> Option<(Type<'t>, u32)> {
+    let has_fields = matches!(ty.resolved().kind(), Kind::Struct | Kind::Union | Kind::DataSec);
+    let path = if has_fields { path } else { path.strip_prefix(VALUE)? };
     let mut found = (ty, 0);
     for part in path.split('.') {
         let mut names = part.split('[');
@@ -132,7 +161,7 @@ impl<'t> Sort<'t> {
             (false, bits) => (0, (1 << bits) - 1),
         };
         Some(match ty.kind() {
-            Kind::Int if ty.encoding() & 4 != 0 => Self::Bool,
+            Kind::Int if ty.encoding() & 4 != 0 => Self::Bool(range(false).1),
             Kind::Int if bits > 64 => Self::Bytes(bits as usize / 8),
             Kind::Int => {
                 let (first, last) = range(ty.encoding() & 1 != 0);
@@ -158,10 +187,10 @@ impl<'t> Sort<'t> {
         match self {
             Self::Whole(..) | Self::Float => "a number",
             Self::Enum(..) => "an enum",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Pointer => "a pointer",
             Self::Text => "a text",
-            Self::AllBytes => "the bytes of a text",
+            Self::AllBytes(_) => "the bytes of a text",
             Self::Bytes(_) => "bytes",
             Self::Struct => "a struct",
             Self::List => "an array",
@@ -184,38 +213,38 @@ impl<'t> Sort<'t> {
                 (None, Some(_)) => return Some(", a whole number".to_owned()),
                 (None, None) => return Some(", and is compared with a text".to_owned()),
             };
-            let can_hold = match how {
-                Compare::Equal => (first..=last).contains(&number),
-                Compare::NotEqual => true,
-                Compare::Less => first < number,
-                Compare::LessOrEqual => first <= number,
-                Compare::Greater => last > number,
-                Compare::GreaterOrEqual => last >= number,
-            };
-            (!can_hold).then(|| format!(", from {first} to {last}"))
+            (!how.can_hold(first, last, number)).then(|| format!(", from {first} to {last}"))
         };
         match self {
             Self::Whole(first, last) => whole(*first, *last),
             Self::Enum(ty, first, last) => match &with.text {
-                None => whole(*first, *last),
+                None => whole(*first, *last).filter(|_| !is_constant(*ty, how, with)),
                 Some(name) => no_constant(*ty, how, name),
             },
-            Self::Bool if is_text => {
+            Self::Bool(_) if is_text => {
                 let is_one =
                     with.text.as_deref().is_some_and(|text| [&b"true"[..], b"false"].contains(&text));
                 (!is_one).then(|| ": compare it with true or false".to_owned())
             }
-            Self::Bool => whole(0, u8::MAX.into()),
+            Self::Bool(last) => whole(0, *last),
             Self::Float => is_text.then(|| ", and is compared with a text".to_owned()),
             Self::Pointer => {
-                let is_one = with.address().is_some_and(|address| u64::try_from(address).is_ok());
-                (!is_one).then(|| ": compare it with a number such as 0xffff888100000000".to_owned())
+                let holds = |address| how.can_hold(0, u64::MAX.into(), address);
+                (!with.address().is_some_and(holds))
+                    .then(|| ": compare it with a number such as 0xffff888100000000".to_owned())
             }
-            Self::Text => with.text.is_none().then(|| ", and is compared with a number".to_owned()),
-            Self::AllBytes => {
-                let is_one = with.bytes.is_some() || with.text.is_some();
-                (!is_one).then(|| ": compare them with bytes such as 0x6c73, or a text".to_owned())
-            }
+            Self::Text => match &with.text {
+                None => Some(", and is compared with a number".to_owned()),
+                Some(text) if text.windows(3).any(|c| c == "\u{fffd}".as_bytes()) => {
+                    Some(", and U+FFFD stands for other bytes: compare its .bytes".to_owned())
+                }
+                Some(_) => None,
+            },
+            Self::AllBytes(count) => match with.bytes.as_ref().or(with.text.as_ref()) {
+                None => Some(": compare them with bytes such as 0x6c73, or a text".to_owned()),
+                Some(bytes) => (count.filter(|count| trimmed(bytes).len() > *count))
+                    .map(|count| format!(", of which there are {count}")),
+            },
             Self::Bytes(count) => {
                 let is_one = with.bytes.as_ref().is_some_and(|bytes| bytes.len() == *count);
                 let such =
@@ -227,6 +256,28 @@ impl<'t> Sort<'t> {
             Self::Other => None,
         }
     }
+}
+
+impl Compare {
+    /// Whether it can hold of a number from the first to the last.
+    fn can_hold(self, first: i128, last: i128, number: i128) -> bool {
+        match self {
+            Self::Equal => (first..=last).contains(&number),
+            Self::NotEqual => true,
+            Self::Less => first < number,
+            Self::LessOrEqual => first <= number,
+            Self::Greater => last > number,
+            Self::GreaterOrEqual => last >= number,
+        }
+    }
+}
+
+/// Whether an enum of 4 bytes, which may be signed or not, has a constant with this number.
+fn is_constant(ty: Type<'_>, how: Compare, with: &Literal) -> bool {
+    let number = with.number.and_then(|number| u64::try_from(number).ok());
+    how == Compare::Equal
+        && ty.kind() == Kind::Enum
+        && number.is_some_and(|number| ty.constants().any(|(_, constant)| constant == number))
 }
 
 /// Why no value of an enum has this name. A value has the name of the first constant with it.

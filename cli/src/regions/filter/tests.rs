@@ -1,7 +1,8 @@
 //! What expressions hold of, and which are refused.
 
 use super::*;
-use crate::regions::value::Chars;
+use crate::regions::value::tests::{ARRAY, ENUM, STRUCT, base, btf, field, string, ty};
+use crate::regions::value::{Chars, decode};
 
 fn record() -> Value {
     Value::Struct(vec![
@@ -18,11 +19,11 @@ fn record() -> Value {
 }
 
 fn holds(text: &str, value: &Value) -> bool {
-    Expr::parse(text).unwrap().holds(Names { value, tail: None })
+    Expr::parse(text).unwrap().holds(Names { value, tail: None, ty: None })
 }
 
 fn refused(text: &str, value: &Value) -> Option<String> {
-    let checked = Expr::parse(text).unwrap().check(Names { value, tail: None }, None);
+    let checked = Expr::parse(text).unwrap().check(Names { value, tail: None, ty: None });
     checked.err().map(|e| e.to_string())
 }
 
@@ -131,7 +132,7 @@ fn bytes_and_tails_are_compared_whole() {
         ("sk".to_owned(), Value::Pointer(0xffff_8881_04a2_c000)),
         ("err".to_owned(), Value::Code(-2)),
     ]);
-    let names = Names { value: &value, tail: Some(b"cat\0\xff\n\0") };
+    let names = Names { value: &value, tail: Some(b"cat\0\xff\n\0"), ty: None };
     for (text, expected) in [
         ("args == \"ls\" && args != \"ls\\0-l\\0x\" && args ~ \"ls\"", true),
         ("args == \"ls\\0-l\" && args.bytes == \"ls\\x00-l\" && args.bytes == 0x6c73002d6c0000", true),
@@ -145,9 +146,120 @@ fn bytes_and_tails_are_compared_whole() {
     ] {
         let expr = Expr::parse(text).unwrap();
         assert_eq!(expr.holds(names), expected, "{text}");
-        assert!(expr.check(names, None).is_ok(), "{text}");
+        assert!(expr.check(names).is_ok(), "{text}");
     }
-    for text in ["mac == 0x02ff", "mac == 2", "mac[6] == 1", "tail == 3", "args.bytes == 3"] {
-        assert!(Expr::parse(text).unwrap().check(names, None).is_err(), "{text}");
+    for text in [
+        "mac[1] == 256",
+        "args.bytes == 0x0102030405060708",
+        "mac == 0x02ff",
+        "mac == 2",
+        "mac[6] == 1",
+        "tail == 3",
+        "args.bytes == 3",
+    ] {
+        assert!(Expr::parse(text).unwrap().check(names).is_err(), "{text}");
     }
+}
+
+/// Types: 9 is `char[4]`, 10 `char[2][4]`, 12 an enum, 13 a struct with these and others.
+fn types() -> Vec<Vec<u32>> {
+    let array = |of, count| ty("", ARRAY, 0, 0, &[of, 1, count]);
+    let mut types = base();
+    types.extend([ty("", 1, 0, 1, &[1 << 24 | 8]), array(6, 2), array(5, 2), array(3, 4), array(9, 2)]);
+    types.push(ty("", 2, 0, 2, &[]));
+    types.push(ty("state", ENUM, 2, 4, &[string("IDLE"), 0, string("STOPPED"), u32::MAX]));
+    let fields = [
+        field("args", 7, 0),
+        field("ok", 8, 16),
+        field("comm", 9, 32),
+        field("list", 10, 64),
+        field("next", 11, 128),
+        field("state", 12, 192),
+        field("low", 5, 1 << 24 | 224),
+    ];
+    types.push(ty("rec", STRUCT, 7 | 1 << 31, 32, &fields.concat()));
+    types
+}
+
+/// Whether it holds of these bytes, or why it is refused.
+fn typed(types: &[Vec<u32>], id: u32, bytes: &[u8], text: &str) -> Result<bool, String> {
+    let btf = btf(types);
+    let ty = btf.get(id).unwrap();
+    let names = |value| Names { value, tail: None, ty: Some(ty) };
+    let expr = Expr::parse(text).unwrap();
+    let [empty, value] = [&vec![0; bytes.len()], bytes].map(|bytes| decode(ty, bytes));
+    expr.check(names(&empty)).map_err(|e| e.to_string())?;
+    Ok(expr.holds(names(&value)))
+}
+
+#[test]
+fn types_say_what_the_elements_of_arrays_are() {
+    let bytes = b"\x01\xff\0\x01l\0b\0ab\0cxyz\0\x08\0\0\0\0\0\0\0\xff\xff\xff\xff\x01\0\0\0";
+    let of_record = |text| typed(&types(), 13, bytes, text);
+    for text in [
+        "args[1] == -1 && args[1] < 0 && args[1] ~ \"-1\" && args[0] > 0",
+        "ok[1] == true && !ok[0] && ok[0] == false && ok[1] == 1",
+        "comm[0] == 108 && comm[2] == 98 && list[0][1] == 98 && list[0][3] == 99",
+        "comm.bytes == 0x6c0062 && comm.bytes == 0x6c00620000 && comm.bytes ~ \"0x6c00.*\"",
+        "list[0].bytes == 0x61620063 && comm.bytes ~ \"l.*\"",
+        "state == -1 && state == 4294967295 && state == STOPPED && state < 0",
+        "next >= 0 && next < 9 && next != -1",
+    ] {
+        #[cfg(target_endian = "little")]
+        assert_eq!(of_record(text), Ok(true), "{text}");
+    }
+    for (text, why) in [
+        ("args[1] == 255", "args[1] is a number, from -128 to 127; its type is (no name)"),
+        ("ok[2]", "no field ok[2]; the fields are args, ok, comm, list, next, state, low"),
+        (
+            "next < 0",
+            "next is a pointer: compare it with a number such as 0xffff888100000000; its type is u64 *",
+        ),
+        ("low == 2", "low is a boolean, from 0 to 1; its type is bool:1"),
+        (
+            "comm.bytes == 0x0102030405",
+            "comm.bytes is the bytes of a text, of which there are 4; its type is char[4]",
+        ),
+        (
+            "comm == \"\u{fffd}\"",
+            "comm is a text, and U+FFFD stands for other bytes: compare its .bytes; its type is char[4]",
+        ),
+        ("state == 4294967294", "state is an enum, from -2147483648 to 2147483647; its type is enum state"),
+    ] {
+        assert_eq!(of_record(text), Err(format!("--where: {why}")));
+    }
+}
+
+#[test]
+fn a_record_without_fields_is_the_value() {
+    for (id, bytes, text) in [
+        (9, &b"l\0b\0"[..], "value == \"l\" && value[2] == 98 && value.bytes == 0x6c0062"),
+        (10, b"ab\0cxyz\0", "value[0] == \"ab\" && value[0][1] == 98 && value[1] ~ \"x.*\""),
+        (8, &[0, 1], "value[1] == true && value == 0x0001"),
+        (5, &[1], "value == true && value"),
+        (12, &[0xff; 4], "value == STOPPED"),
+        (11, &[0; 8], "value == 0"),
+    ] {
+        assert_eq!(typed(&types(), id, bytes, text), Ok(true), "{text}");
+        assert_eq!(
+            typed(&types(), id, bytes, "pid == 1"),
+            Err("--where: no field pid; the fields are value".to_owned())
+        );
+    }
+}
+
+#[test]
+fn variants_are_named_and_not_all_of_very_many_fields() {
+    let mut types = types();
+    types.push(ty("open", STRUCT, 1, 4, &field("comm", 9, 0))); // 14
+    types.extend([ty("", ARRAY, 0, 0, &[4, 1, 1]), ty("", ARRAY, 0, 0, &[15, 1, 0])]);
+    types.push(ty("", 5, 2, 4, &[field("open", 14, 0), field("mapring_tag__open", 16, 0)].concat())); // 17: a union
+    types.push(ty("rec", STRUCT, 2, 16, &[field("tag", 2, 0), field("", 17, 64)].concat())); // 18
+    types.push(ty("rec", STRUCT, 60, 8, &field("pid", 2, 0).repeat(60))); // 19
+    let bytes = [&1_u64.to_ne_bytes()[..], b"l\0b\0\0\0\0\0"].concat();
+    assert_eq!(typed(&types, 18, &bytes, "open.comm.bytes == 0x6c0062 && open.comm[2] == 98"), Ok(true));
+    let error = typed(&types, 18, &bytes, "close == 1").unwrap_err();
+    assert_eq!(error, "--where: no field close; the fields are tag, open");
+    let error = typed(&types, 19, &bytes, "ns == 1").unwrap_err();
+    assert!(error.ends_with("pid, pid and 10 others") && error.len() < 400, "{error}");
 }
