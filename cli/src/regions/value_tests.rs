@@ -318,3 +318,28 @@ fn a_value_costs_no_more_than_its_bytes_allow() {
         let _ = (stamps(top, None), stamps(top, Some("pid")), type_name(top));
     }
 }
+
+#[test]
+fn a_large_value_costs_little_more_than_its_bytes() {
+    const LEN: u32 = 1 << 20;
+    for (of, is_cut) in [
+        (ty("", ARRAY, 0, 0, &[3, 1, LEN]), false),
+        (ty("", ARRAY, 0, 0, &[4, 1, LEN]), false),
+        (ty("int", INT, 0, LEN, &[0]), true),
+        (ty("state", ENUM, 0, LEN, &[]), true),
+        (ty("float", FLOAT, 0, LEN, &[]), true),
+    ] {
+        let mut types = base();
+        types.push(of); // 6
+        types.push(ty("rec", UNION, 64, LEN, &field("args", 6, 0).repeat(64))); // 7
+        let value = decoded(&types, 7, &vec![0x61; LEN as usize]);
+        let (_, bytes) = cost(&value);
+        assert!(bytes <= 3 << 20, "{bytes} bytes");
+        assert_eq!(value.at("args") == Some(&Value::Cut), is_cut, "no number has so many bytes");
+    }
+    let mut types = base();
+    types.push(ty("int", INT, 0, 16, &[128]));
+    let digits: Vec<u8> = (1..=16).collect();
+    #[cfg(target_endian = "little")]
+    assert_eq!(decoded(&types, 6, &digits).to_string(), "0x100f0e0d0c0b0a09_0807060504030201");
+}

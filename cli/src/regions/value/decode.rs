@@ -12,6 +12,8 @@ const PARTS: usize = 1 << 14;
 const STEPS: usize = 1 << 24;
 /// The deepest nesting that is shown: types may contain themselves in BTF that no compiler made.
 const DEPTH: usize = 16;
+/// The bytes of the largest number that compilers have.
+const NUMBER: usize = 16;
 /// How the name of the field starts that gives the tag of a variant (`MAPRING_VARIANT`).
 const TAG: &[u8] = b"mapring_tag__";
 
@@ -26,21 +28,7 @@ pub(super) fn variants<'f, 't>(fields: &'f [Field<'t>]) -> impl Iterator<Item = 
 
 /// Decodes the bytes of a value of this type. Global data becomes a struct of its variables.
 pub(crate) fn decode(ty: Type<'_>, bytes: &[u8]) -> Value {
-    if ty.kind() == Kind::DataSec {
-        return Value::Struct(variables(ty, bytes));
-    }
-    Decoder::new(bytes).value(ty, bytes, DEPTH)
-}
-
-/// The variables of global data, each with its name.
-fn variables(section: Type<'_>, bytes: &[u8]) -> Vec<(String, Value)> {
-    let mut decoder = Decoder::new(bytes);
-    let variable = |variable: Variable<'_>| {
-        let end = variable.offset.saturating_add(variable.size).min(bytes.len());
-        let value = decoder.value(variable.ty, bytes.get(variable.offset..end).unwrap_or_default(), DEPTH);
-        (text(variable.name), value)
-    };
-    section.variables().map(variable).collect()
+    Decoder::new(bytes).whole(ty, bytes)
 }
 
 /// What decoding may still cost. The bytes of the value bound it, since a few types can describe any number of parts:
@@ -61,9 +49,24 @@ impl Decoder {
         let scaled = |least: usize, each: usize| least.saturating_add(len.saturating_mul(each));
         Self {
             parts: PARTS.min(scaled(256, 16)),
-            bytes: scaled(4096, 64),
+            // Small texts may be in several members of unions; copies of a large one would not fit in memory.
+            bytes: scaled(4096, 64).min(scaled(1 << 20, 2)),
             steps: STEPS.min(scaled(1 << 16, 1 << 12)),
         }
+    }
+
+    fn whole(&mut self, ty: Type<'_>, bytes: &[u8]) -> Value {
+        if ty.kind() == Kind::DataSec { self.variables(ty, bytes) } else { self.value(ty, bytes, DEPTH) }
+    }
+
+    /// The variables of global data, each with its name.
+    fn variables(&mut self, section: Type<'_>, bytes: &[u8]) -> Value {
+        let variable = |variable: Variable<'_>| {
+            let end = variable.offset.saturating_add(variable.size).min(bytes.len());
+            let value = self.value(variable.ty, bytes.get(variable.offset..end).unwrap_or_default(), DEPTH);
+            (text(variable.name), value)
+        };
+        Value::Struct(section.variables().map(variable).collect())
     }
 
     /// Whether it may still cost as much as a part of this type. Once it may not, it may cost nothing.
@@ -94,17 +97,23 @@ impl Decoder {
         let size = resolved.bytes().and_then(|size| usize::try_from(size).ok());
         let Some(bytes) = size.and_then(|size| bytes.get(..size)) else { return Value::Cut };
         match resolved.kind() {
-            Kind::Int => int(resolved, bytes),
-            Kind::Ptr => number(bytes).map_or_else(|| Value::Bytes(bytes.to_vec()), Value::Pointer),
+            Kind::Int | Kind::Ptr | Kind::Enum | Kind::Enum64 | Kind::Float if bytes.len() > NUMBER => {
+                Value::Cut
+            }
+            Kind::Int => match number(bytes) {
+                Some(number) => int(resolved, number, bytes.len()),
+                None => self.bytes(&most_significant_first(bytes)),
+            },
+            Kind::Ptr => number(bytes).map_or_else(|| self.bytes(bytes), Value::Pointer),
             Kind::Enum | Kind::Enum64 => match number(bytes) {
                 Some(number) => constant(resolved, number, 8 * bytes.len()),
-                None => Value::Bytes(bytes.to_vec()),
+                None => self.bytes(bytes),
             },
             Kind::Float => match bytes {
                 &[a, b, c, d] => Value::Float(f32::from_ne_bytes([a, b, c, d]).into()),
                 _ => bytes
                     .try_into()
-                    .map_or_else(|_| Value::Bytes(bytes.to_vec()), |b| Value::Float(f64::from_ne_bytes(b))),
+                    .map_or_else(|_| self.bytes(bytes), |b| Value::Float(f64::from_ne_bytes(b))),
             },
             Kind::Array => self.array(resolved, bytes, depth),
             Kind::Struct | Kind::Union => {
@@ -223,13 +232,12 @@ fn constant(ty: Type<'_>, value: u64, bits: usize) -> Value {
     ty.constant(value).map_or(Value::Code(number), |name| Value::Name(text(name), number))
 }
 
-fn int(ty: Type<'_>, bytes: &[u8]) -> Value {
-    let Some(value) = number(bytes) else { return Value::Bytes(reversed(bytes)) };
+fn int(ty: Type<'_>, value: u64, bytes: usize) -> Value {
     let encoding = ty.encoding();
     if encoding & 4 != 0 && value < 2 {
         return Value::Bool(value == 1);
     }
-    signed(value, 8 * bytes.len(), encoding & 1 != 0)
+    signed(value, 8 * bytes, encoding & 1 != 0)
 }
 
 fn signed(value: u64, bits: usize, signed: bool) -> Value {
@@ -248,8 +256,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(word))
 }
 
-/// The bytes of a large number, the most significant first.
-fn reversed(bytes: &[u8]) -> Vec<u8> {
+fn most_significant_first(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if cfg!(target_endian = "little") {
         bytes.reverse();
