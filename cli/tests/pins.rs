@@ -76,7 +76,9 @@ fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
     let maps = pins.path("flight/recording/maps");
     assert_eq!(objects(&mapring(&["clean", "--json", "--yes", &dir])), [] as [Value; 0], "programs use them");
 
-    let copy = pins.path("copy");
+    let hostile = pins.path("x;id>&2;#");
+    DirBuilder::new().mode(0o755).create(&hostile).unwrap();
+    let copy = pins.path("x;id>&2;#/copy");
     assert!(mapring(&["pin", &format!("{maps}/exec"), &copy, "--mode", "640"]).status.success());
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(mapring(&["pin", &format!("{maps}/exec"), &copy]).status.code(), Some(1), "it exists");
@@ -101,6 +103,16 @@ fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
     let doctor = objects(&mapring(&["doctor", "--json"]));
     let told = doctor.iter().filter(|finding| finding["seen"].as_str().unwrap().contains(&dir));
     assert!(told.clone().count() == 3 && told.clone().all(|finding| finding["state"] == "missing"));
+    // Root may run what doctor advises.
+    let fix = |doctor: &[Value]| {
+        let of = doctor.iter().find(|finding| finding["seen"].as_str().unwrap().contains(&copy)).unwrap();
+        of["fix"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(fix(&doctor), format!("mapring clean --yes '{hostile}'"));
+    fs::set_permissions(&hostile, fs::Permissions::from_mode(0o777)).unwrap();
+    let fix = fix(&objects(&mapring(&["doctor", "--json"])));
+    assert!(fix.starts_with("no command is safe") && !fix.contains("id>"), "{fix}");
+    fs::set_permissions(&hostile, fs::Permissions::from_mode(0o755)).unwrap();
 
     let removed = objects(&mapring(&["clean", "--json", "--yes", &dir]));
     assert_eq!(removed.len(), 3);

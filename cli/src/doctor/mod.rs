@@ -7,11 +7,14 @@ mod user;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use serde::Serialize;
+
+use crate::regions::text::{escaped, json_line};
 
 /// Options of `mapring doctor`.
 #[derive(clap::Args)]
@@ -30,7 +33,7 @@ enum State {
     Unknown,
 }
 
-/// What was found out about one feature.
+/// What was found out about one feature. Its texts are escaped: they quote files, and names of other users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     /// `kernel`, `user`, `machine`, `build` or `pins`.
@@ -49,7 +52,7 @@ struct Finding {
 
 impl Finding {
     fn ok(area: &'static str, feature: &'static str, seen: impl Into<String>) -> Self {
-        Self { area, feature, state: State::Ok, seen: seen.into(), lost: "", fix: None }
+        Self { area, feature, state: State::Ok, seen: escaped(&seen.into()), lost: "", fix: None }
     }
 
     fn missing(
@@ -72,8 +75,15 @@ impl Finding {
 
     /// With the command that fixes it.
     fn fixed_by(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..self }
+        let lines = fix.into().lines().map(escaped).collect::<Vec<_>>();
+        Self { fix: Some(lines.join("\n")), ..self }
     }
+}
+
+/// A path as one word of a shell, whatever its name is. `None` if a terminal does not show the name as it is.
+fn word(path: &Path) -> Option<String> {
+    let path = path.to_str().filter(|path| escaped(path) == *path)?;
+    shlex::try_quote(path).ok().map(Into::into)
 }
 
 /// Reports. The exit code is 0 whatever is missing: the report was made.
@@ -82,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         let mut out = io::stdout().lock();
         for finding in &findings {
-            writeln!(out, "{}", serde_json::to_string(finding)?)?;
+            writeln!(out, "{}", json_line(&serde_json::to_value(finding)?))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -119,5 +129,25 @@ impl fmt::Display for Finding {
             writeln!(f, "           fix: {}", fix.replace('\n', "\n                "))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_quotes_files_and_names() {
+        let hostile = "a\x1b[2J\u{9b}1m\u{202e}\nb";
+        let finding = Finding::missing("pins", "x", hostile, "l").fixed_by(format!("two\n{hostile}"));
+        assert_eq!(finding.seen, "a\\u{1b}[2J\\u{9b}1m\\u{202e}\\nb");
+        assert!(
+            finding.to_string().chars().all(|c| c == '\n' || c == '\x1b' || !c.is_control()),
+            "{finding}"
+        );
+        assert_eq!(word(Path::new("/a/b")).as_deref(), Some("/a/b"));
+        assert_eq!(word(Path::new("/x;id>&2;#")).as_deref(), Some("'/x;id>&2;#'"));
+        assert_eq!(word(Path::new("/é '$(id)")).as_deref(), Some("\"/é '\"'$(id)'"));
+        assert_eq!(word(Path::new(hostile)), None);
     }
 }

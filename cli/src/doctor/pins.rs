@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use aya::programs::loaded_programs;
 use mapring::liveness::Unended;
-use mapring::{Start, btf};
+use mapring::{PinDir, Start, btf};
 
-use super::{Finding, State};
+use super::{Finding, State, word};
 use crate::output::bytes;
 use crate::pins::stale;
 use crate::regions::find::{All, Place};
@@ -51,7 +51,9 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
         let lost = "Its readers decode the records by the types of the map, and get wrong values.";
         return Some(
             Finding::missing(AREA, "types", format!("{shown}: {differs}"), lost)
-                .fixed_by(format!("end both versions of the program, rm {shown}, and start the new one")),
+                .fixed_by(of_pin(pin, |pin| {
+                    format!("end both versions of the program, rm {pin}, and start the new one")
+                })),
         );
     }
     if let Some(unended) = unended(&target) {
@@ -75,14 +77,23 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
                 format!("{shown} was replaced: programs write map {other}"),
                 lost,
             )
-            .fixed_by(format!("rm {shown} && mapring pin id:{other} {shown}")),
+            .fixed_by(of_pin(pin, |pin| format!("rm {pin} && mapring pin id:{other} {pin}"))),
         );
     }
     let (seen, lost) = (format!("{shown}: {}, {size}", stale.why), "Its records can still be read.");
-    Some(
-        Finding::missing(AREA, "region", seen, lost)
-            .fixed_by(format!("mapring clean --yes {}", directory(pin))),
-    )
+    let dir = pin.parent().unwrap_or(pin);
+    let clean = of_pin(pin, |_| format!("mapring clean --yes {}", word(dir).unwrap_or_default()));
+    Some(Finding::missing(AREA, "region", seen, lost).fixed_by(clean))
+}
+
+/// A fix with a path of this pin. Other users give pins their names, and root runs the fix: so it is a command only if
+/// nobody can change meanwhile what the path means.
+fn of_pin(pin: &Path, fix: impl FnOnce(&str) -> String) -> String {
+    match (PinDir::of(pin), word(pin)) {
+        (Err(_), _) => "no command is safe: another user could change what its path means. Look at the owners and modes of its directories".to_owned(),
+        (_, None) => "remove it by its inode (find -inum): its name can't be shown as it is".to_owned(),
+        (Ok(_), Some(word)) => fix(&word),
+    }
 }
 
 /// A record of a ring that was reserved and not ended, if there is one.
@@ -135,8 +146,4 @@ fn successor(all: &All, id: u32, target: &Target) -> Option<u32> {
         let used = opened.region()?.programs().is_ok_and(|programs| !programs.is_empty());
         used.then_some(other)
     })
-}
-
-fn directory(pin: &Path) -> String {
-    pin.parent().map_or_else(String::new, |dir| printable(&dir.to_string_lossy()).into_owned())
 }

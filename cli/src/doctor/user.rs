@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::Finding;
+use super::{Finding, word};
 use crate::regions::find::mounts;
 use crate::regions::text::printable;
 
@@ -105,8 +105,10 @@ fn open_to_all(path: &Path, mode: u32) -> Option<Finding> {
     let lost = "Any user can take the names of pins there before their loader does, and can pin each map again that he may \
                 open.";
     (mode & 0o002 != 0).then(|| {
+        let fix =
+            word(path).map_or("change its mode to 0755".to_owned(), |path| format!("sudo chmod 0755 {path}"));
         Finding::missing(AREA, "bpffs mode", format!("{} has mode {:o}", shown(path), mode & 0o7777), lost)
-            .fixed_by(format!("sudo chmod 0755 {}", shown(path)))
+            .fixed_by(fix)
     })
 }
 
@@ -124,6 +126,8 @@ mod tests {
                 assert_eq!(found.fix.as_deref(), Some("sudo chmod 0755 /sys/fs/bpf"));
             }
         }
+        let named = open_to_all(Path::new("/mnt/x;id"), 0o41777).unwrap();
+        assert_eq!(named.fix.as_deref(), Some("sudo chmod 0755 '/mnt/x;id'"));
         let hostile = open_to_all(Path::new("/mnt/\x1b[2J"), 0o41777).unwrap();
         assert!(![hostile.seen, hostile.fix.unwrap()].concat().contains('\x1b'));
     }
