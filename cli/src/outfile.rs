@@ -2,22 +2,27 @@
 //! alone. So a full disk, an error or a kill neither leave a file that is cut short nor harm an older one, and a link that
 //! somebody else made at the name is not followed.
 
+mod place;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::OFlags;
-use tempfile::{Builder, NamedTempFile};
+use tempfile::Builder;
 
-use crate::regions::text::printable;
+pub(crate) use self::place::Place;
+use self::place::reopen;
 
 /// A file that is being written.
 pub(crate) struct OutFile {
-    path: PathBuf,
+    place: Place,
     /// Whether an existing file is replaced.
     force: bool,
     to: To,
@@ -26,78 +31,95 @@ pub(crate) struct OutFile {
 enum To {
     /// A pipe, a terminal or another device.
     Stream(File),
-    Part(NamedTempFile),
+    Part(Part),
+}
+
+struct Part {
+    file: File,
+    at: Place,
+    /// Whether it is removed unless it gets its name.
+    is_hidden: bool,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.is_hidden {
+            let _ = self.at.remove();
+        }
+    }
 }
 
 impl OutFile {
     /// A file that is removed unless it is [finished](Self::finish).
     pub(crate) fn create(path: &Path, force: bool) -> Result<Self> {
-        Self::new(path, force, 0o600, |name| {
-            let mut prefix = OsString::from(".");
-            prefix.push(name);
-            prefix.push(".");
-            (prefix, 6)
-        })
+        Self::hidden(path, force, 0o600)
     }
 
     /// The same for a file that any user may read.
     pub(crate) fn public(path: &Path, force: bool) -> Result<Self> {
-        Self::new(path, force, 0o644, |name| (name.to_owned(), 6))
+        Self::hidden(path, force, 0o644)
     }
 
-    /// A file that can be read while it grows: until it is finished it is [`FILE.part`](part), also after an error.
-    pub(crate) fn growing(path: &Path, force: bool) -> Result<Self> {
-        let mut out = Self::new(path, force, 0o600, |name| (name.to_owned(), 0))?;
-        if let To::Part(part) = &mut out.to {
-            part.disable_cleanup(true);
-        }
-        Ok(out)
+    fn hidden(path: &Path, force: bool, mode: u32) -> Result<Self> {
+        let place = Place::of(path)?;
+        Self::new(place, force, |place| {
+            let mut prefix = OsString::from(".");
+            prefix.push(place.name());
+            prefix.push(".");
+            let mut builder = Builder::new();
+            builder.prefix(&prefix).suffix(".part").disable_cleanup(true);
+            // Only its names are of use here: they are free ones of the directory, not of the root.
+            let at = |path: &Path| place.named(path.file_name().unwrap_or_default());
+            let part = builder.make_in("/", |path| at(path).create(mode));
+            let (file, path) = part.with_context(|| place.shown())?.into_parts();
+            Ok(Part { file, at: at(&path), is_hidden: true })
+        })
     }
 
-    fn new(
-        path: &Path,
-        force: bool,
-        mode: u32,
-        prefix: impl FnOnce(&OsString) -> (OsString, usize),
-    ) -> Result<Self> {
-        let shown = || shown(path);
-        let of = |to| Self { path: path.to_owned(), force, to };
-        if let Some(stream) = stream(path).with_context(shown)? {
-            return Ok(of(To::Stream(stream)));
-        }
-        let name = path.file_name().with_context(|| format!("{}: not the name of a file", shown()))?;
-        ensure!(!path.is_dir() || path.is_symlink(), "{}: a directory", shown());
-        ensure!(force || fs::symlink_metadata(path).is_err(), exists(path));
-        let (prefix, random) = prefix(&name.to_owned());
-        let mut builder = Builder::new();
-        let part =
-            builder.prefix(&prefix).suffix(".part").rand_bytes(random).make_in(directory(path), |part| {
-                let mut options = OpenOptions::new();
-                options.write(true).create_new(true).mode(mode).custom_flags(flags(OFlags::NOFOLLOW));
-                options.open(part)
-            });
-        Ok(of(To::Part(part.with_context(shown)?)))
+    /// A file that can be read while it grows: until it is finished it is FILE.part, also after an error. It is locked. `force`
+    /// also replaces what is left of a command that was killed.
+    pub(crate) fn growing(place: Place, force: bool) -> Result<Self> {
+        Self::new(place, force, |place| {
+            let at = place.part();
+            if let Some(_lock) = at.lock_file()? {
+                let how =
+                    "a command that was killed left it; rename it to keep it, or replace it with --force";
+                ensure!(force, "{}: {how}", at.shown());
+                at.remove().with_context(|| at.shown())?;
+            }
+            let file = at.create(0o600).with_context(|| at.shown())?;
+            at.lock(&file)?;
+            Ok(Part { file, at, is_hidden: false })
+        })
+    }
+
+    fn new(place: Place, force: bool, part: impl FnOnce(&Place) -> Result<Part>) -> Result<Self> {
+        let to = match stream(&place, force).with_context(|| place.shown())? {
+            Some(stream) => To::Stream(stream),
+            None => To::Part(part(&place)?),
+        };
+        Ok(Self { place, force, to })
     }
 
     /// For the writer of its content.
     pub(crate) fn writer(&self) -> Result<File> {
         let file = match &self.to {
             To::Stream(file) => file,
-            To::Part(part) => part.as_file(),
+            To::Part(part) => &part.file,
         };
         file.try_clone().with_context(|| self.shown())
     }
 
-    /// Where it is until it is finished; for messages.
+    /// The name for messages: where it can be read until it is finished, or what the user gave.
     pub(crate) fn shown(&self) -> String {
         match &self.to {
-            To::Part(_) => shown(&part(&self.path)),
-            To::Stream(_) => shown(&self.path),
+            To::Part(part) if !part.is_hidden => part.at.shown(),
+            _ => self.place.shown(),
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// Whether it is a file with a name, not a pipe or a device.
@@ -107,76 +129,44 @@ impl OutFile {
 
     /// Gives the file its name, once it is on the disk.
     pub(crate) fn finish(self) -> Result<()> {
-        let path = self.path.clone();
-        self.finish_as(&path)
-    }
-
-    /// The same with another name in its directory.
-    pub(crate) fn finish_as(self, path: &Path) -> Result<()> {
-        let To::Part(part) = self.to else { return Ok(()) };
-        part.as_file().sync_all().with_context(|| shown(path))?;
-        let named = if self.force { part.persist(path) } else { part.persist_noclobber(path) };
-        named.map_err(|e| match e.error.kind() {
-            io::ErrorKind::AlreadyExists => anyhow!(exists(path)),
-            _ => anyhow::Error::from(e.error).context(shown(path)),
+        let To::Part(mut part) = self.to else { return Ok(()) };
+        let shown = || self.place.shown();
+        part.file.sync_all().with_context(shown)?;
+        part.at.rename(&self.place, self.force).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => anyhow!(EXISTS).context(shown()),
+            _ => anyhow::Error::from(e).context(shown()),
         })?;
-        // The name is on the disk as well, if the file system can do that.
-        let _ = File::open(directory(path)).and_then(|directory| directory.sync_all());
+        part.is_hidden = false;
+        self.place.sync_names();
         Ok(())
     }
 }
 
-/// The name of a file while it grows.
-pub(crate) fn part(path: &Path) -> PathBuf {
-    let mut name = path.to_owned().into_os_string();
-    name.push(".part");
-    name.into()
-}
+const EXISTS: &str = "the file exists; --force replaces it";
 
-fn exists(path: &Path) -> String {
-    format!("{}: the file exists; --force replaces it", shown(path))
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy()).into_owned()
-}
-
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn flags(flags: OFlags) -> i32 {
-    flags.bits().cast_signed()
-}
-
-/// Opens what is no file at all, but a pipe or a device; `None` for any other path.
-fn stream(path: &Path) -> Result<Option<File>> {
+/// Opens what is no file at all, but a pipe or a device. `None` if a file can get this name.
+fn stream(place: &Place, force: bool) -> Result<Option<File>> {
+    let path = place.path();
     let cloned = |fd: io::Result<_>| Ok(Some(File::from(fd?)));
     match path.to_str() {
         Some("/dev/stdout") => return cloned(io::stdout().as_fd().try_clone_to_owned()),
         Some("/dev/stderr") => return cloned(io::stderr().as_fd().try_clone_to_owned()),
         _ => {}
     }
-    // Another file that this process was started with, by its number. Not one of another process, whose numbers another user
-    // may choose; and not by `path`, which may lead elsewhere by now.
-    if let Ok(own) = fs::canonicalize("/proc/self/fd")
-        && let Some(number) = path.file_name()
-        && fs::canonicalize(directory(path)).is_ok_and(|directory| directory == own)
-    {
-        return Ok(Some(File::create(own.join(number))?));
+    // Another file that this process was started with, by its number. Only if the user says so: another user's link to this
+    // directory could choose any file that is open here.
+    if path.parent().is_some_and(|of| [Path::new("/dev/fd"), Path::new("/proc/self/fd")].contains(&of)) {
+        return Ok(Some(File::create(path)?));
     }
-    let is_stream = |metadata: &fs::Metadata| {
-        let of = metadata.file_type();
-        let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-        ensure!(!of.is_fifo() || is_ours, "another user made this pipe, and would read what is written");
-        Ok(!(of.is_file() || of.is_dir() || of.is_symlink()))
-    };
-    // Before it is opened, which waits for the reader of a pipe; and afterwards, since it may be another one.
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
-    if !is_stream(&found)? {
+    let Some((found, metadata)) = place.look()? else { return Ok(None) };
+    let of = metadata.file_type();
+    ensure!(!of.is_dir(), "a directory");
+    if of.is_file() || of.is_symlink() {
+        ensure!(force, EXISTS);
         return Ok(None);
     }
-    let mut options = OpenOptions::new();
-    let file = options.write(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NOCTTY)).open(path)?;
-    Ok(is_stream(&file.metadata()?)?.then_some(file))
+    let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    ensure!(!of.is_fifo() || is_ours, "another user made this pipe, and would read what is written");
+    // The very one that was looked at: another pipe could wait for its reader without end.
+    Ok(Some(reopen(&found, OFlags::NOCTTY)?))
 }

@@ -11,7 +11,7 @@ mod skip;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -331,9 +331,37 @@ fn a_dump_is_whole_and_only_its_owner_reads_it() {
         Ok(output) if !output.stderr.starts_with(b"unshare") => {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             assert_eq!(output.stdout, b"grows.part\nold\nolder\n");
+            let said = String::from_utf8(output.stderr).unwrap();
+            for file in ["old", "new", "grows.part"] {
+                assert!(said.contains(&format!("{file}: No space left on device")), "{said}");
+            }
         }
         _ => skip::skipped("no unshare, or this user can't make a mount namespace"),
     }
+}
+
+#[test]
+fn following_can_be_repeated_after_a_kill() {
+    let Some(recorder) = Recorder::start("killed", "exec") else { return };
+    let args = ["--follow", "--out", "f.ndjson"];
+    let part = recorder.dir.join("f.ndjson.part");
+    let mut follow = Running(recorder.command("dump", &args).spawn().unwrap());
+    common::until("the file", || part.exists());
+    let said = |options: &[&str]| {
+        let output = recorder.run("dump", &[&args, options].concat());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    common::until("the lock", || said(&["--force"]).contains("f.ndjson.part: another `mapring` writes it"));
+    follow.0.kill().unwrap();
+    follow.0.wait().unwrap();
+    assert!(said(&[]).contains("f.ndjson.part: a command that was killed left it"));
+    let inode = || fs::metadata(&part).map(|file| file.ino()).ok();
+    let before = fs::File::open(&part).unwrap(); // keeps its number
+    let mut follow = recorder.command("dump", &[&args[..], &["--force"]].concat()).spawn().unwrap();
+    common::until("the new file", || inode() != Some(before.metadata().unwrap().ino()) && part.exists());
+    assert!(recorder.run("stop", &[]).status.success());
+    assert!(follow.wait().unwrap().success() && recorder.dir.join("f.ndjson").exists() && !part.exists());
 }
 
 #[test]

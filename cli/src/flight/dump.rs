@@ -18,7 +18,7 @@ use super::pins;
 use super::recorded::{From, Recorded};
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
-use crate::outfile::OutFile;
+use crate::outfile::{OutFile, Place};
 use crate::output;
 use crate::table::{Format as Tables, Out, format_of};
 
@@ -58,9 +58,8 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     recorded.report_clocks(pins);
     if args.follow {
         let (file, out) = args.open(format)?;
-        let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
-        let now = Clock::Monotonic.now();
-        follow(pins, &mut recorded.rings, before(now, args.last.unwrap_or_default()), at, |names| {
+        let (at, now) = (shown(file.as_ref()), Clock::Monotonic.now());
+        follow(pins, &mut recorded.rings, before(now, args.last.unwrap_or_default()), &at, |names| {
             trace::sink(format, out, names, &[], None, &args.stacks)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
@@ -79,8 +78,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let (file, out) = args.open(format)?;
     let written = trace::sink(format, out, &mut names, &older, zero, &stacks)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
-    let Written { count, span, losses } = written
-        .with_context(|| file.as_ref().map_or(Path::new("stdout"), OutFile::path).display().to_string())?;
+    let Written { count, span, losses } = written.with_context(|| shown(file.as_ref()))?;
     let path = file.as_ref().map(|file| file.path().to_owned());
     file.map_or(Ok(()), OutFile::finish)?;
     losses.report();
@@ -93,6 +91,10 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         output::note("open the trace at https://ui.perfetto.dev (it stays in the browser)");
     }
     Ok(())
+}
+
+fn shown(file: Option<&OutFile>) -> String {
+    file.map_or_else(|| "stdout".to_owned(), OutFile::shown)
 }
 
 impl Args {
@@ -132,8 +134,10 @@ impl Args {
                 format!("flight-{now}.{end}").into()
             }
         };
-        let create = if self.follow { OutFile::growing } else { OutFile::create };
-        let file = create(&path, self.force)?;
+        let file = match self.follow {
+            true => OutFile::growing(Place::of(&path)?, self.force)?,
+            false => OutFile::create(&path, self.force)?,
+        };
         let out = Box::new(file.writer()?);
         Ok((Some(file), out))
     }
@@ -265,10 +269,10 @@ fn follow(
     pins: &Path,
     rings: &mut [GroupRings],
     from: u64,
-    at: &Path,
+    at: &str,
     sink: impl FnOnce(&mut Names) -> Result<Box<dyn Sink>>,
 ) -> Result<()> {
-    let file = || at.display().to_string();
+    let file = || at.to_owned();
     let delay = u64::try_from(rings::DELAY.as_nanos()).unwrap_or(u64::MAX);
     let over = Arc::new(AtomicBool::new(false));
     crate::signals::set_at_end(&over)?;

@@ -1,20 +1,18 @@
 //! The files of a recording: written, rotated, and with the progress shown.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use mapring::Loss;
 use mapring::time::{Clock as BpfClock, WallClock};
-use rustix::fs::FlockOperation;
 
 use super::format::{Clock, Sample, Source, kind};
 use super::writer::Writer;
-use crate::outfile::{OutFile, part};
+use crate::outfile::{OutFile, Place};
 use crate::output::Progress;
 use crate::regions::rates::per_second;
 use crate::regions::stamp::StampClock;
@@ -50,13 +48,6 @@ impl Files {
         printable(&self.out.to_string_lossy()).into_owned()
     }
 
-    /// The path of a full file.
-    fn full(&self, number: u32) -> PathBuf {
-        let mut name = self.out.clone().into_os_string();
-        name.push(format!(".{number}"));
-        name.into()
-    }
-
     /// Ends the process with exit code 2 if the options make no sense.
     pub(super) fn check(&self) {
         if self.rotates() && self.out == Path::new("-") {
@@ -70,75 +61,56 @@ impl Files {
         }
     }
 
-    /// Opens the file and locks it, so that no other `record` writes it. Returns it unless it is stdout.
-    fn open(&self) -> Result<(Option<OutFile>, File)> {
-        if self.out == Path::new("-") {
+    /// Opens the file; returns it unless it is stdout.
+    fn open(&self, place: Option<&Place>) -> Result<(Option<OutFile>, File)> {
+        let Some(place) = place else {
             ensure!(!io::stdout().is_terminal(), "a recording is not text: name a file, or redirect stdout");
             return Ok((None, io::stdout().as_fd().try_clone_to_owned()?.into()));
-        }
-        let out = OutFile::growing(&self.out, self.force)?;
+        };
+        let out = OutFile::growing(place.clone(), self.force)?;
         ensure!(out.is_regular() || !self.rotates(), "{}: only a regular file can be rotated", self.name());
         let file = out.writer()?;
-        if out.is_regular() {
-            self.lock(&file)?;
-        }
         Ok((Some(out), file))
     }
 
-    /// Makes room for the file: with rotation, files of an earlier recorder become full ones. What a recorder left that was
-    /// killed is only removed if the user says so.
-    fn make_room(&self) -> Result<()> {
-        let exists = |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file());
-        let part = part(&self.out);
-        let name = printable(&part.to_string_lossy()).into_owned();
-        if exists(&part) {
-            let mut options = OpenOptions::new();
-            let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-            let file =
-                options.write(true).custom_flags(nofollow).open(&part).with_context(|| name.clone())?;
-            self.lock(&file)?;
-            let how = "a recorder that was killed left it; rename it to keep it, or replace it with --force";
-            ensure!(self.rotates() || self.force, "{name}: {how}");
+    /// Makes room for the file: with rotation, files of an earlier recorder become full ones, also what it left if it was
+    /// killed.
+    fn make_room(&self, place: &Place) -> Result<()> {
+        if !self.rotates() {
+            return Ok(());
         }
-        if self.rotates() && exists(&self.out) {
-            self.shift(&self.out)?;
+        let part = place.part();
+        let left = part.lock_file()?;
+        if place.is_file() {
+            self.shift(place, place)?;
         }
-        match self.rotates() {
-            _ if !exists(&part) => Ok(()),
-            true => self.shift(&part),
-            false => fs::remove_file(&part).context(name),
-        }
-    }
-
-    fn lock(&self, file: &File) -> Result<()> {
-        if rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!("{}: another `mapring record` writes it", self.name());
-        }
-        Ok(())
+        left.map_or(Ok(()), |_lock| self.shift(place, &part))
     }
 
     /// Moves the full files by one place, and `last` to the first; the oldest is removed.
-    fn shift(&self, last: &Path) -> Result<()> {
-        let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
+    fn shift(&self, place: &Place, last: &Place) -> Result<()> {
+        let full = |number: u32| place.with(&format!(".{number}"));
+        let moved = |from: &Place, to: &Place| match from.rename(to, true) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                let name = |path: &Path| printable(&path.to_string_lossy()).into_owned();
-                Err(e).with_context(|| format!("{} to {}", name(from), name(to)))
+                Err(e).with_context(|| format!("{} to {}", from.shown(), to.shown()))
             }
             _ => Ok(()),
         };
         if self.keep == 0 {
-            return fs::remove_file(last).with_context(|| self.name());
+            return last.remove().with_context(|| last.shown());
         }
         for number in (1..self.keep).rev() {
-            moved(&self.full(number), &self.full(number + 1))?;
+            moved(&full(number), &full(number + 1))?;
         }
-        moved(last, &self.full(1))
+        moved(last, &full(1))
     }
 }
 
 /// Where records and samples go.
 pub(super) struct Output<'a> {
     args: &'a Files,
+    /// Unless it is stdout. All files are in its directory.
+    place: Option<Place>,
     writer: Writer,
     /// The file that is being written, unless it is stdout.
     file: Option<OutFile>,
@@ -159,11 +131,13 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub(super) fn new(args: &'a Files) -> Result<Self> {
-        args.make_room()?;
-        let (file, out) = args.open()?;
+        let place = (args.out != Path::new("-")).then(|| Place::of(&args.out)).transpose()?;
+        place.as_ref().map_or(Ok(()), |place| args.make_room(place))?;
+        let (file, out) = args.open(place.as_ref())?;
         let writer = Writer::new(out).with_context(|| args.name())?;
         Ok(Self {
             args,
+            place,
             writer,
             file,
             since: Instant::now(),
@@ -248,8 +222,8 @@ impl<'a> Output<'a> {
     fn rotate(&mut self) -> Result<()> {
         self.end()?;
         self.full += self.writer.bytes;
-        self.args.shift(&self.args.out)?;
-        let (file, out) = self.args.open()?;
+        self.place.as_ref().map_or(Ok(()), |place| self.args.shift(place, place))?;
+        let (file, out) = self.args.open(self.place.as_ref())?;
         (self.file, self.writer) = (file, Writer::new(out).with_context(|| self.args.name())?);
         self.since = Instant::now();
         self.write_source()

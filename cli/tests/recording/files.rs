@@ -114,7 +114,7 @@ fn an_existing_file_is_not_overwritten() {
     let recorder = Running::new(&["record", &ring_path, "-o", &other]);
     until("the file", || fs::metadata(growing(&other)).is_ok_and(|file| file.len() > 100));
     let output = mapring(&["record", &ring_path, "--no-follow", "-o", &other, "--force"]);
-    assert!(output.status.code() == Some(1) && said(&output).contains("another `mapring record`"));
+    assert!(output.status.code() == Some(1) && said(&output).contains("another `mapring` writes it"));
     drop(recorder);
 }
 

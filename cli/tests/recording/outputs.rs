@@ -180,7 +180,7 @@ fn what_a_killed_recorder_left_is_kept() {
     let args = ["record", &ring, "--no-follow", "--out", &file];
     let output = mapring(&args);
     assert!(
-        output.status.code() == Some(1) && said(&output).contains("again.part: a recorder that was killed")
+        output.status.code() == Some(1) && said(&output).contains("again.part: a command that was killed")
     );
     assert_eq!(fs::read_to_string(&left).unwrap(), "left");
     // With rotation it becomes a full file.
