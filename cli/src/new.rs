@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
+use crate::outfile::Place;
 use crate::output::note;
 use crate::regions::text::printable;
 
@@ -57,8 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             .map_or_else(|| Dependency::directory(Path::new(BUILT_FROM)), |url| Ok(Dependency::Git(url)))?,
     };
     let what = || format!("can't create {}", printable(&args.path.to_string_lossy()));
-    fs::create_dir(&args.path).with_context(what)?;
-    write(&args.path, &files(name, &dependency)).with_context(what)?;
+    let place = Place::of(&args.path)?;
+    mkdirat(place.directory(), place.name(), Mode::from_raw_mode(0o777)).with_context(what)?;
+    write(&place, &files(name, &dependency)).with_context(what)?;
     note(format_args!(
         "{0} is ready: a BPF program in src/{1}.bpf.c, its reader in src/main.rs.\n\
          It needs clang, libelf-dev, zlib1g-dev and pkg-config. To run it:\n  \
@@ -104,9 +106,9 @@ fn is_remote(url: &str) -> bool {
 
 /// Writes the files of the project into its new directory, by a descriptor: another user of the directory above may give its name
 /// to something else meanwhile.
-fn write(directory: &Path, files: &[(String, String)]) -> Result<()> {
+fn write(place: &Place, files: &[(String, String)]) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let new = rustix::fs::open(directory, flags, Mode::empty())?;
+    let new = openat(place.directory(), place.name(), flags, Mode::empty())?;
     let inside = PathBuf::from(format!("/proc/self/fd/{}", new.as_raw_fd()));
     let is_ours = fs::metadata(&inside)?.uid() == rustix::process::geteuid().as_raw();
     ensure!(is_ours && fs::read_dir(&inside)?.next().is_none(), "another user exchanged the new directory");
@@ -121,7 +123,8 @@ fn write(directory: &Path, files: &[(String, String)]) -> Result<()> {
     if written.is_err() {
         // A part of a project helps nobody. Files that were not written are not there: their errors don't matter.
         files.iter().for_each(|(file, _)| _ = fs::remove_file(inside.join(file)));
-        let _ = fs::remove_dir(&src).and_then(|()| fs::remove_dir(directory));
+        let _ = fs::remove_dir(&src);
+        let _ = unlinkat(place.directory(), place.name(), AtFlags::REMOVEDIR);
     }
     Ok(written?)
 }
@@ -207,18 +210,27 @@ mod tests {
     fn only_a_new_directory_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
+        let place = |name: &str| Place::of(&at(name)).unwrap();
+        let write = |name: &str, files: &[_]| super::write(&place(name), files);
         let file = |name: &str| (name.to_owned(), String::new());
         ["new", "old", "fails"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
         fs::write(at("old/mine"), "").unwrap();
         std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
         // What others may give the name to.
-        assert!(write(&at("link"), &[file("a")]).is_err() && write(&at("old"), &[file("a")]).is_err());
+        assert!(write("link", &[file("a")]).is_err() && write("old", &[file("a")]).is_err());
         assert_eq!(fs::read_dir(at("new")).unwrap().count() + fs::read_dir(at("old")).unwrap().count(), 1);
-        write(&at("new"), &[file("a"), file("src/b")]).unwrap();
+        write("new", &[file("a"), file("src/b")]).unwrap();
         assert!(at("new/src/b").exists());
         // Nothing is left of a project that can't be written.
-        assert!(write(&at("fails"), &[file("a"), file("no/b")]).is_err());
+        assert!(write("fails", &[file("a"), file("no/b")]).is_err());
         assert!(!at("fails").exists());
+        // The directory above may become another one meanwhile.
+        ["way/fails", "other/fails"].iter().for_each(|name| fs::create_dir_all(at(name)).unwrap());
+        let fails = place("way/fails");
+        fs::rename(at("way"), at("moved")).unwrap();
+        std::os::unix::fs::symlink("other", at("way")).unwrap();
+        assert!(super::write(&fails, &[file("no/b")]).is_err());
+        assert!(!at("moved/fails").exists() && at("other/fails").exists());
     }
 
     #[test]
