@@ -26,6 +26,8 @@ pub(super) struct Convert {
     is_whole: bool,
     row: Vec<Cell>,
     losses: Losses,
+    /// What went wrong with the output. [`finish`](Convert::finish) says it: other errors are those of the recording.
+    failed: Option<anyhow::Error>,
 }
 
 enum To {
@@ -41,11 +43,20 @@ impl Convert {
             Format::Ndjson => To::Ndjson(BufWriter::with_capacity(1 << 18, out)),
             format => To::New(format, Some(out)),
         };
-        Self { to, filter, columns: Vec::new(), is_whole: false, row: Vec::new(), losses: Losses::default() }
+        Self {
+            to,
+            filter,
+            columns: Vec::new(),
+            is_whole: false,
+            row: Vec::new(),
+            losses: Losses::default(),
+            failed: None,
+        }
     }
 
     /// Writes what is buffered, and prints the losses.
     pub(super) fn finish(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)?;
         match &mut self.to {
             To::Ndjson(out) => out.flush()?,
             To::New(..) => {}
@@ -55,6 +66,14 @@ impl Convert {
             eprintln!("mapring: lost while it was recorded: {}", self.losses);
         }
         Ok(())
+    }
+
+    /// Ends the reading if the output fails.
+    fn checked(&mut self, written: Result<()>) -> Result<()> {
+        written.or_else(|e| {
+            self.failed = Some(e);
+            bail!("the output can't be written")
+        })
     }
 
     fn is_wanted(&self, of: &Recorded, value: &Value, tail: Option<&[u8]>) -> bool {
@@ -86,9 +105,9 @@ impl Convert {
             each_field(value, &mut String::new(), &mut |_, value| push_bytes(value));
         }
         tail.iter().for_each(push_bytes);
-        table.row(&row)?;
+        let written = table.row(&row);
         self.row = row;
-        Ok(())
+        self.checked(written)
     }
 }
 
@@ -221,8 +240,8 @@ impl Visit for Convert {
         }
         let time = of.time(&item, arrived).map(line::time);
         if let To::Ndjson(out) = &mut self.to {
-            writeln!(out, "{}", line::json(&item, time.as_deref(), &value))?;
-            return Ok(());
+            let written = writeln!(out, "{}", line::json(&item, time.as_deref(), &value));
+            return self.checked(written.map_err(Into::into));
         }
         self.row(&[Some(item.shard as u64), Some(item.ticket)], time, &value, item.tail)
     }
@@ -238,8 +257,8 @@ impl Visit for Convert {
             let json = json!({ "index": index, "cpu": cpu, "version": version, "time": time });
             let Json::Object(mut object) = json else { return Ok(()) };
             value.put(VALUE, &mut object);
-            writeln!(out, "{}", json_line(&Json::Object(object)))?;
-            return Ok(());
+            let written = writeln!(out, "{}", json_line(&Json::Object(object)));
+            return self.checked(written.map_err(Into::into));
         }
         self.row(&[Some(index.into()), cpu.map(u64::from), Some(version)], Some(time), &value, None)
     }

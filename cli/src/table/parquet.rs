@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
@@ -54,7 +55,7 @@ impl Parquet {
             self.bytes += column.push(cell);
         }
         self.rows += 1;
-        if self.rows < ROWS && self.bytes < BYTES { Ok(()) } else { self.write_group() }
+        if self.rows < ROWS && self.bytes < BYTES { Ok(()) } else { self.write_group().map_err(of_parquet) }
     }
 
     fn write_group(&mut self) -> Result<()> {
@@ -73,9 +74,16 @@ impl Parquet {
     }
 
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.write_group()?;
-        self.out.finish()?;
-        Ok(())
+        self.write_group().and_then(|()| Ok(self.out.finish().map(drop)?)).map_err(of_parquet)
+    }
+}
+
+/// The error of the file itself, so that a closed pipe is found and nothing is said twice.
+fn of_parquet(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast() {
+        Ok(ParquetError::External(error)) => anyhow::Error::from_boxed(error),
+        Ok(error) => error.into(),
+        Err(error) => error,
     }
 }
 

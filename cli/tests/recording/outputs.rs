@@ -14,10 +14,12 @@ use super::{Dir, mapring, path, said, text};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_mapring");
 const NOBODY: u32 = 65534;
+const FORMATS: &[&str] =
+    if cfg!(feature = "parquet") { &["ndjson", "csv", "parquet"] } else { &["ndjson", "csv"] };
 
 /// A recording of this number of records, and the ring.
 fn recording(dir: &Dir, records: u64) -> (Ring<[u64; 8]>, String) {
-    let ring = Ring::create_memfd(1 << 14, 1).unwrap();
+    let ring = Ring::create_memfd(1 << 17, 1).unwrap();
     let writer = ring.writer(0).unwrap();
     (0..records).for_each(|number| writer.push(&[number; 8]).map(drop).unwrap());
     let file = dir.path("recording");
@@ -46,10 +48,11 @@ fn on_a_small_disk(script: &str, args: &[&str]) -> Option<Output> {
 #[test]
 fn a_full_disk_leaves_the_older_file_and_no_other() {
     let dir = Dir::new();
-    let (ring, file) = recording(&dir, 10_000);
+    // More than a Parquet file has in a group of rows.
+    let (ring, file) = recording(&dir, 70_000);
     let ring = path(&ring.region());
     // A conversion leaves nothing at all; the older file stays, also with --force.
-    for format in ["ndjson", "csv"] {
+    for format in FORMATS {
         let script = "echo older > old; \"$0\" inspect \"$1\" --format \"$2\" --out new; test $? = 1 || exit 9; \
                       \"$0\" inspect \"$1\" --format \"$2\" --out old --force; test $? = 1 || exit 9; ls -A; cat old";
         let Some(output) = on_a_small_disk(script, &[&file, format]) else { return };
