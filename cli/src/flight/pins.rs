@@ -1,8 +1,9 @@
 //! Where the pins of the recorder are, and the lock that its commands take.
 //!
 //! ```text
-//! flight/             any user may enter it; it is also the lock
-//!   new/              what a start has not finished
+//! flight/             any user may enter it
+//!   flight-lock/      there while a command changes pins, and locked: only its owner may enter it, so no other user can lock it
+//!     new/            what a start has not finished
 //!   recording/        a finished start renames new/ to this
 //!     maps/sched …    readable by the group; maps/stop is the end of the recording
 //!     links/sched_switch …
@@ -31,6 +32,8 @@ use crate::exit::Refused;
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 const RECORDING: &str = "recording";
+/// A name that nothing else has: `clean` knows by it what a killed `start` left.
+pub(crate) const LOCK: &str = "flight-lock";
 const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
@@ -57,20 +60,23 @@ pub(crate) fn recording(dir: &Path) -> PathBuf {
     dir.join(RECORDING)
 }
 
-/// What a start has not finished.
-pub(crate) fn unfinished(dir: &Path) -> PathBuf {
-    dir.join(NEW)
+/// What is there while a command changes pins, and after it was killed.
+pub(crate) fn lock(dir: &Path) -> PathBuf {
+    dir.join(LOCK)
 }
 
-/// The directory of the recorder, if `new` is what a start has not finished there: also before its first pin.
-pub(crate) fn of_unfinished(new: &Path) -> Option<&Path> {
-    let dir = new.parent().filter(|_| new.ends_with(NEW))?;
+/// The directory of the recorder, if this is its lock: also before the first pin.
+pub(crate) fn of_unfinished(lock: &Path) -> Option<&Path> {
+    let dir = lock.parent().filter(|_| lock.ends_with(LOCK))?;
     let only = |dir: &Path, known: &[&str]| {
         let entries = PinDir::open(dir).and_then(|dir| dir.entries()).ok()?;
         entries.iter().all(|(name, _)| known.iter().any(|known| name == known)).then_some(())
     };
-    only(dir, &[NEW, RECORDING])?;
-    only(new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS])?;
+    only(lock, &[NEW])?;
+    let new = lock.join(NEW);
+    if new.exists() {
+        only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS])?;
+    }
     Some(dir)
 }
 
@@ -159,27 +165,40 @@ fn refused(error: io::Error, dir: &Path, fix: &str) -> anyhow::Error {
 
 /// Whether a `start` or `stop` works in the directory now. `None` if this process can't know.
 pub(crate) fn is_at_work(dir: &Path) -> Option<bool> {
-    let held = PinDir::open(dir).and_then(|dir| dir.readable()).ok()?;
+    let held = PinDir::open(&lock(dir)).and_then(|lock| lock.readable()).ok()?;
     match rustix::fs::flock(&held, FlockOperation::NonBlockingLockShared) {
         Err(Errno::WOULDBLOCK) => Some(true),
         locked => locked.ok().map(|()| false),
     }
 }
 
-/// The lock of the commands that change pins, and the directory that they are in. While one of them has it, the others are
-/// refused. It ends with the process.
+/// The lock of the commands that change pins. While one of them has it, the others are refused. Dropping it removes it; that
+/// of a process that was killed stays, unlocked.
 pub(crate) struct Lock {
     path: PathBuf,
+    /// The directory that the pins are in.
     dir: PinDir,
+    inside: PinDir,
+    /// A process that was killed left it.
+    was_left: bool,
     _held: OwnedFd,
 }
 
 impl Lock {
     /// Creates the directory if it does not exist. Any user may pass through it.
     pub(crate) fn take(path: &Path) -> Result<Self> {
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         loop {
             let dir = PinDir::create(path, 0o711).map_err(|error| not_created(error, path))?;
-            let held = dir.readable().map_err(|error| denied(error, path))?;
+            let (inside, was_left) = match dir.make(LOCK, 0o700) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (dir.dir(LOCK), true),
+                made => (made, false),
+            };
+            let locked = match inside.and_then(|inside| Ok((inside.readable()?, inside))) {
+                Err(error) if gone(&error) => continue, // another process has removed it
+                locked => locked,
+            };
+            let (held, inside) = locked.map_err(|error| denied(error, path))?;
             match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => {
                     bail!("{}: another `mapring flight start` or `stop` is at work there", path.display())
@@ -187,9 +206,8 @@ impl Lock {
                 locked => locked.with_context(|| path.display().to_string())?,
             }
             // It may have been removed before it was locked.
-            let (above, name) = PinDir::of(path).map_err(|error| not_created(error, path))?;
-            if dir.is_still(&above, name)? {
-                return Ok(Self { path: path.to_owned(), dir, _held: held });
+            if inside.is_still(&dir, LOCK)? {
+                return Ok(Self { path: path.to_owned(), dir, inside, was_left, _held: held });
             }
         }
     }
@@ -201,41 +219,51 @@ impl Lock {
 
     /// Removes the pins of a killed start and, unless something is recorded there, the directory.
     pub(crate) fn clear_unfinished(self) -> Result<()> {
-        self.remove(NEW)?;
-        if self.is_recording()? { Ok(()) } else { self.end() }
+        remove(&self.inside, NEW)?;
+        if !self.is_recording()? {
+            self.end();
+        }
+        Ok(())
     }
 
-    /// Removes all pins, and the directory. Returns whether there were any.
+    /// Removes all pins, and the directory. Returns whether there was something.
     pub(crate) fn clear(self) -> Result<bool> {
-        let removed = [self.remove(NEW)?, self.remove(RECORDING)?];
-        self.end()?;
+        let removed = [self.was_left, remove(&self.inside, NEW)?, remove(&self.dir, RECORDING)?];
+        self.end();
         Ok(removed.contains(&true))
     }
 
-    /// Removes a directory of pins: links first, so that programs stop before their maps go. Returns whether it was there.
-    fn remove(&self, name: &str) -> Result<bool> {
-        let path = self.path.join(name);
-        let dir = match self.dir.dir(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            dir => dir.map_err(|error| denied(error, &path))?,
-        };
-        for part in [LINKS, CONTROL, SAMPLER, MAPS, HZ, TRIGGERS, COST, CLOCKS] {
-            dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
-        }
-        self.dir.remove_dir(name).map_err(|error| denied(error, &path))
-    }
-
-    /// Removes the empty directory. Of the default one, also the directory above, unless others use it.
-    fn end(self) -> Result<()> {
-        let (above, name) = PinDir::of(&self.path)?;
-        above.remove_dir(name).with_context(|| self.path.display().to_string())?;
-        if self.path == Path::new(DEFAULT)
+    /// Removes the directory, unless it has something else. Of the default one, also the directory above.
+    fn end(self) {
+        let path = self.path.clone();
+        drop(self);
+        let Ok((above, name)) = PinDir::of(&path) else { return }; // the root of a file system stays
+        if above.remove_dir(name).is_ok()
+            && path == Path::new(DEFAULT)
             && let Ok((above, name)) = PinDir::of(above.path())
         {
             let _ = above.remove_dir(name);
         }
-        Ok(())
     }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.dir.remove_dir(LOCK);
+    }
+}
+
+/// Removes a directory of pins: links first, so that programs stop before their maps go. Returns whether it was there.
+fn remove(from: &PinDir, name: &str) -> Result<bool> {
+    let path = from.path().join(name);
+    let dir = match from.dir(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        dir => dir.map_err(|error| denied(error, &path))?,
+    };
+    for part in [LINKS, CONTROL, SAMPLER, MAPS, HZ, TRIGGERS, COST, CLOCKS] {
+        dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
+    }
+    from.remove_dir(name).map_err(|error| denied(error, &path))
 }
 
 #[cfg(feature = "bpf")]
@@ -246,20 +274,20 @@ impl Lock {
 
     /// Starts the directory of a recording anew. Removes what a start left that was killed.
     pub(crate) fn begin(&self) -> Result<PinDir> {
-        self.remove(NEW)?;
+        remove(&self.inside, NEW)?;
         let make = || {
-            let new = self.dir.make(NEW, 0o700)?;
+            let new = self.inside.make(NEW, 0o700)?;
             new.make(MAPS, 0o700)?;
             new.make(LINKS, 0o700)?;
             io::Result::Ok(new)
         };
-        make().with_context(|| unfinished(&self.path).display().to_string())
+        make().with_context(|| self.inside.path().join(NEW).display().to_string())
     }
 
     /// Makes it the recording.
     pub(crate) fn finish(&self) -> Result<()> {
-        let renamed = self.dir.rename(NEW, &self.dir, RECORDING, false);
-        renamed.with_context(|| unfinished(&self.path).display().to_string())
+        let renamed = self.inside.rename(NEW, &self.dir, RECORDING, false);
+        renamed.with_context(|| self.inside.path().join(NEW).display().to_string())
     }
 
     /// Keeps the nanoseconds of an event with the recording.

@@ -40,7 +40,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 #[derive(Serialize)]
 struct Status {
     running: bool,
-    /// A start is at work, or was killed and left something.
+    /// A command changes pins, or was killed meanwhile.
     unfinished: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     recording: Option<Recording>,
@@ -152,19 +152,19 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     let marks: Vec<_> = rings.extract_if(.., |ring| !ring.is_of_events()).collect();
     let recording = if rings.is_empty() { None } else { Some(look(dir, &rings, &marks)?) };
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
-    let unfinished = pins::unfinished(dir).exists();
+    let unfinished = pins::lock(dir).exists();
     let at = printable(&dir.to_string_lossy()).into_owned();
     let status = Status { running: recording.is_some(), unfinished, recording };
     let text = match &status.recording {
         _ if args.json => serde_json::to_string(&status)?,
         Some(recording) => recording.text(),
         None if unfinished => match pins::is_at_work(dir) {
-            Some(true) => format!("A `start` is at work at {at}."),
+            Some(true) => format!("A `start` or `stop` is at work at {at}."),
             Some(false) => format!(
-                "A `start` at {at} was killed. Its programs may still run: `mapring flight stop` removes them."
+                "A `start` or `stop` at {at} was killed. Programs may still run: `mapring flight stop` removes them."
             ),
             None => format!(
-                "A `start` is at work at {at}, or was killed: then `mapring flight stop` removes its pins."
+                "A `start` or `stop` is at work at {at}, or was killed: then `mapring flight stop` removes its pins."
             ),
         },
         None => format!("Nothing is recorded at {at}."),

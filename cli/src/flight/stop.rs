@@ -26,7 +26,7 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
         .collect();
     match (lock.clear()?, running) {
         (true, true) => note(format_args!("Stopped. Recorded events: {}.", written.join(", "))),
-        (true, false) => note("Removed the pins that a killed `start` left."),
+        (true, false) => note("Removed what a killed `start` or `stop` left."),
         (false, _) => bail!("nothing is recorded at {}", dir.display()),
     }
     Ok(())

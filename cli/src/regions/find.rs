@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::shortage;
 use super::text::printable;
+use crate::flight::pins::LOCK;
 
 /// The deepest directory below a mount in which pins are found.
 const DEPTH: usize = 32;
@@ -134,7 +135,7 @@ impl All {
                 match entry.file_type() {
                     Ok(ty) if ty.is_dir() && depth < DEPTH => {
                         let name = entry.file_name();
-                        let makes_pins = name == "new" || name.as_encoded_bytes().ends_with(b"__next");
+                        let makes_pins = name == LOCK || name.as_encoded_bytes().ends_with(b"__next");
                         // A directory can be found by two mounts, one on top of the other.
                         if makes_pins && !self.unfinished.contains(&entry.path()) {
                             self.unfinished.push(entry.path());

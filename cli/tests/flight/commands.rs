@@ -83,19 +83,22 @@ fn what_a_killed_start_left_is_removed() {
         return;
     }
     // The state right before a start is finished.
-    let unfinished = || fs::rename(pins::recording(&recorder.dir), pins::unfinished(&recorder.dir)).unwrap();
+    let unfinished = || {
+        fs::create_dir(pins::lock(&recorder.dir)).unwrap();
+        fs::rename(pins::recording(&recorder.dir), pins::lock(&recorder.dir).join("new")).unwrap();
+    };
     let programs = recorder.programs();
     unfinished();
     let status = recorder.status();
     assert_eq!((&status["running"], &status["unfinished"]), (&false.into(), &true.into()));
     let text = String::from_utf8(recorder.run(&["status"]).stdout).unwrap();
-    assert!(text.starts_with("A `start` at ") && text.contains(" was killed"), "{text}");
+    assert!(text.starts_with("A `start` or `stop` at ") && text.contains(" was killed"), "{text}");
     assert!(recorder.start(&["--size", "8M", "--events", "exec"]));
     let others = recorder.programs();
     assert!(programs.is_disjoint(&others));
     unfinished();
     let stopped = recorder.run(&["stop"]);
-    assert!(stopped.status.success() && said(&stopped).contains("that a killed `start` left"));
+    assert!(stopped.status.success() && said(&stopped).contains("what a killed `start` or `stop` left"));
     recorder.expect_nothing_left(&(&programs | &others));
 
     // `clean` finds it, and says whose pins these are.
@@ -109,17 +112,19 @@ fn what_a_killed_start_left_is_removed() {
         String::from_utf8(output.stdout).unwrap()
     };
     let found = clean(&[]);
-    assert!(found.contains("/new: ") && found.contains("`mapring flight start` was killed"), "{found}");
-    assert_eq!((found.lines().count(), recorder.programs_in("new")), (1, programs.clone()));
+    assert!(
+        found.contains("/flight-lock: ") && found.contains("`mapring flight start` was killed"),
+        "{found}"
+    );
+    assert_eq!((found.lines().count(), recorder.programs_in("flight-lock/new")), (1, programs.clone()));
     assert!(clean(&["--yes"]).starts_with("removed "));
     recorder.expect_nothing_left(&programs);
 
     // Before its first pin, too.
-    for parts in [&["new"][..], &["new", "new/maps"], &["new", "new/maps", "new/links"]] {
-        fs::create_dir(&recorder.dir).unwrap();
-        parts.iter().for_each(|part| fs::create_dir(recorder.dir.join(part)).unwrap());
+    for part in ["", "new", "new/maps", "new/links"] {
+        fs::create_dir_all(pins::lock(&recorder.dir).join(part)).unwrap();
         assert_eq!(recorder.status()["unfinished"], true);
-        assert!(clean(&[]).contains("/new: flight recorder, "));
+        assert!(clean(&[]).contains("/flight-lock: flight recorder, "));
         assert!(clean(&["--yes"]).starts_with("removed ") && !recorder.dir.exists());
     }
 
@@ -187,7 +192,10 @@ fn stop_leaves_nothing_behind() {
                   \"$0\" flight start --size 1M --events exec && test -d /sys/fs/bpf/mapring/flight && \
                   \"$0\" flight stop && test ! -e /sys/fs/bpf/mapring && \
                   \"$0\" flight start --size 1M --events exec && mkdir /sys/fs/bpf/mapring/mine && \
-                  \"$0\" flight stop && ls /sys/fs/bpf/mapring";
+                  \"$0\" flight stop && ls /sys/fs/bpf/mapring && \
+                  \"$0\" flight --pins /sys/fs/bpf start --size 1M --events exec && \
+                  test -d /sys/fs/bpf/recording && \"$0\" flight --pins /sys/fs/bpf stop && \
+                  test ! -e /sys/fs/bpf/recording";
     let mut command = Command::new("unshare");
     let output = if_there(command.args(["--mount", "sh", "-c", script]).arg(env!("CARGO_BIN_EXE_mapring")));
     match output.filter(|output| !said(output).starts_with("unshare")) {

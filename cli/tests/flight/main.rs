@@ -29,6 +29,7 @@ mod group;
 mod limits;
 #[path = "../nobody/mod.rs"]
 mod nobody;
+mod others;
 mod privilege;
 mod recorder;
 mod records;
