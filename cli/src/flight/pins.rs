@@ -17,13 +17,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
-use mapring::PinDir;
-use rustix::fs::FlockOperation;
+use anyhow::{Context, Result, bail, ensure};
+use mapring::{PinDir, Region};
+use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 
 use crate::exit::Refused;
@@ -65,19 +65,59 @@ pub(crate) fn lock(dir: &Path) -> PathBuf {
     dir.join(LOCK)
 }
 
-/// The directory of the recorder, if this is its lock: also before the first pin.
+/// The directory of the recorder, if this is the lock that a killed command left: also before the first pin.
 pub(crate) fn of_unfinished(lock: &Path) -> Option<&Path> {
     let dir = lock.parent().filter(|_| lock.ends_with(LOCK))?;
-    let only = |dir: &Path, known: &[&str]| {
-        let entries = PinDir::open(dir).and_then(|dir| dir.entries()).ok()?;
-        entries.iter().all(|(name, _)| known.iter().any(|known| name == known)).then_some(())
+    PinDir::open(lock).and_then(|lock| Ok(is_left(&lock).unwrap_or(false))).ok()?.then_some(dir)
+}
+
+/// Whether a command was killed that made what is in this lock: its maps have no living loader, and no other programs.
+fn is_left(lock: &PinDir) -> Result<bool> {
+    let has_only = |dir: &PinDir, known: &[&str]| {
+        let entries = dir.entries()?;
+        io::Result::Ok(entries.iter().all(|(name, _)| known.iter().any(|known| name == known)))
     };
-    only(lock, &[NEW])?;
-    let new = lock.join(NEW);
-    if new.exists() {
-        only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS])?;
+    if !has_only(lock, &[NEW])? || !lock.has(NEW)? {
+        return Ok(lock.entries()?.is_empty());
     }
-    Some(dir)
+    let new = lock.dir(NEW)?;
+    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS])? {
+        return Ok(false);
+    }
+    let mut pins = Vec::new();
+    open_below(&new, &mut pins)?;
+    let (mut maps, mut programs) = (Vec::new(), Vec::new());
+    for pin in pins {
+        match program_of(&pin)? {
+            Some(id) => programs.push(id),
+            None => maps.push(Region::open(pin)?),
+        }
+    }
+    for map in maps {
+        let has_ended = map.loader()?.is_some_and(|loader| !loader.is_alive());
+        if !has_ended || map.programs()?.iter().any(|program| !programs.contains(&program.id)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Opens all pins in a directory, and in those below.
+fn open_below(dir: &PinDir, pins: &mut Vec<OwnedFd>) -> io::Result<()> {
+    for (name, kind) in dir.entries()? {
+        match kind {
+            FileType::Directory => open_below(&dir.dir(name)?, pins)?,
+            FileType::Symlink => {}
+            _ => pins.push(dir.open_pin(name)?),
+        }
+    }
+    Ok(())
+}
+
+/// The id of a program, or of that of a link. `None` if it is something else.
+fn program_of(pin: &OwnedFd) -> io::Result<Option<u32>> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pin.as_raw_fd()))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()))
 }
 
 /// The rings, a pin for each group of events.
@@ -219,6 +259,8 @@ impl Lock {
 
     /// Removes the pins of a killed start and, unless something is recorded there, the directory.
     pub(crate) fn clear_unfinished(self) -> Result<()> {
+        // Others may have changed it before it was locked.
+        ensure!(is_left(&self.inside)?, "{}: it is in use", self.inside.path().display());
         remove(&self.inside, NEW)?;
         if !self.is_recording()? {
             self.end();

@@ -1,14 +1,16 @@
 //! What other users do in the directory of the recorder, and near it.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::nobody::become_nobody;
 use crate::pins;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, output};
 
 const SMALL: [&str; 4] = ["--size", "1M", "--events", "exec"];
 
@@ -28,4 +30,31 @@ fn another_user_can_not_hold_the_lock() {
         assert!(recorder.run(&["stop"]).status.success() && !recorder.dir.exists());
     }
     assert_eq!(locked.len(), 1, "only the directory above the lock can be read");
+}
+
+/// Directories and pins that look like those of a killed `start`.
+#[test]
+fn clean_leaves_what_a_user_made() {
+    let recorder = Recorder::new("alive");
+    if !recorder.start(&SMALL) {
+        return;
+    }
+    let other = recorder.dir.with_file_name(format!("mapring-test-{}-x", std::process::id()));
+    let ring = pins::maps(&recorder.dir).join("exec");
+    let mapring = |args: &[&Path]| output(Command::new(env!("CARGO_BIN_EXE_mapring")).args(args));
+    for new in ["new", "flight-lock/new"] {
+        let maps = other.join(new).join("maps");
+        fs::create_dir_all(&maps).unwrap();
+        for name in [None, Some("live"), Some("exec")] {
+            let pin = name.map(|name| maps.join(name));
+            if let Some(pin) = &pin {
+                assert!(mapring(&["pin".as_ref(), &ring, pin]).status.success());
+            } else if new != "new" {
+                continue; // this name is the recorder's
+            }
+            assert!(mapring(&["clean".as_ref(), "--yes".as_ref(), &other]).status.success());
+            assert!(pin.as_ref().unwrap_or(&maps).exists(), "{pin:?}");
+        }
+        fs::remove_dir_all(&other).unwrap();
+    }
 }

@@ -17,7 +17,7 @@ fn links_of_another_user_are_not_followed() {
     for dir in [&pins.path("mapring"), &flight] {
         own(Path::new(dir));
     }
-    for part in ["new", "recording"] {
+    for part in ["flight-lock", "flight-lock/new", "recording"] {
         let dir = Path::new(&flight).join(part);
         fs::create_dir(&dir).unwrap();
         for name in ["links", "maps"] {
@@ -82,7 +82,7 @@ fn what_another_user_exchanges_is_not_followed() {
     let mut demo = Demo::start();
     let id = demo.map("cpus");
     let (his, flight) = (pins.path("his"), pins.path("his/flight"));
-    let names = ["p", "flight/new", "flight/recording"];
+    let names = ["p", "flight/flight-lock", "flight/recording"];
     for dir in [&his, &flight] {
         fs::create_dir(dir).unwrap();
     }
