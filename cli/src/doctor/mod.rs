@@ -83,7 +83,8 @@ impl Finding {
 /// A path as one word of a shell, whatever its name is. `None` if a terminal does not show the name as it is.
 fn word(path: &Path) -> Option<String> {
     let path = path.to_str().filter(|path| escaped(path) == *path)?;
-    shlex::try_quote(path).ok().map(Into::into)
+    let is_plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c));
+    Some(if is_plain { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) })
 }
 
 /// Reports. The exit code is 0 whatever is missing: the report was made.
