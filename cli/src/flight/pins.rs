@@ -68,7 +68,7 @@ pub(crate) fn lock(dir: &Path) -> PathBuf {
 /// The directory of the recorder, if this is the lock that a killed command left: also before the first pin.
 pub(crate) fn of_unfinished(lock: &Path) -> Option<&Path> {
     let dir = lock.parent().filter(|_| lock.ends_with(LOCK))?;
-    PinDir::open(lock).and_then(|lock| Ok(is_left(&lock).unwrap_or(false))).ok()?.then_some(dir)
+    PinDir::open(lock).is_ok_and(|lock| is_left(&lock).unwrap_or(false)).then_some(dir)
 }
 
 /// Whether a command was killed that made what is in this lock: its maps have no living loader, and no other programs.
