@@ -9,6 +9,7 @@ use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRu
 
 use super::machine::Machine;
 use super::record::{HOLD, MARK, RESUME};
+use super::recording::{Recording, within};
 use super::{pins, sampling, stopped};
 use crate::output::note;
 
@@ -37,7 +38,7 @@ fn text(text: &str) -> Result<[u64; WORDS], String> {
 /// # Errors
 /// If nothing is recorded, the recording has stopped, or this process may not run its program.
 pub(crate) fn mark(dir: &Path, args: &Mark) -> Result<()> {
-    if !run(dir, MARK, args.text)? {
+    if !run(&Recording::open(dir)?, MARK, args.text)? {
         bail!("the recording has stopped, and takes no mark: `mapring flight resume` goes on");
     }
     Ok(())
@@ -48,8 +49,10 @@ pub(crate) fn mark(dir: &Path, args: &Mark) -> Result<()> {
 /// # Errors
 /// As for [`mark`].
 pub(crate) fn hold(dir: &Path) -> Result<()> {
-    let is_done = run(dir, HOLD, [0; WORDS])?;
-    let said = stopped::read(dir)?.and_then(|stop| stop.cause(&Machine::here().wall())).unwrap_or_default();
+    let recording = Recording::open(dir)?;
+    let is_done = run(&recording, HOLD, [0; WORDS])?;
+    let said =
+        stopped::read(&recording)?.and_then(|stop| stop.cause(&Machine::here().wall())).unwrap_or_default();
     if !is_done {
         bail!("the recording has stopped already: {said}");
     }
@@ -62,8 +65,9 @@ pub(crate) fn hold(dir: &Path) -> Result<()> {
 /// # Errors
 /// As for [`mark`].
 pub(crate) fn resume(dir: &Path) -> Result<()> {
-    let is_done = run(dir, RESUME, [0; WORDS])?;
-    let cpus = sampling::again(dir)?;
+    let recording = Recording::open(dir)?;
+    let is_done = run(&recording, RESUME, [0; WORDS])?;
+    let cpus = sampling::again(dir, &recording)?;
     if !is_done && cpus == 0 {
         bail!("nothing has stopped the recording");
     }
@@ -77,18 +81,12 @@ pub(crate) fn resume(dir: &Path) -> Result<()> {
 }
 
 /// Runs the program. Returns whether there was something to do.
-fn run(dir: &Path, kind: u32, text: [u64; WORDS]) -> Result<bool> {
+fn run(recording: &Recording, kind: u32, text: [u64; WORDS]) -> Result<bool> {
     const DONE: u32 = 0;
     const NOTHING_TO_DO: u32 = 1;
-    let pin = pins::control(dir);
-    match pin.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("{}: nothing is recorded: `mapring flight start` starts a recording", dir.display())
-        }
-        found => found.map_err(|error| pins::denied(error, &pin))?,
-    };
+    let pin = recording.dir().path().join(pins::CONTROL);
     let denied = |error: ProgramError| pins::denied(as_io(error), &pin);
-    let program = RawTracePoint::from_pin(&pin).map_err(denied)?;
+    let program = RawTracePoint::from_pin(within(recording.dir(), pins::CONTROL)).map_err(denied)?;
     let mut args = [0; 12];
     args[0] = kind.into();
     args[1..].copy_from_slice(&text);

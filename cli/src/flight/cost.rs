@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use super::recording::Recording;
 use super::rings;
 
 /// Blocks of which the fastest counts, and turns in a block: 30 ms in all.
@@ -30,7 +31,7 @@ impl Before {
 
     /// Measures again, with the recording in this directory. Returns the nanoseconds of an event, if they are more than noise.
     pub(crate) fn compare(self, dir: &Path) -> Result<Option<f64>> {
-        let rings = rings::open(dir)?;
+        let rings = rings::open(&Recording::open(dir)?)?;
         let recorded =
             || -> u64 { rings.iter().filter_map(|ring| ring.written().get(self.cpu).copied()).sum() };
         let before = recorded();

@@ -21,6 +21,7 @@ mod procfs;
 mod programs;
 mod record;
 mod recorded;
+mod recording;
 mod report;
 mod rings;
 mod sampling;

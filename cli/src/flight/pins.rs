@@ -19,7 +19,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::{PinDir, Region};
@@ -31,7 +30,7 @@ use crate::exit::Refused;
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-const RECORDING: &str = "recording";
+pub(super) const RECORDING: &str = "recording";
 /// A name that nothing else has: `clean` knows by it what a killed `start` left.
 pub(crate) const LOCK: &str = "flight-lock";
 const NEW: &str = "new";
@@ -41,10 +40,10 @@ pub(crate) const CONTROL: &str = "control";
 pub(crate) const SAMPLER: &str = "sampler";
 /// The map that has the end of the recording.
 pub(crate) const STOP: &str = "stop";
-const TRIGGERS: &str = "triggers";
-const HZ: &str = "hz";
-const COST: &str = "cost";
-const CLOCKS: &str = "clocks";
+pub(super) const TRIGGERS: &str = "triggers";
+pub(super) const HZ: &str = "hz";
+pub(super) const COST: &str = "cost";
+pub(super) const CLOCKS: &str = "clocks";
 
 /// Options that all commands of the recorder have.
 #[derive(clap::Args)]
@@ -115,57 +114,9 @@ fn open_below(dir: &PinDir, pins: &mut Vec<OwnedFd>) -> io::Result<()> {
 }
 
 /// The id of a program, or of that of a link. `None` if it is something else.
-fn program_of(pin: &OwnedFd) -> io::Result<Option<u32>> {
+pub(crate) fn program_of(pin: &OwnedFd) -> io::Result<Option<u32>> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pin.as_raw_fd()))?;
     Ok(text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()))
-}
-
-/// The rings, a pin for each group of events.
-pub(crate) fn maps(dir: &Path) -> PathBuf {
-    recording(dir).join(MAPS)
-}
-
-/// The links, a pin for each program.
-pub(crate) fn links(dir: &Path) -> PathBuf {
-    recording(dir).join(LINKS)
-}
-
-/// When the recording was started.
-///
-/// # Errors
-/// If this process may not see it.
-pub(crate) fn since(dir: &Path) -> Result<SystemTime> {
-    let place = recording(dir);
-    fs::metadata(&place).and_then(|found| found.modified()).with_context(|| place.display().to_string())
-}
-
-/// The program that changes the state of the recording.
-pub(crate) fn control(dir: &Path) -> PathBuf {
-    recording(dir).join(CONTROL)
-}
-
-/// The nanoseconds of an event that `start` measured, if they are known.
-pub(crate) fn cost(dir: &Path) -> Option<f64> {
-    kept(dir, COST)?.parse().ok()
-}
-
-/// How many samples of each CPU are taken in a second, if they are.
-pub(crate) fn hz(dir: &Path) -> Option<u32> {
-    kept(dir, HZ)?.parse().ok()
-}
-
-/// The text that `start` kept of the clocks.
-pub(crate) fn clocks(dir: &Path) -> Option<String> {
-    kept(dir, CLOCKS)
-}
-
-/// What stops the recording, as `start` kept it: a line with the nanoseconds that follow, and one for each trigger.
-pub(crate) fn triggers(dir: &Path) -> Option<String> {
-    kept(dir, TRIGGERS)
-}
-
-fn kept(dir: &Path, name: &str) -> Option<String> {
-    fs::read_link(recording(dir).join(name)).ok()?.into_os_string().into_string().ok()
 }
 
 /// An error for a directory that this process can't change.
@@ -193,7 +144,11 @@ fn not_created(error: io::Error, dir: &Path) -> anyhow::Error {
 
 /// An error for a directory that this process can't read.
 pub(crate) fn unreadable(error: io::Error, dir: &Path) -> anyhow::Error {
-    refused(error, dir, "run as root, or as a member of the group that `start --group` named")
+    let fix = match Errno::from_io_error(&error) {
+        Some(Errno::PERM) => "before Linux 5.19 opening a pin needs CAP_BPF: run as root",
+        _ => "run as root, or as a member of the group that `start --group` named",
+    };
+    refused(error, dir, fix)
 }
 
 fn refused(error: io::Error, dir: &Path, fix: &str) -> anyhow::Error {
@@ -338,7 +293,7 @@ impl Lock {
         kept.with_context(|| recording(&self.path).join(COST).display().to_string())
     }
 
-    /// Keeps what [`hz`], [`clocks`] and [`triggers`] return with the recording that is being made.
+    /// Keeps what [`Recording`](super::recording::Recording) says of samples, clocks and triggers with the recording that is being made.
     pub(crate) fn keep_texts(new: &PinDir, hz: Option<u32>, clocks: &str, triggers: &str) -> Result<()> {
         let hz = hz.map(|hz| (hz.to_string(), HZ));
         let texts = [(clocks.to_owned(), CLOCKS), (triggers.to_owned(), TRIGGERS)].into_iter().chain(hz);

@@ -1,18 +1,18 @@
 //! The programs that record, and what they cost by the kernel's own statistics.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::ops::Sub;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{ProgramInfo, loaded_programs};
 use aya::sys::{Stats, enable_stats};
 
 use super::pins;
+use super::recording::Recording;
 
 /// The programs that are attached by pinned links.
 pub(crate) struct Programs(Vec<Program>);
@@ -36,15 +36,15 @@ impl Programs {
     ///
     /// # Errors
     /// Without the privilege to see them.
-    pub(crate) fn attached(links: &Path) -> Result<Self> {
-        let found = fs::read_dir(links).map_err(|error| pins::denied(error, links))?;
-        let program = |pin: std::io::Result<fs::DirEntry>| {
-            let pin = pin?;
-            let link = PinnedLink::from_pin(pin.path()).with_context(|| pin.path().display().to_string())?;
-            let id = FdLink::from(link).info()?.program_id();
-            Ok(Program { name: pin.file_name().to_string_lossy().into_owned(), id })
+    pub(crate) fn attached(recording: &Recording) -> Result<Self> {
+        let links = recording.links()?;
+        let program = |(name, _): (OsString, _)| {
+            let id = links.open_pin(&name).and_then(|link| pins::program_of(&link));
+            let id = id.with_context(|| links.path().join(&name).display().to_string())?;
+            let id = id.with_context(|| format!("{} is not a link", links.path().join(&name).display()))?;
+            Ok(Program { name: name.to_string_lossy().into_owned(), id })
         };
-        Ok(Self(found.map(program).collect::<Result<_>>()?))
+        Ok(Self(links.entries()?.into_iter().map(program).collect::<Result<_>>()?))
     }
 
     /// The names of a group's programs.

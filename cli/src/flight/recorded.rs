@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::clocks;
 use super::names::Names;
+use super::recording::Recording;
 use super::rings::{self, GroupRings};
 use super::save::{self, About};
 use super::stopped::{self, Stop};
 use super::symbols::Saved;
-use super::{clocks, pins};
 
 /// The option of the commands that read a file, too.
 #[derive(clap::Args)]
@@ -21,6 +22,8 @@ pub(crate) struct From {
 
 /// A recording.
 pub(crate) struct Recorded {
+    /// `None`: it is a file.
+    pub(crate) pins: Option<Recording>,
     pub(crate) rings: Vec<GroupRings>,
     pub(crate) names: Names,
     /// What stops it.
@@ -38,19 +41,21 @@ impl Recorded {
         if let Some(file) = from {
             return save::read(file);
         }
-        let rings = rings::open_all(dir)?;
-        Ok(Self { rings, names: Names::new(), stop: stopped::read(dir)?, saved: None, symbols: None })
+        let pins = Recording::open(dir)?;
+        let (rings, stop) = (rings::open_all(&pins)?, stopped::read(&pins)?);
+        Ok(Self { pins: Some(pins), rings, names: Names::new(), stop, saved: None, symbols: None })
     }
 
     /// Says on stderr what happened to the clocks since the start.
-    pub(crate) fn report_clocks(&self, dir: &Path) {
-        let start = self.saved.as_ref().map_or_else(|| pins::clocks(dir), |about| about.clocks.clone());
+    pub(crate) fn report_clocks(&self, _: &Path) {
+        let start =
+            self.saved.as_ref().map_or_else(|| self.pins.as_ref()?.clocks(), |about| about.clocks.clone());
         clocks::report(start.as_deref(), self.names.machine().clocks);
     }
 
     /// How many samples of each CPU were taken in a second, if any were.
-    pub(crate) fn hz(&self, dir: &Path) -> Option<u32> {
-        self.saved.as_ref().map_or_else(|| pins::hz(dir), |about| about.hz)
+    pub(crate) fn hz(&self, _: &Path) -> Option<u32> {
+        self.saved.as_ref().map_or_else(|| self.pins.as_ref()?.hz(), |about| about.hz)
     }
 
     /// After this call all earlier events are found. Sleeps, if it is running.

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use anyhow::{Context, Result};
@@ -19,6 +18,7 @@ use mapring::time::{Clock, WallClock};
 
 use super::event::What;
 use super::pins::{self, Lock};
+use super::recording::{Recording, within};
 use super::rings::{self, GroupRings};
 
 /// The pins of the links.
@@ -26,10 +26,9 @@ const PREFIX: &str = "profile_cpu";
 
 /// The CPUs that are online and not sampled: they were offline when the links were made, or since then. `None` if no CPU is
 /// sampled, or this process may not see the links.
-pub(crate) fn missing(dir: &Path, marks: &GroupRings) -> Option<Vec<usize>> {
-    pins::hz(dir)?;
-    let (links, wall) = (pins::links(dir), WallClock::new(Clock::Monotonic).ok()?);
-    fs::read_dir(&links).ok()?;
+pub(crate) fn missing(recording: &Recording, marks: &GroupRings) -> Option<Vec<usize>> {
+    recording.hz()?;
+    let (links, wall) = (recording.links().ok()?, WallClock::new(Clock::Monotonic).ok()?);
     let mut offline = HashMap::new();
     marks.scan(0..u64::MAX, &mut |event| {
         if let What::Offline { cpu } = event.what {
@@ -38,7 +37,8 @@ pub(crate) fn missing(dir: &Path, marks: &GroupRings) -> Option<Vec<usize>> {
         }
     });
     let is_missing = |cpu: &usize| {
-        let made = fs::symlink_metadata(links.join(format!("{PREFIX}{cpu}"))).and_then(|pin| pin.modified());
+        let made =
+            fs::symlink_metadata(within(&links, &format!("{PREFIX}{cpu}"))).and_then(|pin| pin.modified());
         let ended = offline.get(cpu).map(|ns| wall.to_wall(*ns).value);
         !made.is_ok_and(|made| ended.is_none_or(|ended| ended <= made))
     };
@@ -49,14 +49,14 @@ pub(crate) fn missing(dir: &Path, marks: &GroupRings) -> Option<Vec<usize>> {
 ///
 /// # Errors
 /// If this process may not sample them.
-pub(crate) fn again(dir: &Path) -> Result<usize> {
-    let missing = || missing(dir, rings::open(dir).ok()?.iter().find(|ring| !ring.is_of_events())?);
-    let (Some(cpus), Some(hz)) = (missing().filter(|cpus| !cpus.is_empty()), pins::hz(dir)) else {
+pub(crate) fn again(dir: &Path, recording: &Recording) -> Result<usize> {
+    let missing =
+        || missing(recording, rings::open(recording).ok()?.iter().find(|ring| !ring.is_of_events())?);
+    let (Some(cpus), Some(hz)) = (missing().filter(|cpus| !cpus.is_empty()), recording.hz()) else {
         return Ok(0);
     };
     let _lock = Lock::take(dir)?;
-    let recording = PinDir::open(&pins::recording(dir))?;
-    attach(&recording, &recording.dir(pins::LINKS)?, &cpus, hz)?;
+    attach(recording.dir(), &recording.links()?, &cpus, hz)?;
     Ok(cpus.len())
 }
 
@@ -79,11 +79,6 @@ pub(crate) fn attach(recording: &PinDir, links: &PinDir, cpus: &[usize], hz: u32
         }
     }
     Ok(())
-}
-
-/// An entry of a directory that is open: its path may have been exchanged.
-fn within(dir: &PinDir, name: &str) -> PathBuf {
-    format!("/proc/self/fd/{}/{name}", dir.as_fd().as_raw_fd()).into()
 }
 
 /// Counts the cycles of the CPU if it can: their interrupts also come where others are off. Otherwise the kernel's clock.

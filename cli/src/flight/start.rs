@@ -111,6 +111,7 @@ mod with_programs {
     use crate::flight::load::{self, Kernel, Loaded, Stacks, Wanted};
     use crate::flight::pins::{self, Lock};
     use crate::flight::plan::{self, Planned};
+    use crate::flight::recording::Recording;
     use crate::flight::rings::{GROUPS, MARKS};
     use crate::flight::{clocks, cost, limits, rings};
     use crate::output::{bytes, note};
@@ -278,8 +279,10 @@ mod with_programs {
     fn running(dir: &Path) -> Option<String> {
         let recording = pins::recording(dir);
         recording.symlink_metadata().ok()?;
-        let loader =
-            rings::open(dir).ok().and_then(|rings| rings.first().and_then(rings::GroupRings::loader));
+        let loader = Recording::open(dir)
+            .and_then(|it| rings::open(&it))
+            .ok()
+            .and_then(|rings| rings.first().and_then(rings::GroupRings::loader));
         let by = loader.map_or(String::new(), |loader| format!(", which process {} started,", loader.pid));
         Some(format!("the recorder at {}{by}", dir.display()))
     }

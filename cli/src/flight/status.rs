@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::machine::{Machine, Wall};
 use super::programs::{Cost, Programs};
 use super::recorded::{From, Recorded};
+use super::recording::Recording as Pins;
 use super::rings::{self, GroupRings};
 use super::stopped::{self, Stop};
 use super::{pins, programs, sampling};
@@ -148,9 +149,11 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
         writeln!(io::stdout(), "{text}").context("stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut rings = rings::open(dir)?;
+    let pins = Pins::find(dir)?;
+    let mut rings = pins.as_ref().map_or(Ok(Vec::new()), rings::open)?;
     let marks: Vec<_> = rings.extract_if(.., |ring| !ring.is_of_events()).collect();
-    let recording = if rings.is_empty() { None } else { Some(look(dir, &rings, &marks)?) };
+    let pins = pins.filter(|_| !rings.is_empty());
+    let recording = pins.map(|pins| look(&pins, &rings, &marks)).transpose()?;
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
     let unfinished = pins::lock(dir).exists();
     let at = printable(&dir.to_string_lossy()).into_owned();
@@ -173,9 +176,9 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn look(dir: &Path, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recording> {
-    let since = pins::since(dir)?;
-    let programs = Programs::attached(&pins::links(dir));
+fn look(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recording> {
+    let since = pins.since()?;
+    let programs = Programs::attached(pins);
     let statistics = match &programs {
         Ok(_) => programs::enable_statistics(),
         Err(error) if error.is::<exit::Refused>() => Err("only root can read them".to_owned()),
@@ -186,7 +189,7 @@ fn look(dir: &Path, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Record
     thread::sleep(SAMPLE);
     let (now, after, sampled) = (self::written(rings), costs(), start.elapsed());
 
-    let stop = stopped::read(dir)?;
+    let stop = stopped::read(pins)?;
     // What is kept ends there.
     let now_ns = Clock::Monotonic.now();
     let end = stop.and_then(|stop| stop.end()).map_or(now_ns, |end| end.min(now_ns));
@@ -204,7 +207,7 @@ fn look(dir: &Path, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Record
         }
         groups.push(group);
     }
-    let (kept, wall) = (pins::triggers(dir), Machine::here().wall());
+    let (kept, wall) = (pins.triggers(), Machine::here().wall());
     let (triggers, stopped) = triggers(kept, stop, &groups, &(&before, &after), now_ns, &wall);
     let busy = after.values().map(|cost| cost.time).sum::<Duration>();
     let busy = busy.saturating_sub(before.values().map(|cost| cost.time).sum());
@@ -214,9 +217,9 @@ fn look(dir: &Path, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Record
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
         memory: marks.iter().chain(rings).map(GroupRings::bytes).sum(),
         cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
-        measured_ns_per_event: pins::cost(dir),
+        measured_ns_per_event: pins.cost(),
         groups,
-        not_sampled: marks.first().and_then(|marks| sampling::missing(dir, marks)),
+        not_sampled: marks.first().and_then(|marks| sampling::missing(pins, marks)),
         triggers,
         stopped,
         costs_unknown: statistics.err(),

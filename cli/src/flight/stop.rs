@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::pins::{self, Lock};
+use super::recording::Recording;
 use super::rings;
 use crate::output::note;
 
@@ -18,7 +19,8 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
     }
     let lock = Lock::take(dir)?;
     let running = lock.is_recording()?;
-    let written: Vec<_> = rings::open(dir)
+    let written: Vec<_> = Recording::open(dir)
+        .and_then(|recording| rings::open(&recording))
         .unwrap_or_default() // what can't be read can still be removed
         .iter()
         .filter(|ring| ring.is_of_events())

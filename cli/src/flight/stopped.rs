@@ -1,7 +1,6 @@
 //! Whether the recording has stopped, and why: the value that programs write once.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::machine::Wall;
 use super::names::escape;
 use super::pins;
 use super::record::HOLD;
+use super::recording::Recording;
 use super::triggers::{self, MOST};
 
 /// `struct stop` of `bpf/flight/stop.bpf.h`.
@@ -35,23 +35,21 @@ pub(crate) struct Stop {
     pub(crate) met: [u64; MOST],
 }
 
-/// The end of the recording in this directory. `None` if an older version of mapring records, or nothing does.
+/// The end of the recording. `None` if an older version of mapring records.
 ///
 /// # Errors
 /// If this process may not read it.
-pub(crate) fn read(dir: &Path) -> Result<Option<Stop>> {
-    let pin = pins::maps(dir).join(pins::STOP);
-    if pin.symlink_metadata().is_err() {
-        return Ok(None);
-    }
-    let cells = Cells::open(&*pin).with_context(|| pin.display().to_string())?;
+pub(crate) fn read(recording: &Recording) -> Result<Option<Stop>> {
+    let Some(map) = recording.map(pins::STOP)? else { return Ok(None) };
+    let shown = || recording.dir().path().join(pins::MAPS).join(pins::STOP).display().to_string();
+    let cells = Cells::open(map).with_context(shown)?;
     for _ in 0..1000 {
         match cells.read(0) {
             Err(ReadError::Busy { .. }) => thread::sleep(Duration::from_millis(1)), // its program is preempted
-            stop => return Ok(Some(stop.with_context(|| pin.display().to_string())?)),
+            stop => return Ok(Some(stop.with_context(shown)?)),
         }
     }
-    bail!("{}: a program has been writing it for a second: try again", pin.display())
+    bail!("{}: a program has been writing it for a second: try again", shown())
 }
 
 impl Stop {

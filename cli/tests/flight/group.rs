@@ -87,9 +87,9 @@ fn members_of_the_group_look_without_privilege() {
     assert!(said(&other).contains("as root"));
     assert_eq!((stop.status.code(), start.status.code()), (Some(77), Some(77)));
     assert_eq!(recorder.groups(), ["syscalls"]);
-    let permissions = fs::metadata(pins::maps(&recorder.dir).join("syscalls")).unwrap();
+    let permissions = fs::metadata(pins::recording(&recorder.dir).join("maps/syscalls")).unwrap();
     assert_eq!((permissions.st_mode() & 0o777, permissions.st_gid()), (0o660, gid));
-    let links = fs::metadata(pins::links(&recorder.dir)).unwrap();
+    let links = fs::metadata(pins::recording(&recorder.dir).join("links")).unwrap();
     assert_eq!((links.st_mode() & 0o777, links.st_gid()), (0o700, 0));
 }
 

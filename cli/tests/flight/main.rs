@@ -17,6 +17,9 @@ mod pins;
 #[path = "../../src/flight/record.rs"]
 mod record;
 #[allow(dead_code)]
+#[path = "../../src/flight/recording.rs"]
+mod recording;
+#[allow(dead_code)]
 #[path = "../../src/flight/rings/mod.rs"]
 mod rings;
 #[allow(dead_code)]

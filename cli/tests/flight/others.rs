@@ -1,16 +1,16 @@
 //! What other users do in the directory of the recorder, and near it.
 
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::nobody::become_nobody;
+use crate::nobody::{NOBODY, become_nobody};
 use crate::pins;
-use crate::recorder::{Recorder, output};
+use crate::recorder::{Recorder, output, said};
 
 const SMALL: [&str; 4] = ["--size", "1M", "--events", "exec"];
 
@@ -40,7 +40,7 @@ fn clean_leaves_what_a_user_made() {
         return;
     }
     let other = recorder.dir.with_file_name(format!("mapring-test-{}-x", std::process::id()));
-    let ring = pins::maps(&recorder.dir).join("exec");
+    let ring = pins::recording(&recorder.dir).join("maps/exec");
     let mapring = |args: &[&Path]| output(Command::new(env!("CARGO_BIN_EXE_mapring")).args(args));
     for new in ["new", "flight-lock/new"] {
         let maps = other.join(new).join("maps");
@@ -57,4 +57,40 @@ fn clean_leaves_what_a_user_made() {
         }
         fs::remove_dir_all(&other).unwrap();
     }
+}
+
+/// Another user leads the commands of root to a recording of root, by a directory or a link of its own.
+#[test]
+fn pins_of_another_user_are_not_used() {
+    let recorder = Recorder::new("private");
+    if !recorder.start(&SMALL) {
+        return;
+    }
+    let his = Recorder::new("his");
+    let file = std::env::temp_dir().join(format!("mapring-his-{}", std::process::id()));
+    DirBuilder::new().mode(0o755).create(&his.dir).unwrap();
+    let own = |path: &Path| lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    let link = pins::recording(&his.dir);
+    symlink(pins::recording(&recorder.dir), &link).unwrap();
+    [&link, &his.dir].into_iter().for_each(|path| own(path));
+    for is_link in [true, false] {
+        if !is_link {
+            fs::remove_file(&link).unwrap();
+            fs::create_dir(&link).unwrap();
+            for name in [pins::MAPS, pins::LINKS, pins::CONTROL] {
+                symlink(pins::recording(&recorder.dir).join(name), link.join(name)).unwrap();
+                own(&link.join(name));
+            }
+            own(&link);
+        }
+        let save = ["save", file.to_str().unwrap()];
+        let dump = ["dump", "--format", "ndjson"];
+        for command in [&["hold"][..], &["resume"], &["mark", "x"], &["status"], &["report"], &save, &dump] {
+            let refused = his.run(command);
+            assert_eq!(refused.status.code(), Some(1), "{command:?}");
+            assert!(said(&refused).contains("belongs to user 65534, who could exchange"), "{command:?}");
+        }
+    }
+    assert!(!file.exists() && recorder.status()["recording"]["stopped"].is_null());
+    fs::remove_dir_all(&his.dir).unwrap();
 }

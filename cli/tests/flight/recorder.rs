@@ -10,6 +10,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use serde_json::Value;
 
 use crate::event::Event;
+use crate::recording::Recording;
 use crate::{pins, rings, skip};
 
 /// The command, with pins of its own. Dropping it ends the recording.
@@ -68,7 +69,7 @@ impl Recorder {
 
     /// All events that are present.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let mut rings = rings::open(&self.dir).unwrap();
+        let mut rings = rings::open(&Recording::open(&self.dir).unwrap()).unwrap();
         let now = rings::present();
         let events = std::iter::from_fn(|| rings::next(&mut rings, now)).collect();
         for ring in &mut rings {

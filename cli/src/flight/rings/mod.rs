@@ -5,11 +5,10 @@ mod typed;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::Duration;
-use std::{io, mem, thread};
+use std::{mem, thread};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mapring::liveness::{Process, Unended};
 use mapring::record::{Field, TypeLayout};
 use mapring::time::Clock;
@@ -17,9 +16,8 @@ use mapring::{Reader, Region, Ring, Source};
 
 use self::typed::{Records, Typed};
 use super::event::{Event, Gap};
-use super::pins;
 use super::record::{Block, Exec, Faults, Irq, Locks, Marks, Net, Profile, Recorded, Sched, Syscalls, Waits};
-use crate::exit::Refused;
+use super::recording::Recording;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
 pub(crate) struct Group {
@@ -96,23 +94,15 @@ pub(crate) static GROUPS: [Group; 10] = [
 /// Marks, and conditions of triggers that were met: always recorded, in a small ring.
 pub(crate) static MARKS: Group = Group::of::<Marks>("marks", 0);
 
-/// The rings in the pins' directory, one for each group that is recorded, and one of marks. Empty if nothing is recorded.
+/// The rings of a recording, one for each group that is recorded, and one of marks. Empty if it has just ended.
 ///
 /// # Errors
 /// A pin that this process may not open, or that is not such a ring.
-pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
-    let maps = pins::maps(dir);
-    if let Err(error) = std::fs::read_dir(&maps) {
-        return match error.kind() {
-            io::ErrorKind::NotFound => Ok(Vec::new()),
-            _ => Err(pins::unreadable(error, &maps)),
-        };
-    }
+pub(crate) fn open(recording: &Recording) -> Result<Vec<GroupRings>> {
     let mut rings = Vec::new();
     for group in GROUPS.iter().chain([&MARKS]) {
-        let pin = maps.join(group.name);
-        if pin.symlink_metadata().is_ok() {
-            let records = (group.open)(pin.into(), None).map_err(|error| refused_or(error, group.name))?;
+        if let Some(map) = recording.map(group.name)? {
+            let records = (group.open)(map.into(), None).with_context(|| format!("group {}", group.name))?;
             rings.push(GroupRings::new(group, records));
         }
     }
@@ -122,25 +112,11 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
 /// The same, of which there must be one.
 ///
 /// # Errors
-/// Also if nothing is recorded.
-pub(crate) fn open_all(dir: &Path) -> Result<Vec<GroupRings>> {
-    let rings = open(dir)?;
-    ensure!(
-        !rings.is_empty(),
-        "{}: nothing is recorded: `mapring flight start` starts a recording",
-        dir.display()
-    );
+/// Also if there is none.
+pub(crate) fn open_all(recording: &Recording) -> Result<Vec<GroupRings>> {
+    let rings = open(recording)?;
+    ensure!(!rings.is_empty(), "{}: it has no rings", recording.dir().path().display());
     Ok(rings)
-}
-
-/// The error for a pin that can't be opened.
-fn refused_or(error: mapring::Error, group: &str) -> anyhow::Error {
-    match error.io_error() {
-        Some(io) if io.kind() == io::ErrorKind::PermissionDenied => {
-            Refused(format!("group {group}: {error}")).into()
-        }
-        _ => anyhow::Error::from(error).context(format!("group {group}")),
-    }
 }
 
 /// How long a record may take to be written until it comes too late for its place in the order.

@@ -134,7 +134,7 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
     let Known { processes, net_ns, interfaces } = known;
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
     let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces);
-    Ok(Recorded { rings, names, stop, saved: Some(about), symbols: Some(symbols) })
+    Ok(Recorded { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
 }
 
 /// The most bytes of all rings.

@@ -15,9 +15,10 @@ pub(super) use self::file::read;
 use super::machine::Machine;
 use super::names::{Names, escape};
 use super::procfs::{self, Process};
+use super::recording::Recording;
 use super::rings::{self, GroupRings};
+use super::stopped;
 use super::symbols::{Saved, Symbols};
-use super::{pins, stopped};
 use crate::outfile::OutFile;
 use crate::output;
 use crate::regions::text::printable;
@@ -41,7 +42,7 @@ pub(crate) struct About {
     pub(crate) until: u64,
     /// Nanoseconds since 1970.
     pub(crate) since: u64,
-    /// What [`pins`] keeps.
+    /// What [`Recording`] keeps.
     pub(crate) clocks: Option<String>,
     pub(crate) triggers: Option<String>,
     pub(crate) hz: Option<u32>,
@@ -67,17 +68,17 @@ impl About {
         UNIX_EPOCH + Duration::from_nanos(self.since)
     }
 
-    fn of(dir: &Path, rings: &[GroupRings], until: u64) -> Result<Self> {
-        let since = pins::since(dir)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    fn of(recording: &Recording, rings: &[GroupRings], until: u64) -> Result<Self> {
+        let since = recording.since()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             machine: Machine::here(),
             until,
             since: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-            clocks: pins::clocks(dir),
-            triggers: pins::triggers(dir),
-            hz: pins::hz(dir),
-            cost: pins::cost(dir),
-            stop: stopped::read(dir)?.map(|stop| stop.words()),
+            clocks: recording.clocks(),
+            triggers: recording.triggers(),
+            hz: recording.hz(),
+            cost: recording.cost(),
+            stop: stopped::read(recording)?.map(|stop| stop.words()),
             layouts: rings.iter().map(|ring| (ring.name().to_owned(), ring.group().layout())).collect(),
         })
     }
@@ -112,10 +113,11 @@ impl Known {
 /// # Errors
 /// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
-    let rings = rings::open_all(dir)?;
+    let recording = Recording::open(dir)?;
+    let rings = rings::open_all(&recording)?;
     let out = OutFile::create(&args.file, args.force)?;
     let until = rings::present();
-    let about = About::of(dir, &rings, until)?;
+    let about = About::of(&recording, &rings, until)?;
     let shown = || out.shown();
     let mut to = file::Writer::new(BufWriter::new(out.writer()?)).with_context(shown)?;
     to.part(file::ABOUT, &serde_json::to_vec(&about)?).with_context(shown)?;
