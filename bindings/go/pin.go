@@ -155,10 +155,12 @@ const (
 func freeze(fd int) error {
 	args := struct{ fd uint32 }{uint32(fd)}
 	_, err := bpf(bpfMapFreeze, unsafe.Pointer(&args), unsafe.Sizeof(args))
-	if isErrno(err, unix.EBUSY) {
+	if isErrno(err, unix.EBUSY, unix.EPERM) { // both, if it is frozen already
 		if text, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd)); strings.Contains(string(text), "frozen:\t1") {
 			return nil
 		}
+	}
+	if isErrno(err, unix.EBUSY) {
 		return fmt.Errorf("bpf(BPF_MAP_FREEZE): %w; a process has it mapped for writing", err)
 	}
 	return err

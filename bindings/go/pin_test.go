@@ -98,6 +98,9 @@ func TestPinsAreMadeWhereNoOtherUserCanExchangeThem(t *testing.T) {
 	if err := Initialize(compiled(t, "proofs", "kernel", "bpf", "options.bpf.c"), maps); err != nil {
 		t.Error(err) // a loader that starts again, and reuses frozen maps
 	}
+	if err := PinRegion(maps, "wakes", pin, PinOptions{Mode: 0o644, Freeze: true, Replace: true}); err != nil {
+		t.Error(err)
+	}
 	refused := func(name, path string, kind ErrorKind, says string) {
 		t.Helper()
 		if err := PinRegion(maps, name, path, PinOptions{Mode: 0o600}); err == nil || !errors.Is(err, kind) {
