@@ -149,6 +149,29 @@ func TestARingIsReusedWithItsReadersAndBells(t *testing.T) {
 	}
 }
 
+// Each region of reuse.bpf.c that reuse_other.bpf.c declares with other fields, and some that both declare alike.
+func TestARegionIsReusedWithTheFieldsThatTheObjectDeclares(t *testing.T) {
+	first, other := kernelProgram(t, "reuse.bpf.c", nil), compiled(t, "proofs", "kernel", "bpf", "reuse_other.bpf.c")
+	if err := Prepare(other); err != nil {
+		t.Fatal(err)
+	}
+	for name, field := range map[string]string{
+		"fields": "pid", "sign": "pid", "constants": "why", "nested": "rec.code", "latches": "pid", "same": "", "kept": "",
+	} {
+		l, declaration := declared(other.Maps[name])
+		err := initialize(name, first.Maps[name], l, declaration)
+		if field == "" {
+			if err != nil {
+				t.Error(name, err)
+			}
+		} else if !errors.Is(err, ErrContradiction) {
+			t.Error(name, err)
+		} else {
+			contains(t, err.Error(), "map "+name+" can't be reused", "in the field "+field+"; remove its pin")
+		}
+	}
+}
+
 func kernelProgram(t testing.TB, name string, change func(*ebpf.CollectionSpec)) *ebpf.Collection {
 	t.Helper()
 	needBPF(t)

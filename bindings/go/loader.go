@@ -147,7 +147,7 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 	}
 	image := preambleOf(&found, recordName(declaration.Value))
 	if found.kind.isPerCPU() {
-		return updateEachCopy(name, m, &found, image)
+		return updateEachCopy(name, m, &found, declaration.Value, image)
 	}
 	count := uint64(preambleWords)
 	if found.options.Has(Resizable) {
@@ -155,12 +155,12 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 	}
 	mem, err := mapWords(m.FD(), 0, count, unix.PROT_READ|unix.PROT_WRITE)
 	if isErrno(err, unix.EINVAL) && m.Flags()&flagMmapable == 0 && !found.options.Has(Resizable) && !found.options.Has(Tails) {
-		return updateEachCopy(name, m, &found, image)
+		return updateEachCopy(name, m, &found, declaration.Value, image)
 	}
 	if isErrno(err, unix.EPERM) { // frozen: it has one, if the object reuses it
 		if old, err := openRegion(Map(m)); err == nil {
 			defer old.close()
-			return reusable(name, &found, &old.layout)
+			return reusable(name, m, &found, &old.layout, declaration.Value)
 		}
 	}
 	if err != nil {
@@ -175,7 +175,7 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 		if err != nil {
 			return failf(ErrContradiction, "map %s can't be reused: %v", name, err)
 		}
-		if err := reusable(name, &found, &old); err != nil {
+		if err := reusable(name, m, &found, &old, declaration.Value); err != nil {
 			return err
 		}
 		mem.store(wordLoader, image[wordLoader])
@@ -195,13 +195,27 @@ func initialize(name string, m *ebpf.Map, l *layout, declaration *ebpf.MapSpec) 
 	return nil
 }
 
-// reusable refuses a map that holds something else than the object declares.
-func reusable(name string, declared, old *layout) error {
-	if declared.alike(old) && declared.elements == old.elements {
+// reusable refuses a map that holds something else than the object declares. Fields are compared if its BTF can be read.
+func reusable(name string, m *ebpf.Map, declared, old *layout, value btf.Type) error {
+	const remedy = "remove its pin, so that the loader pins a new map"
+	if !declared.alike(old) || declared.elements != old.elements {
+		return failf(ErrContradiction, "map %s can't be reused: it holds %s, but the object declares %s; %s", name, old, declared, remedy)
+	}
+	info, err := infoOf(m.FD())
+	if err != nil {
+		return failf(ErrUnsupported, "bpf(BPF_OBJ_GET_INFO_BY_FD): %v", err)
+	}
+	found, isStruct := typesOf(&info).value.(*btf.Struct)
+	ours, _ := value.(*btf.Struct)
+	if !isStruct || ours == nil || recordOf(found) == nil || recordOf(ours) == nil {
 		return nil
 	}
-	return failf(ErrContradiction, "map %s can't be reused: it holds %s, but the object declares %s; remove its pin, so that the "+
-		"loader pins a new map", name, old, declared)
+	compared := comparison{1 << 16}
+	if field, ok := compared.alike(recordOf(found), recordOf(ours), ""); !ok {
+		return failf(ErrContradiction, "map %s can't be reused: its records differ from those that the object declares in the field %s; %s",
+			name, printable(field), remedy)
+	}
+	return nil
 }
 
 func preambleOf(l *layout, name string) (image [preambleWords]uint64) {
@@ -234,7 +248,13 @@ func recordName(value btf.Type) string {
 }
 
 // updateEachCopy writes the preamble by system call, to the copy of each CPU; the element with word 0 comes last.
-func updateEachCopy(name string, m *ebpf.Map, l *layout, image [preambleWords]uint64) error {
+func updateEachCopy(name string, m *ebpf.Map, l *layout, value btf.Type, image [preambleWords]uint64) error {
+	if old, err := openRegion(Map(m)); err == nil {
+		defer old.close()
+		if a := old.access(); a.word(wordMagic) != 0 { // a map that the object reuses, which counts on in its preamble
+			return reusable(name, m, l, &old.layout, value)
+		}
+	}
 	copies := 1
 	if l.kind.isPerCPU() {
 		cpus, err := copiesOf(m.FD(), l.size)
