@@ -149,6 +149,28 @@ func TestARingIsReusedWithItsReadersAndBells(t *testing.T) {
 	}
 }
 
+func TestALicenseThatDoesNotAllowTheGuardIsRefused(t *testing.T) {
+	needBPF(t)
+	for option, refused := range map[string]string{"-DMIT": "MIT", "-DNO_LICENSE": "", "-DMAPRING_NO_GUARD": "no"} {
+		object := filepath.Join(t.TempDir(), "license.bpf.o")
+		compileTo(t, object, root(t, "proofs", "kernel", "bpf", "license", "license.bpf.c"), "-DMAPRING_NO_WEAK", option)
+		spec, err := ebpf.LoadCollectionSpec(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Prepare(spec)
+		if refused == "no" || runtime.GOARCH != "amd64" {
+			if err != nil {
+				t.Error(option, err)
+			}
+		} else if !errors.Is(err, ErrUnsupported) {
+			t.Error(option, err)
+		} else {
+			contains(t, err.Error(), "its license is \""+refused+"\": put `#define MAPRING_NO_GUARD`")
+		}
+	}
+}
+
 // Each region of reuse.bpf.c that reuse_other.bpf.c declares with other fields, and some that both declare alike.
 func TestARegionIsReusedWithTheFieldsThatTheObjectDeclares(t *testing.T) {
 	first, other := kernelProgram(t, "reuse.bpf.c", nil), compiled(t, "proofs", "kernel", "bpf", "reuse_other.bpf.c")

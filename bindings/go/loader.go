@@ -25,7 +25,8 @@ const (
 )
 
 // Prepare gives the maps that mapring's macros declared a shard for each possible CPU of this machine. Call it before the object
-// is loaded. It changes no other map.
+// is loaded. It changes no other map. It refuses programs whose license does not allow the guard that mapring's headers use on x86,
+// unless they were compiled with MAPRING_NO_GUARD.
 //
 //	spec, err := ebpf.LoadCollectionSpec("switches.bpf.o") // or bpf2go's loadSwitches()
 //	err = mapring.Prepare(spec)
@@ -35,6 +36,9 @@ const (
 func Prepare(spec *ebpf.CollectionSpec) error {
 	cpus, err := possibleCPUs()
 	if err != nil {
+		return err
+	}
+	if err := checkLicense(spec); err != nil {
 		return err
 	}
 	shards := uint64(cpus[len(cpus)-1]) + 1 // numbers may have gaps, and a program uses its CPU's number

@@ -114,15 +114,26 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     compile.arg("-I").arg(prefix.join("include")).arg("-isystem").arg(&include).arg(c.join("tests/load.c"));
     cmd::run(compile.arg("-o").arg(&program).arg(libbpf.join("libbpf.a")).args(["-lelf", "-lz"]))?;
     let includes = [prefix.join("include"), "proofs/kernel/bpf".into(), include];
-    let objects = in_parallel(LOADED.iter().chain(&["reuse", "reuse_other"]), cpus(), |name| {
-        let object = prefix.join(format!("{name}.bpf.o"));
+    let compiled = |source: &str, object: &Path, options: &[&str]| {
         let mut compile = Command::new(&tools.clangs[0].path);
-        compile.current_dir(cmd::root()).args(["-g", "-O2", "-target", "bpf"]);
+        compile.current_dir(cmd::root()).args(["-g", "-O2", "-target", "bpf"]).args(options);
         includes.iter().for_each(|folder| _ = compile.arg("-I").arg(folder));
         compile.arg("-idirafter").arg(format!("/usr/include/{}-linux-gnu", std::env::consts::ARCH));
-        compile.arg("-c").arg(format!("proofs/kernel/bpf/{name}.bpf.c")).arg("-o").arg(&object);
-        cmd::output(&mut compile).map(|_| object)
+        compile.arg("-c").arg(format!("proofs/kernel/bpf/{source}.bpf.c")).arg("-o").arg(object);
+        cmd::output(&mut compile).map(drop)
+    };
+    let objects = in_parallel(LOADED.iter().chain(&["reuse", "reuse_other"]), cpus(), |name| {
+        let object = prefix.join(format!("{name}.bpf.o"));
+        compiled(name, &object, &[]).map(|()| object)
     })?;
+    // The guard is for x86.
+    for (option, refused) in [("-DMIT", "1"), ("-DNO_LICENSE", "1"), ("-DMAPRING_NO_GUARD", "0")] {
+        let object = prefix.join("license.bpf.o");
+        compiled("license/license", &object, &["-D__TARGET_ARCH_x86", option])?;
+        if cfg!(target_arch = "x86_64") {
+            cmd::output(load(&program).args(["license", refused]).arg(object))?;
+        }
+    }
     let [loaded @ .., reuse, other] = &objects[..] else { bail!("no objects") };
     cmd::output(load(&program).args(loaded))?;
     let pipe = prefix.join("pipe");

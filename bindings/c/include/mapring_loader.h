@@ -198,6 +198,53 @@ static inline void mapring__choose_guard(struct mapring__object *o, struct bpf_o
 	}
 }
 
+/* The text of the variable in SEC("license"): empty if the object has none, NULL if it is not known. libbpf has no function for it, but its
+ * objects begin with `char name[16]`, which has one, and `char license[64]`. */
+static inline const char *mapring__license(const struct mapring__object *o, const struct bpf_object *object)
+{
+	const char *name = bpf_object__name(object), *license = name + 16;
+	uint32_t bytes = 0;
+
+	for (uint32_t id = 1; id < o->btf.count; id++) {
+		const struct btf_type *section = o->btf.types[id];
+
+		if (mapring__type_kind(section) == BTF_KIND_DATASEC && BTF_INFO_VLEN(section->info) > 0 &&
+		    strcmp(mapring__string(&o->btf, section->name_off), "license") == 0)
+			bytes = ((const struct btf_var_secinfo *)(const void *)(section + 1))->size;
+	}
+	if (bytes == 0)
+		return "";
+	return (const void *)name == (const void *)object && bytes <= 64 && strnlen(license, bytes) == bytes - 1 ? license : NULL;
+}
+
+/* Refuses an object whose license keeps this kernel from loading its guard: the kernel's message names no remedy. Objects without the
+ * guard, and kernels without its functions, take any license. */
+static inline int mapring__check_license(const struct mapring__object *o, const struct bpf_object *object)
+{
+	/* As the kernel's license_is_gpl_compatible. */
+	static const char *const COMPATIBLE[] = {
+		"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
+	};
+	const char *const FUNCTION = "bpf_preempt_disable", *license = mapring__license(o, object);
+	bool calls = false, fits = license == NULL;
+	struct btf *kernel;
+
+	for (uint32_t id = 1; id < o->btf.count; id++)
+		calls |= mapring__type_kind(o->btf.types[id]) == BTF_KIND_FUNC &&
+			 strcmp(mapring__string(&o->btf, o->btf.types[id]->name_off), FUNCTION) == 0;
+	for (int i = 0; i < 6 && !fits; i++)
+		fits = strcmp(license, COMPATIBLE[i]) == 0;
+	if (!calls || fits)
+		return 0;
+	kernel = btf__load_vmlinux_btf();
+	fits = !kernel || btf__find_by_name_kind(kernel, FUNCTION, BTF_KIND_FUNC) <= 0;
+	btf__free(kernel);
+	return fits ? 0 : mapring__refuse(EPERM, "the object's programs call %s, which this kernel allows only to programs with a "
+					  "GPL-compatible license, and its license is \"%s\": put `#define MAPRING_NO_GUARD` before "
+					  "mapring's headers, and programs claim slots by compare-and-swap instead, which costs about "
+					  "3 ns more for each record; or choose a GPL-compatible license", FUNCTION, license);
+}
+
 static inline int mapring__prepare_map(struct mapring__object *o, struct mapring__declared *declared, uint64_t *bytes)
 {
 	const struct mapring_layout *l = &declared->layout;
@@ -234,7 +281,8 @@ static inline int mapring__prepare_map(struct mapring__object *o, struct mapring
 }
 
 /* Between open and load, after all other changes to the object: gives every map a shard for each possible CPU. `bytes`, if it is not
- * NULL, gets the kernel memory that the maps will take. Refuses maps that the object reuses and that hold something else. */
+ * NULL, gets the kernel memory that the maps will take. Refuses maps that the object reuses and that hold something else, and with -EPERM
+ * programs whose license does not allow the guard. */
 static inline int mapring_loader__prepare(struct bpf_object *object, uint64_t *bytes)
 {
 	struct mapring__object o;
@@ -243,6 +291,7 @@ static inline int mapring_loader__prepare(struct bpf_object *object, uint64_t *b
 
 	if (error)
 		return error;
+	error = mapring__check_license(&o, object);
 	mapring__choose_guard(&o, object);
 	for (uint32_t i = 0; i < o.count && !error; i++)
 		if (o.maps[i].is_ours)

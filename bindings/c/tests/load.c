@@ -2,7 +2,8 @@
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
  * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
  * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `over …` replaces another. `open PATH` opens what is no
- * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `cpus OBJECT` loads it where the list of CPUs is wrong. `replace NAME PIN OBJECT` pins two rings in turn, while
+ * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `cpus OBJECT` loads it where the list of CPUs is wrong. `license REFUSED OBJECT` only
+ * prepares it. `replace NAME PIN OBJECT` pins two rings in turn, while
  * another process opens the pin. */
 #include <mapring_loader.h>
 
@@ -218,6 +219,19 @@ static int alone(const char *name, const char *path)
 	return fail(name);
 }
 
+/* The licenses that the guard does not allow are refused; the macro is named. */
+static int license(const char *path, bool refused)
+{
+	struct bpf_object *object = bpf_object__open(path);
+	int found = object ? mapring_loader__prepare(object, NULL) : -EINVAL;
+
+	bpf_object__close(object);
+	if (found == (refused ? -EPERM : 0) && (!refused || strstr(mapring_error(), "`#define MAPRING_NO_GUARD`")))
+		return 0;
+	fprintf(stderr, "prepare returns %d\n", found);
+	return fail(path);
+}
+
 /* Loads an object, and reads it as another process. */
 static int load(const char *path)
 {
@@ -261,6 +275,8 @@ static int cpus(const char *path)
 
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "license") == 0)
+		return license(argv[3], argv[2][0] == '1');
 	if (argc == 3 && strcmp(argv[1], "cpus") == 0)
 		return cpus(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "alone") == 0)
