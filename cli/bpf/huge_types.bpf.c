@@ -46,6 +46,18 @@ MAPRING_RING(t_huge_deep_ring, struct huge_structs, 64);
 MAPRING_CELLS(t_huge_cells, struct huge_arrays, 4);
 MAPRING_CELLS(t_huge_deep, struct huge_structs, 4);
 
+/* Many values, each with many parts. */
+struct wide {
+	__u16 all[16000];
+};
+
+struct {
+	__uint(type, 2); /* BPF_MAP_TYPE_ARRAY */
+	__uint(max_entries, 2048);
+	__type(key, __u32);
+	__type(value, struct wide);
+} t_huge_wide SEC(".maps");
+
 SEC("syscall")
 int publish(__u64 *n)
 {

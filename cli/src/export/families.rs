@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::config::Metric;
 use super::page::Kept;
 use super::series::{Family, Kind, Labels, Number, name_of};
-use super::source::{Source, Values, number};
+use super::source::{Source, Values};
 use crate::regions::text::{printable, said};
 
 /// All families, in order.
@@ -33,8 +33,8 @@ pub(super) struct Part {
 pub(super) enum What {
     /// Those at the places of the series.
     Values,
-    /// This field of each value.
-    Field(String),
+    /// This one of the fields of each value.
+    Field(usize),
     /// The keys of a table of top keys, which are known only when it is read.
     Keys { label: String, labels: Labels },
     /// The tickets of each shard of a ring.
@@ -95,11 +95,11 @@ impl Families {
                 add(format!("{name}_records_total"), "Records written.", Kind::Counter, what, Vec::new());
             }
             Values::Table { .. } => {
-                for field in source.fields() {
-                    let name = format!("{name}_{}", name_of(&field).trim_end_matches('_'));
-                    let help = format!("The field {} of the values.", printable(&field));
+                for (at, field) in source.fields().iter().enumerate() {
+                    let name = format!("{name}_{}", name_of(field).trim_end_matches('_'));
+                    let help = format!("The field {} of the values.", printable(field));
                     let name = name.trim_end_matches('_').to_owned();
-                    add(name, &help, Kind::Gauge, What::Field(field), all(1, 0));
+                    add(name, &help, Kind::Gauge, What::Field(at), all(1, 0));
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Families {
                 (What::Keys { label, labels: labels.clone() }, &[Counter][..], 1, 0)
             }
             Values::Ring { .. } => (What::Shards(labels.clone()), &[Counter][..], 1, 0),
-            Values::Table { .. } => (What::Field(String::new()), &[Gauge, Counter][..], 1, 0),
+            Values::Table { .. } => (What::Field(0), &[Gauge, Counter][..], 1, 0),
         };
         let kind = metric.kind_of(possible)?;
         match (&source.values, &metric.field) {
@@ -140,8 +140,10 @@ impl Families {
                     bail!("the fields are not known: {why}");
                 }
                 let known = fields.iter().map(|field| printable(field)).collect::<Vec<_>>().join(", ");
-                ensure!(fields.contains(&field), "field: {field:?}: the fields with numbers are: {known}");
-                what = What::Field(field);
+                let at = fields.iter().position(|known| *known == field);
+                let at =
+                    at.with_context(|| format!("field: {field:?}: the fields with numbers are: {known}"))?;
+                what = What::Field(at);
             }
             (_, Some(field)) => bail!("field: {field:?}: the values of this region have no fields"),
             _ => {}
@@ -226,9 +228,8 @@ pub(super) fn value_of(values: &Values, what: &What, at: usize) -> Option<Number
             let extremes = read.get(at / 3).copied().flatten()?;
             extremes.get(at % 3).copied().map(Number::Unsigned)
         }
-        (Values::Table { read, .. }, What::Field(field)) => {
-            let value = read.get(at)?.as_ref()?;
-            number(if field.is_empty() { value } else { value.at(field)? })
+        (Values::Table { fields, read, .. }, What::Field(field)) => {
+            read.get(at * fields.len() + field).copied().flatten()
         }
         _ => None,
     }

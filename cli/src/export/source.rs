@@ -1,8 +1,9 @@
 //! A region or array that stays open and mapped, and the values of its last reading.
 
+use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use mapring::abi::Kind as Of;
 use mapring::reading::TopKey;
 use mapring::time::{Clock, WallClock};
@@ -12,7 +13,7 @@ use super::series::Number;
 use crate::regions::target::{Sort, Target};
 use crate::regions::text::said;
 use crate::regions::untyped::{self, Copied, Table};
-use crate::regions::value::Value;
+use crate::regions::value::{self, Value};
 
 pub(super) struct Source {
     pub(super) target: Target,
@@ -55,12 +56,14 @@ pub(super) enum Values {
     Ring {
         read: Vec<(usize, u64)>,
     },
-    /// The values of cells or latches, or without `table` of an array; of a per-CPU one a value for each CPU.
+    /// The numbers of cells or latches, or without `table` of an array: of each value, and of a per-CPU one of each CPU's,
+    /// those in these fields.
     Table {
         table: Option<Box<dyn Table>>,
         count: usize,
         copies: usize,
-        read: Vec<Option<Value>>,
+        fields: Vec<String>,
+        read: Vec<Option<Number>>,
     },
 }
 
@@ -97,13 +100,19 @@ impl Source {
                 let table = untyped::table(&region)?;
                 let copies = table.read(0).map_or(1, |copies| copies.len().max(1));
                 let count = region.geometry().capacity().min(most.div_ceil(copies));
-                Values::Table { table: Some(table), count, copies, read: Vec::new() }
+                Values::Table {
+                    table: Some(table),
+                    count,
+                    copies,
+                    fields: fields_of(&target),
+                    read: Vec::new(),
+                }
             }
             _ if matches!(target.sort, Sort::Array | Sort::Globals) => {
                 let Some(map) = &target.map else { return Ok(None) };
                 let (copies, facts) = (map.cpus().map_or(1, <[_]>::len), map.facts());
                 let count = facts.max_entries.min(most.div_ceil(copies.max(1)));
-                Values::Table { table: None, count, copies, read: Vec::new() }
+                Values::Table { table: None, count, copies, fields: fields_of(&target), read: Vec::new() }
             }
             _ => return Ok(None),
         };
@@ -195,19 +204,26 @@ impl Source {
                     ("no_tail_space", stats.no_tail),
                 ]);
             }
-            Values::Table { table: Some(table), count, copies, read } => {
-                read.clear();
-                (0..*count).for_each(|index| push_cell(target, table.read(index).ok(), *copies, read));
-            }
-            Values::Table { table: None, count, read, .. } => {
-                read.clear();
-                if let Some(map) = &target.map {
-                    let (mut words, size, decode) = (Vec::new(), map.facts().value_size, target.decoder());
-                    map.read_run(0, *count, &mut words)?;
-                    let values = words.chunks(size.div_ceil(8).max(1));
-                    let bytes =
-                        values.map(|value| bytemuck::cast_slice(value).get(..size).unwrap_or_default());
-                    read.extend(bytes.map(|bytes| Some(decode(bytes))));
+            Values::Table { table, count, copies, fields, read } => {
+                let mut numbers = Numbers::new(target, fields, read);
+                for index in 0..table.as_ref().map_or(0, |_| *count) {
+                    let cell = table.as_ref().and_then(|table| table.read(index).ok()).unwrap_or_default();
+                    // One that was never written has no value.
+                    let written = |at| cell.get(at).filter(|copy: &&Copied| copy.version > 0);
+                    (0..*copies).try_for_each(|at| numbers.push(written(at).map(|copy| &*copy.bytes)))?;
+                }
+                if let (None, Some(map)) = (table, &target.map) {
+                    let size = map.facts().value_size;
+                    let (mut words, stride) = (Vec::new(), size.div_ceil(8).max(1));
+                    let step = (RUN / (stride * *copies).max(1)).max(1);
+                    for first in (0..*count).step_by(step) {
+                        map.read_run(first, step.min(*count - first), &mut words)?;
+                        let values =
+                            words.chunks(stride).map(|value| bytemuck::cast_slice(value).get(..size));
+                        values
+                            .map(Option::unwrap_or_default)
+                            .try_for_each(|bytes| numbers.push(Some(bytes)))?;
+                    }
                 }
             }
         }
@@ -220,16 +236,8 @@ impl Source {
     }
 
     /// The fields with numbers of its values: their paths, in order.
-    pub(super) fn fields(&self) -> Vec<String> {
-        let size = match (self.target.region(), &self.target.map) {
-            (Some(region), _) => region.geometry().record(),
-            (None, map) => map.as_ref().map_or(0, |map| map.facts().value_size),
-        };
-        let mut fields = Vec::new();
-        if self.target.ty().is_ok() {
-            numbers(&self.target.decode(&vec![0; size]), &mut String::new(), &mut fields);
-        }
-        fields
+    pub(super) fn fields(&self) -> &[String] {
+        if let Values::Table { fields, .. } = &self.values { fields } else { &[] }
     }
 }
 
@@ -246,35 +254,51 @@ fn begun(target: &Target) -> u64 {
 
 /// The most fields of a value.
 const FIELDS: usize = 64;
+/// The words of an array that are read at once.
+const RUN: usize = 1 << 17;
+/// What decoding the values of a region may cost, about half a second: any user may have made its types.
+const COST: usize = 1 << 26;
 
-/// Adds the paths of all numbers in `value`.
-fn numbers(value: &Value, path: &mut String, found: &mut Vec<String>) {
+fn fields_of(target: &Target) -> Vec<String> {
+    let size = match (target.region(), &target.map) {
+        (Some(region), _) => region.geometry().record(),
+        (None, map) => map.as_ref().map_or(0, |map| map.facts().value_size),
+    };
+    let mut fields = Vec::new();
+    if let Ok(ty) = target.ty() {
+        let empty = value::decode_within(ty, &vec![0; size], &mut { COST });
+        each_number(&empty, &mut String::new(), &mut |path, _| {
+            fields.push(path.to_owned());
+            fields.len() < FIELDS
+        });
+    }
+    fields
+}
+
+/// Calls `visit` with the path of each number in `value`, until it returns false.
+fn each_number(value: &Value, path: &mut String, visit: &mut impl FnMut(&str, Number) -> bool) -> bool {
     let length = path.len();
     match value {
-        _ if found.len() >= FIELDS => {}
-        Value::Struct(fields) => {
-            for (name, value) in fields {
-                if length > 0 {
-                    path.push('.');
-                }
-                path.push_str(name);
-                numbers(value, path, found);
-                path.truncate(length);
+        Value::Struct(fields) => fields.iter().all(|(name, value)| {
+            if length > 0 {
+                path.push('.');
             }
-        }
-        Value::List(list) => {
-            for (index, value) in list.iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
-                numbers(value, path, found);
-                path.truncate(length);
-            }
-        }
-        value if number(value).is_some() => found.push(path.clone()),
-        _ => {}
+            path.push_str(name);
+            let goes_on = each_number(value, path, visit);
+            path.truncate(length);
+            goes_on
+        }),
+        Value::List(list) => list.iter().enumerate().all(|(index, value)| {
+            path.push_str(&format!("[{index}]"));
+            let goes_on = each_number(value, path, visit);
+            path.truncate(length);
+            goes_on
+        }),
+        value => number(value).is_none_or(|number| visit(path, number)),
     }
 }
 
-pub(super) fn number(value: &Value) -> Option<Number> {
+fn number(value: &Value) -> Option<Number> {
     match value {
         Value::Unsigned(number) => Some(Number::Unsigned(*number)),
         Value::Signed(number) => Some(Number::Signed(*number)),
@@ -288,11 +312,40 @@ pub(super) fn number(value: &Value) -> Option<Number> {
     }
 }
 
-/// Adds the copies of a cell. One that was never written has no value.
-fn push_cell(target: &Target, cell: Option<Vec<Copied>>, copies: usize, read: &mut Vec<Option<Value>>) {
-    let end = read.len() + copies;
-    for copy in cell.unwrap_or_default() {
-        read.push((copy.version > 0).then(|| target.decode(&copy.bytes)));
+/// Takes the numbers out of one value after the other.
+struct Numbers<'a> {
+    target: &'a Target,
+    /// The place of each field among those of a value.
+    fields: HashMap<&'a str, usize>,
+    read: &'a mut Vec<Option<Number>>,
+    /// What decoding may still cost.
+    left: usize,
+}
+
+impl<'a> Numbers<'a> {
+    fn new(target: &'a Target, fields: &'a [String], read: &'a mut Vec<Option<Number>>) -> Self {
+        read.clear();
+        // In a forged type several may have the same path: then it is the first one.
+        let fields = fields.iter().enumerate().rev().map(|(at, field)| (field.as_str(), at)).collect();
+        Self { target, fields, read, left: COST }
     }
-    read.resize(end, None);
+
+    fn push(&mut self, value: Option<&[u8]>) -> Result<()> {
+        let first = self.read.len();
+        let Ok(ty) = self.target.ty() else { return Ok(()) };
+        self.read.resize(first + self.fields.len(), None);
+        let Some(bytes) = value else { return Ok(()) };
+        ensure!(self.left > 0, "its values are too many and too complex to be read at each scrape");
+        let value = value::decode_within(ty, bytes, &mut self.left);
+        let (fields, mut missing) = (&self.fields, self.fields.len());
+        let read = self.read.get_mut(first..).unwrap_or_default();
+        each_number(&value, &mut String::new(), &mut |path, number| {
+            if let Some(place @ None) = fields.get(path).and_then(|at| read.get_mut(*at)) {
+                *place = Some(number);
+                missing -= 1;
+            }
+            missing > 0
+        });
+        Ok(())
+    }
 }

@@ -129,7 +129,17 @@ impl<W: Write> Printer<'_, W> {
         Ok(())
     }
 
-    /// Takes a place for one more value; false if there is none.
+    /// Counts a value that is not shown, whose decoding would be in vain. A region may have very many.
+    fn skips(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.zeros {
+            Some(zeros) if bytes.iter().all(|byte| *byte == 0) => *zeros += 1,
+            _ if self.left == 0 => self.further += 1,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Takes a place for one more value; true if there is none.
     fn is_full(&mut self) -> bool {
         if self.left == 0 {
             self.further += 1;

@@ -10,9 +10,9 @@ use std::fmt;
 use mapring::btf::{Btf, Field, Kind, Type};
 
 pub(crate) use self::chars::Chars;
-pub(crate) use self::decode::decode;
 pub(super) use self::decode::{bytes_of, is_shown};
 use super::filter::VALUE;
+pub(crate) use self::decode::{decode, decode_within};
 use super::text::printable;
 
 /// A decoded value.

@@ -101,5 +101,14 @@ fn a_value_of_eight_bytes_costs_no_more_whatever_its_type() {
             }
         }
     }
+    maps.t_huge_wide.pin(path("wide")).unwrap();
+    let output = bounded(&["export", "prometheus", "--once", &path("wide")]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (last, up) = (
+        format!("mapring_t_huge_wide_all_63{{region=\"{}\",index=\"2047\"}} 0\n", path("wide")),
+        "mapring_up",
+    );
+    assert!(output.status.success() && text.contains(&last) && text.contains(up), "{}", text.len());
+    assert!(bounded(&["show", "-n3", &path("wide")]).status.success());
     assert!(failed.borrow().is_empty(), "{:#?}", failed.borrow());
 }

@@ -156,7 +156,9 @@ fn cells<W: Write>(target: &Target, region: &mapring::Region, out: &mut Printer<
             let cpu = copy.cpu.map(|cpu| ("cpu", cpu as u64));
             let place: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
             let zeros = out.zeros.take(); // a value of zeros that was written is shown
-            out.value(&place, &target.decode(&copy.bytes), &[])?;
+            if !out.skips(&copy.bytes) {
+                out.value(&place, &target.decode(&copy.bytes), &[])?;
+            }
             out.zeros = zeros;
         }
     }
@@ -248,7 +250,9 @@ fn array<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         for (cpu, bytes) in untyped::copies(map, facts.value_size, index, &mut words)? {
             let cpu = cpu.map(|cpu| ("cpu", cpu as u64));
             let place: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
-            out.value(&place, &target.decode(bytes), &[])?;
+            if !out.skips(bytes) {
+                out.value(&place, &target.decode(bytes), &[])?;
+            }
         }
     }
     Ok(())

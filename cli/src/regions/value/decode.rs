@@ -31,6 +31,19 @@ pub(crate) fn decode(ty: Type<'_>, bytes: &[u8]) -> Value {
     Decoder::new(bytes).whole(ty, bytes)
 }
 
+/// The most parts of a value of which the numbers are exported.
+const EXPORTED: usize = 1 << 10;
+
+/// Decodes the first parts of a value, at a cost of which `left` is what all values together may still cost.
+pub(crate) fn decode_within(ty: Type<'_>, bytes: &[u8], left: &mut usize) -> Value {
+    let all = Decoder::new(bytes);
+    let mut decoder = Decoder { parts: all.parts.min(EXPORTED), steps: all.steps.min(*left), ..all };
+    let before = (decoder.steps, decoder.bytes);
+    let value = decoder.whole(ty, bytes);
+    *left = left.saturating_sub(before.0 - decoder.steps + (before.1 - decoder.bytes) / 64 + 1);
+    value
+}
+
 /// What decoding may still cost. The bytes of the value bound it, since a few types can describe any number of parts:
 /// arrays of arrays, members without bytes, unions of unions.
 struct Decoder {
