@@ -244,7 +244,7 @@ impl Source {
 /// When a region was created; of other maps, or if the region says nothing that can be, now: then the begin of its values
 /// is not known.
 fn begun(target: &Target) -> u64 {
-    let created = target.region().zip(WallClock::new(Clock::Monotonic).ok()).and_then(|(region, clock)| {
+    let created = target.region().zip(WallClock::new(Clock::Boottime).ok()).and_then(|(region, clock)| {
         let wall = clock.to_wall(region.preamble().generation).value;
         u64::try_from(wall.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
     });
@@ -302,7 +302,7 @@ fn number(value: &Value) -> Option<Number> {
     match value {
         Value::Unsigned(number) => Some(Number::Unsigned(*number)),
         Value::Signed(number) => Some(Number::Signed(*number)),
-        Value::Code(number) => Some(match u64::try_from(*number) {
+        Value::Code(number) | Value::Name(_, number) => Some(match u64::try_from(*number) {
             Ok(number) => Number::Unsigned(number),
             Err(_) => Number::Signed(i64::try_from(*number).ok()?),
         }),
@@ -347,5 +347,17 @@ impl<'a> Numbers<'a> {
             missing > 0
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_an_enum_is_exported_whether_it_has_a_name_or_not() {
+        let named = |value| Value::Name("IDLE".to_owned(), value);
+        assert_eq!(number(&named(3)), Some(Number::Unsigned(3)));
+        assert_eq!([number(&named(-3)), number(&Value::Code(-3))], [Some(Number::Signed(-3)); 2]);
     }
 }
