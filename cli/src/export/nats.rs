@@ -21,7 +21,7 @@ use super::under_way::Rest;
 use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::find;
-use crate::regions::follow::{Ends, LOOK, Pinned, has_passed, look_at_pin};
+use crate::regions::follow::{Ends, LOOK, Looked, Pinned, has_passed, look_at_pin};
 use crate::regions::text::printable;
 
 /// Publish the records of a ring to NATS JetStream, each once, and go on after a restart where it stopped
@@ -240,7 +240,9 @@ impl Export<'_> {
                 looked = Instant::now();
                 self.clock.update();
                 let open = |place| Ring::open(place, false);
-                if is_idle && let Pinned::Other(ring) = look_at_pin(&self.ring.target, &mut true, open)? {
+                if is_idle
+                    && let Pinned::Other(ring) = look_at_pin(&self.ring.target, &mut Looked::default(), open)?
+                {
                     eprintln!(
                         "mapring: {}: another ring is pinned there now; continuing with it",
                         self.args.target

@@ -156,7 +156,7 @@ impl Recorder<'_> {
     }
 
     fn look_at_pin(&mut self, ring: &mut Source) -> Result<()> {
-        match ring.look_at_pin()? {
+        match ring.look_at_pin(|next| source::of(next, None, None).map(drop))? {
             Pinned::Same => {}
             Pinned::Other(next) => {
                 ring.rest(|ring| self.batch(ring, None).map(Some))?;
@@ -170,6 +170,12 @@ impl Recorder<'_> {
                 *ring = next;
             }
             Pinned::Gone(e) => self.out.say(format_args!("mapring: {e}; waiting for another ring there")),
+            Pinned::Unfit(e) => {
+                let place = &ring.target.place;
+                self.out.say(format_args!(
+                    "mapring: {place}: not continuing with the map that is pinned there now: {e:#}"
+                ));
+            }
         }
         Ok(())
     }

@@ -15,7 +15,8 @@ use super::record::Stop;
 use super::source;
 use super::summaries::{self, Gauge};
 use crate::output;
-use crate::regions::follow::{LOOK, Pinned, look_at_pin};
+use crate::regions::find::Place;
+use crate::regions::follow::{LOOK, Looked, Pinned, look_at_pin};
 use crate::regions::target::{Sort, Target};
 use crate::regions::untyped::{self, Table};
 
@@ -81,7 +82,7 @@ fn until_replaced(
 ) -> Result<Option<Target>> {
     let Sampling { every, once, stop } = sampling;
     let mut values = Values::of(target)?;
-    let (mut last, mut gone) = (HashMap::new(), false);
+    let (mut last, mut before) = (HashMap::new(), Looked::default());
     let (mut next, mut looked) = (Instant::now(), Instant::now());
     loop {
         if std::mem::take(&mut out.is_new) {
@@ -102,17 +103,28 @@ fn until_replaced(
         if looked.elapsed() > LOOK {
             looked = Instant::now();
             out.update_clock()?;
-            match look_at_pin(target, &mut gone, Target::open)? {
+            match look_at_pin(target, &mut before, sampled)? {
                 Pinned::Same => {}
-                Pinned::Other(next) if source::of(&next, None, None).is_ok() => {
+                Pinned::Other(next) => {
                     values.round(&mut last, out)?;
                     return Ok(Some(next));
                 }
-                Pinned::Other(_) => {}
+                Pinned::Unfit(e) => out.say(format_args!(
+                    "mapring: {}: not continuing with the map that is pinned there now: {e:#}",
+                    target.place
+                )),
                 Pinned::Gone(e) => out.say(format_args!("mapring: {e}; waiting for another map there")),
             }
         }
     }
+}
+
+/// Opens what can be sampled.
+fn sampled(place: Place) -> Result<Target> {
+    let target = Target::open(place)?;
+    source::of(&target, None, None)?;
+    Values::of(&target)?;
+    Ok(target)
 }
 
 /// The last recorded version and bytes of each value, by index and CPU.

@@ -49,8 +49,16 @@ pub(crate) struct Source {
     pub(crate) records: Box<dyn Records>,
     pub(crate) stamp: Option<Stamp>,
     wanted: stamp::Wanted,
+    looked: Looked,
+}
+
+/// What earlier looks at a pin have found.
+#[derive(Default)]
+pub(crate) struct Looked {
     /// Whether nothing was pinned at the last look.
-    gone: bool,
+    pub(crate) gone: bool,
+    /// The last map that could not be read instead, and how often it was found.
+    unfit: (u32, u32),
 }
 
 /// What is pinned in the place of a map.
@@ -61,13 +69,15 @@ pub(crate) enum Pinned<T> {
     Other(T),
     /// Nothing any more, for this reason.
     Gone(mapring::Error),
+    /// Another map, which can't be read instead, for this reason.
+    Unfit(anyhow::Error),
 }
 
-/// Looks whether another map is now pinned in the place of this one, and opens it. Returns `Gone` once: `gone` is whether
-/// nothing was pinned at the last look.
+/// Looks whether another map is now pinned in the place of this one, and opens it. Returns `Gone` once, and `Unfit` once for
+/// each map.
 pub(crate) fn look_at_pin<T>(
     target: &Target,
-    gone: &mut bool,
+    looked: &mut Looked,
     open: impl FnOnce(Place) -> Result<T>,
 ) -> Result<Pinned<T>> {
     let Place::Pin(_) = target.place else { return Ok(Pinned::Same) }; // only a pin can be replaced
@@ -75,12 +85,19 @@ pub(crate) fn look_at_pin<T>(
     let now = AnyMap::open(target.place.source()?).map(|map| map.facts().id);
     Ok(match now {
         Ok(now) if now == id => {
-            *gone = false;
+            looked.gone = false;
             Pinned::Same
         }
-        // Another loader may still be initializing it.
-        Ok(_) => open(target.place.clone()).map_or(Pinned::Same, Pinned::Other),
-        Err(e) if !std::mem::replace(gone, true) => Pinned::Gone(e),
+        Ok(now) => match open(target.place.clone()) {
+            Ok(other) => Pinned::Other(other),
+            Err(e) => {
+                let times = if looked.unfit.0 == now { looked.unfit.1.saturating_add(1) } else { 1 };
+                looked.unfit = (now, times);
+                // At the first look its loader may still be initializing it.
+                if times == 2 { Pinned::Unfit(e) } else { Pinned::Same }
+            }
+        },
+        Err(e) if !std::mem::replace(&mut looked.gone, true) => Pinned::Gone(e),
         Err(_) => Pinned::Same,
     })
 }
@@ -90,11 +107,11 @@ impl Source {
     pub(crate) fn open(place: Place, wanted: &stamp::Wanted, start: Start) -> Result<Self> {
         let target = Target::open(place)?;
         let (stamp, guess) = wanted.find(&target)?;
+        let records = target.records(start, stamp)?;
         if let Some(guess) = guess {
             output::note(format_args!("mapring: {guess}"));
         }
-        let records = target.records(start, stamp)?;
-        Ok(Self { target, records, stamp, wanted: wanted.clone(), gone: false })
+        Ok(Self { target, records, stamp, wanted: wanted.clone(), looked: Looked::default() })
     }
 
     /// The present end of each shard.
@@ -125,10 +142,15 @@ impl Source {
         Ok(())
     }
 
-    /// Looks whether another ring is now pinned in the place of this one. Returns `Gone` once.
-    pub(crate) fn look_at_pin(&mut self) -> Result<Pinned<Self>> {
-        let open = |place| Self::open(place, &self.wanted, Start::First);
-        look_at_pin(&self.target, &mut self.gone, open)
+    /// Looks whether another ring is now pinned in the place of this one, and whether it fits. For what it returns, see
+    /// [`look_at_pin`].
+    pub(crate) fn look_at_pin(&mut self, fits: impl FnOnce(&Target) -> Result<()>) -> Result<Pinned<Self>> {
+        let open = |place| {
+            let next = Self::open(place, &self.wanted, Start::First)?;
+            fits(&next.target)?;
+            Ok(next)
+        };
+        look_at_pin(&self.target, &mut self.looked, open)
     }
 
     /// Calls `batch` until this ring, which another one replaced, has no more records. For `batch`, see

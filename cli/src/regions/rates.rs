@@ -10,7 +10,7 @@ use mapring::reading::LossCause;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
-use super::follow::{Pinned, look_at_pin};
+use super::follow::{Looked, Pinned, look_at_pin};
 use super::ringbuf::Observed;
 use super::stamp::Stamp;
 use super::target::{Sort, Target};
@@ -60,9 +60,9 @@ impl Meter {
     const CELLS: usize = 4096;
 
     /// Looks whether another region is now pinned in the place of this one, as [`look_at_pin`] does.
-    pub(crate) fn look_at_pin(&self, gone: &mut bool) -> Result<Pinned<Self>> {
+    pub(crate) fn look_at_pin(&self, looked: &mut Looked) -> Result<Pinned<Self>> {
         let open = |place| Self::new(Target::open(place)?)?.context("it has no rate");
-        look_at_pin(&self.target, gone, open)
+        look_at_pin(&self.target, looked, open)
     }
 
     /// `None` if it is nothing that has a rate.

@@ -8,7 +8,7 @@ use mapring::liveness::Unended;
 use serde_json::json;
 
 use super::find::{self, All, Place};
-use super::follow::{LOOK, Pinned};
+use super::follow::{LOOK, Looked, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::shortage;
 use super::target::{Sort, Target};
@@ -73,7 +73,7 @@ pub(crate) fn report(
             )?;
         }
         let look = looked.elapsed() >= LOOK;
-        for Metered { meter, earlier, before, gone } in &mut metered {
+        for Metered { meter, earlier, before, pin } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
                 eprintln!("mapring: {}: {}", meter.target.place, said(&e));
@@ -90,7 +90,7 @@ pub(crate) fn report(
             if !look {
                 continue;
             }
-            match meter.look_at_pin(gone)? {
+            match meter.look_at_pin(pin)? {
                 Pinned::Same => {}
                 Pinned::Other(other) => {
                     let place = &other.target.place;
@@ -99,6 +99,12 @@ pub(crate) fn report(
                     (*meter, *earlier, *before) = (new.meter, new.earlier, new.before);
                 }
                 Pinned::Gone(e) => eprintln!("mapring: {e}; waiting for another region there"),
+                Pinned::Unfit(e) => {
+                    let place = &meter.target.place;
+                    eprintln!(
+                        "mapring: {place}: not continuing with the map that is pinned there now: {e:#}"
+                    );
+                }
             }
         }
         looked = if look { Instant::now() } else { looked };
@@ -115,7 +121,7 @@ struct Metered {
     earlier: Option<Earlier>,
     before: Reading,
     /// Whether nothing was pinned in its place at the last look.
-    gone: bool,
+    pin: Looked,
 }
 
 impl Metered {
@@ -124,7 +130,7 @@ impl Metered {
         let place = || meter.target.place.to_string();
         let earlier = Earlier::new(&meter.target).with_context(place)?;
         meter.read(&mut before).with_context(|| meter.target.place.to_string())?;
-        Ok(Self { meter, earlier, before, gone: false })
+        Ok(Self { meter, earlier, before, pin: Looked::default() })
     }
 }
 

@@ -201,7 +201,7 @@ impl Tail<'_> {
 
     /// Continues with the ring that is now pinned in the place of this one, if it is another one.
     fn look_at_pin(&mut self, source: &mut Source) -> Result<()> {
-        match source.look_at_pin()? {
+        match source.look_at_pin(|next| check_fields(next, self.filter))? {
             Pinned::Same => {}
             Pinned::Other(next) => {
                 source.rest(|source| match self.is_over() {
@@ -216,6 +216,11 @@ impl Tail<'_> {
             Pinned::Gone(e) => {
                 self.out.flush()?;
                 eprintln!("mapring: {e}; waiting for another ring there");
+            }
+            Pinned::Unfit(e) => {
+                self.out.flush()?;
+                let place = &source.target.place;
+                eprintln!("mapring: {place}: not continuing with the map that is pinned there now: {e:#}");
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Interrupted;
-use super::follow::{LOOK, Pinned};
+use super::follow::{LOOK, Looked, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::screen::{Line, Sort, View};
 use super::text::said;
@@ -54,13 +54,13 @@ struct Row {
     peak: f64,
     error: Option<String>,
     /// Whether nothing was pinned in its place at the last look.
-    gone: bool,
+    pin: Looked,
 }
 
 impl Row {
     fn new(meter: Meter) -> Self {
         let [drawn, before, now] = std::array::from_fn(|_| Reading::new());
-        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None, gone: false };
+        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None, pin: Looked::default() };
         row.read();
         row.meter.read(&mut row.drawn).unwrap_or_default();
         row.peak = 0.0;
@@ -81,7 +81,7 @@ impl Row {
 
     /// Continues with the region that is now pinned in the place of this one, if it is another one.
     fn look_at_pin(&mut self) {
-        if let Ok(Pinned::Other(meter)) = self.meter.look_at_pin(&mut self.gone) {
+        if let Ok(Pinned::Other(meter)) = self.meter.look_at_pin(&mut self.pin) {
             *self = Self::new(meter);
         }
     }
@@ -100,7 +100,7 @@ impl Row {
             lost: per_second(lost, seconds),
             total: self.now.total(),
             age: ages.min(),
-            error: self.error.clone().or_else(|| self.gone.then(|| GONE.to_owned())),
+            error: self.error.clone().or_else(|| self.pin.gone.then(|| GONE.to_owned())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Maps of a real program: recorded with their types, and decoded from the file.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -188,4 +189,42 @@ fn samples_follow_a_restarted_loader() {
     let filtered = mapring(&["inspect", &file, "--format", "csv", "--where", "number == 42 && at.x < 0"]);
     assert_eq!(text(&filtered).lines().count(), 3);
     assert!(text(&filtered).starts_with("index,cpu,version,time,number,at.x,at.y\n3,,1,"));
+}
+
+#[test]
+fn a_map_that_does_not_fit_is_named_and_not_continued_with() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let (dir, events, calls) = (Dir::new(), old.path("t_events"), old.path("t_calls"));
+    old.fill(1);
+    let (ring_file, counters_file) = (dir.path("ring"), dir.path("counters"));
+    let running = [
+        (&events, "t_loads", vec!["record", &events, "--from", "oldest", "-o", &ring_file]),
+        // A ring, but without the field.
+        (&events, "t_spans", vec!["tail", &events, "--where", "pid > 0", "--json"]),
+        (&calls, "t_raw", vec!["record", &calls, "--every", "10ms", "-o", &counters_file]),
+    ];
+    for (path, by, args) in running {
+        let mut command = Running::new(&args);
+        let mut stderr = BufReader::new(command.0.stderr.take().unwrap());
+        // It has opened the map when it waits.
+        until("a wait", || {
+            let state = fs::read_to_string(format!("/proc/{}/maps", command.0.id())).unwrap();
+            state.contains("bpf-map")
+        });
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let aside = format!("{path}_aside");
+        fs::rename(path, &aside).unwrap();
+        fs::rename(new.path(by), path).unwrap();
+        let mut line = String::new();
+        while !line.contains("not continuing with the map") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{args:?} ended");
+        }
+        fs::rename(&aside, path).unwrap();
+        command.signal(Signal::INT);
+        until("the end", || command.0.try_wait().unwrap().is_some());
+        assert!(command.0.wait().unwrap().success(), "{args:?}");
+    }
+    assert_eq!([&inspect(&ring_file)["whole"], &inspect(&counters_file)["whole"]], [&json!(true); 2]);
 }
