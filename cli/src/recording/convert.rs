@@ -111,7 +111,10 @@ impl Convert {
     }
 }
 
-/// The column of records whose fields depend on their tag.
+/// The most bytes of the names of all columns. In a forged type each may be very long.
+const NAMES: usize = 16 << 20;
+
+/// The column of records whose fields depend on their tag, or have names that are too long.
 const WHOLE: &str = "record (JSON)";
 
 /// Calls `visit` with the path and the value of each field, in order; of a value without fields once. The values of a type
@@ -168,12 +171,16 @@ fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
         Sort::Ring => (&["shard", "ticket"], "record"),
         _ => (&["index", "cpu", "version"], VALUE),
     };
-    let (mut fields, mut texts) = (Vec::new(), Vec::new());
+    let (mut fields, mut texts, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
     each_field(empty, &mut String::new(), &mut |path, value| {
+        bytes = bytes.saturating_add(path.len());
+        if bytes > NAMES {
+            return;
+        }
         texts.extend(value.has_text().then_some(fields.len()));
         fields.push((path.to_owned(), kind(value)));
     });
-    let is_whole = fields.iter().any(|(name, _)| name.contains('(')); // `(unknown tag)`
+    let is_whole = bytes > NAMES || fields.iter().any(|(name, _)| name.contains('(')); // `(unknown tag)`
     if is_whole {
         (fields, texts) = (vec![(WHOLE.to_owned(), Kind::Text)], Vec::new());
     }

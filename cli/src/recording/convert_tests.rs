@@ -236,6 +236,10 @@ fn each_column_has_a_name_of_its_own() {
     types.push(ty("rec", STRUCT, COUNT, 8 * COUNT, &fields)); // 6
     let mut of = recorded(Sort::Array, Some(6), 8 * COUNT as usize, None);
     of.btf = Some(btf(&types));
+    let long = (0..16_000).map(|_| ("x".repeat(512), Value::Unsigned(0))).collect();
+    let long = Value::Struct(vec![("x".repeat(1024), Value::Struct(long))]);
+    let (few, is_long) = super::columns(&of, &long);
+    assert_eq!((is_long, few.last().map(|(name, _)| name.as_str())), (true, Some(WHOLE)));
     let (columns, is_whole) = columns(&of, &of.decode(&[0; 8 * COUNT as usize]));
     let names: HashSet<_> = columns.iter().map(|(name, _)| name).collect();
     assert_eq!((names.len(), columns.len(), is_whole), (4 + COUNT as usize, 4 + COUNT as usize, false));
