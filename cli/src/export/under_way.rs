@@ -141,13 +141,10 @@ impl Export<'_> {
                 if before.is_some() {
                     break; // as the first one it has shorter headers
                 }
-                if message.is_record() {
-                    let before = message.payload.len();
-                    message.lose("larger than the stream takes");
-                    self.bytes = self.bytes.saturating_sub(before) + message.payload.len();
-                    self.lost += 1;
-                }
-                let needed = headers.len() + message.payload.len();
+                let loss = message.is_record().then(|| {
+                    Message::of_loss(shard, message.tickets.clone(), 1, "larger than the stream takes")
+                });
+                let needed = headers.len() + loss.as_ref().unwrap_or(message).payload.len();
                 ensure!(
                     needed <= self.most,
                     "stream {stream} takes {} bytes, and a message has {needed}: nats stream edit {stream} \
@@ -155,6 +152,12 @@ impl Export<'_> {
                     self.most,
                     needed.next_power_of_two()
                 );
+                // Only now: after an error the record is still pending.
+                if let Some(loss) = loss {
+                    self.bytes = self.bytes.saturating_sub(message.payload.len()) + loss.payload.len();
+                    self.lost += 1;
+                    *message = loss;
+                }
             }
             self.token += 1;
             client.publish(&format!("{subject}.{shard}"), self.token, &headers, &message.payload);
