@@ -1,6 +1,6 @@
 //! `mapring export otlp`: pushes values to a collector of OpenTelemetry, as protobuf over HTTP.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail, ensure};
 use prost::Message;
@@ -33,6 +33,8 @@ pub(crate) struct Args {
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause after a failed push, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// The longest pause that a server may ask for.
+const ASKED: Duration = Duration::from_secs(3600);
 /// The largest answer that is read.
 const ANSWER: u64 = 64 << 10;
 
@@ -57,7 +59,6 @@ impl Failed {
 }
 
 /// What the server says of a push that it took.
-#[derive(PartialEq)]
 struct Warning {
     rejected: i64,
     text: String,
@@ -108,11 +109,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
                     eprintln!("mapring: {to}: takes values again, after {failures} failed pushes");
                 }
                 match &warning {
-                    Some(Warning { text, .. }) if warning != warned => eprintln!("mapring: {to}: {text}"),
+                    // Once, although the text may be another one for each push.
+                    Some(Warning { text, rejected }) if Some(*rejected > 0) > warned => {
+                        eprintln!("mapring: {to}: {text}");
+                    }
                     None if warned.is_some() => eprintln!("mapring: {to}: takes all values again"),
                     _ => {}
                 }
-                (failures, pause, warned) = (0, PAUSES[0], warning);
+                (failures, pause, warned) = (0, PAUSES[0], warning.map(|warning| warning.rejected > 0));
                 said.clear();
                 args.every
             }
@@ -120,7 +124,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             Err(Failed { why, after, for_now }) => {
                 failures += 1;
                 let wait = match for_now {
-                    true => after.unwrap_or(pause).clamp(PAUSES[0], PAUSES[1]),
+                    true => after.unwrap_or(pause).clamp(PAUSES[0], ASKED),
                     false => args.every.max(pause),
                 };
                 pause = (2 * pause).min(PAUSES[1]);
@@ -165,7 +169,7 @@ fn send(agent: &ureq::Agent, to: &str, request: &[u8]) -> Result<Option<Warning>
     let sent = agent.post(to).content_type("application/x-protobuf").send(request);
     let mut response = sent.map_err(|e| failed(e.to_string(), true))?;
     let status = response.status().as_u16();
-    let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    let after = response.headers().get("retry-after").and_then(|value| pause_of(value.to_str().ok()?));
     let answer = response.body_mut().with_config().limit(ANSWER).read_to_vec();
     match status {
         200..300 => {
@@ -174,15 +178,42 @@ fn send(agent: &ureq::Agent, to: &str, request: &[u8]) -> Result<Option<Warning>
             Ok(answer.partial_success.and_then(Warning::of))
         }
         // These may take it later, says the specification of OTLP.
-        429 | 502 | 503 | 504 => {
-            let after = after.map(Duration::from_secs);
-            Err(Failed { after, ..failed(format!("HTTP status {status}"), true) })
-        }
+        429 | 502 | 503 | 504 => Err(Failed { after, ..failed(format!("HTTP status {status}"), true) }),
         _ => {
             let text: String =
                 String::from_utf8_lossy(&answer.unwrap_or_default()).chars().take(200).collect();
             let colon = if text.trim().is_empty() { "" } else { ": " };
             Err(failed(format!("HTTP status {status}{colon}{}", text.trim()), false))
+        }
+    }
+}
+
+/// The pause that `Retry-After` asks for: in seconds, or until a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn pause_of(text: &str) -> Option<Duration> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let [_, day, month, year, time, "GMT"] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let month = 1 + MONTHS.iter().position(|name| *name == month)?;
+    let date = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_in_seconds_or_until_a_date() {
+        assert_eq!(pause_of("120"), Some(Duration::from_secs(120)));
+        assert_eq!(pause_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert!(pause_of("Fri, 31 Dec 2399 23:59:59 GMT").is_some_and(|pause| pause > ASKED));
+        for text in ["", "soon", "-1", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(pause_of(text), None, "{text}");
         }
     }
 }
