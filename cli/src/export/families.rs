@@ -92,7 +92,8 @@ impl Families {
             }
             Values::Ring { .. } => {
                 let what = What::Shards(labels.clone());
-                add(format!("{name}_records_total"), "Records written.", Kind::Counter, what, Vec::new());
+                let help = "Records reserved by programs, also those that they discarded.";
+                add(format!("{name}_records_total"), help, Kind::Counter, what, Vec::new());
             }
             Values::Table { .. } => {
                 for (at, field) in source.fields().iter().enumerate() {

@@ -34,7 +34,8 @@ pub(crate) struct Args {
 /// The present content in at most about `rows` lines, for people.
 pub(crate) fn lines(target: &Target, rows: usize) -> Result<Vec<String>> {
     let mut text = Vec::new();
-    let mut printer = Printer { out: &mut text, json: false, left: rows, further: 0, zeros: Some(0) };
+    let mut printer =
+        Printer { out: &mut text, json: false, left: rows, further: 0, zeros: Some(0), facts: None };
     content(target, &mut printer)?;
     Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
 }
@@ -46,6 +47,8 @@ struct Printer<'a, W> {
     left: usize,
     further: u64,
     zeros: Option<u64>,
+    /// The facts, until they are printed as JSON.
+    facts: Option<Json>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -56,14 +59,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let facts = target.facts(&pins, true);
     let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", json_line(&serde_json::to_value(&facts)?))?;
-    } else {
+    let json = args.json.then(|| serde_json::to_value(&facts)).transpose()?;
+    if json.is_none() {
         header(&mut out, &facts)?;
     }
     let zeros = if args.zeros { None } else { Some(0) };
-    let mut printer = Printer { out: &mut out, json: args.json, left: args.rows, further: 0, zeros };
-    content(&target, &mut printer).with_context(|| target.place.to_string())?;
+    let mut printer =
+        Printer { out: &mut out, json: args.json, left: args.rows, further: 0, zeros, facts: json };
+    let done = content(&target, &mut printer);
+    printer.begin(None)?;
+    done.with_context(|| target.place.to_string())?;
     printer.end()?;
     out.flush()?;
     Ok(())
@@ -147,6 +152,15 @@ impl<W: Write> Printer<'_, W> {
         }
         self.left -= 1;
         false
+    }
+
+    /// Prints the facts as JSON, before all values, with what reading the content has found.
+    fn begin(&mut self, more: Option<Json>) -> io::Result<()> {
+        let Some(mut facts) = self.facts.take() else { return Ok(()) };
+        if let (Json::Object(facts), Some(Json::Object(more))) = (&mut facts, more) {
+            facts.extend(more);
+        }
+        writeln!(self.out, "{}", json_line(&facts))
     }
 
     /// Prints a line for people.

@@ -101,7 +101,7 @@ fn a_replayed_ring_has_each_record() {
             sorted(records()),
             sorted(lines(&mapring(&["inspect", &file, "--format", "ndjson"]).stdout))
         );
-        assert!(text(&mapring(&["show", &again])).contains("100 records written, 100 still in the ring"));
+        assert!(text(&mapring(&["show", &again])).contains("100 records reserved, 100 still in the ring"));
         replay.signal(Signal::INT);
         let (ended, said) = replay.end();
         assert!(ended && said.contains("100 records were written"), "{said}");

@@ -90,7 +90,7 @@ fn show_decodes_every_kind() {
     let Some(loaded) = Loaded::new() else { return };
     loaded.fill(100);
     let events = loaded.show("t_events", &["-n", "2"]);
-    assert!(events.contains("100 records written, 64 still in the ring, 0 dropped by programs"));
+    assert!(events.contains("100 records reserved, 64 still in the ring, 0 dropped by programs"));
     assert!(events.contains(
         "pid=99 state=RUNNING at=[{x=0 y=0}, {x=0 y=-5}] low=9 high=300 whole=16909060 parts=0x04030201 comm=\"bash\" ok=true"
     ) || cfg!(target_endian = "big"));
@@ -99,7 +99,7 @@ fn show_decodes_every_kind() {
     assert!(names.contains("number=8  tail \"a tail\""));
     for (name, number) in [("t_sized", 9), ("t_nodes", 10)] {
         let shown = loaded.show(name, &[]);
-        assert!(shown.contains("1 records written") && shown.contains(&format!("number={number}")));
+        assert!(shown.contains("1 records reserved") && shown.contains(&format!("number={number}")));
     }
     assert!(loaded.show("t_loads", &[]).contains("index 3: number=42 at={x=-1 y=2}"));
     let calls = loaded.show("t_calls", &["-n", "100"]);

@@ -42,7 +42,7 @@ fn a_ring_of_another_process_is_shown() {
     assert_eq!((&shown[3]["shard"], &shown[3]["ticket"]), (&1.into(), &19.into()));
     let people = text(&mapring(&["show", &path]));
     assert!(
-        people.contains("40 records written, 32 still in the ring")
+        people.contains("40 records reserved, 32 still in the ring")
             && people.contains("a memory file has no BTF")
     );
 }
@@ -98,6 +98,8 @@ fn a_record_that_is_not_ended_is_named_and_lost_once() {
     let shown = text(&mapring(&["show", &path]));
     assert!(shown.contains(named) && shown.contains("a path of the program has no commit"), "{shown}");
     assert!(shown.contains("stepped over 1 of the tickets in the ring"), "{shown}");
+    let facts = &lines(&mapring(&["show", &path, "--json"]))[0];
+    assert_eq!((&facts["stepped_over"], &facts["unended"][0]["shard"]), (&1.into(), &1.into()), "{facts}");
     let output = mapring(&["tail", &path, "--no-follow"]);
     assert!(said(&output).contains(named), "{}", said(&output));
 

@@ -15,10 +15,14 @@ use crate::regions::follow::{Ends, has_passed};
 use crate::regions::histogram;
 use crate::regions::target::{Sort, Target};
 use crate::regions::text::{ascii, grouped, json_line, printable};
+use crate::regions::unended;
 use crate::regions::untyped::{self, Item};
 use crate::regions::value::{self, Chars, Value};
 
 pub(super) fn content<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
+    if target.kind() != Some(Kind::Ring) {
+        out.begin(None)?;
+    }
     match &target.sort {
         Sort::Region(region) => match region.geometry().kind() {
             Kind::Ring => ring(target, out),
@@ -70,14 +74,16 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         records.wait(Duration::from_millis(1))?;
     }
     let written: u64 = ends.values().sum();
-    let stats = records.stats();
+    let (stats, all) = (records.stats(), records.unended());
+    let unended_json: Vec<_> = all.iter().map(unended::json_of).collect();
+    out.begin(Some(json!({ "stepped_over": stats.stepped_over, "unended": unended_json })))?;
     out.line(&format!(
-        "{} records written, {} still in the ring, {} dropped by programs",
+        "{} records reserved, {} still in the ring, {} dropped by programs",
         grouped(written),
         grouped(present),
         grouped(stats.dropped())
     ))?;
-    for unended in records.unended() {
+    for unended in all {
         out.line(&unended.to_string())?;
     }
     if stats.stepped_over > 0 {
