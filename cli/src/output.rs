@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anstream::ColorChoice;
 use clap::ValueEnum;
@@ -96,9 +96,32 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     config.parse_size(text).map_err(|_| "write it as 4096, 512K, 64M or 2G".to_owned())
 }
 
+/// The longest time span: a clock plus this is still a time.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
 /// A time span: `500ms`, `10s`, `5m`, `2h`.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write it as 500ms, 10s, 5m or 2h".to_owned())
+    let long = || Err("the longest time is 100 years, and the longest number has 11 digits".to_owned());
+    // humantime panics if a sum is exactly a second more than the longest duration. Sums of these are smaller.
+    if text.len() > 64 || text.split(|c: char| !c.is_ascii_digit()).any(|number| number.len() > 11) {
+        return long();
+    }
+    match humantime::parse_duration(text) {
+        Ok(span) if span <= LONGEST => Ok(span),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => long(),
+        Err(_) => Err("write it as 500ms, 10s, 5m or 2h".to_owned()),
+    }
+}
+
+/// A wall time in this format of RFC 3339. `None` before 1970 and after 9999, which files and clocks can claim: humantime
+/// panics there.
+pub(crate) fn wall(
+    time: SystemTime,
+    format: fn(SystemTime) -> humantime::Rfc3339Timestamp,
+) -> Option<String> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    (since.as_secs() < YEAR_10000).then(|| format(time).to_string())
 }
 
 /// `1536` as `1.5K`, for people.
@@ -126,6 +149,22 @@ mod tests {
         assert_eq!(size("many").unwrap_err(), "write it as 4096, 512K, 64M or 2G");
         assert_eq!(span("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(span("10").unwrap_err(), "write it as 500ms, 10s, 5m or 2h");
+        assert_eq!(span("100y"), Ok(Duration::from_secs(3_155_760_000)));
+        // With the fourth, humantime panicked.
+        let most = "18446744073709551615s";
+        for long in ["101y", most, "300000000000y", &format!("{most} 1000000000ns"), &"9s ".repeat(30)] {
+            assert!(span(long).unwrap_err().starts_with("the longest time is 100 years"), "{long}");
+        }
         assert_eq!([bytes(0), bytes(1536), bytes(64 << 20)], ["0", "1.5K", "64M"]);
+    }
+
+    #[test]
+    fn walls_that_no_calendar_has() {
+        use humantime::{format_rfc3339_nanos, format_rfc3339_seconds};
+        let at = |seconds| wall(UNIX_EPOCH + Duration::from_secs(seconds), format_rfc3339_seconds);
+        assert_eq!(at(0).as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(at(253_402_300_799).as_deref(), Some("9999-12-31T23:59:59Z"));
+        assert_eq!(at(253_402_300_800), None);
+        assert_eq!(wall(UNIX_EPOCH - Duration::from_nanos(1), format_rfc3339_nanos), None);
     }
 }

@@ -116,6 +116,16 @@ fn what_an_argument_has_is_escaped() {
 }
 
 #[test]
+fn times_that_no_clock_can_wait_for() {
+    for args in
+        [&["stat", "none", "-i", "18446744073709551615s"], &["replay", "none", "--delay", "300000000000y"]]
+    {
+        let output = mapring(args);
+        assert!(said(&output).contains("the longest time is 100 years"), "{}", said(&output));
+    }
+}
+
+#[test]
 fn exit_codes_and_closed_pipes() {
     assert_eq!(mapring(&["no-such-command"]).status.code(), Some(2));
     // A reader that is gone before the first line.

@@ -204,6 +204,7 @@ mod tests {
             ("[limits]\nclient = 1", "line 2"),
             ("[limits]\nclient = 1", "`response`, `request`, `clients`, `time`, `series`"),
             ("[limits]\ntime = \"10\"", "write it as 500ms"),
+            ("[limits]\ntime = \"300000000000y\"", "the longest time is 100 years"),
             ("[limits]\nclients = 0", "clients must be larger than 0"),
             ("[limits]\nclients = -1", "line 2"),
             ("[[metric]]\nregion = \"x\"", "missing field `name`"),

@@ -21,9 +21,9 @@ use super::recording::Recording as Pins;
 use super::rings::{self, GroupRings};
 use super::stopped::{self, Stop};
 use super::{pins, programs, sampling};
-use crate::exit;
 use crate::regions::text::{printable, said};
 use crate::regions::unended;
+use crate::{exit, output};
 
 /// Options of `mapring flight status`.
 #[derive(clap::Args)]
@@ -49,8 +49,8 @@ struct Status {
 
 #[derive(Serialize)]
 struct Recording {
-    /// RFC 3339, UTC.
-    since: String,
+    /// RFC 3339, UTC. `None` if no calendar has it.
+    since: Option<String>,
     seconds: f64,
     loader: Option<Loader>,
     memory: u64,
@@ -212,7 +212,7 @@ fn look(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recor
     let busy = after.values().map(|cost| cost.time).sum::<Duration>();
     let busy = busy.saturating_sub(before.values().map(|cost| cost.time).sum());
     Ok(Recording {
-        since: humantime::format_rfc3339_seconds(since).to_string(),
+        since: output::wall(since, humantime::format_rfc3339_seconds),
         seconds,
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
         memory: marks.iter().chain(rings).map(GroupRings::bytes).sum(),

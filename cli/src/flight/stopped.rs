@@ -1,6 +1,5 @@
 //! Whether the recording has stopped, and why: the value that programs write once.
 
-use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::pins;
 use super::record::HOLD;
 use super::recording::Recording;
 use super::triggers::{self, MOST};
+use crate::output;
 
 /// `struct stop` of `bpf/flight/stop.bpf.h`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -85,7 +85,7 @@ impl Stop {
 
     /// `oom of 4711 (postgres) on 25 November, 03:12:07 UTC`, if something has set the end.
     pub(crate) fn cause(&self, wall: &Wall) -> Option<String> {
-        let time = wall.at(self.zero()?).map(date).unwrap_or_default();
+        let time = wall.at(self.zero()?).map_or_else(|| NO_DATE.to_owned(), date);
         Some(format!("{} on {time}", said(self.kind, self.value, self.pid, &self.thread())))
     }
 }
@@ -121,6 +121,9 @@ fn time(ns: u64) -> String {
     humantime::format_duration(Duration::from_nanos(ns / unit * unit)).to_string()
 }
 
+/// In place of a time that is not known.
+const NO_DATE: &str = "an unknown date";
+
 /// `25 November, 03:12:07 UTC`.
 pub(crate) fn date(wall: std::time::SystemTime) -> String {
     const MONTHS: [&str; 12] = [
@@ -137,8 +140,8 @@ pub(crate) fn date(wall: std::time::SystemTime) -> String {
         "November",
         "December",
     ];
-    let mut text = String::new(); // 2026-11-25T03:12:07Z; empty if no calendar has this time
-    let _ = write!(text, "{}", humantime::format_rfc3339_seconds(wall));
+    // 2026-11-25T03:12:07Z
+    let Some(text) = output::wall(wall, humantime::format_rfc3339_seconds) else { return NO_DATE.to_owned() };
     let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
     let month = part(5..7).parse().ok().and_then(|month: usize| MONTHS.get(month.checked_sub(1)?));
     format!("{} {}, {} UTC", part(8..10).trim_start_matches('0'), month.unwrap_or(&""), part(11..19))
@@ -160,5 +163,6 @@ mod tests {
         assert_eq!(said(HOLD, 0, 1, "mapring"), "hold of 1 (mapring)");
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_040_327);
         assert_eq!(date(day), "25 November, 03:12:07 UTC");
+        assert_eq!(date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "an unknown date");
     }
 }

@@ -7,14 +7,19 @@ use serde_json::{Value as Json, json};
 use super::text::json_line;
 use super::untyped::Item;
 use super::value::{Chars, Value};
+use crate::output;
 
-/// A time as text, in UTC.
+/// In place of a time that no calendar has.
+const UNKNOWN: &str = "unknown";
+
+/// A time as text, in UTC, for people and for [`json`].
 pub(crate) fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_micros(time).to_string()
+    output::wall(time, humantime::format_rfc3339_micros).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// The line, without its end.
 pub(crate) fn json(item: &Item<'_>, time: Option<&str>, value: &Value) -> String {
+    let time = time.filter(|time| *time != UNKNOWN);
     let json = json!({ "shard": item.shard, "ticket": item.ticket, "time": time, "tail": null });
     let Json::Object(mut object) = json else { return String::new() };
     value.put("record", &mut object);

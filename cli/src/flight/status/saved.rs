@@ -12,12 +12,13 @@ use super::super::recorded::Recorded;
 use super::super::rings::GroupRings;
 use super::super::save::About;
 use super::{Costs, Recording, group, per_second, triggers, written};
+use crate::output;
 use crate::regions::text::printable;
 
 #[derive(Serialize)]
 pub(super) struct Saved {
-    /// RFC 3339, UTC.
-    at: String,
+    /// RFC 3339, UTC. `None` if no calendar has it.
+    at: Option<String>,
     host: String,
     kernel: String,
     machine: String,
@@ -30,13 +31,14 @@ impl Saved {
         let Machine { host, release, machine, cpus, mapring, .. } = about.machine;
         let [host, kernel, machine, mapring] =
             [host, release, machine, mapring].map(|text| printable(&text).into_owned());
-        Self { at: humantime::format_rfc3339_seconds(at).to_string(), host, kernel, machine, cpus, mapring }
+        Self { at: output::wall(at, humantime::format_rfc3339_seconds), host, kernel, machine, cpus, mapring }
     }
 }
 
 impl fmt::Display for Saved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, host, kernel, machine, cpus, mapring } = self;
+        let at = at.as_deref().unwrap_or("an unknown time");
         write!(f, "Saved at {at} on {host} (Linux {kernel}, {machine}, {cpus} CPUs) by mapring {mapring}")
     }
 }
@@ -64,7 +66,7 @@ pub(super) fn look(recorded: Recorded) -> Result<Recording> {
     let (triggers, stopped) =
         triggers(about.triggers.clone(), stop, &groups, &(&none, &none), about.until, &wall);
     Ok(Recording {
-        since: humantime::format_rfc3339_seconds(about.since()).to_string(),
+        since: output::wall(about.since(), humantime::format_rfc3339_seconds),
         seconds: whole.as_secs_f64(),
         loader: None,
         not_sampled: None,

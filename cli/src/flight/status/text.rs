@@ -37,9 +37,10 @@ impl Recording {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let ago = span(self.seconds);
+        let since = self.since.as_deref().unwrap_or("an unknown time");
         let mut text = match &self.saved {
-            None => format!("Recording since {} ({ago})", self.since),
-            Some(saved) => format!("{saved}\nRecorded since {} ({ago})", self.since),
+            None => format!("Recording since {since} ({ago})"),
+            Some(saved) => format!("{saved}\nRecorded since {since} ({ago})"),
         };
         if let Some(Loader { pid, alive }) = self.loader {
             text += &format!(", started by process {pid}{}", if alive { "" } else { " (ended)" });

@@ -8,6 +8,7 @@ use super::super::names::{Names, escape};
 use super::super::stack::Stack;
 use super::super::triggers;
 use super::{Abi, frames};
+use crate::output;
 use crate::table::{Cell, Kind};
 
 macro_rules! columns {
@@ -159,13 +160,10 @@ impl Rows {
 
     fn begin(&mut self, ns: u64, cpu: u16) {
         self.row.fill(Cell::Absent);
-        if let Some(wall) = self.wall.at(ns) {
-            let time = humantime::format_rfc3339_nanos(wall);
-            // A time that no calendar has is hostile: it stays empty.
-            let mut text = String::new();
-            if std::fmt::Write::write_fmt(&mut text, format_args!("{time}")).is_ok() {
-                self.row[Column::time as usize] = Cell::Text(text);
-            }
+        // A time that no calendar has stays empty.
+        let time = self.wall.at(ns).and_then(|wall| output::wall(wall, humantime::format_rfc3339_nanos));
+        if let Some(time) = time {
+            self.row[Column::time as usize] = Cell::Text(time);
         }
         self.set(Column::ns, ns);
         self.set(Column::cpu, cpu.into());
