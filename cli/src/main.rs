@@ -35,12 +35,13 @@ mod signals;
 #[cfg(feature = "commands")]
 mod table;
 
+use std::env;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::regions::text::{escaped, said};
@@ -73,7 +74,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = run(&Args::try_parse().unwrap_or_else(|error| wrong_arguments(&error)));
+    let done = run(&Args::try_parse().unwrap_or_else(|error| wrong_arguments(error)));
     done.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {
             return ExitCode::SUCCESS; // as `mapring … | head` expects
@@ -105,16 +106,33 @@ fn wrong_usage(why: &str) -> ! {
     command.error(ErrorKind::ArgumentConflict, why).exit()
 }
 
-/// Ends the process as clap does. Its message quotes the arguments, which can come from names of files.
-fn wrong_arguments(error: &clap::Error) -> ! {
-    let is_harmless = |argument: OsString| {
-        let text = argument.to_string_lossy().into_owned();
-        escaped(&text) == text
+/// Ends the process as clap does. Its text quotes arguments and variables, which can come from names of files; and a
+/// variable can hold a password.
+fn wrong_arguments(mut error: clap::Error) -> ! {
+    let ours = env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MAPRING_"));
+    let ours: Vec<_> = ours.collect();
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && env::args_os().all(|argument| !argument.to_string_lossy().contains(value))
+        && let Some((name, _)) = ours.iter().find(|(_, of)| of.to_string_lossy() == **value)
+    {
+        let name = ContextValue::String(format!("${}", name.to_string_lossy()));
+        error.insert(ContextKind::InvalidValue, name);
+    }
+    let is_harmless = |text: &OsString| {
+        let text = text.to_string_lossy();
+        escaped(&text) == *text
     };
-    if std::env::args_os().all(is_harmless) {
+    if env::args_os().all(|argument| is_harmless(&argument))
+        && ours.iter().all(|(_, value)| is_harmless(value))
+    {
         error.exit();
     }
-    error.render().to_string().lines().for_each(|line| eprintln!("{}", escaped(line)));
+    let text = error.render().to_string().lines().map(|line| escaped(line) + "\n").collect::<String>();
+    if error.use_stderr() {
+        output::say(&text);
+    } else {
+        let _ = io::stdout().write_all(text.as_bytes());
+    }
     std::process::exit(error.exit_code())
 }
 

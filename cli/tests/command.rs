@@ -113,6 +113,17 @@ fn what_an_argument_has_is_escaped() {
             assert!(!text.contains(['\x1b', '\u{202e}', '\u{9b}']), "{args:?}: {text:?}");
         }
     }
+    // clap quotes variables as well. This one can hold a password.
+    let nats = ["export", "nats", "x", "--stream", "S", "--subject", "s"];
+    for hostile in ["a:secret@b", &format!("{HOSTILE}secret")] {
+        let output = command(&nats).env("MAPRING_NATS", hostile).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = said(&output);
+        assert!(said.contains("$MAPRING_NATS") && !said.contains("secret"), "{said:?}");
+        assert!(!said.contains(['\u{202e}', '\u{9b}']), "{said:?}");
+    }
+    let help = text(&command(&["flight", "--help"]).env("MAPRING_FLIGHT_PINS", HOSTILE).output().unwrap());
+    assert!(help.contains("--pins") && !help.contains(['\u{202e}', '\u{9b}']), "{help:?}");
 }
 
 #[test]
