@@ -80,6 +80,8 @@ MAPRING_RING(t_spans, struct span, 64);
 /* The kernel keeps 15 bytes of these names. */
 MAPRING_CELLS(t_name_of_many_bytes, struct load, 1);
 MAPRING_CELLS(t_name_of_many_words, struct load, 1);
+MAPRING_RING(t_ring_of_many_bytes, struct sized, 16, RESIZABLE, WAKEABLE);
+MAPRING_RING(t_ring_of_many_words, struct on_node, 16, PER_CPU_MAPS);
 MAPRING_RING(t_sized, struct sized, 16, RESIZABLE);
 MAPRING_RING(t_nodes, struct on_node, 32, PER_CPU_MAPS);
 MAPRING_CELLS(t_loads, struct load, 8);

@@ -241,8 +241,7 @@ fn by_name(name: &str) -> Result<Place> {
     for (id, pins) in all.maps {
         let named = pins.iter().find(|pin| pin.file_name().is_some_and(|file| file == name));
         let place = named.or(pins.first()).map_or(Place::Id(id), |pin| Place::Pin(pin.clone()));
-        let map = || place.source().ok().and_then(|source| AnyMap::open(source).ok());
-        match named.map_or_else(|| map().map_or(Some(false), |map| is_called(&map, name)), |_| Some(true)) {
+        match named.map_or_else(|| is_called(&place, name), |_| Some(true)) {
             Some(true) => found.push(place),
             Some(false) => {}
             None => possible.push(place),
@@ -267,7 +266,9 @@ fn by_name(name: &str) -> Result<Place> {
 const KEPT: usize = 15;
 
 /// Whether a map has this name in C. `None` if the kernel keeps only its first bytes, and the types do not say.
-fn is_called(map: &AnyMap, name: &str) -> Option<bool> {
+fn is_called(place: &Place, name: &str) -> Option<bool> {
+    let open = || AnyMap::open(place.source().ok()?).ok();
+    let Some(map) = open() else { return Some(false) };
     let kept = map.facts().name;
     if name.len() <= KEPT {
         return Some(kept == name);
@@ -275,11 +276,28 @@ fn is_called(map: &AnyMap, name: &str) -> Option<bool> {
     if kept.as_bytes() != name.as_bytes().get(..KEPT)? {
         return Some(false);
     }
-    let (btf, value) = map.types().ok()?;
+    let is_of_maps = map.facts().kind == "array_of_maps";
+    let typed = if is_of_maps {
+        // It has no types: those of the maps in it say whose it is. Bells are BPF ringbufs, or not there yet.
+        let first = || AnyMap::open(Source::inner(place.source().ok()?, &0u32.to_ne_bytes())).ok();
+        let Some(first) = first().filter(|first| first.facts().kind != "ringbuf") else {
+            return if name.ends_with("__bells") { None } else { Some(false) };
+        };
+        first
+    } else {
+        map
+    };
+    let (btf, value) = typed.types().ok()?;
     // The declarations of an object's maps are variables. Each points to the type of its values.
     let maps = btf.types().find(|ty| ty.kind() == btf::Kind::DataSec && ty.name() == b".maps")?;
     let is_it = |map: &btf::Variable<'_>| {
-        let of = map.ty.resolved().field("value").and_then(|field| field.ty.resolved().target());
+        let mut ty = map.ty.resolved();
+        if is_of_maps {
+            let maps = ty.field("values").and_then(|maps| maps.ty.resolved().array());
+            let Some(inner) = maps.and_then(|(map, _)| map.resolved().target()) else { return false };
+            ty = inner.resolved();
+        }
+        let of = ty.field("value").and_then(|field| field.ty.resolved().target());
         of.is_some_and(|of| of.id == value)
     };
     let mut same = maps.variables().filter(is_it).peekable();
@@ -293,7 +311,8 @@ fn chain(e: &dyn std::error::Error) -> String {
 }
 
 fn errno(e: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let own = e.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    let of_library = e.downcast_ref::<mapring::Error>().and_then(mapring::Error::io_error);
+    let own = of_library.or_else(|| e.downcast_ref()).and_then(io::Error::raw_os_error);
     own.or_else(|| e.source().and_then(errno))
 }
 
@@ -302,7 +321,7 @@ fn is_denied(e: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Whether a map ended after its id was listed.
-fn is_gone(e: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_gone(e: &(dyn std::error::Error + 'static)) -> bool {
     errno(e) == Some(libc::ENOENT)
 }
 

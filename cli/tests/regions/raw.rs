@@ -100,7 +100,23 @@ fn maps_are_found_by_their_names_in_c() {
     let shown = mapring(&["show", "t_name_of_many_words", "--json"]);
     let found = if shown.status.success() { text(&shown) } else { said(&shown) };
     assert!(found.contains(&words) && !found.contains(&bytes), "{found}");
-    assert!(said(&mapring(&["show", "t_name_of_many_letters"])).contains("no map has the name"));
+    // Maps of maps have no types of their own.
+    let (bells, ring, nodes) = (loaded.path("r__bells"), loaded.path("ring"), loaded.path("nodes"));
+    loaded.skel.maps.t_ring_of_many_bytes.pin(&ring).unwrap();
+    loaded.skel.maps.t_ring_of_many_bytes__bells.pin(&bells).unwrap();
+    loaded.skel.maps.t_ring_of_many_words.pin(&nodes).unwrap();
+    let of_maps = [("bytes", &ring), ("words", &nodes), ("bytes__bells", &bells)];
+    for (name, pin) in of_maps {
+        let shown = mapring(&["ls", &format!("t_ring_of_many_{name}"), "--json"]);
+        let found = if shown.status.success() { text(&shown) } else { said(&shown) };
+        assert!(
+            of_maps.iter().all(|(_, other)| found.contains(*other) == (*other == pin)),
+            "{name}: {found}"
+        );
+    }
+    for name in ["t_name_of_many_letters", "t_ring_of_many_letters"] {
+        assert!(said(&mapring(&["show", name])).contains("no map has the name"), "{name}");
+    }
     // A file or a directory with the name of a map hides none.
     let dir = Dir::new();
     let in_dir = |args: &[&str]| command(args).current_dir(&dir.0).output().unwrap();
