@@ -1,18 +1,22 @@
 //! The regions that are pinned: damaged ones, those that nothing writes any more, and those that were replaced.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Result;
 use aya::programs::loaded_programs;
+use mapring::abi::Kind;
+use mapring::btf::{self, Btf};
 use mapring::liveness::Unended;
-use mapring::{PinDir, Start, btf};
+use mapring::{PinDir, Start};
 
 use super::{Finding, State, word};
 use crate::output::bytes;
 use crate::pins::stale;
-use crate::regions::find::{All, Place};
+use crate::regions::find::{All, Place, is_gone};
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::printable;
+use crate::regions::text::{printable, said};
 
 const AREA: &str = "pins";
 
@@ -39,7 +43,10 @@ pub(super) fn findings() -> Vec<Finding> {
 /// What is wrong with a pin, if anything is.
 fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
     let shown = printable(&pin.to_string_lossy()).into_owned();
-    let target = Target::open(Place::Pin(pin.to_owned())).ok()?;
+    let target = match Target::open(Place::Pin(pin.to_owned())) {
+        Ok(target) => target,
+        Err(e) => return unknown("region", &shown, &e),
+    };
     if let Sort::Damaged(error) = &target.sort {
         let lost = "Readers of this pin fail.";
         return Some(
@@ -47,7 +54,11 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
                 .fixed_by("start its loader again, or use the version of mapring that made it"),
         );
     }
-    if let Some(differs) = other_types(&target) {
+    let differs = match other_types(&target) {
+        Ok(differs) => differs,
+        Err(e) => return unknown("types", &shown, &e),
+    };
+    if let Some(differs) = differs {
         let lost = "Its readers decode the records by the types of the map, and get wrong values.";
         return Some(
             Finding::missing(AREA, "types", format!("{shown}: {differs}"), lost)
@@ -56,7 +67,11 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
                 })),
         );
     }
-    if let Some(unended) = unended(&target) {
+    let unended = match unended(&target) {
+        Ok(unended) => unended,
+        Err(e) => return unknown("records", &shown, &e),
+    };
+    if let Some(unended) = unended {
         let lost = "No other record uses its slot: programs step over one ticket in each lap.";
         return Some(
             Finding::missing(AREA, "records", format!("{shown}: {unended}"), lost)
@@ -96,39 +111,63 @@ fn of_pin(pin: &Path, fix: impl FnOnce(&str) -> String) -> String {
     }
 }
 
+/// A pin that could not be looked at. `None` if it is not there any more.
+fn unknown(feature: &'static str, pin: &str, e: &anyhow::Error) -> Option<Finding> {
+    let seen = || format!("{pin}: {}", said(e));
+    (!is_gone(e.as_ref())).then(|| Finding::unknown(AREA, feature, seen(), "It may have a fault."))
+}
+
 /// A record of a ring that was reserved and not ended, if there is one.
-fn unended(target: &Target) -> Option<Unended> {
-    let mut records = target.records(Start::Oldest, None).ok()?;
+fn unended(target: &Target) -> Result<Option<Unended>> {
+    let Some(region) = target.region().filter(|_| target.kind() == Some(Kind::Ring)) else { return Ok(None) };
+    let mut records = target.records(Start::Oldest, None)?;
     // Only records that are there, so that this ends while programs write.
-    let limit = target.region()?.geometry().capacity().saturating_mul(records.positions().len());
+    let limit = region.geometry().capacity().saturating_mul(records.positions().len());
     for _ in 0..20 {
         records.each(limit, &mut |_| {});
         if let Some(unended) = records.unended().into_iter().next() {
-            return Some(unended);
+            return Ok(Some(unended));
         }
-        records.wait(Duration::from_millis(1)).ok()?;
+        records.wait(Duration::from_millis(1))?;
     }
-    None
+    Ok(None)
 }
 
 /// The program that has another type of the same name than the records, if there is one: libbpf lets the programs of a
 /// new version use a pinned map if the sizes are the same.
-fn other_types(target: &Target) -> Option<String> {
-    let record = target.ty().ok()?;
-    let users = target.region()?.programs().ok()?;
-    loaded_programs().flatten().find_map(|program| {
-        let user = users.iter().find(|user| user.id == program.id())?;
-        let types = btf::load(program.btf_id()?).ok()?;
+fn other_types(target: &Target) -> Result<Option<String>> {
+    let (Ok(record), Some(region)) = (target.ty(), target.region()) else { return Ok(None) };
+    let users = match region.programs() {
+        Ok(users) => users,
+        // The area `user` says so of all pins.
+        Err(e) if e.io_error().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let wanted = fields(record);
+    for user in users {
+        let types = match types_of(user.id) {
+            Ok(Some(types)) => types,
+            Ok(None) => continue,
+            Err(e) if is_gone(e.as_ref()) => continue,
+            Err(e) => return Err(e),
+        };
         let of_name = types.types().filter(|ty| ty.kind() == record.kind() && ty.name() == record.name());
-        let wanted = fields(record);
         // A compiler makes few of one name; these bytes are a program's own.
         let (same, other): (Vec<_>, Vec<_>) = of_name.take(64).partition(|ty| fields(*ty) == wanted);
-        (same.is_empty() && !other.is_empty()).then(|| {
+        if same.is_empty() && !other.is_empty() {
             let name = String::from_utf8_lossy(record.name()).into_owned();
             let (name, program) = (printable(&name), printable(&user.name));
-            format!("program {} ({program}) has another `{name}` than the map", user.id)
-        })
-    })
+            return Ok(Some(format!("program {} ({program}) has another `{name}` than the map", user.id)));
+        }
+    }
+    Ok(None)
+}
+
+/// The types of a loaded program, if it has some.
+fn types_of(program: u32) -> Result<Option<Btf>> {
+    let all = loaded_programs().find(|found| found.as_ref().map_or(true, |found| found.id() == program));
+    let Some(btf) = all.transpose()?.and_then(|program| program.btf_id()) else { return Ok(None) };
+    Ok(Some(btf::load(btf)?))
 }
 
 /// The name, place and size of all fields of a type, nested ones included.
