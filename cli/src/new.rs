@@ -104,9 +104,14 @@ fn is_remote(url: &str) -> bool {
     ["https://", "ssh://", "git://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
-/// Writes the files of the project into its new directory, by a descriptor: another user of the directory above may give its name
-/// to something else meanwhile.
+/// Writes the files of the project into its new directory. Nothing is left of it if that fails.
 fn write(place: &Place, files: &[(String, String)]) -> Result<()> {
+    write_into(place, files)
+        .inspect_err(|_| _ = unlinkat(place.directory(), place.name(), AtFlags::REMOVEDIR))
+}
+
+/// By a descriptor: another user of the directory above may give its name to something else meanwhile.
+fn write_into(place: &Place, files: &[(String, String)]) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let new = openat(place.directory(), place.name(), flags, Mode::empty())?;
     let inside = PathBuf::from(format!("/proc/self/fd/{}", new.as_raw_fd()));
@@ -124,7 +129,6 @@ fn write(place: &Place, files: &[(String, String)]) -> Result<()> {
         // A part of a project helps nobody. Files that were not written are not there: their errors don't matter.
         files.iter().for_each(|(file, _)| _ = fs::remove_file(inside.join(file)));
         let _ = fs::remove_dir(&src);
-        let _ = unlinkat(place.directory(), place.name(), AtFlags::REMOVEDIR);
     }
     Ok(written?)
 }

@@ -3,7 +3,7 @@
 mod common;
 mod nobody;
 
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -124,6 +124,18 @@ fn what_an_argument_has_is_escaped() {
     }
     let help = text(&command(&["flight", "--help"]).env("MAPRING_FLIGHT_PINS", HOSTILE).output().unwrap());
     assert!(help.contains("--pins") && !help.contains(['\u{202e}', '\u{9b}']), "{help:?}");
+}
+
+/// A process with few files can't write a project, and leaves no part of one.
+#[test]
+fn a_project_that_fails_leaves_nothing() {
+    let dir = Dir::new();
+    let path = dir.path("new");
+    let script = "ulimit -n 4 && exec \"$0\" new \"$1\"";
+    let output =
+        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_mapring"), &path]).output().unwrap();
+    assert!(said(&output).contains("Too many open files"), "{}", said(&output));
+    assert!(!std::fs::exists(&path).unwrap());
 }
 
 #[test]
