@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 
 use super::facts::Facts;
 use super::find::{self, All, Place};
+use super::shortage;
 use super::target::{Sort, Target};
-use super::text::{cut, json_line, printable, said, wrapped};
+use super::text::{cut, json_line, printable, wrapped};
 use crate::output;
 
 /// List regions and mmapable arrays: their content, their writers, and how this user reads them
@@ -47,11 +48,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let (mut list, mut other) = (Vec::new(), 0);
     for (place, pins) in found {
-        let target = match Target::open(place) {
+        let target = match Target::open(place.clone()) {
             Ok(target) => target,
             // A map may end, or be replaced, at any time; but a path that was named must be there.
             Err(e) if args.path.is_empty() => {
-                hidden.push(format!("not opened: {}", said(&e)));
+                hidden.push(shortage::left_out(&place, &e));
                 continue;
             }
             Err(e) => return Err(e),
