@@ -51,7 +51,7 @@ fn each_field_can_be_named_as_it_is_printed() {
         assert_eq!(text(&tail(filter)).lines().count(), 1, "{filter}");
     }
     for (filter, count) in [
-        ("error == DENIED && error == -1 && error < 0 && error ~ \"DEN.*\"", 1),
+        ("error == DENIED && error == -1 && error == 4294967295 && error < 0 && error ~ \"DEN.*\"", 1),
         ("error > 0 || error == AGAIN || low == 0", 0),
         ("low == -1 && address > 0xffff000000000000 && mac[1] == 255 && args.bytes ~ \".*/tmp\"", 1),
         ("tail ~ \"cat.*\" && tail.bytes == 0x63617400ff225c00", 1),
@@ -64,7 +64,7 @@ fn each_field_can_be_named_as_it_is_printed() {
             "error == DENEID",
             "error is an enum without this constant: it has DENIED, NONE, AGAIN; its type is enum error",
         ),
-        ("error == 4294967295", "error is an enum, from -2147483648 to 2147483647; its type is enum error"),
+        ("error == 4294967294", "error is an enum, from -2147483648 to 2147483647; its type is enum error"),
         ("low == 15", "low is a number, from -8 to 7; its type is __s32:4"),
         ("pad > 65535", "pad is a number, from 0 to 65535; its type is __u16"),
         (
@@ -197,7 +197,7 @@ fn a_stamp_is_guessed_only_if_it_fits_a_clock() {
         let Some((time, tail, recorded)) = of_clock(first, step, modulo, options) else { return };
         assert_eq!(time.is_some(), has_time, "{first} {options:?}: {time:?}");
         assert!(tail.contains(why) && recorded.contains(why), "{options:?}: {tail} {recorded}");
-        if first > 0 && has_time {
+        if first > 1 && has_time {
             let time = humantime::parse_rfc3339(&time.unwrap()).unwrap();
             assert!(time.elapsed().unwrap().as_secs() < 3600, "{options:?}: {time:?}");
         }
