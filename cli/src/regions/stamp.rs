@@ -99,11 +99,7 @@ impl Stamp {
 
     /// The wall time of a record. `monotonic` converts times of CLOCK_MONOTONIC.
     pub(crate) fn time(self, item: &Item<'_>, monotonic: &WallClock) -> Option<SystemTime> {
-        let ns = self.ns(item.bytes)?;
-        let now = self.clock.now();
-        if ns > now.saturating_add(SLACK) {
-            return None; // a stamp of the future
-        }
+        let (ns, now) = self.past(item.bytes)?;
         Some(match self.clock {
             StampClock::Monotonic => monotonic.to_wall(ns).value,
             StampClock::Boottime => SystemTime::now() - Duration::from_nanos(now.saturating_sub(ns)),
@@ -113,8 +109,14 @@ impl Stamp {
 
     /// The time since a record.
     pub(crate) fn age(self, bytes: &[u8]) -> Option<Duration> {
-        let ns = self.ns(bytes)?;
-        Some(Duration::from_nanos(self.clock.now().saturating_sub(ns)))
+        let (ns, now) = self.past(bytes)?;
+        Some(Duration::from_nanos(now.saturating_sub(ns)))
+    }
+
+    /// The time stamp of a record, unless it is of the future, and the time now.
+    fn past(self, bytes: &[u8]) -> Option<(u64, u64)> {
+        let (ns, now) = (self.ns(bytes)?, self.clock.now());
+        (ns <= now.saturating_add(SLACK)).then_some((ns, now))
     }
 }
 
@@ -267,5 +269,7 @@ mod tests {
         assert_eq!((stamps.since, stamps.steps, stamps.up, stamps.down), (Some(90), 4, 3, 1));
         let stamp = Stamp::new(0, StampClock::Monotonic, 0);
         assert_eq!([0, 1].map(|ns: u64| stamp.ns(&ns.to_ne_bytes())), [None, Some(1)]);
+        let has_age = |ns: u64| stamp.age(&ns.to_ne_bytes()).is_some();
+        assert_eq!([0, 1, u64::MAX].map(has_age), [false, true, false]);
     }
 }
