@@ -144,7 +144,7 @@ impl Part<'_> {
             #[allow(clippy::cast_precision_loss)]
             part => match (part.number()?, with.number, with.float) {
                 // A constant of 0xffffffff is -1 too, if the BTF does not say whether its enum is signed.
-                (value, Some(number), _) if part.is_constant() && value + (1 << 32) == number => {
+                (value @ ..0, Some(number), _) if part.is_name() && value + (1 << 32) == number => {
                     Some(Ordering::Equal)
                 }
                 (value, Some(number), _) => Some(value.cmp(&number)),
@@ -154,7 +154,7 @@ impl Part<'_> {
         }
     }
 
-    fn is_constant(&self) -> bool {
+    fn is_name(&self) -> bool {
         matches!(self, Self::Value(Value::Name(..)))
     }
 

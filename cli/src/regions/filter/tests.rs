@@ -131,6 +131,7 @@ fn bytes_and_tails_are_compared_whole() {
         ("mac".to_owned(), Value::Bytes(vec![2, 0xff, 0, 3, 1, 4])),
         ("sk".to_owned(), Value::Pointer(0xffff_8881_04a2_c000)),
         ("err".to_owned(), Value::Code(-2)),
+        ("state".to_owned(), Value::Name("IDLE".to_owned(), 5)),
     ]);
     let names = Names { value: &value, tail: Some(b"cat\0\xff\n\0"), ty: None };
     for (text, expected) in [
@@ -143,6 +144,7 @@ fn bytes_and_tails_are_compared_whole() {
         ("mac == 0x02ff00030104 && mac == \"0x02ff_00030104\" && mac[1] == 255 && mac ~ \"0x02ff.*\"", true),
         ("sk == 0xffff888104a2c000 && sk == \"0xffff888104a2c000\" && sk > 0 && sk", true),
         ("err == -2 && err < 0 && err != 4294967294", true),
+        ("state == 5 && state != 4294967301", true),
     ] {
         let expr = Expr::parse(text).unwrap();
         assert_eq!(expr.holds(names), expected, "{text}");
