@@ -11,8 +11,8 @@ use mapring::btf::{Btf, Field, Kind, Type};
 
 pub(crate) use self::chars::Chars;
 pub(super) use self::decode::{bytes_of, is_shown};
-use super::filter::VALUE;
 pub(crate) use self::decode::{decode, decode_within};
+use super::filter::VALUE;
 use super::text::printable;
 
 /// A decoded value.
