@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Loads each object that it gets, initializes its regions, and reads every one of them as another process would: by its preamble.
- * `reuse NAME PIN EXPECTED OBJECT` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
+ * `reuse NAME PIN EXPECTED OBJECT [WHY]` first takes over what is pinned, and then pins the region and reads it there; `freeze …` also
  * freezes it. `pin NAME PIN EXPECTED OBJECT` only pins it: not where another user could exchange names. `over …` replaces another. `open PATH` opens what is no
  * ring. `alone NAME OBJECT` loads it again, with one of the maps of the first. `cpus OBJECT` loads it where the list of CPUs is wrong. `license REFUSED OBJECT` only
  * prepares it. `replace NAME PIN OBJECT` pins two rings in turn, while
@@ -84,13 +84,17 @@ static int read_pin(const char *pin)
 	return error;
 }
 
-static int reuse(const char *name, const char *pin, int expected, const char *path, int how)
+static int reuse(const char *name, const char *pin, int expected, const char *path, int how, const char *says)
 {
 	struct bpf_object *object = bpf_object__open(path);
 	int found = object ? mapring_loader__reuse(object, name, pin) : -EINVAL;
 
 	if (found < 0)
 		printf("%s\n", mapring_error());
+	if (found == -EMEDIUMTYPE && says && !strstr(mapring_error(), says)) {
+		fprintf(stderr, "it does not say \"%s\"\n", says);
+		return fail(path);
+	}
 	if (found != expected) {
 		mapring__refuse(EPROTO, "reuse returns %d, not %d", found, expected);
 		return fail(path);
@@ -287,8 +291,8 @@ int main(int argc, char **argv)
 		return replace(argv[2], argv[3], argv[4]);
 	if (argc == 6 && (strcmp(argv[1], "pin") == 0 || strcmp(argv[1], "over") == 0))
 		return pins(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'o' ? MAPRING_PIN_REPLACE : 0);
-	if (argc == 6 && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))
-		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'f' ? MAPRING_PIN_FREEZE : 0);
+	if ((argc == 6 || argc == 7) && (strcmp(argv[1], "reuse") == 0 || strcmp(argv[1], "freeze") == 0))
+		return reuse(argv[2], argv[3], atoi(argv[4]), argv[5], argv[1][0] == 'f' ? MAPRING_PIN_FREEZE : 0, argv[6]);
 	for (int i = 1; i < argc; i++) {
 		int error = load(argv[i]);
 
