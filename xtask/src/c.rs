@@ -45,8 +45,15 @@ const LOADED: [&str; 12] = [
     "gauge",
     "top",
 ];
-/// Regions that `reuse_other` declares otherwise than `reuse`: each in another way.
-const UNFIT: [&str; 5] = ["from_wakeable", "fields", "constants", "sizes", "nodes"];
+/// Regions that `reuse_other` declares otherwise than `reuse`, each in another way, and a part of the refusal.
+const UNFIT: [(&str, &str); 6] = [
+    ("from_wakeable", "WAKEABLE; this object declares"),
+    ("fields", "the first is pid"),
+    ("constants", "remove the pin, or pin with MAPRING_PIN_REPLACE"),
+    ("sizes", "64 × 8 bytes"),
+    ("nodes", "this object declares"),
+    ("tails", "TAILS(64, 4096); this object declares"),
+];
 /// Regions that both declare alike.
 const FIT: [&str; 2] = ["kept", "woken"];
 /// Regions of `options` and `reuse` that are frozen when they are reused. The first two are rings with a map for each CPU.
@@ -154,7 +161,7 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     });
     let unfit = UNFIT
         .iter()
-        .map(|name| ("reuse", name, *name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
+        .map(|(name, _)| ("reuse", name, *name, vec![(reuse, 0), (reuse, 1), (other, UNLIKE), (other, 1)]));
     let grows = [("reuse", &"wakes_grows", "wakes_grows", vec![(options, 0), (options, 1)])];
     let fit = FIT.iter().map(|name| ("reuse", name, *name, vec![(reuse, 0), (other, 1)]));
     // One map where a directory of maps is pinned, and the other way round.
@@ -170,7 +177,8 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
             loads.iter().try_for_each(|(object, expected)| {
                 let mut command = load(&program);
                 command.args([how, name]).arg(&pin).arg(expected.to_string());
-                cmd::output(command.arg(object)).map(drop)
+                let why = UNFIT.iter().find(|(unfit, _)| unfit == name).map(|(_, why)| why);
+                cmd::output(command.arg(object).args(why)).map(drop)
             })
         });
     fs::remove_dir_all(&pins)?;
