@@ -197,3 +197,18 @@ fn a_stream_that_becomes_full_gets_the_rest_when_it_has_room() {
     let of = |subject: &str| tickets(&Vec::<Value>::clone(&found[subject]));
     assert_eq!((of("r.0"), of("r.1")), ((10, 0), (10, 0)));
 }
+
+#[test]
+fn a_record_is_not_lost_while_the_stream_takes_not_even_its_loss() {
+    let Some(server) = Server::start() else { return };
+    let server = server.with_stream(json!({ "max_msg_size": 100 }));
+    let ring = Ring::<[u64; 2]>::create_memfd(64, 1).unwrap();
+    ring.writer(0).unwrap().push(&[1, 2]).unwrap();
+    let (region, to) = (path(&ring.region()), server.address());
+    let mut exporter = Running::mapring(&server.export(&region, &to, &[]));
+    exporter.wait_for("--max-msg-size");
+    server.update(&json!({ "max_msg_size": 4096 }));
+    until_some("the record", || server.messages().get("r.0").map(drop));
+    assert_eq!(tickets(&server.messages()["r.0"]), (1, 0));
+    assert_eq!(exporter.interrupt(), Some(0));
+}
