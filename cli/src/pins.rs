@@ -127,7 +127,9 @@ fn open(name: &str) -> Result<(Place, Vec<(usize, Region)>)> {
         Sort::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
             return Ok((target.place, all.clone()));
         }
-        Sort::RingInMaps(_) | Sort::Damaged(_) => Region::open(target.place.source()?)?,
+        // The ring in use.
+        Sort::RingInMaps(all) => all[0].1.clone(),
+        Sort::Damaged(_) => Region::open(target.place.source()?)?,
         Sort::Array | Sort::Globals | Sort::Ringbuf | Sort::Other => {
             bail!("{} is not a region, but of kind {}", target.place, target.facts(&[], false).kind)
         }

@@ -97,7 +97,7 @@ fn not_a_list(path: &str, kind: io::ErrorKind, why: &dyn fmt::Display) -> Error 
     Error::from(Cause::System {
         call: "reading a list of numbers",
         error: io::Error::new(kind, format!("{path}: {why}")),
-        hint: "; is sysfs mounted at /sys?",
+        hint: if kind == io::ErrorKind::NotFound { "; is sysfs mounted at /sys?" } else { "" },
     })
 }
 

@@ -234,6 +234,9 @@ fn planted(program: &Path, object: &Path, sticky: &Path, ours: &Path) -> Result<
     lchown(sticky.join("p__bells"), Some(NOBODY), None)?;
     run("reuse", "woken", &pin, access)?;
     run("reuse", "woken", &link, access)?;
+    let further = sticky.join("further");
+    fs::hard_link(ours.join("p"), &further)?;
+    run("reuse", "woken", &further, access)?;
     run("pin", "nodes", &rings, 0)?;
     fs::set_permissions(&rings, Permissions::from_mode(0o777))?;
     run("reuse", "nodes", &rings, access)?;

@@ -101,6 +101,9 @@ fn show_decodes_every_kind() {
         let shown = loaded.show(name, &[]);
         assert!(shown.contains("1 records reserved") && shown.contains(&format!("number={number}")));
     }
+    // The ring in use of a map of maps can be pinned.
+    assert!(mapring(&["pin", &loaded.path("t_sized"), &loaded.path("t_in_use")]).status.success());
+    assert!(loaded.show("t_in_use", &[]).contains("number=9"));
     assert!(loaded.show("t_loads", &[]).contains("index 3: number=42 at={x=-1 y=2}"));
     let calls = loaded.show("t_calls", &["-n", "100"]);
     assert!(calls.contains("index 99: 100") && calls.contains("(900 are zero"));

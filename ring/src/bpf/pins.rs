@@ -340,7 +340,7 @@ impl PinDir {
         self.expect_owner(found)?;
         if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
             return Err(io::Error::other(format!(
-                "other users may write {0} (mode {1:o}) and could exchange the pins in it: chmod go-w {0}",
+                "other users may write {0} (mode {1:o}) and could exchange the pins in it: `chmod go-w` ends that",
                 self.shown(),
                 found.st_mode & 0o7777
             )));

@@ -77,7 +77,11 @@ static inline int mapring__expect_ours(int dir, const char *path, bool replace)
 
 	if (fstat(dir, &above) != 0 || fstatat(dir, mapring__pin_name(path), &found, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? -ENOENT : mapring__failed(path);
-	if (mapring__is_ours(&found) || (!S_ISDIR(found.st_mode) && (replace || (above.st_mode & 022) == 0)))
+	if (!S_ISDIR(found.st_mode) && (replace || (above.st_mode & 022) == 0))
+		return 0;
+	if (mapring__is_ours(&found) && !S_ISDIR(found.st_mode) && found.st_nlink != 1)
+		return mapring__refuse(EACCES, "%s has another name, too, and another user may have made this one: remove it", path);
+	if (mapring__is_ours(&found))
 		return 0;
 	return mapring__refuse(EACCES, "%s belongs to user %u, who may have put it there: remove it", path, (unsigned)found.st_uid);
 }
