@@ -148,7 +148,7 @@ mod tests {
         );
         assert_eq!(word(Path::new("/a/b")).as_deref(), Some("/a/b"));
         assert_eq!(word(Path::new("/x;id>&2;#")).as_deref(), Some("'/x;id>&2;#'"));
-        assert_eq!(word(Path::new("/é '$(id)")).as_deref(), Some("\"/é '\"'$(id)'"));
+        assert_eq!(word(Path::new("/é '$(id)")).as_deref(), Some(r"'/é '\''$(id)'"));
         assert_eq!(word(Path::new(hostile)), None);
     }
 }

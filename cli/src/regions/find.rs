@@ -16,8 +16,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::shortage;
 use super::text::printable;
-use crate::flight::pins::LOCK;
 
+/// The directory in which `mapring flight` makes pins. Nothing else has this name: `clean` knows by it what a killed one left.
+pub(crate) const FLIGHT_LOCK: &str = "flight-lock";
 /// The deepest directory below a mount in which pins are found.
 const DEPTH: usize = 32;
 /// The magic number of a BPF file system.
@@ -135,7 +136,7 @@ impl All {
                 match entry.file_type() {
                     Ok(ty) if ty.is_dir() && depth < DEPTH => {
                         let name = entry.file_name();
-                        let makes_pins = name == LOCK || name.as_encoded_bytes().ends_with(b"__next");
+                        let makes_pins = name == FLIGHT_LOCK || name.as_encoded_bytes().ends_with(b"__next");
                         // A directory can be found by two mounts, one on top of the other.
                         if makes_pins && !self.unfinished.contains(&entry.path()) {
                             self.unfinished.push(entry.path());
