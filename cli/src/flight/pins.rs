@@ -26,12 +26,13 @@ use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 
 use crate::exit::Refused;
-use crate::regions::find::FLIGHT_LOCK as LOCK;
 
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 pub(super) const RECORDING: &str = "recording";
+/// `regions/find.rs` has it as well.
+pub(crate) const LOCK: &str = "flight-lock";
 const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";

@@ -331,6 +331,12 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(feature = "commands")]
+    fn the_lock_of_flight_is_found() {
+        assert_eq!(FLIGHT_LOCK, crate::flight::pins::LOCK);
+    }
+
+    #[test]
     fn paths_of_mounts_are_unescaped() {
         let mounts =
             b"sysfs /sys sysfs rw 0 0\nbpf /sys/fs/bpf bpf rw,mode=700 0 0\nbpf /run/b\\040b bpf rw 0 0\n";
