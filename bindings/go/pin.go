@@ -189,7 +189,7 @@ func pinDir(path string) (int, error) {
 		switch {
 		case !kernels && (!isOurs(&found) || found.Mode&0o022 != 0 && found.Mode&unix.S_ISVTX == 0):
 			err = failf(ErrUntrusted, "another user could exchange names in the directory above %q of %s: it must "+
-				"belong to root or to this user, and be writable by nobody else, or sticky", name, printable(path))
+				"belong to root or to this user, and if others may write it, it must be sticky", name, printable(path))
 		case i < len(names)-1:
 			next, err := unix.Openat(dir, name, how, 0)
 			_ = unix.Close(dir)

@@ -144,7 +144,7 @@ impl OutFile {
 
 const EXISTS: &str = "the file exists; --force replaces it";
 
-/// Opens what is no file at all, but a pipe or a device. `None` if a file can get this name.
+/// Opens a pipe or a device. `None` if the name is free, or has a regular file or a link: then a new file gets it.
 fn stream(place: &Place, force: bool) -> Result<Option<File>> {
     let path = place.path();
     let cloned = |fd: io::Result<_>| Ok(Some(File::from(fd?)));

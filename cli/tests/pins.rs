@@ -179,7 +179,6 @@ fn clean_leaves_what_is_pinned_meanwhile() {
     eprintln!("{removed} stale pins removed, {left} times another one came after the first look");
 }
 
-/// Another user has planted directories, with links in place of those that the recorder would make.
 /// A demo, which loads programs; it is killed at the end.
 struct Demo(Child);
 

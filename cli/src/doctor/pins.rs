@@ -102,7 +102,7 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
 }
 
 /// A fix with a path of this pin. Other users give pins their names, and root runs the fix: so it is a command only if
-/// nobody can change meanwhile what the path means.
+/// the path stays the same pin until then.
 fn of_pin(pin: &Path, fix: impl FnOnce(&str) -> String) -> String {
     match (PinDir::of(pin), word(pin)) {
         (Err(_), _) => "no command is safe: another user could change what its path means. Look at the owners and modes of its directories".to_owned(),

@@ -55,7 +55,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let format = args.format().unwrap_or_else(|wrong| crate::wrong_usage(wrong));
     format.table().map_or(Ok(()), Tables::check)?;
     let mut recorded = Recorded::open(pins, args.from.from.as_deref())?;
-    recorded.report_clocks(pins);
+    recorded.report_clocks();
     if args.follow {
         let (file, out) = args.open(format)?;
         let (at, now) = (shown(file.as_ref()), Clock::Monotonic.now());
@@ -68,11 +68,8 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
-    let stacks = trace::stacks::Options {
-        hz: recorded.hz(pins),
-        saved: recorded.symbols.take(),
-        ..args.stacks.clone()
-    };
+    let stacks =
+        trace::stacks::Options { hz: recorded.hz(), saved: recorded.symbols.take(), ..args.stacks.clone() };
     let Recorded { mut rings, mut names, .. } = recorded;
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;

@@ -17,7 +17,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -113,10 +113,15 @@ fn open_below(dir: &PinDir, pins: &mut Vec<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// The id of a program, or of that of a link. `None` if it is something else.
+/// The id of a program, also of one that a link attaches. `None` of a map.
 pub(crate) fn program_of(pin: &OwnedFd) -> io::Result<Option<u32>> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pin.as_raw_fd()))?;
-    Ok(text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()))
+    Ok(number_in_fdinfo(pin.as_fd(), "prog_id:")?.and_then(|id| id.try_into().ok()))
+}
+
+/// What the kernel says of a descriptor in the line that begins with this word, if there is one.
+pub(crate) fn number_in_fdinfo(fd: BorrowedFd<'_>, word: &str) -> io::Result<Option<u64>> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix(word)?.trim().parse().ok()))
 }
 
 /// An error for a directory that this process can't change.

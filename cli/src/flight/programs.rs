@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::ops::Sub;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -77,9 +76,7 @@ impl Program {
 
 /// The events that a program missed, in kernels since 5.12.
 fn missed(info: &ProgramInfo) -> Option<u64> {
-    let fd = info.fd().ok()?;
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+    pins::number_in_fdinfo(info.fd().ok()?.as_fd(), "recursion_misses:").ok()?
 }
 
 impl Sub for Cost {

@@ -47,14 +47,14 @@ impl Recorded {
     }
 
     /// Says on stderr what happened to the clocks since the start.
-    pub(crate) fn report_clocks(&self, _: &Path) {
+    pub(crate) fn report_clocks(&self) {
         let start =
             self.saved.as_ref().map_or_else(|| self.pins.as_ref()?.clocks(), |about| about.clocks.clone());
         clocks::report(start.as_deref(), self.names.machine().clocks);
     }
 
     /// How many samples of each CPU were taken in a second, if any were.
-    pub(crate) fn hz(&self, _: &Path) -> Option<u32> {
+    pub(crate) fn hz(&self) -> Option<u32> {
         self.saved.as_ref().map_or_else(|| self.pins.as_ref()?.hz(), |about| about.hz)
     }
 

@@ -87,7 +87,7 @@ fn an_exchanged_directory_is_not_written() {
     assert!(met > 0, "{met}");
 }
 
-/// A pipe of another user, exchanged with `other` at the name with this end, makes nobody wait.
+/// Another user exchanges his pipe with `other`, at the name with this end. Opening it never waits.
 fn exchanged_with_a_pipe(end: &'static str, other: impl FnOnce(&Path), open: fn(&Path) -> Result<OutFile>) {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);

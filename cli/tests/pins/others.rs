@@ -2,13 +2,21 @@
 
 use super::*;
 
+impl Pins {
+    /// One in which every user makes names.
+    fn sticky(name: &str) -> Self {
+        let pins = Self::new(name);
+        fs::set_permissions(&pins.0, fs::Permissions::from_mode(0o1777)).unwrap();
+        pins
+    }
+}
+
 #[test]
 fn links_of_another_user_are_not_followed() {
     if !may_use_bpf() {
         return;
     }
-    let pins = Pins::new("planted");
-    fs::set_permissions(&pins.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let pins = Pins::sticky("planted");
     let victim = common::Dir::new();
     victim.file("passwd", "precious");
     let flight = pins.path("mapring/flight");
@@ -41,8 +49,7 @@ fn what_another_user_names_is_neither_pinned_nor_frozen() {
     if !may_use_bpf() {
         return;
     }
-    let pins = Pins::new("named");
-    fs::set_permissions(&pins.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let pins = Pins::sticky("named");
     let [private, evil, leak] = ["private", "evil", "leak"].map(|name| pins.path(name));
     let mut demo = Demo::start();
     assert!(mapring(&["pin", &demo.map("cpus"), &private]).status.success());

@@ -38,7 +38,7 @@ static inline int mapring__pin_dir(const char *whole)
 		    (!mapring__is_ours(&found) || ((found.st_mode & 022) != 0 && (found.st_mode & S_ISVTX) == 0))) {
 			close(dir);
 			return mapring__refuse(EACCES, "another user could exchange names in the directory above \"%s\" of %s: "
-					       "it must belong to root or to this user, and be writable by nobody else, or sticky",
+					       "it must belong to root or to this user, and if others may write it, it must be sticky",
 					       pin, whole);
 		}
 		if (!pin[length]) {

@@ -94,7 +94,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         crate::wrong_usage("--diff prints text, or with --json or --out FILE.json an object");
     }
     let recorded = Recorded::open(pins, args.from.from.as_deref())?;
-    recorded.report_clocks(pins);
+    recorded.report_clocks();
     // Before the work: the file may exist already.
     let file = args.out.as_deref().map(|path| OutFile::create(path, args.force)).transpose()?;
     let (figures, extra) = figures(recorded, args.last, format)?;
