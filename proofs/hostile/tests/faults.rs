@@ -106,31 +106,42 @@ fn is_ours(call: &Call) -> bool {
     !["MAP_ANONYMOUS", "BPF_PROG_TEST_RUN"].iter().any(|word| call.line.contains(word))
 }
 
-/// Makes each call of a scenario fail once. Returns how many failed, and how many of these tries had the same result.
-fn each_call_fails_once(scenario: &str, errnos: &[String], every: usize) -> Result<[usize; 2], String> {
-    let said = |output: &Output| {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        format!("{} {}{}", output.status, text(&output.stdout), text(&output.stderr))
-    };
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    format!("{} {}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// The calls of a scenario of which one at a time is to fail.
+fn calls_of(scenario: &str, every: usize) -> Result<Vec<Call>, String> {
     let all_well = run(scenario, None);
     if !all_well.output.status.success() || all_well.calls.is_empty() {
         return Err(format!("{scenario}, where nothing fails: {}", said(&all_well.output)));
     }
-    let (mut failed, mut survived, mut wrong) = (0, 0, Vec::new());
-    for call in all_well.calls.iter().filter(|call| is_ours(call)).step_by(every) {
-        for errno in errnos {
-            let ran = run(scenario, Some((call, errno)));
-            if !ran.output.status.success() {
-                wrong.push(format!("{scenario}: {errno} from {}\n{}", call.line, said(&ran.output)));
-            } else if !ran.injected {
-                wrong.push(format!("{scenario}: no call of {} failed: {}", call.name, said(&ran.output)));
-            } else {
-                failed += 1;
-                survived += usize::from(ran.output.stdout.starts_with(b"ok"));
-            }
-        }
+    Ok(all_well.calls.into_iter().filter(is_ours).step_by(every).collect())
+}
+
+/// Makes one call of a scenario fail. Returns whether the result was the same.
+fn fails_once(scenario: &str, call: &Call, errno: &str) -> Result<bool, String> {
+    let ran = run(scenario, Some((call, errno)));
+    if !ran.output.status.success() {
+        Err(format!("{scenario}: {errno} from {}\n{}", call.line, said(&ran.output)))
+    } else if !ran.injected {
+        Err(format!("{scenario}: no call of {} failed: {}", call.name, said(&ran.output)))
+    } else {
+        Ok(ran.output.stdout.starts_with(b"ok"))
     }
-    if wrong.is_empty() { Ok([failed, survived]) } else { Err(wrong.join("\n\n")) }
+}
+
+/// Does this work on all items, some at a time: a scenario mostly waits for the kernel.
+fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+    let items = Mutex::new(items);
+    let worker = || {
+        while let Some(item) = { items.lock().unwrap().next() } {
+            work(item);
+        }
+    };
+    let workers = 4 * available_parallelism().unwrap().get();
+    thread::scope(|scope| (0..workers).for_each(|_| _ = scope.spawn(worker)));
 }
 
 #[test]
@@ -147,27 +158,31 @@ fn each_system_call_fails_once_and_nothing_is_lost() {
     let every = std::env::var("MAPRING_FAULTS_EVERY").map_or(1, |every| every.parse().expect("a number"));
     let list = Command::new(PROGRAM).arg("--list").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
-    let (scenarios, sum, wrong) = (Mutex::new(list.lines()), Mutex::new([0; 2]), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(scenario) = { scenarios.lock().unwrap().next() } {
-            match each_call_fails_once(scenario, &errnos, every) {
-                Ok([failed, survived]) => {
-                    println!(
-                        "{scenario:20} {failed:5} calls failed, {survived} tries came to the same result"
-                    );
-                    let mut sum = sum.lock().unwrap();
-                    *sum = [sum[0] + failed, sum[1] + survived];
-                }
-                Err(why) => wrong.lock().unwrap().push(why),
-            }
+    let (calls, wrong) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    for_each(list.lines(), |scenario| match calls_of(scenario, every) {
+        Ok(found) => calls.lock().unwrap().extend(found.into_iter().map(|call| (scenario, call))),
+        Err(why) => wrong.lock().unwrap().push(why),
+    });
+    let calls = calls.into_inner().unwrap();
+    let tries =
+        calls.iter().flat_map(|(scenario, call)| errnos.iter().map(move |errno| (scenario, call, errno)));
+    // The tries of each scenario, and how many of them came to the same result.
+    let counts = Mutex::new(BTreeMap::<_, [usize; 2]>::new());
+    for_each(tries, |(scenario, call, errno)| match fails_once(scenario, call, errno) {
+        Ok(same) => {
+            let mut counts = counts.lock().unwrap();
+            let [failed, survived] = counts.entry(scenario).or_default();
+            (*failed, *survived) = (*failed + 1, *survived + usize::from(same));
         }
-    };
-    // Most of the time a scenario waits for the kernel.
-    let workers = 4 * available_parallelism().unwrap().get();
-    thread::scope(|scope| (0..workers).for_each(|_| _ = scope.spawn(work)));
+        Err(why) => wrong.lock().unwrap().push(why),
+    });
+    let (mut failed, mut survived) = (0, 0);
+    for (scenario, [of_it, same]) in counts.into_inner().unwrap() {
+        println!("{scenario:20} {of_it:5} calls failed, {same} tries came to the same result");
+        (failed, survived) = (failed + of_it, survived + same);
+    }
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    let [failed, survived] = sum.into_inner().unwrap();
     println!("explored {failed} faults");
     assert!(
         failed > survived && survived > 0,

@@ -100,9 +100,10 @@ pub(super) fn count_mutants() -> Result<Counts> {
     Ok(counts)
 }
 
-/// Includes BPF maps if BPF programs can be built.
+/// Includes BPF maps if BPF programs can be built; without the program of the method `faults`.
 pub(super) fn count_hostile(given: &Given<'_>) -> Result<Counts> {
-    let mut cargo = cmd::line("cargo test --release -p mapring-hostile-tests --no-fail-fast");
+    let mut cargo =
+        cmd::line("cargo test --release -p mapring-hostile-tests --no-fail-fast --test death --test hostile");
     if let Ok(tools) = given.tools() {
         tools.export(cargo.args(["--features", "bpf"]));
     }
