@@ -157,7 +157,7 @@ static CHECKS: &[Check] = &[
         )
         .only_in_all(),
     check("rust-bpf", "BPF programs in Rust: instructions, models, the real kernel, and the project of docs/rust-bpf.md")
-        .prove(19, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
+        .prove(22, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
         .test(
             programs(230, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
@@ -206,8 +206,15 @@ static CHECKS: &[Check] = &[
             )
             .built(),
         )
-        .only_in_all()
-        .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(|given| vm::step(vm::PROOF, given.tools()?))),
+        .only_in_all(),
+    check("vm-oldest", "all tests that a kernel can change, on the oldest kernels (these methods: under QEMU, half an hour each)")
+        .prove(18, &[Tools, Machines(vm::PROOF_OLDEST)], GUESTS, Code(|given| vm::step(vm::PROOF_OLDEST, given.tools()?))),
+    check("vm-stable", "the same on Debian's kernels")
+        .prove(19, &[Tools, Machines(vm::PROOF_STABLE)], GUESTS, Code(|given| vm::step(vm::PROOF_STABLE, given.tools()?))),
+    check("vm-preempt", "the same on kernels that preempt programs")
+        .prove(20, &[Tools, Machines(vm::PROOF_PREEMPT)], GUESTS, Code(|given| vm::step(vm::PROOF_PREEMPT, given.tools()?))),
+    check("vm-newest", "the same on the newest kernel")
+        .prove(21, &[Tools, Machines(vm::PROOF_NEWEST)], GUESTS, Code(|given| vm::step(vm::PROOF_NEWEST, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .test(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
@@ -306,11 +313,11 @@ static CHECKS: &[Check] = &[
             .built(),
     ),
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
-        .prove(20, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
+        .prove(23, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
-        .prove(21, &[Tools, Bpf, Aarch64], &["ring", "cli", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
+        .prove(24, &[Tools, Bpf, Aarch64], &["ring", "cli", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
     check("report", "the page of a flight recorder's report in a headless Chromium: clicked, zoomed and read, light and dark").prove(
-        22,
+        25,
         &[Tools, Bpf, Browser],
         COMMAND,
         Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),
@@ -378,16 +385,6 @@ mod tests {
         let files = modules.map(|name| [format!("ring/src/{name}"), format!("ring/src/{name}.rs")]);
         let mut missing = files.filter(|either| !either.iter().any(|path| MODELS.contains(&&**path)));
         assert_eq!(missing.next(), None);
-    }
-
-    #[test]
-    fn maps_need_no_c_compiler() {
-        let line =
-            "cargo tree -p mapring --no-default-features --features bpf,derive -e no-dev --prefix none";
-        let tree = cmd::output(&mut cmd::line(line)).unwrap();
-        let packages: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-        assert!(packages.contains(&"mapring") && packages.contains(&"libc"), "{tree}");
-        assert!(!packages.iter().any(|name| *name == "cc" || name.starts_with("libbpf")), "{tree}");
     }
 
     #[test]

@@ -209,4 +209,14 @@ mod tests {
              install:   sudo dnf install -y clang"
         );
     }
+
+    #[test]
+    fn maps_need_no_c_compiler() {
+        let line =
+            "cargo tree -p mapring --no-default-features --features bpf,derive -e no-dev --prefix none";
+        let tree = cmd::output(&mut cmd::line(line)).unwrap();
+        let packages: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(packages.contains(&"mapring") && packages.contains(&"libc"), "{tree}");
+        assert!(!packages.iter().any(|name| *name == "cc" || name.starts_with("libbpf")), "{tree}");
+    }
 }

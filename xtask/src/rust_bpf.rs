@@ -202,7 +202,7 @@ fn variables(tools: &Tools) -> Result<[(&'static str, OsString); 3]> {
     Ok([("MAPRING_RUST_BPF", folder().into()), ("MAPRING_OPTIONS", options), ("MAPRING_COMMAND", command)])
 }
 
-/// The same programs on the usual kernels: the oldest refuses some. Without the readers in other languages, which `vm` runs there.
+/// The same programs on the usual kernels: the oldest refuses some. Without the readers in other languages, which `vm-…` run there.
 pub(crate) const GUESTS: &str =
     "cargo xtask vm --rust-bpf --timeout 7200 -- --include-ignored --skip languages::";
 
