@@ -1,18 +1,14 @@
 //! `cargo xtask demo`: runs the demo with BPF if possible, with a memfd otherwise, and prints the reason.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::Ordering;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Context, Result};
 
-use crate::setup::{self, Tools};
-use crate::{cmd, privilege};
+use crate::{cmd, privilege, setup};
 
 /// The demo's exit code if the kernel refuses its BPF program; the demo printed the reason on stderr.
 const REFUSED: u8 = 77;
-const WITH_BPF: &str = "-p mapring-cli --no-default-features --features bpf";
 
 /// Options of the demo, handed on as they are.
 #[derive(clap::Args)]
@@ -44,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
     }
-    let mut demo = args.cargo("run -p mapring-cli --no-default-features -- demo --memfd");
+    let mut demo = args.cargo("-p mapring-cli --no-default-features -- demo --memfd");
     args.hand_on(&mut demo);
     cmd::announce(&demo);
     // Replaces this process: signals and the exit code are the demo's own.
@@ -59,11 +55,11 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
         obstacles.extend(setup::find().err().map(|missing| missing.to_string()));
         return Ok(Err(obstacles));
     }
-    let tools = match args.setup()? {
+    let tools = match setup::ensure() {
         Ok(tools) => tools,
         Err(cannot) => return Ok(Err(vec![cannot.to_string()])),
     };
-    let mut demo = args.cargo(&format!("run {WITH_BPF} -- demo"));
+    let mut demo = args.cargo("-p mapring-cli --no-default-features --features bpf -- demo");
     args.hand_on(tools.export(&mut demo));
     let code = cmd::exit_code(cmd::run_with_signals(&mut demo)?);
     Ok(if code == REFUSED {
@@ -74,27 +70,8 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
 }
 
 impl Args {
-    /// Installs the tools that are missing. Meanwhile cargo compiles what needs none of them, which is most of the demo.
-    fn setup(&self) -> Result<Result<Tools>> {
-        if setup::find().is_ok() {
-            return Ok(setup::ensure());
-        }
-        let interrupted = cmd::interrupted()?;
-        let mut build = self.cargo(&format!("build {WITH_BPF} --keep-going"));
-        // A group of its own, to end it with its compilers: the build that follows compiles again what these began.
-        build.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut build = build.spawn().context("cannot start cargo")?;
-        let tools = setup::ensure();
-        let _ = kill_process_group(Pid::from_child(&build), Signal::TERM);
-        build.wait()?;
-        ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
-        Ok(tools)
-    }
-
-    /// Cargo's command `what`, with the profile of the demo.
-    fn cargo(&self, what: &str) -> Command {
-        let (verb, rest) = what.split_once(' ').expect("a command of cargo and its options");
-        cmd::line(&format!("cargo {verb} --profile {} {rest}", self.profile))
+    fn cargo(&self, run: &str) -> Command {
+        cmd::line(&format!("cargo run --profile {} {run}", self.profile))
     }
 
     fn hand_on(&self, demo: &mut Command) {
