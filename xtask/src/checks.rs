@@ -207,7 +207,7 @@ static CHECKS: &[Check] = &[
             .built(),
         )
         .only_in_all(),
-    check("vm-oldest", "all tests that a kernel can change, on the oldest kernels (these methods: under QEMU, half an hour each)")
+    check("vm-oldest", "all tests that a kernel can change, on the oldest kernels, under QEMU")
         .prove(18, &[Tools, Machines(vm::PROOF_OLDEST)], GUESTS, Code(|given| vm::step(vm::PROOF_OLDEST, given.tools()?))),
     check("vm-stable", "the same on Debian's kernels")
         .prove(19, &[Tools, Machines(vm::PROOF_STABLE)], GUESTS, Code(|given| vm::step(vm::PROOF_STABLE, given.tools()?))),

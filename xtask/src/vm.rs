@@ -114,7 +114,7 @@ macro_rules! whole {
         )
     };
 }
-/// The usual kernels, two for each method: with two CPUs, a method takes about half an hour.
+/// The usual kernels, at most two in each method: a machine with two CPUs emulates both at once.
 pub(crate) const PROOF_OLDEST: &[&str] =
     &[if cfg!(target_arch = "aarch64") { whole!("5.10") } else { whole!("5.10 5.15") }];
 pub(crate) const PROOF_STABLE: &[&str] = &[whole!("6.1 6.12")];
