@@ -315,7 +315,7 @@ static CHECKS: &[Check] = &[
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
         .prove(23, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
-        .prove(24, &[Tools, Bpf, Aarch64], &["ring", "cli", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
+        .prove(24, &[Tools, Bpf, Aarch64], &["ring", "cli/Cargo.toml", "cli/bpf", "cli/build.rs", "cli/new", "cli/proto", "cli/src", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
     check("report", "the page of a flight recorder's report in a headless Chromium: clicked, zoomed and read, light and dark").prove(
         25,
         &[Tools, Bpf, Browser],
