@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long)]
     memfd: bool,
     /// How cargo builds the demo
-    #[arg(long, hide = true, default_value = "release")]
+    #[arg(long, hide = true, default_value = "demo")]
     profile: String,
 }
 

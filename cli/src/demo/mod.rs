@@ -87,6 +87,8 @@ struct Source {
     reader_calls: Option<Counters>,
     /// Cells that nobody writes once the producer has ended.
     cells: Cells<Cpu>,
+    /// Copies the first of the cells by a system call, if they are in a BPF map.
+    lookup: Option<Box<dyn FnMut()>>,
     /// All regions, to be shown.
     meters: Vec<Meter>,
 }
@@ -118,7 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let seconds = start.elapsed().as_secs_f64();
     drop(source.producer);
     shown?;
-    let summary = Summary::new(outcome, seconds, &source.cells)?;
+    let summary = Summary::new(outcome, seconds, &source.cells, source.lookup)?;
     let text = if args.json { serde_json::to_string(&summary)? } else { summary.text() };
     writeln!(io::stdout(), "{text}").context("stdout")?;
     ensure!(summary.records > 0, "no record arrived");

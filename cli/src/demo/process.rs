@@ -64,7 +64,7 @@ pub(super) fn start() -> Result<Source> {
     let meters = ["calls", "events"].into_iter().zip(&numbers).map(shown).collect::<Result<_>>()?;
     // Created regions are mapped for writing; readers map the same memory for reading.
     let events = Ring::open(made[1].as_fd())?;
-    Ok(Source { producer, events, reader_calls: None, cells: Cells::create_memfd(1)?, meters })
+    Ok(Source { producer, events, reader_calls: None, cells: Cells::create_memfd(1)?, lookup: None, meters })
 }
 
 /// Publishes into the memfds with these descriptors, until the parent kills it.

@@ -1,12 +1,13 @@
 //! BPF programs as the source: loads them, sets the reader's thread id, and attaches them.
 
 use std::fs;
+use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 
-use anyhow::{Context, Result};
-use libbpf_rs::MapCore;
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::any::AnyMap;
 use mapring::{Cells, Counters, Ring};
 
@@ -48,8 +49,13 @@ fn load(reader_tid: u32) -> Result<Source> {
     let reader_calls = Some(Counters::open(&maps.reader_calls)?);
     let meters =
         vec![shown("calls", &maps.calls)?, shown("events", &maps.events)?, shown("cpus", &maps.cpus)?];
+    let (map, key) = (MapHandle::try_from(&maps.cpus)?, u32::try_from(cells.region().geometry().first())?);
+    let mut value = vec![0; map.value_size().try_into()?];
+    let mut lookup = move || map.lookup_into(&key.to_ne_bytes(), &mut value, MapFlags::ANY);
+    ensure!(lookup()?, "no cell is at {key}");
+    let lookup = Some(Box::new(move || drop(black_box(lookup()))) as _);
     skel.attach().context("the kernel does not attach the programs")?;
-    Ok(Source { producer: Box::new(skel), events, reader_calls, cells, meters })
+    Ok(Source { producer: Box::new(skel), events, reader_calls, cells, lookup, meters })
 }
 
 /// By its descriptor: to open it by its id, this process would need CAP_SYS_ADMIN.

@@ -1,11 +1,9 @@
 //! The summary of a run: the records read, and the cost of a mapped read compared with a system call.
 
 use std::hint::black_box;
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use anyhow::Result;
-use aya::maps::{Array, Map, MapData};
 use mapring::{Cells, ReadStats};
 use serde::Serialize;
 
@@ -30,11 +28,12 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Measures how long it takes to read the first of some cells without an active writer, by its mapping and, if they
-    /// are in a BPF map, by `lookup_elem`. A reader whose system calls nobody counted made none: its filter shows that.
+    /// are in a BPF map, by `lookup`, a system call. A reader whose system calls nobody counted made none: its filter shows that.
     pub(super) fn new(
         (stats, calls): (ReadStats, Option<u64>),
         seconds: f64,
         cells: &Cells<Cpu>,
+        lookup: Option<impl FnMut()>,
     ) -> Result<Self> {
         Ok(Self {
             access: "mapped",
@@ -44,7 +43,7 @@ impl Summary {
             reader_syscalls: calls.unwrap_or(0),
             reader_syscalls_by: calls.map_or("seccomp filter", |_| "BPF program and seccomp filter"),
             read_ns: median(20_000, || drop(black_box(cells.read(black_box(0))))),
-            lookup_ns: calls.map(|_| lookup(cells)).transpose()?,
+            lookup_ns: lookup.map(|lookup| median(500, lookup)),
             seconds,
             kernel: of_kernel("osrelease")?,
         })
@@ -69,15 +68,6 @@ impl Summary {
         line("system calls by the reader", grouped(self.reader_syscalls), &evidence);
         text
     }
-}
-
-fn lookup(cells: &Cells<Cpu>) -> Result<f64> {
-    let map = Map::Array(MapData::from_fd(cells.region().as_fd().try_clone_to_owned()?)?);
-    // A version, and the value.
-    let map = Array::<_, [u64; 1 + size_of::<Cpu>() / 8]>::try_from(map)?;
-    let key = u32::try_from(cells.region().geometry().first())?;
-    map.get(&key, 0)?;
-    Ok(median(500, || drop(black_box(map.get(&key, 0)))))
 }
 
 /// The nanoseconds of a call: the median of blocks of `count` calls.

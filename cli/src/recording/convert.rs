@@ -9,11 +9,12 @@ use serde_json::{Value as Json, json};
 
 use super::format::{Kind as Sort, Lost, Recorded, Sample};
 use super::reader::Visit;
-use crate::regions::filter::{Expr, Names, VALUE};
+use crate::regions::filter::{Expr, Names};
 use crate::regions::line;
 use crate::regions::losses::Losses;
 use crate::regions::text::{json_line, printable};
 use crate::regions::untyped::Item;
+use crate::regions::value::VALUE;
 use crate::regions::value::{Chars, Value, hex};
 use crate::table::{Cell, Format, Kind, Out, Table};
 

@@ -44,9 +44,6 @@ pub(crate) struct Names<'v> {
     pub(crate) ty: Option<Type<'v>>,
 }
 
-/// The name of a value without fields.
-pub(crate) const VALUE: &str = "value";
-
 /// A named part.
 enum Part<'v> {
     Value(&'v Value),

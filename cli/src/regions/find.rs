@@ -99,25 +99,32 @@ impl All {
                 all.hidden.push(format!("/proc/self/mounts: {e}"));
             }
         }
+        #[cfg(feature = "commands")]
+        all.add_loaded();
+        all
+    }
+
+    /// Adds all maps by their ids.
+    #[cfg(feature = "commands")]
+    fn add_loaded(&mut self) {
         for map in aya::maps::loaded_maps() {
             match map {
-                Ok(map) => drop(all.maps.entry(map.id()).or_default()),
+                Ok(map) => drop(self.maps.entry(map.id()).or_default()),
                 Err(e) if is_gone(&e) => {}
                 Err(e) if is_denied(&e) => {
-                    all.hidden.push(
+                    self.hidden.push(
                         "only pinned maps are listed: CAP_SYS_ADMIN is needed to list maps by id (run as root)"
                             .to_owned(),
                     );
                     break;
                 }
                 Err(e) => {
-                    all.short |= errno(&e).is_some_and(shortage::of_errno);
-                    all.hidden.push(format!("maps by id: {}", printable(&chain(&e))));
+                    self.short |= errno(&e).is_some_and(shortage::of_errno);
+                    self.hidden.push(format!("maps by id: {}", printable(&chain(&e))));
                     break;
                 }
             }
         }
-        all
     }
 
     /// Adds the pins in a directory.

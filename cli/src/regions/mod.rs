@@ -1,12 +1,16 @@
 //! `mapring ls`, `show`, `stat`, `tail` and `top`: every region and mmapable array of this machine, made visible.
 
 pub(crate) mod facts;
+#[cfg(feature = "commands")]
 pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod follow;
 pub(crate) mod histogram;
+#[cfg(feature = "commands")]
 pub(crate) mod line;
+#[cfg(feature = "commands")]
 pub(crate) mod losses;
+#[cfg(feature = "commands")]
 pub(crate) mod ls;
 pub(crate) mod rates;
 pub(crate) mod ringbuf;
@@ -15,6 +19,7 @@ pub(crate) mod shortage;
 pub(crate) mod show;
 pub(crate) mod stamp;
 pub(crate) mod stat;
+#[cfg(feature = "commands")]
 pub(crate) mod tail;
 pub(crate) mod target;
 pub(crate) mod text;
@@ -32,6 +37,7 @@ use crate::exit::Refused;
 pub(crate) use crate::signals::Interrupted;
 
 /// `mapring ls`, `show`, `stat`, `tail` or `top`.
+#[cfg(feature = "commands")]
 pub(crate) enum Command<'a> {
     Ls(&'a ls::Args),
     Show(&'a show::Args),
@@ -41,6 +47,7 @@ pub(crate) enum Command<'a> {
 }
 
 /// Runs a command.
+#[cfg(feature = "commands")]
 pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
     shortage::raise_limit();
     let done = match command {

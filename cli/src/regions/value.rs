@@ -12,8 +12,10 @@ use mapring::btf::{Btf, Field, Kind, Type};
 pub(crate) use self::chars::Chars;
 pub(super) use self::decode::{bytes_of, is_shown};
 pub(crate) use self::decode::{decode, decode_within};
-use super::filter::VALUE;
 use super::text::printable;
+
+/// The name of a value without fields.
+pub(crate) const VALUE: &str = "value";
 
 /// A decoded value.
 #[derive(Clone, Debug, PartialEq)]

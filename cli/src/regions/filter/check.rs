@@ -3,7 +3,8 @@
 use anyhow::{Result, bail};
 use mapring::btf::{Kind, Type};
 
-use super::{Compare, Expr, Literal, Names, Part, VALUE, trimmed};
+use super::{Compare, Expr, Literal, Names, Part, trimmed};
+use crate::regions::value::VALUE;
 use crate::regions::value::{self, Value};
 
 impl Expr {
