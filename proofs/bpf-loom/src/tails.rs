@@ -18,6 +18,7 @@ use crate::trace::Trace;
 
 mod alike;
 mod changes;
+mod crowded;
 pub mod keep;
 mod meet;
 

@@ -69,6 +69,9 @@ fn tails_are_written_alike() {
         found.fast(code);
         found.refused(code);
         found.steps_over(code);
+        found.crowded(code);
+        found.steps_once(code);
+        found.stepped_over(code);
         found.exhausted(code);
         found.overtaken(code);
         found.beside(code);

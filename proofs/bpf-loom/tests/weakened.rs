@@ -56,6 +56,9 @@ fn a_program_that_writes_tails_otherwise_fails() {
             found.fast(code);
             found.refused(code);
             found.steps_over(code);
+            found.crowded(code);
+            found.steps_once(code);
+            found.stepped_over(code);
             found.overtaken(code);
             found.beside(code);
             found.given_back(code);

@@ -23,7 +23,7 @@ impl Random {
 
 impl Ring {
     /// The production writer publishes a record. Returns 1 if it did.
-    fn push_in_rust(&self, value: u64, len: u64) -> u64 {
+    pub(super) fn push_in_rust(&self, value: u64, len: u64) -> u64 {
         let words = WordsMut::new(&self.map.words);
         let (tails, tail) = (TailsMut::new(words, &self.area), value.to_ne_bytes().repeat(8));
         let tail = &tail[..usize::try_from(len).unwrap()];
@@ -203,7 +203,7 @@ impl Found {
     }
 
     /// How often a program without a tail accesses a word, and whether it calls a function.
-    fn looks(&mut self, code: &Code, ring: &Ring, word: usize) -> (u64, bool) {
+    pub(super) fn looks(&mut self, code: &Code, ring: &Ring, word: usize) -> (u64, bool) {
         let (mut machine, mut looks, mut calls) = (ring.machine(code, 1, 0), 0, false);
         loop {
             looks += u64::from(machine.shares_next() == Some(word));

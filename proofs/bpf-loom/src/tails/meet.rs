@@ -36,7 +36,7 @@ impl Found {
     }
 
     /// Runs a program until it is in a tail, or to its end.
-    fn run_into(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
+    pub(super) fn run_into(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
         while position(machine).is_none() || machine.is_guarded() {
             if let Some(published) = self.step(machine) {
                 return Some(published);
