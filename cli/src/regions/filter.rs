@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use mapring::btf::Type;
 
 pub(crate) use self::parse::Literal;
-use super::value::{self, Value, hex};
+use super::value::{self, VALUE, Value, hex};
 
 /// A parsed expression.
 #[derive(Clone, Debug)]
