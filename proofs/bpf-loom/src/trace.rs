@@ -160,5 +160,5 @@ fn is_choice(program: &Program, at: usize) -> bool {
         Insn::Const { dst: to, value } => *to == dst && [0, KERNEL_FUNCTION, LOADER_CONSTANT].contains(value),
         _ => false,
     };
-    program.code[at.saturating_sub(6)..at].iter().any(asks)
+    program.code[at.saturating_sub(8)..at].iter().any(asks)
 }

@@ -71,6 +71,7 @@ fn tails_are_written_alike() {
         found.steps_over(code);
         found.crowded(code);
         found.steps_once(code);
+        found.steps_up_to(code);
         found.stepped_over(code);
         found.exhausted(code);
         found.overtaken(code);

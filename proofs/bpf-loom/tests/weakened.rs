@@ -58,6 +58,7 @@ fn a_program_that_writes_tails_otherwise_fails() {
             found.steps_over(code);
             found.crowded(code);
             found.steps_once(code);
+            found.steps_up_to(code);
             found.stepped_over(code);
             found.overtaken(code);
             found.beside(code);

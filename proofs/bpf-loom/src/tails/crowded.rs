@@ -75,6 +75,19 @@ impl Found {
         }
     }
 
+    /// A program that steps over another one is granted less than that, since a third one is in the way: no claim beyond
+    /// what it is granted is void.
+    pub fn steps_up_to(&mut self, code: &Code) {
+        let ring = (self.ring)();
+        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+        ring.put(FIRST_SLOT - 1, BEGIN - ring.capacity + 48 + 1);
+        // Later it is in the way for good: it is about to change its position.
+        ring.put(FIRST_SLOT - 2, (BEGIN - ring.capacity + LONGEST + 1) | ENTERS);
+        assert_eq!(self.push_all(&ring, code, 1, &[SHORT]), 0);
+        assert_eq!([GRANTED, STEPPED].map(|word| ring.get(word)), [BEGIN + LONGEST; 2]);
+        self.dropped += 1;
+    }
+
     /// Others step over the bytes of a program before it ends its record: readers find it where its bytes come last, and
     /// nobody steps over them again before it has left. If someone scribbles on the header, it stays where it is.
     pub fn stepped_over(&mut self, code: &Code) {
