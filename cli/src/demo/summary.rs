@@ -27,8 +27,8 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Measures how long it takes to read the first of some cells without an active writer, by its mapping and, if they
-    /// are in a BPF map, by `lookup`, a system call. A reader whose system calls nobody counted made none: its filter shows that.
+    /// Measures how long it takes to read the first of some cells without an active writer: by its mapping, and by
+    /// `lookup`, which makes a system call. If nobody counted the reader's system calls, it made none, as its filter shows.
     pub(super) fn new(
         (stats, calls): (ReadStats, Option<u64>),
         seconds: f64,

@@ -14,8 +14,7 @@ use crate::regions::line;
 use crate::regions::losses::Losses;
 use crate::regions::text::{json_line, printable};
 use crate::regions::untyped::Item;
-use crate::regions::value::VALUE;
-use crate::regions::value::{Chars, Value, hex};
+use crate::regions::value::{Chars, VALUE, Value, hex};
 use crate::table::{Cell, Format, Kind, Out, Table};
 
 pub(super) struct Convert {

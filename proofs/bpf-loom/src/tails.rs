@@ -96,6 +96,11 @@ impl Ring {
         self.map.words[word].store(value, Ordering::Relaxed);
     }
 
+    /// All before `at` was claimed, granted and left.
+    fn granted_to(&self, at: u64) {
+        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| self.put(word, at));
+    }
+
     /// The first word of the area.
     fn area(&self) -> usize {
         FIRST_SLOT + self.slots * SLOT

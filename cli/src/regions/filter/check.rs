@@ -4,8 +4,7 @@ use anyhow::{Result, bail};
 use mapring::btf::{Kind, Type};
 
 use super::{Compare, Expr, Literal, Names, Part, trimmed};
-use crate::regions::value::VALUE;
-use crate::regions::value::{self, Value};
+use crate::regions::value::{self, VALUE, Value};
 
 impl Expr {
     /// Refuses a field that no record has, and a comparison that never holds. `empty` is a decoded record of zeros, with an

@@ -70,7 +70,7 @@ impl Found {
             // Not where it overlaps the next position: nobody claims there.
             let (first, next) = (8 * capacity - behind, 8 * capacity + LONGEST.saturating_sub(behind));
             for ring in &rings {
-                [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, next));
+                ring.granted_to(next);
                 ring.put(entry, first + 1);
             }
             for value in 0..3 * capacity / LONGEST {
@@ -91,7 +91,7 @@ impl Found {
         let rings = [(self.ring)(), (self.ring)()];
         let capacity = rings[0].capacity;
         for ring in &rings {
-            [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, capacity));
+            ring.granted_to(capacity);
             let positions =
                 (0..Tails::WRITERS as u64).map(|entry| entry * LONGEST).filter(|at| *at < capacity);
             (ACTIVE..).zip(positions).for_each(|(entry, at)| ring.put(entry, at + 1));
@@ -171,7 +171,7 @@ impl Found {
 
         for taken in [false, true] {
             let ring = (self.ring)();
-            [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, LONGEST));
+            ring.granted_to(LONGEST);
             ring.put(ACTIVE, u64::from(taken) * (LONGEST - 16 + 1));
             (FIRST_SLOT..ring.area()).step_by(SLOT).for_each(|slot| ring.put(slot, 1));
             assert_eq!(self.push_all(&ring, code, 1, &[SHORT]), 0, "there is no slot");

@@ -60,7 +60,7 @@ impl Found {
     /// Runs a program while others change `word` before these of its accesses.
     fn change(&mut self, code: &Code, state: &State, word: usize, at: Range<usize>, far: Far) -> Changed {
         let ring = (self.ring)();
-        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+        ring.granted_to(BEGIN);
         (state.prepare)(&ring);
         let mut machine = Machine::new(&code.program, &ring.map, code.order, state.cpu, [50, state.len]);
         let (mut changed, mut last) = (Changed::default(), None);

@@ -37,7 +37,7 @@ impl Found {
                 self.cases += 1;
                 let rings = [(self.ring)(), (self.ring)()];
                 for ring in &rings {
-                    [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+                    ring.granted_to(BEGIN);
                     ring.put(STEPPED, if void == 0 { 0 } else { BEGIN + void * LONGEST });
                     ring.put(ACTIVE, BEGIN - first + 1);
                     ring.put(ACTIVE + 1, BEGIN - second + 1);
@@ -69,7 +69,7 @@ impl Found {
     pub fn steps_once(&mut self, code: &Code) {
         for (word, looks) in [(BESIDE, 2 + 2 + 2), (STEPPED, 2 + 1 + 1 + 1)] {
             let ring = (self.ring)();
-            [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+            ring.granted_to(BEGIN);
             ring.put(FIRST_SLOT - 1, BEGIN - ring.capacity + 48 + 1);
             assert_eq!(self.looks(code, &ring, word), (looks, true), "word {word}");
         }
@@ -79,7 +79,7 @@ impl Found {
     /// what it is granted is void.
     pub fn steps_up_to(&mut self, code: &Code) {
         let ring = (self.ring)();
-        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+        ring.granted_to(BEGIN);
         ring.put(FIRST_SLOT - 1, BEGIN - ring.capacity + 48 + 1);
         // Later it is in the way for good: it is about to change its position.
         ring.put(FIRST_SLOT - 2, (BEGIN - ring.capacity + LONGEST + 1) | ENTERS);
@@ -88,15 +88,15 @@ impl Found {
         self.dropped += 1;
     }
 
-    /// Others step over the bytes of a program before it ends its record: readers find it where its bytes come last, and
-    /// nobody steps over them again before it has left. If someone scribbles on the header, it stays where it is.
+    /// Others step over the bytes of a program before it ends its record. Readers find the record where these bytes come
+    /// last. Until the program has left its entry, nobody steps over them again. A forged HIGH moves nothing.
     pub fn stepped_over(&mut self, code: &Code) {
         let capacity = (self.ring)().capacity;
         for (rounds, more) in (0..4).flat_map(|rounds| [0, 1, 16, LONGEST].map(|more| (rounds, more))) {
             for (taken, is_scribbled) in [(false, false), (true, false), (false, true), (true, true)] {
                 self.cases += 1;
                 let ring = (self.ring)();
-                [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+                ring.granted_to(BEGIN);
                 ring.put(ACTIVE, u64::from(taken) * (BEGIN - LONGEST + 1));
                 let mut machine = ring.machine(code, 1, SHORT);
                 assert_eq!(self.run_into(&mut machine), None);

@@ -49,7 +49,7 @@ impl Found {
     fn held(&self, is_held: bool) -> Ring {
         let ring = (self.ring)();
         if is_held {
-            [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, ring.capacity));
+            ring.granted_to(ring.capacity);
             ring.put(LAST_ENTRY, 1);
             ring.put(ring.area(), HELD);
             ring.put(ring.area() + 7, HELD);
@@ -213,7 +213,7 @@ impl Found {
     /// Another one gives bytes back after a program has entered a position: the program claims none before it.
     pub fn given_back(&mut self, code: &Code) {
         let ring = (self.ring)();
-        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+        ring.granted_to(BEGIN);
         ring.put(ACTIVE, NEAR); // a guarded claim enters its position at once, unless the entry is taken
         let mut machine = ring.machine(code, 50, SHORT);
         while ring.get(ACTIVE + 1) == 0 {
