@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// `cargo xtask test --all`: what preemption could break, on a kernel that preempts programs wherever it can. Not what tests
 /// userspace, or what one program does alone, and would take minutes under emulation: `prove` has all tests.
 const STEP_PREEMPT: &str = "cargo xtask vm --timeout 2400 6.12-preempt -- \
-                            claim preempt nested:: stress:: options:: resizable:: wakeable:: tails:: commands:: \
+                            claim preempt hotplug:: nested:: stress:: options:: resizable:: wakeable:: tails:: commands:: \
                             latches:: top:: writers:: histogram:: gauge:: clocks:: \
                              --skip flight:: --skip conformance:: --skip killed_readers:: --skip died:: --skip languages:: \
                              --skip merged --skip a_packet_is_a_tail --skip sealed --skip than_places --skip every_command_is_carried_out \

@@ -28,6 +28,9 @@ pub(crate) const VALUE: u64 = 0x56 << 56;
 /// An inner map, by its number.
 const INNER: u64 = 0x49 << 56;
 
+/// The time in all models: later than a spell of drops after boot. No model is longer than a lease.
+pub const NOW: u64 = 1_000_000_001;
+
 /// The helper `bpf_ringbuf_output`, and its flag `BPF_RB_FORCE_WAKEUP`.
 pub(crate) const RING_A_BELL: u32 = 130;
 const FORCE_WAKEUP: u64 = 2;
@@ -301,8 +304,8 @@ impl<'a> Machine<'a> {
                 assert!(matches!(self.map.inner, Some(Inner::Copies(_))), "not a map that each CPU has");
                 self.lookup(self.reg(3) & 0xffff_ffff)
             }
-            // `bpf_ktime_get_ns`: no model is longer than a lease.
-            5 => 1,
+            // `bpf_ktime_get_ns`
+            5 => NOW,
             8 => self.cpu,
             RING_A_BELL => {
                 let (bell, bytes, flags) = (self.reg(1), self.reg(3), self.reg(4));

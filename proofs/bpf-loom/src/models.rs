@@ -6,7 +6,9 @@ mod ring;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use self::ring::{discards, lapping, mixed, nest, nested, tasks, tearing, two_writers, two_writers_a_reader};
+use self::ring::{
+    discards, lapping, mixed, nest, nested, overtaken, tasks, tearing, two_writers, two_writers_a_reader,
+};
 use crate::cell;
 use crate::commands;
 use crate::keeping;
@@ -24,10 +26,6 @@ pub(crate) const PATIENT: u64 = 1 << 20;
 
 /// The events of a reader that is going to sleep.
 const GOING: &[&str] = &["found", "woken", "had ended"];
-
-/// How often tasks preempt each other, and how many programs interrupt them; `tests/nesting.rs` has larger numbers.
-const PREEMPTIONS: u64 = 1;
-const INTERRUPTS_OF_TASKS: u64 = 2;
 
 /// A program on a machine.
 #[derive(Clone)]
@@ -64,9 +62,11 @@ pub const MODELS: &[Model] = &[
     model("programs nested in each other", "push_placed2", nest, &["slow claim"]),
     model("tasks that preempt each other", "guarded push_narrow2", tasks, &["slow claim"]),
     model("tasks that preempt each other", "guarded push_placed2", tasks, &["slow claim"]),
+    model("tasks that preempt each other", "guarded push_wide1", tasks, &["dropped"]),
     model("guarded claims and others", "guarded push_narrow2", mixed, &["slow claim"]),
     model("guarded claims and others", "x86 push_narrow2", mixed, &["slow claim"]),
     model("guarded claims and others", "x86 push_wide1", mixed, &["dropped"]),
+    model("a guarded claim that is overtaken", "x86 push_narrow2", overtaken, &["slow claim"]),
     model("two writers", "push_placed2", two_writers, &["slow claim"]),
     model("two writers", "push_narrow1", two_writers, &["dropped"]),
     model("two writers", "push_narrow2", two_writers, &["slow claim"]),

@@ -82,6 +82,29 @@ pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
     std::mem::take(&mut writes.lock().unwrap())
 }
 
+/// The instructions that write a marked head, in programs that interrupt a guarded claim after its last mark: it marks the
+/// head again before each slot that it tries.
+fn marked_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
+    let (program, order) = (&*code.program, code.order);
+    let mut writes = BTreeSet::new();
+    for before in 0..3 {
+        Choices::explore(|choices| {
+            let ring = Ring::new(ring);
+            let mut seen = |access: Access| {
+                if access.wrote && ring.word(access.word) == Word::Head && ring.head() & PENDING != 0 {
+                    writes.insert(access.at);
+                }
+            };
+            let mut history = ring.push_all(program, order, 1..=before);
+            ring.set_head((before + 1) | PENDING);
+            let mut nest =
+                Nest { ring: &ring, programs: &[program], discards: false, order, seen: &mut seen };
+            nest.run(choices, &mut 1, &mut history);
+        });
+    }
+    writes
+}
+
 /// Every mutant of a program.
 pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
@@ -161,13 +184,20 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
 }
 
 /// Claims by compare-and-swap that ignore the mark of the guarded claim that they interrupt.
-pub fn of_mark(code: &Code, sites: &Sites) -> Vec<Mutant> {
+pub fn of_mark(ring: &'static str, code: &Code, sites: &Sites) -> Vec<Mutant> {
+    let (marked, one_slot) = (marked_writes(ring, code), Ring::new(ring).slots() == 1);
     let heads = sites.iter().filter(|(_, words)| words.iter().eq([&Word::Head]));
+    let first = sites.iter().find(|(_, words)| words.contains(&Word::Head)).map(|(&at, _)| at);
     let mutant = |(&at, _)| match code.program.code[at] {
-        Insn::Load { .. } => unseen_mark(code, at),
+        Insn::Load { .. } => Mutant {
+            equivalent: (one_slot && first == Some(at)).then_some("the only slot is behind a marked head"),
+            ..unseen_mark(code, at)
+        },
         Insn::Store { base, off, from, .. } => {
             let lost = [set(AX, from), unmark(AX), store(base, off, AX)];
-            mutant(code, format!("{at}: the mark of a claim lost"), code.program.patched(at, &lost))
+            let lost = code.program.patched(at, &lost);
+            let equivalent = (!marked.contains(&at)).then_some("no mark gets there");
+            Mutant { equivalent, ..mutant(code, format!("{at}: the mark of a claim lost"), lost) }
         }
         insn => panic!("{at}: {insn:?} of a head"),
     };
@@ -183,25 +213,45 @@ fn unseen_mark(code: &Code, at: usize) -> Mutant {
 /// Guarded claims without their guard, or with a guard that ends before the store.
 fn guards(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let program = &*code.program;
-    let of_guard = |begins| {
-        let is_one = move |&at: &usize| program.code[at] == Insn::Guard { begins };
-        (0..program.code.len()).filter(is_one)
-    };
+    let [end, begin] = [false, true].map(|begins| Insn::Guard { begins });
     let mut mutants = Vec::new();
-    for (from, to) in of_guard(true).zip(of_guard(false)).filter(|_| program.guarded) {
-        assert!(from < to, "the guard ends after it began");
-        let without = program.patched(to, &[]).patched(from, &[]);
+    for from in (0..program.code.len()).filter(|&at| program.guarded && program.code[at] == begin) {
+        let inside = in_guard(program, from);
+        // The last ones first, so that the numbers of the others stay.
+        let ends = inside.iter().rev().filter(|&&at| program.code[at] == end);
+        let (after, before): (Vec<_>, Vec<_>) = ends.partition(|&&at| at > from);
+        let all = after.into_iter().chain([&from]).chain(before);
+        let without = all.fold(program.clone(), |program, &at| program.patched(at, &[]));
         mutants.push(mutant(code, format!("{from}: no guard"), without));
-        for (&at, _) in sites.range(from..to).filter(|(_, words)| words.contains(&Word::Seq(0))) {
+        for &at in &inside {
+            let claims = sites.get(&at).is_some_and(|words| words.contains(&Word::Seq(0)));
             let claim = program.code[at];
-            if let Insn::Store { .. } = claim {
-                let [end, begin] = [false, true].map(|begins| Insn::Guard { begins });
+            if claims && matches!(claim, Insn::Store { .. }) {
                 let early = program.patched(at, &[end, claim, begin]);
                 mutants.push(mutant(code, format!("{at}: the guard ends before the claim"), early));
             }
         }
     }
     mutants
+}
+
+/// The instructions of the guard that begins at `from`, with its ends: compilers give each path its own.
+fn in_guard(program: &Program, from: usize) -> BTreeSet<usize> {
+    let (mut inside, mut next) = (BTreeSet::new(), vec![from + 1]);
+    while let Some(at) = next.pop() {
+        if !inside.insert(at) {
+            continue;
+        }
+        match program.code[at] {
+            Insn::Guard { begins } => assert!(!begins, "{at}: a guard in the guard of {from}"),
+            Insn::Goto { to } => next.push(to),
+            Insn::If { to, .. } => next.extend([at + 1, to]),
+            Insn::Const { .. } => next.push(at + 2),
+            Insn::Exit => panic!("{at}: the guard of {from} does not end"),
+            _ => next.push(at + 1),
+        }
+    }
+    inside
 }
 
 pub(crate) fn mutant(code: &Code, name: String, program: Program) -> Mutant {

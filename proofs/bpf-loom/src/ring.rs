@@ -7,7 +7,7 @@ use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, ReadStats, Shard, ShardPlace, SlotSource as _, Step};
 
 use crate::history::{End, History};
-use crate::machine::Machine;
+use crate::machine::{Machine, NOW};
 use crate::map::{Bells, Change, Inner, Map};
 use crate::object::Program;
 use crate::order::Order;
@@ -230,6 +230,8 @@ impl Ring {
     pub fn check(&self, history: &History) {
         let dropped = self.shard().dropped() + self.shard().full();
         assert_eq!(dropped, history.dropped(), "every dropped record is counted");
+        let when = if dropped == 0 { 0 } else { NOW };
+        assert_eq!(self.shard().spell(), [when; 2], "with its time");
         assert_eq!(self.shard().head() & PENDING, 0, "nobody is in the midst of a claim");
         let slots = self.place.slots();
         for slot in 0..self.slots() {
@@ -247,6 +249,13 @@ impl Ring {
             _ => None,
         });
         assert_eq!(found, there.collect::<Vec<_>>(), "{reader:?} {history:?}");
+    }
+
+    /// After all programs have ended: every slot can be claimed again, from the state that they left.
+    pub fn check_again(&self, program: &Program, order: Order, history: History) {
+        let next = self.push_all(program, order, 50..52 + self.slots());
+        assert_eq!(next.dropped(), 0, "nobody is in the midst of anything: {history:?} {next:?}");
+        self.check(&history.with(next));
     }
 }
 

@@ -12,7 +12,7 @@ use mapring::protocol::ring::{Cursor, Unread};
 
 use crate::check;
 use crate::history::{End, History};
-use crate::machine::Machine;
+use crate::machine::{Machine, NOW};
 use crate::map::{Bells, Inner};
 use crate::models::{Code, PATIENT, Seen};
 use crate::nest::{Choices, INTERRUPTS, Nest};
@@ -387,8 +387,8 @@ pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
     [None, Some(1)].map(until).into_iter().sum()
 }
 
-/// Makes the next program that ends a lap find that no reader has slept for long. The clock of these machines stands at 1.
+/// Makes the next program that ends a lap find that no reader has slept for long.
 fn nobody_slept(waking: &Waking, code: &Code) {
     (0..3).for_each(|value| _ = waking.run(code, 0, value));
-    waking.words()[IDLE_SINCE].store(1_u64.wrapping_sub(IDLE + 1), Ordering::Relaxed);
+    waking.words()[IDLE_SINCE].store(NOW.wrapping_sub(IDLE + 1), Ordering::Relaxed);
 }

@@ -77,7 +77,7 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
         }
         let sites = if program.contains("push") { ring_sites(map, &code) } else { region::sites(map, &code) };
         let beside_guarded = program.starts_with("x86");
-        let mut mutants = if beside_guarded { of_mark(&code, &sites) } else { mutants(&code, &sites) };
+        let mut mutants = if beside_guarded { of_mark(map, &code, &sites) } else { mutants(&code, &sites) };
         mutants.retain(|mutant| program != ALONE || !mutant.name.contains(": addition "));
         *found_here.lock().unwrap() = mutants;
     });

@@ -90,6 +90,8 @@ fn handed_over_a_socket() {
     assert_eq!(mapped, "Mapped Err(Frozen)");
     // Lookups are system calls, so the reader's filter kills it.
     let reader = Command::new(READER).args([&socket, "1000000", "quiet"]).output().unwrap();
+    // What it lacks, if this kernel does not let it read.
+    eprint!("{}", String::from_utf8_lossy(&reader.stderr));
     assert_eq!(String::from_utf8(reader.stdout).unwrap(), "Syscall(ReadOnlyFd) Err(ReadOnlyFd)\nready\n");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reader.status), Some(31));
     fs::remove_dir_all(&folder).unwrap();

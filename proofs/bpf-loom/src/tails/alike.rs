@@ -5,6 +5,7 @@ use super::{
     Reader, Ring, SHORT, SINCE, SLOT, STEPPED, ShardMut, TOO_LONG, Tails, TailsMut, UNTIL, WordsMut,
 };
 use crate::decode::Insn;
+use crate::machine::NOW;
 
 /// Lengths of tails, and a helper's error.
 const LENS: [u64; 9] = [0, 1, SHORT, 15, 16, 17, 63, LONGEST, (-14_i64).cast_unsigned()];
@@ -149,10 +150,10 @@ impl Found {
             (ACTIVE..FIRST_SLOT).for_each(|entry| ring.put(entry, if full { next - 16 + 1 } else { 0 }));
             // The last drop was more than a second ago, or was just now.
             let is_new = drop % 3 > 0;
-            ring.put(UNTIL, if is_new { (2_u64 << 30).wrapping_neg() } else { 0 });
+            ring.put(UNTIL, if is_new { 0 } else { NOW });
             ring.put(SINCE, 7);
             assert_eq!(self.push_all(&ring, code, 2, &[len]), 0);
-            assert_eq!([SINCE, UNTIL].map(|word| ring.get(word)), [if is_new { 1 } else { 7 }, 1]);
+            assert_eq!([SINCE, UNTIL].map(|word| ring.get(word)), [if is_new { NOW } else { 7 }, NOW]);
             assert_eq!(
                 [TOO_LONG, NO_SPACE].map(|word| ring.get(word)),
                 [(drop + 1).min(3), (drop + 1).max(3) - 3]
