@@ -168,7 +168,7 @@ mod tests {
         let qemu = qemu(Arch::X86, kernel("6.12-preempt"), Path::new("/k"), Path::new("/i"));
         let shown = crate::cmd::shown(&qemu);
         assert!(
-            shown.contains("no_timer_check clocksource=acpi_pm preempt=full panic=-1 rcupdate.rcu_expedited=1 quiet -- vm-guest'"),
+            shown.contains("no_timer_check clocksource=acpi_pm preempt=full rcupdate.rcu_expedited=1 panic=-1 quiet -- vm-guest'"),
             "{shown}"
         );
     }
