@@ -113,9 +113,10 @@ pub(super) fn again_after_panic<R>(
 fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command {
     let (machine, usual, options) = match arch {
         // No check of timer interrupts: on a busy host they come late, and the kernel gives up. A clock that the vDSO
-        // can't read: readers must do without it; and on a busy host the kernel would give up the TSC half-way. Without
+        // can't read: readers must do without it; and on a busy host the kernel would give up the TSC half-way. Not
+        // acpi_pm, which wraps after 4.7 seconds: a host that stops for so long stops the guest's time for good. Without
         // cmpxchg16b: QEMU 7.2 sometimes corrupts the flags after it, and kernels that use it die.
-        Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check clocksource=acpi_pm"),
+        Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check clocksource=hpet"),
         // Pointers are signed by a cheap hash: the real one takes most of an emulated kernel's time. No LPA2, since
         // kernels before 5.12 misinterpret it and do not boot.
         Arch::Arm => ("virt", "max,pauth-impdef=on,lpa2=off", "console=ttyAMA0"),
@@ -168,7 +169,7 @@ mod tests {
         let qemu = qemu(Arch::X86, kernel("6.12-preempt"), Path::new("/k"), Path::new("/i"));
         let shown = crate::cmd::shown(&qemu);
         assert!(
-            shown.contains("no_timer_check clocksource=acpi_pm preempt=full rcupdate.rcu_expedited=1 panic=-1 quiet -- vm-guest'"),
+            shown.contains("no_timer_check clocksource=hpet preempt=full rcupdate.rcu_expedited=1 panic=-1 quiet -- vm-guest'"),
             "{shown}"
         );
     }
