@@ -14,7 +14,8 @@ mod probe;
 mod protocol;
 mod report;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -162,20 +163,19 @@ fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
         contents.add(rust_bpf::in_guests(tools)?);
     }
     fs::create_dir_all(apt::folder())?;
-    let mut machines = Vec::new();
+    let (mut machines, mut archives) = (Vec::new(), Vec::new());
     for (number, args) in all.iter().enumerate() {
-        let initramfs = apt::folder().join(format!("initramfs-{}-{number}", args.arch.name()));
-        fs::write(&initramfs, initramfs::archive(&contents, &args.test_args)?)
-            .with_context(|| format!("{}", initramfs.display()))?;
+        archives.push(nameless(&initramfs::archive(&contents, &args.test_args)?)?);
         // One after the other, since kernels share images, and apt its folders.
         for kernel in kernels::chosen(&args.kernels, args.arch)? {
             let image = apt::image(kernel, args.arch, args.refresh)?;
-            machines.push((kernel, image, args, initramfs.clone()));
+            machines.push((kernel, image, args, number));
         }
     }
     // One machine per CPU, since QEMU emulates each by one thread.
-    let rows = programs::in_parallel(machines, programs::cpus(), |(kernel, image, args, initramfs)| {
-        let row = boot(kernel, &image, args, &initramfs)?;
+    let rows = programs::in_parallel(machines, programs::cpus(), |(kernel, image, args, number)| {
+        let initramfs = format!("/proc/{}/fd/{}", std::process::id(), archives[number].as_raw_fd());
+        let row = boot(kernel, &image, args, initramfs.as_ref())?;
         eprint!("{row}");
         Ok(row)
     })?;
@@ -189,6 +189,15 @@ fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
         print!("\n{}", report::table(&rows));
     }
     Ok(rows)
+}
+
+/// A file that only this process has, since another one may boot machines meanwhile; it is gone when the process ends.
+fn nameless(content: &[u8]) -> Result<File> {
+    let name = apt::folder().join(format!("initramfs-{}", std::process::id()));
+    fs::write(&name, content).with_context(|| name.display().to_string())?;
+    let file = File::open(&name)?;
+    fs::remove_file(&name)?;
+    Ok(file)
 }
 
 fn ensure_tools(arch: Arch) -> Result<()> {
