@@ -174,8 +174,7 @@ fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
     }
     // One machine per CPU, since QEMU emulates each by one thread.
     let rows = programs::in_parallel(machines, programs::cpus(), |(kernel, image, args, number)| {
-        let initramfs = format!("/proc/{}/fd/{}", std::process::id(), archives[number].as_raw_fd());
-        let row = boot(kernel, &image, args, initramfs.as_ref())?;
+        let row = boot(kernel, &image, args, &path_of(&archives[number]))?;
         eprint!("{row}");
         Ok(row)
     })?;
@@ -198,6 +197,11 @@ fn nameless(content: &[u8]) -> Result<File> {
     let file = File::open(&name)?;
     fs::remove_file(&name)?;
     Ok(file)
+}
+
+/// Where others can open it while it is open here.
+fn path_of(file: &File) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into()
 }
 
 fn ensure_tools(arch: Arch) -> Result<()> {
@@ -262,6 +266,8 @@ fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -279,5 +285,15 @@ mod tests {
         let args = args_of(PROOF_ARM);
         assert_eq!(kernels(PROOF_ARM, args.arch).len(), 2);
         assert_eq!((args.arch, args.test_args.len()), (Arch::Arm, 5));
+    }
+
+    /// As two processes may boot machines at the same time.
+    #[test]
+    fn a_second_archive_leaves_the_first_as_it_was() {
+        fs::create_dir_all(apt::folder()).unwrap();
+        let files = ["first", "second"].map(|content| nameless(content.as_bytes()).unwrap());
+        let read = files.each_ref().map(|file| fs::read_to_string(path_of(file)).unwrap());
+        assert_eq!(read, ["first", "second"]);
+        assert_eq!(files[0].metadata().unwrap().nlink(), 0);
     }
 }
