@@ -86,4 +86,6 @@ fn conformance() {
     for object in build.compile_intermediates() {
         println!("cargo::rustc-link-arg-bin=kernel-tests-conformance={}", object.display());
     }
+    // Where gcc's atomics are functions of libgcc (aarch64): Rust's copies of these come before the objects.
+    println!("cargo::rustc-link-arg-bin=kernel-tests-conformance=-lgcc");
 }
