@@ -190,7 +190,8 @@ fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A file that only this process has, since another one may boot machines meanwhile; it is gone when the process ends.
+/// A file without a name, since another process may boot machines meanwhile; it is gone when this one ends. On disk, not
+/// in memory, which the machines need: an archive has 300 MB.
 fn nameless(content: &[u8]) -> Result<File> {
     let name = apt::folder().join(format!("initramfs-{}", std::process::id()));
     fs::write(&name, content).with_context(|| name.display().to_string())?;
