@@ -36,8 +36,19 @@ fn nameless(figures: &Value) -> Value {
     }
 }
 
+/// The sum of these fields of a process in `/proc/PID/stat`: its CPU time, or that of its children that ended, in 10 ms.
+fn ticks(pid: u32, fields: std::ops::Range<usize>) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name of the program can have spaces.
+    let (_, after) = stat.rsplit_once(") ").unwrap();
+    let fields = after.split(' ').skip(fields.start - 2).take(fields.len());
+    fields.map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
 #[test]
 fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
+    let of_children = || ticks(std::process::id(), 15..17);
+    let before = of_children();
     let recorder = Recorder::new("report");
     let trigger = ["--stop-on", "exit signal=SIGSEGV comm=sh", "--after", "100ms"];
     if !recorder
@@ -53,7 +64,10 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
         Some(disk) => File::open(&disk.path).unwrap().read_exact(&mut [0; 4096]).unwrap(),
         None => skip::skipped("no FUSE or loop devices, or this user can't use them"),
     }
-    std::thread::sleep(Duration::from_secs(1));
+    // The recorder's start is recorded, too.
+    while ticks(hog.id(), 13..15) < 100 + 2 * (of_children() - before) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mut crash = Command::new("/bin/sh").args(["-c", "kill -SEGV $$"]).spawn().unwrap();
     crash.wait().unwrap();
     stopped(&recorder);

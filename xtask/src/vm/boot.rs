@@ -133,9 +133,7 @@ fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command 
     }
     command.args(["-serial", "stdio", "-kernel"]).arg(image).arg("-initrd").arg(initramfs);
     let preempt = kernel.preempt.map(|mode| format!(" preempt={mode}")).unwrap_or_default();
-    // Each change of a map of maps waits for a grace period of RCU: expedited, that takes a tenth of the time.
-    let rcu = "rcupdate.rcu_expedited=1";
-    command.args(["-append", &format!("{options}{preempt} {rcu} panic=-1 quiet -- vm-guest")]);
+    command.args(["-append", &format!("{options}{preempt} panic=-1 quiet -- vm-guest")]);
     command
 }
 
@@ -169,7 +167,7 @@ mod tests {
         let qemu = qemu(Arch::X86, kernel("6.12-preempt"), Path::new("/k"), Path::new("/i"));
         let shown = crate::cmd::shown(&qemu);
         assert!(
-            shown.contains("no_timer_check clocksource=hpet preempt=full rcupdate.rcu_expedited=1 panic=-1 quiet -- vm-guest'"),
+            shown.contains("no_timer_check clocksource=hpet preempt=full panic=-1 quiet -- vm-guest'"),
             "{shown}"
         );
     }

@@ -1,7 +1,7 @@
 //! Regions between processes: no BPF, and no privilege.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Mutex, RwLock};
 
 use mapring_kernel_tests::prelude::*;
 
@@ -75,8 +75,12 @@ fn a_ring() {
             (number, record(u32::try_from(thread).unwrap(), number))
         };
         // Both threads write both shards.
+        let turns = RwLock::new(());
         let write = |thread| {
             let (number, record) = fresh(thread);
+            let holds = slots == 64 && number % 1024 == 2;
+            let _alone = holds.then(|| turns.write().unwrap());
+            let _beside = (!holds).then(|| turns.read().unwrap());
             let writer = ring.writer(number as usize % 2).unwrap();
             let Some(mut slot) = writer.reserve() else { return };
             slot.write(&record);
@@ -85,6 +89,13 @@ fn a_ring() {
                 1 => {
                     // Others write more than a lap before this ticket ends.
                     let more = (0..2 * slots).filter(|_| writer.push(&fresh(thread).1).is_some()).count();
+                    slot.commit();
+                    published.fetch_add(1 + more as u64, Ordering::Relaxed);
+                }
+                _ if holds => {
+                    // A reader gets to this ticket before it ends, and is crowded by those after it.
+                    let more = (0..slots - 4).filter(|_| writer.push(&fresh(thread).1).is_some()).count();
+                    std::thread::sleep(Duration::from_millis(10));
                     slot.commit();
                     published.fetch_add(1 + more as u64, Ordering::Relaxed);
                 }
