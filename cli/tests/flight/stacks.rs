@@ -72,10 +72,17 @@ impl Chain {
 
     fn run(&self, what: &str) -> Ended {
         let mut program = Command::new(self.dir.path().join("chain"));
-        let program = program.arg(what).stdin(Stdio::piped()).spawn().unwrap();
-        let maps = fs::read_to_string(format!("/proc/{}/maps", program.id())).unwrap();
-        let first = maps.lines().find(|line| line.ends_with("/chain")).unwrap();
-        Ended(program, u64::from_str_radix(first.split_once('-').unwrap().0, 16).unwrap())
+        let mut program = program.arg(what).stdin(Stdio::piped()).spawn().unwrap();
+        let maps = format!("/proc/{}/maps", program.id());
+        // The kernel maps the program after it has let go of this process.
+        let first = loop {
+            let maps = fs::read_to_string(&maps).unwrap();
+            if let Some(first) = maps.lines().find(|line| line.ends_with("/chain")) {
+                break first.split_once('-').unwrap().0.to_owned();
+            }
+            assert!(program.try_wait().unwrap().is_none());
+        };
+        Ended(program, u64::from_str_radix(&first, 16).unwrap())
     }
 
     /// Whether the stack is that of these functions, the innermost one first, called by main.
