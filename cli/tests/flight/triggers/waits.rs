@@ -2,8 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,20 +28,19 @@ fn a_thread_that_waits_for_a_cpu_stops_the_recording() {
     if !recorder.start(&[&["--size", "1M", "--events", "exec"], &trigger[..]].concat()) {
         return;
     }
-    let over = Arc::new(AtomicBool::new(false));
-    let (is_over, (says, tids)) = (over.clone(), mpsc::channel());
+    let ((says, tids), (wake, woken)) = (mpsc::channel(), mpsc::channel());
     let cpu = cpus()[0];
     let waits = named("waits-for-cpu", move || {
         stay(cpu);
         says.send(tid()).unwrap();
-        while !is_over.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        while woken.recv().is_ok() {}
     });
     let tid = tids.recv().unwrap();
     let runs = thread::spawn(move || {
         stay(cpu);
         let is_first = become_fifo();
+        // It does not sleep for a while instead: with PREEMPT_RT, a timer wakes it by a thread that has to wait, too.
+        wake.send(()).unwrap();
         let end = Instant::now() + LONG;
         while Instant::now() < end {}
         is_first
@@ -55,7 +52,6 @@ fn a_thread_that_waits_for_a_cpu_stops_the_recording() {
     } else {
         skip::skipped("this kernel gives this thread no SCHED_FIFO");
     }
-    over.store(true, Ordering::Relaxed);
     waits.join().unwrap();
 }
 
