@@ -36,7 +36,8 @@ fn nameless(figures: &Value) -> Value {
     }
 }
 
-/// The sum of these fields of a process in `/proc/PID/stat`: its CPU time, or that of its children that ended, in 10 ms.
+/// The sum of these fields of `/proc/PID/stat`. Those used here are CPU time, in units of 10 ms: first that of the process in user
+/// and kernel mode, then the same of its children that have ended.
 fn ticks(pid: u32, fields: std::ops::Range<usize>) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // The name of the program can have spaces.

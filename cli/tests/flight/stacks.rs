@@ -74,7 +74,7 @@ impl Chain {
         let mut program = Command::new(self.dir.path().join("chain"));
         let mut program = program.arg(what).stdin(Stdio::piped()).spawn().unwrap();
         let maps = format!("/proc/{}/maps", program.id());
-        // The kernel maps the program after it has let go of this process.
+        // The kernel maps the program a moment after `spawn` has returned.
         let first = loop {
             let maps = fs::read_to_string(&maps).unwrap();
             if let Some(first) = maps.lines().find(|line| line.ends_with("/chain")) {

@@ -39,7 +39,7 @@ fn a_thread_that_waits_for_a_cpu_stops_the_recording() {
     let runs = thread::spawn(move || {
         stay(cpu);
         let is_first = become_fifo();
-        // It does not sleep for a while instead: with PREEMPT_RT, a timer wakes it by a thread that has to wait, too.
+        // A timer would not wake it: with PREEMPT_RT, a thread of the kernel runs timers, and would wait for this one, too.
         wake.send(()).unwrap();
         let end = Instant::now() + LONG;
         while Instant::now() < end {}

@@ -5,8 +5,8 @@ use mapring_kernel_tests::prelude::*;
 use super::open;
 
 const TIMES: u64 = 1_000;
-/// Replacements without a pause: fewer than the searches of an open, which must find a ring in whatever step they take turns
-/// (with PREEMPT_RT they do so for long). An odd number: the rings are found in turn.
+/// Replacements without a pause: fewer than the 16 searches of an open. With PREEMPT_RT, a replacement can come in the middle of
+/// each of these. An odd number, so that both rings are found.
 const BURST: u64 = 7;
 
 /// Without privilege a reader finds the other maps only by their pins, so each ring must be pinned whole at any moment.
