@@ -31,7 +31,7 @@ use crate::protocol::is_any;
 #[repr(transparent)]
 pub struct AnyRecord<const N: usize>([u128; N]);
 
-const _: () = assert!(is_any::<AnyRecord<1>>() && is_any::<crate::ring::Tailed<AnyRecord<1>>>());
+const _: () = assert!(is_any::<AnyRecord<1>>() && is_any::<crate::record::Tailed<AnyRecord<1>>>());
 
 impl<const N: usize> AnyRecord<N> {
     /// The most bytes that it holds.

@@ -117,11 +117,11 @@
 
 pub mod abi;
 #[cfg(not(loom))]
+mod access;
+#[cfg(not(loom))]
 mod any_record;
-#[cfg(all(not(loom), feature = "bpf"))]
-mod bpf;
-#[cfg(all(not(loom), not(feature = "bpf")))]
-#[path = "no_bpf.rs"]
+#[cfg(not(loom))]
+#[cfg_attr(not(feature = "bpf"), path = "no_bpf.rs")]
 mod bpf;
 #[cfg(not(loom))]
 pub mod cpus;
@@ -144,11 +144,15 @@ mod region;
 mod ring;
 mod sync;
 #[cfg(not(loom))]
+mod sysfs;
+#[cfg(not(loom))]
 pub mod tagged;
 mod text;
 #[cfg(not(loom))]
 pub mod time;
 
+#[cfg(not(loom))]
+pub use access::{Access, Refusal};
 /// For the `mapring` command; not part of the API.
 #[cfg(all(not(loom), feature = "bpf"))]
 #[doc(hidden)]
@@ -234,7 +238,7 @@ pub use protocol::ring::{Loss, ReadStats, Start};
 #[cfg(not(loom))]
 pub use record::Record;
 #[cfg(not(loom))]
-pub use region::{Access, OpenOptions, Refusal, Region, Source};
+pub use region::{OpenOptions, Region, Source};
 #[cfg(not(loom))]
 pub use ring::{Event, Reader, Ring, Writer};
 #[cfg(not(loom))]
@@ -265,7 +269,7 @@ pub mod reading {
 #[cfg(not(loom))]
 pub mod liveness {
     pub use crate::abi::Process;
-    pub use crate::bpf::MapUser;
+    pub use crate::region::maps::MapUser;
     pub use crate::ring::{Behind, Liveness, RingReader, Unended};
 }
 
@@ -274,9 +278,9 @@ pub mod liveness {
 pub mod any {
     pub use crate::any_record::AnyRecord;
     #[cfg(feature = "bpf")]
-    pub use crate::bpf::{ObserverStats, RingbufObserver};
-    #[cfg(feature = "bpf")]
     pub use crate::handle::{AnyMap, MapFacts};
+    #[cfg(feature = "bpf")]
+    pub use crate::region::maps::{ObserverStats, RingbufObserver};
 }
 
 /// Used by the code that this crate's macros generate.

@@ -1,11 +1,14 @@
 //! The layout of Rust types, to be compared with the layout in C.
 
+mod tailed;
+
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt;
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
+pub(crate) use self::tailed::Tailed;
 use crate::abi::Kind;
 
 /// Plain data whose layout is known field by field. When a BPF map is opened, this layout is compared with the map's

@@ -13,6 +13,8 @@ mod go;
 mod guide;
 mod headers;
 mod install;
+#[cfg(test)]
+mod layers;
 mod litmus;
 mod loom;
 mod need;

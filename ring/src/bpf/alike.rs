@@ -8,15 +8,15 @@ use super::compare::name_of;
 
 /// A difference: its place, and what is there on both sides.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unlike {
-    pub(super) at: String,
-    pub(super) found: String,
-    pub(super) declared: String,
+pub(crate) struct Unlike {
+    pub(crate) at: String,
+    pub(crate) found: String,
+    pub(crate) declared: String,
 }
 
 /// The first difference that changes what the bytes of a record mean. Names of types and what pointers point to do not
 /// count. The declared enums may have more constants than those that were found.
-pub(super) fn unlike(found: Type<'_>, declared: Type<'_>) -> Option<Unlike> {
+pub(crate) fn unlike(found: Type<'_>, declared: Type<'_>) -> Option<Unlike> {
     let name = String::from_utf8_lossy(declared.first_name().unwrap_or(b"record")).into_owned();
     Comparison::default().compare(found, declared, &name, DEPTH).err()
 }

@@ -13,14 +13,14 @@ use crate::text::printable;
 
 /// A difference: the field, and its type on both sides.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Difference {
-    pub(super) field: String,
-    pub(super) rust: String,
-    pub(super) c: String,
+pub(crate) struct Difference {
+    pub(crate) field: String,
+    pub(crate) rust: String,
+    pub(crate) c: String,
 }
 
 /// The first difference between `layout` and the type `c`. `at` is the name of the compared value.
-pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), Difference> {
+pub(crate) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), Difference> {
     let mut c = c.resolved();
     if !matches!(layout, TypeLayout::Struct(..) | TypeLayout::Tagged(..)) {
         // A Rust type without fields has no field names either.
@@ -173,7 +173,7 @@ fn describe(layout: &TypeLayout) -> String {
 }
 
 /// The C type in words.
-pub(super) fn name_of(c: Type<'_>) -> String {
+pub(crate) fn name_of(c: Type<'_>) -> String {
     let (mut c, mut text) = (c, String::new());
     for _ in 0..DEPTH {
         let Some((of, count)) = c.array() else { break };
@@ -192,7 +192,7 @@ pub(super) fn name_of(c: Type<'_>) -> String {
 }
 
 /// Compares the expected type with the records in a map's BTF, if it is available.
-pub(super) fn compare_record(
+pub(crate) fn compare_record(
     types: &Types,
     geometry: &Geometry,
     what: &str,
@@ -225,7 +225,7 @@ pub(crate) fn no_types(e: &std::io::Error) -> UncheckedReason {
 }
 
 /// Compares the expected type with the C type that `find` returns, if there is one.
-pub(super) fn compare_with<'t>(
+pub(crate) fn compare_with<'t>(
     types: &'t Types,
     find: impl FnOnce(&'t Btf) -> Option<Type<'t>>,
     what: &str,
@@ -245,7 +245,7 @@ pub(super) fn compare_with<'t>(
 
 impl Difference {
     /// Converts it to an error about `what`.
-    pub(super) fn error(self, what: String) -> Error {
+    pub(crate) fn error(self, what: String) -> Error {
         Error::from(Cause::Layout {
             what,
             field: printable(&self.field),

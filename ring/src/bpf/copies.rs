@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::sys;
 use super::uapi::MapInfo;
-use crate::cpus::listed_cpus;
+use crate::sysfs::listed_cpus;
 
 /// The most CPUs of the kernels that distributions build.
 const USUAL: usize = 1 << 13;

@@ -56,7 +56,7 @@ impl Shape {
     }
 
     /// Takes over the number of slots if both are resizable rings: it may change.
-    pub(super) fn other_slots(&mut self, other: &Self) {
+    pub(crate) fn other_slots(&mut self, other: &Self) {
         if self.options.is_resizable() && other.options == self.options {
             self.capacity = other.capacity;
         }
@@ -220,7 +220,7 @@ impl LoadedObject {
     }
 
     /// A descriptor of the types, if they have this id.
-    pub(super) fn types(&self, id: u32) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn types(&self, id: u32) -> Option<BorrowedFd<'_>> {
         (self.id == id).then(|| self.fd.as_fd())
     }
 }
@@ -250,7 +250,7 @@ impl Types {
     }
 
     /// All types, for as long as they are needed.
-    pub(super) fn into_btf(self) -> io::Result<Arc<Btf>> {
+    pub(crate) fn into_btf(self) -> io::Result<Arc<Btf>> {
         self.btf.into_inner().unwrap_or_else(|| load(self.btf_id).map(Arc::new))
     }
 

@@ -16,7 +16,7 @@ const UNKNOWN_BTF: u32 = u32::MAX;
 
 /// The kernel's information about the map. Before Linux 5.19 bpf(2) refuses processes without privilege (EPERM); then
 /// procfs gives everything but the types.
-pub(super) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
+pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
     sys::map_info(fd).or_else(|error| {
         let denied = error.kind() == io::ErrorKind::PermissionDenied;
         let told = if denied { from_procfs(fd) } else { None };

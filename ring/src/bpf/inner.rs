@@ -1,4 +1,4 @@
-//! Maps found through other maps, and the creation of maps that can replace them.
+//! Maps found through other maps.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -6,13 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytemuck::{bytes_of, bytes_of_mut, cast_slice};
-use rustix::io::Errno;
 
 use super::describe::LoadedObject;
-use super::preamble::initialise;
-use super::sys::{self, Elements, NewArray};
+use super::sys::Elements;
 use super::{MapFd, lookup};
-use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
 
 /// Where to find a map, now and after another map replaced it.
@@ -97,6 +94,11 @@ impl MapOfMaps {
         self.entries
     }
 
+    /// The object whose maps may be in it, if this process has loaded it.
+    pub(crate) fn object(&self) -> Option<&Arc<LoadedObject>> {
+        self.object.as_ref()
+    }
+
     /// Its name in messages.
     pub(crate) fn what(&self) -> &str {
         &self.what
@@ -152,46 +154,4 @@ impl MapOfMaps {
 /// Whether a map could not be opened because it does not exist.
 pub(crate) fn is_gone(e: &Error) -> bool {
     matches!(e.cause(), Cause::Open { error, .. } if error.kind() == ErrorKind::NotFound)
-}
-
-/// Creates a map with `preamble` and of its shape, to be put in `place`, otherwise like `like`: with its flags, its name,
-/// and its types if this process has loaded their object or may read them (CAP_SYS_ADMIN). On `node`, if the flags of `like`
-/// include a node.
-pub(crate) fn make_like(
-    like: BorrowedFd<'_>,
-    preamble: &Preamble,
-    node: Option<usize>,
-    place: &MapLocator,
-) -> Result<MapFd> {
-    let like = sys::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
-    let geometry = &preamble.geometry;
-    let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
-    let known = match place {
-        MapLocator::Inner(maps) => maps.object.as_ref().and_then(|object| object.types(like.btf_id)),
-        MapLocator::Pin(_) | MapLocator::Loaded(_) => None,
-    };
-    let read = if known.is_none() { sys::btf_by_id(like.btf_id).ok() } else { None };
-    let btf = known.or(read.as_ref().map(AsFd::as_fd));
-    let made = sys::create_array(&NewArray {
-        name: like.name,
-        value_size: fits(geometry.element()),
-        max_entries: fits(geometry.entries()),
-        flags: like.flags,
-        // All ones: any node. The kernel does not report the node of `like`.
-        node: node.map_or(u32::MAX, fits),
-        types: btf.map(|btf| (btf, like.key_type, like.value_type)),
-    });
-    let opened = MapFd::fd(made.map_err(|error| {
-        Error::from(Cause::System {
-            call: "bpf(BPF_MAP_CREATE)",
-            hint: match Errno::from_io_error(&error) {
-                Some(Errno::PERM) => "; making maps needs CAP_BPF: run as root",
-                Some(Errno::NOMEM | Errno::TOOBIG) => "; so much memory can't be had: ask for fewer slots",
-                _ => "",
-            },
-            error,
-        })
-    })?)?;
-    initialise(opened.fd.as_fd(), &opened.info, &opened.what, preamble)?;
-    Ok(opened)
 }

@@ -41,7 +41,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     /// For a per-CPU map, this makes system calls, to find out how many copies there are and what the kernel can do.
-    pub(super) fn new(map: OwnedFd, info: &MapInfo) -> io::Result<Self> {
+    pub(crate) fn new(map: OwnedFd, info: &MapInfo) -> io::Result<Self> {
         let value = info.value_size as usize;
         let map = Elements::of_array(map, info)?;
         // The kernel leaves no gaps between the values of a batch. So batches are used only if values are whole words,
@@ -119,13 +119,13 @@ impl Lookup {
 }
 
 /// Writes an element of an array.
-pub(super) fn update<F: AsFd>(map: &Elements<F>, index: usize, value: &[u64]) -> io::Result<()> {
+pub(crate) fn update<F: AsFd>(map: &Elements<F>, index: usize, value: &[u64]) -> io::Result<()> {
     map.update(bytes_of(&key(index)), cast_slice(value))
 }
 
 /// Writes elements of `words` words from `first` on, in this order: one call for [`BATCH`] of them, or one for each if
 /// the kernel has no batches.
-pub(super) fn update_run<F: AsFd>(
+pub(crate) fn update_run<F: AsFd>(
     map: &Elements<F>,
     first: usize,
     words: usize,

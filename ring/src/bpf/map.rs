@@ -23,7 +23,7 @@ pub(crate) struct MapFd {
     pub(crate) info: MapInfo,
     pub(crate) what: String,
     /// Its object, if this process has loaded it.
-    pub(super) object: Option<Arc<LoadedObject>>,
+    pub(crate) object: Option<Arc<LoadedObject>>,
 }
 
 impl MapFd {
@@ -178,7 +178,7 @@ impl MapFd {
     }
 
     /// The error for a map of another type.
-    pub(super) fn wrong_type(&self, expected: &'static str) -> Error {
+    pub(crate) fn wrong_type(&self, expected: &'static str) -> Error {
         Error::from(Cause::MapType {
             what: self.what.clone(),
             found: self.info.ty.to_string(),

@@ -38,9 +38,9 @@ pub struct PinDir {
 /// Who may use a pin.
 #[derive(Clone, Copy, Debug)]
 pub struct PinAccess {
-    pub(super) owner: Option<u32>,
-    pub(super) group: Option<u32>,
-    pub(super) mode: u32,
+    pub(crate) owner: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) mode: u32,
 }
 
 impl From<u32> for PinAccess {
@@ -151,7 +151,7 @@ impl PinDir {
     ///
     /// # Errors
     /// As for [`expect_ours`](Self::expect_ours); also if it is something else.
-    pub(super) fn access(&self, name: &OsStr) -> io::Result<PinAccess> {
+    pub(crate) fn access(&self, name: &OsStr) -> io::Result<PinAccess> {
         let found = self.expect_ours(name)?;
         match FileType::from_raw_mode(found.st_mode) {
             FileType::RegularFile | FileType::Directory => {}
@@ -197,7 +197,7 @@ impl PinDir {
     }
 
     /// Gives others access to the pin `name`. Only for a directory that no other user may write.
-    pub(super) fn set_access_of(&self, name: &OsStr, access: PinAccess) -> io::Result<()> {
+    pub(crate) fn set_access_of(&self, name: &OsStr, access: PinAccess) -> io::Result<()> {
         let (owner, group) = (access.owner.map(Uid::from_raw), access.group.map(Gid::from_raw));
         if owner.is_some() || group.is_some() {
             chownat(&self.fd, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;

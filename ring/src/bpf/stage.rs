@@ -25,8 +25,10 @@ use rustix::fs::{FileType, FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::pins::{PinAccess, PinDir};
-use super::readers::{BELLS, READERS};
 
+/// What follows the name, or the pin, of a ring in those of its other maps.
+pub(crate) const READERS: &str = "__readers";
+pub(crate) const BELLS: &str = "__bells";
 /// What follows the name of a pin in that of the directory beside it.
 pub(crate) const NEXT: &str = "__next";
 pub(crate) const NEW: &str = "new";
@@ -67,20 +69,20 @@ impl Stage {
     }
 
     /// An error if something has the name with this suffix. An empty directory has only a name.
-    pub(super) fn expect_free(&self, suffix: &str) -> io::Result<()> {
+    pub(crate) fn expect_free(&self, suffix: &str) -> io::Result<()> {
         let name = joined(&self.pin, suffix);
         let is_empty = || self.dir.dir(&name).and_then(|dir| dir.entries()).is_ok_and(|all| all.is_empty());
         if self.dir.has(&name)? && !is_empty() { Err(Errno::EXIST.into()) } else { Ok(()) }
     }
 
     /// Removes the pins of the readers and bells of an earlier ring with this name.
-    pub(super) fn remove_companions(&self) -> io::Result<()> {
+    pub(crate) fn remove_companions(&self) -> io::Result<()> {
         [READERS, BELLS].iter().try_for_each(|suffix| self.dir.remove(joined(&self.pin, suffix)))
     }
 
     /// Pins the first map under the name, and the others under this name and their suffixes. Others get access before the
     /// names are public.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         maps: &[(&str, BorrowedFd<'_>)],
         access: PinAccess,
@@ -117,7 +119,7 @@ impl Stage {
     }
 
     /// Makes a directory of pins, calls `fill` with it, and gives it the name. Replaces another one at once (Linux 5.16).
-    pub(super) fn publish_dir(
+    pub(crate) fn publish_dir(
         &self,
         replace: bool,
         fill: impl FnOnce(&PinDir) -> io::Result<()>,
@@ -138,7 +140,7 @@ impl Stage {
     }
 
     /// The access to the pin that is there.
-    pub(super) fn access(&self) -> io::Result<PinAccess> {
+    pub(crate) fn access(&self) -> io::Result<PinAccess> {
         self.dir.access(&self.pin)
     }
 
@@ -233,4 +235,11 @@ pub(super) fn joined(name: &OsStr, suffix: impl AsRef<OsStr>) -> OsString {
     let mut name = name.to_owned();
     name.push(suffix);
     name
+}
+
+/// The path of a pin next to that of a ring.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(suffix);
+    path.into()
 }

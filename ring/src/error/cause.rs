@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::ErrorKind;
 use crate::abi::{GeometryError, Kind, PreambleError, RingOptions};
-use crate::region::Refusal;
+use crate::access::Refusal;
 
 /// Why something failed. Each message contains what was found, what was expected, and the remedy where there is one. A
 /// `hint` is a remedy: empty, or it starts with a separator.

@@ -9,7 +9,7 @@ use thiserror::Error as ThisError;
 
 pub(crate) use self::cause::Cause;
 use crate::abi::{GeometryError, PreambleError};
-use crate::region::Refusal;
+use crate::access::Refusal;
 
 /// Why a region can't be opened, made or used.
 ///
@@ -121,6 +121,12 @@ impl Error {
             Refusal::Frozen | Refusal::Sealed => Cause::Sealed { what, refusal },
             _ => Cause::NotWritable { what, refusal },
         })
+    }
+
+    /// The error for a map that holds something else than a loader declares.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn mismatch(what: &str, found: String, declared: String) -> Self {
+        Self::from(Cause::Mismatch { what: what.to_owned(), found, declared })
     }
 
     pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {

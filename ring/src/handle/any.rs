@@ -3,12 +3,15 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::access::Access;
+use crate::bpf::MapFd;
 use crate::bpf::btf::Btf;
+use crate::bpf::compare::no_types;
 use crate::bpf::describe;
-use crate::bpf::{MapFd, MapUser, map_or_lookup, no_types, users};
 use crate::error::{ReadError, Result};
 use crate::record::UncheckedReason;
-use crate::region::{Access, Memory, Source};
+use crate::region::maps::{MapUser, map_or_lookup, users};
+use crate::region::{Memory, Source};
 use crate::sync::{Ordering, fence};
 
 /// A BPF map of any type, of any loader, for tools that do not know its values: what the kernel says of it, its types,

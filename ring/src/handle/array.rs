@@ -3,10 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::bpf::{Lookup, MapFd, Plain};
+use crate::access::Access;
+use crate::bpf::{Lookup, MapFd};
 use crate::error::{ReadError, Result};
 use crate::record::{Expected, LayoutCheck, Record};
-use crate::region::{Access, Memory, Source};
+use crate::region::maps::Plain;
+use crate::region::{Memory, Source};
 use crate::sync::{Ordering, fence};
 
 /// Any `ARRAY` or `PERCPU_ARRAY` of any loader: values of type `T` as programs store them, without a preamble or

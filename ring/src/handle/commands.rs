@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytemuck::{AnyBitPattern, NoUninit};
 use thiserror::Error as ThisError;
 
-use super::fallback::{TripleRead, lookup};
 use super::openers;
 use crate::abi::Kind;
 use crate::abi::Process;
 use crate::abi::commands::{APPLIED, OWNER, PUSHED, Places, SKIPPED};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::commands;
+use crate::region::fallback::{TripleRead, lookup};
 use crate::region::{Region, Shared, SharedMut, View, Writer, this_process};
 
 /// A ring of commands of type `T`, from userspace to programs: `MAPRING_COMMANDS` of `commands.bpf.h`.

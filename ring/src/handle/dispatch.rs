@@ -6,12 +6,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bytemuck::{bytes_of, bytes_of_mut};
 
+use crate::access::Refusal;
+use crate::bpf::MapFd;
+use crate::bpf::fdinfo::is_frozen;
+use crate::bpf::fdinfo::program_type;
 use crate::bpf::kinds::{MapType, program_type_name};
 use crate::bpf::sys::{self, Elements};
-use crate::bpf::{MapFd, is_frozen, program_type};
 use crate::error::{Cause, Error, Result};
 use crate::record;
-use crate::region::{Refusal, Source};
+use crate::region::Source;
 use crate::text::printable;
 
 /// A `PROG_ARRAY`: programs by slot, to which BPF programs jump by `mapring_dispatch` (`dispatch.bpf.h`) or

@@ -10,12 +10,13 @@ use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::abi::WORD;
-use crate::any::AnyRecord;
-use crate::bpf::{Section, three_lookups};
+use crate::access::{Access, Refusal};
+use crate::any_record::AnyRecord;
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::first_of;
 use crate::record::Record;
-use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
+use crate::region::maps::{Section, three_lookups};
+use crate::region::{Memory, OpenOptions, Source, Writer};
 use crate::sync::{Ordering, fence};
 
 /// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or your own such as `.data.hot`. BTF gives the

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use bytemuck::NoUninit;
 
 use super::table::{Span, Table, TwoCopies};
-use crate::bpf::ByCall;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::latch;
+use crate::region::maps::ByCall;
 use crate::region::{SharedMut, Writer};
 
 /// A table of latches of type `T`: two copies of each value, one of which is always whole.

@@ -10,7 +10,6 @@ mod commands;
 mod counters;
 #[cfg(feature = "bpf")]
 pub mod dispatch;
-pub(crate) mod fallback;
 mod gauges;
 #[cfg(feature = "bpf")]
 pub mod globals;
@@ -103,8 +102,8 @@ macro_rules! openers {
         }
 
         #[cfg(feature = "bpf")]
-        crate::bpf::pinning!([$($generics)*] $handle, "", "", |handle, path, how| {
-            crate::bpf::publish(&[(None, handle.region())], path, how)
+        crate::region::maps::pinning!([$($generics)*] $handle, "", "", |handle, path, how| {
+            crate::region::maps::publish(&[(None, handle.region())], path, how)
         });
 
         impl<$($generics)*> std::os::fd::AsFd for $handle {

@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 use bytemuck::AnyBitPattern;
 use crossbeam_utils::Backoff;
 
-use super::fallback::{TripleRead, batch};
 use super::openers;
 use super::table::Snapshot;
 use crate::abi::Kind;
@@ -14,6 +13,7 @@ use crate::bpf::Lookup;
 use crate::error::{ReadError, Result};
 use crate::protocol::cell;
 use crate::region::Region;
+use crate::region::fallback::{TripleRead, batch};
 
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
 ///

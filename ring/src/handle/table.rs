@@ -6,11 +6,11 @@ use std::marker::PhantomData;
 use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
 
-use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
 use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{ReadError, Result};
 use crate::protocol::{Element, Words, WordsMut, cell, is_any, latch};
+use crate::region::fallback::{TripleRead, batch, lookup};
 use crate::region::{Region, SharedMut, SharedRows, View};
 
 /// A table of values of type `T`, each with a sequence word: [`Cells`](super::Cells) or [`Latches`](super::Latches).

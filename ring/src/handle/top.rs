@@ -4,13 +4,13 @@ use std::fmt;
 
 use crossbeam_utils::Backoff;
 
-use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
 use crate::abi::top::{BUCKET, STRIDE, bucket};
 use crate::abi::{Geometry, Kind};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::top::{self, Copy};
 use crate::protocol::{Element, cell};
+use crate::region::fallback::{TripleRead, batch, lookup};
 use crate::region::{Region, SharedMut, SharedRows, View};
 
 /// The keys to which programs added most (`MAPRING_TOP_KEYS` of `top.bpf.h`): processes, cgroups, addresses.

@@ -16,17 +16,17 @@
 #[cfg(feature = "libbpf")]
 mod libbpf;
 
-pub use crate::bpf::PinOptions;
+pub use crate::region::maps::PinOptions;
 #[cfg(feature = "libbpf")]
 pub use libbpf::{
     Prepare, Reuse, initialize, initialize_object, map, place_on_node, prepare, prepare_object, reuse,
     section,
 };
 
-use crate::bpf::link;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
+use crate::region::maps::link;
 use crate::region::{OpenOptions, Source};
 
 /// Prepares a loaded map for readers: writes its preamble, if it has none. For a resizable ring or a `PER_CPU_MAPS` ring, pass

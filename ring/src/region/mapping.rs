@@ -1,4 +1,4 @@
-//! Mapped memory, and views of it that keep it mapped.
+//! Mapped memory.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -7,9 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{Advice, madvise};
 
-use super::Region;
 use crate::abi::WORD;
-use crate::protocol::{Element, Rows, Words, WordsMut};
+use crate::protocol::{Words, WordsMut};
 
 /// Memory mapped until it is dropped.
 pub(crate) struct Mapping {
@@ -108,97 +107,21 @@ impl Mapping {
         unsafe { self.map.as_mut_ptr().add(at) }
     }
 
-    /// A view that keeps `region`, which owns this mapping, alive.
-    pub(super) fn shared(&self, region: &Region) -> Shared {
-        // SAFETY: as above; the `Region` next to it keeps the mapping alive for as long as the view exists, and
-        // `Shared` hands the words out for no longer than its own lifetime.
-        let words = unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) };
-        Shared { words, region: region.clone() }
-    }
-
-    /// A writable view that keeps `region`, which owns this mapping, alive.
-    pub(super) fn shared_mut(&self, region: &Region) -> Option<SharedMut> {
-        if !self.write {
-            return None;
-        }
-        // SAFETY: as for `shared`, and it was mapped for writing.
-        let words = unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) };
-        Some(SharedMut { words, region: region.clone() })
-    }
-}
-
-/// A region's words, with the region, which keeps them mapped.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    words: Words<'static>,
-    region: Region,
-}
-
-impl Shared {
-    /// `count` elements of `stride` words from word `first` on.
+    /// The words, for longer than this borrow.
     ///
-    /// # Panics
-    /// If the mapping does not contain all of them, or an element has another number of words.
-    pub(crate) fn rows<E: Element>(self, first: usize, count: usize, stride: usize) -> SharedRows<E> {
-        SharedRows { rows: Rows::new(self.words, first, count, stride), _region: self.region }
+    /// # Safety
+    /// The caller uses them only while it keeps this mapping.
+    pub(super) unsafe fn words_kept(&self) -> Words<'static> {
+        // SAFETY: as for `words`; guaranteed by the caller.
+        unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) }
     }
 
-    #[inline]
-    pub(crate) fn words(&self) -> Words<'_> {
-        self.words
-    }
-
-    pub(crate) fn region(&self) -> &Region {
-        &self.region
-    }
-}
-
-/// The elements of a mapped region, with the region. Empty if it isn't mapped.
-pub(crate) struct SharedRows<E> {
-    rows: Rows<'static, E>,
-    _region: Region,
-}
-
-impl<E> Clone for SharedRows<E> {
-    fn clone(&self) -> Self {
-        Self { rows: self.rows.clone(), _region: self._region.clone() }
-    }
-}
-
-impl<E: Element> SharedRows<E> {
-    /// No elements.
-    pub(crate) fn none(region: Region) -> Self {
-        Self { rows: Rows::none(), _region: region }
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<Words<'_>> {
-        self.rows.get(index)
-    }
-}
-
-/// A region's words for writing, with the region, which keeps them mapped.
-#[derive(Clone)]
-pub(crate) struct SharedMut {
-    words: WordsMut<'static>,
-    region: Region,
-}
-
-impl SharedMut {
-    #[inline]
-    pub(crate) fn words(&self) -> WordsMut<'_> {
-        self.words
-    }
-
-    /// Only the `len` words from `at`.
+    /// The same for writing. `None` if this is not mapped for it.
     ///
-    /// # Panics
-    /// If the mapping does not contain all of them.
-    pub(crate) fn slice(self, at: usize, len: usize) -> Self {
-        Self { words: self.words.slice(at, len), ..self }
-    }
-
-    pub(crate) fn region(&self) -> &Region {
-        &self.region
+    /// # Safety
+    /// As for [`words_kept`](Self::words_kept).
+    pub(super) unsafe fn words_mut_kept(&self) -> Option<WordsMut<'static>> {
+        // SAFETY: as for `words_mut`; guaranteed by the caller.
+        self.write.then(|| unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) })
     }
 }

@@ -5,8 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, SharedMut, generation, write_preamble};
+use super::mapping::Mapping;
+use super::options::OpenOptions;
+use super::preamble::{generation, write_preamble};
+use super::region::{Memory, Region};
+use super::shared::SharedMut;
+use super::writers::Identity;
 use crate::abi::{Geometry, Kind, Preamble, PreambleError, RingOptions, WORD, readers};
+use crate::access::Refusal;
 use crate::error::{Cause, Error, Result};
 use crate::record::{Compared, Expected, LayoutCheck, UncheckedReason};
 use crate::sync::Ordering;
@@ -30,12 +36,56 @@ fn compared(expected: Option<&Expected>) -> Compared {
     Compared::new(expected, None, LayoutCheck::Size(UncheckedReason::Memfd))
 }
 
+impl Region {
+    /// Creates a region between ordinary processes: a memfd of the shape `geometry`, sealed against resizing, mapped
+    /// here for writing. `record` is the name of the record type, for people only. Hand its [descriptor](AsFd) to the
+    /// processes that will open it. Its pages are on the node of this process, or where its memory policy (`numactl`) says.
+    /// Makes system calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
+    pub fn create_memfd(geometry: Geometry, record: &str) -> Result<Self> {
+        create(geometry, record)
+    }
+
+    /// Seals a memfd region (`F_SEAL_FUTURE_WRITE`), so that no process can map it for writing, write it by a system
+    /// call or punch pages out of it any more. Existing mappings, such as this process's own, can still write, but not
+    /// punch. Makes a system call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System), also if the region is not a memfd.
+    pub fn seal_future_writes(&self) -> Result<()> {
+        rustix::fs::fcntl_add_seals(self, SealFlags::FUTURE_WRITE)
+            .map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))
+    }
+
+    /// The table of the readers of a ring that wakes them, for writing. Maps the file once more, if this process has mapped it for
+    /// reading. Makes system calls then.
+    pub(crate) fn readers_in_memfd(&self) -> Result<SharedMut> {
+        let (first, count) = self.table_of_readers()?;
+        let shared = self.shared_mut().or_else(|_| for_writing(self)?.shared_mut())?;
+        Ok(shared.slice(first, count))
+    }
+
+    /// The first word of this table, and how many it has.
+    pub(crate) fn table_of_readers(&self) -> Result<(usize, usize)> {
+        let why = "it was created with neither WAKEABLE nor KEEP_OLDEST";
+        let no = || Error::from(Cause::NotWakeable { what: self.what().to_owned(), why });
+        readers::in_memfd(self.geometry()).ok_or_else(no)
+    }
+
+    /// Refuses a ring in a memfd with options that its writers do not follow.
+    pub(crate) fn expect_options_of_memfd(&self) -> Result<()> {
+        expect_possible(self.what(), self.geometry().options())
+    }
+}
+
 /// Whether `fd` is a memfd or tmpfs file: no other file has seals.
 pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(fd).is_ok()
 }
 
-pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
+fn create(geometry: Geometry, record: &str) -> Result<Region> {
     only_shared("memfd", geometry.kind())?;
     expect_possible("memfd", geometry.options())?;
     let bytes = bytes(&geometry);
@@ -70,25 +120,10 @@ fn bytes(geometry: &Geometry) -> usize {
 }
 
 /// Refuses options of a ring that no writer of a memfd follows.
-pub(super) fn expect_possible(what: &str, options: RingOptions) -> Result<()> {
+fn expect_possible(what: &str, options: RingOptions) -> Result<()> {
     let refused =
         options.has_per_cpu_maps() || options.is_resizable() || options.keeps_oldest() && options.has_tails();
     if refused { Err(Error::from(Cause::NotInMemfd { what: what.to_owned(), options })) } else { Ok(()) }
-}
-
-/// The table of the readers of a ring that wakes them, for writing. Maps the file once more, if this process has mapped it for
-/// reading.
-pub(super) fn readers_of(ring: &Region) -> Result<SharedMut> {
-    let (first, count) = table_of_readers(ring)?;
-    let shared = ring.shared_mut().or_else(|_| for_writing(ring)?.shared_mut())?;
-    Ok(shared.slice(first, count))
-}
-
-/// The first word of this table, and how many it has.
-pub(super) fn table_of_readers(ring: &Region) -> Result<(usize, usize)> {
-    let why = "it was created with neither WAKEABLE nor KEEP_OLDEST";
-    let no = || Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why });
-    readers::in_memfd(ring.geometry()).ok_or_else(no)
 }
 
 /// The same region, mapped for writing if that is allowed.
@@ -210,9 +245,4 @@ fn map(fd: &OwnedFd, bytes: usize, write: bool) -> Result<(Mapping, Result<(), R
     }
     let mapping = Mapping::new(fd.as_fd(), bytes, false).map_err(|e| Error::system("mmap", e))?;
     Ok((mapping, writable))
-}
-
-pub(super) fn seal_future_writes(fd: BorrowedFd<'_>) -> Result<()> {
-    rustix::fs::fcntl_add_seals(fd, SealFlags::FUTURE_WRITE)
-        .map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))
 }

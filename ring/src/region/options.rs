@@ -1,14 +1,8 @@
 //! The options for opening a region.
 
-use std::os::fd::AsFd;
-
-use super::source::{AnySource, Source};
 #[cfg(doc)]
-use super::{Access, Refusal};
-use super::{Region, memfd};
-use crate::abi::Kind;
-use crate::bpf;
-use crate::error::{Error, Result};
+use super::region::Region;
+use crate::abi::{Geometry, Kind};
 use crate::record::{Expected, Record};
 
 /// The options for opening a region.
@@ -19,8 +13,9 @@ pub struct OpenOptions {
     pub(crate) allow_unsealed: bool,
     pub(crate) expected: Option<Expected>,
     pub(crate) any_record: bool,
-    /// Options for BPF maps only.
-    pub(crate) map: bpf::Options,
+    /// For BPF maps without a preamble.
+    pub(super) layout: Option<Geometry>,
+    pub(super) write_preamble: bool,
 }
 
 impl OpenOptions {
@@ -58,35 +53,25 @@ impl OpenOptions {
         Self { any_record: true, ..self }
     }
 
+    /// Describes a BPF map without a preamble, instead of its BTF: for maps that another loader created from an object
+    /// with mapring's macros, or whose programs follow `docs/abi.md`. If there is a preamble, this description is
+    /// ignored, or with [`write_preamble`](Self::write_preamble) compared: another shape is
+    /// [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable). (For arrays without a protocol of mapring, use [`Array`](crate::Array).)
+    #[cfg(feature = "bpf")]
+    pub fn assume_layout(self, geometry: Geometry) -> Self {
+        Self { layout: Some(geometry), ..self }
+    }
+
+    /// Writes the preamble if there is none: for loaders that describe their maps with
+    /// [`assume_layout`](Self::assume_layout). Other loaders call [`loader::initialize`](crate::loader::initialize).
+    /// Readers then open the map by its pin, without a description.
+    #[cfg(feature = "bpf")]
+    pub fn write_preamble(self, write_preamble: bool) -> Self {
+        Self { write_preamble, ..self }
+    }
+
     /// The same for records in a region of this `kind`.
     pub(crate) fn record_of<T: Record>(self, kind: Kind) -> Self {
         Self { expected: Some(Expected::of::<T>(Some(kind))), ..self }
-    }
-
-    /// Opens a region. Makes system calls.
-    ///
-    /// A pin whose mode allows only reading is opened for reading, and then read by system calls: [`Access::Syscall`]
-    /// with [`Refusal::ReadOnlyFd`].
-    ///
-    /// Of a memfd, only the bytes that its region needs by its preamble are mapped, and no page is touched yet. Its
-    /// writers can still make readers pay for its memory, by punching pages out: for at most
-    /// [`Geometry::bytes`](crate::abi::Geometry::bytes). [`Region::seal_future_writes`] prevents that.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
-    /// [`ErrorKind::Preamble`](crate::ErrorKind::Preamble),
-    /// [`ErrorKind::Contradiction`](crate::ErrorKind::Contradiction), each with what was found;
-    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout) if the records are not the [expected ones](Self::expect_record);
-    /// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for a map without preamble that has fewer shards than the
-    /// machine has CPUs. For a memfd [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted).
-    pub fn open(self, source: impl Into<Source>) -> Result<Region> {
-        let fd = match source.into().0 {
-            AnySource::Fd(fd) => fd.map_err(|e| Error::system("dup", e))?,
-            AnySource::Map(map) => return map.open(self),
-        };
-        if memfd::is_one(fd.as_fd()) {
-            return memfd::open(fd, self);
-        }
-        bpf::open_fd(fd, self)
     }
 }

@@ -3,8 +3,15 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+#[cfg(feature = "bpf")]
+use std::path::PathBuf;
+#[cfg(feature = "libbpf")]
+use std::sync::Arc;
 
-use crate::bpf;
+#[cfg(feature = "libbpf")]
+use crate::bpf::describe::LoadedObject;
+#[cfg(feature = "bpf")]
+use crate::bpf::{MapFd, MapLocator};
 
 /// Where to find a region or map: the argument of the `open` functions.
 ///
@@ -29,7 +36,19 @@ pub struct Source(pub(crate) AnySource);
 
 pub(crate) enum AnySource {
     Fd(io::Result<OwnedFd>),
-    Map(bpf::MapSource),
+    #[cfg(feature = "bpf")]
+    Pin(PathBuf),
+    #[cfg(feature = "bpf")]
+    Id(u32),
+    /// The map of a loaded object, its name, and the object.
+    #[cfg(feature = "libbpf")]
+    Loaded(io::Result<OwnedFd>, String, Option<Arc<LoadedObject>>),
+    /// The map under a key in a map of maps.
+    #[cfg(feature = "bpf")]
+    Inner(Box<Source>, Box<[u8]>),
+    /// A map that is already open.
+    #[cfg(feature = "bpf")]
+    Opened(Box<(MapFd, Option<MapLocator>)>),
 }
 
 impl From<OwnedFd> for Source {
@@ -62,7 +81,16 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             AnySource::Fd(fd) => f.debug_tuple("Fd").field(fd).finish(),
-            AnySource::Map(map) => map.fmt(f),
+            #[cfg(feature = "bpf")]
+            AnySource::Pin(path) => f.debug_tuple("Pin").field(path).finish(),
+            #[cfg(feature = "bpf")]
+            AnySource::Id(id) => f.debug_tuple("Id").field(id).finish(),
+            #[cfg(feature = "libbpf")]
+            AnySource::Loaded(_, name, _) => f.debug_tuple("Loaded").field(name).finish(),
+            #[cfg(feature = "bpf")]
+            AnySource::Inner(maps, key) => f.debug_tuple("Inner").field(maps).field(key).finish(),
+            #[cfg(feature = "bpf")]
+            AnySource::Opened(opened) => f.debug_tuple("Opened").field(&opened.0.what).finish(),
         }
     }
 }

@@ -11,8 +11,8 @@ use rustix::time::Timespec;
 
 use super::place::ReaderPlace;
 use crate::abi::readers::ASLEEP;
-use crate::bpf::Ringbuf;
 use crate::error::{Cause, Error, Result};
+use crate::region::maps::Ringbuf;
 use crate::region::sleep_while_set;
 use crate::sync::now;
 

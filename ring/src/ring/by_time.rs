@@ -9,10 +9,10 @@ use bytemuck::AnyBitPattern;
 use super::order::Order;
 use super::rings::Rings;
 use super::sweep::nanoseconds;
-use super::tails::Tailed;
 use super::{Event, Reader};
 use crate::error::Result;
 use crate::protocol::ring::{Found, Holds, Merge, ReadStats, Shards, clock_fence};
+use crate::record::Tailed;
 use crate::time::Clock;
 
 /// The records of all shards in the order of their timestamps: what [`Reader::merged`] returns is a `Reader<T, ByTime<T, F>>`.

@@ -2,9 +2,10 @@
 
 use bytemuck::AnyBitPattern;
 
-use super::{Ring, Tailed};
+use super::Ring;
 use crate::abi::{Geometry, Kind, RingOptions, Tails};
 use crate::error::Result;
+use crate::record::Tailed;
 use crate::region::Region;
 
 /// The options of a ring in a memfd: those of `MAPRING_RING` that mean something between processes. Without any, a ring wakes

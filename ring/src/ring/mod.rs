@@ -35,12 +35,12 @@ use self::maps::Maps;
 pub(crate) use self::maps::initialize;
 #[cfg(feature = "libbpf")]
 pub(crate) use self::maps::pin_of;
-pub(crate) use self::tails::Tailed;
 use crate::abi::{Kind, RingOptions};
+use crate::access::Access;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;
 use crate::record::{LayoutCheck, Record};
-use crate::region::{Access, OpenOptions, Region, Source};
+use crate::region::{OpenOptions, Region, Source};
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
 ///

@@ -7,10 +7,10 @@ use bytemuck::AnyBitPattern;
 
 use super::rings::Rings;
 use super::sweep::{Pass, Search};
-use super::tails::Tailed;
 use super::{Event, Reader};
 use crate::error::Result;
 use crate::protocol::ring::{Holds, NoRecord, ReadStats};
+use crate::record::Tailed;
 
 /// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
 /// [`Reader::merged`]. No other type can implement it.

@@ -4,10 +4,11 @@
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::abi::readers::Owner;
-use crate::bpf::{MapOfMaps, places_of};
+use crate::bpf::MapOfMaps;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::WordsMut;
 use crate::protocol::readers::Place;
+use crate::region::maps::places_of;
 use crate::region::{Region, SharedMut, this_owner, this_pid};
 use crate::sync::now;
 use crate::time::Clock;

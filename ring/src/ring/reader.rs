@@ -20,10 +20,11 @@ use super::order::{ByShard, Order};
 use super::place::ReaderPlace;
 use super::rings::Rings;
 use super::sweep::{Sweep, nanoseconds};
-use super::tails::{TailReader, Tailed};
+use super::tails::TailReader;
 use crate::abi::Gate;
 use crate::error::Error;
 use crate::protocol::ring::{Loss, OPEN, ReadStats, Start};
+use crate::record::Tailed;
 use crate::region::Region;
 
 /// The reading side of a ring: a position in each shard, and counts. `O` is the order in which it delivers records:

@@ -6,9 +6,9 @@ use bytemuck::AnyBitPattern;
 
 use super::Ring;
 use crate::abi::readers::{ASLEEP, Owner, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position};
-use crate::bpf::readers_of;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Start;
+use crate::region::maps::readers_of;
 use crate::region::{Region, View};
 use crate::sync::Ordering;
 use crate::time::Clock;

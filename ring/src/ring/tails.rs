@@ -5,30 +5,10 @@ use bytemuck::{AnyBitPattern, Pod, Zeroable, cast_slice, cast_slice_mut};
 use super::sweep::Sweep;
 use crate::abi::LINE;
 use crate::protocol::ring::tails::Area;
-use crate::protocol::ring::{Holds, Loss, LossCause, Losses, ReadStats};
+use crate::protocol::ring::{Loss, LossCause, Losses, ReadStats};
+use crate::record::Tailed;
 use crate::region::{Region, Shared, View};
 use crate::sync::latest;
-
-/// A record with the place of its tail, as it is in the slots of a ring with the option `TAILS`.
-#[derive(Clone, Copy, Debug, AnyBitPattern)]
-#[repr(C)]
-pub struct Tailed<T> {
-    tail_at: u64,
-    tail_len: u64,
-    pub(super) record: T,
-}
-
-impl<T> Holds<T> for Tailed<T> {
-    #[inline(always)]
-    fn held(&self) -> &T {
-        &self.record
-    }
-
-    #[inline(always)]
-    fn place(&mut self) -> &mut T {
-        &mut self.record
-    }
-}
 
 /// What a reader of tails needs beside the ring's reader.
 pub(super) struct TailReader {

@@ -21,10 +21,12 @@ pub use self::reuse::{Reuse, reuse};
 use self::reuse::{Reused, declared};
 use self::types::{is_declared, types_of_loaded};
 use super::{initialize_map, initialize_wakeable};
+use crate::bpf::MapFd;
 use crate::bpf::describe::{self, LoadedObject};
-use crate::bpf::{BELLS, MapFd, MapSource, READERS, section_name};
+use crate::bpf::stage::{BELLS, READERS};
 use crate::error::{Cause, Error, Result};
-use crate::region::{OpenOptions, Source};
+use crate::region::maps::section_name;
+use crate::region::{AnySource, OpenOptions, Source};
 use crate::text::printable;
 
 /// What follows the name of a map of maps in the name of its first map (`detail/place.bpf.h`).
@@ -156,5 +158,5 @@ impl From<&MapHandle> for Source {
 
 fn loaded(map: &impl MapCore, object: Option<Arc<LoadedObject>>) -> Source {
     let name = map.name().to_string_lossy().into_owned();
-    MapSource::Loaded(map.as_fd().try_clone_to_owned(), name, object).into()
+    Source(AnySource::Loaded(map.as_fd().try_clone_to_owned(), name, object))
 }

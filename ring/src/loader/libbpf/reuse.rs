@@ -11,13 +11,12 @@ use super::types::{is_declared, pin_path, preset, types_of};
 use super::{FIRST, no_such};
 use crate::bpf::btf::{Btf, Type};
 use crate::bpf::describe::{Description, LoadedObject, from_btf};
-use crate::bpf::{
-    BELLS, Declared, MapFd, MapLocator, MapOfMaps, PinOptions, READERS, Stage, belong_together, is_gone,
-    mismatch, not_pinned, with_suffix,
-};
+use crate::bpf::stage::{BELLS, READERS, Stage, with_suffix};
+use crate::bpf::{MapFd, MapLocator, MapOfMaps, is_gone};
 use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record::string;
+use crate::region::maps::{Declared, PinOptions, belong_together, not_pinned};
 use crate::ring::pin_of;
 use crate::text::printable;
 
@@ -251,7 +250,11 @@ fn pinned<'o>(
     if pin.exists() && pin.is_dir() != of_cpu {
         let [found, declared] =
             [!of_cpu, of_cpu].map(|dir| if dir { "a directory of maps" } else { "one map" });
-        return Err(mismatch(&printable(&pin.to_string_lossy()), found.to_owned(), declared.to_owned()));
+        return Err(Error::mismatch(
+            &printable(&pin.to_string_lossy()),
+            found.to_owned(),
+            declared.to_owned(),
+        ));
     }
     if of_cpu {
         let mut rings = Vec::new();
@@ -282,7 +285,7 @@ fn pinned<'o>(
         // libbpf would give the object's map this name, and the loader would not find it.
         let (found, declared) = (string(&map.info.name), name.get(..MOST_NAME).unwrap_or(name));
         if found != declared {
-            return Err(mismatch(
+            return Err(Error::mismatch(
                 &map.what,
                 format!("a map named {}", printable(&found)),
                 format!("one named {declared}"),

@@ -11,9 +11,10 @@ use self::nodes::PerCpu;
 pub(crate) use self::nodes::pin_of;
 use self::resize::Resizable;
 use super::{Flavour, Reader, Ring};
-use crate::bpf::{MapLocator, MapOfMaps, pinning, publish};
+use crate::bpf::{MapLocator, MapOfMaps};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;
+use crate::region::maps::{pinning, publish};
 use crate::region::{OpenOptions, Region, Source};
 
 /// The maps of a ring.

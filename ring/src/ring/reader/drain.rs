@@ -5,9 +5,9 @@ use std::fmt;
 use bytemuck::AnyBitPattern;
 
 use super::Reader;
+use crate::record::Tailed;
 use crate::ring::Event;
 use crate::ring::order::{ByShard, Order};
-use crate::ring::tails::Tailed;
 
 /// The iterator of [`Reader::drain`].
 pub struct Drain<'r, T: AnyBitPattern, O: Order<T> = ByShard> {

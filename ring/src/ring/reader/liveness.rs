@@ -7,11 +7,11 @@ use bytemuck::AnyBitPattern;
 
 use super::super::Event;
 use super::super::order::Order;
-use super::super::tails::Tailed;
 use super::Reader;
 use crate::abi::Process;
-use crate::bpf::MapUser;
 use crate::error::Result;
+use crate::record::Tailed;
+use crate::region::maps::MapUser;
 
 /// What is known of the writers of a ring: [`Reader::liveness`].
 ///

@@ -5,7 +5,7 @@ use bytemuck::AnyBitPattern;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
 use crate::protocol::ring::{Holds, NoRecord, Run, Shard, ShardPlace, Step};
-use crate::ring::tails::Tailed;
+use crate::record::Tailed;
 
 /// A run of the shard whose turn it is, with what is needed to copy its records. The shard's cursor does not count what
 /// was taken until the run [ends](Sweep::settle).

@@ -25,10 +25,10 @@ use sources::{DROPS, Slots, Sources};
 
 use super::Event;
 use super::place::ReaderPlace;
-use super::tails::Tailed;
 use crate::abi::{Epoch, Gate};
 use crate::error::Error;
 use crate::protocol::ring::{Cursor, END, Follow, GATE, NoRecord, Shard, ShardPlace, Start, Step, Unread};
+use crate::record::Tailed;
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones

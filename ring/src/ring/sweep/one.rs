@@ -9,7 +9,7 @@ use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
 use crate::protocol::ring::{Found, Holds, Shard, newest_record, read};
-use crate::ring::tails::Tailed;
+use crate::record::Tailed;
 use crate::ring::{Event, Unended};
 use crate::sync::now;
 use crate::time::Clock;

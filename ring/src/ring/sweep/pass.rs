@@ -6,7 +6,7 @@ use super::required::eighth;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Search, Sweep};
 use crate::protocol::ring::{Cursor, Holds, NoRecord, Shard, SlotSource, Step};
-use crate::ring::tails::Tailed;
+use crate::record::Tailed;
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.
 #[derive(Clone, Copy, Debug)]

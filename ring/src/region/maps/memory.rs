@@ -6,13 +6,14 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::fdinfo::is_frozen;
-use super::kinds::MapType;
-use super::lookup::Lookup;
-use super::uapi::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
 use crate::abi::WORD;
+use crate::access::Refusal;
+use crate::bpf::fdinfo::is_frozen;
+use crate::bpf::kinds::MapType;
+use crate::bpf::lookup::Lookup;
+use crate::bpf::uapi::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
 use crate::error::{Cause, Error, Result};
-use crate::region::{Mapping, Memory, Refusal};
+use crate::region::{Mapping, Memory};
 
 /// Maps an array, also for writing if that is requested and allowed. Otherwise reads it by lookups.
 pub(crate) fn map_or_lookup(

@@ -2,18 +2,19 @@
 
 use std::os::fd::AsFd;
 
-use super::compare::compare_record;
-use super::describe::{Shape, Types};
-use super::fits::mismatch;
-use super::kinds::MapType;
+use super::map_or_lookup;
 use super::preamble::{adopt, initialise, read_preamble};
-use super::uapi::MapInfo;
-use super::{MapFd, map_or_lookup};
 use crate::abi::{Geometry, Kind, Preamble, PreambleError, WORD};
+use crate::access::Refusal;
+use crate::bpf::MapFd;
+use crate::bpf::compare::compare_record;
+use crate::bpf::describe::{Shape, Types};
+use crate::bpf::kinds::MapType;
+use crate::bpf::uapi::MapInfo;
 use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
 use crate::record::Compared;
-use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
+use crate::region::{Identity, Memory, OpenOptions, Region, generation};
 
 /// Opens a map as a region.
 pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
@@ -40,8 +41,8 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
         })
     };
     let found = read_preamble(&memory, bytes, &what);
-    if let (Ok(found), true) = (&found, options.map.write_preamble) {
-        if let Some(layout) = options.map.layout {
+    if let (Ok(found), true) = (&found, options.write_preamble) {
+        if let Some(layout) = options.layout {
             same_shape(&layout, &found.geometry, &what)?;
         }
         adopt(fd.as_fd(), bytes);
@@ -49,7 +50,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let preamble = found.or_else(|e| match e.cause() {
         // No preamble was written yet. The map's BTF may describe the region; the loader writes the preamble.
         Cause::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
-            let described = options.map.layout.map(|geometry| {
+            let described = options.layout.map(|geometry| {
                 let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
                 Preamble { geometry, generation: generation(), name }
             });
@@ -59,11 +60,10 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
                 described.or_else(|| declared.as_ref().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else {
                 let nearest = declared.and_then(|declared| declared.nearest(entries));
-                let nearest =
-                    nearest.ok_or_else(|| match types.are_denied() && options.map.write_preamble {
-                        true => Error::from(Cause::NoTypes { what: what.clone() }),
-                        false => e,
-                    })?;
+                let nearest = nearest.ok_or_else(|| match types.are_denied() && options.write_preamble {
+                    true => Error::from(Cause::NoTypes { what: what.clone() }),
+                    false => e,
+                })?;
                 return Err(Error::from(Cause::Contradiction {
                     what: what.clone(),
                     source_of_shape: "its BTF",
@@ -76,7 +76,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
             if !assumed {
                 a_shard_for_each_cpu(&preamble.geometry, &what)?;
             }
-            if options.map.write_preamble {
+            if options.write_preamble {
                 check(&preamble)?;
                 initialise(fd.as_fd(), &info, &what, &preamble)?;
             }
@@ -102,7 +102,7 @@ fn same_shape(described: &Geometry, found: &Geometry, what: &str) -> Result<()> 
     if (described, shards) == found {
         return Ok(());
     }
-    Err(mismatch(what, shown(found), shown((described, shards))))
+    Err(Error::mismatch(what, shown(found), shown((described, shards))))
 }
 
 /// Checks that every CPU has a shard. A loader that does not prepare its object creates only one shard.

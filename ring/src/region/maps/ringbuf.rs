@@ -20,10 +20,10 @@ use rustix::io::Errno;
 use rustix::param::page_size;
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use super::MapFd;
-use super::kinds::MapType;
-use super::uapi::BPF_F_NUMA_NODE;
 use crate::abi::WORD;
+use crate::bpf::MapFd;
+use crate::bpf::kinds::MapType;
+use crate::bpf::uapi::BPF_F_NUMA_NODE;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;
 use crate::region::{Mapping, Source};

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 
 use bytemuck::{bytes_of, bytes_of_mut};
 
-use super::kinds::MapType;
-use super::sys::{self, Elements, Object};
+use crate::bpf::kinds::MapType;
+use crate::bpf::sys::{self, Elements, Object};
 use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::{Identity, Region};

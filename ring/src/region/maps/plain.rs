@@ -2,12 +2,14 @@
 
 use std::os::fd::AsFd;
 
-use super::compare::compare_with;
-use super::{MapFd, map_or_lookup};
+use super::map_or_lookup;
 use crate::abi::WORD;
+use crate::access::Access;
+use crate::bpf::MapFd;
+use crate::bpf::compare::compare_with;
 use crate::error::{Cause, Error, Result};
 use crate::record::{Expected, LayoutCheck};
-use crate::region::{Access, Memory};
+use crate::region::Memory;
 
 /// An open array.
 pub(crate) struct Plain {

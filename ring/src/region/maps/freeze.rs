@@ -18,12 +18,12 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::fdinfo::is_frozen;
-use super::pins::PinAccess;
-use super::readers::{READERS, are_readers, companions_to_pin, with_suffix};
-use super::stage::Stage;
-use super::sys;
-use super::uapi::ENOTSUPP;
+use super::readers::{are_readers, companions_to_pin};
+use crate::bpf::fdinfo::is_frozen;
+use crate::bpf::pins::PinAccess;
+use crate::bpf::stage::{READERS, Stage, with_suffix};
+use crate::bpf::sys;
+use crate::bpf::uapi::ENOTSUPP;
 use crate::error::{Cause, Error, Result};
 use crate::region::Region;
 use crate::text::printable;
@@ -113,7 +113,7 @@ macro_rules! pinning {
             pub fn pin(
                 &self,
                 path: impl AsRef<std::path::Path>,
-                options: impl Into<crate::loader::PinOptions>,
+                options: impl Into<crate::region::maps::PinOptions>,
             ) -> crate::Result<()> {
                 self.publish(path.as_ref(), options.into())
             }
@@ -139,13 +139,13 @@ macro_rules! pinning {
             pub fn freeze_and_pin(
                 &self,
                 path: impl AsRef<std::path::Path>,
-                options: impl Into<crate::loader::PinOptions>,
+                options: impl Into<crate::region::maps::PinOptions>,
             ) -> crate::Result<()> {
                 self.publish(path.as_ref(), options.into().freezing())
             }
 
-            fn publish(&self, path: &std::path::Path, how: crate::loader::PinOptions) -> crate::Result<()> {
-                let publish: fn(&Self, &std::path::Path, crate::loader::PinOptions) -> crate::Result<()> = $publish;
+            fn publish(&self, path: &std::path::Path, how: crate::region::maps::PinOptions) -> crate::Result<()> {
+                let publish: fn(&Self, &std::path::Path, crate::region::maps::PinOptions) -> crate::Result<()> = $publish;
                 publish(self, path, how)
             }
         }

@@ -2,10 +2,10 @@
 
 use std::io;
 
+use super::region::Region;
 use crate::bpf::Lookup;
 use crate::protocol::{Elements, ring};
-pub(super) use crate::protocol::{TripleRead, batch};
-use crate::region::Region;
+pub(crate) use crate::protocol::{TripleRead, batch};
 
 /// Slots of a ring that is not mapped.
 pub(crate) type Window = ring::Window<ByCall>;

@@ -1,14 +1,14 @@
 //! Whether a map that an object reuses holds what the object declares. Programs write a map by what their object says, so
 //! a map of another shape must be refused before they run.
 
-use super::MapFd;
-use super::alike::unlike;
-use super::btf::Btf;
-use super::describe::{Shape, from_btf, record_type};
-use super::kinds::MapType;
 use super::open::open;
 use super::readers::links_of;
 use crate::abi::{Gate, Geometry, PreambleError};
+use crate::bpf::MapFd;
+use crate::bpf::alike::unlike;
+use crate::bpf::btf::Btf;
+use crate::bpf::describe::{Shape, from_btf, record_type};
+use crate::bpf::kinds::MapType;
 use crate::error::{Cause, Error, Result};
 use crate::region::OpenOptions;
 use crate::text::printable;
@@ -29,7 +29,7 @@ impl Declared<'_> {
         let Some(declared) = from_btf(self.btf, self.value) else { return Ok(()) };
         let geometry = declared.geometry(self.shards as u64)?;
         let shape = declared.shape();
-        let differ = |found, declared| Err(mismatch(&map.what, found, declared));
+        let differ = |found, declared| Err(Error::mismatch(&map.what, found, declared));
 
         let expected = if geometry.kind().is_per_cpu() { MapType::PERCPU_ARRAY } else { MapType::ARRAY };
         if map.info.ty != expected {
@@ -90,7 +90,7 @@ impl Declared<'_> {
         {
             // Whether programs still write it, only its map of maps would tell.
             let found = "a resizable ring that another one was to replace, by a process that died or has not finished";
-            return Err(mismatch(&map.what, found.to_owned(), "one in use".to_owned()));
+            return Err(Error::mismatch(&map.what, found.to_owned(), "one in use".to_owned()));
         }
         Ok(())
     }
@@ -143,10 +143,5 @@ pub(crate) fn belong_together(all: [(&str, Option<&MapFd>); 3]) -> Result<()> {
     let shown = |[readers, ring, bells]: [u32; 3]| {
         format!("a ring (map id {ring}) with readers (id {readers}) and bells (id {bells})")
     };
-    Err(mismatch(&ring.what, shown(found.map(Option::unwrap_or_default)), shown(ids)))
-}
-
-/// The error for a map that holds something else than a loader declares.
-pub(crate) fn mismatch(what: &str, found: String, declared: String) -> Error {
-    Error::from(Cause::Mismatch { what: what.to_owned(), found, declared })
+    Err(Error::mismatch(&ring.what, shown(found.map(Option::unwrap_or_default)), shown(ids)))
 }

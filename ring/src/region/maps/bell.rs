@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{MapOfMaps, sys};
+use crate::bpf::{MapOfMaps, sys};
 use crate::error::{Cause, Error, Result};
 use crate::region::Mapping;
 use crate::sync::Ordering;

@@ -2,22 +2,19 @@
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::open::open;
-use super::stage::{NEW, NEXT};
-use super::{MapFd, MapLocator, MapOfMaps, Origin, is_gone};
 use crate::abi::readers::{LOOK, NEVER, OTHER_RING};
 use crate::abi::{Kind, Preamble};
+use crate::bpf::stage::{BELLS, NEW, NEXT, READERS, with_suffix};
+use crate::bpf::{MapFd, MapLocator, MapOfMaps, is_gone};
 use crate::error::{Cause, Error, Result};
+use crate::region::origin::{Companions, Origin};
 use crate::region::{Identity, OpenOptions, Region, SharedMut, Source};
 use crate::sync::Ordering;
-
-/// What follows the name, or the pin, of a ring in those of its other maps.
-pub(crate) const READERS: &str = "__readers";
-pub(crate) const BELLS: &str = "__bells";
 
 /// The table of the readers of a ring, for writing, and their bells. Makes system calls; needs write access to the map of the
 /// ring's readers.
@@ -104,12 +101,6 @@ pub(super) fn companions_to_pin(ring: &Region) -> Result<Vec<(&'static str, Owne
 pub(super) fn are_readers(pin: &Path) -> bool {
     let region = MapFd::pinned(pin).and_then(|map| open(map, OpenOptions::new()));
     region.is_ok_and(|region| region.geometry().kind() == Kind::Readers)
-}
-
-/// The maps of a ring's readers and bells, from their pins beside the ring's.
-pub(super) struct Companions {
-    readers: MapFd,
-    bells: MapFd,
 }
 
 impl Companions {
@@ -209,11 +200,4 @@ fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
         }
         (cause, _) => cause.into(),
     })
-}
-
-/// The path of a pin next to that of a ring.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.to_owned().into_os_string();
-    path.push(suffix);
-    path.into()
 }

@@ -4,14 +4,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::btf::{Btf, Kind, Type, Variable};
-use super::compare::{compare, name_of};
-use super::kinds::MapType;
-use super::{Lookup, MapFd, describe, map_or_lookup};
+use super::map_or_lookup;
 use crate::abi::WORD;
+use crate::access::{Access, Refusal};
+use crate::bpf::btf::{Btf, Kind, Type, Variable};
+use crate::bpf::compare::{compare, name_of};
+use crate::bpf::kinds::MapType;
+use crate::bpf::{Lookup, MapFd, describe};
 use crate::error::{Cause, Error, Result};
 use crate::record::TypeLayout;
-use crate::region::{Access, Identity, Memory, OpenOptions, Refusal};
+use crate::region::{Identity, Memory, OpenOptions};
 use crate::text::printable;
 
 /// An open section.

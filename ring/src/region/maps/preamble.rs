@@ -2,11 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::lookup;
 use super::memory::unreadable;
-use super::sys::Elements;
-use super::uapi::MapInfo;
 use crate::abi::{Preamble, PreambleError, Process, WORD};
+use crate::bpf::lookup;
+use crate::bpf::sys::Elements;
+use crate::bpf::uapi::MapInfo;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::{Words, ring};
 use crate::region::{Mapping, Memory, this_process, with_loader, write_preamble};
