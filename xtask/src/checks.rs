@@ -41,18 +41,15 @@ const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
 
 /// The files on which the results of methods depend.
 const LIBRARY: &[&str] = &["ring", "Cargo.toml", "Cargo.lock"];
-/// What is compiled with `--cfg loom`.
-const MODELS: &[&str] = &[
-    "ring/src/abi",
-    "ring/src/protocol",
-    "ring/src/sync",
-    "ring/src/sync.rs",
-    "ring/src/text.rs",
-    "ring/Cargo.toml",
-    "loom-tests",
-    "Cargo.toml",
-    "Cargo.lock",
-];
+/// What is compiled with `--cfg loom`, and these files.
+macro_rules! models {
+    ($($files:literal),+) => {
+        &["ring/src/abi", "ring/src/protocol", "ring/src/sync", "ring/src/sync.rs", "ring/src/text.rs", "ring/Cargo.toml",
+            "Cargo.toml", "Cargo.lock", $($files),+]
+    };
+}
+const MODELS: &[&str] = models!("loom-tests");
+const BPF_MODELS: &[&str] = models!("ring/include", "ring/build.rs", "xtask/bpf-build", "proofs/bpf-loom");
 const KERNEL: &[&str] = &["ring", "bindings/c", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
 const HOSTILE: &[&str] = &["ring", "bindings/c", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
 const COMMAND: &[&str] = &["ring", "cli", "examples", "Cargo.toml", "Cargo.lock"];
@@ -265,7 +262,7 @@ static CHECKS: &[Check] = &[
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
         .test(part(370, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
         .quick(programs(40, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
-        .prove(5, &[Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
+        .prove(5, &[Tools], BPF_MODELS, Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
         .test(
             // The models `bpf_…::…` have a copy of the BPF code in Rust: `bpf-loom` runs the compiled code itself, and
