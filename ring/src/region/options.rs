@@ -70,7 +70,7 @@ impl OpenOptions {
         Self { write_preamble, ..self }
     }
 
-    /// The same for records in a region of this `kind`.
+    /// [`expect_record`](Self::expect_record), for records in a region of this `kind`.
     pub(crate) fn record_of<T: Record>(self, kind: Kind) -> Self {
         Self { expected: Some(Expected::of::<T>(Some(kind))), ..self }
     }
