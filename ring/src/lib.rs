@@ -120,8 +120,8 @@ pub mod abi;
 mod access;
 #[cfg(not(loom))]
 mod any_record;
-#[cfg(not(loom))]
 #[cfg_attr(not(feature = "bpf"), path = "no_bpf.rs")]
+#[cfg(not(loom))]
 mod bpf;
 #[cfg(not(loom))]
 pub mod cpus;

@@ -57,17 +57,19 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     {
         return;
     }
+    let starting = of_children() - before;
     let mut hog = Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
     // Also on a busy machine: it goes before all other processes of its CPU.
     setpriority_process(Pid::from_raw(hog.id().cast_signed()), -20).unwrap();
     let disk = SlowDisk::new("report", SLOW);
+    // The recorder's start is recorded, too.
+    while ticks(hog.id(), 13..15) < 100 + 2 * starting {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Last: other waits of a busy machine overwrite the stack of this one after some seconds.
     match &disk {
         Some(disk) => File::open(&disk.path).unwrap().read_exact(&mut [0; 4096]).unwrap(),
         None => skip::skipped("no FUSE or loop devices, or this user can't use them"),
-    }
-    // The recorder's start is recorded, too.
-    while ticks(hog.id(), 13..15) < 100 + 2 * (of_children() - before) {
-        std::thread::sleep(Duration::from_millis(10));
     }
     let mut crash = Command::new("/bin/sh").args(["-c", "kill -SEGV $$"]).spawn().unwrap();
     crash.wait().unwrap();
@@ -95,7 +97,7 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     let me = rustix::thread::gettid().as_raw_nonzero().get();
     let of_disk = waits.iter().find(|it| it["task"]["tid"] == me && it["ns"].as_u64() > Some(100_000_000));
     if let Some(wait) = of_disk.or(waits.first().filter(|_| disk.is_some())) {
-        let kernel = wait["stack"]["kernel"].as_array().unwrap();
+        let kernel = wait["stack"]["kernel"].as_array().unwrap_or_else(|| panic!("{wait}"));
         assert!(kernel.len() > 3 && wait["waker"].is_object(), "{wait}");
         let is_place = |name: &&str| !["schedule", "__schedule"].iter().any(|it| name.starts_with(it));
         let innermost = kernel.iter().map(|name| name.as_str().unwrap()).find(is_place);
