@@ -29,6 +29,13 @@ fn a_real_receiver_stores_what_was_written() {
     assert_eq!(exporter.interrupt(), Some(0));
 }
 
+/// A server for one exporter, and its URL: one that ends may leave a push behind, which isn't the next one's.
+fn server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+    (listener, to)
+}
+
 /// Answers one push on this listener; returns its head and the length of its body.
 fn answer(listener: &TcpListener, status: &str) -> (String, usize) {
     let (head, body) = answer_with(listener, status, b"");
@@ -65,7 +72,8 @@ fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
 #[test]
 fn a_server_that_goes_away_is_reported_and_found_again() {
     let counters = Counters::create_memfd(1, 1).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // No other server of these tests takes this address meanwhile.
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = listener.local_addr().unwrap();
     let to = format!("http://{address}/v1/metrics");
     let mut exporter =
@@ -99,14 +107,13 @@ fn sums_begin_when_their_region_was_created() {
     let (counters, histograms) =
         (Counters::create_memfd(1, 1).unwrap(), Histograms::create_memfd(1, 1).unwrap());
     let after = nanoseconds();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
     let (first, second) = (path(counters.region()), path(histograms.region()));
-    let args = ["export", "otlp", "--to", &to, "--every", "100ms", &first, &second];
     let mut starts = Vec::new();
     // Also those of another exporter are the same.
     for _ in 0..2 {
-        let exporter = Running::mapring(&args);
+        let (listener, to) = server();
+        let exporter =
+            Running::mapring(&["export", "otlp", "--to", &to, "--every", "100ms", &first, &second]);
         for _ in 0..2 {
             let found = times(&answer_with(&listener, "200 OK", b"").1);
             // The counters, the histogram, and what programs dropped of both.
@@ -130,8 +137,7 @@ fn nanoseconds() -> u64 {
 #[test]
 fn what_a_server_rejects_slows_nothing_and_its_warnings_are_told() {
     let counters = Counters::create_memfd(1, 1).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+    let (listener, to) = server();
     let region = path(counters.region());
     let mut exporter = Running::mapring(&["export", "otlp", "--to", &to, "--every", "100ms", &region]);
     // `partial_success` with `rejected_data_points` 3 and a message, then without a number.
@@ -155,9 +161,9 @@ fn what_a_server_rejects_slows_nothing_and_its_warnings_are_told() {
         "{said:?}"
     );
     assert_eq!(exporter.interrupt(), Some(0));
-    let once = ["export", "otlp", "--once", "--to", &to, &region];
     for (body, code) in [(rejected, 1), (warning, 0)] {
-        let mut exporter = Running::mapring(&once);
+        let (listener, to) = server();
+        let mut exporter = Running::mapring(&["export", "otlp", "--once", "--to", &to, &region]);
         answer_with(&listener, "200 OK", body);
         assert_eq!(until_some("its end", || exporter.child.0.try_wait().unwrap()).code(), Some(code));
     }
@@ -166,12 +172,12 @@ fn what_a_server_rejects_slows_nothing_and_its_warnings_are_told() {
 #[test]
 fn once_fails_if_there_is_no_server() {
     let counters = Counters::create_memfd(1, 1).unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = "127.0.0.1:1";
     let region = path(counters.region());
     let output =
         mapring(&["export", "otlp", "--once", "--to", &format!("http://{free}/v1/metrics"), &region]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains(&free.to_string()), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains(free), "{said}");
     for bad in ["https://127.0.0.1/v1/metrics", "127.0.0.1:4318", "http:///x"] {
         assert_eq!(mapring(&["export", "otlp", "--to", bad, &region]).status.code(), Some(2), "{bad}");
     }
