@@ -11,7 +11,7 @@ use self::kinds::{Count, check, code, part, programs};
 use crate::loom::{models, mutants};
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
+use crate::{aarch64, assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
 
@@ -53,7 +53,9 @@ const BPF_MODELS: &[&str] = models!("ring/include", "ring/build.rs", "xtask/bpf-
 const KERNEL: &[&str] = &["ring", "bindings/c", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
 const HOSTILE: &[&str] = &["ring", "bindings/c", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
 const COMMAND: &[&str] = &["ring", "cli", "examples", "Cargo.toml", "Cargo.lock"];
-const GUESTS: &[&str] = &["ring", "cli", "proofs/kernel", "xtask/src/vm", "Cargo.toml", "Cargo.lock"];
+#[rustfmt::skip]
+const GUESTS: &[&str] = &["ring", "cli", "proofs/kernel", "xtask/src/vm/boot.rs", "xtask/src/vm/guest.rs", "xtask/src/vm/initramfs.rs",
+    "xtask/src/vm/kernels.rs", "Cargo.toml", "Cargo.lock"];
 
 /// All checks. The longest steps start first (`test/schedule.rs`); the table at the end has this order.
 static CHECKS: &[Check] = &[
@@ -216,7 +218,7 @@ static CHECKS: &[Check] = &[
         .test(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
     check("clippy-aarch64", "lints of the library for aarch64")
-        .test(part(12, ARM, code("cargo clippy -p mapring --no-default-features --features … --target aarch64-unknown-linux-gnu", |given| vm::cross::lint(given.tools()?, false))).takes(Checking))
+        .test(part(12, ARM, code("cargo clippy -p mapring --no-default-features --features … --target aarch64-unknown-linux-gnu", |given| aarch64::lint(given.tools()?, false))).takes(Checking))
         .only_in_all(),
     check("aarch64", "lints of all crates; the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,

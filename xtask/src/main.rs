@@ -1,5 +1,6 @@
 //! `cargo xtask …`: every task of this repository, one command each, on a machine with only git, gcc and cargo.
 
+mod aarch64;
 mod archives;
 mod assembly;
 mod bench;

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::packages::{self, BROWSER, STRACE};
 use crate::setup::{self, Tools};
-use crate::{go, privilege, servers, toolchains, vm};
+use crate::{aarch64, go, privilege, servers, toolchains, vm};
 
 /// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Machine {
             Need::OldestRust => toolchains::oldest(),
             Need::Nightly(components) => toolchains::nightly(components),
             Need::Machines(lines) => vm::ready(lines),
-            Need::Aarch64 => vm::cross::ready(),
+            Need::Aarch64 => aarch64::ready(),
             Need::Servers => servers::fetch(),
             Need::Compilers => packages::ensure(&packages::C_BINDING),
             Need::Browser => packages::ensure(&[BROWSER]),

@@ -12,7 +12,7 @@ use crate::counts::{self, Counts};
 use crate::litmus::{self, Dialect};
 use crate::loom::models;
 use crate::programs::Tests;
-use crate::{cmd, times, vm};
+use crate::{aarch64, cmd, times, vm};
 
 /// Runs a demo for a second: stdout must contain one JSON object and nothing else.
 pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
@@ -71,8 +71,8 @@ pub(super) fn bpf_loom(given: &Given<'_>) -> Result<()> {
 
 /// The lints of all crates, the library's tests under user-mode emulation, and those of the kernel in guests.
 pub(super) fn count_aarch64(given: &Given<'_>) -> Result<Counts> {
-    vm::cross::lint(given.tools()?, true)?;
-    let mut counts = vm::cross::test(given.tools()?)?;
+    aarch64::lint(given.tools()?, true)?;
+    let mut counts = aarch64::test(given.tools()?)?;
     counts += vm::step(&[vm::PROOF_ARM], given.tools()?)?;
     Ok(counts)
 }

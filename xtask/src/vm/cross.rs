@@ -1,27 +1,14 @@
-//! Builds for a processor with Debian's C libraries for it. aarch64 on another machine: compiles everything, runs the tests that
-//! need no other kernel under QEMU's user-mode emulation, and builds the tests that guests run.
+//! Builds for a processor with Debian's C libraries for it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::apt;
 use super::kernels::Arch;
-use crate::counts::{self, Counts};
-use crate::packages::{self, ARM_COMPILER, DEBIAN_KEYS, QEMU_USER};
-use crate::setup::Tools;
-use crate::skip::Skip;
-use crate::{cmd, toolchains};
-
-/// Compiles the library without C.
-const LINT: &str = "cargo clippy --target-dir target/check -p mapring --no-default-features --features bpf,derive,hdrhistogram,tokio";
-/// Compiles all crates with all tests and examples. The peers in the benchmarks, and Parquet, are most of the packages.
-const LINT_ALL: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets \
-                    --features mapring-cli/bpf,mapring-hostile-tests/bpf,mapring/hdrhistogram";
-/// Runs the library's tests of plain memory, memfds and threads.
-const TEST: &str = "cargo test -p mapring --all-features --all-targets";
+use crate::toolchains;
 
 const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
@@ -75,34 +62,4 @@ impl Cross {
 /// Rust's name for a processor with Linux and glibc.
 pub(crate) fn target(arch: Arch) -> String {
     format!("{}-unknown-linux-gnu", arch.name())
-}
-
-/// Installs the compiler, the emulator and the libraries.
-pub(crate) fn ready() -> Result<()> {
-    if Arch::HOST == Arch::Arm { Ok(()) } else { emulated().map(drop) }
-}
-
-fn emulated() -> Result<Cross> {
-    packages::ensure(&[ARM_COMPILER, QEMU_USER, DEBIAN_KEYS])?;
-    Cross::new(Arch::Arm)
-}
-
-/// The lints of the library, for the step, or of all crates.
-pub(crate) fn lint(tools: &Tools, all: bool) -> Result<()> {
-    cmd::run(cargo(tools, if all { LINT_ALL } else { LINT })?.args(["--", "-D", "warnings"]))
-}
-
-/// The library's tests.
-pub(crate) fn test(tools: &Tools) -> Result<Counts> {
-    counts::of(&mut cargo(tools, TEST)?)
-}
-
-fn cargo(tools: &Tools, line: &str) -> Result<Command> {
-    if Arch::HOST == Arch::Arm {
-        bail!(Skip("this machine is one: the other steps have done it".into()));
-    }
-    let mut cargo = cmd::line(line);
-    emulated()?.export(&mut cargo);
-    tools.export(&mut cargo);
-    Ok(cargo)
 }
