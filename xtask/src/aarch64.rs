@@ -20,9 +20,11 @@ const LINT: &str = "cargo clippy --target-dir target/check -p mapring --no-defau
 /// Compiles all crates with all tests and examples. The peers in the benchmarks, and Parquet, are most of the packages.
 const LINT_ALL: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets \
                     --features mapring-cli/bpf,mapring-hostile-tests/bpf,mapring/hdrhistogram";
-/// Runs the library's tests of plain memory, memfds and threads, but one. The emulator tells a process that it started at 0
+/// Runs the library's tests of plain memory, memfds and threads.
+const TEST: &str = "cargo test -p mapring --all-features --all-targets";
+/// But one. The emulator tells a process that it started at 0
 /// (`open_self_stat` in QEMU's linux-user/syscall.c), and others when it did: each takes the other one for dead.
-const TEST: &str = "cargo test -p mapring --all-features --all-targets -- --skip processes_wake_each_other";
+const WITHOUT: &str = "processes_wake_each_other";
 
 /// Installs the compiler, the emulator and the libraries.
 pub(crate) fn ready() -> Result<()> {
@@ -43,7 +45,8 @@ pub(crate) fn lint(tools: &Tools, all: bool) -> Result<()> {
 pub(crate) fn test(tools: &Tools) -> Result<Counts> {
     let mut cargo = cargo(tools, TEST)?;
     let _children = Children::run()?;
-    counts::of(cargo.env("QEMU_LD_PREFIX", "/usr/aarch64-linux-gnu"))
+    cargo.env("QEMU_LD_PREFIX", "/usr/aarch64-linux-gnu");
+    counts::of(cargo.args(["--", "--skip", WITHOUT]))
 }
 
 fn cargo(tools: &Tools, line: &str) -> Result<Command> {
