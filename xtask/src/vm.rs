@@ -248,9 +248,9 @@ fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result
     eprintln!("\n=== {} ({}), emulated by QEMU's TCG ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
-    let (mut row, said) = boot::again_after_panic(kernel.name, |panicked| {
+    let (mut row, said) = boot::again_after_death(kernel.name, |died| {
         let (arch, package) = (args.arch.name().to_owned(), image.package.clone());
-        let mut row = Row { kernel: kernel.name.to_owned(), arch, package, panicked, ..Row::default() };
+        let mut row = Row { kernel: kernel.name.to_owned(), arch, package, died, ..Row::default() };
         let hear = |message| row.hear(message).into_iter().for_each(|progress| eprintln!("{progress}"));
         let said = boot::run(args.arch, kernel, &image.path, initramfs, limit, hear)?;
         Ok((row, said))

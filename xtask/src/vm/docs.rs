@@ -64,8 +64,8 @@ fn text(rows: &[Row]) -> String {
             notes += &format!("- {heading}: no {feature}: {count} tests cannot run.\n");
         }
     }
-    for (row, panic) in rows.iter().filter_map(|row| Some((row, row.panicked.as_ref()?))) {
-        notes += &format!("- {}: booted a second time after a panic ({panic}).\n", heading(row));
+    for (row, why) in rows.iter().filter_map(|row| Some((row, row.died.as_ref()?))) {
+        notes += &format!("- {}: booted a second time: it had died ({why}).\n", heading(row));
     }
     let headings: Vec<_> = rows.iter().map(heading).collect();
     text += &format!(

@@ -20,8 +20,8 @@ pub(super) struct Row {
     pub(super) features: Vec<Probed>,
     /// The kernel's warnings about itself.
     pub(super) warnings: Vec<String>,
-    /// Why the kernel panicked in a first boot, if it did; all else is from the second boot.
-    pub(super) panicked: Option<String>,
+    /// Why the kernel died in a first boot, if it did; all else is from the second boot.
+    pub(super) died: Option<String>,
     /// Why the run as a whole is unreliable.
     pub(super) trouble: Option<String>,
     pub(super) seconds: f32,
@@ -81,8 +81,8 @@ impl Row {
     /// Judges the run, from what is on the console beside the messages.
     pub(super) fn end(&mut self, said: &Said) {
         let ended = self.tests.iter().filter(|test| test.end != End::Unfinished).count();
-        let trouble = match (said.panic(), self.ran) {
-            (Some(panic), _) => format!("{}{panic}\n", if self.panicked.is_some() { "again: " } else { "" }),
+        let trouble = match (said.death(), self.ran) {
+            (Some(why), _) => format!("{}{why}\n", if self.died.is_some() { "again: " } else { "" }),
             (None, _) if said.late => "time was up".to_owned(),
             (None, None) if self.machine.release.is_empty() => "it did not boot:\n".to_owned(),
             (None, None) => "it ended before its tests:\n".to_owned(),
@@ -150,8 +150,8 @@ impl fmt::Display for Row {
         for feature in features::surprises(&self.machine.release, &self.features) {
             writeln!(f, "--- {kernel}: its release lets one expect another answer about {feature}")?;
         }
-        if let Some(panic) = &self.panicked {
-            writeln!(f, "--- {kernel}: PANICKED, and was booted once more: {panic}")?;
+        if let Some(why) = &self.died {
+            writeln!(f, "--- {kernel}: DIED, and was booted once more: {why}")?;
         }
         self.trouble.as_ref().map_or(Ok(()), |trouble| writeln!(f, "--- {kernel}: FAILED: {trouble}"))
     }
@@ -170,8 +170,8 @@ pub(super) fn table(rows: &[Row]) -> String {
         table += &format!(
             "{kernel:12} {release:width$}  {passed:6} {failed:6} {lacking:7} {skipped:7} {seconds:7.0}"
         );
-        if let Some(panic) = &row.panicked {
-            table += &format!("  PANICKED, booted once more: {panic}");
+        if let Some(why) = &row.died {
+            table += &format!("  DIED, booted once more: {why}");
         }
         match &row.trouble {
             Some(trouble) => table += &format!("  FAILED: {}", trouble.lines().next().unwrap_or_default()),
@@ -209,12 +209,12 @@ mod tests {
         messages: impl IntoIterator<Item = Message>,
         console: &str,
         late: bool,
-        panicked: Option<&str>,
+        died: Option<&str>,
     ) -> Row {
-        let panicked = panicked.map(str::to_owned);
-        let mut row = Row { kernel: "x".into(), panicked, seconds: 9.0, ..Row::default() };
+        let died = died.map(str::to_owned);
+        let mut row = Row { kernel: "x".into(), died, seconds: 9.0, ..Row::default() };
         messages.into_iter().for_each(|message| _ = row.hear(message));
-        row.end(&Said { console: vec![console.into()], late });
+        row.end(&Said { console: vec![console.into()], late, silent: false });
         row
     }
 
@@ -261,8 +261,8 @@ mod tests {
         let whole = [booted("6.1"), ended("a", End::Passed), finished(1)];
         let second = row_of(whole, "", false, Some(panic));
         assert!(second.is_good());
-        assert!(second.to_string().contains(&format!("x: PANICKED, and was booted once more: {panic}")));
-        assert!(table(&[second]).contains(&format!("  PANICKED, booted once more: {panic}\n")));
+        assert!(second.to_string().contains(&format!("x: DIED, and was booted once more: {panic}")));
+        assert!(table(&[second]).contains(&format!("  DIED, booted once more: {panic}\n")));
         let died = row_of([booted("6.1"), Message::Started("a".into())], panic, false, Some(panic));
         assert!(!died.is_good());
         assert!(died.trouble.unwrap().starts_with(&format!("again: {panic}")));
