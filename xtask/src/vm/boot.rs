@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// A machine that says nothing for so long has died: a test that takes longer than ten minutes by its clock is ended
 /// there. Its clock can stop for good: the kernel takes a wrapping clock that went on by 7/8 to 8/8 of its range for one
-/// that went back (`clocksource_delta`, Linux 6.13 and later), which with `hpet` is a stop of the host for 38 to 43 seconds.
+/// that went back (`clocksource_delta`, since Linux 6.13 and 6.12.5): with `hpet` a stop of the host for 38 to 43 seconds.
 const SILENCE: Duration = Duration::from_secs(900);
 const SILENT: &str = "its time stopped: it said nothing for 15 minutes";
 
