@@ -22,8 +22,8 @@ const LINT_ALL: &str = "cargo clippy --target-dir target/check --workspace --exc
                     --features mapring-cli/bpf,mapring-hostile-tests/bpf,mapring/hdrhistogram";
 /// Runs the library's tests of plain memory, memfds and threads.
 const TEST: &str = "cargo test -p mapring --all-features --all-targets";
-/// But one. The emulator tells a process that it started at 0
-/// (`open_self_stat` in QEMU's linux-user/syscall.c), and others when it did: each takes the other one for dead.
+/// The one that is left out: the emulator tells a process that it started at 0 (`open_self_stat` in QEMU's
+/// linux-user/syscall.c), and others when it did, so each takes the other one for dead.
 const WITHOUT: &str = "processes_wake_each_other";
 
 /// Installs the compiler, the emulator and the libraries.
@@ -45,7 +45,6 @@ pub(crate) fn lint(tools: &Tools, all: bool) -> Result<()> {
 pub(crate) fn test(tools: &Tools) -> Result<Counts> {
     let mut cargo = cargo(tools, TEST)?;
     let _children = Children::run()?;
-    cargo.env("QEMU_LD_PREFIX", "/usr/aarch64-linux-gnu");
     counts::of(cargo.args(["--", "--skip", WITHOUT]))
 }
 

@@ -130,8 +130,8 @@ fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command 
     let (machine, usual, options) = match arch {
         // No check of timer interrupts: on a busy host they come late, and the kernel gives up. A clock that the vDSO
         // can't read: readers must do without it; and on a busy host the kernel would give up the TSC half-way. Not
-        // acpi_pm, which wraps after 4.7 seconds, and not after 43 ([`SILENCE`]). Without
-        // cmpxchg16b: QEMU 7.2 sometimes corrupts the flags after it, and kernels that use it die.
+        // acpi_pm, which wraps after 4.7 seconds instead of 43 ([`SILENCE`]). Without cmpxchg16b: QEMU 7.2
+        // sometimes corrupts the flags after it, and kernels that use it die.
         Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check clocksource=hpet"),
         // Pointers are signed by a cheap hash: the real one takes most of an emulated kernel's time. No LPA2, since
         // kernels before 5.12 misinterpret it and do not boot.
@@ -226,6 +226,7 @@ mod tests {
         };
         assert_eq!(boots(&[&["fine"], &[]]), (false, false, 1));
         assert_eq!(boots(&[&PANIC, &["fine"], &[]]), (true, false, 1));
+        assert_eq!(boots(&[&PANIC, &PANIC, &[]]), (true, true, 1));
         assert_eq!(boots(&[&[silent], &["fine"], &[]]), (true, false, 1));
         assert_eq!(boots(&[&PANIC, &[silent], &[]]), (true, true, 1));
     }

@@ -10,11 +10,11 @@ use super::apt;
 use super::kernels::Arch;
 use crate::toolchains;
 
-const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
+const EMULATOR: &str = "qemu-aarch64";
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
-/// The folder of the C library in the cross compiler's packages, and its files that programs load.
-const LIBRARIES: &str = "/usr/aarch64-linux-gnu/lib";
+/// The folder of the cross compiler's packages, and the files of its C library that programs load.
+const ROOT: &str = "/usr/aarch64-linux-gnu";
 const LOADED: [&str; 4] = ["ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1"];
 
 /// The libraries needed in addition to the compiler.
@@ -50,12 +50,14 @@ impl Cross {
             let of_target = of_target.to_uppercase();
             cargo.env(format!("CARGO_TARGET_{of_target}_LINKER"), COMPILER);
             cargo.env(format!("CARGO_TARGET_{of_target}_RUNNER"), EMULATOR);
+            // Also for the programs that a program starts.
+            cargo.env("QEMU_LD_PREFIX", ROOT);
         }
     }
 
     /// The libraries that the programs load: their path there, and their path here.
     pub(super) fn libraries(&self) -> BTreeMap<PathBuf, PathBuf> {
-        LOADED.map(|name| (Path::new("/lib").join(name), Path::new(LIBRARIES).join(name))).into()
+        LOADED.map(|name| (Path::new("/lib").join(name), Path::new(ROOT).join("lib").join(name))).into()
     }
 }
 
