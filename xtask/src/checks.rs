@@ -53,10 +53,11 @@ const BPF_MODELS: &[&str] = models!("ring/include", "ring/build.rs", "xtask/bpf-
 const KERNEL: &[&str] = &["ring", "bindings/c", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
 const HOSTILE: &[&str] = &["ring", "bindings/c", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
 const COMMAND: &[&str] = &["ring", "cli", "examples", "Cargo.toml", "Cargo.lock"];
-/// What runs on which kernels; not how this program boots them and watches them.
+/// What runs on which kernels, and these files; not how this program boots them and watches them.
 #[rustfmt::skip]
-const GUESTS: &[&str] = &["ring", "cli", "proofs/kernel", "xtask/src/vm/guest.rs", "xtask/src/vm/initramfs.rs", "xtask/src/vm/kernels.rs",
-    "Cargo.toml", "Cargo.lock"];
+macro_rules! guests {
+    ($($files:literal),+) => { &["ring", "xtask/src/vm/guest.rs", "xtask/src/vm/initramfs.rs", "xtask/src/vm/kernels.rs", "Cargo.toml", "Cargo.lock", $($files),+] };
+}
 
 /// All checks. The longest steps start first (`test/schedule.rs`); the table at the end has this order.
 static CHECKS: &[Check] = &[
@@ -157,7 +158,7 @@ static CHECKS: &[Check] = &[
         )
         .only_in_all(),
     check("rust-bpf", "BPF programs in Rust: instructions, models, the real kernel, and the project of docs/rust-bpf.md")
-        .prove(22, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
+        .prove(23, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
         .test(
             programs(230, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
@@ -207,14 +208,16 @@ static CHECKS: &[Check] = &[
             .built(),
         )
         .only_in_all(),
-    check("vm-oldest", "all tests that a kernel can change, on the oldest kernels, under QEMU")
-        .prove(18, &[Tools, Machines(vm::PROOF_OLDEST)], GUESTS, Code(|given| vm::step(vm::PROOF_OLDEST, given.tools()?))),
+    check("vm-oldest", "all tests of the library that a kernel can change, on the oldest kernels, under QEMU")
+        .prove(18, &[Tools, Machines(vm::PROOF_OLDEST)], guests!("proofs/kernel"), Code(|given| vm::step(vm::PROOF_OLDEST, given.tools()?))),
     check("vm-stable", "the same on Debian's kernels")
-        .prove(19, &[Tools, Machines(vm::PROOF_STABLE)], GUESTS, Code(|given| vm::step(vm::PROOF_STABLE, given.tools()?))),
+        .prove(19, &[Tools, Machines(vm::PROOF_STABLE)], guests!("proofs/kernel"), Code(|given| vm::step(vm::PROOF_STABLE, given.tools()?))),
     check("vm-preempt", "the same on kernels that preempt programs")
-        .prove(20, &[Tools, Machines(vm::PROOF_PREEMPT)], GUESTS, Code(|given| vm::step(vm::PROOF_PREEMPT, given.tools()?))),
+        .prove(20, &[Tools, Machines(vm::PROOF_PREEMPT)], guests!("proofs/kernel"), Code(|given| vm::step(vm::PROOF_PREEMPT, given.tools()?))),
     check("vm-newest", "the same on the newest kernel")
-        .prove(21, &[Tools, Machines(vm::PROOF_NEWEST)], GUESTS, Code(|given| vm::step(vm::PROOF_NEWEST, given.tools()?))),
+        .prove(21, &[Tools, Machines(vm::PROOF_NEWEST)], guests!("proofs/kernel"), Code(|given| vm::step(vm::PROOF_NEWEST, given.tools()?))),
+    check("vm-flight", "the tests of the flight recorder on all these kernels")
+        .prove(22, &[Tools, Machines(vm::PROOF_FLIGHT)], guests!("cli"), Code(|given| vm::step(vm::PROOF_FLIGHT, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .test(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
@@ -224,7 +227,7 @@ static CHECKS: &[Check] = &[
     check("aarch64", "lints of all crates; the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
         &[Tools, Aarch64, Machines(&[vm::PROOF_ARM])],
-        GUESTS,
+        guests!("cli", "proofs/kernel"),
         Code(runs::count_aarch64),
     ),
     check("features", "what each set of features compiles, tests and documents; the crates as they would be published").prove(
@@ -313,11 +316,11 @@ static CHECKS: &[Check] = &[
             .built(),
     ),
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
-        .prove(23, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
+        .prove(24, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
-        .prove(24, &[Tools, Bpf, Aarch64], &["ring", "cli/Cargo.toml", "cli/bpf", "cli/build.rs", "cli/new", "cli/proto", "cli/src", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
+        .prove(25, &[Tools, Bpf, Aarch64], &["ring", "cli/Cargo.toml", "cli/bpf", "cli/build.rs", "cli/new", "cli/proto", "cli/src", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
     check("report", "the page of a flight recorder's report in a headless Chromium: clicked, zoomed and read, light and dark").prove(
-        25,
+        26,
         &[Tools, Bpf, Browser],
         COMMAND,
         Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),

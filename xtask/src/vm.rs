@@ -104,14 +104,24 @@ pub(crate) const STEPS: &[&str] = if cfg!(target_arch = "aarch64") {
     &[STEP_PREEMPT, STEP_ENDS, STEP_OLDEST]
 };
 
-/// `cargo xtask prove`: all tests on these kernels, apart from those for which any kernel will do: of memory files, of
-/// damaged and of large recordings, and of the reader in C those that take longest.
+/// `cargo xtask prove`: all tests of the library on these kernels, apart from those for which any kernel will do: of memory
+/// files, and of the reader in C those that take longest.
 macro_rules! whole {
     ($kernels:literal) => {
         concat!(
             "cargo xtask vm --timeout 7200 ",
             $kernels,
-            " -- --skip memfd:: --skip as_the_library_reads --skip damage_is_refused --skip forged_files_do_no_harm --skip a_dump_needs_little_memory"
+            " -- --skip flight:: --skip memfd:: --skip as_the_library_reads"
+        )
+    };
+}
+/// The same of the flight recorder, without damaged and large recordings.
+macro_rules! flight {
+    ($kernels:literal) => {
+        concat!(
+            "cargo xtask vm --timeout 7200 ",
+            $kernels,
+            " -- flight:: --skip damage_is_refused --skip forged_files_do_no_harm --skip a_dump_needs_little_memory"
         )
     };
 }
@@ -122,6 +132,11 @@ pub(crate) const PROOF_STABLE: &[&str] = &[whole!("6.1 6.12")];
 pub(crate) const PROOF_PREEMPT: &[&str] =
     &[if cfg!(target_arch = "aarch64") { whole!("6.12-a53") } else { whole!("6.12-preempt 6.12-rt") }];
 pub(crate) const PROOF_NEWEST: &[&str] = &[whole!("sid")];
+pub(crate) const PROOF_FLIGHT: &[&str] = &[if cfg!(target_arch = "aarch64") {
+    flight!("5.10 6.1 6.12 6.12-a53 sid")
+} else {
+    flight!("5.10 5.15 6.1 6.12 6.12-preempt 6.12-rt sid")
+}];
 /// On aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
 pub(crate) const PROOF_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
                                     code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
@@ -278,9 +293,11 @@ mod tests {
             assert_eq!(kernels(STEP_ENDS, arch).len(), 2);
         }
         let proofs = [PROOF_OLDEST, PROOF_STABLE, PROOF_PREEMPT, PROOF_NEWEST].concat();
-        let proven = proofs.iter().flat_map(|line| kernels(line, Arch::HOST));
         let usual = kernels::chosen(&[], Arch::HOST).unwrap();
-        assert!(proven.map(|kernel| kernel.name).eq(usual.iter().map(|kernel| kernel.name)));
+        for lines in [&*proofs, PROOF_FLIGHT] {
+            let proven = lines.iter().flat_map(|line| kernels(line, Arch::HOST));
+            assert!(proven.map(|kernel| kernel.name).eq(usual.iter().map(|kernel| kernel.name)));
+        }
         assert!(matches!(kernels(STEP_PREEMPT, Arch::X86)[..], [kernel] if kernel.preempt == Some("full")));
         assert_eq!(kernels(STEP_OLDEST, Arch::X86).len(), 1);
         let args = args_of(PROOF_ARM);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -120,4 +120,20 @@ pub(crate) fn output(command: &mut Command) -> Output {
 
 pub(crate) fn said(output: &Output) -> &str {
     str::from_utf8(&output.stderr).unwrap()
+}
+
+/// A process that runs all the time until it is dropped.
+pub(crate) struct Busy(pub(crate) Child);
+
+impl Busy {
+    pub(crate) fn new() -> Self {
+        Self(Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

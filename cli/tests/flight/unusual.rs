@@ -17,7 +17,7 @@ use std::{env, io, thread};
 
 use serde_json::{Value, json};
 
-use crate::recorder::Recorder;
+use crate::recorder::{Busy, Recorder};
 use crate::skip;
 
 fn tid() -> u32 {
@@ -35,22 +35,6 @@ fn dumped(recorder: &Recorder, tid: u32) -> Vec<Value> {
 
 fn is(line: &Value, event: &str) -> bool {
     line["event"] == event
-}
-
-/// A process that runs all the time until it is dropped.
-struct Busy(Child);
-
-impl Busy {
-    fn new() -> Self {
-        Self(Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A cgroup that can be frozen: of the first version, because the second one has no state of its own for it.
