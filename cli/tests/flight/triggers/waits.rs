@@ -43,7 +43,8 @@ fn a_thread_that_waits_for_a_cpu_stops_the_recording() {
         // Once may be too short: since Linux 6.12, threads of SCHED_OTHER have 50 ms of each second if they are kept from
         // a busy CPU. A timer would not wake the other one: with PREEMPT_RT, a thread of the kernel runs timers, and
         // would wait for this one, too.
-        while is_first && wake.send(Instant::now()).is_ok() {
+        let mut tries = 0..100;
+        while is_first && tries.next().is_some() && wake.send(Instant::now()).is_ok() {
             let end = Instant::now() + LONG;
             while Instant::now() < end {}
             thread::sleep(LONG / 10);
