@@ -33,7 +33,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use self::common::{DEADLINE, Dir, mapring, path, until_some};
+use self::common::{DEADLINE, Dir, Over, mapring, path, until_some};
 
 /// A process that ends with the test, and the lines that it printed on stderr.
 struct Running {

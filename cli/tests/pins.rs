@@ -24,7 +24,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use self::common::{lines, mapring, text};
+use self::common::{Over, lines, mapring, text};
 
 fn objects(output: &Output) -> Vec<Value> {
     lines(text(output).as_bytes())

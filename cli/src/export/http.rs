@@ -127,7 +127,7 @@ struct Turn<'a, 'w> {
 
 struct Client {
     stream: TcpStream,
-    /// When it connected, or since when it asks, or is idle.
+    /// When it connected, or since when it asks, takes an answer, or is idle.
     since: Instant,
     /// When it is cut off; `None` between two requests.
     end: Option<Instant>,
@@ -210,6 +210,8 @@ impl Client {
         self.head = head(status, content_type, length, last);
         self.length = self.head.len() + if request.method == Some("HEAD") { 0 } else { length };
         self.sent = 0;
+        // However late it asked, it is not slow at taking.
+        self.since = turn.now;
         self.does = Does::Take { last };
         self.send(turn, last)
     }

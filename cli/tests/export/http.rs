@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mapring::Counters;
 
-use super::{DEADLINE, Dir, Kept, Running, get, path, scrape, until_some};
+use super::{DEADLINE, Dir, Kept, Over, Running, get, path, scrape, until_some};
 
 /// An exporter with these limits.
 fn exporter(limits: &str) -> (Running, String, Counters) {
@@ -179,6 +179,25 @@ fn a_page_has_a_largest_size() {
 }
 
 #[test]
+fn one_that_asks_late_is_not_slow() {
+    let (running, address, _counters) = exporter_of(100_000, "time = \"60s\"\nseries = 100_000");
+    let mut late = Kept::new(&address);
+    std::thread::sleep(Duration::from_secs(2));
+    // As many that do not read as may have a page.
+    let lazy: Vec<_> = (0..8)
+        .map(|_| {
+            let mut lazy = TcpStream::connect(&address).unwrap();
+            lazy.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+            lazy.peek(&mut [0]).unwrap();
+            lazy
+        })
+        .collect();
+    assert!(late.get("").0.starts_with("HTTP/1.1 200 "));
+    drop(lazy);
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
 fn no_client_waits_for_slow_ones() {
     let (running, address, _counters) = exporter_of(100_000, "time = \"60s\"\nseries = 100_000");
     let is_over = AtomicBool::new(false);
@@ -200,6 +219,7 @@ fn no_client_waits_for_slow_ones() {
             let begin: &[u8] = if at % 4 == 0 { b"GET /metrics HTTP/1.1\r\n\r\n" } else { b"G" };
             scope.spawn(move || drip(begin));
         }
+        let _over = Over(&is_over);
         let mut kept = Kept::new(&address);
         for _ in 0..20 {
             scrape(&address);
@@ -210,7 +230,6 @@ fn no_client_waits_for_slow_ones() {
             }
         }
         until_some("one that was dropped", || (drops.load(Ordering::Relaxed) > 0).then_some(()));
-        is_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(running.interrupt(), Some(0));
 }

@@ -27,6 +27,8 @@ mod rings;
 mod stack;
 
 mod commands;
+#[path = "../common/mod.rs"]
+mod common;
 mod fuse;
 mod group;
 mod limits;

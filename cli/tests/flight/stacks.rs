@@ -15,6 +15,7 @@ use mapring::time::Clock;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
+use crate::common::Over;
 use crate::event::{Event, What};
 use crate::recorder::{Recorder, said};
 use crate::skip;
@@ -113,15 +114,6 @@ impl Drop for Ended {
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-    }
-}
-
-/// Tells threads to end, also if the test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -100,11 +100,11 @@ fn what_another_user_exchanges_is_not_followed() {
     for dir in [&flight, &his] {
         lchown(dir, Some(nobody::NOBODY), Some(nobody::NOBODY)).unwrap();
     }
-    let (end, turns) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (over, turns) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
             nobody::become_nobody();
-            while !end.load(Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 for (link, name) in links.iter().zip(names) {
                     let [link, name] = [link, name].map(|name| Path::new(&his).join(name));
                     let done = renameat_with(CWD, link, CWD, name, RenameFlags::EXCHANGE);
@@ -112,7 +112,7 @@ fn what_another_user_exchanges_is_not_followed() {
                 }
             }
         });
-        let _end = SetAtEnd(&end);
+        let _over = Over(&over);
         let pin = format!("{his}/p");
         let commands = [
             &["pin", &id, &pin, "--mode", "666"][..],
@@ -140,14 +140,5 @@ fn what_another_user_exchanges_is_not_followed() {
     }
     for file in ["passwd", "maps/passwd"] {
         assert_eq!(fs::read(victim.path(file)).unwrap(), b"precious");
-    }
-}
-
-/// If a test fails, its other thread must end.
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
