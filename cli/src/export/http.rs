@@ -1,9 +1,12 @@
 //! A small HTTP/1.1 server for one page, in one thread. A client that sends too much, reads too slowly or never ends is
-//! cut off. Between two requests a connection costs nothing: it stays open until another client needs its place. No client
-//! waits for a slow one: where there is no place, the slowest loses its own.
+//! cut off. Between two requests a connection costs nothing: it stays open until another client needs its place. Clients
+//! that ask at the same time share a page. Where there is no place for one more, the clients of the slowest page lose
+//! theirs, but each had `GRACE` to take it: even a flood of clients that do not read leaves time for one that does.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice, Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,17 +14,21 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::config::Limits;
+use super::format::Format;
 use super::page::Page;
 use crate::regions::shortage::is_short;
 
-/// Writes the page over an earlier one, in a format that a client with this header `Accept` takes. Returns its content
-/// type, or why there is none.
-pub(super) type Write<'a> = dyn FnMut(&str, &mut Page) -> Result<&'static str, String> + 'a;
+/// Writes the page in this format over an earlier one, or says why there is none.
+pub(super) type Write<'a> = dyn FnMut(Format, &mut Page) -> Result<(), String> + 'a;
 
+/// The content type of a refusal.
+const PLAIN: &str = "text/plain; charset=utf-8";
 /// The most headers of a request.
 const HEADERS: usize = 64;
-/// The most clients that have a page and did not take all of it yet.
+/// The most pages that clients did not take all of yet.
 const PAGES: usize = 8;
+/// How long a page keeps its place if others wait for one.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long an answered client may take to close, and the pause if no connection can be accepted, such as without a free
 /// descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -47,7 +54,7 @@ impl Server {
 
     /// Waits until clients send or take something, a signal arrives, or for this time; serves these clients.
     pub(super) fn serve(&mut self, timeout: Duration, write: &mut Write<'_>) -> io::Result<()> {
-        let first = self.clients.iter().filter_map(|client| client.end).min();
+        let first = self.clients.iter().filter_map(|client| client.end).chain(self.next_place()).min();
         let timeout = first.map_or(timeout, |end| timeout.min(end.saturating_duration_since(Instant::now())));
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let of_clients = self.clients.iter().map(|client| PollFd::new(&client.stream, client.awaits()));
@@ -60,27 +67,77 @@ impl Server {
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut of_clients = ready.iter();
         let now = Instant::now();
-        let mut turn = Turn { now, limits: &self.limits, spare: &mut self.spare, write };
+        let mut turn = Turn { now, limits: &self.limits, spare: &mut self.spare };
         self.clients.retain_mut(|client| {
             let is_ready = of_clients.next() == Some(&true);
             let is_late = client.end.is_some_and(|end| end <= now);
             // An error means that it has gone.
             !is_late && (!is_ready || client.serve(&mut turn).unwrap_or(false))
         });
-        while self.clients.iter().filter(|client| client.takes()).count() > PAGES {
-            self.end_slowest(now, Client::takes);
-        }
+        self.answer(now, write);
         if ready.last() == Some(&true) {
             self.accept(now);
         }
         Ok(())
     }
 
+    /// Answers the clients that wait, as far as there are places: those that waited longest are first.
+    fn answer(&mut self, now: Instant, write: &mut Write<'_>) {
+        while let Some((_, format)) = self.clients.iter().filter_map(Client::waits).min()
+            && self.makes_room(now)
+        {
+            let mut page = std::mem::take(&mut self.spare);
+            let written = write(format, &mut page).map(|()| (200, format.content_type()));
+            let (status, content_type) = written.unwrap_or_else(|why| {
+                page = Page::from(format!("{why}\n"));
+                (500, PLAIN)
+            });
+            let page = Rc::new(page);
+            let mut turn = Turn { now, limits: &self.limits, spare: &mut self.spare };
+            self.clients.retain_mut(|client| match client.does {
+                Does::Wait { format: wanted, last } if wanted == format => {
+                    client.give(now, status, content_type, page.clone(), last || status != 200);
+                    client.serve(&mut turn).unwrap_or(false)
+                }
+                _ => true,
+            });
+            turn.keep(page);
+        }
+    }
+
+    /// Whether there is a place for one more page. The page whose fastest client is the slowest gives its own away.
+    fn makes_room(&mut self, now: Instant) -> bool {
+        let mut pages = BTreeMap::new();
+        for client in self.clients.iter().filter(|client| client.takes()) {
+            let (speed, since) = pages.entry(client.body.number()).or_insert((0, client.since));
+            (*speed, *since) = (client.speed(now).max(*speed), client.since.max(*since));
+        }
+        if pages.len() < PAGES {
+            return true;
+        }
+        let had_its_time = |(_, (_, since)): &(_, (_, Instant))| *since + GRACE <= now;
+        let slowest = pages.into_iter().filter(had_its_time).min_by_key(|(_, (speed, _))| *speed);
+        if let Some((page, _)) = slowest {
+            self.clients.retain(|client| !client.takes() || client.body.number() != page);
+        }
+        slowest.is_some()
+    }
+
+    /// When a page loses its place, if a client waits for one.
+    fn next_place(&self) -> Option<Instant> {
+        let is_awaited = self.clients.iter().any(|client| client.waits().is_some());
+        let taken = self.clients.iter().filter(|client| is_awaited && client.takes());
+        taken.map(|client| client.since + GRACE).min()
+    }
+
     /// Ends the connection of a client; returns whether there was one. An idle client has sent nothing since its last
-    /// answer, and is the first; then come those that got least in their time.
-    fn end_slowest(&mut self, now: Instant, among: impl Fn(&Client) -> bool) -> bool {
-        let of = |(at, client): (usize, &Client)| (client.end.is_some(), client.speed(now), client.since, at);
-        let slowest = self.clients.iter().enumerate().filter(|(_, client)| among(client)).map(of).min();
+    /// answer, and is the first; then come those that have not asked, that have no page yet, and that take it slowest.
+    fn end_slowest(&mut self, now: Instant) -> bool {
+        let of = |(at, client): (usize, &Client)| {
+            let has_asked = client.takes() || client.waits().is_some();
+            (client.end.is_some(), has_asked, client.speed(now), client.since, at)
+        };
+        let slowest = self.clients.iter().enumerate().map(of).min();
         slowest.map(|(.., at)| self.clients.remove(at)).is_some()
     }
 
@@ -93,7 +150,7 @@ impl Server {
         let stream = match accepted {
             Ok(stream) => stream,
             Err(e) if is_short(&e) => {
-                if !self.end_slowest(now, |_| true) {
+                if !self.end_slowest(now) {
                     thread::sleep(PAUSE);
                 }
                 return;
@@ -101,7 +158,7 @@ impl Server {
             Err(_) => return, // It has gone.
         };
         if self.clients.len() >= self.limits.clients {
-            self.end_slowest(now, |_| true);
+            self.end_slowest(now);
         }
         self.clients.push(Client {
             stream,
@@ -110,7 +167,8 @@ impl Server {
             does: Does::Ask,
             request: Vec::new(),
             head: Vec::new(),
-            body: Page::default(),
+            wants_body: true,
+            body: Rc::default(),
             length: 0,
             sent: 0,
         });
@@ -118,16 +176,25 @@ impl Server {
 }
 
 /// What clients need that are served.
-struct Turn<'a, 'w> {
+struct Turn<'a> {
     now: Instant,
     limits: &'a Limits,
     spare: &'a mut Page,
-    write: &'a mut Write<'w>,
+}
+
+impl Turn<'_> {
+    /// Keeps a page for the next one, if no client takes it any more.
+    fn keep(&mut self, page: Rc<Page>) {
+        let page = Rc::into_inner(page);
+        if let Some(page) = page.filter(|page| page.number() >= self.spare.number()) {
+            *self.spare = page;
+        }
+    }
 }
 
 struct Client {
     stream: TcpStream,
-    /// When it connected, or since when it asks, takes an answer, or is idle.
+    /// When it connected, or since when it asks, waits for an answer, takes it, or is idle.
     since: Instant,
     /// When it is cut off; `None` between two requests.
     end: Option<Instant>,
@@ -135,7 +202,8 @@ struct Client {
     request: Vec<u8>,
     /// The answer, how many bytes of it the client gets, and how many it has.
     head: Vec<u8>,
-    body: Page,
+    wants_body: bool,
+    body: Rc<Page>,
     length: usize,
     sent: usize,
 }
@@ -144,6 +212,11 @@ struct Client {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
     Ask,
+    /// Nothing: the answer needs a place for its page.
+    Wait {
+        format: Format,
+        last: bool,
+    },
     Take {
         last: bool,
     },
@@ -156,6 +229,11 @@ impl Client {
         matches!(self.does, Does::Take { .. })
     }
 
+    /// Since when it waits for a page, and the format.
+    fn waits(&self) -> Option<(Instant, Format)> {
+        if let Does::Wait { format, .. } = self.does { Some((self.since, format)) } else { None }
+    }
+
     /// The bytes of an answer that it took in a second; 0 if it has none yet.
     fn speed(&self, now: Instant) -> u128 {
         let sent = if self.takes() { self.sent as u128 } else { 0 };
@@ -163,13 +241,18 @@ impl Client {
     }
 
     fn awaits(&self) -> PollFlags {
-        if self.takes() { PollFlags::OUT } else { PollFlags::IN }
+        match self.does {
+            Does::Ask | Does::Close => PollFlags::IN,
+            Does::Wait { .. } => PollFlags::empty(),
+            Does::Take { .. } => PollFlags::OUT,
+        }
     }
 
     /// Goes on with a client that is ready; returns whether it stays.
-    fn serve(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<bool> {
+    fn serve(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let done = match self.does {
             Does::Ask => self.read(turn),
+            Does::Wait { .. } => Ok(false), // It has gone.
             Does::Take { last } => self.send(turn, last),
             Does::Close => self.stream.read(&mut [0; 4096]).map(|count| count > 0),
         };
@@ -179,8 +262,8 @@ impl Client {
         }
     }
 
-    /// Reads more of a request, and answers it if it is whole.
-    fn read(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<bool> {
+    /// Reads more of a request. If it is whole, a page is awaited, or it is refused.
+    fn read(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let mut bytes = [0; 4096];
         let count = self.stream.read(&mut bytes)?;
         if self.end.is_none() {
@@ -192,31 +275,35 @@ impl Client {
         let parsed = match request.parse(&self.request) {
             _ if self.request.len() > turn.limits.request => Err((431, "the request is too long".to_owned())),
             Ok(httparse::Status::Partial) => return Ok(count > 0),
-            Ok(httparse::Status::Complete(length)) => wanted(&request).map(|accept| (length, accept)),
+            Ok(httparse::Status::Complete(length)) => wanted(&request).map(|format| (length, format)),
             Err(httparse::Error::TooManyHeaders) => Err((431, "too many headers".to_owned())),
             Err(_) => Err((400, "not a request of HTTP/1.1".to_owned())),
         };
-        let answer = parsed.and_then(|(length, accept)| {
-            self.body = std::mem::take(turn.spare);
-            let content_type = (turn.write)(&accept, &mut self.body).map_err(|why| (500, why))?;
-            // A client that sends more before it has the answer gets no other one.
-            Ok((200, is_last(&request) || length < self.request.len(), content_type))
-        });
-        let (status, last, content_type) = answer.unwrap_or_else(|(status, why)| {
-            self.body = Page::from(format!("{why}\n"));
-            (status, true, "text/plain; charset=utf-8")
-        });
-        let length = self.body.bytes().len();
-        self.head = head(status, content_type, length, last);
-        self.length = self.head.len() + if request.method == Some("HEAD") { 0 } else { length };
-        self.sent = 0;
-        // However late it asked, it is not slow at taking.
-        self.since = turn.now;
-        self.does = Does::Take { last };
-        self.send(turn, last)
+        self.wants_body = request.method != Some("HEAD");
+        match parsed {
+            Ok((length, format)) => {
+                // A client that sends more before it has the answer gets no other one.
+                let last = is_last(&request) || length < self.request.len();
+                (self.since, self.does) = (turn.now, Does::Wait { format, last });
+                Ok(true)
+            }
+            Err((status, why)) => {
+                self.give(turn.now, status, PLAIN, Rc::new(Page::from(format!("{why}\n"))), true);
+                self.send(turn, true)
+            }
+        }
     }
 
-    fn send(&mut self, turn: &mut Turn<'_, '_>, last: bool) -> io::Result<bool> {
+    /// Begins an answer. However late the client asked, it is not slow at taking.
+    fn give(&mut self, now: Instant, status: u16, content_type: &str, body: Rc<Page>, last: bool) {
+        let length = body.bytes().len();
+        self.head = head(status, content_type, length, last);
+        self.length = self.head.len() + if self.wants_body { length } else { 0 };
+        (self.body, self.sent) = (body, 0);
+        (self.since, self.does) = (now, Does::Take { last });
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, last: bool) -> io::Result<bool> {
         while self.sent < self.length {
             let (head, body) = (self.head.len().min(self.sent), self.sent.saturating_sub(self.head.len()));
             let end = self.length - self.head.len();
@@ -226,10 +313,7 @@ impl Client {
                 count => self.sent += count,
             }
         }
-        let page = std::mem::take(&mut self.body);
-        if page.number() >= turn.spare.number() {
-            *turn.spare = page;
-        }
+        turn.keep(std::mem::take(&mut self.body));
         self.request.clear();
         if last {
             self.stream.shutdown(Shutdown::Write)?;
@@ -243,8 +327,8 @@ impl Client {
     }
 }
 
-/// The header `Accept` of a request for the page, or the status that refuses it and why.
-fn wanted(request: &httparse::Request<'_, '_>) -> Result<String, (u16, String)> {
+/// The format for a request for the page, or the status that refuses it and why.
+fn wanted(request: &httparse::Request<'_, '_>) -> Result<Format, (u16, String)> {
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     if !["GET", "HEAD"].contains(&method) {
         return Err((405, "only GET and HEAD".to_owned()));
@@ -253,7 +337,7 @@ fn wanted(request: &httparse::Request<'_, '_>) -> Result<String, (u16, String)> 
         return Err((404, "the values are at /metrics".to_owned()));
     }
     let accept: Vec<_> = values(request, "accept").map(String::from_utf8_lossy).collect();
-    Ok(accept.join(","))
+    Ok(Format::chosen(&accept.join(",")))
 }
 
 /// Whether the connection ends after this request.

@@ -2,6 +2,7 @@
 
 mod config;
 mod families;
+mod format;
 mod http;
 mod jetstream;
 mod nats;

@@ -3,16 +3,8 @@
 
 use std::io;
 
+use super::format::Format;
 use super::series::{Labels, Number, Sink};
-
-/// The formats, from the least to the most preferred where a client takes several alike.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Format {
-    #[default]
-    Text,
-    OpenMetrics,
-    Protobuf,
-}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Page {

@@ -122,7 +122,7 @@ impl Sink for Text<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::page::Format;
+    use super::super::format::Format;
     use super::*;
 
     fn written(open_metrics: bool) -> String {

@@ -183,7 +183,7 @@ fn one_that_asks_late_is_not_slow() {
     let (running, address, _counters) = exporter_of(100_000, "time = \"60s\"\nseries = 100_000");
     let mut late = Kept::new(&address);
     std::thread::sleep(Duration::from_secs(2));
-    // As many that do not read as may have a page.
+    // As many that do not read as there are places for pages.
     let lazy: Vec<_> = (0..8)
         .map(|_| {
             let mut lazy = TcpStream::connect(&address).unwrap();
