@@ -110,9 +110,17 @@ impl Kept {
         Self(stream)
     }
 
-    /// The head and the body of a page; the head is empty if the server has closed the connection.
     fn get(&mut self, headers: &str) -> (String, String) {
+        self.ask(headers);
+        self.answer()
+    }
+
+    fn ask(&mut self, headers: &str) {
         let _ = write!(self.0, "GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    }
+
+    /// The head and the body of a page; the head is empty if the server has closed the connection.
+    fn answer(&mut self) -> (String, String) {
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
             match self.0.read(&mut byte) {

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for one page, in one thread. A client that sends too much, reads too slowly or never ends is
 //! cut off. Between two requests a connection costs nothing: it stays open until another client needs its place. Clients
-//! that ask at the same time share a page. Where there is no place for one more, the clients of the slowest page lose
-//! theirs, but each had `GRACE` to take it: even a flood of clients that do not read leaves time for one that does.
+//! that ask at the same time share a page. There are places for a few pages. If a client needs one more, the slowest page
+//! gives up its place, and its clients are cut off. But each page has `GRACE` first, whatever others ask for.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, Read, Write as _};
@@ -109,8 +109,9 @@ impl Server {
     fn makes_room(&mut self, now: Instant) -> bool {
         let mut pages = BTreeMap::new();
         for client in self.clients.iter().filter(|client| client.takes()) {
-            let (speed, since) = pages.entry(client.body.number()).or_insert((0, client.since));
-            (*speed, *since) = (client.speed(now).max(*speed), client.since.max(*since));
+            // All clients of a page have it since the same time.
+            let (speed, _) = pages.entry(client.body.number()).or_insert((0, client.since));
+            *speed = client.speed(now).max(*speed);
         }
         if pages.len() < PAGES {
             return true;
