@@ -269,7 +269,7 @@ pub mod reading {
 #[cfg(not(loom))]
 pub mod liveness {
     pub use crate::abi::Process;
-    pub use crate::region::maps::MapUser;
+    pub use crate::region::MapUser;
     pub use crate::ring::{Behind, Liveness, RingReader, Unended};
 }
 

@@ -10,7 +10,8 @@ use crate::bpf::compare::no_types;
 use crate::bpf::describe;
 use crate::error::{ReadError, Result};
 use crate::record::UncheckedReason;
-use crate::region::maps::{MapUser, map_or_lookup, users};
+use crate::region::MapUser;
+use crate::region::maps::{map_or_lookup, users};
 use crate::region::{Memory, Source};
 use crate::sync::{Ordering, fence};
 

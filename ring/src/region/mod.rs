@@ -20,6 +20,7 @@ mod region;
 mod scalar;
 mod shared;
 mod source;
+mod users;
 mod writers;
 
 pub(crate) use futex::{sleep_while_set, wake};
@@ -33,4 +34,5 @@ pub(crate) use shared::{Shared, SharedMut, SharedRows, View};
 #[cfg(feature = "libbpf")]
 pub(crate) use source::AnySource;
 pub use source::Source;
+pub use users::MapUser;
 pub(crate) use writers::{Identity, Writer};

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::options::OpenOptions;
 use super::region::Region;
 use super::shared::SharedMut;
+use super::users::MapUser;
 use crate::bpf::MapOfMaps;
 use crate::error::{Cause, Error, Result};
 
@@ -16,32 +17,18 @@ pub(crate) enum ByCall {}
 #[derive(Debug)]
 pub(crate) enum Ringbuf {}
 
-/// A loaded program that uses a region's map: there is none without the cargo feature `bpf`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MapUser {
-    /// Its id.
-    pub id: u32,
-    /// Its name.
-    pub name: String,
-    /// The number of links by which it is attached.
-    pub links: usize,
-}
-
 impl Region {
-    /// The loaded programs that use this region's map: none, as it is a memfd.
-    ///
-    /// # Errors
-    /// None.
-    pub fn programs(&self) -> Result<Vec<MapUser>> {
-        Ok(Vec::new())
-    }
-
     /// No region is in a map, so none has a successor.
     #[allow(clippy::unnecessary_wraps)] // as with maps
     pub(crate) fn successor(&self) -> Result<Option<Self>> {
         Ok(None)
     }
+}
+
+/// No program uses a map.
+#[allow(clippy::unnecessary_wraps)] // as with maps
+pub(crate) fn users(_: u32) -> Result<Vec<MapUser>> {
+    Ok(Vec::new())
 }
 
 /// No region is in a map.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
+use super::in_slot::InSlot;
 use super::order::Order;
 use super::rings::Rings;
 use super::sweep::nanoseconds;
 use super::{Event, Reader};
 use crate::error::Result;
-use crate::protocol::ring::{Found, Holds, Merge, ReadStats, Shards, clock_fence};
+use crate::protocol::ring::{Found, Merge, ReadStats, Shards, clock_fence};
 use crate::record::Tailed;
 use crate::time::Clock;
 
@@ -55,7 +56,7 @@ use crate::time::Clock;
 /// [`shard_stats`](Reader::shard_stats) count these as read. Those that it still holds when it is dropped are not delivered.
 /// Another reader of the ring is not affected.
 pub struct ByTime<T, F> {
-    merge: Merge<Tailed<T>>,
+    merges: Merges<T>,
     /// The numbers of the shards, for [`Event::shard`]. Only resizable rings change, and theirs are in order.
     numbers: Box<[usize]>,
     stamp: F,
@@ -64,10 +65,26 @@ pub struct ByTime<T, F> {
     is_past: bool,
 }
 
+/// A merge of records, and one of records with the places of their tails. One of them has no shards.
+pub struct Merges<T> {
+    pub(super) plain: Merge<T>,
+    pub(super) tailed: Merge<Tailed<T>>,
+}
+
+impl<T: AnyBitPattern> Merges<T> {
+    fn is_ready(&self) -> bool {
+        self.plain.is_ready() || self.tailed.is_ready()
+    }
+
+    fn held(&self) -> u64 {
+        self.plain.held() + self.tailed.held()
+    }
+}
+
 /// The shards of the ring that is being read.
 struct Here<'r, T>(&'r mut Rings<T>);
 
-impl<T: AnyBitPattern> Shards<Tailed<T>> for Here<'_, T> {
+impl<T: AnyBitPattern, R: InSlot<T>> Shards<R> for Here<'_, T> {
     fn count(&self) -> usize {
         self.0.sweep.count()
     }
@@ -77,13 +94,7 @@ impl<T: AnyBitPattern> Shards<Tailed<T>> for Here<'_, T> {
     }
 
     #[inline]
-    fn read(
-        &mut self,
-        at: usize,
-        held: Option<u64>,
-        room: &mut [Tailed<T>],
-        f: impl FnMut(u64, &[Tailed<T>]),
-    ) -> Found {
+    fn read(&mut self, at: usize, held: Option<u64>, room: &mut [R], f: impl FnMut(u64, &[R])) -> Found {
         self.0.sweep.read_one(at, held, room, f)
     }
 }
@@ -94,10 +105,13 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn merged<F: FnMut(&T) -> u64>(mut self, stamp: F) -> Reader<T, ByTime<T, F>> {
         self.rings.sweep.settle();
         let [delay, settle] = [Self::DELAY, Self::SETTLE].map(nanoseconds);
-        let merge = Merge::new(self.rings.sweep.count(), delay, settle);
+        let shards = self.rings.sweep.count();
+        let [plain, tailed] = if self.rings.sweep.has_tails { [0, shards] } else { [shards, 0] };
+        let merges =
+            Merges { plain: Merge::new(plain, delay, settle), tailed: Merge::new(tailed, delay, settle) };
         let numbers = self.shards().collect();
         let _ = Clock::default().now(); // reads the time namespace, so that no later call does
-        self.in_order(ByTime { merge, numbers, stamp, clock: Clock::default(), is_past: false })
+        self.in_order(ByTime { merges, numbers, stamp, clock: Clock::default(), is_past: false })
     }
 }
 
@@ -108,7 +122,8 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Reader<T, ByTime<T, F>> {
     /// shard are present, it is lost.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
-        self.order.merge.set_delay(nanoseconds(delay));
+        self.order.merges.plain.set_delay(nanoseconds(delay));
+        self.order.merges.tailed.set_delay(nanoseconds(delay));
         self
     }
 
@@ -132,7 +147,8 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Reader<T, ByTime<T, F>> {
     /// stamp than the one before it then takes its place directly after that one.
     #[must_use]
     pub fn with_ticket_order(mut self) -> Self {
-        self.order.merge.keep_ticket_order();
+        self.order.merges.plain.keep_ticket_order();
+        self.order.merges.tailed.keep_ticket_order();
         self
     }
 }
@@ -150,37 +166,36 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
     type Pass = Merging;
 
     #[inline(always)] // so that the record is copied once
-    fn poll<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
-    where
-        Tailed<T>: Holds<R>,
-    {
-        (self.has_next(rings) || self.round(rings)).then(|| self.take(tail))?
+    fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>> {
+        let found = R::merge(&mut self.merges).is_ready()
+            || rings.sweep.holds::<R>() && (self.has_next::<R>(rings) || self.round::<R>(rings));
+        found.then(|| self.take(tail))?
     }
 
     #[inline(always)] // as if it were in its callers
-    fn for_each<R: AnyBitPattern>(
+    fn for_each<R: InSlot<T>>(
         &mut self,
         rings: &mut Rings<T>,
         limit: usize,
         mut f: impl FnMut(Event<&R>),
-    ) -> usize
-    where
-        Tailed<T>: Holds<R>,
-    {
+    ) -> usize {
         let limit = limit.min(most(rings));
         // A loop, not two calls: with these, all that `f` captures would be in memory.
         let (mut count, mut rounds) = (0, 0);
         loop {
-            let Self { merge, stamp, numbers, .. } = self;
+            let Self { merges, stamp, numbers, .. } = self;
             let number = |at| numbers.get(at).copied().unwrap_or(at);
-            let mut stamp = |tailed: &Tailed<T>| stamp(&tailed.record);
-            count += merge.for_each(&mut Here(rings), &mut stamp, limit - count, |at, ticket, tailed| {
-                f(Event { shard: number(at), ticket, record: tailed.held(), tail: () });
-            });
+            let mut stamp = |held: &R| stamp(held.record());
+            count += R::merge(merges).for_each(
+                &mut Here(rings),
+                &mut stamp,
+                limit - count,
+                |at, ticket, record| f(Event { shard: number(at), ticket, record, tail: () }),
+            );
             if count == limit || rounds == 1 {
                 return count;
             }
-            self.round(rings);
+            self.round::<R>(rings);
             rounds += 1;
         }
     }
@@ -190,17 +205,14 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
     }
 
     #[inline]
-    fn next<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>, pass: &mut Merging) -> Option<Event<R>>
-    where
-        Tailed<T>: Holds<R>,
-    {
+    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Merging) -> Option<Event<R>> {
         pass.left = pass.left.checked_sub(1)?;
-        if !self.has_next(rings) {
+        if !self.has_next::<R>(rings) {
             if std::mem::replace(&mut pass.begun, true) {
                 pass.left = 0;
                 return None;
             }
-            self.round(rings);
+            self.round::<R>(rings);
         }
         self.take(())
     }
@@ -217,7 +229,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
             if rest.is_zero() {
                 return Ok(false);
             }
-            if order.merge.held() > 0 || reader.wait_for_unread(rest)? {
+            if order.merges.held() > 0 || reader.wait_for_unread(rest)? {
                 // Their turn has not come. Or this ring is being replaced, and the next one is not there yet.
                 thread::sleep(nap.min(rest));
                 nap = (2 * nap).min(Reader::<T>::NAP);
@@ -230,13 +242,15 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
         if order.is_ready(rings) {
             return None;
         }
-        if order.merge.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell(false) }
+        if order.merges.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell(false) }
     }
 
     fn count(&self, stats: &mut ReadStats) {
-        let held = self.merge.held();
+        let Merges { plain, tailed } = &self.merges;
+        let held = self.merges.held();
         stats.delivered = stats.delivered.wrapping_sub(held);
-        (stats.late, stats.ahead, stats.held) = (self.merge.late(), self.merge.ahead(), held);
+        (stats.late, stats.ahead, stats.held) =
+            (plain.late() + tailed.late(), plain.ahead() + tailed.ahead(), held);
     }
 }
 
@@ -248,31 +262,31 @@ fn most<T: AnyBitPattern>(rings: &Rings<T>) -> usize {
 
 impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
     #[inline(always)]
-    fn has_next(&mut self, rings: &mut Rings<T>) -> bool {
-        let Self { merge, stamp, .. } = self;
-        merge.has_next(&mut Here(rings), &mut |tailed: &Tailed<T>| stamp(&tailed.record))
+    fn has_next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>) -> bool {
+        let Self { merges, stamp, .. } = self;
+        R::merge(merges).has_next(&mut Here(rings), &mut |held: &R| stamp(held.record()))
     }
 
     #[inline(always)]
-    fn take<R: AnyBitPattern, B>(&mut self, tail: B) -> Option<Event<R, B>>
-    where
-        Tailed<T>: Holds<R>,
-    {
-        let (at, ticket, tailed) = self.merge.pop()?;
+    fn take<R: InSlot<T>, B>(&mut self, tail: B) -> Option<Event<R, B>> {
+        let (at, ticket, record) = R::merge(&mut self.merges).pop()?;
         let shard = self.numbers.get(at).copied().unwrap_or(at);
-        Some(Event { shard, ticket, record: *tailed.held(), tail })
+        Some(Event { shard, ticket, record: *record, tail })
     }
 
     fn is_ready(&mut self, rings: &mut Rings<T>) -> bool {
-        self.merge.is_ready() || self.round(rings)
+        let has_tails = rings.sweep.has_tails;
+        self.merges.is_ready()
+            || if has_tails { self.round::<Tailed<T>>(rings) } else { self.round::<T>(rings) }
     }
 
     /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver. Returns whether there
     /// is a record to deliver.
     #[inline(never)]
-    fn round(&mut self, rings: &mut Rings<T>) -> bool {
-        let Self { merge, stamp, clock, is_past, .. } = self;
-        let mut stamp = |tailed: &Tailed<T>| stamp(&tailed.record);
+    fn round<R: InSlot<T>>(&mut self, rings: &mut Rings<T>) -> bool {
+        let Self { merges, stamp, clock, is_past, .. } = self;
+        let merge = R::merge(merges);
+        let mut stamp = |held: &R| stamp(held.record());
         for _ in 0..Rings::<T>::MOST {
             let now = clock.now();
             clock_fence();

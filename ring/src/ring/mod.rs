@@ -2,6 +2,7 @@
 
 mod bell;
 mod by_time;
+mod in_slot;
 #[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 mod maps;
 mod memfd;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
+use super::in_slot::InSlot;
 use super::rings::Rings;
 use super::sweep::{Pass, Search};
 use super::{Event, Reader};
 use crate::error::Result;
-use crate::protocol::ring::{Holds, NoRecord, ReadStats};
-use crate::record::Tailed;
+use crate::protocol::ring::{NoRecord, ReadStats};
 
 /// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
 /// [`Reader::merged`]. No other type can implement it.
@@ -20,23 +20,19 @@ pub trait Order<T: AnyBitPattern>: Sized {
     #[doc(hidden)]
     type Pass: fmt::Debug;
 
-    /// See [`Reader::poll`]. An `R` is what the slots contain. The event gets this tail: to build another one from it would
-    /// copy the record twice.
+    /// See [`Reader::poll`]. `None` if the slots do not contain an `R`. The event gets this tail: to build another one from it
+    /// would copy the record twice.
     #[doc(hidden)]
-    fn poll<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
-    where
-        Tailed<T>: Holds<R>;
+    fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>;
 
     /// See [`Reader::for_each`].
     #[doc(hidden)]
-    fn for_each<R: AnyBitPattern>(
+    fn for_each<R: InSlot<T>>(
         &mut self,
         rings: &mut Rings<T>,
         limit: usize,
         f: impl FnMut(Event<&R>),
-    ) -> usize
-    where
-        Tailed<T>: Holds<R>;
+    ) -> usize;
 
     /// Begins a pass over all records.
     #[doc(hidden)]
@@ -44,9 +40,7 @@ pub trait Order<T: AnyBitPattern>: Sized {
 
     /// The next record of a pass.
     #[doc(hidden)]
-    fn next<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>, pass: &mut Self::Pass) -> Option<Event<R>>
-    where
-        Tailed<T>: Holds<R>;
+    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Self::Pass) -> Option<Event<R>>;
 
     /// See [`Reader::wait`].
     #[doc(hidden)]
@@ -81,32 +75,26 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
     type Pass = Sweeping;
 
     #[inline(always)] // so that the record need not go through memory
-    fn poll<R: AnyBitPattern, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>
-    where
-        Tailed<T>: Holds<R>,
-    {
+    fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>> {
         let mut search = Search::new(&rings.sweep);
         loop {
             match rings.sweep.take() {
                 Ok(Event { shard, ticket, record, .. }) => {
                     return Some(Event { shard, ticket, record, tail });
                 }
-                Err(no) if find(rings, no, &mut search) => {}
+                Err(no) if find::<T, R>(rings, no, &mut search) => {}
                 Err(_) => return None,
             }
         }
     }
 
     #[inline(always)] // as if it were in its callers
-    fn for_each<R: AnyBitPattern>(
+    fn for_each<R: InSlot<T>>(
         &mut self,
         rings: &mut Rings<T>,
         limit: usize,
         mut f: impl FnMut(Event<&R>),
-    ) -> usize
-    where
-        Tailed<T>: Holds<R>,
-    {
+    ) -> usize {
         // A loop, not another call in the next ring: with that, all that `f` captures would be in memory.
         for _ in 0..=Rings::<T>::MOST {
             let count = rings.sweep.for_each(limit, &mut f);
@@ -122,10 +110,7 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
     }
 
     #[inline(always)] // as in `poll`
-    fn next<R: AnyBitPattern>(&mut self, rings: &mut Rings<T>, pass: &mut Sweeping) -> Option<Event<R>>
-    where
-        Tailed<T>: Holds<R>,
-    {
+    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Sweeping) -> Option<Event<R>> {
         loop {
             match rings.sweep.take() {
                 Ok(event) => return Some(event),
@@ -138,8 +123,8 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
 
 /// Whether there may be a record, in this ring or in one that replaced it.
 #[inline(always)]
-fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, search: &mut Search) -> bool {
-    rings.sweep.find(no, search) || rings.follow() && search.go_on(&rings.sweep)
+fn find<T: AnyBitPattern, R: InSlot<T>>(rings: &mut Rings<T>, no: NoRecord, search: &mut Search) -> bool {
+    rings.sweep.find::<R>(no, search) || rings.follow() && search.go_on(&rings.sweep)
 }
 
 impl Sweeping {

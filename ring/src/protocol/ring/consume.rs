@@ -8,7 +8,7 @@ mod search;
 use bytemuck::AnyBitPattern;
 
 pub use self::ahead::Unread;
-pub use self::run::{Holds, NoRecord, Room, Run};
+pub use self::run::{NoRecord, Room, Run};
 pub(super) use self::search::last_taken;
 pub use self::search::newest_record;
 

@@ -18,7 +18,7 @@ mod stats;
 pub mod tails;
 mod window;
 
-pub use consume::{Cursor, Holds, NoRecord, Room, Run, SlotSource, Start, Step, Unread, newest_record};
+pub use consume::{Cursor, NoRecord, Room, Run, SlotSource, Start, Step, Unread, newest_record};
 pub use follow::{Follow, Leaving};
 pub use known::{Ended, Known};
 pub use loss::{Loss, LossCause, Losses};

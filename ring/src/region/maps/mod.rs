@@ -27,7 +27,6 @@ pub use freeze::PinOptions;
 pub(crate) use freeze::{not_pinned, pinning, publish, renew_pin};
 pub(crate) use memory::map_or_lookup;
 pub(crate) use plain::Plain;
-pub use programs::MapUser;
 pub(crate) use programs::users;
 pub(crate) use readers::{Linked, link, places_of, readers_of};
 pub use ringbuf::{ObserverStats, RingbufObserver};

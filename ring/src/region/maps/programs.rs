@@ -1,4 +1,4 @@
-//! The programs that use a map, and whether they are attached.
+//! Finds the programs that use a map, and whether they are attached.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,38 +10,8 @@ use crate::bpf::kinds::MapType;
 use crate::bpf::sys::{self, Elements, Object};
 use crate::error::{Cause, Error, Result};
 use crate::record;
-use crate::region::{Identity, Region};
+use crate::region::MapUser;
 use crate::text::printable;
-
-/// A loaded program that uses a region's map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MapUser {
-    /// Its id, as `bpftool prog` shows it.
-    pub id: u32,
-    /// Its name, at most 15 bytes.
-    pub name: String,
-    /// The number of links by which it is attached. A pinned link stays when its loader has ended.
-    ///
-    /// Programs that are attached without a link seem to have none: by a perf event's ioctl (libbpf on kernels before
-    /// 5.15), XDP and tc by netlink, cgroups and sockets by `BPF_PROG_ATTACH` or `setsockopt`. So do programs that
-    /// others call by a tail call.
-    pub links: usize,
-}
-
-impl Region {
-    /// The loaded programs that use this region's map, or a map of maps that contains it, in the order of their ids.
-    /// Empty for a memfd. Makes several system calls for each program and link of the machine.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System): it needs CAP_SYS_ADMIN, and Linux 5.8.
-    pub fn programs(&self) -> Result<Vec<MapUser>> {
-        match self.identity() {
-            Identity::Map(id) => users(id),
-            Identity::File(..) => Ok(Vec::new()),
-        }
-    }
-}
 
 /// The programs that use the map `id`, with their links.
 pub(crate) fn users(id: u32) -> Result<Vec<MapUser>> {

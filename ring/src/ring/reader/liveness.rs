@@ -11,7 +11,7 @@ use super::Reader;
 use crate::abi::Process;
 use crate::error::Result;
 use crate::record::Tailed;
-use crate::region::maps::MapUser;
+use crate::region::MapUser;
 
 /// What is known of the writers of a ring: [`Reader::liveness`].
 ///

@@ -4,14 +4,16 @@ use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
-use crate::protocol::ring::{Holds, NoRecord, Run, Shard, ShardPlace, Step};
-use crate::record::Tailed;
+use crate::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
+use crate::ring::in_slot::InSlot;
 
 /// A run of the shard whose turn it is, with what is needed to copy its records. The shard's cursor does not count what
 /// was taken until the run [ends](Sweep::settle).
 #[derive(Debug)]
 pub(super) struct Ahead {
-    run: Run,
+    /// Without tails, and with tails: one of them is over. So a call for records of the other sort finds none here, and
+    /// need not ask which one this ring has.
+    runs: [Run; 2],
     begun: bool,
     /// The number of the shard, for [`Event::shard`].
     number: usize,
@@ -21,7 +23,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// No run; `place` is that of any shard.
     pub(super) fn new(place: &ShardPlace) -> Self {
-        Self { run: Run::default(), begun: false, number: 0, place: *place }
+        Self { runs: Default::default(), begun: false, number: 0, place: *place }
     }
 
     /// Whether there is a run, which may be over.
@@ -34,12 +36,9 @@ impl Ahead {
 impl<T: AnyBitPattern> Sweep<T> {
     /// The next record of the run.
     #[inline(always)] // so that the record need not go through memory
-    pub(in crate::ring) fn take<R: AnyBitPattern>(&mut self) -> Result<Event<R>, NoRecord>
-    where
-        Tailed<T>: Holds<R>,
-    {
-        let Ahead { run, number: shard, place, .. } = &mut self.ahead;
-        let shard = *shard;
+    pub(in crate::ring) fn take<R: InSlot<T>>(&mut self) -> Result<Event<R>, NoRecord> {
+        let Ahead { runs, number: shard, place, .. } = &mut self.ahead;
+        let (run, shard) = (&mut runs[usize::from(R::HAS_TAIL)], *shard);
         if run.is_over() {
             return Err(NoRecord::End);
         }
@@ -50,26 +49,23 @@ impl<T: AnyBitPattern> Sweep<T> {
                 let ticket = run.take(&mut look, &mut record)?;
                 return Ok(Event { shard, ticket, record, tail: () });
             }
-            let record: &mut R = self.record.place();
+            let record = R::place(&mut self.record);
             let ticket = run.take(&mut look, record)?;
             return Ok(Event { shard, ticket, record: *record, tail: () });
         }
         let ticket = self.take_by_call::<R>()?;
-        Ok(Event { shard, ticket, record: *self.record.held(), tail: () })
+        Ok(Event { shard, ticket, record: *R::place(&mut self.record), tail: () })
     }
 
     /// The same for a ring that is not mapped; stores the record in `self.record`. If it returned the event, the
     /// compiler would also keep the events of the other paths in memory.
     #[cold]
-    fn take_by_call<R: AnyBitPattern>(&mut self) -> Result<u64, NoRecord>
-    where
-        Tailed<T>: Holds<R>,
-    {
-        let Ahead { run, place, .. } = &mut self.ahead;
+    fn take_by_call<R: InSlot<T>>(&mut self) -> Result<u64, NoRecord> {
+        let Ahead { runs, place, .. } = &mut self.ahead;
         let (Slots::Lookup(window), shard) = self.sources.of_mut(self.turn) else {
             return Err(NoRecord::End);
         };
-        run.take::<R>(&mut window.of(shard, place), self.record.place())
+        runs[usize::from(R::HAS_TAIL)].take(&mut window.of(shard, place), R::place(&mut self.record))
     }
 
     /// Begins a run of the shard whose turn it is, of at most `limit` records.
@@ -81,7 +77,9 @@ impl<T: AnyBitPattern> Sweep<T> {
             (Slots::Mapped(shared), _) => cursor.begin_run(&Shard::new(shared.words(), place), limit),
             (Slots::Lookup(window), shard) => cursor.begin_run(&window.of(shard, place), limit),
         };
-        self.ahead = Ahead { run, begun: true, number: *number, place: *place };
+        let mut runs = [Run::default(); 2];
+        runs[usize::from(self.has_tails)] = run;
+        self.ahead = Ahead { runs, begun: true, number: *number, place: *place };
     }
 
     /// The step after a run that has ended, unless all its records were taken.
@@ -104,7 +102,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         if !std::mem::take(&mut self.ahead.begun) {
             return 0;
         }
-        let run = std::mem::take(&mut self.ahead.run);
+        let run = std::mem::take(&mut self.ahead.runs)[usize::from(self.has_tails)];
         self.shards[self.turn].cursor.end_run(&run);
         #[allow(clippy::cast_possible_truncation)] // at most the limit
         let taken = run.taken() as u32;
@@ -114,6 +112,6 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The records that were taken from the shard at `at`, and that its cursor does not count yet.
     pub(super) fn taken(&self, at: usize) -> u64 {
-        if at == self.turn { self.ahead.run.taken() } else { 0 }
+        if at == self.turn { self.ahead.runs.iter().map(Run::taken).sum() } else { 0 }
     }
 }

@@ -24,6 +24,7 @@ use required::{Required, eighth};
 use sources::{DROPS, Slots, Sources};
 
 use super::Event;
+use super::in_slot::InSlot;
 use super::place::ReaderPlace;
 use crate::abi::{Epoch, Gate};
 use crate::error::Error;
@@ -71,6 +72,8 @@ pub(super) struct Sweep<T> {
     /// The most steps of a call between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
+    /// Whether its records have tails.
+    pub(super) has_tails: bool,
     /// The drops without a shard that were reported as losses.
     no_shard: Drops,
     /// Set if programs must not overwrite what this reader has not read.
@@ -143,6 +146,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             most: Self::BURST,
             steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
             stopped_early: false,
+            has_tails: first.geometry().tails().is_some(),
             no_shard: Drops::default(),
             required: None,
             error: Mutex::new(None),
@@ -157,14 +161,14 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// Begins a run in the next shard that may have a record, for [`Reader::poll`](super::Reader::poll). `no` is why the
-    /// run before has no record. Returns whether there is such a shard.
+    /// run before has no record. Returns whether there is such a shard; false if the slots do not contain an `R`.
     #[inline(always)]
-    pub(super) fn find(&mut self, no: NoRecord, search: &mut Search) -> bool {
+    pub(super) fn find<R: InSlot<T>>(&mut self, no: NoRecord, search: &mut Search) -> bool {
         // Most calls of a reader that only polls end here.
         if self.burst == 0 && !self.ahead.has_begun() && self.all_quiet(&mut search.left) {
             return false;
         }
-        self.find_after(no, search)
+        self.holds::<R>() && self.find_after(no, search)
     }
 
     /// Whether all shards are quiet. Passes over those that are.
@@ -352,9 +356,10 @@ impl<T: AnyBitPattern> Sweep<T> {
         shards.map(|(at, shard)| (shard.number, shard.cursor.next().wrapping_add(self.taken(at))))
     }
 
-    /// Whether its records have tails.
-    fn has_tails(&self) -> bool {
-        self.region.geometry().tails().is_some()
+    /// Whether its slots contain an `R`.
+    #[inline]
+    pub(super) fn holds<R: InSlot<T>>(&self) -> bool {
+        R::HAS_TAIL == self.has_tails
     }
 
     /// The region that is read, or the first of several.

@@ -8,8 +8,8 @@ use super::quiet::Quiet;
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
-use crate::protocol::ring::{Found, Holds, Shard, newest_record, read};
-use crate::record::Tailed;
+use crate::protocol::ring::{Found, Shard, newest_record, read};
+use crate::ring::in_slot::InSlot;
 use crate::ring::{Event, Unended};
 use crate::sync::now;
 use crate::time::Clock;
@@ -23,32 +23,14 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Reads records of the shard at `at` into `room`. `held` is the earliest of its tickets that were read before and not
     /// delivered. Tails are read when their records are delivered, so programs must not overwrite those until then.
     #[inline]
-    pub(in crate::ring) fn read_one(
+    pub(in crate::ring) fn read_one<R: InSlot<T>>(
         &mut self,
         at: usize,
         held: Option<u64>,
-        room: &mut [Tailed<T>],
-        f: impl FnMut(u64, &[Tailed<T>]),
+        room: &mut [R],
+        f: impl FnMut(u64, &[R]),
     ) -> Found {
-        if self.has_tails() {
-            self.read_as::<Tailed<T>>(at, held, room, f)
-        } else {
-            self.read_as::<T>(at, held, room, f)
-        }
-    }
-
-    #[inline]
-    fn read_as<R: AnyBitPattern>(
-        &mut self,
-        at: usize,
-        held: Option<u64>,
-        room: &mut [Tailed<T>],
-        f: impl FnMut(u64, &[Tailed<T>]),
-    ) -> Found
-    where
-        Tailed<T>: Holds<R>,
-    {
-        let has_tails = self.has_tails();
+        let has_tails = self.has_tails;
         if has_tails && let Some(required) = &mut self.required {
             required.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
         }
@@ -58,11 +40,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         let next = cursor.next();
         let found = match self.sources.of_mut(at) {
             (Slots::Mapped(shared), _) => {
-                read::<R, _>(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
+                read(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
             }
             // After a failed call a slot only seems empty.
             (Slots::Lookup(window), shard) => window
-                .without_error(|window| read::<R, _>(cursor, &mut window.of(shard, place), room, steps, f))
+                .without_error(|window| read(cursor, &mut window.of(shard, place), room, steps, f))
                 .unwrap_or(Found::Blocked),
         };
         let passed = cursor.next() != next;
@@ -82,12 +64,9 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// Calls `f` with the newest record of each shard. Moves no cursor.
-    pub(in crate::ring) fn for_each_newest<R: AnyBitPattern>(&mut self, mut f: impl FnMut(Event<&R>))
-    where
-        Tailed<T>: Holds<R>,
-    {
+    pub(in crate::ring) fn for_each_newest<R: InSlot<T>>(&mut self, mut f: impl FnMut(Event<&R>)) {
         let Self { sources, shards, record, .. } = self;
-        let record: &mut R = record.place();
+        let record = R::place(record);
         for (at, Part { number, place, .. }) in shards.iter().enumerate() {
             let found = match sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => newest_record(&mut Shard::new(shared.words(), place), record),
@@ -100,14 +79,11 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// See [`Reader::skip_before`](crate::Reader::skip_before).
-    pub(in crate::ring) fn skip_before<R: AnyBitPattern>(&mut self, mut is_before: impl FnMut(&R) -> bool)
-    where
-        Tailed<T>: Holds<R>,
-    {
+    pub(in crate::ring) fn skip_before<R: InSlot<T>>(&mut self, mut is_before: impl FnMut(&R) -> bool) {
         self.settle();
         for at in 0..self.shards.len() {
             let Part { place, cursor, .. } = &mut self.shards[at];
-            let record: &mut R = self.record.place();
+            let record = R::place(&mut self.record);
             match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
                     cursor.skip_before(&mut Shard::new(shared.words(), place), record, &mut is_before)

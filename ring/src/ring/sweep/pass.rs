@@ -5,8 +5,8 @@ use bytemuck::AnyBitPattern;
 use super::required::eighth;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Search, Sweep};
-use crate::protocol::ring::{Cursor, Holds, NoRecord, Shard, SlotSource, Step};
-use crate::record::Tailed;
+use crate::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
+use crate::ring::in_slot::InSlot;
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.
 #[derive(Clone, Copy, Debug)]
@@ -24,14 +24,11 @@ pub(in crate::ring) struct Pass {
 impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::for_each`](crate::Reader::for_each).
     #[inline]
-    pub(in crate::ring) fn for_each<R: AnyBitPattern>(
+    pub(in crate::ring) fn for_each<R: InSlot<T>>(
         &mut self,
         limit: usize,
         f: &mut impl FnMut(Event<&R>),
-    ) -> usize
-    where
-        Tailed<T>: Holds<R>,
-    {
+    ) -> usize {
         self.settle();
         let mut left = self.steps;
         let (mut count, mut shards, whole) = (0, self.shards.len(), self.steps);
@@ -56,13 +53,13 @@ impl<T: AnyBitPattern> Sweep<T> {
             let (run, empty) = match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
                     let mut small = R::zeroed();
-                    let record = if size_of::<R>() <= SMALL { &mut small } else { record.place() };
+                    let record = if size_of::<R>() <= SMALL { &mut small } else { R::place(record) };
                     let mut shard = Shard::new(shared.words(), place);
                     pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
                 }
                 (Slots::Lookup(window), shard) => {
                     let mut shard = window.of(shard, place);
-                    pass(cursor, &mut shard, record.place(), limits, &mut left, &mut f, &mut has_read)
+                    pass(cursor, &mut shard, R::place(record), limits, &mut left, &mut f, &mut has_read)
                 }
             };
             count += run;

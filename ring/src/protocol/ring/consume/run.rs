@@ -160,26 +160,6 @@ impl Drop for Passed<'_> {
     }
 }
 
-/// What a record is copied to: itself, or something that has room for more than the record.
-pub trait Holds<T> {
-    /// The record.
-    fn held(&self) -> &T;
-    /// Its place.
-    fn place(&mut self) -> &mut T;
-}
-
-impl<T> Holds<T> for T {
-    #[inline(always)]
-    fn held(&self) -> &T {
-        self
-    }
-
-    #[inline(always)]
-    fn place(&mut self) -> &mut T {
-        self
-    }
-}
-
 /// Where a run of records is copied to.
 pub trait Room<T> {
     /// The place of the record after `count` others.
@@ -187,17 +167,17 @@ pub trait Room<T> {
 }
 
 /// Each record replaces the one before.
-impl<T, H: Holds<T>> Room<T> for H {
+impl<T> Room<T> for T {
     #[inline(always)]
     fn place_of(&mut self, _count: usize) -> &mut T {
-        self.place()
+        self
     }
 }
 
 /// A place for each.
-impl<T, H: Holds<T>> Room<T> for [H] {
+impl<T> Room<T> for [T] {
     #[inline(always)]
     fn place_of(&mut self, count: usize) -> &mut T {
-        self[count].place()
+        &mut self[count]
     }
 }

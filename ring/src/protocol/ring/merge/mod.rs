@@ -22,7 +22,7 @@ mod tree;
 
 use bytemuck::AnyBitPattern;
 
-use super::{Cursor, Holds, SlotSource, Step};
+use super::{Cursor, SlotSource, Step};
 use order::{LATE, Order, Run};
 use tree::{NONE, Tree};
 
@@ -57,12 +57,12 @@ pub trait Shards<T> {
 /// Reads records of a shard into `room`. Calls `f` with each run of records, whose tickets follow each other, and the
 /// first one's ticket. Ends after `steps` tickets in a row that gave no record.
 #[inline]
-pub fn read<T: AnyBitPattern, H: Holds<T>>(
+pub fn read<T: AnyBitPattern>(
     cursor: &mut Cursor,
     look: &mut impl SlotSource,
-    room: &mut [H],
+    room: &mut [T],
     steps: u32,
-    mut f: impl FnMut(u64, &[H]),
+    mut f: impl FnMut(u64, &[T]),
 ) -> Found {
     let (mut count, mut left) = (0, steps);
     loop {
@@ -70,7 +70,7 @@ pub fn read<T: AnyBitPattern, H: Holds<T>>(
             return Found::End;
         }
         let (room, first) = (&mut room[count..], cursor.next());
-        let (run, step) = cursor.run(look, room, room.len(), |_, _: &T| {});
+        let (run, step) = cursor.run(look, room, room.len(), |_, _| {});
         f(first, &room[..run]);
         count += run;
         if run == room.len() {

@@ -1,0 +1,58 @@
+//! What readers copy from a slot: a record, or a record with the place of its tail.
+
+use bytemuck::AnyBitPattern;
+
+use super::by_time::Merges;
+use crate::protocol::ring::Merge;
+use crate::record::Tailed;
+
+/// A `T` as it is in slots: alone, or with the place of its tail. So a ring without tails does not copy that.
+pub trait InSlot<T>: AnyBitPattern {
+    /// Whether there is a place of a tail.
+    const HAS_TAIL: bool;
+
+    /// The record.
+    fn record(&self) -> &T;
+    /// A place for it, in one for either.
+    fn place(of: &mut Tailed<T>) -> &mut Self;
+    /// The merge of such ones.
+    fn merge(of: &mut Merges<T>) -> &mut Merge<Self>;
+}
+
+impl<T: AnyBitPattern> InSlot<T> for T {
+    const HAS_TAIL: bool = false;
+
+    #[inline(always)]
+    fn record(&self) -> &T {
+        self
+    }
+
+    #[inline(always)]
+    fn place(of: &mut Tailed<T>) -> &mut Self {
+        &mut of.record
+    }
+
+    #[inline(always)]
+    fn merge(of: &mut Merges<T>) -> &mut Merge<Self> {
+        &mut of.plain
+    }
+}
+
+impl<T: AnyBitPattern> InSlot<T> for Tailed<T> {
+    const HAS_TAIL: bool = true;
+
+    #[inline(always)]
+    fn record(&self) -> &T {
+        &self.record
+    }
+
+    #[inline(always)]
+    fn place(of: &mut Self) -> &mut Self {
+        of
+    }
+
+    #[inline(always)]
+    fn merge(of: &mut Merges<T>) -> &mut Merge<Self> {
+        &mut of.tailed
+    }
+}
