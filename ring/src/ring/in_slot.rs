@@ -13,9 +13,9 @@ pub trait InSlot<T>: AnyBitPattern {
 
     /// The record.
     fn record(&self) -> &T;
-    /// A place for it, in one for either.
+    /// The part of a `Tailed` that has room for it.
     fn place(of: &mut Tailed<T>) -> &mut Self;
-    /// The merge of such ones.
+    /// The merge of what such slots contain.
     fn merge(of: &mut Merges<T>) -> &mut Merge<Self>;
 }
 

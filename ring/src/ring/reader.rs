@@ -156,6 +156,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// this call [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T, &[u8]>> {
+        // First a record without a tail, of which a ring with tails has none: so records without tails cost no check.
         let without = self.order.poll::<T, _>(&mut self.rings, [].as_slice());
         if without.is_none() && self.tails.is_some() {
             let Event { shard, ticket, record: len, .. } = self.poll_with_tail()?;
@@ -167,7 +168,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
 
     /// The next record with a tail, which stay in the sweep and in `tails`, and how long the tail is. If it returned the
     /// record, the compiler would keep the event in memory also in a ring without tails.
-    #[cold] // and after a look for records without tails, so that these cost no check
+    #[cold]
     fn poll_with_tail(&mut self) -> Option<Event<usize>> {
         let Self { order, rings, tails, .. } = self;
         let tails = tails.as_deref_mut()?;

@@ -34,6 +34,12 @@ impl Ahead {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
+    /// Whether its slots contain an `R`.
+    #[inline]
+    pub(in crate::ring) fn holds<R: InSlot<T>>(&self) -> bool {
+        R::HAS_TAIL == self.has_tails
+    }
+
     /// The next record of the run.
     #[inline(always)] // so that the record need not go through memory
     pub(in crate::ring) fn take<R: InSlot<T>>(&mut self) -> Result<Event<R>, NoRecord> {

@@ -356,12 +356,6 @@ impl<T: AnyBitPattern> Sweep<T> {
         shards.map(|(at, shard)| (shard.number, shard.cursor.next().wrapping_add(self.taken(at))))
     }
 
-    /// Whether its slots contain an `R`.
-    #[inline]
-    pub(super) fn holds<R: InSlot<T>>(&self) -> bool {
-        R::HAS_TAIL == self.has_tails
-    }
-
     /// The region that is read, or the first of several.
     pub(super) fn region(&self) -> &Region {
         &self.region
