@@ -352,7 +352,7 @@ pub(crate) fn is_unsealed(error: &Error) -> bool {
 }
 
 /// Whether regions of this kind exist in BPF maps only.
-fn needs_a_map(error: &Error) -> bool {
+pub(crate) fn needs_a_map(error: &Error) -> bool {
     error.kind() == ErrorKind::WrongType
         && error.to_string().contains(" is not a BPF map, expected percpu_array; ")
 }

@@ -158,6 +158,9 @@ pub(crate) fn open_and_read(map: &OwnedFd) -> [u64; 2] {
 /// Whether the preamble contradicts the kernel or the BTF.
 fn contradicts(error: &Error) -> bool {
     let said = error.to_string();
-    error.kind() == ErrorKind::Contradiction
-        && (said.contains(", the kernel says ") || said.contains(", its BTF says "))
+    match error.kind() {
+        ErrorKind::Contradiction => said.contains(", the kernel says ") || said.contains(", its BTF says "),
+        ErrorKind::WrongType => said.ends_with("; its preamble or description says so"),
+        _ => false,
+    }
 }

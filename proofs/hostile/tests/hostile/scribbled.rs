@@ -13,7 +13,7 @@ use mapring::{
 };
 use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all, read_merged};
 
-use super::images::is_truncated;
+use super::images::{is_truncated, needs_a_map};
 use super::threads::survive;
 
 const SLOTS: usize = 16;
@@ -84,7 +84,7 @@ fn open_and_read(region: &Region) -> [u64; 2] {
             read_all(&region, None);
             [1, 0]
         }
-        Err(e) if e.kind() == ErrorKind::Preamble || is_truncated(&e) => [0, 1],
+        Err(e) if e.kind() == ErrorKind::Preamble || is_truncated(&e) || needs_a_map(&e) => [0, 1],
         Err(other) => panic!("{other:?}"),
     }
 }
