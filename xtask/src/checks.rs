@@ -8,12 +8,13 @@ mod source_mutants;
 use std::time::Duration;
 
 use self::kinds::{Count, check, code, part, programs};
-use crate::loom::{models, mutants};
+use crate::loom::models::{self, Model};
+use crate::loom::mutants;
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
 use crate::{aarch64, assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
 
-pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Work};
+pub(crate) use self::kinds::{Check, Given, Part, Proof, Quick, Takes, Work};
 
 use Count::{Code, Outputs};
 use Need::{Aarch64, Bpf, Browser, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
@@ -29,13 +30,14 @@ const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
 pub(crate) const BUILD: &str = "build";
 /// The command's tests of the flight recorder, which records what all processes do.
 const FLIGHT: &[&str] = &["flight", "flight_dump"];
-/// The command's tests that need servers.
-const EXPORT: Tests = Tests { only: &["export"], ..Tests::of(&["cli"]) };
 /// The tests of the command that are steps of their own.
 const APART: &[&str] = &["flight", "flight_dump", "export"];
 /// The kernel tests, one after the other: most measure or change something of the whole kernel.
 const OF_KERNEL: Tests =
     Tests { args: &["--nocapture", "--test-threads=1"], at_once: false, ..Tests::of(&["proofs/kernel"]) };
+/// Those that the quick part leaves out: `options` has most of what they test, once, for all rings.
+const SLOW_OF_KERNEL: &[&str] =
+    &["conformance", "keep_tails", "killed_readers", "liveness", "tails", "wakeable", "writers"];
 const HOSTILE_TESTS: Tests = Tests::of(&["proofs/hostile"]);
 const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
 
@@ -64,7 +66,7 @@ static CHECKS: &[Check] = &[
     check("setup", "installs or finds the BPF build tools")
         .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
     check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
-        part(390, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
+        part(590, &[Tools], code("cargo test --workspace … --no-run", |given| build_together(given.tools()?).map(drop)))
             .takes(Cpus),
     ),
     check("fmt", "the format of all sources").test(part(3, &[], Lines(&[
@@ -74,10 +76,9 @@ static CHECKS: &[Check] = &[
             "cargo fmt --manifest-path bindings/python/Cargo.toml --all --check",
         ]))),
     check("clippy", "lints of all crates, benchmarks included")
-        .test(part(210, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking).built())
-        .only_in_all(),
+        .in_all(part(245, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking).built()),
     check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
-        .test(part(
+        .in_all(part(
             75,
             &[],
             Lines(&[
@@ -85,14 +86,11 @@ static CHECKS: &[Check] = &[
                 "cargo check --target-dir target/check -p mapring --no-default-features --features bpf,derive --all-targets",
                 "cargo check --target-dir target/check -p mapring-cli --no-default-features --features bpf",
             ]),
-        ).takes(Checking))
-        .only_in_all(),
+        ).takes(Checking)),
     check("docs", "the library's documentation, its links included")
-        .test(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking))
-        .only_in_all(),
+        .in_all(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-derive --all-features"])).takes(Checking)),
     check("package", "the crates' files as cargo would publish them")
-        .test(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
-        .only_in_all(),
+        .in_all(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"]))),
     check("unit", "the tests of the library and of xtask")
         .test(programs(30, &[Tools], Tests::of(&["ring", "ring/derive", "xtask"]))),
     check("doctest", "the examples in the documentation").test(
@@ -102,13 +100,13 @@ static CHECKS: &[Check] = &[
     check("headers", "the BPF headers, compiled by every clang here")
         .test(part(90, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here; builds compile them with one for this machine", |given| headers::run(given.tools()?, true))))
         .quick(part(
-            40,
+            25,
             &[Tools],
             code("the same for any machine", |given| headers::run(given.tools()?, false)),
         )),
     check("c", "the headers for C and C++ with every compiler and sanitizer, and the program of docs/c.md")
-        .test(
-            part(65, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
+        .in_all(
+            part(90, &[Tools, Bpf, Compilers], code("gcc, clang, g++, aarch64-linux-gnu-gcc … -Wall -Wextra -Wpedantic -Werror; bpftool gen skeleton; cc; switches", |given| {
                 c::run(given.tools()?)
             }))
             .takes(Kernel)
@@ -116,29 +114,33 @@ static CHECKS: &[Check] = &[
         ),
     check("examples", "the examples").test(programs(7, BPF, Tests::of(&["examples"])).takes(Kernel)),
     check("command", "the tests of the command")
-        .test(programs(60, &[Tools], Tests { without: APART, ..Tests::of(&["cli"]) }).takes(Kernel)),
-    check("flight", "the tests of the flight recorder, by themselves: it records what all processes do").test(
-        programs(77, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) }).takes(Takes::Machine),
-    ),
+        .test(programs(80, &[Tools], Tests { without: APART, ..Tests::of(&["cli"]) }).takes(Kernel)),
+    check("flight", "the tests of the flight recorder, by themselves: it records what all processes do")
+        .in_all(
+            programs(100, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) })
+                .takes(Takes::Machine),
+        ),
     check("memfd", "the library and the command without BPF and libbpf: memory files, what they lack, and the demo")
-        .test(part(
+        .in_all(part(
             150,
             &[],
             code("cargo test -p mapring --no-default-features --test memfd; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
             }),
-        ))
-        .only_in_all(),
+        )),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
-        .test(
+        .in_all(
             programs(
                 47,
                 &[Tools, Bpf, Servers],
-                Tests { vars: || vec![(servers::VARIABLE, servers::folder().display().to_string())], ..EXPORT },
+                Tests {
+                    only: &["export"],
+                    vars: || vec![(servers::VARIABLE, servers::folder().display().to_string())],
+                    ..Tests::of(&["cli"])
+                },
             )
             .takes(Kernel),
-        )
-        .quick(programs(30, &[Tools], EXPORT).takes(Kernel)),
+        ),
     check("demo", "the demo, run for a second").test(
         part(2, BPF, code("mapring demo --json --seconds 1", |given| {
             runs::one_json_object(crate::programs::command(given.tools()?)?.arg("demo"))
@@ -147,7 +149,7 @@ static CHECKS: &[Check] = &[
         .built(),
     ),
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
-        .test(
+        .in_all(
             part(
                 58,
                 BPF,
@@ -155,8 +157,7 @@ static CHECKS: &[Check] = &[
             )
             .takes(Kernel)
             .built(),
-        )
-        .only_in_all(),
+        ),
     check("rust-bpf", "BPF programs in Rust: instructions, models, the real kernel, and the project of docs/rust-bpf.md")
         .prove(23, &[Tools, Bpf, Machines(&[rust_bpf::GUESTS])], &["ring", "proofs/rust-bpf", "proofs/kernel/tests/rust_bpf.rs", "proofs/bpf-loom", "docs/rust-bpf.md", "Cargo.toml", "Cargo.lock"], Code(rust_bpf::count)),
     check("kernel", "all tests of the real kernel")
@@ -164,7 +165,12 @@ static CHECKS: &[Check] = &[
             programs(230, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .quick(
-            programs(150, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())], ..OF_KERNEL }).takes(Kernel),
+            programs(90, BPF, Tests {
+                without: SLOW_OF_KERNEL,
+                vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())],
+                ..OF_KERNEL
+            })
+            .takes(Kernel),
         )
         .prove(13, BPF, KERNEL, Outputs(&["cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1"])),
     check("zero-syscalls", "readers under a seccomp filter that kills on any system call, with read-only pages").prove(
@@ -181,33 +187,32 @@ static CHECKS: &[Check] = &[
     ),
     check("hostile", "memory that anyone scribbles on, memory files, writers that die")
         .test(programs(82, &[Tools], Tests { without: &["faults"], ..HOSTILE_TESTS }).takes(Kernel))
-        .prove(10, &[], HOSTILE, Code(runs::count_hostile)),
-    check("faults", "each system call of the library fails once, at each place")
-        .test(
-            programs(86, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "4".into())], ..HOSTILE_TESTS })
-                .takes(Kernel),
-        )
         .quick(
-            programs(30, FAULTS, Tests {
-                only: &["faults"],
-                vars: || vec![("MAPRING_FAULTS_ERRNOS", "ENOMEM".into()), ("MAPRING_FAULTS_EVERY", "8".into())],
+            programs(40, &[Tools], Tests {
+                only: &["hostile"],
+                vars: || vec![("MAPRING_HOSTILE_SECONDS", "0.5".into()), ("MAPRING_HOSTILE_IMAGES", "250".into())],
                 ..HOSTILE_TESTS
             })
             .takes(Kernel),
         )
+        .prove(10, &[], HOSTILE, Code(runs::count_hostile)),
+    check("faults", "each system call of the library fails once, at each place")
+        .in_all(
+            programs(86, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "4".into())], ..HOSTILE_TESTS })
+                .takes(Kernel),
+        )
         .prove(11, FAULTS, HOSTILE, Outputs(&["MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture"])),
     check("vm", "tests of the real kernel on other kernels, under QEMU")
-        .test(
+        .in_all(
             part(
-                450,
+                575,
                 &[Tools, Machines(vm::STEPS)],
                 code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |given| {
                     vm::step(vm::STEPS, given.tools()?).map(drop)
                 }),
             )
             .built(),
-        )
-        .only_in_all(),
+        ),
     check("vm-oldest", "all tests of the library that a kernel can change, on the oldest kernels, under QEMU")
         .prove(18, &[Tools, Machines(vm::PROOF_OLDEST)], guests!("proofs/kernel"), Code(|given| vm::step(vm::PROOF_OLDEST, given.tools()?))),
     check("vm-stable", "the same on Debian's kernels")
@@ -219,11 +224,10 @@ static CHECKS: &[Check] = &[
     check("vm-flight", "the tests of the flight recorder on all these kernels")
         .prove(22, &[Tools, Machines(vm::PROOF_FLIGHT)], guests!("cli"), Code(|given| vm::step(vm::PROOF_FLIGHT, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
-        .test(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
+        .in_all(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], &["ring", "bindings/c", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(given.tools().ok()))),
     check("clippy-aarch64", "lints of the library for aarch64")
-        .test(part(12, ARM, code("cargo clippy -p mapring --no-default-features --features … --target aarch64-unknown-linux-gnu", |given| aarch64::lint(given.tools()?, false))).takes(Checking))
-        .only_in_all(),
+        .in_all(part(12, ARM, code("cargo clippy -p mapring --no-default-features --features … --target aarch64-unknown-linux-gnu", |given| aarch64::lint(given.tools()?, false))).takes(Checking)),
     check("aarch64", "lints of all crates; the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
         17,
         &[Tools, Aarch64, Machines(&[vm::PROOF_ARM])],
@@ -259,32 +263,24 @@ static CHECKS: &[Check] = &[
         ]),
     ),
     check("clippy-loom", "lints of the loom models")
-        .test(part(20, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy())))
-        .only_in_all(),
+        .in_all(part(20, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy()))),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
-        .test(part(70, &[], code("proofs/litmus, lowered to all instructions (the kernel's own model comes with its source)", |_| runs::small_litmus())).takes(Takes::OneCpu))
-        .only_in_all()
+        .in_all(part(70, &[], code("proofs/litmus, lowered to all instructions (the kernel's own model comes with its source)", |_| runs::small_litmus())).takes(Takes::OneCpu))
         .prove(2, &[], &["proofs/litmus", "xtask/src/litmus"], Code(|_| litmus::run(&litmus::Dialect::ALL))),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(part(370, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
-        .quick(programs(40, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
+        .test(part(400, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
+        .quick(programs(25, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
         .prove(5, &[Tools], BPF_MODELS, Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
-        .test(
-            // The models `bpf_…::…` have a copy of the BPF code in Rust: `bpf-loom` runs the compiled code itself, and
-            // `litmus` has its orderings. `prove` runs them, and the longest, too.
-            part(
-                100,
-                &[],
-                code("cargo xtask loom, without its models `bpf_…::…` and the four that take longest", |_| {
-                    models::run(|model| !model.test.starts_with("bpf_") && !model.is_long()).map(drop)
-                }),
-            ),
-        )
+        .test(part(200, &[], code("cargo xtask loom, without its models `bpf_…::…` and the four that take longest", |_| {
+            models::run(Model::is_step).map(drop)
+        })))
+        .quick(part(110, &[], code("the same, without those that take more than five seconds", |_| {
+            models::run(Model::is_quick).map(drop)
+        })))
         .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
-        .test(part(200, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
-        .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
+        .in_all(part(200, &[], code("cargo xtask loom --mutants, without those that need a build and have passed in `prove`", |_| mutants::run(&mutants::due()?))))
         .prove(4, &[], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
         6,
@@ -310,11 +306,12 @@ static CHECKS: &[Check] = &[
         LIBRARY,
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
     ),
-    check("go", "the Go binding: its format, go vet, its tests of the real kernel, with the race detector, and the contract of all readers").test(
-        part(160, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
-            .takes(Kernel)
-            .built(),
-    ),
+    check("go", "the Go binding: its format, go vet, its tests of the real kernel, with the race detector, and the contract of all readers")
+        .in_all(
+            part(190, &[Tools, Bpf, Go], code("gofmt -l; go vet ./...; go test -race ./...; the test options of proofs/kernel", |given| go::run(given.tools()?)))
+                .takes(Kernel)
+                .built(),
+        ),
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
         .prove(24, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
@@ -326,12 +323,11 @@ static CHECKS: &[Check] = &[
         Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),
     ),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
-        .test(part(
+        .in_all(part(
             85,
             &[Tools, OldestRust],
             Lines(&["rustup run 1.88.0 cargo check --target-dir target/check -p mapring -p mapring-cli -p xtask"]),
-        ).takes(Checking))
-        .only_in_all(),
+        ).takes(Checking)),
 ];
 
 /// The steps of `cargo xtask test`.

@@ -17,7 +17,7 @@ use clap::Parser;
 use self::schedule::{Schedule, State, Step};
 use self::step::{Ended, Outcome};
 use self::table::{Row, counts, table};
-use crate::checks::{self, Check, Part, Takes};
+use crate::checks::{self, Check, Part, Quick, Takes};
 use crate::cmd;
 use crate::need::{Machine, Need};
 use crate::programs::{self, cpus};
@@ -253,7 +253,7 @@ fn left_out() -> String {
     };
     format!(
         "This was the quick part. Shortened: {}.\nLeft out: {}.\n`cargo xtask test --all` runs everything.",
-        names(|check| check.less.is_some()),
+        names(|check| matches!(check.quick, Quick::Less(_))),
         names(|check| check.quick_part().is_none()),
     )
 }
@@ -261,10 +261,10 @@ fn left_out() -> String {
 fn list() {
     for (check, whole) in checks::tests() {
         println!("{}", described(check.name, whole));
-        if let Some(less) = &check.less {
-            println!("{}", described("    quick", less));
-        } else if check.quick_part().is_none() {
-            println!("    only with --all, or by its name");
+        match &check.quick {
+            Quick::Whole => {}
+            Quick::Less(less) => println!("{}", described("    quick", less)),
+            Quick::Nothing => println!("    only with --all, or by its name"),
         }
     }
     println!("\nWithout --all, the line marked \"quick\" is run instead of the one above it.");

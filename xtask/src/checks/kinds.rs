@@ -18,12 +18,18 @@ pub(crate) struct Check {
     pub(crate) help: &'static str,
     /// The step of `cargo xtask test`, if any: with `--all`, or if it is named.
     pub(crate) test: Option<Part>,
-    /// What runs in its place without `--all`.
-    pub(crate) less: Option<Part>,
-    /// Without `--all`, it does not run.
-    only_in_all: bool,
+    /// What runs of it without `--all`.
+    pub(crate) quick: Quick,
     /// The method of `cargo xtask prove`, if any.
     pub(crate) proof: Option<Proof>,
+}
+
+/// What the quick part has of a step.
+#[derive(Clone, Copy)]
+pub(crate) enum Quick {
+    Whole,
+    Less(Part),
+    Nothing,
 }
 
 /// The work of a step, or its quick part.
@@ -111,7 +117,7 @@ impl<'a> Given<'a> {
 
 /// A check that is neither a step nor a method yet.
 pub(super) const fn check(name: &'static str, help: &'static str) -> Check {
-    Check { name, help, test: None, less: None, only_in_all: false, proof: None }
+    Check { name, help, test: None, quick: Quick::Whole, proof: None }
 }
 
 /// Work by a function; `shown` is its text in lists.
@@ -134,17 +140,22 @@ impl Check {
         Self { test: Some(whole), ..self }
     }
 
-    pub(super) const fn quick(self, part: Part) -> Self {
-        Self { less: Some(part), ..self }
+    /// A step of `--all` alone.
+    pub(super) const fn in_all(self, whole: Part) -> Self {
+        Self { quick: Quick::Nothing, ..self.test(whole) }
     }
 
-    pub(super) const fn only_in_all(self) -> Self {
-        Self { only_in_all: true, ..self }
+    pub(super) const fn quick(self, less: Part) -> Self {
+        Self { quick: Quick::Less(less), ..self }
     }
 
     /// The part that runs without `--all`, if any.
     pub(crate) fn quick_part(&self) -> Option<&Part> {
-        self.less.as_ref().or(self.test.as_ref()).filter(|_| !self.only_in_all)
+        match &self.quick {
+            Quick::Whole => self.test.as_ref(),
+            Quick::Less(less) => Some(less),
+            Quick::Nothing => None,
+        }
     }
 
     pub(super) const fn prove(

@@ -7,7 +7,7 @@
 mod list;
 mod textual;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -79,26 +79,6 @@ pub(crate) fn due() -> Result<Vec<Mutant>> {
     });
     println!("{} mutants passed on commit {commit}, and have not changed since", all - mutants.len());
     Ok(mutants)
-}
-
-/// Some mutants, always the same ones: takes a minute instead of many. One in four of each model's orderings, and one in 24
-/// of the others, which need builds; of each model that has only others, at least one.
-pub(crate) fn sample() -> Result<Vec<Mutant>> {
-    let all = selected("")?;
-    let with_orderings: HashSet<_> =
-        all.iter().filter(|mutant| mutant.weaken.is_some()).map(|mutant| mutant.model.clone()).collect();
-    let mut seen = HashMap::new();
-    let chosen = all.into_iter().filter(|mutant| {
-        let (group, of) = match &mutant.weaken {
-            Some(_) => (mutant.model.as_str(), 4),
-            None if with_orderings.contains(&mutant.model) => ("", 24),
-            None => (mutant.model.as_str(), 24),
-        };
-        let nth = seen.entry(group.to_owned()).or_insert(0);
-        *nth += 1;
-        *nth % of == 1
-    });
-    Ok(chosen.collect())
 }
 
 /// Runs each mutant, several in parallel, beside the builds of those that need one. Fails if a model does not detect one.
@@ -218,17 +198,6 @@ fn judge(status: ExitStatus, said: &str, weakened: Option<&str>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sample_has_mutants_of_each_model() {
-        let (sample, all) = (sample().unwrap(), selected("").unwrap());
-        let models =
-            |mutants: &[Mutant]| mutants.iter().map(|mutant| mutant.model.clone()).collect::<HashSet<_>>();
-        assert_eq!(models(&sample), models(&all));
-        let orderings = sample.iter().filter(|mutant| mutant.weaken.is_some()).count();
-        assert!(orderings * 2 > sample.len() && orderings < sample.len(), "{orderings} of {}", sample.len());
-        assert!(sample.len() * 5 < all.len(), "{} of {}", sample.len(), all.len());
-    }
 
     #[test]
     fn only_a_failed_test_kills() {
