@@ -35,7 +35,7 @@ const APART: &[&str] = &["flight", "flight_dump", "export"];
 /// The kernel tests, one after the other: most measure or change something of the whole kernel.
 const OF_KERNEL: Tests =
     Tests { args: &["--nocapture", "--test-threads=1"], at_once: false, ..Tests::of(&["proofs/kernel"]) };
-/// Those that the quick part leaves out: `options` has most of what they test, once, for all rings.
+/// The slowest of them, which the quick part leaves out.
 const SLOW_OF_KERNEL: &[&str] =
     &["conformance", "keep_tails", "killed_readers", "liveness", "tails", "wakeable", "writers"];
 const HOSTILE_TESTS: Tests = Tests::of(&["proofs/hostile"]);
