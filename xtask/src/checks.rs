@@ -35,9 +35,18 @@ const APART: &[&str] = &["flight", "flight_dump", "export"];
 /// The kernel tests, one after the other: most measure or change something of the whole kernel.
 const OF_KERNEL: Tests =
     Tests { args: &["--nocapture", "--test-threads=1"], at_once: false, ..Tests::of(&["proofs/kernel"]) };
-/// The slowest of them, which the quick part leaves out.
-const SLOW_OF_KERNEL: &[&str] =
-    &["conformance", "keep_tails", "killed_readers", "liveness", "tails", "wakeable", "writers"];
+/// The slowest of them, which the quick part leaves out. Some wait for the kernel most of the time: for grace periods of RCU.
+const SLOW_OF_KERNEL: &[&str] = &[
+    "conformance",
+    "keep_tails",
+    "killed_readers",
+    "liveness",
+    "restart",
+    "reuse",
+    "tails",
+    "wakeable",
+    "writers",
+];
 const HOSTILE_TESTS: Tests = Tests::of(&["proofs/hostile"]);
 const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
 
@@ -165,7 +174,7 @@ static CHECKS: &[Check] = &[
             programs(230, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .quick(
-            programs(90, BPF, Tests {
+            programs(120, BPF, Tests {
                 without: SLOW_OF_KERNEL,
                 vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())],
                 ..OF_KERNEL
@@ -198,14 +207,14 @@ static CHECKS: &[Check] = &[
         .prove(10, &[], HOSTILE, Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
         .in_all(
-            programs(86, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "4".into())], ..HOSTILE_TESTS })
+            programs(60, FAULTS, Tests { only: &["faults"], vars: || vec![("MAPRING_FAULTS_EVERY", "8".into())], ..HOSTILE_TESTS })
                 .takes(Kernel),
         )
         .prove(11, FAULTS, HOSTILE, Outputs(&["MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture"])),
     check("vm", "tests of the real kernel on other kernels, under QEMU")
         .in_all(
             part(
-                575,
+                500,
                 &[Tools, Machines(vm::STEPS)],
                 code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- …", |given| {
                     vm::step(vm::STEPS, given.tools()?).map(drop)
@@ -272,7 +281,7 @@ static CHECKS: &[Check] = &[
         .quick(programs(25, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
         .prove(5, &[Tools], BPF_MODELS, Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
-        .test(part(200, &[], code("cargo xtask loom, without its models `bpf_…::…` and the four that take longest", |_| {
+        .test(part(125, &[], code("cargo xtask loom, without its models `bpf_…::…` and the seven that take longest", |_| {
             models::run(Model::is_step).map(drop)
         })))
         .quick(part(110, &[], code("the same, without those that take more than five seconds", |_| {

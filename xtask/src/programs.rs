@@ -236,10 +236,13 @@ impl Tests {
     pub(crate) fn run(&self, tools: &Tools) -> Result<()> {
         let folders: Vec<_> = self.packages.iter().map(|package| cmd::root().join(package)).collect();
         let mut programs = build_together(tools)?.tests;
+        programs.retain(|program| folders.contains(&program.package));
+        for name in [self.only, self.without].concat() {
+            ensure!(programs.iter().any(|program| program.name == name), "no test program is named {name}");
+        }
         programs.retain(|program| {
             let name = program.name.as_str();
-            let wanted = self.only.is_empty() || self.only.contains(&name);
-            folders.contains(&program.package) && wanted && !self.without.contains(&name)
+            (self.only.is_empty() || self.only.contains(&name)) && !self.without.contains(&name)
         });
         let jobs = programs.iter().map(|program| {
             let mut command = program.command();
