@@ -41,6 +41,7 @@ const SLOW_OF_KERNEL: &[&str] = &[
     "keep_tails",
     "killed_readers",
     "liveness",
+    "resizable",
     "restart",
     "reuse",
     "tails",
@@ -174,7 +175,7 @@ static CHECKS: &[Check] = &[
             programs(230, BPF, Tests { vars: || vec![("MAPRING_STRESS_SECONDS", "2".into())], ..OF_KERNEL }).takes(Kernel),
         )
         .quick(
-            programs(120, BPF, Tests {
+            programs(110, BPF, Tests {
                 without: SLOW_OF_KERNEL,
                 vars: || vec![("MAPRING_STRESS_SECONDS", "1".into())],
                 ..OF_KERNEL
