@@ -36,17 +36,9 @@ const APART: &[&str] = &["flight", "flight_dump", "export"];
 const OF_KERNEL: Tests =
     Tests { args: &["--nocapture", "--test-threads=1"], at_once: false, ..Tests::of(&["proofs/kernel"]) };
 /// The slowest of them, which the quick part leaves out. Some wait for the kernel most of the time: for grace periods of RCU.
+#[rustfmt::skip]
 const SLOW_OF_KERNEL: &[&str] = &[
-    "conformance",
-    "keep_tails",
-    "killed_readers",
-    "liveness",
-    "resizable",
-    "restart",
-    "reuse",
-    "tails",
-    "wakeable",
-    "writers",
+    "conformance", "keep_tails", "killed_readers", "liveness", "resizable", "restart", "reuse", "tails", "wakeable", "writers",
 ];
 const HOSTILE_TESTS: Tests = Tests::of(&["proofs/hostile"]);
 const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
@@ -282,7 +274,7 @@ static CHECKS: &[Check] = &[
         .quick(programs(25, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
         .prove(5, &[Tools], BPF_MODELS, Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
-        .test(part(125, &[], code("cargo xtask loom, without its models `bpf_…::…` and the seven that take longest", |_| {
+        .test(part(125, &[], code("cargo xtask loom, without its models `bpf_…::…` and those that take longest", |_| {
             models::run(Model::is_step).map(drop)
         })))
         .quick(part(110, &[], code("the same, without those that take more than five seconds", |_| {

@@ -189,9 +189,13 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
 }
 
 /// Fails if one of the names is not one of `all`.
-pub(crate) fn known<'n>(what: &str, names: &[String], all: impl Iterator<Item = &'n str>) -> Result<()> {
+pub(crate) fn known<'n>(
+    what: &str,
+    names: &[impl AsRef<str>],
+    all: impl Iterator<Item = &'n str>,
+) -> Result<()> {
     let all: Vec<_> = all.collect();
-    let unknown = names.iter().find(|name| !all.contains(&name.as_str()));
+    let unknown = names.iter().map(AsRef::as_ref).find(|name| !all.contains(name));
     unknown.map_or(Ok(()), |name| bail!("no {what} {name:?}; there are: {}", all.join(" ")))
 }
 

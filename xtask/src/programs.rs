@@ -237,8 +237,8 @@ impl Tests {
         let folders: Vec<_> = self.packages.iter().map(|package| cmd::root().join(package)).collect();
         let mut programs = build_together(tools)?.tests;
         programs.retain(|program| folders.contains(&program.package));
-        for name in [self.only, self.without].concat() {
-            ensure!(programs.iter().any(|program| program.name == name), "no test program is named {name}");
+        for names in [self.only, self.without] {
+            cmd::known("test program", names, programs.iter().map(|program| &*program.name))?;
         }
         programs.retain(|program| {
             let name = program.name.as_str();

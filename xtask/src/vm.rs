@@ -88,13 +88,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// userspace, or what one program does alone, and would take minutes under emulation; nor what `options::load` does with all
 /// rings at once. `prove` has all tests.
 const STEP_PREEMPT: &str = "cargo xtask vm --timeout 2400 6.12-preempt -- \
-                            claim preempt hotplug:: nested:: stress:: options:: resizable:: wakeable:: tails:: commands:: \
+                            claim preempt hotplug:: stress:: options:: resizable:: wakeable:: tails:: commands:: \
                             latches:: top:: writers:: histogram:: gauge:: clocks:: \
                              --skip flight:: --skip conformance:: --skip killed_readers:: --skip died:: --skip languages:: \
                              --skip merged --skip a_packet_is_a_tail --skip sealed --skip than_places --skip every_command_is_carried_out \
                              --skip by_one_at_a_time --skip found_again_by_its_pin --skip programs_back_by_tails \
                              --skip keep_tails::forged --skip tails_of_every_length --skip never_commits \
-                             --skip programs_that_interrupt_each_other --skip a_required_reader_gets_every_tail";
+                             --skip tails::programs_that_interrupt --skip a_required_reader_gets_every_tail";
 /// The oldest and the newest kernel: programs load, attach and are read, and the recorder records.
 const STEP_ENDS: &str = "cargo xtask vm --timeout 2400 5.10 sid -- basic:: verifier:: flight::records::";
 /// The oldest kernel here on which programs write rings. Debian had none of this release.

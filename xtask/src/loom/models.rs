@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::cmd;
 use crate::counts::Counts;
@@ -15,7 +15,7 @@ pub(crate) struct Model {
 }
 
 /// The models that take longest: only `cargo xtask prove` runs them.
-const LONGEST: [&str; 7] = [
+const LONGEST: &[&str] = &[
     "rust::a_record_is_never_torn",
     "rust::a_nested_writer",
     "rust::a_stuck_writer_is_stepped_over",
@@ -26,7 +26,7 @@ const LONGEST: [&str; 7] = [
 ];
 
 /// Those that take more than five seconds: the quick part of the tests leaves them out.
-const LONG: [&str; 6] = [
+const LONG: &[&str] = &[
     "a_record_of_either_ring_wakes_the_reader",
     "a_slow_writer_keeps_its_bytes",
     "others_step_over_a_slow_writer",
@@ -67,8 +67,8 @@ pub(crate) fn run(chosen: impl Fn(&Model) -> bool) -> Result<Counts> {
         let tests = programs::tests(&mut program.command())?;
         models.extend(tests.into_iter().map(|test| Model { program: program.clone(), test }));
     }
-    for name in LONGEST.iter().chain(&LONG) {
-        ensure!(models.iter().any(|model| model.test == *name), "no model is named {name}");
+    for names in [LONGEST, LONG] {
+        cmd::known("model", names, models.iter().map(|model| &*model.test))?;
     }
     models.retain(chosen);
     let counts = programs::run(models.iter().map(Model::job).collect(), programs::cpus())?;
