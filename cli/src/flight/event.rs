@@ -177,7 +177,7 @@ impl What {
 }
 
 /// A network interface, in the namespace with this inode. 0: the kernel has only one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Interface {
     pub(crate) index: u32,
     pub(crate) net_ns: u64,

@@ -24,12 +24,13 @@ fn unescaped(html: &str) -> String {
     quotes.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-/// Without names, also those of functions: those of processes that have ended since then may be missing.
+/// Without names, also those of functions: those of processes that have ended since then may be missing, and then it is not known
+/// either where a stack is cut.
 fn nameless(figures: &Value) -> Value {
+    const UNKNOWN: [&str; 4] = ["name", "user", "is_cut", "waits_interruptible"];
     match figures {
         Value::Object(map) => {
-            let kept =
-                map.iter().filter(|(key, _)| !["name", "user", "waits_interruptible"].contains(&&***key));
+            let kept = map.iter().filter(|(key, _)| !UNKNOWN.contains(&&***key));
             kept.map(|(key, value)| (key.clone(), nameless(value))).collect()
         }
         Value::Array(list) => list.iter().map(nameless).collect(),

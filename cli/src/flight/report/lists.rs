@@ -84,13 +84,11 @@ impl Lists {
     }
 
     pub(super) fn put(self, figures: &mut Figures, names: &mut Names, end: u64) {
-        figures.faults = sorted(
-            self.faults
-                .into_iter()
-                .map(|(pid, count)| (count, Faults { process: task(pid, pid, names, end), count })),
-        );
-        figures.interfaces =
-            sorted(self.traffic.into_values().map(|it| (it.sent_bytes + it.received_bytes, it)));
+        let faults = sorted(self.faults, |count| *count);
+        figures.faults =
+            faults.map(|(pid, count)| Faults { process: task(pid, pid, names, end), count }).collect();
+        let traffic = sorted(self.traffic, |it| it.sent_bytes + it.received_bytes);
+        figures.interfaces = traffic.map(|(_, it)| it).collect();
         for it in &mut figures.interfaces {
             it.name =
                 names.interface(Interface { index: it.interface, net_ns: it.net_ns }).map(str::to_owned);
@@ -114,6 +112,17 @@ fn push<T>(list: &mut VecDeque<T>, new: T) {
 mod tests {
     use super::super::super::event::tests::{event, exec};
     use super::*;
+
+    #[test]
+    fn of_equal_ones_the_first_are_named() {
+        let (mut lists, mut names) = (Lists::default(), Names::of_events());
+        for pid in (1..=100).rev() {
+            lists.see(&event(1, pid, What::Fault { address: 0, ip: 0 }), &mut names);
+        }
+        let mut found = Figures::default();
+        lists.put(&mut found, &mut names, 1000);
+        assert!(found.faults.iter().map(|it| it.process.pid).eq(1..=20));
+    }
 
     #[test]
     fn those_that_failed_are_named_first() {

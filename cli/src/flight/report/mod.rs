@@ -11,6 +11,7 @@ mod tasks;
 mod text;
 mod waits;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -238,9 +239,10 @@ impl Sink for Report {
     }
 }
 
-/// The largest first, and not too many of them.
-fn sorted<T>(all: impl Iterator<Item = (u64, T)>) -> Vec<T> {
-    let mut all: Vec<_> = all.collect();
-    all.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
-    all.into_iter().take(SHOWN).map(|(_, it)| it).collect()
+/// The largest first, and not too many of them. Of equal ones the first by its key: a recording has one report, however often it is
+/// read.
+fn sorted<K: Ord + Copy, V>(all: Map<K, V>, size: impl Fn(&V) -> u64) -> impl Iterator<Item = (K, V)> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_cached_key(|(key, value)| (Reverse(size(value)), *key));
+    all.into_iter().take(SHOWN)
 }

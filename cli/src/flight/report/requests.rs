@@ -150,7 +150,9 @@ impl Requests {
 
     /// The report ends here: calls that have not returned are not over.
     pub(super) fn finish(&mut self, end: u64, tasks: &Tasks) {
-        for (tid, entered) in std::mem::take(&mut self.open_calls) {
+        let mut open: Vec<_> = std::mem::take(&mut self.open_calls).into_iter().collect();
+        open.sort_unstable_by_key(|(tid, _)| *tid);
+        for (tid, entered) in open {
             let of = || Task { pid: entered.pid, tid, name: String::new() };
             self.call(&entered, None, end, tasks.interruptible(tid, end), of);
         }
@@ -163,30 +165,27 @@ impl Requests {
             call.task = task(call.task.pid, call.task.tid, names, end);
         }
         figures.slow_calls = slow;
-        figures.calls = sorted(self.calls.into_iter().map(|((nr, is_32bit), (took, errors))| {
+        let calls = sorted(self.calls, |(took, _)| took.total);
+        let call = |((nr, is_32bit), (took, errors)): (_, (Took, _))| {
             let call = self.abi.shown(nr, is_32bit);
-            (took.total, Calls { call, errors, total_ns: took.total, took: took.distribution() })
-        }));
-        figures.disks =
-            sorted(self.disks.into_iter().map(|(dev, Device { took, bytes, errors, slowest })| {
-                let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
-                let name = names.machine().is_here.then(|| disk_name(&device)).flatten();
-                (took.max, Disk { device, name, bytes, errors, took: took.distribution(), slowest })
-            }));
-        figures.interrupts =
-            sorted(self.interrupts.into_iter().map(|((number, is_soft), (took, cpu, from))| {
-                let soft = softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned);
-                let interrupt = if is_soft { soft } else { format!("irq {number}") };
-                let (total_ns, distribution) = (took.total, took.distribution());
-                let it = Interrupts {
-                    interrupt,
-                    total_ns,
-                    took: distribution,
-                    longest_cpu: cpu,
-                    longest_from_ns: from,
-                };
-                (took.max, it)
-            }));
+            Calls { call, errors, total_ns: took.total, took: took.distribution() }
+        };
+        figures.calls = calls.map(call).collect();
+        let disks = sorted(self.disks, |disk| disk.took.max);
+        let disk = |(dev, Device { took, bytes, errors, slowest }): (u32, _)| {
+            let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
+            let name = names.machine().is_here.then(|| disk_name(&device)).flatten();
+            Disk { device, name, bytes, errors, took: took.distribution(), slowest }
+        };
+        figures.disks = disks.map(disk).collect();
+        let interrupts = sorted(self.interrupts, |(took, ..)| took.max);
+        let interrupt = |((number, is_soft), (took, longest_cpu, longest_from_ns)): (_, (Took, _, _))| {
+            let soft = softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned);
+            let interrupt = if is_soft { soft } else { format!("irq {number}") };
+            let (total_ns, took) = (took.total, took.distribution());
+            Interrupts { interrupt, total_ns, took, longest_cpu, longest_from_ns }
+        };
+        figures.interrupts = interrupts.map(interrupt).collect();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who ran, who could not run, and who waited: from switches and wakeups.
 
-use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::super::event::{Event, What};
@@ -10,7 +10,7 @@ use super::super::symbols::Symbols;
 use super::figures::{CpuTime, Delay, Figures, Task, ThreadTime};
 use super::longest::{LONGEST, Longest, Took};
 use super::waits::Waits;
-use super::{Map, SHOWN};
+use super::{Map, SHOWN, sorted};
 
 /// So many of the latest turns on a CPU are kept, to see who ran while another could not.
 const TURNS: usize = 1024;
@@ -19,7 +19,7 @@ const TURNS: usize = 1024;
 pub(super) struct Tasks {
     /// Before this time, switches and wakeups of some CPU are missing: nothing is said of it.
     pub(super) from: u64,
-    cpus: Map<u16, Running>,
+    cpus: BTreeMap<u16, Running>,
     threads: Map<u32, Thread>,
     runqueue: Took,
     worst: Longest<Delayed>,
@@ -217,7 +217,9 @@ impl Tasks {
                 thread.pid = running.pid;
             }
         }
-        for (&tid, thread) in &self.threads {
+        let mut threads: Vec<_> = self.threads.iter().collect();
+        threads.sort_unstable_by_key(|(tid, _)| **tid);
+        for (&tid, thread) in threads {
             // Threads that sleep until they have work are not listed, only those that may be stuck.
             if let State::Waiting { since, is_interruptible: false } = thread.state {
                 self.waits.see(false, end.saturating_sub(since), tid, since, None);
@@ -248,13 +250,10 @@ impl Tasks {
             let pid = if thread.pid == 0 { tid } else { thread.pid };
             processes.entry(pid).or_default().push((thread.busy, tid));
         }
-        let sum = |threads: &[(u64, u32)]| threads.iter().map(|(busy, _)| busy).sum::<u64>();
-        let mut processes: Vec<_> =
-            processes.into_iter().map(|(pid, threads)| (sum(&threads), pid, threads)).collect();
-        processes.sort_by_key(|(busy, pid, _)| (std::cmp::Reverse(*busy), *pid));
-        processes.truncate(SHOWN);
+        let sum = |threads: &Vec<(u64, u32)>| threads.iter().map(|(busy, _)| busy).sum();
         let all = end.saturating_sub(from).max(1);
-        let mut of = |(busy_ns, pid, mut threads): (u64, u32, Vec<(u64, u32)>)| {
+        let of = |(pid, mut threads): (u32, Vec<(u64, u32)>)| {
+            let busy_ns = sum(&threads);
             threads.sort_unstable_by_key(|(busy, tid)| (std::cmp::Reverse(*busy), *tid));
             threads.truncate(SHOWN);
             let process = task(pid, pid, names, end);
@@ -265,7 +264,7 @@ impl Tasks {
             let percent = 100.0 * busy_ns as f64 / all as f64;
             CpuTime { process, busy_ns, percent, threads: threads.collect() }
         };
-        processes.into_iter().map(&mut of).collect()
+        sorted(processes, sum).map(of).collect()
     }
 }
 
