@@ -40,8 +40,10 @@ const OF_KERNEL: Tests =
 const SLOW_OF_KERNEL: &[&str] = &[
     "conformance", "keep_tails", "killed_readers", "liveness", "resizable", "restart", "reuse", "tails", "wakeable", "writers",
 ];
-const HOSTILE_TESTS: Tests = Tests::of(&["proofs/hostile"]);
-const BPF_LOOM: Tests = Tests::of(&["proofs/bpf-loom"]);
+#[rustfmt::skip]
+const HOSTILE_TESTS: Tests =
+    Tests { vars: || vec![("MAPRING_HOSTILE_SECONDS", "1".into()), ("MAPRING_HOSTILE_IMAGES", "500".into())], ..Tests::of(&["proofs/hostile"]) };
+const BPF_LOOM: Tests = Tests { without: &["stuck", "tails", "weakened"], ..Tests::of(&["proofs/bpf-loom"]) };
 
 /// The files on which the results of methods depend.
 const LIBRARY: &[&str] = &["ring", "Cargo.toml", "Cargo.lock"];
@@ -188,7 +190,7 @@ static CHECKS: &[Check] = &[
         Code(runs::count_stress),
     ),
     check("hostile", "memory that anyone scribbles on, memory files, writers that die")
-        .test(programs(82, &[Tools], Tests { without: &["faults"], ..HOSTILE_TESTS }).takes(Kernel))
+        .test(programs(55, &[Tools], Tests { without: &["faults"], ..HOSTILE_TESTS }).takes(Kernel))
         .quick(
             programs(40, &[Tools], Tests {
                 only: &["hostile"],
@@ -270,15 +272,12 @@ static CHECKS: &[Check] = &[
         .in_all(part(70, &[], code("proofs/litmus, lowered to all instructions (the kernel's own model comes with its source)", |_| runs::small_litmus())).takes(Takes::OneCpu))
         .prove(2, &[], &["proofs/litmus", "xtask/src/litmus"], Code(|_| litmus::run(&litmus::Dialect::ALL))),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(part(400, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
-        .quick(programs(25, &[Tools], Tests { without: &["stuck", "weakened", "tails"], ..BPF_LOOM }))
+        .test(part(330, &[Tools], code("the programs of proofs/bpf-loom, without `stuck`, `tails` and `weakened`; RUSTFLAGS='--cfg loom', --test models", runs::bpf_loom)).built())
+        .quick(programs(25, &[Tools], BPF_LOOM))
         .prove(5, &[Tools], BPF_MODELS, Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
-        .test(part(125, &[], code("cargo xtask loom, without its models `bpf_…::…` and those that take longest", |_| {
+        .in_all(part(90, &[], code("cargo xtask loom, without its models `bpf_…::…` and those that take longest", |_| {
             models::run(Model::is_step).map(drop)
-        })))
-        .quick(part(110, &[], code("the same, without those that take more than five seconds", |_| {
-            models::run(Model::is_quick).map(drop)
         })))
         .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")

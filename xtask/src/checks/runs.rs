@@ -11,7 +11,6 @@ use super::kinds::Given;
 use crate::counts::{self, Counts};
 use crate::litmus::{self, Dialect};
 use crate::loom::models;
-use crate::programs::Tests;
 use crate::{aarch64, cmd, times, vm};
 
 /// Runs a demo for a second: stdout must contain one JSON object and nothing else.
@@ -64,7 +63,7 @@ pub(super) fn small_litmus() -> Result<()> {
 /// mutants, and the tests that take longest.
 pub(super) fn bpf_loom(given: &Given<'_>) -> Result<()> {
     let tools = given.tools()?;
-    Tests { without: &["stuck", "weakened"], ..BPF_LOOM }.run(tools)?;
+    BPF_LOOM.run(tools)?;
     let mut models = models::cargo_of("mapring-bpf-loom", "test");
     cmd::run(tools.export(models.args(["--test", "models"])))
 }

@@ -25,26 +25,11 @@ const LONGEST: &[&str] = &[
     "short_tails_share_a_claim",
 ];
 
-/// Those that take more than five seconds: the quick part of the tests leaves them out.
-const LONG: &[&str] = &[
-    "a_record_of_either_ring_wakes_the_reader",
-    "a_slow_writer_keeps_its_bytes",
-    "others_step_over_a_slow_writer",
-    "rust::a_wide_record_is_never_torn",
-    "rust::two_shards",
-    "rust::two_writers_of_one_slot",
-];
-
 impl Model {
-    /// Whether `cargo xtask test` runs it, or only `cargo xtask prove`. `bpf-loom` runs the code itself of which the models
+    /// Whether `cargo xtask test --all` runs it, or only `cargo xtask prove`. `bpf-loom` runs the code itself of which the models
     /// `bpf_…::…` have a copy, and `litmus` has its orderings.
     pub(crate) fn is_step(&self) -> bool {
         !self.test.starts_with("bpf_") && !LONGEST.contains(&self.test.as_str())
-    }
-
-    /// Whether the quick part runs it.
-    pub(crate) fn is_quick(&self) -> bool {
-        self.is_step() && !LONG.contains(&self.test.as_str())
     }
 
     pub(crate) fn program(&self) -> &str {
@@ -67,9 +52,7 @@ pub(crate) fn run(chosen: impl Fn(&Model) -> bool) -> Result<Counts> {
         let tests = programs::tests(&mut program.command())?;
         models.extend(tests.into_iter().map(|test| Model { program: program.clone(), test }));
     }
-    for names in [LONGEST, LONG] {
-        cmd::known("model", names, models.iter().map(|model| &*model.test))?;
-    }
+    cmd::known("model", LONGEST, models.iter().map(|model| &*model.test))?;
     models.retain(chosen);
     let counts = programs::run(models.iter().map(Model::job).collect(), programs::cpus())?;
     println!("models {}, executions {}", counts.cases, counts.explored);
