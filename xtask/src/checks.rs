@@ -38,7 +38,7 @@ const OF_KERNEL: Tests =
 /// The slowest of them, which the quick part leaves out. Some wait for the kernel most of the time: for grace periods of RCU.
 #[rustfmt::skip]
 const SLOW_OF_KERNEL: &[&str] = &[
-    "conformance", "keep_tails", "killed_readers", "liveness", "resizable", "restart", "reuse", "tails", "wakeable", "writers",
+    "conformance", "keep_tails", "killed_readers", "liveness", "pin_attacks", "resizable", "restart", "reuse", "tails", "wakeable",
 ];
 #[rustfmt::skip]
 const HOSTILE_TESTS: Tests =
