@@ -26,8 +26,8 @@ const LONGEST: &[&str] = &[
 ];
 
 impl Model {
-    /// Whether `cargo xtask test --all` runs it, or only `cargo xtask prove`. `bpf-loom` runs the code itself of which the models
-    /// `bpf_…::…` have a copy, and `litmus` has its orderings.
+    /// Whether `cargo xtask test --all` runs it, or only `cargo xtask prove`. `bpf-loom` runs the code itself of which
+    /// the models `bpf_…::…` have a copy, and `litmus` has its orderings.
     pub(crate) fn is_step(&self) -> bool {
         !self.test.starts_with("bpf_") && !LONGEST.contains(&self.test.as_str())
     }
