@@ -215,7 +215,7 @@ pub use mapring_derive::Tagged;
 pub use mapring_derive::skeleton_records;
 pub use record::Record;
 pub use region::{OpenOptions, Region, Source};
-pub use ring::{Event, Reader, Ring, Writer};
+pub use ring::{Event, Merged, Reader, Ring, Writer};
 pub use tagged::Tagged;
 
 /// Writers of each kind in userspace, which their handles make, and what they give out.
@@ -251,6 +251,7 @@ pub mod any {
     pub use crate::handle::{AnyMap, MapFacts};
     #[cfg(feature = "bpf")]
     pub use crate::region::maps::{ObserverStats, RingbufObserver};
+    pub use crate::ring::AnyReader;
 }
 
 /// Used by the code that this crate's macros generate.

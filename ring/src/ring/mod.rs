@@ -6,6 +6,7 @@ mod in_slot;
 #[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 mod maps;
 mod memfd;
+mod merged;
 mod order;
 mod place;
 mod reader;
@@ -24,8 +25,9 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 pub use self::by_time::ByTime;
 pub use self::memfd::MemfdOptions;
+pub use self::merged::Merged;
 pub use self::order::{ByShard, Order};
-pub use self::reader::{Drain, Liveness, Reader, Unended};
+pub use self::reader::{AnyReader, Drain, Liveness, Reader, Unended};
 pub use self::readers::{Behind, RingReader};
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;

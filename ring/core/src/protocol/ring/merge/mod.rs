@@ -41,6 +41,15 @@ pub enum Found {
     Blocked,
 }
 
+/// What a ring delivers next: of several rings, the one with the least turn is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The stamp of the next record. Or no record with an earlier stamp comes any more, except late ones.
+    pub stamp: u64,
+    /// Whether there is one that can be delivered in this round.
+    pub has_record: bool,
+}
+
 /// The shards of a ring, each with a cursor.
 pub trait Shards<T> {
     /// How many there are.
@@ -272,6 +281,38 @@ impl<T: AnyBitPattern> Merge<T> {
             }
         }
         limit - left
+    }
+
+    /// What this ring delivers next in this round, for a merge of several rings. Reads on if it must.
+    pub fn turn(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> Turn {
+        let has_record = self.has_next(shards, stamp);
+        let stamp = if has_record { self.stamps[self.order[self.next] & !LATE] } else { self.limit };
+        Turn { stamp, has_record }
+    }
+
+    /// As [`for_each`](Self::for_each) with the records that have a stamp before `end`. `last` is the latest stamp of all
+    /// rings: earlier ones are late.
+    pub fn for_each_before(
+        &mut self,
+        shards: &mut impl Shards<T>,
+        stamp: &mut impl FnMut(&T) -> u64,
+        end: u64,
+        limit: usize,
+        last: &mut u64,
+        mut f: impl FnMut(usize, u64, &T),
+    ) -> usize {
+        for count in 0..limit {
+            let next = self.turn(shards, stamp);
+            if !next.has_record || next.stamp >= end {
+                return count;
+            }
+            let place = self.order[self.next] & !LATE;
+            self.next += 1;
+            self.late += u64::from(next.stamp < *last);
+            *last = next.stamp.max(*last);
+            f(place >> self.size, self.tickets[place], &self.records[place]);
+        }
+        limit
     }
 
     /// Puts the next records in order, after all earlier ones were delivered. Returns whether there are any.
