@@ -92,7 +92,8 @@
 //! The crate `mapring-core` has the layout ([`abi`]: the place of everything in a region) and the algorithms, on any words of
 //! memory; `mapring-sys` has bpf(2), BTF and pins. On top of them, this crate has regions (a mapped BPF map, a BPF map read by
 //! system calls, a memfd) and the handles [`Ring`], [`Cells`], [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`],
-//! [`Latches`], [`Commands`], [`PerCpuCells`], [`Array`], [`globals::Globals`] and [`dispatch::Dispatch`].
+//! [`Latches`], [`Commands`], [`PerCpuCells`], [`Array`], [`globals::Globals`] and [`dispatch::Dispatch`]. [`Merged`] reads
+//! several rings.
 //!
 //! The root has the handles and what most programs name. The rest is in [`writers`], [`reading`], [`liveness`],
 //! [`record`](mod@record), [`table`], [`tagged`], [`time`], [`loader`] and [`any`].
