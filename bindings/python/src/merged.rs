@@ -85,7 +85,7 @@ impl MergedReader {
             let mut rows = Rows::default();
             while rows.places.len() < limit && rows.bytes.len() < TAILS {
                 let part = self.part.min(limit - rows.places.len());
-                if rings.for_each(&mut rows, part) == 0 {
+                if rings.for_each(&mut rows, part) < part {
                     break;
                 }
             }

@@ -17,6 +17,7 @@ use crate::record::Tailed;
 use crate::time::Clock;
 
 /// The records of all shards in the order of their timestamps: what [`Reader::merged`] returns is a `Reader<T, ByTime<T, F>>`.
+/// [`Merged`](crate::Merged) delivers the records of several rings in this order.
 ///
 /// ```
 /// # use mapring::{Reader, Ring, time::Clock};

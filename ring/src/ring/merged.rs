@@ -124,7 +124,7 @@ impl<'a, C> Merged<'a, C> {
     /// True if any call since the last check stopped [early](Reader::STEPS). Read again before waiting: there may be a record
     /// further on.
     pub fn stopped_early(&mut self) -> bool {
-        self.rings.iter_mut().fold(false, |early, part| part.ring.stopped_early() || early)
+        self.rings.iter_mut().map(|part| part.ring.stopped_early()).filter(|early| *early).count() > 0
     }
 
     /// The reader of a ring, in the order in which they were added: its counts.
