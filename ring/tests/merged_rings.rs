@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mapring::abi::Tails;
+use mapring::reading::ByTime;
 use mapring::time::Clock;
 use mapring::writers::MemfdOptions;
 use mapring::{Event, Merged, Reader, Ring};
@@ -16,10 +17,12 @@ type Three = [u64; 3];
 /// Number, stamp.
 type Two = [u64; 2];
 
+type ByStamp<T> = ByTime<T, fn(&T) -> u64>;
+
 /// Ring, shard and stamp of each record, and its number.
 type Seen = Vec<(usize, usize, u64, u64)>;
 
-fn threes(ring: &Ring<Three>) -> Reader<Three, mapring::reading::ByTime<Three, fn(&Three) -> u64>> {
+fn threes(ring: &Ring<Three>) -> Reader<Three, ByStamp<Three>> {
     ring.reader().with_patience(Duration::MAX).merged(|record| record[0])
 }
 
@@ -27,7 +30,7 @@ fn three(ring: usize) -> impl FnMut(&mut Seen, Event<&Three, &[u8]>) + Send {
     move |seen, event| seen.push((ring, event.shard, event.record[0], event.record[2]))
 }
 
-fn twos(ring: &Ring<Two>) -> Reader<Two, mapring::reading::ByTime<Two, fn(&Two) -> u64>> {
+fn twos(ring: &Ring<Two>) -> Reader<Two, ByStamp<Two>> {
     ring.reader().with_patience(Duration::MAX).merged(|record| record[1])
 }
 

@@ -262,11 +262,10 @@ fn a_flood_overwrites_its_own_ring_only() {
     }
 }
 
+type ByStamp<T> = ByTime<T, fn(&T) -> u64>;
+
 /// A reader in order that waits for any program, however long it is interrupted.
-fn in_order<T: bytemuck::AnyBitPattern>(
-    reader: Reader<T>,
-    stamp: fn(&T) -> u64,
-) -> Reader<T, ByTime<T, fn(&T) -> u64>> {
+fn in_order<T: bytemuck::AnyBitPattern>(reader: Reader<T>, stamp: fn(&T) -> u64) -> Reader<T, ByStamp<T>> {
     reader.with_patience(Duration::MAX).merged(stamp).with_delay(Duration::MAX)
 }
 
