@@ -31,6 +31,7 @@ mod test;
 mod times;
 mod toolchains;
 mod vm;
+mod workspace;
 
 use std::process::ExitCode;
 
