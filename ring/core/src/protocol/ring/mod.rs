@@ -22,7 +22,7 @@ pub use consume::{Cursor, NoRecord, Room, Run, SlotSource, Start, Step, Unread, 
 pub use follow::{Follow, Leaving};
 pub use known::{Ended, Known};
 pub use loss::{Loss, LossCause, Losses};
-pub use merge::{Found, Merge, OPEN, Shards, read};
+pub use merge::{Found, Merge, OPEN, Shards, Turn, read};
 pub use produce::{Dropped, Slot};
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
 pub use stats::ReadStats;

@@ -41,6 +41,15 @@ pub enum Found {
     Blocked,
 }
 
+/// What a ring delivers next: of several rings, the one with the least turn is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The stamp of the next record. Or no record with an earlier stamp comes any more, except late ones.
+    pub stamp: u64,
+    /// Whether there is one that can be delivered in this round.
+    pub has_record: bool,
+}
+
 /// The shards of a ring, each with a cursor.
 pub trait Shards<T> {
     /// How many there are.
@@ -272,6 +281,38 @@ impl<T: AnyBitPattern> Merge<T> {
             }
         }
         limit - left
+    }
+
+    /// What this ring delivers next in this round, for a merge of several rings. Reads on if it must.
+    pub fn turn(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> Turn {
+        let has_record = self.has_next(shards, stamp);
+        let stamp = if has_record { self.stamps[self.order[self.next] & !LATE] } else { self.limit };
+        Turn { stamp, has_record }
+    }
+
+    /// As [`for_each`](Self::for_each) with the records that have a stamp before `end`. `last` is the latest stamp of all
+    /// rings: earlier ones are late.
+    pub fn for_each_before(
+        &mut self,
+        shards: &mut impl Shards<T>,
+        stamp: &mut impl FnMut(&T) -> u64,
+        end: u64,
+        limit: usize,
+        last: &mut u64,
+        mut f: impl FnMut(usize, u64, &T),
+    ) -> usize {
+        for count in 0..limit {
+            let next = self.turn(shards, stamp);
+            if !next.has_record || next.stamp >= end {
+                return count;
+            }
+            let place = self.order[self.next] & !LATE;
+            self.next += 1;
+            self.late += u64::from(next.stamp < *last);
+            *last = next.stamp.max(*last);
+            f(place >> self.size, self.tickets[place], &self.records[place]);
+        }
+        limit
     }
 
     /// Puts the next records in order, after all earlier ones were delivered. Returns whether there are any.
@@ -514,5 +555,99 @@ mod tests {
             assert_eq!(tickets, if by_ticket { [0, 1, 2, 3, 4, 5] } else { [1, 3, 0, 5, 2, 4] });
             assert_eq!(merge.late(), 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod turns {
+    use super::*;
+
+    /// Shards whose records are all there.
+    struct Lists<'l>(&'l mut [Vec<u64>]);
+
+    impl Shards<u64> for Lists<'_> {
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+
+        fn in_use(&mut self) -> bool {
+            true
+        }
+
+        fn read(
+            &mut self,
+            at: usize,
+            _: Option<u64>,
+            room: &mut [u64],
+            mut f: impl FnMut(u64, &[u64]),
+        ) -> Found {
+            let count = room.len().min(self.0[at].len());
+            room.iter_mut().zip(self.0[at].drain(..count)).for_each(|(place, record)| *place = record);
+            f(0, &room[..count]);
+            if self.0[at].is_empty() { Found::End } else { Found::More }
+        }
+    }
+
+    const NOW: u64 = 1000;
+    const SETTLE: u64 = 10;
+
+    /// Of the stamps of several rings with two shards, in the order in which they are delivered; and how many were late.
+    fn merged(mut rings: Vec<[Vec<u64>; 2]>) -> (Vec<(usize, u64)>, u64) {
+        let mut merges: Vec<_> = rings.iter().map(|_| Merge::new(2, 0, SETTLE)).collect();
+        for (merge, ring) in merges.iter_mut().zip(&mut rings) {
+            assert_eq!(merge.turn(&mut Lists(ring), &mut |stamp| *stamp), Turn::default());
+            merge.round(&mut Lists(ring), NOW, &mut |stamp| *stamp);
+        }
+        let (mut seen, mut last) = (Vec::new(), 0);
+        loop {
+            let each = merges.iter_mut().zip(&mut rings);
+            let turns: Vec<_> =
+                each.map(|(merge, ring)| merge.turn(&mut Lists(ring), &mut |stamp| *stamp)).collect();
+            let (first, turn) = turns.iter().enumerate().min_by_key(|(_, turn)| **turn).unwrap();
+            if !turn.has_record {
+                assert_eq!(turn.stamp, NOW - SETTLE);
+                break;
+            }
+            let others = turns.iter().enumerate().filter(|(at, _)| *at != first);
+            let end = others.map(|(_, turn)| turn.stamp).min().unwrap_or(u64::MAX).max(turn.stamp + 1);
+            let (ring, before) = (&mut rings[first], seen.len());
+            let see = |_, _, stamp: &u64| seen.push((first, *stamp));
+            let count =
+                merges[first].for_each_before(&mut Lists(ring), &mut |it| *it, end, 3, &mut last, see);
+            assert!((1..=3).contains(&count) && seen.len() == before + count);
+        }
+        (seen, merges.iter().map(Merge::late).sum())
+    }
+
+    #[test]
+    fn rings_are_delivered_in_the_order_of_their_turns() {
+        let rings = vec![
+            [(0..500).step_by(3).collect(), (1..200).step_by(7).collect()],
+            [(2..900).step_by(5).collect(), vec![4, 4, 4, 989, 990]],
+            [vec![], vec![]],
+        ];
+        let mut right: Vec<_> = rings
+            .iter()
+            .enumerate()
+            .flat_map(|(at, ring)| ring.iter().flatten().map(move |stamp| (*stamp, at)))
+            .filter(|(stamp, _)| *stamp < NOW - SETTLE)
+            .collect();
+        right.sort_unstable();
+        let right: Vec<_> = right.into_iter().map(|(stamp, at)| (at, stamp)).collect();
+        assert_eq!(merged(rings), (right, 0));
+    }
+
+    #[test]
+    fn what_comes_after_a_later_stamp_of_any_ring_is_late() {
+        let mut merge = Merge::new(1, 0, SETTLE);
+        let mut ring = [vec![5, 7, 7, 20]];
+        merge.round(&mut Lists(&mut ring), NOW, &mut |stamp| *stamp);
+        let (mut last, mut seen) = (7, Vec::new());
+        let mut see = |end, limit| {
+            let each = |_, _, stamp: &u64| seen.push(*stamp);
+            merge.for_each_before(&mut Lists(&mut ring), &mut |it| *it, end, limit, &mut last, each)
+        };
+        assert_eq!([see(20, 2), see(20, 9), see(20, 9), see(21, 9)], [2, 1, 0, 1]);
+        assert_eq!((seen, last, merge.late()), (vec![5, 7, 7, 20], 20, 1));
     }
 }
