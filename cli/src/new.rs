@@ -14,7 +14,7 @@ use crate::outfile::Place;
 use crate::output::note;
 use crate::regions::text::printable;
 
-/// The files of a project of this name, which docs/guide.md explains.
+/// The files of a project of this name, which docs/guide/start.md explains.
 const EXAMPLE: &str = "switches";
 const BUILD: &str = include_str!("../new/build.rs");
 const MAIN: &str = include_str!("../new/main.rs");

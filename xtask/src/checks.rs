@@ -152,7 +152,7 @@ static CHECKS: &[Check] = &[
         .takes(Kernel)
         .built(),
     ),
-    check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
+    check("guide", "the projects of docs/guide with the program of README.md, built elsewhere and run")
         .in_all(
             part(
                 58,
@@ -372,6 +372,32 @@ mod tests {
         let covered = proofs().into_iter().flat_map(|(_, proof)| proof.covers);
         let gone: Vec<_> = covered.filter(|path| !cmd::root().join(path).exists()).collect();
         assert!(gone.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn the_workflow_and_its_table_name_steps_and_methods() {
+        let read = |path: &str| std::fs::read_to_string(cmd::root().join(path)).unwrap();
+        let (workflow, page) = (read(".github/workflows/ci.yml"), read("CONTRIBUTING.md"));
+        let steps: Vec<_> = super::tests().map(|(check, _)| check.name).collect();
+        let lines: Vec<_> =
+            workflow.lines().filter_map(|line| line.split_once("cargo xtask test ")).collect();
+        assert!(lines.len() > 2);
+        for (_, named) in lines {
+            assert!(named.split(' ').all(|step| steps.contains(&step)), "{named}");
+            assert!(
+                page.contains(&format!("| `cargo xtask test {named}` |")),
+                "CONTRIBUTING.md lacks {named}"
+            );
+        }
+        let (_, matrix) = workflow.split_once("methods:\n").unwrap();
+        let rows = matrix.lines().map_while(|line| line.trim_start().strip_prefix("- "));
+        let mut methods: Vec<_> = rows.flat_map(|row| row.split(' ')).collect();
+        // Has no end: it runs for the time that it is given.
+        methods.push("source-mutants");
+        methods.sort_unstable();
+        let mut all: Vec<_> = proofs().iter().map(|(check, _)| check.name).collect();
+        all.sort_unstable();
+        assert_eq!(methods, all);
     }
 
     #[test]
