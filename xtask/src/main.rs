@@ -20,6 +20,8 @@ mod litmus;
 mod loom;
 mod need;
 mod packages;
+#[cfg(test)]
+mod pages;
 mod privilege;
 mod programs;
 mod prove;
