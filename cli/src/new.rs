@@ -99,7 +99,7 @@ fn origin(directory: &Path) -> Option<String> {
     (git.status.success() && is_remote(&url)).then_some(url)
 }
 
-/// Whether it is a URL that cargo takes, of another machine. `git@host:path` is none.
+/// True for a remote URL that cargo accepts; `git@host:path` is not one.
 fn is_remote(url: &str) -> bool {
     ["https://", "ssh://", "git://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }
