@@ -12,12 +12,16 @@ use crate::loom::models::{self, Model};
 use crate::loom::mutants;
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
-use crate::{aarch64, assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
+use crate::{
+    aarch64, assembly, c, cmd, deny, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm,
+};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Quick, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Browser, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
+use Need::{
+    Aarch64, Bpf, Browser, Compilers, Deny, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools,
+};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -94,6 +98,8 @@ static CHECKS: &[Check] = &[
         .in_all(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-core -p mapring-derive --all-features"])).takes(Checking)),
     check("package", "the crates' files as cargo would publish them")
         .in_all(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring-core -p mapring"]))),
+    check("deny", "the licences and sources of all dependencies")
+        .in_all(part(5, &[Deny], code("cargo-deny check bans licenses sources", |_| deny::run()))),
     check("unit", "the tests of the library and of xtask")
         .test(programs(30, &[Tools], Tests::of(&["ring", "ring/core", "ring/derive", "xtask"]))),
     check("doctest", "the examples in the documentation").test(

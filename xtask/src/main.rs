@@ -9,6 +9,7 @@ mod checks;
 mod cmd;
 mod counts;
 mod demo;
+mod deny;
 mod dist;
 mod go;
 mod guide;
@@ -35,6 +36,7 @@ mod test;
 mod times;
 mod toolchains;
 mod vm;
+mod wheels;
 
 use std::process::ExitCode;
 
