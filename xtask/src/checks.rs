@@ -13,7 +13,7 @@ use crate::loom::mutants;
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
 use crate::{
-    aarch64, assembly, c, cmd, deny, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm,
+    aarch64, api, assembly, c, cmd, deny, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm,
 };
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Quick, Takes, Work};
@@ -328,6 +328,8 @@ static CHECKS: &[Check] = &[
         COMMAND,
         Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),
     ),
+    check("api", "the public API of the crates is what docs/api lists")
+        .in_all(part(25, &[OldestRust], code("rustup run 1.88.0 cargo rustdoc … --output-format json; the listings of docs/api", |_| api::run())).takes(Checking)),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .in_all(part(
             85,
@@ -408,7 +410,11 @@ mod tests {
     #[test]
     fn the_checks_of_the_oldest_rust_name_it() {
         for (check, part) in super::tests().filter(|(_, part)| part.needs.contains(&OldestRust)) {
-            let named = matches!(part.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST)));
+            let named = match part.work {
+                Lines(lines) => lines.iter().all(|line| line.contains(OLDEST)),
+                Work::Code(text, _) => text.contains(OLDEST),
+                Work::Programs(_) => false,
+            };
             assert!(named, "{}", check.name);
         }
     }

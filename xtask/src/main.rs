@@ -1,6 +1,7 @@
 //! `cargo xtask …`: every task of this repository, one command each, on a machine with only git, gcc and cargo.
 
 mod aarch64;
+mod api;
 mod archives;
 mod assembly;
 mod bench;
