@@ -245,12 +245,13 @@ static CHECKS: &[Check] = &[
     ),
     check("features", "what each set of features compiles, tests and documents; the crates as they would be published").prove(
         15,
-        &[Tools],
+        &[Tools, Nightly(&[])],
         LIBRARY,
         Outputs(&[
             "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive",
+            "RUSTDOCFLAGS=--cfg=docsrs cargo +nightly doc --no-deps -p mapring --all-features",
             "cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring-core -p mapring",
             "cargo test -p mapring --no-default-features --features bpf,derive --lib",
             "cargo test -p mapring --no-default-features --all-targets",
