@@ -10,18 +10,18 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::cmd;
+use crate::setup::Tools;
 use crate::toolchains::OLDEST;
 
-/// The crates that have a listing, and how each is documented.
-const CRATES: [(&str, &str); 2] =
-    [("mapring-core", ""), ("mapring", "--no-default-features --features bpf,derive,tokio,hdrhistogram")];
+/// The crates that have a listing.
+const CRATES: [&str; 3] = ["mapring-core", "mapring", "mapring-loader"];
 
 /// Compares the listings, or writes them anew if `MAPRING_BLESS` is 1.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(tools: &Tools) -> Result<()> {
     let bless = std::env::var("MAPRING_BLESS").is_ok_and(|value| value == "1");
     let mut changed = Vec::new();
-    for (name, features) in CRATES {
-        let new = Crate::document(name, features)?.listing();
+    for name in CRATES {
+        let new = Crate::document(tools, name)?.listing();
         let path = cmd::root().join(format!("docs/api/{name}.txt"));
         let old = fs::read_to_string(&path).unwrap_or_default();
         if bless {
@@ -54,7 +54,7 @@ struct Crate {
 
 impl Crate {
     /// Documents a crate with the oldest Rust, whose format of the JSON file never changes.
-    fn document(package: &str, features: &str) -> Result<Self> {
+    fn document(tools: &Tools, package: &str) -> Result<Self> {
         let target = cmd::target_dir().join("check");
         fs::create_dir_all(&target)?;
         // Only rustdoc may use what is unstable: build scripts ask for the variable, and would be built again.
@@ -63,10 +63,10 @@ impl Crate {
         fs::write(&rustdoc, script)?;
         fs::set_permissions(&rustdoc, fs::Permissions::from_mode(0o755))?;
         let line = format!(
-            "rustup run {OLDEST} cargo rustdoc --quiet --target-dir target/check -p {package} --lib {features} -- \
+            "rustup run {OLDEST} cargo rustdoc --quiet --target-dir target/check -p {package} --lib --all-features -- \
              -Z unstable-options --output-format json --cap-lints allow"
         );
-        cmd::run(cmd::line(&line).env("RUSTDOC", &rustdoc))?;
+        cmd::run(tools.export(cmd::line(&line).env("RUSTDOC", &rustdoc)))?;
         let name = package.replace('-', "_");
         let file: PathBuf = target.join(format!("doc/{name}.json"));
         let mut json: Value = serde_json::from_slice(&fs::read(&file)?)?;
