@@ -11,12 +11,16 @@ use crate::loom::mutants;
 use crate::need::Need;
 use crate::programs::{Tests, build_together, together};
 use crate::prove::Covers;
-use crate::{aarch64, assembly, c, cmd, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm};
+use crate::{
+    aarch64, api, assembly, c, cmd, deny, dist, go, guide, headers, litmus, python, rust_bpf, servers, vm,
+};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Quick, Takes, Work};
 
 use Count::{Code, Outputs};
-use Need::{Aarch64, Bpf, Browser, Compilers, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools};
+use Need::{
+    Aarch64, Bpf, Browser, Compilers, Deny, Go, Machines, Nightly, OldestRust, Servers, Strace, Tools,
+};
 use Takes::{Check as Checking, Cpus, Kernel};
 use Work::Lines;
 
@@ -98,6 +102,8 @@ static CHECKS: &[Check] = &[
         .in_all(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-core -p mapring-sys -p mapring-loader -p mapring-derive --all-features"])).takes(Checking)),
     check("package", "the crates' files as cargo would publish them")
         .in_all(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring-core -p mapring-sys -p mapring -p mapring-loader"]))),
+    check("deny", "the licences and sources of all dependencies")
+        .in_all(part(5, &[Deny], code("cargo-deny check bans licenses sources", |_| deny::run()))),
     check("unit", "the tests of the library and of xtask")
         .test(programs(30, &[Tools], Tests::of(&["ring", "ring/core", "ring/sys", "ring/loader", "ring/derive", "xtask"]))),
     check("doctest", "the examples in the documentation").test(
@@ -155,7 +161,7 @@ static CHECKS: &[Check] = &[
         .takes(Kernel)
         .built(),
     ),
-    check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
+    check("guide", "the projects of docs/guide with the program of README.md, built elsewhere and run")
         .in_all(
             part(
                 58,
@@ -243,11 +249,12 @@ static CHECKS: &[Check] = &[
     ),
     check("features", "what each set of features compiles, tests and documents; the crates as they would be published").prove(
         15,
-        &[Tools],
+        &[Tools, Nightly(&[])],
         LIBRARY.comments(),
         Outputs(&[
             "cargo clippy -p mapring --no-default-features --all-targets -- -D warnings",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
+            "RUSTDOCFLAGS=--cfg=docsrs cargo +nightly doc --no-deps -p mapring --all-features",
             "cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring-core -p mapring-sys -p mapring -p mapring-loader",
             "cargo test -p mapring --no-default-features --all-targets",
             "cargo test -p mapring --doc --no-default-features",
@@ -324,6 +331,8 @@ static CHECKS: &[Check] = &[
         Covers::tests(&[]).builds(&["mapring-cli"]).files(&["cli/tests/browser", "cli/tests/browser.rs"]),
         Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),
     ),
+    check("api", "the public API of the crates is what docs/api lists")
+        .in_all(part(25, &[Tools, OldestRust], code("rustup run 1.88.0 cargo rustdoc … --output-format json; the listings of docs/api", |given| api::run(given.tools()?))).takes(Checking)),
     check("msrv", "the library, the command and xtask compile with the oldest Rust")
         .in_all(part(
             85,
@@ -373,9 +382,39 @@ mod tests {
     }
 
     #[test]
+    fn the_workflow_and_its_table_name_steps_and_methods() {
+        let read = |path: &str| std::fs::read_to_string(cmd::root().join(path)).unwrap();
+        let (workflow, page) = (read(".github/workflows/ci.yml"), read("CONTRIBUTING.md"));
+        let steps: Vec<_> = super::tests().map(|(check, _)| check.name).collect();
+        let lines: Vec<_> =
+            workflow.lines().filter_map(|line| line.split_once("cargo xtask test ")).collect();
+        assert!(lines.len() > 2);
+        for (_, named) in lines {
+            assert!(named.split(' ').all(|step| steps.contains(&step)), "{named}");
+            assert!(
+                page.contains(&format!("| `cargo xtask test {named}` |")),
+                "CONTRIBUTING.md lacks {named}"
+            );
+        }
+        let (_, matrix) = workflow.split_once("methods:\n").unwrap();
+        let rows = matrix.lines().map_while(|line| line.trim_start().strip_prefix("- "));
+        let mut methods: Vec<_> = rows.flat_map(|row| row.split(' ')).collect();
+        // Has no end: it runs for the time that it is given.
+        methods.push("source-mutants");
+        methods.sort_unstable();
+        let mut all: Vec<_> = proofs().iter().map(|(check, _)| check.name).collect();
+        all.sort_unstable();
+        assert_eq!(methods, all);
+    }
+
+    #[test]
     fn the_checks_of_the_oldest_rust_name_it() {
         for (check, part) in super::tests().filter(|(_, part)| part.needs.contains(&OldestRust)) {
-            let named = matches!(part.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST)));
+            let named = match part.work {
+                Lines(lines) => lines.iter().all(|line| line.contains(OLDEST)),
+                Work::Code(text, _) => text.contains(OLDEST),
+                Work::Programs(_) => false,
+            };
             assert!(named, "{}", check.name);
         }
     }

@@ -109,8 +109,8 @@ pub fn look(records: u64) -> u64 {
     ((1 << (records / 4).max(1).ilog2()) - 1) & NEVER
 }
 
-/// The ticket until which a reader sleeps that asks for so many unread records, and whose next ticket is `next`: it has at
-/// least as many, and programs look for the reader there.
+/// The ticket that wakes a reader at `next` which waits for `records` unread ones. The reader has at least as many then, and
+/// programs look for it there.
 pub fn watermark(next: u64, records: u64) -> u64 {
     next.wrapping_add(records - 1) | look(records)
 }
