@@ -110,6 +110,8 @@
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
+// docs.rs sets `docsrs`: each item then names the features that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod access;

@@ -414,6 +414,154 @@ impl<T: AnyBitPattern> Merge<T> {
 mod tests {
     use super::*;
 
+    /// Shards of records that are their own stamps, and what ends each.
+    struct Lists {
+        shards: Vec<(Vec<u64>, Found)>,
+        read: Vec<usize>,
+        in_use: bool,
+    }
+
+    impl Lists {
+        fn new(shards: &[(&[u64], Found)]) -> Self {
+            let shards: Vec<_> = shards.iter().map(|(list, found)| (list.to_vec(), *found)).collect();
+            Self { read: vec![0; shards.len()], shards, in_use: true }
+        }
+    }
+
+    impl Shards<u64> for Lists {
+        fn count(&self) -> usize {
+            self.shards.len()
+        }
+
+        fn in_use(&mut self) -> bool {
+            self.in_use
+        }
+
+        fn read(
+            &mut self,
+            at: usize,
+            _: Option<u64>,
+            room: &mut [u64],
+            mut f: impl FnMut(u64, &[u64]),
+        ) -> Found {
+            let (list, found) = &self.shards[at];
+            let left = &list[self.read[at]..];
+            let count = left.len().min(room.len());
+            room[..count].copy_from_slice(&left[..count]);
+            // In two runs.
+            let (first, second) = room[..count].split_at(count / 2);
+            f(self.read[at] as u64, first);
+            f((self.read[at] + count / 2) as u64, second);
+            self.read[at] += count;
+            if left.len() > count { Found::More } else { *found }
+        }
+    }
+
+    const DELAY: u64 = 850;
+    const SETTLE: u64 = 10;
+
+    fn merge(shards: usize) -> Merge<u64> {
+        Merge::new(shards, DELAY, SETTLE)
+    }
+
+    /// What a round delivers: shards, tickets and stamps.
+    fn round(merge: &mut Merge<u64>, lists: &mut Lists, now: u64) -> Vec<(usize, u64, u64)> {
+        let mut found = vec![];
+        merge.round(lists, now, &mut |record| *record);
+        // By one, then some, then the rest.
+        found.extend(merge.pop().map(|(shard, ticket, record)| (shard, ticket, *record)));
+        for limit in [3, usize::MAX] {
+            let before = found.len();
+            let count = merge.for_each(lists, &mut |record| *record, limit, |shard, ticket, record| {
+                found.push((shard, ticket, *record));
+            });
+            assert!(count == found.len() - before && count <= limit);
+        }
+        assert!(!merge.has_next(lists, &mut |record| *record) && merge.pop().is_none() && !merge.is_ready());
+        found
+    }
+
+    fn stamps(found: &[(usize, u64, u64)]) -> Vec<u64> {
+        found.iter().map(|(_, _, stamp)| *stamp).collect()
+    }
+
+    #[test]
+    fn all_records_come_once_in_the_order_of_their_stamps() {
+        for shards in [1, 2, 3, 5] {
+            let list = |at: u64| (0..1000).map(|n| n * 7 + (n * n + at * 13) % 11).collect::<Vec<_>>();
+            let mut lists: Vec<_> = (0..shards).map(list).collect();
+            lists.iter_mut().for_each(|list| list.sort_unstable());
+            let all: Vec<(&[u64], Found)> = lists.iter().map(|list| (&list[..], Found::End)).collect();
+            let (mut merge, mut all) = (merge(1), Lists::new(&all));
+            let found = round(&mut merge, &mut all, 1 << 40);
+            assert!(found.is_sorted_by_key(|(_, _, stamp)| *stamp));
+            for (at, list) in lists.iter().enumerate() {
+                let own = found.iter().filter(|(shard, ..)| *shard == at);
+                assert!(own.map(|(_, ticket, stamp)| (*ticket, *stamp)).eq((0..).zip(list.iter().copied())));
+            }
+            assert_eq!((merge.held(), merge.late(), merge.ahead()), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_record_waits_until_no_earlier_one_can_come() {
+        let mut merge = merge(2);
+        let mut lists = Lists::new(&[(&[], Found::Blocked), (&[100, 200, 1000], Found::End)]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 900)), []);
+        assert_eq!(merge.held(), 3);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [100], "its delay is over");
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 999)), [], "no clock goes back");
+        lists.shards[0].1 = Found::End;
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1010)), [200], "1000 is not settled");
+        lists.in_use = false;
+        assert_eq!(
+            stamps(&round(&mut merge, &mut lists, 1011)),
+            [],
+            "an earlier one can come in the next ring"
+        );
+        lists.in_use = true;
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1011)), [1000]);
+        merge.set_delay(5);
+        (lists.shards[0].1, lists.shards[1].0) = (Found::Blocked, vec![100, 200, 1000, 1012]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1017)), []);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1023)), [1012]);
+    }
+
+    #[test]
+    fn records_that_come_late_or_from_another_clock_are_counted() {
+        let mut merge = merge(3);
+        let mut lists = Lists::new(&[(&[300, 500], Found::End), (&[], Found::End), (&[], Found::End)]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [300, 500]);
+        lists.shards[1].0 = vec![400, 499, 500, 501];
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [400, 499, 500, 501]);
+        assert_eq!((merge.late(), merge.ahead()), (2, 0));
+        lists.shards[2].0 = vec![1010, 1011, 5000];
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), []);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1001)), []);
+        assert_eq!(merge.ahead(), 1, "5000 counts as 1011");
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1022)), [1010, 1011, 5000]);
+        assert_eq!((merge.late(), merge.held()), (2, 0));
+    }
+
+    #[test]
+    fn a_shard_is_sorted_unless_its_tickets_say_the_order() {
+        for by_ticket in [false, true] {
+            let mut merge = merge(1);
+            if by_ticket {
+                merge.keep_ticket_order();
+            }
+            let found = round(&mut merge, &mut Lists::new(&[(&[5, 3, 9, 4, 9, 8], Found::End)]), 1000);
+            let tickets: Vec<_> = found.iter().map(|(_, ticket, _)| *ticket).collect();
+            assert_eq!(tickets, if by_ticket { [0, 1, 2, 3, 4, 5] } else { [1, 3, 0, 5, 2, 4] });
+            assert_eq!(merge.late(), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod turns {
+    use super::*;
+
     /// Shards whose records are all there.
     struct Lists<'l>(&'l mut [Vec<u64>]);
 
