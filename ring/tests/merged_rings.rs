@@ -1,7 +1,7 @@
 //! Several rings of different types, read in one order: ties, idle rings, stuck writers, floods, tails, sleeps.
 #![allow(missing_docs)]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mapring::abi::Tails;
@@ -89,19 +89,28 @@ fn any_number_of_rings_is_merged_in_order() {
     }
 }
 
+/// Ends the writers, also if the reader panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Records of the ring `flood` overwrite each other; none of the other ring is lost, and all are in order.
 #[test]
 fn a_flood_overwrites_its_own_ring_only() {
-    const COUNT: u64 = 20_000;
-    const SLOTS: u64 = 1024;
-    let few = Ring::<Two>::create_memfd(usize::try_from(SLOTS).unwrap(), 2).unwrap();
+    const COUNT: usize = 20_000;
+    const SLOTS: usize = 1024;
+    let few = Ring::<Two>::create_memfd(SLOTS, 2).unwrap();
     let flood = Ring::<Three>::create_memfd(64, 2).unwrap();
     let mut both = Merged::new(Clock::Monotonic)
         .with(twos(&few).with_delay(Duration::MAX), two(0))
         .with(threes(&flood).with_delay(Duration::MAX), three(1));
-    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
     // How many records of each shard were read: the writers of the few don't lap the reader.
-    let next = [const { AtomicU64::new(0) }; 2];
+    let next = [const { AtomicUsize::new(0) }; 2];
     let (mut last, mut count) = (0, 0);
     let mut seen = Seen::new();
     let mut read = |both: &mut Merged<'_, Seen>| {
@@ -110,23 +119,24 @@ fn a_flood_overwrites_its_own_ring_only() {
             assert!(stamp >= last, "{stamp} of ring {ring} after {last}");
             last = stamp;
             if ring == 0 {
-                assert_eq!(n, next[shard].fetch_add(1, Ordering::Relaxed), "shard {shard}");
+                assert_eq!(n, next[shard].fetch_add(1, Ordering::Relaxed) as u64, "shard {shard}");
                 count += 1;
             }
         }
         (found, count)
     };
     std::thread::scope(|scope| {
-        for shard in 0..2 {
+        let _stop = Stop(&stop);
+        for (shard, read) in next.iter().enumerate() {
             let (few, flood) = (few.writer(shard).unwrap(), flood.writer(shard).unwrap());
-            let (stop, written, read) = (&stop, &written, &next[shard]);
+            let (stop, written) = (&stop, &written);
             scope.spawn(move || {
                 for n in 0..COUNT {
-                    while n - read.load(Ordering::Relaxed) >= SLOTS / 2 {
+                    while n - read.load(Ordering::Relaxed) >= SLOTS / 2 && !stop.load(Ordering::Relaxed) {
                         std::thread::yield_now();
                     }
                     let mut slot = few.reserve().unwrap();
-                    slot.write(&[n, Clock::Monotonic.now()]);
+                    slot.write(&[n as u64, Clock::Monotonic.now()]);
                     slot.commit();
                 }
                 written.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +155,6 @@ fn a_flood_overwrites_its_own_ring_only() {
         while written.load(Ordering::Relaxed) < 2 || both.reader(1).stats().lapped == 0 {
             read(&mut both);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     std::thread::sleep(SETTLE);
     while read(&mut both).0 > 0 {}
