@@ -3,15 +3,14 @@
 #![cfg_attr(not(feature = "commands"), allow(dead_code, unused_imports))] // the demo shares files with other commands
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
 
-#[macro_use]
-mod output;
+#[macro_use] // its `eprintln!` never panics
+extern crate mapring_kit;
 
 #[cfg(feature = "commands")]
 mod commands;
 mod demo;
 #[cfg(feature = "commands")]
 mod doctor;
-mod exit;
 #[cfg(feature = "commands")]
 mod export;
 #[cfg(feature = "commands")]
@@ -21,19 +20,12 @@ mod messages;
 #[cfg(feature = "commands")]
 mod new;
 #[cfg(feature = "commands")]
-mod outfile;
-#[cfg(feature = "commands")]
 mod pins;
-#[cfg(feature = "bpf")]
-mod privilege;
 #[cfg(feature = "commands")]
 mod recording;
 mod regions;
 #[cfg(feature = "commands")]
 mod shell;
-mod signals;
-#[cfg(feature = "commands")]
-mod table;
 
 use std::env;
 use std::ffi::OsString;
@@ -44,7 +36,9 @@ use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::regions::text::{escaped, said};
+use mapring_kit::exit::{self, WrongUsage};
+use mapring_kit::output;
+use mapring_kit::text::{escaped, said};
 
 /// Shared-memory channels between BPF programs and userspace.
 #[derive(Parser)]
@@ -78,6 +72,9 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {
             return ExitCode::SUCCESS; // as `mapring … | head` expects
+        }
+        if let Some(WrongUsage(why)) = error.downcast_ref() {
+            wrong_usage(why);
         }
         eprintln!("mapring: {}", said(&error));
         ExitCode::from(exit::code(&error))

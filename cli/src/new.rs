@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
-use crate::outfile::Place;
-use crate::output::note;
-use crate::regions::text::printable;
+use mapring_kit::outfile::Place;
+use mapring_kit::output::note;
+use mapring_kit::text::printable;
 
 /// The files of a project of this name, which docs/guide.md explains.
 const EXAMPLE: &str = "switches";

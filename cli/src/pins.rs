@@ -7,19 +7,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use mapring::abi::Kind;
 use mapring::any::AnyMap;
 use mapring::loader::PinOptions;
 use mapring::{ErrorKind, PinDir, Region, Stage};
+use mapring_kit::exit::{self, Refused};
+use mapring_kit::group;
+use mapring_kit::output::{bytes, note};
+use mapring_kit::text::{printable, said};
 use serde_json::json;
 
-use crate::exit::{self, Refused};
 use crate::flight::pins::{self as recorder, Lock};
-use crate::output::{bytes, note};
 use crate::regions::find::{All, Place, find, is_pinned};
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::{printable, said};
 use crate::regions::untyped;
 
 /// Pin a region, so that it stays when its loader ends
@@ -87,9 +88,10 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     }
     let (options, readers) = match &args.group {
         None => (PinOptions::new(0o666), "Every user".to_owned()),
-        Some(name) => {
-            (PinOptions::new(0o660).group(group(name)?), format!("Each member of {}", printable(name)))
-        }
+        Some(name) => (
+            PinOptions::new(0o660).group(group::number(name)?),
+            format!("Each member of {}", printable(name)),
+        ),
     };
     if !args.yes {
         eprintln!(
@@ -135,13 +137,6 @@ fn open(name: &str) -> Result<(Place, Vec<(usize, Region)>)> {
         }
     };
     Ok((target.place, vec![(0, region)]))
-}
-
-/// The number of a group of users.
-pub(crate) fn group(name: &str) -> Result<u32> {
-    let group = nix::unistd::Group::from_name(name).with_context(|| format!("group {}", printable(name)))?;
-    let group = group.with_context(|| format!("there is no group {0}: groupadd {0}", printable(name)))?;
-    Ok(group.gid.as_raw())
 }
 
 fn shown(path: &Path) -> String {

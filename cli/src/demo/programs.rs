@@ -10,9 +10,9 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::any::AnyMap;
 use mapring::{Cells, Counters, Ring};
+use mapring_kit::privilege;
 
 use super::{Producer, Source, meter};
-use crate::privilege;
 use crate::regions::find::Place;
 use crate::regions::rates::Meter;
 use crate::regions::target::Target;

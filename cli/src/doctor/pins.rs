@@ -10,13 +10,13 @@ use mapring::abi::Kind;
 use mapring::btf::{self, Btf};
 use mapring::liveness::Unended;
 use mapring::{PinDir, Start};
+use mapring_kit::output::bytes;
+use mapring_kit::text::{printable, said};
 
 use super::{Finding, State, word};
-use crate::output::bytes;
 use crate::pins::stale;
 use crate::regions::find::{All, Place, is_gone};
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::{printable, said};
 
 const AREA: &str = "pins";
 

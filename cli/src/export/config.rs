@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use mapring_kit::output;
+use mapring_kit::text::{Lines, printable};
 use serde::{Deserialize, Deserializer, de};
 
 use super::series::{Kind, is_name};
-use crate::output;
-use crate::regions::text::{Lines, printable};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -216,7 +216,7 @@ mod tests {
             (&metric.replace('y', "é"), "not a name of a metric"),
             ("\u{1b}[2J = 1", "line 1"),
         ] {
-            let error = crate::regions::text::said(&Config::parse(text).unwrap_err());
+            let error = mapring_kit::text::said(&Config::parse(text).unwrap_err());
             assert!(error.contains(said) && !error.contains('\u{1b}'), "{text}: {error}");
         }
     }

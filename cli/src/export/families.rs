@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};
+use mapring_kit::text::{printable, said};
 
 use super::config::Metric;
 use super::page::Kept;
 use super::series::{Family, Kind, Labels, Number, name_of};
 use super::source::{Source, Values};
-use crate::regions::text::{printable, said};
 
 /// All families, in order.
 #[derive(Default)]

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine;
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::printable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::interruptible;
-use crate::regions::Interrupted;
-use crate::regions::text::printable;
 
 /// Where the server is: `nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT]`.
 #[derive(Clone, Debug)]

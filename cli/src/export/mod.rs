@@ -25,10 +25,11 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
+use mapring_kit::signals::Interrupted;
 
 use self::config::Config;
 use self::sample::Sampler;
-use crate::regions::{self, Interrupted};
+use crate::regions;
 
 /// Send values and records of regions to Prometheus, OpenTelemetry or NATS
 #[derive(clap::Args)]

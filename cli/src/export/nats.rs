@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::ValueEnum;
 use mapring::time::{Clock, WallClock};
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::printable;
 
 use super::jetstream::{ANSWER, Address, Client, STEP};
 use super::published::{Message, Ring};
 use super::under_way::Rest;
-use crate::output;
-use crate::regions::Interrupted;
 use crate::regions::find;
 use crate::regions::follow::{Ends, LOOK, Looked, Pinned, has_passed, look_at_pin};
-use crate::regions::text::printable;
 
 /// Publish the records of a ring to NATS JetStream, each once, and go on after a restart where it stopped
 #[derive(clap::Args)]
@@ -164,7 +164,7 @@ impl Export<'_> {
                 Ok(()) => return Ok(()),
                 Err(_) if interrupted.is_set() => return Ok(()),
                 Err(e) if !was_connected || self.args.once && tries >= TRIES => return Err(e.context(host)),
-                Err(e) => crate::regions::text::said(&e),
+                Err(e) => mapring_kit::text::said(&e),
             };
             if e != self.rest.said {
                 eprintln!("mapring: {host}: {e}; trying again, with {} messages waiting", self.pending.len());

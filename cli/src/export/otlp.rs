@@ -3,15 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail, ensure};
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::printable;
 use prost::Message;
 
 use super::What;
 use super::otlp_proto::Otlp;
 use super::sample::Sampler;
 use crate::messages::otlp::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
-use crate::output;
-use crate::regions::Interrupted;
-use crate::regions::text::printable;
 
 /// Push values of regions to an OpenTelemetry collector, or another server that takes OTLP over HTTP
 #[derive(clap::Args)]

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
 
 use super::What;
 use super::format::Format;
@@ -13,8 +15,6 @@ use super::page::Page;
 use super::prom_proto::Protobuf;
 use super::sample::Sampler;
 use super::text::Text;
-use crate::output;
-use crate::regions::Interrupted;
 
 /// Serve values of regions at http://127.0.0.1:9750/metrics, for Prometheus and others that understand its formats
 #[derive(clap::Args)]

@@ -9,15 +9,15 @@ use mapring::abi::Gate;
 use mapring::any::AnyMap;
 use mapring::time::WallClock;
 use mapring::{Loss, OpenOptions, Region, Start};
+use mapring_kit::output;
+use mapring_kit::text::json_line;
 use serde_json::json;
 
-use crate::output;
 use crate::regions::find::Place;
 use crate::regions::follow::Ends;
 use crate::regions::line;
 use crate::regions::stamp::{self, Stamp};
 use crate::regions::target::{Sort, Target, of_kernel};
-use crate::regions::text::json_line;
 use crate::regions::untyped::{self, Records};
 
 /// A ring that is read.

@@ -7,16 +7,16 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use mapring::any::AnyMap;
+use mapring_kit::output;
+use mapring_kit::text::printable;
 
 use super::config::Config;
 use super::families::{Families, Part, What, value_of};
 use super::series::{Family, Kind, Labels, Number, Sink};
 use super::source::{Source, Values};
-use crate::output;
 use crate::regions::find::{self, All, Place};
 use crate::regions::shortage;
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::printable;
 
 /// The regions of an export, open, with what is exported of them.
 pub(super) struct Sampler {

@@ -8,10 +8,10 @@ use mapring::abi::Kind as Of;
 use mapring::reading::TopKey;
 use mapring::time::{Clock, WallClock};
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
+use mapring_kit::text::said;
 
 use super::series::Number;
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::said;
 use crate::regions::untyped::{self, Copied, Table};
 use crate::regions::value::{self, Value};
 

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun};
+use mapring_kit::output::note;
 
 use super::machine::Machine;
 use super::record::{HOLD, MARK, RESUME};
 use super::recording::{Recording, within};
 use super::{pins, sampling, stopped};
-use crate::output::note;
 
 /// Options of `mapring flight mark`.
 #[derive(clap::Args)]

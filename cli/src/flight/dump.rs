@@ -11,6 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use mapring::time::Clock;
+use mapring_kit::exit::WrongUsage;
+use mapring_kit::outfile::{OutFile, Place};
+use mapring_kit::output;
+use mapring_kit::table::{Format as Tables, Out, format_of};
 
 use super::event::Gap;
 use super::names::{Names, Older, Threads};
@@ -18,9 +22,6 @@ use super::pins;
 use super::recorded::{From, Recorded};
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
-use crate::outfile::{OutFile, Place};
-use crate::output;
-use crate::table::{Format as Tables, Out, format_of};
 
 /// Options of `mapring flight dump`.
 #[derive(clap::Args)]
@@ -52,7 +53,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
-    let format = args.format().unwrap_or_else(|wrong| crate::wrong_usage(wrong));
+    let format = args.format()?;
     format.table().map_or(Ok(()), Tables::check)?;
     let mut recorded = Recorded::open(pins, args.from.from.as_deref())?;
     recorded.report_clocks();
@@ -96,7 +97,7 @@ fn shown(file: Option<&OutFile>) -> String {
 
 impl Args {
     /// The format that is asked for, or what is wrong with the options.
-    fn format(&self) -> Result<Format, &'static str> {
+    fn format(&self) -> Result<Format, WrongUsage> {
         let file = self.out.as_deref().filter(|file| *file != Path::new("-"));
         let format = match (self.format, file) {
             (Some(format), _) => format,
@@ -105,10 +106,10 @@ impl Args {
             (None, None) => Format::Perfetto,
         };
         if self.follow && !format.is_stream() {
-            return Err("--follow writes --format ndjson or csv only");
+            return Err(WrongUsage("--follow writes --format ndjson or csv only".into()));
         }
         if self.stacks.stacks.is_some() && format.stacks().is_none() {
-            return Err("--stacks is for --format folded, pprof and svg");
+            return Err(WrongUsage("--stacks is for --format folded, pprof and svg".into()));
         }
         Ok(format)
     }
@@ -198,7 +199,7 @@ pub(super) fn write(
     rings: &mut [GroupRings],
     times: Range<u64>,
 ) -> Result<Written> {
-    let mut progress = output::Progress::new();
+    let mut progress = output::Progress::default();
     let mut written = Written::default();
     rings.iter_mut().for_each(|ring| ring.since(times.start));
     let mut first = None;
@@ -272,7 +273,7 @@ fn follow(
     let file = || at.to_owned();
     let delay = u64::try_from(rings::DELAY.as_nanos()).unwrap_or(u64::MAX);
     let over = Arc::new(AtomicBool::new(false));
-    crate::signals::set_at_end(&over)?;
+    mapring_kit::signals::set_at_end(&over)?;
     let mut names = Names::new();
     let mut sink = sink(&mut names).with_context(file)?;
     let mut losses = Losses::default();

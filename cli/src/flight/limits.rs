@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::output::bytes;
+use mapring_kit::output::bytes;
 
 /// Descriptors that a group needs for its object, maps, programs and links, and those that are open anyway.
 const OF_GROUP: u64 = 16;

@@ -13,12 +13,12 @@ use libbpf_rs::{Map, MapCore, Object, ObjectBuilder, OpenObject};
 use mapring::cpus::online_cpus;
 use mapring::loader::{PinOptions, initialize_object, prepare_object};
 use mapring::{ErrorKind, PinDir, Region};
+use mapring_kit::exit::Refused;
+use mapring_kit::privilege;
 
 use super::rings::{Group, MARKS};
 use super::triggers::{Constants, Trigger, nanoseconds};
 use super::{pins, sampling};
-use crate::exit::Refused;
-use crate::privilege;
 
 /// The objects, by the binary logarithm of their slots.
 type Objects = &'static [(u32, &'static [u8])];

@@ -25,7 +25,7 @@ use mapring::{PinDir, Region};
 use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 
-use crate::exit::Refused;
+use mapring_kit::exit::Refused;
 
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use mapring::abi::{Geometry, Kind, Tails};
+use mapring_kit::output::bytes;
 
 use super::rings::Group;
-use crate::output::bytes;
 
 /// The ring of a group, for each CPU with 2^`log2` slots.
 #[derive(Clone, Copy)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use mapring_kit::output;
 
 use super::rings::{GROUPS, Group};
 use super::triggers::{self, Trigger};
-use crate::output;
 
 /// Options of `mapring flight start`.
 #[derive(clap::Args)]
@@ -85,7 +85,7 @@ impl Args {
 #[cfg(not(feature = "bpf"))]
 pub(crate) fn run(_: &std::path::Path, args: &Args) -> Result<()> {
     let _ = (args.groups(), args.size, args.without_group(), &args.group, &args.stop_on, args.after);
-    anyhow::bail!(crate::exit::Refused(
+    anyhow::bail!(mapring_kit::exit::Refused(
         "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
          cargo install --path cli --features bpf"
             .to_owned()
@@ -105,16 +105,16 @@ mod with_programs {
     use anyhow::{Context, Result, bail};
     use mapring::PinDir;
     use mapring::loader::PinOptions;
+    use mapring_kit::exit::{Refused, WrongUsage};
+    use mapring_kit::output::{bytes, note};
 
     use super::{Args, THESE, triggers};
-    use crate::exit::Refused;
     use crate::flight::load::{self, Kernel, Loaded, Stacks, Wanted};
     use crate::flight::pins::{self, Lock};
     use crate::flight::plan::{self, Planned};
     use crate::flight::recording::Recording;
     use crate::flight::rings::{GROUPS, MARKS};
     use crate::flight::{clocks, cost, limits, rings};
-    use crate::output::{bytes, note};
 
     /// The first Linux that lets processes without privilege open pins, while they may not load programs.
     const OPENS_PINS: (u32, u32) = (5, 19);
@@ -125,15 +125,16 @@ mod with_programs {
     /// If something is recorded already; if the kernel, the user or the memory do not allow it.
     pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
         let readers = match args.group.as_deref() {
-            Some(name) => Some((crate::pins::group(name)?, name)),
+            Some(name) => Some((mapring_kit::group::number(name)?, name)),
             None => None,
         };
         if args.stop_on.len() > triggers::MOST {
-            crate::wrong_usage(&format!("at most {} triggers can be armed", triggers::MOST));
+            bail!(WrongUsage(format!("at most {} triggers can be armed", triggers::MOST).into()));
         }
         if let Some((option, group)) = args.without_group() {
-            crate::wrong_usage(&format!(
-                "{option} is for the group {group}, which is not recorded: add it with --events {THESE},{group}"
+            let add = format!("add it with --events {THESE},{group}");
+            bail!(WrongUsage(
+                format!("{option} is for the group {group}, which is not recorded: {add}").into()
             ));
         }
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
@@ -231,10 +232,7 @@ mod with_programs {
             None => Ok(()),
         });
         if let Err(error) = measured {
-            eprintln!(
-                "mapring: what an event costs was not measured: {}",
-                crate::regions::text::said(&error)
-            );
+            eprintln!("mapring: what an event costs was not measured: {}", mapring_kit::text::said(&error));
         }
         Ok(format!(
             "Recording {} in {} of memory.\n\

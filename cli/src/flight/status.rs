@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use mapring::time::Clock;
+use mapring_kit::text::{printable, said};
 use serde::Serialize;
 
 use super::machine::{Machine, Wall};
@@ -21,7 +22,6 @@ use super::recording::Recording as Pins;
 use super::rings::{self, GroupRings};
 use super::stopped::{self, Stop};
 use super::{pins, programs, sampling};
-use crate::regions::text::{printable, said};
 use crate::regions::unended;
 use crate::{exit, output};
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use mapring_kit::output::note;
 
 use super::pins::{self, Lock};
 use super::recording::Recording;
 use super::rings;
-use crate::output::note;
 
 /// Removes links and maps, and says what was recorded.
 ///

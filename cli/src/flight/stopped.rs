@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mapring::{Cells, ReadError, Record};
+use mapring_kit::output;
 use nix::sys::signal::Signal;
 
 use super::event::Comm;
@@ -14,7 +15,6 @@ use super::pins;
 use super::record::HOLD;
 use super::recording::Recording;
 use super::triggers::{self, MOST};
-use crate::output;
 
 /// `struct stop` of `bpf/flight/stop.bpf.h`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
+use mapring_kit::output;
 use nix::sys::signal::Signal;
 use syscalls::Sysno;
 
 #[cfg(feature = "bpf")]
 use super::event::Comm;
-use crate::output;
 
 /// What a trigger is about. The numbers, and all that is here, are in `bpf/flight/triggers.bpf.h` too.
 pub(crate) struct Kind {

@@ -5,6 +5,8 @@ use std::io::{BufWriter, Write};
 use std::mem::take;
 
 use anyhow::{Result, bail};
+use mapring_kit::table::{Cell, Format, Kind, Out, Table};
+use mapring_kit::text::{json_line, printable};
 use serde_json::{Value as Json, json};
 
 use super::format::{Kind as Sort, Lost, Recorded, Sample};
@@ -12,10 +14,8 @@ use super::reader::Visit;
 use crate::regions::filter::{Expr, Names};
 use crate::regions::line;
 use crate::regions::losses::Losses;
-use crate::regions::text::{json_line, printable};
 use crate::regions::untyped::Item;
 use crate::regions::value::{Chars, VALUE, Value, hex};
-use crate::table::{Cell, Format, Kind, Out, Table};
 
 pub(super) struct Convert {
     to: To,

@@ -7,11 +7,11 @@ use mapring::abi::{Geometry, Tails};
 use mapring::btf::{Btf, Type};
 use mapring::reading::LossCause;
 use mapring::{Histogram, Loss};
+use mapring_kit::text::printable;
 use serde::{Deserialize, Serialize};
 
 use super::summaries;
 use crate::regions::stamp::{self, StampClock};
-use crate::regions::text::printable;
 use crate::regions::untyped::Item;
 use crate::regions::value::{self, Value};
 

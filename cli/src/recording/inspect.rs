@@ -10,20 +10,20 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ArgGroup;
 use mapring::Histogram;
 use mapring::btf::Kind as TypeKind;
+use mapring_kit::outfile::OutFile;
+use mapring_kit::output;
+use mapring_kit::table::{Format, Out, format_of};
+use mapring_kit::text::{grouped, json_line, printable, wrapped};
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::reader::{End, Visit, read};
-use crate::outfile::OutFile;
-use crate::output;
 use crate::regions::filter::Expr;
 use crate::regions::histogram;
 use crate::regions::line;
-use crate::regions::text::{grouped, json_line, printable, wrapped};
 use crate::regions::untyped::Item;
 use crate::regions::value;
-use crate::table::{Format, Out, format_of};
 
 /// Show what is in a recording, or convert its records to NDJSON, CSV or Parquet
 #[derive(clap::Args)]
@@ -51,9 +51,10 @@ pub(crate) struct Args {
 impl Args {
     /// The format that is asked for, if there is one.
     fn format(&self) -> Result<Option<Format>> {
-        let of_name =
-            || self.out.as_deref().map(|file| format_of(file).unwrap_or_else(|e| crate::wrong_usage(e)));
-        let format = self.format.or_else(of_name);
+        let format = match (self.format, &self.out) {
+            (None, Some(file)) => Some(format_of(file)?),
+            (format, _) => format,
+        };
         format.map_or(Ok(()), Format::check)?;
         Ok(format)
     }

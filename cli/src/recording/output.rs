@@ -6,17 +6,18 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mapring::Loss;
 use mapring::time::{Clock as BpfClock, WallClock};
+use mapring_kit::exit::WrongUsage;
+use mapring_kit::outfile::{OutFile, Place};
+use mapring_kit::output::Progress;
+use mapring_kit::text::{grouped, printable, rate};
 
 use super::format::{Clock, Sample, Source, kind};
 use super::writer::Writer;
-use crate::outfile::{OutFile, Place};
-use crate::output::Progress;
 use crate::regions::rates::per_second;
 use crate::regions::stamp::StampClock;
-use crate::regions::text::{grouped, printable, rate};
 use crate::regions::untyped::Item;
 
 /// Options of `record` for its files.
@@ -29,10 +30,10 @@ pub(super) struct Files {
     #[arg(long)]
     force: bool,
     /// Begin a new file at about this size: 64M, 1G. The full file becomes FILE.1, the one before FILE.2
-    #[arg(long, value_name = "SIZE", value_parser = crate::output::size)]
+    #[arg(long, value_name = "SIZE", value_parser = mapring_kit::output::size)]
     rotate_size: Option<u64>,
     /// Begin a new file after this time: 10m, 1h
-    #[arg(long, value_name = "TIME", value_parser = crate::output::span)]
+    #[arg(long, value_name = "TIME", value_parser = mapring_kit::output::span)]
     rotate_age: Option<Duration>,
     /// Keep this number of full files beside FILE; remove older ones
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(..=9999))]
@@ -48,17 +49,18 @@ impl Files {
         printable(&self.out.to_string_lossy()).into_owned()
     }
 
-    /// Ends the process with exit code 2 if the options make no sense.
-    pub(super) fn check(&self) {
+    /// Refuses options that make no sense.
+    pub(super) fn check(&self) -> Result<()> {
         if self.rotates() && self.out == Path::new("-") {
-            crate::wrong_usage("--rotate-size and --rotate-age need a file, not stdout");
+            bail!(WrongUsage("--rotate-size and --rotate-age need a file, not stdout".into()));
         }
         if self.rotate_size.is_some_and(|size| size < 64 << 10) {
-            crate::wrong_usage("--rotate-size: at least 64K");
+            bail!(WrongUsage("--rotate-size: at least 64K".into()));
         }
         if self.rotate_age.is_some_and(|age| age < Duration::from_secs(1)) {
-            crate::wrong_usage("--rotate-age: at least 1s");
+            bail!(WrongUsage("--rotate-age: at least 1s".into()));
         }
+        Ok(())
     }
 
     /// Opens the file; returns it unless it is stdout.
@@ -146,7 +148,7 @@ impl<'a> Output<'a> {
             is_new: true,
             count: 0,
             full: 0,
-            progress: Progress::new(),
+            progress: Progress::default(),
             shown: (Instant::now(), 0),
         })
     }
@@ -196,7 +198,7 @@ impl<'a> Output<'a> {
 
     #[cold]
     fn failed(&self, e: io::Error) -> anyhow::Error {
-        let readable = crate::output::bytes(self.writer.bytes);
+        let readable = mapring_kit::output::bytes(self.writer.bytes);
         anyhow::Error::from(e)
             .context(format!("{}: the recording ends after {readable}, which can be read", self.name()))
     }
@@ -214,7 +216,7 @@ impl<'a> Output<'a> {
         self.progress.show(|| {
             let (since, before) = std::mem::replace(shown, (Instant::now(), count));
             let rate = rate(per_second(count - before, since.elapsed().as_secs_f64()));
-            format!("{} recorded, {rate}/s, {}", grouped(count), crate::output::bytes(bytes))
+            format!("{} recorded, {rate}/s, {}", grouped(count), mapring_kit::output::bytes(bytes))
         });
         Ok(())
     }

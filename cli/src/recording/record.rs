@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mapring::abi::Kind;
+use mapring_kit::exit::WrongUsage;
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
 
 use super::output::Output;
 use super::sample::{self, Sampling};
 use super::source;
-use crate::output;
-use crate::regions::Interrupted;
 use crate::regions::find;
 use crate::regions::follow::{Ends, From, LOOK, Pinned, Source};
 use crate::regions::losses::Losses;
@@ -65,9 +66,9 @@ impl Stop {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    args.files.check();
+    args.files.check()?;
     if args.every.is_zero() {
-        crate::wrong_usage("--every: more than 0");
+        bail!(WrongUsage("--every: more than 0".into()));
     }
     let at = args.r#for.and_then(|time| Instant::now().checked_add(time));
     let stop = Stop { interrupted: Interrupted::new()?, at };

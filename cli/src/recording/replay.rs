@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::Region;
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::{printable, said};
 
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::inspect::{check, open};
 use super::reader::{Visit, read};
 use super::write_ring::{self, Push};
-use crate::output;
-use crate::regions::Interrupted;
-use crate::regions::text::{printable, said};
 use crate::regions::untyped::Item;
 
 /// Write the records of a recording into a ring in a memory file, for tail, top and show

@@ -8,13 +8,13 @@ use mapring::abi::Kind as RegionKind;
 use mapring::any::AnyMap;
 use mapring::time::Clock;
 use mapring::{Counters, Gauges, Histogram, Histograms, ReadError, TopKeys};
+use mapring_kit::output;
 
 use super::format::Sample;
 use super::output::{Files, Output};
 use super::record::Stop;
 use super::source;
 use super::summaries::{self, Gauge};
-use crate::output;
 use crate::regions::find::Place;
 use crate::regions::follow::{LOOK, Looked, Pinned, look_at_pin};
 use crate::regions::target::{Sort, Target};

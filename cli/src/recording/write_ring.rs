@@ -30,7 +30,7 @@ pub(super) fn create(
     ensure!(
         geometry.bytes() <= most,
         "the ring takes {} of memory: --slots makes a smaller one",
-        crate::output::bytes(geometry.bytes() as u64)
+        mapring_kit::output::bytes(geometry.bytes() as u64)
     );
     let made = Region::create_memfd(geometry, "replayed")?;
     let region = OpenOptions::new().write(true).any_record().open(made.as_fd().try_clone_to_owned()?)?;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use mapring::abi::{Kind, RingOptions};
 use mapring::any::AnyMap;
 use mapring::{Access, Region};
+use mapring_kit::text::printable;
 use serde::Serialize;
 
 use super::target::{Sort, Target};
-use super::text::printable;
 use super::value;
 
 /// What `ls` and `show` say of a map. The names are those of the JSON output.

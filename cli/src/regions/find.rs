@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use mapring::any::AnyMap;
 use mapring::btf;
 use mapring::{ErrorKind, Source};
+use mapring_kit::text::printable;
 use rustix::fs::{Mode, OFlags};
 
 use super::shortage;
-use super::text::printable;
 
 /// The directory in which `mapring flight` makes pins. Nothing else has this name: `clean` knows by it what a killed one left.
 pub(crate) const FLIGHT_LOCK: &str = "flight-lock";

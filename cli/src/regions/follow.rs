@@ -7,12 +7,12 @@ use anyhow::Result;
 use clap::ValueEnum;
 use mapring::Start;
 use mapring::any::AnyMap;
+use mapring_kit::output;
 
 use super::find::Place;
 use super::stamp::{self, Stamp};
 use super::target::Target;
 use super::untyped::Records;
-use crate::output;
 
 /// Where to start.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mapring::Histogram;
 
-use super::text::{grouped, wrapped};
+use mapring_kit::text::{grouped, wrapped};
 
 /// The percentiles that are shown, and the largest value that each may be.
 pub(crate) fn percentiles(histogram: &Histogram) -> impl Iterator<Item = (f64, u64)> + '_ {

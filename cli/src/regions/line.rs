@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
+use mapring_kit::output;
+use mapring_kit::text::json_line;
 use serde_json::{Value as Json, json};
 
-use super::text::json_line;
 use super::untyped::Item;
 use super::value::{Chars, Value};
-use crate::output;
 
 /// In place of a time that no calendar has.
 const UNKNOWN: &str = "unknown";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::output;
+use mapring_kit::output;
 
 /// How many records were lost, by cause.
 #[derive(Default)]

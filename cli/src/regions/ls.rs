@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use mapring_kit::output;
+use mapring_kit::text::{cut, json_line, printable, wrapped};
 
 use super::facts::Facts;
 use super::find::{self, All, Place};
 use super::shortage;
 use super::target::{Sort, Target};
-use super::text::{cut, json_line, printable, wrapped};
-use crate::output;
 
 /// List regions and mmapable arrays: their content, their writers, and how this user reads them
 #[derive(clap::Args)]

@@ -22,7 +22,6 @@ pub(crate) mod stat;
 #[cfg(feature = "commands")]
 pub(crate) mod tail;
 pub(crate) mod target;
-pub(crate) mod text;
 pub(crate) mod top;
 pub(crate) mod unended;
 pub(crate) mod untyped;
@@ -33,8 +32,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::exit::Refused;
-pub(crate) use crate::signals::Interrupted;
+use mapring_kit::exit::Refused;
 
 /// `mapring ls`, `show`, `stat`, `tail` or `top`.
 #[cfg(feature = "commands")]

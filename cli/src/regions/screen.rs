@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line as Text;
 use ratatui::widgets::{Block, Clear, Paragraph, Widget};
 
-use super::text::{cut, grouped, rate};
+use mapring_kit::text::{cut, grouped, rate};
 
 /// The smallest terminal that has room for something.
 const WIDTH: u16 = 40;

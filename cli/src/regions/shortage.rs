@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::text::said;
+use mapring_kit::text::said;
 
 /// Whether a call failed for want of file descriptors or memory, and may succeed later.
 pub(crate) fn is_short(e: &io::Error) -> bool {

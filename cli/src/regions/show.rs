@@ -5,15 +5,15 @@ mod content;
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
+use mapring_kit::output;
+use mapring_kit::text::{grouped, json_line, wrapped};
 use serde_json::Value as Json;
 
 use self::content::content;
 use super::facts::Facts;
 use super::find;
 use super::target::Target;
-use super::text::{grouped, json_line, wrapped};
 use super::value::Value;
-use crate::output;
 
 /// Show a region's facts and its present content, decoded by the map's types
 #[derive(clap::Args)]

@@ -3,8 +3,12 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mapring::liveness::Unended;
+use mapring_kit::exit::WrongUsage;
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::{cut, grouped, json_line, printable, rate, said};
 use serde_json::json;
 
 use super::find::{self, All, Place};
@@ -12,10 +16,7 @@ use super::follow::{LOOK, Looked, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::shortage;
 use super::target::{Sort, Target};
-use super::text::{cut, grouped, json_line, rate, said};
 use super::unended::{self, Earlier};
-use super::{Interrupted, text};
-use crate::output;
 
 /// Show how fast regions are written: records of each shard, counters, updates, and what programs dropped
 #[derive(clap::Args)]
@@ -38,7 +39,7 @@ const PARTS: usize = 10;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.interval < Duration::from_millis(1) {
-        crate::wrong_usage("--interval: at least 1ms");
+        bail!(WrongUsage("--interval: at least 1ms".into()));
     }
     let interrupted = Interrupted::new()?;
     let meters = meters(&args.region)?;
@@ -148,7 +149,7 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
     if names.is_empty() {
         let all = All::find();
         for why in &all.hidden {
-            output::note(format_args!("mapring: {}", text::printable(why)));
+            output::note(format_args!("mapring: {}", printable(why)));
         }
         for (id, pins) in all.maps {
             let place = pins.into_iter().next().map_or(Place::Id(id), Place::Pin);

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use mapring::time::{Clock, WallClock};
+use mapring_kit::output;
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::ascii;
 
-use super::Interrupted;
 use super::filter::{Expr, Names};
 use super::find;
 use super::follow::{Ends, From, LOOK, Pinned, Source};
@@ -15,10 +17,8 @@ use super::line;
 use super::losses::Losses;
 use super::stamp::{self, Stamp};
 use super::target::{Sort, Target};
-use super::text::ascii;
 use super::untyped::Item;
 use super::value::Chars;
-use crate::output;
 
 /// Print the records of a ring as they are written, decoded, merged by time and filtered. Other readers still get them
 #[derive(clap::Args)]

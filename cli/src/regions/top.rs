@@ -5,6 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mapring_kit::signals::Interrupted;
+use mapring_kit::text::said;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, size};
@@ -14,11 +16,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Interrupted;
 use super::follow::{LOOK, Looked, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::screen::{Line, Sort, View};
-use super::text::said;
 use super::{show, stat};
 
 /// Show regions on the full screen: how fast they are written, and the values of the selected one
@@ -109,7 +109,7 @@ impl Row {
         let seconds = self.now.seconds_since(&self.drawn);
         let mut lines: Vec<_> = (self.now.new_losses(&self.drawn).into_iter())
             .map(|(cause, n)| {
-                format!("lost: {} a second, {cause}", super::text::rate(per_second(n, seconds)))
+                format!("lost: {} a second, {cause}", mapring_kit::text::rate(per_second(n, seconds)))
             })
             .collect();
         let mut growth: Vec<_> = self.now.growth(&self.drawn).into_iter().zip(&self.now.counts).collect();
@@ -119,8 +119,8 @@ impl Row {
         }
         let parts = if self.meter.part() == "cell" { 0 } else { ROWS };
         lines.extend(growth.iter().take(parts).map(|((part, n), (_, total))| {
-            let rate = super::text::rate(per_second(*n, seconds));
-            let (part, total) = (self.meter.name_of(*part), super::text::grouped(*total));
+            let rate = mapring_kit::text::rate(per_second(*n, seconds));
+            let (part, total) = (self.meter.name_of(*part), mapring_kit::text::grouped(*total));
             format!("{part:<16} {rate:>9}/s {total:>20}")
         }));
         if self.meter.part() == "shard" {

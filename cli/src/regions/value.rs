@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::fmt;
 
 use mapring::btf::{Btf, Field, Kind, Type};
+use mapring_kit::text::printable;
 
 pub(crate) use self::chars::Chars;
 pub(super) use self::decode::{bytes_of, is_shown};
 pub(crate) use self::decode::{decode, decode_within};
-use super::text::printable;
 
 /// The name of a value without fields.
 pub(crate) const VALUE: &str = "value";

@@ -5,9 +5,6 @@
 #[path = "../../src/flight/event.rs"]
 mod event;
 #[allow(dead_code)]
-#[path = "../../src/exit.rs"]
-mod exit;
-#[allow(dead_code)]
 #[path = "../../src/flight/holes.rs"]
 mod holes;
 #[allow(dead_code)]

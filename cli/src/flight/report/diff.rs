@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use mapring_kit::output;
 use serde::Serialize;
 
 use super::SHOWN;
 use super::figures::{Distribution, Figures};
 use super::text::time;
-use crate::output;
 
 /// Changes that are listed.
 const LISTED: usize = 40;

@@ -18,7 +18,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use mapring_kit::exit::WrongUsage;
+use mapring_kit::outfile::OutFile;
+use mapring_kit::output;
 
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
 use self::html::{Extra, Lanes};
@@ -34,8 +37,6 @@ use super::symbols::Symbols;
 use super::trace::stacks::Flames;
 use super::trace::{Abi, Sink};
 use super::{dump, stopped};
-use crate::outfile::OutFile;
-use crate::output;
 
 type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
 
@@ -73,15 +74,15 @@ enum Format {
 }
 
 impl Args {
-    fn format(&self) -> Format {
+    fn format(&self) -> Result<Format, WrongUsage> {
         let extension = self.out.as_ref().map(|file| file.extension().and_then(OsStr::to_str));
-        match extension {
+        Ok(match extension {
             None if self.json => Format::Json,
             None => Format::Text,
             Some(Some("json")) => Format::Json,
             Some(Some("html" | "htm")) => Format::Html,
-            Some(_) => crate::wrong_usage("--out names a file that ends with .html or .json"),
-        }
+            Some(_) => return Err(WrongUsage("--out names a file that ends with .html or .json".into())),
+        })
     }
 }
 
@@ -90,9 +91,10 @@ impl Args {
 /// # Errors
 /// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
-    let format = args.format();
+    let format = args.format()?;
     if args.diff.is_some() && format == Format::Html {
-        crate::wrong_usage("--diff prints text, or with --json or --out FILE.json an object");
+        let why = "--diff prints text, or with --json or --out FILE.json an object";
+        bail!(WrongUsage(why.into()));
     }
     let recorded = Recorded::open(pins, args.from.from.as_deref())?;
     recorded.report_clocks();

@@ -1,8 +1,9 @@
 //! A report for people: its sections.
 
+use mapring_kit::output;
+
 use super::document::{Document, Part, Row, Section};
 use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Task, Where};
-use crate::output;
 
 /// The signals of faults in a program.
 const CRASHES: [&str; 7] = ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP"];

@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use mapring_kit::output;
+use mapring_kit::text::printable;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{About, Known};
@@ -17,8 +19,6 @@ use crate::flight::recorded::Recorded;
 use crate::flight::rings::{GROUPS, GroupRings, MARKS};
 use crate::flight::stopped::Stop;
 use crate::flight::symbols::Saved;
-use crate::output;
-use crate::regions::text::printable;
 
 const MAGIC: [u8; 8] = *b"MAPRINGF";
 const VERSION: u32 = 1;

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::file::read;
 
+use mapring_kit::outfile::OutFile;
+use mapring_kit::output;
+use mapring_kit::text::printable;
+
 use super::machine::Machine;
 use super::names::{Names, escape};
 use super::procfs::{self, Process};
@@ -19,9 +23,6 @@ use super::recording::Recording;
 use super::rings::{self, GroupRings};
 use super::stopped;
 use super::symbols::{Saved, Symbols};
-use crate::outfile::OutFile;
-use crate::output;
-use crate::regions::text::printable;
 
 /// Options of `mapring flight save`.
 #[derive(clap::Args)]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use mapring_kit::output;
+use mapring_kit::text::printable;
 use serde::Serialize;
 
 use super::super::machine::Machine;
@@ -12,8 +14,6 @@ use super::super::recorded::Recorded;
 use super::super::rings::GroupRings;
 use super::super::save::About;
 use super::{Costs, Recording, group, per_second, triggers, written};
-use crate::output;
-use crate::regions::text::printable;
 
 #[derive(Serialize)]
 pub(super) struct Saved {

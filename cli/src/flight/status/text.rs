@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
+use mapring_kit::output;
 
 use super::{Loader, Recording, Trigger};
-use crate::output;
 
 /// A time span for people: with a digit after the point, if it is short.
 fn span(seconds: f64) -> String {

@@ -6,9 +6,9 @@ use std::io::{self, BufRead, BufReader};
 use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Kernel as Source, Source as Any};
 use blazesym::symbolize::{Input, Symbolizer};
+use mapring_kit::output;
 
 use super::module;
-use crate::output;
 
 const SYMBOLS: &str = "/proc/kallsyms";
 

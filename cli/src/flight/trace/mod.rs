@@ -12,10 +12,10 @@ pub(super) use self::rows::softirq_name;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use mapring_kit::table::{Format as Tables, Out};
 
 use super::event::{Event, Gap};
 use super::names::{Names, Older};
-use crate::table::{Format as Tables, Out};
 
 /// The format of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -102,12 +102,13 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
+    use mapring_kit::table::format_of;
+
     use super::super::event::tests::{comm, event, exec};
     use super::super::event::{Interface, What};
     use super::super::names::Threads;
     use super::super::stack::{Stack, UserFrame};
     use super::*;
-    use crate::table::format_of;
 
     /// A file whose bytes the test keeps.
     #[derive(Clone, Default)]

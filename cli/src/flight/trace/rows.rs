@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use mapring_kit::output;
+use mapring_kit::table::{Cell, Kind};
+
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::machine::Wall;
 use super::super::names::{Names, escape};
 use super::super::stack::Stack;
 use super::super::triggers;
 use super::{Abi, frames};
-use crate::output;
-use crate::table::{Cell, Kind};
 
 macro_rules! columns {
     ($($name:ident: $kind:ident,)*) => {

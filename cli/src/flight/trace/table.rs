@@ -1,13 +1,13 @@
 //! Events as rows of a table: NDJSON, CSV or Parquet.
 
 use anyhow::Result;
+use mapring_kit::table::{Format, Out, Table};
 
 use super::super::event::{Event, Gap};
 use super::super::machine::Wall;
 use super::super::names::Names;
 use super::Sink;
 use super::rows::{COLUMNS, Rows};
-use crate::table::{Format, Out, Table};
 
 pub(super) struct Events {
     out: Table,

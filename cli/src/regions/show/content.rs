@@ -8,13 +8,13 @@ use anyhow::Result;
 use mapring::abi::Kind;
 use mapring::time::Clock;
 use mapring::{Counters, Gauges, Histograms, Start, TopKeys};
+use mapring_kit::text::{ascii, grouped, json_line, printable};
 use serde_json::{Value as Json, json};
 
 use super::Printer;
 use crate::regions::follow::{Ends, has_passed};
 use crate::regions::histogram;
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::{ascii, grouped, json_line, printable};
 use crate::regions::unended;
 use crate::regions::untyped::{self, Item};
 use crate::regions::value::{self, Chars, Value};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::super::text::printable;
+use mapring_kit::text::printable;
 
 /// The bytes of a char array, whose text ends at the first zero byte, or of a tail, which ends where its program said.
 #[derive(Clone, Debug, PartialEq)]

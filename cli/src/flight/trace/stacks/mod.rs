@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use mapring_kit::output;
+use mapring_kit::table::Out;
 use prost::bytes::Bytes;
 
 use super::super::event::{Event, Gap, What};
@@ -21,8 +23,6 @@ use super::super::names::Names;
 use super::super::stack::Stack;
 use super::super::symbols::{Frame, Saved, Symbols};
 use super::Sink;
-use crate::output;
-use crate::table::Out;
 
 pub(crate) use self::svg::svg;
 

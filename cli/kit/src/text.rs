@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Escapes everything but printable text. The same rule as in the library's messages.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) {
         return text.into();
     }
@@ -13,7 +13,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// An error and its causes in one line, as every command prints them. A library's message quotes the text of others as it
 /// is, so this escapes all that could change a terminal or look like another line. Only [`Lines`] has lines.
-pub(crate) fn said(error: &anyhow::Error) -> String {
+pub fn said(error: &anyhow::Error) -> String {
     let one = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<Lines>() {
         Some(Lines(lines)) => lines.lines().map(escaped).collect::<Vec<_>>().join("\n"),
         None => escaped(&e.to_string()),
@@ -22,7 +22,7 @@ pub(crate) fn said(error: &anyhow::Error) -> String {
 }
 
 /// Escapes what a terminal does not show as it is: control characters, line breaks, marks that change the direction.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let escape = |c: char| match is_plain(c) || !is_hidden(c) {
         true => c.to_string(),
         false => c.escape_debug().to_string(),
@@ -32,7 +32,7 @@ pub(crate) fn escaped(text: &str) -> String {
 
 /// An error whose message has several lines.
 #[derive(Debug)]
-pub(crate) struct Lines(pub(crate) String);
+pub struct Lines(pub String);
 
 impl std::fmt::Display for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,7 +43,7 @@ impl std::fmt::Display for Lines {
 impl std::error::Error for Lines {}
 
 /// The printable ASCII characters of bytes, with a dot for each other byte, and `…` if there are more than people read.
-pub(crate) fn ascii(bytes: &[u8]) -> String {
+pub fn ascii(bytes: &[u8]) -> String {
     const SHOWN: usize = 4096;
     let text = bytes.iter().take(SHOWN).map(|byte| char::from(*byte));
     let more = (bytes.len() > SHOWN).then_some('…');
@@ -51,7 +51,7 @@ pub(crate) fn ascii(bytes: &[u8]) -> String {
 }
 
 /// A JSON value in one line. It escapes the characters that JSON allows but that could change a terminal.
-pub(crate) fn json_line(value: &serde_json::Value) -> String {
+pub fn json_line(value: &serde_json::Value) -> String {
     let text = value.to_string();
     if text.chars().all(is_plain) {
         return text;
@@ -74,7 +74,7 @@ fn is_hidden(c: char) -> bool {
 }
 
 /// Breaks text into lines of at most `width` characters, at spaces.
-pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let last = lines.last_mut().map_or(0, |line| line.chars().count());
@@ -92,7 +92,7 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `text`, cut to `width` characters with `…` at the end.
-pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
+pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if text.chars().count() <= width {
         return text.into();
     }
@@ -100,7 +100,7 @@ pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
 }
 
 /// A number with a comma every three digits.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -114,7 +114,7 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// Events per second in at most 7 characters: `0`, `12.3`, `4567`, `12.3k`, `45.6M`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is rounded for people
-pub(crate) fn rate(per_second: f64) -> String {
+pub fn rate(per_second: f64) -> String {
     for (unit, size) in [("G", 1e9), ("M", 1e6), ("k", 1e4)] {
         if per_second >= size {
             let scale = if unit == "k" { 1e3 } else { size };

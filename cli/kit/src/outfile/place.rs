@@ -17,18 +17,19 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::regions::text::printable;
+use crate::text::printable;
 
 /// A name in a directory.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub struct Place {
     directory: Rc<OwnedFd>,
     /// As the user named it.
     path: PathBuf,
 }
 
 impl Place {
-    pub(crate) fn of(path: &Path) -> Result<Self> {
+    /// The name that this path has in its directory, which is opened.
+    pub fn of(path: &Path) -> Result<Self> {
         let place = |directory| Self { directory: Rc::new(directory), path: path.to_owned() };
         let shown = || shown(path);
         ensure!(path.file_name().is_some(), "{}: not the name of a file", shown());
@@ -44,31 +45,34 @@ impl Place {
     }
 
     /// The name with this end.
-    pub(crate) fn with(&self, end: &str) -> Self {
+    pub fn with(&self, end: &str) -> Self {
         let mut name = self.name().to_owned();
         name.push(end);
         self.named(&name)
     }
 
     /// The name while a file grows.
-    pub(crate) fn part(&self) -> Self {
+    pub fn part(&self) -> Self {
         self.with(".part")
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// As the user named it.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn name(&self) -> &OsStr {
+    /// The name alone.
+    pub fn name(&self) -> &OsStr {
         self.path.file_name().unwrap_or_default()
     }
 
-    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+    /// The directory of the name.
+    pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
     /// For messages.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         shown(&self.path)
     }
 
@@ -83,12 +87,13 @@ impl Place {
         Ok(Some((found, metadata)))
     }
 
-    pub(crate) fn is_file(&self) -> bool {
+    /// Whether a regular file has this name.
+    pub fn is_file(&self) -> bool {
         matches!(self.look(), Ok(Some((_, metadata))) if metadata.is_file())
     }
 
     /// Locks the file that has this name, if there is one: no command writes it while the lock is held.
-    pub(crate) fn lock_file(&self) -> Result<Option<File>> {
+    pub fn lock_file(&self) -> Result<Option<File>> {
         let found = self.look().with_context(|| self.shown())?;
         let Some((found, _)) = found.filter(|(_, metadata)| metadata.is_file()) else { return Ok(None) };
         // Another user's lease would make this wait.
@@ -109,12 +114,13 @@ impl Place {
         Ok(openat(&self.directory, self.name(), flags, Mode::from_raw_mode(mode))?.into())
     }
 
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    /// Removes what has this name.
+    pub fn remove(&self) -> io::Result<()> {
         Ok(unlinkat(&self.directory, self.name(), AtFlags::empty())?)
     }
 
     /// Gives it another name in the directory; `force` replaces what has it.
-    pub(crate) fn rename(&self, to: &Self, force: bool) -> io::Result<()> {
+    pub fn rename(&self, to: &Self, force: bool) -> io::Result<()> {
         let (directory, from, to) = (&self.directory, self.name(), to.name());
         if force {
             return Ok(renameat(directory, from, directory, to)?);

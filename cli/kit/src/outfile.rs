@@ -17,11 +17,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::OFlags;
 use tempfile::Builder;
 
-pub(crate) use self::place::Place;
+pub use self::place::Place;
 use self::place::reopen;
 
 /// A file that is being written.
-pub(crate) struct OutFile {
+pub struct OutFile {
     place: Place,
     /// Whether an existing file is replaced.
     force: bool,
@@ -51,12 +51,12 @@ impl Drop for Part {
 
 impl OutFile {
     /// A file that is removed unless it is [finished](Self::finish).
-    pub(crate) fn create(path: &Path, force: bool) -> Result<Self> {
+    pub fn create(path: &Path, force: bool) -> Result<Self> {
         Self::hidden(path, force, 0o600)
     }
 
     /// The same for a file that any user may read.
-    pub(crate) fn public(path: &Path, force: bool) -> Result<Self> {
+    pub fn public(path: &Path, force: bool) -> Result<Self> {
         Self::hidden(path, force, 0o644)
     }
 
@@ -78,7 +78,7 @@ impl OutFile {
 
     /// A file that can be read while it grows: until it is finished it is FILE.part, also after an error. It is locked. `force`
     /// also replaces what is left of a command that was killed.
-    pub(crate) fn growing(place: Place, force: bool) -> Result<Self> {
+    pub fn growing(place: Place, force: bool) -> Result<Self> {
         Self::new(place, force, |place| {
             let at = place.part();
             if let Some(_lock) = at.lock_file()? {
@@ -102,7 +102,7 @@ impl OutFile {
     }
 
     /// For the writer of its content.
-    pub(crate) fn writer(&self) -> Result<File> {
+    pub fn writer(&self) -> Result<File> {
         let file = match &self.to {
             To::Stream(file) => file,
             To::Part(part) => &part.file,
@@ -111,24 +111,25 @@ impl OutFile {
     }
 
     /// The name for messages: where it can be read until it is finished, or what the user gave.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         match &self.to {
             To::Part(part) if !part.is_hidden => part.at.shown(),
             _ => self.place.shown(),
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// As the user named it.
+    pub fn path(&self) -> &Path {
         self.place.path()
     }
 
     /// Whether it is a file with a name, not a pipe or a device.
-    pub(crate) fn is_regular(&self) -> bool {
+    pub fn is_regular(&self) -> bool {
         matches!(self.to, To::Part(_))
     }
 
     /// Gives the file its name, once it is on the disk.
-    pub(crate) fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         let To::Part(mut part) = self.to else { return Ok(()) };
         let shown = || self.place.shown();
         part.file.sync_all().with_context(shown)?;

@@ -12,14 +12,14 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::exit::Refused;
+use crate::exit::{Refused, WrongUsage};
 
 /// Where a table is written.
-pub(crate) type Out = Box<dyn Write + Send>;
+pub type Out = Box<dyn Write + Send>;
 
 /// The format of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub enum Format {
     /// A line of JSON for each record, as `tail --json` prints it
     Ndjson,
     /// A line of values for each record, after a line of names
@@ -29,7 +29,7 @@ pub(crate) enum Format {
 }
 
 /// The format that the extension of a file's name stands for, or why there is none.
-pub(crate) fn format_of<F: ValueEnum>(file: &Path) -> Result<F, &'static str> {
+pub fn format_of<F: ValueEnum>(file: &Path) -> Result<F, WrongUsage> {
     let name = match file.extension().and_then(OsStr::to_str).unwrap_or_default() {
         "pftrace" | "perfetto-trace" => "perfetto",
         "jsonl" | "json" => "ndjson",
@@ -41,12 +41,13 @@ pub(crate) fn format_of<F: ValueEnum>(file: &Path) -> Result<F, &'static str> {
         }
         name => name,
     };
-    F::from_str(name, false).map_err(|_| "the extension of --out names no format: add --format")
+    F::from_str(name, false)
+        .map_err(|_| WrongUsage("the extension of --out names no format: add --format".into()))
 }
 
 impl Format {
     /// Refuses a format that this command was built without.
-    pub(crate) fn check(self) -> Result<()> {
+    pub fn check(self) -> Result<()> {
         if self == Self::Parquet && cfg!(not(feature = "parquet")) { Err(no_parquet()) } else { Ok(()) }
     }
 }
@@ -58,25 +59,37 @@ fn no_parquet() -> anyhow::Error {
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// UTF-8.
     Text,
+    /// A `u64`.
     Unsigned,
+    /// An `i64`.
     Signed,
     /// Unsigned, in texts hexadecimal.
     Hex,
+    /// An `f64`.
     Float,
+    /// A truth value.
     Bool,
 }
 
 /// A value in a row.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Cell {
+pub enum Cell {
+    /// No value.
     Absent,
+    /// UTF-8.
     Text(String),
+    /// Printed as a decimal number.
     Unsigned(u64),
+    /// Printed as a decimal number.
     Signed(i64),
+    /// Printed as a hexadecimal number, in JSON as a text.
     Hex(u64),
+    /// A floating-point number.
     Float(f64),
+    /// A truth value.
     Bool(bool),
 }
 
@@ -120,7 +133,9 @@ impl Serialize for Object<'_> {
 }
 
 /// A table that is being written.
-pub(crate) enum Table {
+pub struct Table(Writer);
+
+enum Writer {
     Ndjson(Vec<String>, BufWriter<Out>),
     Csv(Box<csv::Writer<Out>>),
     #[cfg(feature = "parquet")]
@@ -129,33 +144,33 @@ pub(crate) enum Table {
 
 impl Table {
     /// Begins a table with these columns.
-    pub(crate) fn new(format: Format, columns: &[(impl AsRef<str>, Kind)], out: Out) -> Result<Self> {
+    pub fn new(format: Format, columns: &[(impl AsRef<str>, Kind)], out: Out) -> Result<Self> {
         let names = columns.iter().map(|(name, _)| name.as_ref());
-        Ok(match format {
+        Ok(Self(match format {
             Format::Ndjson => {
-                Self::Ndjson(names.map(str::to_owned).collect(), BufWriter::with_capacity(1 << 18, out))
+                Writer::Ndjson(names.map(str::to_owned).collect(), BufWriter::with_capacity(1 << 18, out))
             }
             #[cfg(feature = "parquet")]
-            Format::Parquet => Self::Parquet(Box::new(parquet::Parquet::new(columns, out)?)),
+            Format::Parquet => Writer::Parquet(Box::new(parquet::Parquet::new(columns, out)?)),
             #[cfg(not(feature = "parquet"))]
             Format::Parquet => return Err(no_parquet()),
             Format::Csv => {
                 let builder = &mut csv::WriterBuilder::new();
                 let mut out = builder.has_headers(false).buffer_capacity(1 << 18).from_writer(out);
                 out.write_record(names).map_err(of_csv)?;
-                Self::Csv(Box::new(out))
+                Writer::Csv(Box::new(out))
             }
-        })
+        }))
     }
 
     /// Writes a row: a cell for each column.
-    pub(crate) fn row(&mut self, cells: &[Cell]) -> Result<()> {
-        match self {
-            Self::Ndjson(names, out) => {
+    pub fn row(&mut self, cells: &[Cell]) -> Result<()> {
+        match &mut self.0 {
+            Writer::Ndjson(names, out) => {
                 serde_json::to_writer(&mut *out, &Object(names, cells)).map_err(std::io::Error::from)?;
                 Ok(out.write_all(b"\n")?)
             }
-            Self::Csv(out) => {
+            Writer::Csv(out) => {
                 let mut field = |cell: &Cell| match cell {
                     Cell::Text(text) => out.write_field(text),
                     cell => out.write_field(cell.to_string()),
@@ -164,28 +179,28 @@ impl Table {
                 out.write_record(None::<&[u8]>).map_err(of_csv)
             }
             #[cfg(feature = "parquet")]
-            Self::Parquet(out) => out.row(cells),
+            Writer::Parquet(out) => out.row(cells),
         }
     }
 
     /// Passes on what is buffered.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        match self {
-            Self::Ndjson(_, out) => out.flush()?,
-            Self::Csv(out) => out.flush()?,
+    pub fn flush(&mut self) -> Result<()> {
+        match &mut self.0 {
+            Writer::Ndjson(_, out) => out.flush()?,
+            Writer::Csv(out) => out.flush()?,
             #[cfg(feature = "parquet")]
-            Self::Parquet(_) => {}
+            Writer::Parquet(_) => {}
         }
         Ok(())
     }
 
     /// Writes the end.
-    pub(crate) fn finish(&mut self) -> Result<()> {
-        match self {
-            #[cfg(feature = "parquet")]
-            Self::Parquet(out) => out.finish(),
-            texts => texts.flush(),
+    pub fn finish(&mut self) -> Result<()> {
+        #[cfg(feature = "parquet")]
+        if let Writer::Parquet(out) = &mut self.0 {
+            return out.finish();
         }
+        self.flush()
     }
 }
 

@@ -18,7 +18,7 @@ const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Sets `over` at a signal. A signal that was ignored when the command began stays ignored: nohup(1) and shells do this. A
 /// signal long after the first one ends the process at once.
-pub(crate) fn set_at_end(over: &Arc<AtomicBool>) -> io::Result<()> {
+pub fn set_at_end(over: &Arc<AtomicBool>) -> io::Result<()> {
     let (mut seen, arrived) = UnixStream::pair()?;
     let ignored = ignored();
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -47,27 +47,28 @@ fn ignored() -> u64 {
 }
 
 /// Whether the user wants the command to end: Ctrl-C, or a signal.
-pub(crate) struct Interrupted(Arc<AtomicBool>);
+pub struct Interrupted(Arc<AtomicBool>);
 
 impl Interrupted {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Watches the signals from now on.
+    pub fn new() -> io::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         set_at_end(&over)?;
         Ok(Self(over))
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    /// Whether it is so now.
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// As a signal does.
-    #[cfg(test)]
-    pub(crate) fn set(&self) {
+    pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
     /// Sleeps; returns whether the user wants to end.
-    pub(crate) fn sleep(&self, time: Duration) -> bool {
+    pub fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.is_set() {
             let rest = end.saturating_duration_since(Instant::now());

@@ -11,7 +11,7 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// When to use colours.
 #[derive(Clone, Copy, Default, ValueEnum)]
-pub(crate) enum Color {
+pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set
     #[default]
     Auto,
@@ -22,7 +22,7 @@ pub(crate) enum Color {
 }
 
 /// Applies the options `--color` and `--quiet` to this process. The streams of `anstream` then print colours or remove them.
-pub(crate) fn set(color: Color, quiet: bool) {
+pub fn set(color: Color, quiet: bool) {
     let choice = match color {
         Color::Auto => return QUIET.store(quiet, Ordering::Relaxed),
         Color::Always => ColorChoice::Always,
@@ -33,43 +33,47 @@ pub(crate) fn set(color: Color, quiet: bool) {
 }
 
 /// Whether `--quiet` was given.
-pub(crate) fn is_quiet() -> bool {
+pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
 /// As the macro of the standard library, but it does not panic if stderr is full or gone: what the command does matters more
 /// than what it says.
+#[macro_export]
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::say(&format!("{}\n", format_args!($($text)*))) };
 }
 
 /// Writes this on stderr, if it can.
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Prints a line on stderr that says how it goes, unless `--quiet`. Errors and losses are printed always, by other means.
-pub(crate) fn note(text: impl std::fmt::Display) {
+pub fn note(text: impl std::fmt::Display) {
     if !is_quiet() {
         eprintln!("{text}");
     }
 }
 
 /// A line on the terminal that says how far a command is, after two seconds.
-pub(crate) struct Progress {
+pub struct Progress {
     /// When it is drawn next; `None` if never.
     next: Option<Instant>,
     is_drawn: bool,
 }
 
-impl Progress {
-    pub(crate) fn new() -> Self {
+/// Shows nothing if stderr is not a terminal, or with `--quiet`.
+impl Default for Progress {
+    fn default() -> Self {
         let is_shown = io::stderr().is_terminal() && !is_quiet();
         Self { next: is_shown.then(|| Instant::now() + Duration::from_secs(2)), is_drawn: false }
     }
+}
 
+impl Progress {
     /// Draws the line if it is time.
-    pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
+    pub fn show(&mut self, text: impl FnOnce() -> String) {
         let now = Instant::now();
         if self.next.is_some_and(|next| now >= next) {
             (self.next, self.is_drawn) = (Some(now + Duration::from_millis(500)), true);
@@ -77,7 +81,8 @@ impl Progress {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Removes the line.
+    pub fn clear(&mut self) {
         if std::mem::take(&mut self.is_drawn) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
@@ -91,7 +96,7 @@ impl Drop for Progress {
 }
 
 /// A number of bytes: `4096`, `512K`, `64M`, `2G`. Units are powers of 1024.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let config = parse_size::Config::new().with_binary();
     config.parse_size(text).map_err(|_| "write it as 4096, 512K, 64M or 2G".to_owned())
 }
@@ -100,7 +105,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 /// A time span: `500ms`, `10s`, `5m`, `2h`.
-pub(crate) fn span(text: &str) -> Result<Duration, String> {
+pub fn span(text: &str) -> Result<Duration, String> {
     let long = || Err("the longest time is 100 years, and the longest number has 11 digits".to_owned());
     // humantime panics if a sum is exactly a second more than the longest duration. Sums of these are smaller.
     if text.len() > 64 || text.split(|c: char| !c.is_ascii_digit()).any(|number| number.len() > 11) {
@@ -115,17 +120,14 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
 
 /// A wall time in this format of RFC 3339. `None` before 1970 and after 9999, which files and clocks can claim: humantime
 /// panics there.
-pub(crate) fn wall(
-    time: SystemTime,
-    format: fn(SystemTime) -> humantime::Rfc3339Timestamp,
-) -> Option<String> {
+pub fn wall(time: SystemTime, format: fn(SystemTime) -> humantime::Rfc3339Timestamp) -> Option<String> {
     const YEAR_10000: u64 = 253_402_300_800;
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     (since.as_secs() < YEAR_10000).then(|| format(time).to_string())
 }
 
 /// `1536` as `1.5K`, for people.
-pub(crate) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let mut units = ["", "K", "M", "G", "T", "P", "E"].into_iter();
     #[allow(clippy::cast_precision_loss)] // one digit after the point is shown
     let mut value = count as f64;

@@ -11,7 +11,7 @@ use crate::exit::Refused;
 static SAID: Mutex<String> = Mutex::new(String::new());
 
 /// Keeps libbpf's messages.
-pub(crate) fn listen() {
+pub fn listen() {
     let keep = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
 }
@@ -21,7 +21,7 @@ const VERIFIER: &str = "BEGIN PROG LOAD LOG";
 const LINES: usize = 60;
 
 /// The failure of a subcommand of `mapring` to load programs: with what this process lacks, or after libbpf's messages.
-pub(crate) fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
+pub fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
     let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
     let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     // The verifier's refusals have the same number.
@@ -31,7 +31,7 @@ pub(crate) fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
     }
     let lines: Vec<_> = said.lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
+    last.iter().for_each(|line| eprintln!("{}", crate::text::escaped(line)));
     error
 }
 
