@@ -22,9 +22,6 @@ mod new;
 #[cfg(feature = "commands")]
 mod pins;
 #[cfg(feature = "commands")]
-mod recording;
-mod regions;
-#[cfg(feature = "commands")]
 mod shell;
 
 use std::env;

@@ -16,12 +16,12 @@ use mapring_kit::exit::{self, Refused};
 use mapring_kit::group;
 use mapring_kit::output::{bytes, note};
 use mapring_kit::text::{printable, said};
+use mapring_view::find::{All, Place, find, is_pinned};
+use mapring_view::target::{Sort, Target};
+use mapring_view::untyped;
 use serde_json::json;
 
 use crate::flight::pins::{self as recorder, Lock};
-use crate::regions::find::{All, Place, find, is_pinned};
-use crate::regions::target::{Sort, Target};
-use crate::regions::untyped;
 
 /// Pin a region, so that it stays when its loader ends
 #[derive(clap::Args)]
@@ -190,7 +190,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     }
     let mut found = Vec::new();
     let mut unfinished = Vec::new();
-    for dir in &all.unfinished {
+    for dir in &all.dirs {
         if let Some(recorder) = recorder::of_unfinished(dir) {
             let kind = StaleKind::Recorder(recorder.to_owned());
             let is_killed = recorder::is_at_work(recorder) == Some(false);

@@ -44,7 +44,7 @@ const SLOW_OF_KERNEL: &[&str] = &[
 const HOSTILE_TESTS: Tests =
     Tests { vars: || vec![("MAPRING_HOSTILE_SECONDS", "1".into()), ("MAPRING_HOSTILE_IMAGES", "500".into())], ..Tests::of(&["proofs/hostile"]) };
 /// The crates of the command.
-const OF_COMMAND: &[&str] = &["cli", "cli/kit"];
+const OF_COMMAND: &[&str] = &["cli", "cli/kit", "cli/view"];
 const BPF_LOOM: Tests = Tests { without: &["stuck", "tails", "weakened"], ..Tests::of(&["proofs/bpf-loom"]) };
 
 /// The files on which the results of methods depend.
@@ -88,7 +88,7 @@ static CHECKS: &[Check] = &[
             75,
             &[],
             Lines(&[
-                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-kit -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
+                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-kit -p mapring-view -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
                 "cargo check --target-dir target/check -p mapring --no-default-features --features bpf,derive --all-targets",
                 "cargo check --target-dir target/check -p mapring-cli --no-default-features --features bpf",
             ]),
@@ -263,8 +263,8 @@ static CHECKS: &[Check] = &[
         Outputs(&[
             "cargo test --release -p mapring-examples --all-features",
             "cargo test --release -p mapring-examples --no-default-features",
-            "cargo test --release -p mapring-cli -p mapring-kit --all-features",
-            "cargo test -p mapring-cli -p mapring-kit",
+            "cargo test --release -p mapring-cli -p mapring-kit -p mapring-view --all-features",
+            "cargo test -p mapring-cli -p mapring-kit -p mapring-view",
             "cargo xtask demo --json --seconds 1",
         ]),
     ),

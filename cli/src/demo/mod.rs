@@ -16,13 +16,13 @@ use anyhow::{Context, Result, ensure};
 use bytemuck::{Pod, Zeroable};
 use mapring::{Cells, Counters, Record, Ring};
 use mapring_kit::signals::Interrupted;
+use mapring_view::rates::Meter;
+use mapring_view::target::Target;
+use mapring_view::{stat, top};
 use syscalls::Sysno;
 
 use self::reader::Reading;
 use self::summary::Summary;
-use crate::regions::rates::Meter;
-use crate::regions::target::Target;
-use crate::regions::{stat, top};
 
 /// Options of `mapring demo`.
 #[derive(clap::Args)]

@@ -12,12 +12,12 @@ use std::{env, thread};
 use anyhow::{Context, Result, bail, ensure};
 use mapring::time::Clock;
 use mapring::{Cells, Counters, OpenOptions, Region, Ring};
+use mapring_view::find::Place;
+use mapring_view::target::Target;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use syscalls::Sysno;
 
 use super::{CALLS, Event, Producer, Source, meter};
-use crate::regions::find::Place;
-use crate::regions::target::Target;
 
 /// The pause between two passes, which leaves CPU time for the rest of the machine.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -11,11 +11,11 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::any::AnyMap;
 use mapring::{Cells, Counters, Ring};
 use mapring_kit::privilege;
+use mapring_view::find::Place;
+use mapring_view::rates::Meter;
+use mapring_view::target::Target;
 
 use super::{Producer, Source, meter};
-use crate::regions::find::Place;
-use crate::regions::rates::Meter;
-use crate::regions::target::Target;
 
 #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]

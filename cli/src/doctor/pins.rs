@@ -12,11 +12,11 @@ use mapring::liveness::Unended;
 use mapring::{PinDir, Start};
 use mapring_kit::output::bytes;
 use mapring_kit::text::{printable, said};
+use mapring_view::find::{All, Place, is_gone};
+use mapring_view::target::{Sort, Target};
 
 use super::{Finding, State, word};
 use crate::pins::stale;
-use crate::regions::find::{All, Place, is_gone};
-use crate::regions::target::{Sort, Target};
 
 const AREA: &str = "pins";
 

@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mapring_kit::text::printable;
+use mapring_view::find::mounts;
 use rustix::fs::{Access, access};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{Finding, word};
-use crate::regions::find::mounts;
 
 const AREA: &str = "user";
 

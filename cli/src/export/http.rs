@@ -10,13 +10,13 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mapring_view::shortage::is_short;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::config::Limits;
 use super::format::Format;
 use super::page::Page;
-use crate::regions::shortage::is_short;
 
 /// Writes the page in this format over an earlier one, or says why there is none.
 pub(super) type Write<'a> = dyn FnMut(Format, &mut Page) -> Result<(), String> + 'a;

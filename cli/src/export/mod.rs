@@ -29,7 +29,6 @@ use mapring_kit::signals::Interrupted;
 
 use self::config::Config;
 use self::sample::Sampler;
-use crate::regions;
 
 /// Send values and records of regions to Prometheus, OpenTelemetry or NATS
 #[derive(clap::Args)]
@@ -67,8 +66,8 @@ impl What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    regions::shortage::raise_limit();
-    regions::outcome(match &args.command {
+    mapring_view::shortage::raise_limit();
+    mapring_view::outcome(match &args.command {
         Command::Prometheus(args) => prometheus::run(args),
         Command::Otlp(args) => otlp::run(args),
         Command::Nats(args) => nats::run(args),

@@ -17,12 +17,12 @@ use mapring::time::{Clock, WallClock};
 use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::printable;
+use mapring_view::find;
+use mapring_view::follow::{Ends, LOOK, Looked, Pinned, has_passed, look_at_pin};
 
 use super::jetstream::{ANSWER, Address, Client, STEP};
 use super::published::{Message, Ring};
 use super::under_way::Rest;
-use crate::regions::find;
-use crate::regions::follow::{Ends, LOOK, Looked, Pinned, has_passed, look_at_pin};
 
 /// Publish the records of a ring to NATS JetStream, each once, and go on after a restart where it stopped
 #[derive(clap::Args)]

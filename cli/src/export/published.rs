@@ -13,12 +13,12 @@ use mapring_kit::output;
 use mapring_kit::text::json_line;
 use serde_json::json;
 
-use crate::regions::find::Place;
-use crate::regions::follow::Ends;
-use crate::regions::line;
-use crate::regions::stamp::{self, Stamp};
-use crate::regions::target::{Sort, Target, of_kernel};
-use crate::regions::untyped::{self, Records};
+use mapring_view::find::Place;
+use mapring_view::follow::Ends;
+use mapring_view::line;
+use mapring_view::stamp::{self, Stamp};
+use mapring_view::target::{Sort, Target, of_kernel};
+use mapring_view::untyped::{self, Records};
 
 /// A ring that is read.
 pub(super) struct Ring {

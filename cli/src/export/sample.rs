@@ -9,14 +9,14 @@ use anyhow::{Result, ensure};
 use mapring::any::AnyMap;
 use mapring_kit::output;
 use mapring_kit::text::printable;
+use mapring_view::find::{self, All, Place};
+use mapring_view::shortage;
+use mapring_view::target::{Sort, Target};
 
 use super::config::Config;
 use super::families::{Families, Part, What, value_of};
 use super::series::{Family, Kind, Labels, Number, Sink};
 use super::source::{Source, Values};
-use crate::regions::find::{self, All, Place};
-use crate::regions::shortage;
-use crate::regions::target::{Sort, Target};
 
 /// The regions of an export, open, with what is exported of them.
 pub(super) struct Sampler {

@@ -9,11 +9,11 @@ use mapring::reading::TopKey;
 use mapring::time::{Clock, WallClock};
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 use mapring_kit::text::said;
+use mapring_view::target::{Sort, Target};
+use mapring_view::untyped::{self, Copied, Table};
+use mapring_view::value::{self, Value};
 
 use super::series::Number;
-use crate::regions::target::{Sort, Target};
-use crate::regions::untyped::{self, Copied, Table};
-use crate::regions::value::{self, Value};
 
 pub(super) struct Source {
     pub(super) target: Target,

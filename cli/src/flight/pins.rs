@@ -31,7 +31,6 @@ use mapring_kit::exit::Refused;
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 pub(super) const RECORDING: &str = "recording";
-/// `regions/find.rs` has it as well.
 pub(crate) const LOCK: &str = "flight-lock";
 const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";

@@ -11,9 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use mapring::liveness::Unended;
 use mapring::time::Clock;
 use mapring_kit::text::{printable, said};
 use serde::Serialize;
+use serde_json::json;
 
 use super::machine::{Machine, Wall};
 use super::programs::{Cost, Programs};
@@ -22,7 +24,6 @@ use super::recording::Recording as Pins;
 use super::rings::{self, GroupRings};
 use super::stopped::{self, Stop};
 use super::{pins, programs, sampling};
-use crate::regions::unended;
 use crate::{exit, output};
 
 /// Options of `mapring flight status`.
@@ -303,10 +304,16 @@ fn group(
         lost,
         cut_stacks: held.cut,
         stepped_over: held.unended.stepped_over,
-        unended: held.unended.records.iter().map(unended::json_of).collect(),
+        unended: held.unended.records.iter().map(json_of).collect(),
         not_ended: held.unended.lines(ring.name()).collect(),
         programs,
     }
+}
+
+/// A JSON object with a record that is not ended.
+fn json_of(unended: &Unended) -> serde_json::Value {
+    let Unended { shard, ticket, noticed, .. } = unended;
+    json!({ "shard": shard, "ticket": ticket, "noticed_seconds_ago": noticed.as_secs_f64() })
 }
 
 fn written(rings: &[GroupRings]) -> Vec<u64> {
