@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Subcommand};
 
-use crate::{doctor, export, flight, new, pins, shell};
+use crate::{doctor, new, pins, shell};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Record the kernel's events with no process running, to be read after an incident
-    Flight(flight::Args),
+    Flight(mapring_flight::Args),
     #[command(flatten)]
     View(mapring_view::Command),
-    Export(export::Args),
+    Export(mapring_export::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
     Pin(pins::Pin),
@@ -30,9 +30,9 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match self {
-            Self::Flight(args) => flight::run(args),
+            Self::Flight(args) => mapring_flight::run(args),
             Self::View(command) => command.run(),
-            Self::Export(args) => export::run(args),
+            Self::Export(args) => mapring_export::run(args),
             Self::Doctor(args) => doctor::run(args),
             Self::Pin(args) => pins::pin(args),
             Self::Freeze(args) => pins::freeze(args),

@@ -12,12 +12,6 @@ mod demo;
 #[cfg(feature = "commands")]
 mod doctor;
 #[cfg(feature = "commands")]
-mod export;
-#[cfg(feature = "commands")]
-mod flight;
-#[cfg(feature = "commands")]
-mod messages;
-#[cfg(feature = "commands")]
 mod new;
 #[cfg(feature = "commands")]
 mod pins;
@@ -67,7 +61,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = run(&Args::try_parse().unwrap_or_else(|error| wrong_arguments(error)));
     done.unwrap_or_else(|error| {
-        if is_closed_pipe(&error) {
+        if exit::is_closed_pipe(&error) {
             return ExitCode::SUCCESS; // as `mapring … | head` expects
         }
         if let Some(WrongUsage(why)) = error.downcast_ref() {
@@ -128,8 +122,4 @@ fn wrong_arguments(mut error: clap::Error) -> ! {
         let _ = io::stdout().write_all(text.as_bytes());
     }
     std::process::exit(error.exit_code())
-}
-
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

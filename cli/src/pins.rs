@@ -21,7 +21,7 @@ use mapring_view::target::{Sort, Target};
 use mapring_view::untyped;
 use serde_json::json;
 
-use crate::flight::pins::{self as recorder, Lock};
+use mapring_flight::pins::{self as recorder, Lock};
 
 /// Pin a region, so that it stays when its loader ends
 #[derive(clap::Args)]

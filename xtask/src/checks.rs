@@ -44,7 +44,7 @@ const SLOW_OF_KERNEL: &[&str] = &[
 const HOSTILE_TESTS: Tests =
     Tests { vars: || vec![("MAPRING_HOSTILE_SECONDS", "1".into()), ("MAPRING_HOSTILE_IMAGES", "500".into())], ..Tests::of(&["proofs/hostile"]) };
 /// The crates of the command.
-const OF_COMMAND: &[&str] = &["cli", "cli/kit", "cli/view"];
+const OF_COMMAND: &[&str] = &["cli", "cli/kit", "cli/view", "cli/export", "cli/flight"];
 const BPF_LOOM: Tests = Tests { without: &["stuck", "tails", "weakened"], ..Tests::of(&["proofs/bpf-loom"]) };
 
 /// The files on which the results of methods depend.
@@ -88,7 +88,7 @@ static CHECKS: &[Check] = &[
             75,
             &[],
             Lines(&[
-                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-kit -p mapring-view -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
+                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-kit -p mapring-view -p mapring-export -p mapring-flight -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
                 "cargo check --target-dir target/check -p mapring --no-default-features --features bpf,derive --all-targets",
                 "cargo check --target-dir target/check -p mapring-cli --no-default-features --features bpf",
             ]),
@@ -263,8 +263,8 @@ static CHECKS: &[Check] = &[
         Outputs(&[
             "cargo test --release -p mapring-examples --all-features",
             "cargo test --release -p mapring-examples --no-default-features",
-            "cargo test --release -p mapring-cli -p mapring-kit -p mapring-view --all-features",
-            "cargo test -p mapring-cli -p mapring-kit -p mapring-view",
+            "cargo test --release -p mapring-cli -p mapring-kit -p mapring-view -p mapring-export -p mapring-flight --all-features",
+            "cargo test -p mapring-cli -p mapring-kit -p mapring-view -p mapring-export -p mapring-flight",
             "cargo xtask demo --json --seconds 1",
         ]),
     ),
@@ -318,7 +318,7 @@ static CHECKS: &[Check] = &[
     check("python", "the Python package: its wheel in a fresh virtual environment, on the real kernel; the program of docs/python.md")
         .prove(24, BPF, &["ring", "bindings/c", "bindings/python", "proofs/kernel", "docs/python.md", "Cargo.toml", "Cargo.lock"], Code(python::count)),
     check("dist", "the static executables and packages: one alone in an empty root, the other processor's in an emulator")
-        .prove(25, &[Tools, Bpf, Aarch64], &["ring", "cli/Cargo.toml", "cli/bpf", "cli/build.rs", "cli/new", "cli/proto", "cli/src", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
+        .prove(25, &[Tools, Bpf, Aarch64], &["ring", "cli/Cargo.toml", "cli/bpf", "cli/build.rs", "cli/export", "cli/flight", "cli/kit", "cli/new", "cli/src", "cli/view", "xtask/src/dist", "xtask/src/dist.rs", "Cargo.toml", "Cargo.lock"], Code(dist::count)),
     check("report", "the page of a flight recorder's report in a headless Chromium: clicked, zoomed and read, light and dark").prove(
         26,
         &[Tools, Bpf, Browser],

@@ -1,6 +1,7 @@
 //! The exit codes of the command. clap adds 2: a command line that makes no sense.
 
 use std::borrow::Cow;
+use std::io;
 
 /// The command did not do what was asked for, for the reason on stderr.
 pub const FAILED: u8 = 1;
@@ -30,6 +31,11 @@ impl std::fmt::Display for WrongUsage {
 }
 
 impl std::error::Error for WrongUsage {}
+
+/// Whether the reader of a pipe is gone, as `mapring … | head` leaves it.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
 
 /// The exit code for an error.
 pub fn code(error: &anyhow::Error) -> u8 {
