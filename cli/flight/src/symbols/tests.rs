@@ -43,7 +43,7 @@ fn functions_of_this_process_have_names() {
     ];
     let mut symbols = Symbols::new(&[]);
     for names in names(&mut symbols, &frames, Some(&me)) {
-        assert_eq!(names, ["mapring::flight::symbols::tests::a_known_function"]);
+        assert_eq!(names, ["mapring_flight::symbols::tests::a_known_function"]);
     }
     // The process is not needed any more; nor is it if an event has named the file.
     assert!(names(&mut symbols, &frames[..1], None)[0][0].ends_with("a_known_function"));
