@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::SHOWN;
 use super::figures::{Distribution, Figures};
-use super::text::time;
+use super::sections::time;
 
 /// Changes that are listed.
 const LISTED: usize = 40;

@@ -1,12 +1,12 @@
 //! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
 
 mod diff;
-mod document;
 mod figures;
 mod html;
 mod lists;
 mod longest;
 mod requests;
+mod sections;
 mod tasks;
 mod text;
 mod waits;
@@ -109,7 +109,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         }
         (None, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
         (None, None) if format == Format::Json => serde_json::to_string(&figures)?,
-        (None, None) => text::of(&figures).to_string(),
+        (None, None) => sections::of(&figures).to_string(),
     };
     let Some(file) = file else { return writeln!(io::stdout(), "{}", text.trim_end()).context("stdout") };
     writeln!(file.writer()?, "{}", text.trim_end()).with_context(|| file.shown())?;

@@ -90,7 +90,7 @@ mod tests {
     use super::super::super::event::tests::{comm, event};
     use super::super::super::stack::UserFrame;
     use super::super::figures::Group;
-    use super::super::text;
+    use super::super::sections;
     use super::*;
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             figures.completeness.groups.push(group);
         }
         tasks.put(&mut figures, &mut Names::of_events(), &mut symbols, 9_900_000);
-        let text = text::of(&figures).to_string();
+        let text = sections::of(&figures).to_string();
         let (_, text) = text.split_once("Longest waits").unwrap();
         let lines: Vec<_> = text.lines().skip(2).take(3).map(str::trim).collect();
         assert!(lines[0].starts_with("9.00 ms"), "{text}");

@@ -15,10 +15,10 @@ use super::super::event::Event;
 use super::super::names::Names;
 use super::super::symbols::Symbols;
 use super::super::trace::stacks::{Flames, Stacks};
-use super::document::{Document, Part, Row, Section, are_numbers};
 use super::figures::Figures;
+use super::sections;
 use super::tasks::Tasks;
-use super::text;
+use super::text::{Document, Part, Row, Section, are_numbers};
 
 /// A page is at most so large.
 const LIMIT: usize = 5 << 20;
@@ -85,7 +85,7 @@ struct Data<'f> {
 /// # Errors
 /// If it is too large: the figures alone should never be.
 pub(super) fn of(figures: &Figures, lanes: &Lanes, flames: &Flames) -> Result<String> {
-    let document = text::of(figures);
+    let document = sections::of(figures);
     let flames = self::flames(figures, flames)?;
     for most in TURNS {
         let data = Data { figures, lanes: lanes.drawn(most) };
@@ -145,7 +145,7 @@ fn flames(figures: &Figures, Flames { running, waiting }: &Flames) -> Result<Str
     let mut text = String::new();
     for (id, title, unit, group, lines) in graphs {
         let _ = writeln!(text, "<section id=\"{id}\">\n<h2>{title} <small>{group}</small></h2>"); // can't fail
-        if let Some(missing) = text::missing(figures, &[group]) {
+        if let Some(missing) = sections::missing(figures, &[group]) {
             text.extend(["<p>", &code(&escaped(&missing)), "</p>\n"]);
         } else if lines.is_empty() {
             text += "<p>nothing</p>\n";
