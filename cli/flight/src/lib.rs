@@ -7,7 +7,8 @@
 //! - `start`: `plan` splits the memory, `limits` checks it, `load` loads the programs, `sampling` starts the clocks of
 //!   samples, `triggers` are what ends a recording, `cost` measures an event. Then `control` and `stop`.
 //! - Who did it: `names` of processes, from events and from `procfs`; `symbols` of stacks; `machine` and its `clocks`.
-//! - What is made of it: `status` with the `programs`, `dump` in the formats of `trace`, `report`, and `save`.
+//! - What is made of it: `status` with the `programs`; `replay` reads the events for `dump`, in the formats of `trace`,
+//!   and for `report`; `save`.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
 
@@ -48,6 +49,7 @@ mod symbols;
 mod dump;
 mod messages;
 mod programs;
+mod replay;
 mod report;
 mod save;
 mod status;

@@ -28,15 +28,15 @@ use self::html::{Extra, Lanes};
 use self::lists::Lists;
 use self::requests::Requests;
 use self::tasks::Tasks;
-use super::dump::Period;
 use super::event::{Event, Gap, What};
 use super::names::Names;
 use super::recorded::{From, Recorded};
+use super::replay::Period;
 use super::rings::{self, GROUPS};
 use super::symbols::Symbols;
 use super::trace::stacks::Flames;
 use super::trace::{Abi, Sink};
-use super::{dump, stopped};
+use super::{replay, stopped};
 
 type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
 
@@ -127,13 +127,13 @@ fn figures(
 ) -> Result<(Figures, Option<Drawings>)> {
     let Period { times, zero, cause } = Period::of(&recorded, last);
     let Recorded { mut rings, mut names, symbols, .. } = recorded;
-    dump::learn(&mut names, &rings, times.clone());
+    replay::learn(&mut names, &rings, times.clone());
     let complete = rings.iter().filter_map(|ring| Some((ring.name(), ring.held().complete?)));
     let mut report = Report::new(times.end, complete.collect());
     report.requests.abi = Abi::of(names.machine());
     report.symbols = report.symbols.with_saved(symbols.as_ref());
     report.extra = (format == Format::Html).then(|| Extra::new(zero));
-    let written = dump::write(&mut report, &mut names, &mut rings, times)?;
+    let written = replay::write(&mut report, &mut names, &mut rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);
     let (mut figures, extra) = report.figures(recorded.collect(), &mut names);
