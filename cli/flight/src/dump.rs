@@ -14,9 +14,9 @@ use mapring_kit::outfile::{OutFile, Place};
 use mapring_kit::output;
 use mapring_kit::table::{Format as Tables, Out, format_of};
 
+use crate::input::{From, Input};
 use crate::names::Names;
 use crate::pins;
-use crate::recorded::{From, Recorded};
 use crate::replay::{Losses, Period, Written, before, learn, write};
 use crate::rings::{self, GroupRings};
 use crate::trace::{self, Format, Sink};
@@ -53,23 +53,23 @@ pub(crate) struct Args {
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let format = args.format()?;
     format.table().map_or(Ok(()), Tables::check)?;
-    let mut recorded = Recorded::open(pins, args.from.from.as_deref())?;
-    recorded.report_clocks();
+    let mut input = Input::open(pins, args.from.from.as_deref())?;
+    input.report_clocks();
     if args.follow {
         let (file, out) = args.open(format)?;
         let (at, now) = (shown(file.as_ref()), Clock::Monotonic.now());
-        follow(pins, &mut recorded.rings, before(now, args.last.unwrap_or_default()), &at, |names| {
+        follow(pins, &mut input.rings, before(now, args.last.unwrap_or_default()), &at, |names| {
             trace::sink(format, out, names, &[], None, &args.stacks)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
-    let Period { times, zero, cause } = Period::of(&recorded, args.last);
+    let Period { times, zero, cause } = Period::of(&input, args.last);
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));
     }
     let stacks =
-        trace::stacks::Options { hz: recorded.hz(), saved: recorded.symbols.take(), ..args.stacks.clone() };
-    let Recorded { mut rings, mut names, .. } = recorded;
+        trace::stacks::Options { hz: input.hz(), saved: input.symbols.take(), ..args.stacks.clone() };
+    let Input { mut rings, mut names, .. } = input;
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;
     let written = trace::sink(format, out, &mut names, &older, zero, &stacks)

@@ -3,7 +3,7 @@
 //!
 //! - What is recorded: `event` in words of the kernel, `stack`; `record` has their layout, as the programs in `bpf` write it.
 //! - [`pins`]: where a recording is. `recording` opens it, `rings` reads it, `holes` counts what is missing, `stopped` says
-//!   why it ended. `recorded` is what commands read: the running recorder, or a file of `save`.
+//!   why it ended. `input` is what commands read: the running recorder, or a file of `save`.
 //! - `start`: `plan` splits the memory, `limits` checks it, `load` loads the programs, `sampling` starts the clocks of
 //!   samples, `triggers` are what ends a recording, `cost` measures an event. Then `control` and `stop`.
 //! - Who did it: `names` of processes, from events and from `procfs`; `symbols` of stacks; `machine` and its `clocks`.
@@ -20,8 +20,8 @@ mod record;
 mod stack;
 
 mod holes;
+mod input;
 pub mod pins;
-mod recorded;
 mod recording;
 mod rings;
 mod stopped;

@@ -6,7 +6,7 @@ use crate::event::{Event, Interface, What};
 use crate::stack::Stack;
 
 /// A record that has a time and an event.
-pub(crate) trait Recorded: Record {
+pub(crate) trait FlightRecord: Record {
     /// CLOCK_MONOTONIC, nanoseconds.
     fn ns(&self) -> u64;
 
@@ -31,7 +31,7 @@ pub(crate) trait Recorded: Record {
 /// A record with the fields `ns`, `pid` and `tid`, and with a `stack` if `$stack` names it.
 macro_rules! recorded {
     ($record:ident, $self:ident $(, $stack:ident)? => $what:expr) => {
-        impl Recorded for $record {
+        impl FlightRecord for $record {
             fn ns(&self) -> u64 {
                 self.ns
             }

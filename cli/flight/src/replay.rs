@@ -8,8 +8,8 @@ use anyhow::Result;
 use mapring_kit::output;
 
 use crate::event::Gap;
+use crate::input::Input;
 use crate::names::{Names, Older, Threads};
-use crate::recorded::Recorded;
 use crate::rings::{self, GroupRings};
 use crate::trace::Sink;
 
@@ -23,13 +23,13 @@ pub(crate) struct Period {
 
 impl Period {
     /// The time up to now, or up to the end of the recording; `last` before now, or before what stopped it.
-    pub(crate) fn of(recorded: &Recorded, last: Option<Duration>) -> Self {
-        let stop = recorded.stop.filter(|stop| stop.end().is_some());
+    pub(crate) fn of(input: &Input, last: Option<Duration>) -> Self {
+        let stop = input.stop.filter(|stop| stop.end().is_some());
         let (zero, end) = (stop.and_then(|stop| stop.zero()), stop.and_then(|stop| stop.end()));
-        let now = recorded.present();
+        let now = input.present();
         let now = end.map_or(now, |end| now.min(end.saturating_add(1)));
         let since = last.map_or(0, |last| before(zero.unwrap_or(now), last));
-        let cause = || stop?.cause(&recorded.names.machine().wall());
+        let cause = || stop?.cause(&input.names.machine().wall());
         Self { times: since..now, zero, cause: cause() }
     }
 }

@@ -18,9 +18,9 @@ use mapring_kit::{exit, output};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::input::{From, Input};
 use crate::machine::{Machine, Wall};
 use crate::programs::{Cost, Programs};
-use crate::recorded::{From, Recorded};
 use crate::recording::Recording as Pins;
 use crate::rings::{self, GroupRings};
 use crate::stopped::{self, Stop};
@@ -145,7 +145,7 @@ struct Group {
 /// Pins that this process may not read.
 pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.from.from {
-        let recording = saved::look(Recorded::open(dir, Some(file))?)?;
+        let recording = saved::look(Input::open(dir, Some(file))?)?;
         let text = if args.json { serde_json::to_string(&recording)? } else { recording.text() };
         writeln!(io::stdout(), "{text}").context("stdout")?;
         return Ok(ExitCode::SUCCESS);

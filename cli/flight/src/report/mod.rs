@@ -29,8 +29,8 @@ use self::lists::Lists;
 use self::requests::Requests;
 use self::tasks::Tasks;
 use super::event::{Event, Gap, What};
+use super::input::{From, Input};
 use super::names::Names;
-use super::recorded::{From, Recorded};
 use super::replay::Period;
 use super::rings::{self, GROUPS};
 use super::symbols::Symbols;
@@ -96,14 +96,14 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         let why = "--diff prints text, or with --json or --out FILE.json an object";
         bail!(WrongUsage(why.into()));
     }
-    let recorded = Recorded::open(pins, args.from.from.as_deref())?;
-    recorded.report_clocks();
+    let input = Input::open(pins, args.from.from.as_deref())?;
+    input.report_clocks();
     // Before the work: the file may exist already.
     let file = args.out.as_deref().map(|path| OutFile::create(path, args.force)).transpose()?;
-    let (figures, extra) = figures(recorded, args.last, format)?;
+    let (figures, extra) = figures(input, args.last, format)?;
     let text = match (&args.diff, extra) {
         (Some(before), _) => {
-            let (before, _) = self::figures(Recorded::open(pins, Some(before))?, args.last, format)?;
+            let (before, _) = self::figures(Input::open(pins, Some(before))?, args.last, format)?;
             let diff = diff::Diff::of(&figures, &before);
             if format == Format::Json { serde_json::to_string(&diff)? } else { diff.text() }
         }
@@ -120,13 +120,9 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
 type Drawings = (Lanes, Flames);
 
 /// The figures of a recording, and what a page has besides.
-fn figures(
-    recorded: Recorded,
-    last: Option<Duration>,
-    format: Format,
-) -> Result<(Figures, Option<Drawings>)> {
-    let Period { times, zero, cause } = Period::of(&recorded, last);
-    let Recorded { mut rings, mut names, symbols, .. } = recorded;
+fn figures(input: Input, last: Option<Duration>, format: Format) -> Result<(Figures, Option<Drawings>)> {
+    let Period { times, zero, cause } = Period::of(&input, last);
+    let Input { mut rings, mut names, symbols, .. } = input;
     replay::learn(&mut names, &rings, times.clone());
     let complete = rings.iter().filter_map(|ring| Some((ring.name(), ring.held().complete?)));
     let mut report = Report::new(times.end, complete.collect());

@@ -16,7 +16,9 @@ use mapring::{Reader, Region, Ring, Source};
 
 use self::typed::{Records, Typed};
 use super::event::{Event, Gap};
-use super::record::{Block, Exec, Faults, Irq, Locks, Marks, Net, Profile, Recorded, Sched, Syscalls, Waits};
+use super::record::{
+    Block, Exec, Faults, FlightRecord, Irq, Locks, Marks, Net, Profile, Sched, Syscalls, Waits,
+};
 use super::recording::Recording;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
@@ -36,7 +38,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    const fn of<T: Recorded>(name: &'static str, weight: u64) -> Self {
+    const fn of<T: FlightRecord>(name: &'static str, weight: u64) -> Self {
         Self {
             name,
             record: size_of::<T>(),

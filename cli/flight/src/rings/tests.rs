@@ -19,7 +19,7 @@ struct Counted {
     n: u64,
 }
 
-impl Recorded for Counted {
+impl FlightRecord for Counted {
     fn ns(&self) -> u64 {
         STAMPS.set(STAMPS.get() + 1);
         self.ns

@@ -10,7 +10,7 @@ use mapring::{Loss, Reader, Region, Ring, Start};
 
 use super::super::event::{Event, Gap};
 use super::super::holes::Holes;
-use super::super::record::Recorded;
+use super::super::record::FlightRecord;
 use super::{DELAY, Held, NotEnded};
 
 /// A ring of any record.
@@ -45,7 +45,7 @@ pub(super) struct Typed<T> {
     copied: Option<u64>,
 }
 
-impl<T: Recorded> Typed<T> {
+impl<T: FlightRecord> Typed<T> {
     pub(super) fn new(ring: Ring<T>, copied: Option<u64>) -> Self {
         let reader = Self::in_order(ring.reader(), copied);
         let holes = Holes::new(ring.shards());
@@ -107,7 +107,7 @@ fn cpu(shard: usize) -> u16 {
     u16::try_from(shard).unwrap_or(u16::MAX)
 }
 
-impl<T: Recorded> Records for Typed<T> {
+impl<T: FlightRecord> Records for Typed<T> {
     fn read(&mut self, limit: usize, f: &mut dyn FnMut(Event)) {
         let Self { reader, since, unknown, holes, .. } = self;
         reader.for_each(limit, |event| {

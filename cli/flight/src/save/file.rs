@@ -14,8 +14,8 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{About, Known};
 use crate::event::Interface;
+use crate::input::Input;
 use crate::names::Names;
-use crate::recorded::Recorded;
 use crate::rings::{GROUPS, GroupRings, MARKS};
 use crate::stopped::Stop;
 use crate::symbols::Saved;
@@ -73,13 +73,13 @@ impl<W: Write> Writer<W> {
 ///
 /// # Errors
 /// If it is not whole, or another version of the command wrote it.
-pub(crate) fn read(path: &Path) -> Result<Recorded> {
+pub(crate) fn read(path: &Path) -> Result<Input> {
     let shown = || printable(&path.to_string_lossy()).into_owned();
     let file = File::open(path).with_context(shown)?;
-    recorded(&mut Reader { input: BufReader::with_capacity(1 << 16, file) }).with_context(shown)
+    input(&mut Reader { input: BufReader::with_capacity(1 << 16, file) }).with_context(shown)
 }
 
-fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
+fn input(reader: &mut Reader<impl Read>) -> Result<Input> {
     let mut start = [0; 16];
     let is_one = reader.input.read_exact(&mut start).is_ok() && start[..8] == MAGIC;
     ensure!(is_one, "not a file of `mapring flight save`");
@@ -134,7 +134,7 @@ fn recorded(reader: &mut Reader<impl Read>) -> Result<Recorded> {
     let Known { processes, net_ns, interfaces } = known;
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
     let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces);
-    Ok(Recorded { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
+    Ok(Input { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
 }
 
 /// The most bytes of all rings.

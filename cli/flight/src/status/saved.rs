@@ -8,9 +8,9 @@ use mapring_kit::output;
 use mapring_kit::text::printable;
 use serde::Serialize;
 
+use super::super::input::Input;
 use super::super::machine::Machine;
 use super::super::programs::Cost;
-use super::super::recorded::Recorded;
 use super::super::rings::GroupRings;
 use super::super::save::About;
 use super::{Costs, Recording, group, per_second, triggers, written};
@@ -44,8 +44,8 @@ impl fmt::Display for Saved {
 }
 
 /// What a file says: the events per second are those since the start, and nothing is known of costs.
-pub(super) fn look(recorded: Recorded) -> Result<Recording> {
-    let Recorded { mut rings, names, stop, saved, .. } = recorded;
+pub(super) fn look(input: Input) -> Result<Recording> {
+    let Input { mut rings, names, stop, saved, .. } = input;
     let about = saved.context("not a file")?;
     let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();
     let wall = names.machine().wall();

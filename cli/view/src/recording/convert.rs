@@ -9,7 +9,7 @@ use mapring_kit::table::{Cell, Format, Kind, Out, Table};
 use mapring_kit::text::{json_line, printable};
 use serde_json::{Value as Json, json};
 
-use super::format::{Kind as Sort, Lost, Recorded, Sample};
+use super::format::{Kind as Sort, Lost, Sample, StoredSource};
 use super::reader::Visit;
 use crate::filter::{Expr, Names};
 use crate::line;
@@ -76,7 +76,7 @@ impl Convert {
         })
     }
 
-    fn is_wanted(&self, of: &Recorded, value: &Value, tail: Option<&[u8]>) -> bool {
+    fn is_wanted(&self, of: &StoredSource, value: &Value, tail: Option<&[u8]>) -> bool {
         let names = Names { value, tail, ty: of.ty().ok() };
         self.filter.as_ref().is_none_or(|filter| filter.holds(names))
     }
@@ -166,7 +166,7 @@ fn kind(value: &Value) -> Kind {
 
 /// The columns of a source, and whether its values are one column of JSON. After all others come those with the bytes of
 /// texts.
-fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
+fn columns(of: &StoredSource, empty: &Value) -> (Vec<(String, Kind)>, bool) {
     let (place, whole): (&[_], _) = match of.source.kind {
         Sort::Ring => (&["shard", "ticket"], "record"),
         _ => (&["index", "cpu", "version"], VALUE),
@@ -216,7 +216,7 @@ fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
 }
 
 impl Visit for Convert {
-    fn source(&mut self, of: &Recorded) -> Result<()> {
+    fn source(&mut self, of: &StoredSource) -> Result<()> {
         let empty = of.decode(&vec![0; of.source.record]);
         if let Some(filter) = &self.filter {
             let (ty, tail) = (of.ty(), of.source.tails.map(|_| &[][..]));
@@ -240,7 +240,7 @@ impl Visit for Convert {
         Ok(())
     }
 
-    fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()> {
+    fn record(&mut self, of: &StoredSource, item: Item<'_>, arrived: u64) -> Result<()> {
         let value = of.decode(item.bytes);
         if !self.is_wanted(of, &value, item.tail) {
             return Ok(());
@@ -253,7 +253,7 @@ impl Visit for Convert {
         self.row(&[Some(item.shard as u64), Some(item.ticket)], time, &value, item.tail)
     }
 
-    fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
+    fn sample(&mut self, of: &StoredSource, sample: Sample<'_>) -> Result<()> {
         let value = of.decode(sample.bytes);
         if !self.is_wanted(of, &value, None) {
             return Ok(());

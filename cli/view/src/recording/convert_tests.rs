@@ -85,7 +85,7 @@ const FIELDS: [Fields; 3] = [
     Fields { pid: 7, state: 5, low: 0, float: 0.1, comm: [b'a'; 8], args: [i32::MAX; 2], ok: 255, time: 1 },
 ];
 
-fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u64; 2]>) -> Recorded {
+fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u64; 2]>) -> StoredSource {
     let clock = Clock { monotonic: 0, wall: 0 };
     let source = Source {
         name: "test".to_owned(),
@@ -107,11 +107,11 @@ fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u
         kernel: String::new(),
         boot_id: String::new(),
     };
-    Recorded { source, btf: Some(types()), btf_bytes: 0, clock }
+    StoredSource { source, btf: Some(types()), btf_bytes: 0, clock }
 }
 
 /// What `visit` writes as Parquet.
-fn written(of: &Recorded, visit: impl FnOnce(&mut Convert)) -> SerializedFileReader<File> {
+fn written(of: &StoredSource, visit: impl FnOnce(&mut Convert)) -> SerializedFileReader<File> {
     let file = File::from(memfd_create("parquet", MemfdFlags::empty()).unwrap());
     let mut convert = Convert::new(Format::Parquet, None, Box::new(file.try_clone().unwrap()));
     convert.source(of).unwrap();

@@ -174,7 +174,7 @@ impl Source {
 }
 
 /// A source as it was read from a file.
-pub(super) struct Recorded {
+pub(super) struct StoredSource {
     pub(super) source: Source,
     pub(super) btf: Option<Btf>,
     /// The bytes of the BTF.
@@ -183,7 +183,7 @@ pub(super) struct Recorded {
     pub(super) clock: Clock,
 }
 
-impl Recorded {
+impl StoredSource {
     /// The type of its records or values, or why it is not known.
     pub(super) fn ty(&self) -> Result<Type<'_>, String> {
         let why = || self.source.no_types.clone().unwrap_or_else(|| "the BTF is damaged".to_owned());
@@ -357,7 +357,7 @@ mod tests {
             (realtime, start + 10_000_000_001, None),
         ] {
             let source = json(more);
-            let of = Recorded { clock: source.clock, source, btf: None, btf_bytes: 0 };
+            let of = StoredSource { clock: source.clock, source, btf: None, btf_bytes: 0 };
             let item = Item { shard: 0, ticket: 0, bytes: &u64::to_ne_bytes(ns), tail: None };
             let wall = expected.map(|ns: u64| stamp::wall(start + ns));
             let found = (of.time(&item, arrived), of.monotonic(&item, arrived));

@@ -17,7 +17,7 @@ use mapring_kit::text::{grouped, json_line, printable, wrapped};
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;
-use super::format::{Kind, Lost, Recorded, Sample, Source};
+use super::format::{Kind, Lost, Sample, Source, StoredSource};
 use super::reader::{End, Visit, read};
 use crate::filter::Expr;
 use crate::histogram;
@@ -150,7 +150,7 @@ const DRAWN: usize = 20;
 const LISTED: usize = 10_000;
 
 impl Visit for Summary {
-    fn source(&mut self, of: &Recorded) -> Result<()> {
+    fn source(&mut self, of: &StoredSource) -> Result<()> {
         let ty = of.ty().ok();
         let fields = ty.map_or_else(Vec::new, |ty| match ty.kind() {
             TypeKind::DataSec => {
@@ -190,7 +190,7 @@ impl Visit for Summary {
         Ok(())
     }
 
-    fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()> {
+    fn record(&mut self, of: &StoredSource, item: Item<'_>, arrived: u64) -> Result<()> {
         let Some(part) = self.parts.last_mut() else { return Ok(()) };
         let ticket = item.ticket;
         let (count, first, last) = part.shards.entry(item.shard).or_insert((0, ticket, ticket));
@@ -200,7 +200,7 @@ impl Visit for Summary {
         Ok(())
     }
 
-    fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
+    fn sample(&mut self, of: &StoredSource, sample: Sample<'_>) -> Result<()> {
         let Some(part) = self.parts.last_mut() else { return Ok(()) };
         part.samples += 1;
         if (sample.index as usize) < DRAWN {

@@ -11,10 +11,10 @@ use crate::untyped::Item;
 /// The reader of a recording calls these functions in the order of the file.
 pub(super) trait Visit {
     /// What follows comes from this source.
-    fn source(&mut self, of: &Recorded) -> Result<()>;
+    fn source(&mut self, of: &StoredSource) -> Result<()>;
     /// A record. `arrived` is CLOCK_MONOTONIC when the first record of its block was read.
-    fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()>;
-    fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()>;
+    fn record(&mut self, of: &StoredSource, item: Item<'_>, arrived: u64) -> Result<()>;
+    fn sample(&mut self, of: &StoredSource, sample: Sample<'_>) -> Result<()>;
     fn lost(&mut self, lost: Lost) -> Result<()>;
 }
 
@@ -73,7 +73,7 @@ struct Reader<R> {
     input: R,
     at: u64,
     payload: Vec<u8>,
-    of: Option<Recorded>,
+    of: Option<StoredSource>,
 }
 
 struct Header {
@@ -177,17 +177,17 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn recorded(payload: &[u8]) -> Result<Recorded> {
+fn recorded(payload: &[u8]) -> Result<StoredSource> {
     let mut rest = payload;
     let len = take(&mut rest, 4).map_or(0, |bytes| half(bytes, 0)) as usize;
     let Some(json) = take(&mut rest, len) else { bail!("it is cut") };
     let source: Source = serde_json::from_slice(json)?;
     source.check()?;
     let btf = (!rest.is_empty()).then(|| Btf::new(rest.to_vec())).flatten();
-    Ok(Recorded { clock: source.clock, source, btf, btf_bytes: rest.len() })
+    Ok(StoredSource { clock: source.clock, source, btf, btf_bytes: rest.len() })
 }
 
-fn record<'a>(rest: &mut &'a [u8], of: &Recorded) -> Option<Item<'a>> {
+fn record<'a>(rest: &mut &'a [u8], of: &StoredSource) -> Option<Item<'a>> {
     let head = take(rest, RECORD_HEAD)?;
     let shard = Some(half(head, 0) as usize).filter(|shard| *shard < of.source.shards)?;
     let (tail, ticket) = (half(head, 4), word(head, 8));
@@ -199,7 +199,7 @@ fn record<'a>(rest: &mut &'a [u8], of: &Recorded) -> Option<Item<'a>> {
     Some(Item { shard, ticket, bytes, tail })
 }
 
-fn sample<'a>(rest: &mut &'a [u8], of: &Recorded) -> Option<Sample<'a>> {
+fn sample<'a>(rest: &mut &'a [u8], of: &StoredSource) -> Option<Sample<'a>> {
     let head = take(rest, SAMPLE_HEAD)?;
     let cpu = Some(half(head, 12)).filter(|cpu| *cpu != NONE);
     let bytes = take(rest, of.source.record)?;

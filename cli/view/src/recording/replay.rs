@@ -12,7 +12,7 @@ use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::{printable, said};
 
-use super::format::{Kind, Lost, Recorded, Sample, Source};
+use super::format::{Kind, Lost, Sample, Source, StoredSource};
 use super::inspect::{check, open};
 use super::reader::{Visit, read};
 use super::write_ring::{self, Push};
@@ -136,7 +136,7 @@ impl Replay<'_> {
 }
 
 impl Visit for Replay<'_> {
-    fn source(&mut self, of: &Recorded) -> Result<()> {
+    fn source(&mut self, of: &StoredSource) -> Result<()> {
         let source = &of.source;
         ensure!(source.kind == Kind::Ring, "only rings can be replayed; `mapring inspect` prints samples");
         let shape = |source: &Source| (source.record, source.shards, source.tails);
@@ -159,7 +159,7 @@ impl Visit for Replay<'_> {
         Ok(())
     }
 
-    fn record(&mut self, of: &Recorded, item: Item<'_>, arrived: u64) -> Result<()> {
+    fn record(&mut self, of: &StoredSource, item: Item<'_>, arrived: u64) -> Result<()> {
         self.wait(of.monotonic(&item, arrived))?;
         let Some((_, ring, _)) = &self.ring else { return Ok(()) };
         if ring.push(&item) {
@@ -172,7 +172,7 @@ impl Visit for Replay<'_> {
         Ok(())
     }
 
-    fn sample(&mut self, _: &Recorded, _: Sample<'_>) -> Result<()> {
+    fn sample(&mut self, _: &StoredSource, _: Sample<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct From {
 }
 
 /// A recording.
-pub(crate) struct Recorded {
+pub(crate) struct Input {
     /// `None`: it is a file.
     pub(crate) pins: Option<Recording>,
     pub(crate) rings: Vec<GroupRings>,
@@ -34,7 +34,7 @@ pub(crate) struct Recorded {
     pub(crate) symbols: Option<Saved>,
 }
 
-impl Recorded {
+impl Input {
     /// # Errors
     /// If nothing is recorded, or this user may not read it; if the file is not whole.
     pub(crate) fn open(dir: &Path, from: Option<&Path>) -> Result<Self> {
