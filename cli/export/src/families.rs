@@ -71,7 +71,7 @@ impl Families {
             if let Err(e) =
                 self.add(family, Part { source: index, what, scale: None, series, kept: Kept::default() })
             {
-                notes.push(format!("{}: left out: {}", source.target.place, said(&e)));
+                notes.push(format!("{}: left out: {}", source.target.location, said(&e)));
             }
         };
         match &source.values {
@@ -209,11 +209,11 @@ fn series(
     for (at, name) in entries {
         let labels = label.map_or_else(|| labels.clone(), |label| labels.with(label, name));
         for (nth, cpu) in cpus.iter().enumerate() {
-            let place = match source.values {
+            let location = match source.values {
                 Values::Counters { .. } => nth * count + at,
                 _ => at * cpus.len() + nth,
             };
-            all.push((place, labels.with("cpu", cpu.to_string())));
+            all.push((location, labels.with("cpu", cpu.to_string())));
         }
         if cpus.is_empty() {
             all.push((at * stride + offset, labels));

@@ -239,7 +239,7 @@ impl Export<'_> {
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.clock.update();
-                let open = |place| Ring::open(place, false);
+                let open = |location| Ring::open(location, false);
                 if is_idle
                     && let Pinned::Other(ring) = look_at_pin(&self.ring.target, &mut Looked::default(), open)?
                 {

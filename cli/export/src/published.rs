@@ -13,7 +13,7 @@ use mapring_kit::output;
 use mapring_kit::text::json_line;
 use serde_json::json;
 
-use mapring_view::find::Place;
+use mapring_view::find::Location;
 use mapring_view::follow::Ends;
 use mapring_view::line;
 use mapring_view::stamp::{self, Stamp};
@@ -64,14 +64,14 @@ const NOT_READ: &str = "overwritten or not ended";
 
 impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
-    pub(crate) fn open(place: Place, now: bool) -> Result<Self> {
-        let target = Target::open(place)?;
+    pub(crate) fn open(location: Location, now: bool) -> Result<Self> {
+        let target = Target::open(location)?;
         let (stamp, guess) = stamp::Wanted::default().find(&target)?;
         if let Some(guess) = guess {
             output::note(format_args!("mapring: {guess}"));
         }
         target.records(Start::Oldest, None)?;
-        let region = target.region().with_context(|| format!("{}: not a mapring ring", target.place))?;
+        let region = target.region().with_context(|| format!("{}: not a mapring ring", target.location))?;
         let boot = of_kernel("random/boot_id").context("boot_id")?;
         let id = target.map.as_ref().map_or(0, |map| map.facts().id);
         let resized = match region.geometry().options().is_resizable() {
@@ -134,7 +134,7 @@ impl Ring {
             return Ok((messages, None));
         };
         let so_far = mine.order.0.wrapping_add(ended);
-        let mut next = Self::open(self.target.place.clone(), false)?;
+        let mut next = Self::open(self.target.location.clone(), false)?;
         match &mut next.resized {
             Some(resized) if resized.family == mine.family => {
                 if resized.order <= mine.order {
@@ -306,10 +306,10 @@ impl Message {
 impl Resized {
     /// The ring that is in use. It is opened by its descriptor, so its reader does not continue with the next one.
     fn new(target: &Target, family: String) -> Result<Self> {
-        let place = &target.place;
+        let location = &target.location;
         let Sort::RingInMaps(regions) = &target.sort else {
             bail!(
-                "{place}: one of the maps of a resizable ring: export the map of maps, from which programs reserve"
+                "{location}: one of the maps of a resizable ring: export the map of maps, from which programs reserve"
             )
         };
         let (_, now) = regions.first().context("no ring")?;
@@ -321,7 +321,7 @@ impl Resized {
         let before = *words.get(Gate::BEFORE).context("no preamble")?;
         ensure!(
             before & Gate::COUNTING == 0,
-            "{place}: a process is resizing this ring, or died in it: try again, or call loader::initialize"
+            "{location}: a process is resizing this ring, or died in it: try again, or call loader::initialize"
         );
         let region = OpenOptions::new().any_record().open(now.as_fd())?;
         Ok(Self { region, family, order: (before, map.facts().id), missed: None })

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use mapring::any::AnyMap;
 use mapring_kit::output;
 use mapring_kit::text::printable;
-use mapring_view::find::{self, All, Place};
+use mapring_view::find::{self, All, Location};
 use mapring_view::shortage;
 use mapring_view::target::{Sort, Target};
 
@@ -27,7 +27,7 @@ pub(crate) struct Sampler {
     open: Open,
 }
 
-type Opened = (Source, Place, Labels);
+type Opened = (Source, Location, Labels);
 
 /// While regions are opened, so many file descriptors are held back: for clients, and for looks at pins.
 const RESERVE: usize = 4;
@@ -106,9 +106,9 @@ impl Sampler {
         drop(reserve);
         open.earlier.clear();
         let mut known = Vec::new();
-        for (index, (_, place, _)) in open.sources.iter().enumerate() {
-            if !known.contains(&place) {
-                known.push(place);
+        for (index, (_, location, _)) in open.sources.iter().enumerate() {
+            if !known.contains(&location) {
+                known.push(location);
                 open.regions.push(index);
             }
         }
@@ -143,7 +143,7 @@ impl Sampler {
     }
 
     fn look_at_loaders(&mut self) {
-        let of = |(source, ..): &(Source, Place, Labels)| {
+        let of = |(source, ..): &(Source, Location, Labels)| {
             let loader = source.target.region().and_then(|region| region.loader().ok()).flatten();
             loader.map(mapring::liveness::is_alive)
         };
@@ -152,11 +152,11 @@ impl Sampler {
 
     /// Reads all values. Of mapped regions it makes no system call.
     pub(crate) fn read(&mut self) {
-        for (source, place, _) in &mut self.open.sources {
+        for (source, location, _) in &mut self.open.sources {
             let before = source.error.take();
             source.read();
             if let Some(e) = source.error.as_ref().filter(|e| before.as_ref() != Some(e)) {
-                eprintln!("mapring: {place}: {}", printable(e));
+                eprintln!("mapring: {location}: {}", printable(e));
             }
             if let Values::Ring { read } = &source.values {
                 let now = read.iter().fold(0, |sum: u64, (_, next)| sum.wrapping_add(*next));
@@ -192,7 +192,7 @@ impl Sampler {
         for (_, (source, _, labels)) in each() {
             sink.number(labels, Number::Unsigned(source.error.is_none().into()));
         }
-        let is_open = |name: &str| sources.iter().any(|(_, place, _)| place.to_string() == name);
+        let is_open = |name: &str| sources.iter().any(|(_, location, _)| location.to_string() == name);
         for (name, _) in down.iter().filter(|(name, _)| !is_open(name)) {
             sink.number(&Labels::of([("region", name.clone())]), Number::Unsigned(0));
         }
@@ -229,7 +229,7 @@ impl Sampler {
 impl Open {
     /// Opens a region by its name; returns its index. One that can't be opened is down.
     fn add(&mut self, name: &str, by_cpu: bool, most: usize) -> Option<usize> {
-        let added = find::find(name).and_then(|place| self.add_place(place, by_cpu, most));
+        let added = find::find(name).and_then(|location| self.add_location(location, by_cpu, most));
         match added {
             Ok(Some(index)) => return Some(index),
             Ok(None) => {
@@ -241,12 +241,12 @@ impl Open {
         None
     }
 
-    fn add_place(&mut self, place: Place, by_cpu: bool, most: usize) -> Result<Option<usize>> {
-        let is_it = |(source, of, _): &Opened| *of == place && source.by_cpu == by_cpu;
+    fn add_location(&mut self, location: Location, by_cpu: bool, most: usize) -> Result<Option<usize>> {
+        let is_it = |(source, of, _): &Opened| *of == location && source.by_cpu == by_cpu;
         let source = match self.earlier.iter().position(is_it) {
             Some(at) => self.earlier.swap_remove(at).0,
             None => {
-                let target = Target::open(place.clone())?;
+                let target = Target::open(location.clone())?;
                 if let Sort::Damaged(e) = target.sort {
                     return Err(e.into());
                 }
@@ -257,11 +257,11 @@ impl Open {
         if source.count() < source.len() {
             let (count, all) = (source.count(), source.len());
             self.notes.push(format!(
-                "{place}: {count} of its {all} values are exported: raise `series` in [limits]"
+                "{location}: {count} of its {all} values are exported: raise `series` in [limits]"
             ));
         }
-        let labels = Labels::of([("region", place.to_string())]);
-        self.sources.push((source, place, labels));
+        let labels = Labels::of([("region", location.to_string())]);
+        self.sources.push((source, location, labels));
         Ok(Some(self.sources.len() - 1))
     }
 
@@ -275,15 +275,15 @@ impl Open {
     /// Adds all regions that this process can read.
     fn add_all(&mut self, all: All, by_cpu: bool, most: usize) {
         for (id, pins) in &all.maps {
-            let place = pins.first().map_or(Place::Id(*id), |pin| Place::Pin(pin.clone()));
-            let added = match self.is_exported(&place) {
-                Ok(true) => self.add_place(place.clone(), by_cpu, most),
+            let location = pins.first().map_or(Location::Id(*id), |pin| Location::Pin(pin.clone()));
+            let added = match self.is_exported(&location) {
+                Ok(true) => self.add_location(location.clone(), by_cpu, most),
                 Ok(false) => Ok(None),
                 Err(e) => Err(e),
             };
             match added {
                 Ok(Some(index)) => self.add_defaults(index),
-                Err(e) if shortage::of_chain(&e) => self.down.push((place.to_string(), e)),
+                Err(e) if shortage::of_chain(&e) => self.down.push((location.to_string(), e)),
                 // What ends meanwhile, and what this process can't read, is not exported.
                 Ok(None) | Err(_) => {}
             }
@@ -293,9 +293,9 @@ impl Open {
     }
 
     /// Whether a map is exported without being named: regions are; a ring in a map of maps as a whole.
-    fn is_exported(&self, place: &Place) -> Result<bool> {
-        Ok(self.earlier.iter().any(|(_, of, _)| of == place)
-            || match Target::open(place.clone())?.sort {
+    fn is_exported(&self, location: &Location) -> Result<bool> {
+        Ok(self.earlier.iter().any(|(_, of, _)| of == location)
+            || match Target::open(location.clone())?.sort {
                 Sort::Region(region) => {
                     let options = region.geometry().options();
                     !options.has_per_cpu_maps() && !options.is_resizable()
@@ -307,11 +307,11 @@ impl Open {
 }
 
 /// Whether a source is still what is there. Of what can't be looked at for want of descriptors, nothing else is known.
-fn is_same((source, place, _): &Opened) -> bool {
-    let pin = match place {
-        Place::Pin(pin) => pin,
-        Place::File(path) => return path.exists(),
-        Place::Id(_) => return true,
+fn is_same((source, location, _): &Opened) -> bool {
+    let pin = match location {
+        Location::Pin(pin) => pin,
+        Location::File(path) => return path.exists(),
+        Location::Id(_) => return true,
     };
     let id = source.target.map.as_ref().map(|map| map.facts().id);
     let moved = match source.target.region() {

@@ -340,8 +340,8 @@ impl<'a> Numbers<'a> {
         let (fields, mut missing) = (&self.fields, self.fields.len());
         let read = self.read.get_mut(first..).unwrap_or_default();
         each_number(&value, &mut String::new(), &mut |path, number| {
-            if let Some(place @ None) = fields.get(path).and_then(|at| read.get_mut(*at)) {
-                *place = Some(number);
+            if let Some(location @ None) = fields.get(path).and_then(|at| read.get_mut(*at)) {
+                *location = Some(number);
                 missing -= 1;
             }
             missing > 0

@@ -65,7 +65,7 @@ impl Export<'_> {
         if ids.iter().any(|id| self.ring.is_before(id)) {
             // Another export has gone on with a later ring, and published what is missing before it.
             self.pending.clear();
-            self.change_to(Ring::open(self.ring.target.place.clone(), false)?);
+            self.change_to(Ring::open(self.ring.target.location.clone(), false)?);
             let is_latest = !self.args.once && !ids.iter().any(|id| self.ring.is_before(id));
             ensure!(is_latest, "another export has gone on with the ring that replaced this one");
             return self.resume(client);

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use mapring::time::Clock;
 use mapring_kit::exit::WrongUsage;
-use mapring_kit::outfile::{OutFile, Place};
+use mapring_kit::outfile::{Destination, OutFile};
 use mapring_kit::output;
 use mapring_kit::table::{Format as Tables, Out, format_of};
 
@@ -131,7 +131,7 @@ impl Args {
             }
         };
         let file = match self.follow {
-            true => OutFile::growing(Place::of(&path)?, self.force)?,
+            true => OutFile::growing(Destination::of(&path)?, self.force)?,
             false => OutFile::create(&path, self.force)?,
         };
         let out = Box::new(file.writer()?);

@@ -2,7 +2,7 @@
 //! alone. So a full disk, an error or a kill neither leave a file that is cut short nor harm an older one, and a link that
 //! somebody else made at the name is not followed.
 
-mod place;
+mod destination;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +17,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::OFlags;
 use tempfile::Builder;
 
-pub use self::place::Place;
-use self::place::reopen;
+pub use self::destination::Destination;
+use self::destination::reopen;
 
 /// A file that is being written.
 pub struct OutFile {
-    place: Place,
+    destination: Destination,
     /// Whether an existing file is replaced.
     force: bool,
     to: To,
@@ -36,7 +36,7 @@ enum To {
 
 struct Part {
     file: File,
-    at: Place,
+    at: Destination,
     /// Whether it is removed unless it gets its name.
     is_hidden: bool,
 }
@@ -61,26 +61,26 @@ impl OutFile {
     }
 
     fn hidden(path: &Path, force: bool, mode: u32) -> Result<Self> {
-        let place = Place::of(path)?;
-        Self::new(place, force, |place| {
+        let destination = Destination::of(path)?;
+        Self::new(destination, force, |destination| {
             let mut prefix = OsString::from(".");
-            prefix.push(place.name());
+            prefix.push(destination.name());
             prefix.push(".");
             let mut builder = Builder::new();
             builder.prefix(&prefix).suffix(".part").disable_cleanup(true);
             // Only its names are of use here: they are free ones of the directory, not of the root.
-            let at = |path: &Path| place.named(path.file_name().unwrap_or_default());
+            let at = |path: &Path| destination.named(path.file_name().unwrap_or_default());
             let part = builder.make_in("/", |path| at(path).create(mode));
-            let (file, path) = part.with_context(|| place.shown())?.into_parts();
+            let (file, path) = part.with_context(|| destination.shown())?.into_parts();
             Ok(Part { file, at: at(&path), is_hidden: true })
         })
     }
 
     /// A file that can be read while it grows: until it is finished it is FILE.part, also after an error. It is locked. `force`
     /// also replaces what is left of a command that was killed.
-    pub fn growing(place: Place, force: bool) -> Result<Self> {
-        Self::new(place, force, |place| {
-            let at = place.part();
+    pub fn growing(destination: Destination, force: bool) -> Result<Self> {
+        Self::new(destination, force, |destination| {
+            let at = destination.part();
             if let Some(_lock) = at.lock_file()? {
                 let how =
                     "a command that was killed left it; rename it to keep it, or replace it with --force";
@@ -93,12 +93,16 @@ impl OutFile {
         })
     }
 
-    fn new(place: Place, force: bool, part: impl FnOnce(&Place) -> Result<Part>) -> Result<Self> {
-        let to = match stream(&place, force).with_context(|| place.shown())? {
+    fn new(
+        destination: Destination,
+        force: bool,
+        part: impl FnOnce(&Destination) -> Result<Part>,
+    ) -> Result<Self> {
+        let to = match stream(&destination, force).with_context(|| destination.shown())? {
             Some(stream) => To::Stream(stream),
-            None => To::Part(part(&place)?),
+            None => To::Part(part(&destination)?),
         };
-        Ok(Self { place, force, to })
+        Ok(Self { destination, force, to })
     }
 
     /// For the writer of its content.
@@ -114,13 +118,13 @@ impl OutFile {
     pub fn shown(&self) -> String {
         match &self.to {
             To::Part(part) if !part.is_hidden => part.at.shown(),
-            _ => self.place.shown(),
+            _ => self.destination.shown(),
         }
     }
 
     /// As the user named it.
     pub fn path(&self) -> &Path {
-        self.place.path()
+        self.destination.path()
     }
 
     /// Whether it is a file with a name, not a pipe or a device.
@@ -131,14 +135,14 @@ impl OutFile {
     /// Gives the file its name, once it is on the disk.
     pub fn finish(self) -> Result<()> {
         let To::Part(mut part) = self.to else { return Ok(()) };
-        let shown = || self.place.shown();
+        let shown = || self.destination.shown();
         part.file.sync_all().with_context(shown)?;
-        part.at.rename(&self.place, self.force).map_err(|e| match e.kind() {
+        part.at.rename(&self.destination, self.force).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => anyhow!(EXISTS).context(shown()),
             _ => anyhow::Error::from(e).context(shown()),
         })?;
         part.is_hidden = false;
-        self.place.sync_names();
+        self.destination.sync_names();
         Ok(())
     }
 }
@@ -146,8 +150,8 @@ impl OutFile {
 const EXISTS: &str = "the file exists; --force replaces it";
 
 /// Opens a pipe or a device. `None` if the name is free, or has a regular file or a link: then a new file gets it.
-fn stream(place: &Place, force: bool) -> Result<Option<File>> {
-    let path = place.path();
+fn stream(destination: &Destination, force: bool) -> Result<Option<File>> {
+    let path = destination.path();
     let cloned = |fd: io::Result<_>| Ok(Some(File::from(fd?)));
     match path.to_str() {
         Some("/dev/stdout") => return cloned(io::stdout().as_fd().try_clone_to_owned()),
@@ -159,7 +163,7 @@ fn stream(place: &Place, force: bool) -> Result<Option<File>> {
     if path.parent().is_some_and(|of| [Path::new("/dev/fd"), Path::new("/proc/self/fd")].contains(&of)) {
         return Ok(Some(File::create(path)?));
     }
-    let Some((found, metadata)) = place.look()? else { return Ok(None) };
+    let Some((found, metadata)) = destination.look()? else { return Ok(None) };
     let of = metadata.file_type();
     ensure!(!of.is_dir(), "a directory");
     if of.is_file() || of.is_symlink() {

@@ -11,7 +11,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::any::AnyMap;
 use mapring::{Cells, Counters, Ring};
 use mapring_kit::privilege;
-use mapring_view::find::Place;
+use mapring_view::find::Location;
 use mapring_view::rates::Meter;
 use mapring_view::target::Target;
 
@@ -61,5 +61,5 @@ fn load(reader_tid: u32) -> Result<Source> {
 /// By its descriptor: to open it by its id, this process would need CAP_SYS_ADMIN.
 fn shown(name: &str, map: &impl MapCore) -> Result<Meter> {
     let id = AnyMap::open(map.as_fd())?.facts().id;
-    meter(name, Target::of(Place::Id(id), || Ok(map.as_fd().into()))?)
+    meter(name, Target::of(Location::Id(id), || Ok(map.as_fd().into()))?)
 }

@@ -12,7 +12,7 @@ use mapring::liveness::Unended;
 use mapring::{PinDir, Start};
 use mapring_kit::output::bytes;
 use mapring_kit::text::{printable, said};
-use mapring_view::find::{All, Place, is_gone};
+use mapring_view::find::{All, Location, is_gone};
 use mapring_view::target::{Sort, Target};
 
 use super::{Finding, State, word};
@@ -43,7 +43,7 @@ pub(super) fn findings() -> Vec<Finding> {
 /// What is wrong with a pin, if anything is.
 fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
     let shown = printable(&pin.to_string_lossy()).into_owned();
-    let target = match Target::open(Place::Pin(pin.to_owned())) {
+    let target = match Target::open(Location::Pin(pin.to_owned())) {
         Ok(target) => target,
         Err(e) => return unknown("region", &shown, &e),
     };
@@ -181,7 +181,7 @@ fn successor(all: &All, id: u32, target: &Target) -> Option<u32> {
     let name = target.name();
     let mut others = all.maps.keys().filter(|other| **other != id);
     others.find_map(|&other| {
-        let opened = Target::open(Place::Id(other)).ok().filter(|opened| opened.name() == name)?;
+        let opened = Target::open(Location::Id(other)).ok().filter(|opened| opened.name() == name)?;
         let used = opened.region()?.programs().is_ok_and(|programs| !programs.is_empty());
         used.then_some(other)
     })

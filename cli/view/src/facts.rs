@@ -81,7 +81,7 @@ impl Target {
         let of_map = self.map.as_ref().map(AnyMap::facts);
         let cpus = self.map.as_ref().and_then(AnyMap::cpus).map_or(1, <[usize]>::len);
         let mut facts = Facts {
-            region: self.place.to_string(),
+            region: self.location.to_string(),
             id: of_map.as_ref().map(|map| map.id),
             name: self.name(),
             kind: of_map.as_ref().map_or_else(String::new, |map| map.kind.replace('_', " ")),

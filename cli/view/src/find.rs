@@ -24,7 +24,7 @@ const BPF_FS: u64 = 0xcafe_4a11;
 
 /// Where a map or memory file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A pin in a BPF file system.
     Pin(PathBuf),
     /// A map, by its id.
@@ -33,7 +33,7 @@ pub enum Place {
     File(PathBuf),
 }
 
-impl Place {
+impl Location {
     /// The source for the library.
     pub fn source(&self) -> Result<Source> {
         Ok(match self {
@@ -45,7 +45,7 @@ impl Place {
 }
 
 /// As the user names it, escaped.
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Pin(path) | Self::File(path) => f.write_str(&printable(&path.to_string_lossy())),
@@ -217,13 +217,13 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     found
 }
 
-/// The place that `name` means: a path, `id:42`, or the name of a map. A file of the current directory with that name hides
+/// The location that `name` means: a path, `id:42`, or the name of a map. A file of the current directory with that name hides
 /// no map, unless it is a pin.
-pub fn find(name: &str) -> Result<Place> {
+pub fn find(name: &str) -> Result<Location> {
     if let Some(id) = name.strip_prefix("id:") {
         let id =
             id.parse().ok().with_context(|| format!("{}: write a map's id as id:42", printable(name)))?;
-        return Ok(Place::Id(id));
+        return Ok(Location::Id(id));
     }
     let path = Path::new(name);
     let is_dir =
@@ -233,34 +233,34 @@ pub fn find(name: &str) -> Result<Place> {
     }
     ensure!(!path.is_dir(), is_dir());
     let in_bpf_fs = is_pinned(path) || !path.exists() && path.parent().is_some_and(is_pinned);
-    Ok(if in_bpf_fs { Place::Pin(path.to_owned()) } else { Place::File(path.to_owned()) })
+    Ok(if in_bpf_fs { Location::Pin(path.to_owned()) } else { Location::File(path.to_owned()) })
 }
 
 /// The one map with this name: of a map, or of a pin's file.
-fn by_name(name: &str) -> Result<Place> {
+fn by_name(name: &str) -> Result<Location> {
     let all = All::find();
     // With this name, and those that may have it.
     let (mut found, mut possible) = (Vec::new(), Vec::new());
     for (id, pins) in all.maps {
         let named = pins.iter().find(|pin| pin.file_name().is_some_and(|file| file == name));
-        let place = named.or(pins.first()).map_or(Place::Id(id), |pin| Place::Pin(pin.clone()));
-        match named.map_or_else(|| is_called(&place, name), |_| Some(true)) {
-            Some(true) => found.push(place),
+        let location = named.or(pins.first()).map_or(Location::Id(id), |pin| Location::Pin(pin.clone()));
+        match named.map_or_else(|| is_called(&location, name), |_| Some(true)) {
+            Some(true) => found.push(location),
             Some(false) => {}
-            None => possible.push(place),
+            None => possible.push(location),
         }
     }
     let found = if found.is_empty() { possible } else { found };
     let name = printable(name);
     match &found[..] {
-        [place] => Ok(place.clone()),
+        [location] => Ok(location.clone()),
         [] => {
             let hidden = all.hidden.iter().map(|why| format!("; {why}")).collect::<String>();
             bail!("no map has the name {name}: `mapring ls` lists the maps{hidden}")
         }
         _ => {
-            let places = found.iter().map(Place::to_string).collect::<Vec<_>>().join(", ");
-            bail!("{} maps have the name {name}: name one of {places}", found.len())
+            let locations = found.iter().map(Location::to_string).collect::<Vec<_>>().join(", ");
+            bail!("{} maps have the name {name}: name one of {locations}", found.len())
         }
     }
 }
@@ -269,8 +269,8 @@ fn by_name(name: &str) -> Result<Place> {
 const KEPT: usize = 15;
 
 /// Whether a map has this name in C. `None` if the kernel keeps only its first bytes, and the types do not say.
-fn is_called(place: &Place, name: &str) -> Option<bool> {
-    let open = || AnyMap::open(place.source().ok()?).ok();
+fn is_called(location: &Location, name: &str) -> Option<bool> {
+    let open = || AnyMap::open(location.source().ok()?).ok();
     let Some(map) = open() else { return Some(false) };
     let kept = map.facts().name;
     if name.len() <= KEPT {
@@ -282,7 +282,7 @@ fn is_called(place: &Place, name: &str) -> Option<bool> {
     let is_of_maps = map.facts().kind == "array_of_maps";
     let typed = if is_of_maps {
         // It has no types: those of the maps in it say whose it is. Bells are BPF ringbufs, or not there yet.
-        let first = || AnyMap::open(Source::inner(place.source().ok()?, &0u32.to_ne_bytes())).ok();
+        let first = || AnyMap::open(Source::inner(location.source().ok()?, &0u32.to_ne_bytes())).ok();
         let Some(first) = first().filter(|first| first.facts().kind != "ringbuf") else {
             return if name.ends_with("__bells") { None } else { Some(false) };
         };
@@ -345,9 +345,9 @@ mod tests {
     #[test]
     fn what_is_no_region_is_not_opened() {
         for path in ["/dev/tty", "/dev/null", "/proc/self/fd", "/does/not/exist"] {
-            assert!(find(path).and_then(|place| place.source()).is_err(), "{path}");
+            assert!(find(path).and_then(|location| location.source()).is_err(), "{path}");
         }
-        assert_eq!(find("id:7").unwrap(), Place::Id(7));
+        assert_eq!(find("id:7").unwrap(), Location::Id(7));
         assert!(find("id:x").is_err());
     }
 }

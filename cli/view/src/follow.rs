@@ -9,7 +9,7 @@ use mapring::Start;
 use mapring::any::AnyMap;
 use mapring_kit::output;
 
-use crate::find::Place;
+use crate::find::Location;
 use crate::stamp::{self, Stamp};
 use crate::target::Target;
 use crate::untyped::Records;
@@ -78,17 +78,17 @@ pub enum Pinned<T> {
 pub fn look_at_pin<T>(
     target: &Target,
     looked: &mut Looked,
-    open: impl FnOnce(Place) -> Result<T>,
+    open: impl FnOnce(Location) -> Result<T>,
 ) -> Result<Pinned<T>> {
-    let Place::Pin(_) = target.place else { return Ok(Pinned::Same) }; // only a pin can be replaced
+    let Location::Pin(_) = target.location else { return Ok(Pinned::Same) }; // only a pin can be replaced
     let Some(id) = target.map.as_ref().map(|map| map.facts().id) else { return Ok(Pinned::Same) };
-    let now = AnyMap::open(target.place.source()?).map(|map| map.facts().id);
+    let now = AnyMap::open(target.location.source()?).map(|map| map.facts().id);
     Ok(match now {
         Ok(now) if now == id => {
             looked.gone = false;
             Pinned::Same
         }
-        Ok(now) => match open(target.place.clone()) {
+        Ok(now) => match open(target.location.clone()) {
             Ok(other) => Pinned::Other(other),
             Err(e) => {
                 let times = if looked.unfit.0 == now { looked.unfit.1.saturating_add(1) } else { 1 };
@@ -103,9 +103,9 @@ pub fn look_at_pin<T>(
 }
 
 impl Source {
-    /// Opens the ring at a place. Its shards are merged by the stamp that is wanted, or else by one that fits a clock.
-    pub(crate) fn open(place: Place, wanted: &stamp::Wanted, start: Start) -> Result<Self> {
-        let target = Target::open(place)?;
+    /// Opens the ring at a location. Its shards are merged by the stamp that is wanted, or else by one that fits a clock.
+    pub(crate) fn open(location: Location, wanted: &stamp::Wanted, start: Start) -> Result<Self> {
+        let target = Target::open(location)?;
         let (stamp, guess) = wanted.find(&target)?;
         let records = target.records(start, stamp)?;
         if let Some(guess) = guess {
@@ -145,8 +145,8 @@ impl Source {
     /// Looks whether another ring is now pinned in the place of this one, and whether it fits. For what it returns, see
     /// [`look_at_pin`].
     pub(crate) fn look_at_pin(&mut self, fits: impl FnOnce(&Target) -> Result<()>) -> Result<Pinned<Self>> {
-        let open = |place| {
-            let next = Self::open(place, &self.wanted, Start::First)?;
+        let open = |location| {
+            let next = Self::open(location, &self.wanted, Start::First)?;
             fits(&next.target)?;
             Ok(next)
         };

@@ -8,7 +8,7 @@ use mapring_kit::output;
 use mapring_kit::text::{cut, json_line, printable, wrapped};
 
 use crate::facts::Facts;
-use crate::find::{self, All, Place};
+use crate::find::{self, All, Location};
 use crate::shortage;
 use crate::target::{Sort, Target};
 
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.path.is_empty() {
         let all = All::find();
         hidden = all.hidden;
-        found = all.maps.into_iter().map(|(id, pins)| (place(id, &pins), pins)).collect();
+        found = all.maps.into_iter().map(|(id, pins)| (location(id, &pins), pins)).collect();
     }
     for path in &args.path {
         // A bare name is a map's, unless the directory can hold pins.
@@ -39,20 +39,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let mut all = All::default();
             all.add_dir(path);
             hidden.append(&mut all.hidden);
-            found.extend(all.maps.into_iter().map(|(id, pins)| (place(id, &pins), pins)));
+            found.extend(all.maps.into_iter().map(|(id, pins)| (location(id, &pins), pins)));
         } else {
-            let place = find::find(&path.to_string_lossy())?;
-            let pins = if let Place::Pin(pin) = &place { vec![pin.clone()] } else { Vec::new() };
-            found.push((place, pins));
+            let location = find::find(&path.to_string_lossy())?;
+            let pins = if let Location::Pin(pin) = &location { vec![pin.clone()] } else { Vec::new() };
+            found.push((location, pins));
         }
     }
     let (mut list, mut other) = (Vec::new(), 0);
-    for (place, pins) in found {
-        let target = match Target::open(place.clone()) {
+    for (location, pins) in found {
+        let target = match Target::open(location.clone()) {
             Ok(target) => target,
             // A map may end, or be replaced, at any time; but a path that was named must be there.
             Err(e) if args.path.is_empty() => {
-                hidden.push(shortage::left_out(&place, &e));
+                hidden.push(shortage::left_out(&location, &e));
                 continue;
             }
             Err(e) => return Err(e),
@@ -87,8 +87,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn place(id: u32, pins: &[PathBuf]) -> Place {
-    pins.first().map_or(Place::Id(id), |pin| Place::Pin(pin.clone()))
+fn location(id: u32, pins: &[PathBuf]) -> Location {
+    pins.first().map_or(Location::Id(id), |pin| Location::Pin(pin.clone()))
 }
 
 /// Whether it is a table that belongs to regions: of programs or of maps.
@@ -138,9 +138,9 @@ fn table(out: &mut impl Write, list: &[Facts]) -> io::Result<()> {
         let ty = Some(format!("type {}", facts.ty)).filter(|_| !facts.ty.is_empty());
         let dropped = facts.dropped.filter(|count| *count > 0);
         let dropped = dropped.map(|count| format!("programs dropped {count}"));
-        let place = facts.pins.is_empty() && facts.id.is_none();
+        let location = facts.pins.is_empty() && facts.id.is_none();
         let details = [
-            place.then(|| facts.region.clone()),
+            location.then(|| facts.region.clone()),
             (!facts.pins.is_empty()).then(|| facts.pins.join(" ")),
             ty,
             facts.writers(),

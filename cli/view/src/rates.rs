@@ -61,7 +61,7 @@ impl Meter {
 
     /// Looks whether another region is now pinned in the place of this one, as [`look_at_pin`] does.
     pub(crate) fn look_at_pin(&self, looked: &mut Looked) -> Result<Pinned<Self>> {
-        let open = |place| Self::new(Target::open(place)?)?.context("it has no rate");
+        let open = |location| Self::new(Target::open(location)?)?.context("it has no rate");
         look_at_pin(&self.target, looked, open)
     }
 

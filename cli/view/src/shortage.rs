@@ -27,7 +27,7 @@ pub fn of_chain(e: &anyhow::Error) -> bool {
 }
 
 /// Says that a region is left out, and why, with the command that fixes it.
-pub fn left_out(place: &impl std::fmt::Display, e: &anyhow::Error) -> String {
+pub fn left_out(location: &impl std::fmt::Display, e: &anyhow::Error) -> String {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let fix = match e.chain().any(|e| errno_of(e) == Some(Errno::MFILE.raw_os_error())) {
         true => format!(
@@ -36,7 +36,7 @@ pub fn left_out(place: &impl std::fmt::Display, e: &anyhow::Error) -> String {
         ),
         false => String::new(),
     };
-    format!("{place}: left out: {}{fix}", said(e))
+    format!("{location}: left out: {}{fix}", said(e))
 }
 
 fn errno_of(e: &(dyn std::error::Error + 'static)) -> Option<i32> {

@@ -53,8 +53,8 @@ struct Printer<'a, W> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let target = Target::open(find::find(&args.region)?)?;
-    let pins = match &target.place {
-        find::Place::Pin(pin) => vec![pin.clone()],
+    let pins = match &target.location {
+        find::Location::Pin(pin) => vec![pin.clone()],
         _ => Vec::new(),
     };
     let facts = target.facts(&pins, true);
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Printer { out: &mut out, json: args.json, left: args.rows, further: 0, zeros, facts: json };
     let done = content(&target, &mut printer);
     printer.begin(None)?;
-    done.with_context(|| target.place.to_string())?;
+    done.with_context(|| target.location.to_string())?;
     printer.end()?;
     out.flush()?;
     Ok(())
@@ -109,7 +109,7 @@ fn header(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
 
 impl<W: Write> Printer<'_, W> {
     /// Prints a value with its place, such as `index: 3, cpu: 1`.
-    fn value(&mut self, place: &[(&str, u64)], value: &Value, more: &[(&str, Json)]) -> Result<()> {
+    fn value(&mut self, location: &[(&str, u64)], value: &Value, more: &[(&str, Json)]) -> Result<()> {
         if let Some(zeros) = &mut self.zeros
             && value.is_zero()
         {
@@ -121,16 +121,16 @@ impl<W: Write> Printer<'_, W> {
         }
         if self.json {
             let mut object: serde_json::Map<_, _> =
-                place.iter().map(|(name, number)| ((*name).to_owned(), (*number).into())).collect();
+                location.iter().map(|(name, number)| ((*name).to_owned(), (*number).into())).collect();
             object.extend(more.iter().map(|(name, json)| ((*name).to_owned(), json.clone())));
             value.put("value", &mut object);
             writeln!(self.out, "{}", json_line(&Json::Object(object)))?;
             return Ok(());
         }
-        let place: Vec<_> = place.iter().map(|(name, number)| format!("{name} {number}")).collect();
+        let location: Vec<_> = location.iter().map(|(name, number)| format!("{name} {number}")).collect();
         let more: String = more.iter().map(|(name, json)| format!("  {name} {}", json_line(json))).collect();
         let value = if let Value::Unsigned(number) = value { grouped(*number) } else { value.to_string() };
-        writeln!(self.out, "{}: {value}{more}", place.join(" "))?;
+        writeln!(self.out, "{}: {value}{more}", location.join(" "))?;
         Ok(())
     }
 

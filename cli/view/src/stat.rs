@@ -11,7 +11,7 @@ use mapring_kit::signals::Interrupted;
 use mapring_kit::text::{cut, grouped, json_line, printable, rate, said};
 use serde_json::json;
 
-use crate::find::{self, All, Place};
+use crate::find::{self, All, Location};
 use crate::follow::{LOOK, Looked, Pinned};
 use crate::rates::{Meter, Reading, per_second};
 use crate::shortage;
@@ -77,7 +77,7 @@ pub fn report(
         for Metered { meter, earlier, before, pin } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
-                eprintln!("mapring: {}: {}", meter.target.place, said(&e));
+                eprintln!("mapring: {}: {}", meter.target.location, said(&e));
                 continue;
             }
             let mut unended = earlier.as_mut().map(|all| all.unended(meter.unended())).unwrap_or_default();
@@ -94,16 +94,16 @@ pub fn report(
             match meter.look_at_pin(pin)? {
                 Pinned::Same => {}
                 Pinned::Other(other) => {
-                    let place = &other.target.place;
-                    eprintln!("mapring: {place}: another region is pinned there now; continuing with it");
+                    let location = &other.target.location;
+                    eprintln!("mapring: {location}: another region is pinned there now; continuing with it");
                     let new = Metered::new(other)?;
                     (*meter, *earlier, *before) = (new.meter, new.earlier, new.before);
                 }
                 Pinned::Gone(e) => eprintln!("mapring: {e}; waiting for another region there"),
                 Pinned::Unfit(e) => {
-                    let place = &meter.target.place;
+                    let location = &meter.target.location;
                     eprintln!(
-                        "mapring: {place}: not continuing with the map that is pinned there now: {e:#}"
+                        "mapring: {location}: not continuing with the map that is pinned there now: {e:#}"
                     );
                 }
             }
@@ -128,9 +128,9 @@ struct Metered {
 impl Metered {
     fn new(mut meter: Meter) -> Result<Self> {
         let mut before = Reading::new();
-        let place = || meter.target.place.to_string();
-        let earlier = Earlier::new(&meter.target).with_context(place)?;
-        meter.read(&mut before).with_context(|| meter.target.place.to_string())?;
+        let location = || meter.target.location.to_string();
+        let earlier = Earlier::new(&meter.target).with_context(location)?;
+        meter.read(&mut before).with_context(|| meter.target.location.to_string())?;
         Ok(Self { meter, earlier, before, pin: Looked::default() })
     }
 }
@@ -140,10 +140,10 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
     let mut meters = Vec::new();
     for name in names {
         let target = Target::open(find::find(name)?)?;
-        let place = target.place.to_string();
-        let meter = Meter::new(target).with_context(|| place.clone())?;
+        let location = target.location.to_string();
+        let meter = Meter::new(target).with_context(|| location.clone())?;
         meters.push(
-            meter.with_context(|| format!("{place}: it has no rate: `mapring show` shows its content"))?,
+            meter.with_context(|| format!("{location}: it has no rate: `mapring show` shows its content"))?,
         );
     }
     if names.is_empty() {
@@ -152,11 +152,11 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
             output::note(format_args!("mapring: {}", printable(why)));
         }
         for (id, pins) in all.maps {
-            let place = pins.into_iter().next().map_or(Place::Id(id), Place::Pin);
+            let location = pins.into_iter().next().map_or(Location::Id(id), Location::Pin);
             // What ends meanwhile, and what this command can't read, is not in the report.
-            let name = place.clone();
+            let name = location.clone();
             // Ring buffers are not regions: as `ls` does, the report has those that were named.
-            let meter = Target::open(place).and_then(|target| match target.sort {
+            let meter = Target::open(location).and_then(|target| match target.sort {
                 Sort::Ringbuf => Ok(None),
                 _ => Meter::new(target),
             });
@@ -256,7 +256,7 @@ fn json_of(meter: &Meter, now: &Reading, before: &Reading, unended: &[Unended]) 
         of.iter().map(|(cause, n)| ((*cause).to_owned(), json!(n))).collect()
     };
     json!({
-        "region": meter.target.place.to_string(), "name": meter.name, "kind": meter.kind,
+        "region": meter.target.location.to_string(), "name": meter.name, "kind": meter.kind,
         "seconds": seconds, "unit": meter.unit(), "per_second": per_second(sum, seconds), "total": now.total(),
         "parts": parts, "lost": losses(&now.new_losses(before)), "lost_total": losses(&now.losses),
         "stepped_over": now.stepped_over, "unended": unended.iter().map(unended::json_of).collect::<Vec<_>>(),

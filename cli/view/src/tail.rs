@@ -209,8 +209,8 @@ impl Tail<'_> {
                     false => self.batch(source, None).map(Some),
                 })?;
                 self.out.flush()?;
-                let place = &source.target.place;
-                eprintln!("mapring: {place}: another ring is pinned there now; continuing with it");
+                let location = &source.target.location;
+                eprintln!("mapring: {location}: another ring is pinned there now; continuing with it");
                 *source = next;
             }
             Pinned::Gone(e) => {
@@ -219,8 +219,8 @@ impl Tail<'_> {
             }
             Pinned::Unfit(e) => {
                 self.out.flush()?;
-                let place = &source.target.place;
-                eprintln!("mapring: {place}: not continuing with the map that is pinned there now: {e:#}");
+                let location = &source.target.location;
+                eprintln!("mapring: {location}: not continuing with the map that is pinned there now: {e:#}");
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use mapring::record::UncheckedReason;
 use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
 
 use crate::facts::has_records;
-use crate::find::Place;
+use crate::find::Location;
 use crate::ringbuf::Observed;
 use crate::shortage;
 use crate::stamp::{self, Stamp};
@@ -22,7 +22,7 @@ use crate::value::{self, Value};
 /// A map or memory file.
 pub struct Target {
     /// Where it was found.
-    pub place: Place,
+    pub location: Location,
     /// `None` for a memory file.
     pub map: Option<AnyMap>,
     /// Its content.
@@ -50,28 +50,30 @@ pub enum Sort {
 }
 
 impl Target {
-    /// Opens what is at a place.
-    pub fn open(place: Place) -> Result<Self> {
-        let from = place.clone();
-        Self::of(place, || from.source())
+    /// opens what is at a location.
+    pub fn open(location: Location) -> Result<Self> {
+        let from = location.clone();
+        Self::of(location, || from.source())
     }
 
     /// The same of a source that this process has.
-    pub fn of(place: Place, source: impl Fn() -> Result<Source>) -> Result<Self> {
-        if let Place::File(_) = place {
+    pub fn of(location: Location, source: impl Fn() -> Result<Source>) -> Result<Self> {
+        if let Location::File(_) = location {
             let region = open(source()?).map_err(|e| match e.kind() {
-                ErrorKind::WrongType => anyhow!("{place} is not a BPF map, and not a memory file"),
-                _ => anyhow::Error::from(e).context(place.to_string()),
+                ErrorKind::WrongType => anyhow!("{location} is not a BPF map, and not a memory file"),
+                _ => anyhow::Error::from(e).context(location.to_string()),
             })?;
             let types = Err("a memory file has no BTF".to_owned());
-            return Ok(Self { place, map: None, sort: Sort::Region(region), types });
+            return Ok(Self { location, map: None, sort: Sort::Region(region), types });
         }
         let is_absent = |e: &Error| e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
-        let map = AnyMap::open(source()?).map_err(|e| match place {
-            Place::Id(id) if is_absent(&e) => anyhow!("no map has the id {id}: `mapring ls` lists the maps"),
+        let map = AnyMap::open(source()?).map_err(|e| match location {
+            Location::Id(id) if is_absent(&e) => {
+                anyhow!("no map has the id {id}: `mapring ls` lists the maps")
+            }
             _ => e.into(),
         })?;
-        let mut types = types_of(&map).with_context(|| place.to_string())?;
+        let mut types = types_of(&map).with_context(|| location.to_string())?;
         let kind = map.facts().kind;
         let sort = match kind.as_str() {
             "array" | "percpu_array" => match open(source()?) {
@@ -89,9 +91,9 @@ impl Target {
         if let Sort::RingInMaps(regions) = &sort
             && let Some((_, first)) = regions.first()
         {
-            types = types_of(&AnyMap::open(first.as_fd())?).with_context(|| place.to_string())?;
+            types = types_of(&AnyMap::open(first.as_fd())?).with_context(|| location.to_string())?;
         }
-        Ok(Self { place, map: Some(map), sort, types })
+        Ok(Self { location, map: Some(map), sort, types })
     }
 
     /// Its region; of a ring in several maps, the first one.
@@ -116,14 +118,14 @@ impl Target {
                 untyped::records(&[(0, region.clone())], start, stamp)
             }
             Sort::Ringbuf => self.observed(start).map(|observed| Box::new(observed) as Box<dyn Records>),
-            Sort::Damaged(e) => bail!("{}: {e}", self.place),
+            Sort::Damaged(e) => bail!("{}: {e}", self.location),
             _ => bail!(
                 "{} is not a mapring ring, but of kind {}: see `mapring show`",
-                self.place,
+                self.location,
                 self.facts(&[], false).kind
             ),
         }
-        .with_context(|| self.place.to_string())
+        .with_context(|| self.location.to_string())
     }
 
     /// An observer, if it is a BPF ringbuf.
@@ -184,7 +186,7 @@ impl Target {
     /// The name by which people know it.
     pub fn name(&self) -> String {
         let by_kernel = self.map.as_ref().map(|map| map.facts().name).filter(|name| !name.is_empty());
-        by_kernel.unwrap_or_else(|| self.place.to_string())
+        by_kernel.unwrap_or_else(|| self.location.to_string())
     }
 
     pub(crate) fn refusal(&self) -> Option<Refusal> {

@@ -80,15 +80,15 @@ pub(super) fn handle_in(pid: u32, path: &Path, flags: OFlags) -> Option<OwnedFd>
     rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()
 }
 
-/// A file that was seen.
+/// Where a file was seen.
 #[derive(Clone)]
-enum Place {
+enum Origin {
     Path(PathBuf),
     /// In the root directory of a process.
     In(u32, PathBuf),
 }
 
-impl Place {
+impl Origin {
     fn handle(&self) -> Option<OwnedFd> {
         match self {
             Self::Path(path) => handle(path),
@@ -99,7 +99,7 @@ impl Place {
 
 pub(super) struct Files {
     debug_dirs: Vec<PathBuf>,
-    seen: HashMap<BuildId, Vec<(Place, String)>>,
+    seen: HashMap<BuildId, Vec<(Origin, String)>>,
     /// Devices and inodes of files that were looked at.
     looked: HashSet<(u64, u64)>,
     /// Paths, and whether they were looked at.
@@ -118,7 +118,7 @@ impl Files {
         for dir in debug_dirs {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten().take(MOST) {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                files.see(Place::Path(entry.path()), name.trim_end_matches(".debug"));
+                files.see(Origin::Path(entry.path()), name.trim_end_matches(".debug"));
             }
         }
         files.debug_dirs.push(DEBUG.into());
@@ -134,8 +134,8 @@ impl Files {
         for mapping in space.files().filter(|mapping| mapping.is_code) {
             // By its inode where this process may do that: the path can be another file by now, or none.
             let name = mapping.name();
-            if !self.see(Place::Path(space.map_file(mapping)), &name) {
-                self.see(Place::In(space.pid, mapping.path().into()), &name);
+            if !self.see(Origin::Path(space.map_file(mapping)), &name) {
+                self.see(Origin::In(space.pid, mapping.path().into()), &name);
             }
         }
     }
@@ -151,20 +151,20 @@ impl Files {
         let mut offered = std::mem::take(&mut self.offered);
         for (path, is_seen) in offered.iter_mut().filter(|(_, is_seen)| !**is_seen) {
             *is_seen = true;
-            self.see(Place::Path(path.clone()), &path.file_name().unwrap_or_default().to_string_lossy());
+            self.see(Origin::Path(path.clone()), &path.file_name().unwrap_or_default().to_string_lossy());
         }
         self.offered = offered;
     }
 
     /// Whether it could be looked at.
-    fn see(&mut self, place: Place, name: &str) -> bool {
-        let Some(opened) = place.handle().and_then(Opened::new) else { return false };
+    fn see(&mut self, origin: Origin, name: &str) -> bool {
+        let Some(opened) = origin.handle().and_then(Opened::new) else { return false };
         let Ok(metadata) = opened.file.metadata() else { return false };
         if self.looked.len() < MOST
             && self.looked.insert((metadata.dev(), metadata.ino()))
             && let Some(id) = Elf::read(&opened.file).and_then(|elf| elf.build_id)
         {
-            self.seen.entry(id).or_default().push((place, shown(name.as_bytes())));
+            self.seen.entry(id).or_default().push((origin, shown(name.as_bytes())));
         }
         true
     }
@@ -176,11 +176,11 @@ impl Files {
         let hex = hex(id);
         let (first, rest) = hex.split_at(2);
         let file = format!(".build-id/{first}/{rest}.debug");
-        let debug = self.debug_dirs.iter().map(|dir| Place::Path(dir.join(&file)));
+        let debug = self.debug_dirs.iter().map(|dir| Origin::Path(dir.join(&file)));
         let seen = self.seen.get(id).map_or(&[][..], Vec::as_slice);
         let mut found: [Option<Image>; 2] = [None, None];
-        for place in debug.chain(seen.iter().map(|(place, _)| place.clone())) {
-            let image = Image::open(place.handle()).filter(|image| image.elf.build_id == Some(*id));
+        for origin in debug.chain(seen.iter().map(|(origin, _)| origin.clone())) {
+            let image = Image::open(origin.handle()).filter(|image| image.elf.build_id == Some(*id));
             let Some(image) = image else { continue };
             let kind = usize::from(!image.elf.is_debug());
             found[kind].get_or_insert(image);

@@ -71,7 +71,7 @@ impl Named {
 
 /// Where code is. It has a name as long as the recording is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Place {
+enum CodeAddress {
     Kernel(u64),
     File(BuildId, u64),
     /// Of a process, by its number and its start.
@@ -94,7 +94,7 @@ pub(crate) struct Symbols {
     modules: Vec<(Key, Module, Option<String>)>,
     perf_maps: Vec<((u32, u64), Option<PerfMap>)>,
     frames: Known,
-    noted: HashSet<(Place, bool)>,
+    noted: HashSet<(CodeAddress, bool)>,
     /// The recording is in a file: its frames, as the machine that made it knew them. Nothing is looked up here but debug files.
     saved: Option<Known>,
 }
@@ -152,16 +152,16 @@ impl Symbols {
             if let UserFrame::File { build_id, offset } = *frame
                 && self.noted.len() < FRAMES / 2
             {
-                self.noted.insert((Place::File(build_id, offset), at > 0));
+                self.noted.insert((CodeAddress::File(build_id, offset), at > 0));
             }
         }
     }
 
     /// Finds the names of the frames that were noted, one file after the other: few are open at a time.
     pub(crate) fn name_noted(&mut self) {
-        let mut places: Vec<_> = std::mem::take(&mut self.noted).into_iter().collect();
-        places.sort_unstable();
-        places.into_iter().for_each(|place| _ = self.frame(place, None));
+        let mut all: Vec<_> = std::mem::take(&mut self.noted).into_iter().collect();
+        all.sort_unstable();
+        all.into_iter().for_each(|code| _ = self.frame(code, None));
     }
 
     /// The names of a stack's frames. `process` is the process that it is of, if that is still present. Reads its files when they are
@@ -171,15 +171,16 @@ impl Symbols {
         let process = process.filter(|_| self.saved.is_none());
         // All but the innermost one are addresses to return to, behind the call.
         let kernel = stack.kernel.iter().enumerate();
-        let kernel =
-            kernel.map(|(at, &address)| self.frame((Place::Kernel(address), at > 0), process)).collect();
+        let kernel = kernel
+            .map(|(at, &address)| self.frame((CodeAddress::Kernel(address), at > 0), process))
+            .collect();
         let mut named = Named { kernel, user: Vec::new(), is_cut: stack.is_cut };
         for (at, frame) in stack.user.iter().enumerate() {
-            let place = match *frame {
-                UserFrame::File { build_id, offset } => Place::File(build_id, offset),
-                UserFrame::Address(address) => Place::Process(id.0, id.1, address),
+            let code = match *frame {
+                UserFrame::File { build_id, offset } => CodeAddress::File(build_id, offset),
+                UserFrame::Address(address) => CodeAddress::Process(id.0, id.1, address),
             };
-            let frame = self.frame((place, at > 0), process);
+            let frame = self.frame((code, at > 0), process);
             // The innermost one is where the thread ran.
             if frame.is_data && at > 0 {
                 named.is_cut = true;
@@ -202,22 +203,22 @@ impl Symbols {
         named
     }
 
-    fn frame(&mut self, (place, is_return): (Place, bool), process: Option<&Process>) -> Rc<Frame> {
-        if let Some(frame) = self.frames.get(&(place, is_return)) {
+    fn frame(&mut self, (code, is_return): (CodeAddress, bool), process: Option<&Process>) -> Rc<Frame> {
+        if let Some(frame) = self.frames.get(&(code, is_return)) {
             return frame.clone();
         }
         let back = u64::from(is_return);
-        let known = self.saved.as_ref().and_then(|saved| saved.get(&(place, is_return)).cloned());
-        let found = match (place, &known) {
+        let known = self.saved.as_ref().and_then(|saved| saved.get(&(code, is_return)).cloned());
+        let found = match (code, &known) {
             (_, Some(known)) if known.has_function() => None,
-            (Place::Kernel(address), _) => {
+            (CodeAddress::Kernel(address), _) => {
                 let is_here = self.saved.is_none();
                 let found = is_here.then(|| self.kernel.functions(address.wrapping_sub(back)));
                 Some(frame(found.unwrap_or_default(), "[kernel]".to_owned(), None, address))
             }
             // A debug file may name what had no name there.
-            (Place::File(id, offset), _) => Some(self.in_file(id, offset, back, process)),
-            (Place::Process(.., address), _) => Some(self.in_process(address, back, process)),
+            (CodeAddress::File(id, offset), _) => Some(self.in_file(id, offset, back, process)),
+            (CodeAddress::Process(.., address), _) => Some(self.in_process(address, back, process)),
         };
         let is_better = |found: &Frame| known.is_none() || found.is_data || found.has_function();
         let better = found.filter(is_better).map(Rc::new);
@@ -225,7 +226,7 @@ impl Symbols {
         if self.frames.len() >= FRAMES {
             self.frames.clear();
         }
-        self.frames.insert((place, is_return), frame.clone());
+        self.frames.insert((code, is_return), frame.clone());
         frame
     }
 

@@ -122,14 +122,14 @@ fn an_exchanged_pipe_makes_nobody_wait() {
     let socket = |path: &Path| drop(UnixListener::bind(path).unwrap());
     exchanged_with_a_pipe("", socket, |path| OutFile::create(path, true));
     let file = |path: &Path| fs::write(path, "left").unwrap();
-    exchanged_with_a_pipe(".part", file, |path| OutFile::growing(Place::of(path)?, false));
+    exchanged_with_a_pipe(".part", file, |path| OutFile::growing(Destination::of(path)?, false));
 }
 
 #[test]
 fn what_is_left_of_a_killed_command_is_replaced_only_by_force() {
     let dir = dir();
     let (path, part) = (dir.path().join("f"), dir.path().join("f.part"));
-    let growing = |force| OutFile::growing(Place::of(&path)?, force);
+    let growing = |force| OutFile::growing(Destination::of(&path)?, force);
     let said = |force| format!("{:#}", growing(force).err().unwrap());
     fs::write(&part, "left").unwrap();
     fs::set_permissions(&part, fs::Permissions::from_mode(0o666)).unwrap();

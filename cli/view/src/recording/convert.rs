@@ -84,7 +84,7 @@ impl Convert {
     /// Writes a row of a table: the numbers of its place, the time, the fields, and the tail of a ring with tails.
     fn row(
         &mut self,
-        place: &[Option<u64>],
+        location: &[Option<u64>],
         time: Option<String>,
         value: &Value,
         tail: Option<&[u8]>,
@@ -92,7 +92,7 @@ impl Convert {
         let To::Table(table) = &mut self.to else { return Ok(()) };
         let mut row = take(&mut self.row);
         row.clear();
-        row.extend(place.iter().map(|number| number.map_or(Cell::Absent, Cell::Unsigned)));
+        row.extend(location.iter().map(|number| number.map_or(Cell::Absent, Cell::Unsigned)));
         row.push(time.map_or(Cell::Absent, Cell::Text));
         let tail = tail.map(|tail| Value::Text(Chars::tail(tail)));
         match self.is_whole {
@@ -167,7 +167,7 @@ fn kind(value: &Value) -> Kind {
 /// The columns of a source, and whether its values are one column of JSON. After all others come those with the bytes of
 /// texts.
 fn columns(of: &StoredSource, empty: &Value) -> (Vec<(String, Kind)>, bool) {
-    let (place, whole): (&[_], _) = match of.source.kind {
+    let (location, whole): (&[_], _) = match of.source.kind {
         Sort::Ring => (&["shard", "ticket"], "record"),
         _ => (&["index", "cpu", "version"], VALUE),
     };
@@ -184,7 +184,7 @@ fn columns(of: &StoredSource, empty: &Value) -> (Vec<(String, Kind)>, bool) {
     if is_whole {
         (fields, texts) = (vec![(WHOLE.to_owned(), Kind::Text)], Vec::new());
     }
-    let mut columns: Vec<_> = place.iter().map(|name| ((*name).to_owned(), Kind::Unsigned)).collect();
+    let mut columns: Vec<_> = location.iter().map(|name| ((*name).to_owned(), Kind::Unsigned)).collect();
     columns.push(("time".to_owned(), Kind::Text));
     let first = columns.len();
     let mut known: HashSet<_> = columns.iter().map(|(name, _)| name.clone()).collect();

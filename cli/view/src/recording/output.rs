@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mapring::Loss;
 use mapring::time::{Clock as BpfClock, WallClock};
 use mapring_kit::exit::WrongUsage;
-use mapring_kit::outfile::{OutFile, Place};
+use mapring_kit::outfile::{Destination, OutFile};
 use mapring_kit::output::Progress;
 use mapring_kit::text::{grouped, printable, rate};
 
@@ -64,12 +64,12 @@ impl Files {
     }
 
     /// Opens the file; returns it unless it is stdout.
-    fn open(&self, place: Option<&Place>) -> Result<(Option<OutFile>, File)> {
-        let Some(place) = place else {
+    fn open(&self, destination: Option<&Destination>) -> Result<(Option<OutFile>, File)> {
+        let Some(destination) = destination else {
             ensure!(!io::stdout().is_terminal(), "a recording is not text: name a file, or redirect stdout");
             return Ok((None, io::stdout().as_fd().try_clone_to_owned()?.into()));
         };
-        let out = OutFile::growing(place.clone(), self.force)?;
+        let out = OutFile::growing(destination.clone(), self.force)?;
         ensure!(out.is_regular() || !self.rotates(), "{}: only a regular file can be rotated", self.name());
         let file = out.writer()?;
         Ok((Some(out), file))
@@ -77,22 +77,22 @@ impl Files {
 
     /// Makes room for the file: with rotation, files of an earlier recorder become full ones, also what it left if it was
     /// killed.
-    fn make_room(&self, place: &Place) -> Result<()> {
+    fn make_room(&self, destination: &Destination) -> Result<()> {
         if !self.rotates() {
             return Ok(());
         }
-        let part = place.part();
+        let part = destination.part();
         let left = part.lock_file()?;
-        if place.is_file() {
-            self.shift(place, place)?;
+        if destination.is_file() {
+            self.shift(destination, destination)?;
         }
-        left.map_or(Ok(()), |_lock| self.shift(place, &part))
+        left.map_or(Ok(()), |_lock| self.shift(destination, &part))
     }
 
     /// Moves the full files by one place, and `last` to the first; the oldest is removed.
-    fn shift(&self, place: &Place, last: &Place) -> Result<()> {
-        let full = |number: u32| place.with(&format!(".{number}"));
-        let moved = |from: &Place, to: &Place| match from.rename(to, true) {
+    fn shift(&self, destination: &Destination, last: &Destination) -> Result<()> {
+        let full = |number: u32| destination.with(&format!(".{number}"));
+        let moved = |from: &Destination, to: &Destination| match from.rename(to, true) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(e).with_context(|| format!("{} to {}", from.shown(), to.shown()))
             }
@@ -112,7 +112,7 @@ impl Files {
 pub(super) struct Output<'a> {
     args: &'a Files,
     /// Unless it is stdout. All files are in its directory.
-    place: Option<Place>,
+    destination: Option<Destination>,
     writer: Writer,
     /// The file that is being written, unless it is stdout.
     file: Option<OutFile>,
@@ -133,13 +133,13 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub(super) fn new(args: &'a Files) -> Result<Self> {
-        let place = (args.out != Path::new("-")).then(|| Place::of(&args.out)).transpose()?;
-        place.as_ref().map_or(Ok(()), |place| args.make_room(place))?;
-        let (file, out) = args.open(place.as_ref())?;
+        let destination = (args.out != Path::new("-")).then(|| Destination::of(&args.out)).transpose()?;
+        destination.as_ref().map_or(Ok(()), |destination| args.make_room(destination))?;
+        let (file, out) = args.open(destination.as_ref())?;
         let writer = Writer::new(out).with_context(|| args.name())?;
         Ok(Self {
             args,
-            place,
+            destination,
             writer,
             file,
             since: Instant::now(),
@@ -224,8 +224,8 @@ impl<'a> Output<'a> {
     fn rotate(&mut self) -> Result<()> {
         self.end()?;
         self.full += self.writer.bytes;
-        self.place.as_ref().map_or(Ok(()), |place| self.args.shift(place, place))?;
-        let (file, out) = self.args.open(self.place.as_ref())?;
+        self.destination.as_ref().map_or(Ok(()), |destination| self.args.shift(destination, destination))?;
+        let (file, out) = self.args.open(self.destination.as_ref())?;
         (self.file, self.writer) = (file, Writer::new(out).with_context(|| self.args.name())?);
         self.since = Instant::now();
         self.write_source()

@@ -72,8 +72,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let at = args.r#for.and_then(|time| Instant::now().checked_add(time));
     let stop = Stop { interrupted: Interrupted::new()?, at };
-    let place = find::find(&args.region)?;
-    let target = Target::open(place.clone())?;
+    let location = find::find(&args.region)?;
+    let target = Target::open(location.clone())?;
     let is_ring = target.kind() == Some(Kind::Ring) || matches!(target.sort, Sort::RingInMaps(_));
     if !is_ring {
         let sampling = Sampling { every: args.every, once: args.no_follow, stop: &stop };
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     drop(target);
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
-    let mut ring = Source::open(place, &args.stamp, from.start())?;
+    let mut ring = Source::open(location, &args.stamp, from.start())?;
     let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
     let mut recorder = Recorder {
         out: Output::new(&args.files)?,
@@ -162,9 +162,9 @@ impl Recorder<'_> {
             Pinned::Other(next) => {
                 ring.rest(|ring| self.batch(ring, None).map(Some))?;
                 self.report(ring)?;
-                let place = &ring.target.place;
+                let location = &ring.target.location;
                 self.out.say(format_args!(
-                    "mapring: {place}: another ring is pinned there now; continuing with it"
+                    "mapring: {location}: another ring is pinned there now; continuing with it"
                 ));
                 let (description, btf) = source::of(&next.target, next.stamp, None)?;
                 self.out.source(description, btf)?;
@@ -172,9 +172,9 @@ impl Recorder<'_> {
             }
             Pinned::Gone(e) => self.out.say(format_args!("mapring: {e}; waiting for another ring there")),
             Pinned::Unfit(e) => {
-                let place = &ring.target.place;
+                let location = &ring.target.location;
                 self.out.say(format_args!(
-                    "mapring: {place}: not continuing with the map that is pinned there now: {e:#}"
+                    "mapring: {location}: not continuing with the map that is pinned there now: {e:#}"
                 ));
             }
         }

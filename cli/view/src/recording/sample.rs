@@ -15,7 +15,7 @@ use super::output::{Files, Output};
 use super::record::Stop;
 use super::source;
 use super::summaries::{self, Gauge};
-use crate::find::Place;
+use crate::find::Location;
 use crate::follow::{LOOK, Looked, Pinned, look_at_pin};
 use crate::target::{Sort, Target};
 use crate::untyped::{self, Table};
@@ -55,10 +55,10 @@ pub(super) fn run(mut target: Target, sampling: &Sampling<'_>, files: &Files) ->
     let (mut out, mut counts) = (Output::new(files)?, Counts::default());
     loop {
         out.source(source, btf)?;
-        let place = target.place.to_string();
+        let location = target.location.to_string();
         let next = until_replaced(&target, sampling, &mut out, &mut counts);
-        let Some(next) = next.with_context(|| place.clone())? else { break };
-        out.say(format_args!("mapring: {place}: another map is pinned there now; continuing with it"));
+        let Some(next) = next.with_context(|| location.clone())? else { break };
+        out.say(format_args!("mapring: {location}: another map is pinned there now; continuing with it"));
         (source, btf) = source::of(&next, None, every)?;
         target = next;
     }
@@ -111,7 +111,7 @@ fn until_replaced(
                 }
                 Pinned::Unfit(e) => out.say(format_args!(
                     "mapring: {}: not continuing with the map that is pinned there now: {e:#}",
-                    target.place
+                    target.location
                 )),
                 Pinned::Gone(e) => out.say(format_args!("mapring: {e}; waiting for another map there")),
             }
@@ -120,8 +120,8 @@ fn until_replaced(
 }
 
 /// Opens what can be sampled.
-fn sampled(place: Place) -> Result<Target> {
-    let target = Target::open(place)?;
+fn sampled(location: Location) -> Result<Target> {
+    let target = Target::open(location)?;
     source::of(&target, None, None)?;
     Values::of(&target)?;
     Ok(target)

@@ -10,7 +10,7 @@ use crate::target::{Sort, Target, of_kernel};
 
 /// The description of a target, and the BTF of its map; empty if there is none.
 pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
-    let place = &target.place;
+    let location = &target.location;
     let kind = match &target.sort {
         Sort::RingInMaps(_) => Kind::Ring,
         Sort::Region(region) => match region.geometry().kind() {
@@ -22,14 +22,14 @@ pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> R
             RegionKind::Histograms => Kind::Histograms,
             RegionKind::Gauges => Kind::Gauges,
             RegionKind::TopKeys => Kind::TopKeys,
-            kind => bail!("{place}: {kind} can't be recorded; `mapring show --json` prints their content"),
+            kind => bail!("{location}: {kind} can't be recorded; `mapring show --json` prints their content"),
         },
         Sort::Array => Kind::Array,
         Sort::Globals => Kind::Globals,
         Sort::Ringbuf => {
-            bail!("{place}: a BPF ringbuf can't be recorded; `mapring tail --json` prints its records")
+            bail!("{location}: a BPF ringbuf can't be recorded; `mapring tail --json` prints its records")
         }
-        Sort::Other => bail!("{place}: not a ring, table, array or global data"),
+        Sort::Other => bail!("{location}: not a ring, table, array or global data"),
         Sort::Damaged(e) => bail!("{e}"),
     };
     let (btf, value_type, no_types) = match kind.layout() {
@@ -74,7 +74,7 @@ pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> R
         source.shards = ends.max().unwrap_or(1);
     }
     if let Err(why) = source.check() {
-        bail!("{place}: too large to be recorded: {why}");
+        bail!("{location}: too large to be recorded: {why}");
     }
     Ok((source, btf))
 }

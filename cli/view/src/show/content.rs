@@ -160,10 +160,10 @@ fn cells<W: Write>(target: &Target, region: &mapring::Region, out: &mut Printer<
                 continue;
             }
             let cpu = copy.cpu.map(|cpu| ("cpu", cpu as u64));
-            let place: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
+            let location: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
             let zeros = out.zeros.take(); // a value of zeros that was written is shown
             if !out.skips(&copy.bytes) {
-                out.value(&place, &target.decode(&copy.bytes), &[])?;
+                out.value(&location, &target.decode(&copy.bytes), &[])?;
             }
             out.zeros = zeros;
         }
@@ -255,9 +255,9 @@ fn array<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     for index in 0..facts.max_entries {
         for (cpu, bytes) in untyped::copies(map, facts.value_size, index, &mut words)? {
             let cpu = cpu.map(|cpu| ("cpu", cpu as u64));
-            let place: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
+            let location: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
             if !out.skips(bytes) {
-                out.value(&place, &target.decode(bytes), &[])?;
+                out.value(&location, &target.decode(bytes), &[])?;
             }
         }
     }
@@ -300,7 +300,7 @@ fn programs<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
             out.line(&format!("(a map of type {}: its content is not shown)", kind.replace('_', " ")))?
         );
     }
-    let table = mapring::dispatch::Dispatch::open(target.place.source()?)?;
+    let table = mapring::dispatch::Dispatch::open(target.location.source()?)?;
     for slot in table.iter() {
         let (slot, id) = slot?;
         let name = table.get(slot).ok().flatten().map(|program| ("name", Json::from(program.name)));

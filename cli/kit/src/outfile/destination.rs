@@ -21,22 +21,22 @@ use crate::text::printable;
 
 /// A name in a directory.
 #[derive(Clone)]
-pub struct Place {
+pub struct Destination {
     directory: Rc<OwnedFd>,
     /// As the user named it.
     path: PathBuf,
 }
 
-impl Place {
+impl Destination {
     /// The name that this path has in its directory, which is opened.
     pub fn of(path: &Path) -> Result<Self> {
-        let place = |directory| Self { directory: Rc::new(directory), path: path.to_owned() };
+        let destination = |directory| Self { directory: Rc::new(directory), path: path.to_owned() };
         let shown = || shown(path);
         ensure!(path.file_name().is_some(), "{}: not the name of a file", shown());
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, directory.unwrap_or(Path::new(".")), flags, Mode::empty());
-        directory.map(place).with_context(shown)
+        directory.map(destination).with_context(shown)
     }
 
     /// Another name in the directory.
