@@ -29,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use mapring_kit::exit::{self, WrongUsage};
 use mapring_kit::output;
-use mapring_kit::text::{escaped, said};
+use mapring_kit::text::{escaped, one_line};
 
 /// Shared-memory channels between BPF programs and userspace.
 #[derive(Parser)]
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         if let Some(WrongUsage(why)) = error.downcast_ref() {
             wrong_usage(why);
         }
-        eprintln!("mapring: {}", said(&error));
+        eprintln!("mapring: {}", one_line(&error));
         ExitCode::from(exit::code(&error))
     })
 }

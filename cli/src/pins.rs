@@ -16,7 +16,7 @@ use mapring::{ErrorKind, PinDir, Region, Stage};
 use mapring_kit::exit::{self, Refused};
 use mapring_kit::group;
 use mapring_kit::output::{bytes, note};
-use mapring_kit::text::{printable, said};
+use mapring_kit::text::{one_line, printable};
 use mapring_view::find::{All, Location, find, is_pinned};
 use mapring_view::target::{Sort, Target};
 use mapring_view::untyped;
@@ -225,7 +225,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     for stale in &found {
         let remove = args.yes
             && stale.remove().unwrap_or_else(|error| {
-                eprintln!("mapring: {} is not removed: {}", shown(&stale.pin), said(&error));
+                eprintln!("mapring: {} is not removed: {}", shown(&stale.pin), one_line(&error));
                 failed = true;
                 false
             });

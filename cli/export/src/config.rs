@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn errors_say_where_and_what() {
         let metric = "[[metric]]\nregion = \"x\"\nname = \"y\"\n";
-        for (text, said) in [
+        for (text, message) in [
             ("[limits]\nclient = 1", "line 2"),
             ("[limits]\nclient = 1", "`response`, `request`, `clients`, `time`, `series`"),
             ("[limits]\ntime = \"10\"", "write it as 500ms"),
@@ -216,8 +216,8 @@ mod tests {
             (&metric.replace('y', "é"), "not a name of a metric"),
             ("\u{1b}[2J = 1", "line 1"),
         ] {
-            let error = mapring_kit::text::said(&Config::parse(text).unwrap_err());
-            assert!(error.contains(said) && !error.contains('\u{1b}'), "{text}: {error}");
+            let error = mapring_kit::text::one_line(&Config::parse(text).unwrap_err());
+            assert!(error.contains(message) && !error.contains('\u{1b}'), "{text}: {error}");
         }
     }
 }

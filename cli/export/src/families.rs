@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};
-use mapring_kit::text::{printable, said};
+use mapring_kit::text::{one_line, printable};
 
 use crate::config::Metric;
 use crate::page::Kept;
@@ -71,7 +71,7 @@ impl Families {
             if let Err(e) =
                 self.add(family, Part { source: index, what, scale: None, series, kept: Kept::default() })
             {
-                notes.push(format!("{}: left out: {}", source.target.location, said(&e)));
+                notes.push(format!("{}: left out: {}", source.target.location, one_line(&e)));
             }
         };
         match &source.values {

@@ -164,11 +164,11 @@ impl Export<'_> {
                 Ok(()) => return Ok(()),
                 Err(_) if interrupted.is_set() => return Ok(()),
                 Err(e) if !was_connected || self.args.once && tries >= TRIES => return Err(e.context(host)),
-                Err(e) => mapring_kit::text::said(&e),
+                Err(e) => mapring_kit::text::one_line(&e),
             };
-            if e != self.rest.said {
+            if e != self.rest.last_error {
                 eprintln!("mapring: {host}: {e}; trying again, with {} messages waiting", self.pending.len());
-                self.rest.said = e;
+                self.rest.last_error = e;
             }
             let end = Instant::now() + Rest::pause(tries);
             while Instant::now() < end {

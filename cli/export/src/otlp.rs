@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.once {
         output::note(format_args!("mapring: {} regions to {}", sampler.regions(), printable(&args.to)));
     }
-    let (mut failures, mut said, mut warned, mut pause) = (0_u64, String::new(), None, PAUSES[0]);
+    let (mut failures, mut last_error, mut warned, mut pause) = (0_u64, String::new(), None, PAUSES[0]);
     loop {
         // Values are sums: a push replaces those that failed before, so none is kept.
         let wait = match push(&agent, args, &mut sampler, &host, &interrupted) {
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     _ => {}
                 }
                 (failures, pause, warned) = (0, PAUSES[0], warning.map(|warning| warning.rejected > 0));
-                said.clear();
+                last_error.clear();
                 args.every
             }
             Err(Failed { why, .. }) if args.once => bail!("{}: {why}", printable(&args.to)),
@@ -128,9 +128,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     false => args.every.max(pause),
                 };
                 pause = (2 * pause).min(PAUSES[1]);
-                if said != why {
+                if last_error != why {
                     eprintln!("mapring: {}: {why}; next push in {wait:.0?}", printable(&args.to));
-                    said = why;
+                    last_error = why;
                 }
                 wait
             }

@@ -8,7 +8,7 @@ use mapring::abi::Kind as Of;
 use mapring::reading::TopKey;
 use mapring::time::{Clock, WallClock};
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
-use mapring_kit::text::said;
+use mapring_kit::text::one_line;
 use mapring_view::target::{Sort, Target};
 use mapring_view::untyped::{self, Copied, Table};
 use mapring_view::value::{self, Value};
@@ -162,7 +162,7 @@ impl Source {
     /// Reads all values. Of a mapped region it makes no system call.
     pub(crate) fn read(&mut self) {
         let done = self.try_read();
-        self.error = done.err().as_ref().map(said);
+        self.error = done.err().as_ref().map(one_line);
     }
 
     fn try_read(&mut self) -> Result<()> {

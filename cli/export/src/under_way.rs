@@ -20,7 +20,7 @@ pub(crate) struct Rest {
     /// Nothing is sent before this time.
     until: Option<Instant>,
     /// The last reason that was printed.
-    pub(crate) said: String,
+    pub(crate) last_error: String,
 }
 
 impl Rest {
@@ -204,7 +204,7 @@ impl Export<'_> {
     }
 
     pub(crate) fn works_again(&mut self) {
-        if !std::mem::take(&mut self.rest.said).is_empty() {
+        if !std::mem::take(&mut self.rest.last_error).is_empty() {
             eprintln!("mapring: stream {}: takes messages again", self.args.stream);
         }
     }
@@ -252,9 +252,9 @@ impl Export<'_> {
             (self.lost, self.rest.count) = (self.lost + 1, 0);
         } else if !of_order || self.rest.count >= Rest::TRIES {
             let (why, stream) = (refused.to_string(), &self.args.stream);
-            if self.rest.said != why {
+            if self.rest.last_error != why {
                 eprintln!("mapring: stream {stream}: {why}; waiting, with {} messages", self.pending.len());
-                self.rest.said = why;
+                self.rest.last_error = why;
             }
             // It may take those of other shards.
             self.pending.make_contiguous().sort_by_key(|message| message.shard == shard);

@@ -86,17 +86,18 @@ mod tests {
     #[test]
     fn changes_are_said() {
         let start = Clocks { wall: 1_000_000_000_000, boot: 7 };
-        let said = |wall: i64, boot: i64| {
+        let lines = |wall: i64, boot: i64| {
             let now = Clocks { wall: start.wall + wall, boot: start.boot + boot };
             now.changes(start)
         };
-        assert!(said(900_000, 900_000).is_empty() && said(-900_000, 0).is_empty());
+        assert!(lines(900_000, 900_000).is_empty() && lines(-900_000, 0).is_empty());
         let second = 1_000_000_000;
-        let [set, back, slept] = [said(3600 * second, 0), said(-2 * second, 0), said(5 * second, 5 * second)];
+        let [set, back, slept] =
+            [lines(3600 * second, 0), lines(-2 * second, 0), lines(5 * second, 5 * second)];
         assert!(set[0].contains("set forward by 1h since") && set[0].contains("too late"), "{set:?}");
         assert!(back[0].contains("set back by 2s since") && back[0].contains("too early"), "{back:?}");
         assert!(slept[0].contains("suspended for 5s since"), "{slept:?}");
-        assert_eq!((set.len(), back.len(), slept.len(), said(0, second).len()), (1, 1, 1, 2));
+        assert_eq!((set.len(), back.len(), slept.len(), lines(0, second).len()), (1, 1, 1, 2));
         for text in ["", "1", "1 x", "9223372036854775807 -9223372036854775808"] {
             if let Some(hostile) = Clocks::parse(text) {
                 assert_eq!(start.changes(hostile).len(), 2);

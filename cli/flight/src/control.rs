@@ -51,10 +51,10 @@ pub(crate) fn mark(dir: &Path, args: &Mark) -> Result<()> {
 pub(crate) fn hold(dir: &Path) -> Result<()> {
     let recording = Recording::open(dir)?;
     let is_done = run(&recording, HOLD, [0; WORDS])?;
-    let said =
+    let why =
         stopped::read(&recording)?.and_then(|stop| stop.cause(&Machine::here().wall())).unwrap_or_default();
     if !is_done {
-        bail!("the recording has stopped already: {said}");
+        bail!("the recording has stopped already: {why}");
     }
     note("Held. `mapring flight dump` writes what is recorded. `mapring flight resume` goes on.");
     Ok(())

@@ -135,8 +135,8 @@ fn not_created(error: io::Error, dir: &Path) -> anyhow::Error {
         let default = Path::new("/sys/fs/bpf");
         if !rustix::fs::statfs(default).is_ok_and(|found| found.f_type == BPF_FS_MAGIC) {
             let mount = "mount -t bpf -o mode=0755 bpf /sys/fs/bpf";
-            let said = format!("no BPF file system is mounted at {}: {mount}", default.display());
-            return Refused(said).into();
+            let why = format!("no BPF file system is mounted at {}: {mount}", default.display());
+            return Refused(why).into();
         }
         return anyhow::anyhow!(
             "{} is not in a BPF file system: choose a directory below {}",

@@ -232,7 +232,10 @@ mod with_programs {
             None => Ok(()),
         });
         if let Err(error) = measured {
-            eprintln!("mapring: what an event costs was not measured: {}", mapring_kit::text::said(&error));
+            eprintln!(
+                "mapring: what an event costs was not measured: {}",
+                mapring_kit::text::one_line(&error)
+            );
         }
         Ok(format!(
             "Recording {} in {} of memory.\n\

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use mapring::liveness::{Unended, is_alive};
 use mapring::time::Clock;
-use mapring_kit::text::{printable, said};
+use mapring_kit::text::{one_line, printable};
 use mapring_kit::{exit, output};
 use serde::Serialize;
 use serde_json::json;
@@ -183,7 +183,7 @@ fn look(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recor
     let statistics = match &programs {
         Ok(_) => programs::enable_statistics(),
         Err(error) if error.is::<exit::Refused>() => Err("only root can read them".to_owned()),
-        Err(error) => Err(said(error)),
+        Err(error) => Err(one_line(error)),
     };
     let costs = || programs.as_ref().map(Programs::costs).unwrap_or_default();
     let (written, before, start) = (written(rings), costs(), Instant::now());

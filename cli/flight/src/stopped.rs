@@ -86,7 +86,7 @@ impl Stop {
     /// `oom of 4711 (postgres) on 25 November, 03:12:07 UTC`, if something has set the end.
     pub(crate) fn cause(&self, wall: &Wall) -> Option<String> {
         let time = wall.at(self.zero()?).map_or_else(|| NO_DATE.to_owned(), date);
-        Some(format!("{} on {time}", said(self.kind, self.value, self.pid, &self.thread())))
+        Some(format!("{} on {time}", cause_text(self.kind, self.value, self.pid, &self.thread())))
     }
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn name(comm: &Comm) -> String {
 }
 
 /// A condition that was met, in words.
-pub(crate) fn said(kind: u32, value: u64, pid: u32, thread: &str) -> String {
+pub(crate) fn cause_text(kind: u32, value: u64, pid: u32, thread: &str) -> String {
     let (name, is_time) = match triggers::kind(kind) {
         _ if kind == HOLD => ("hold", false),
         Some(kind) => (kind.name, kind.is_time),
@@ -155,12 +155,12 @@ mod tests {
 
     #[test]
     fn a_cause_is_said() {
-        assert_eq!(said(7, 0, 4711, "postgres"), "oom of 4711 (postgres)");
-        assert_eq!(said(7, 0, 4711, ""), "oom of 4711");
-        assert_eq!(said(6, 11, 1, "a"), "exit of 1 (a) by SIGSEGV");
-        assert_eq!(said(1, 61_234_567, 1, "a"), "runqueue of 1 (a) after 61ms");
-        assert_eq!(said(3, 2_123_456_789, 1, "a"), "syscall of 1 (a) after 2s 123ms");
-        assert_eq!(said(HOLD, 0, 1, "mapring"), "hold of 1 (mapring)");
+        assert_eq!(cause_text(7, 0, 4711, "postgres"), "oom of 4711 (postgres)");
+        assert_eq!(cause_text(7, 0, 4711, ""), "oom of 4711");
+        assert_eq!(cause_text(6, 11, 1, "a"), "exit of 1 (a) by SIGSEGV");
+        assert_eq!(cause_text(1, 61_234_567, 1, "a"), "runqueue of 1 (a) after 61ms");
+        assert_eq!(cause_text(3, 2_123_456_789, 1, "a"), "syscall of 1 (a) after 2s 123ms");
+        assert_eq!(cause_text(HOLD, 0, 1, "mapring"), "hold of 1 (mapring)");
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_040_327);
         assert_eq!(date(day), "25 November, 03:12:07 UTC");
         assert_eq!(date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "an unknown date");

@@ -154,19 +154,19 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
 /// Says that a name is not known, what is, and which is nearest. Lists that are too long for a line are left out.
 fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str>) -> String {
     let known: Vec<_> = known.collect();
-    let mut said = format!("{name:?} is not a {what}");
+    let mut message = format!("{name:?} is not a {what}");
     let nearest = known.iter().map(|known| (distance(name, known), known)).min();
     if let Some((_, nearest)) = nearest.filter(|(distance, known)| *distance <= known.len().div_ceil(2)) {
-        let _ = write!(said, "; the nearest is {nearest}");
+        let _ = write!(message, "; the nearest is {nearest}");
     }
     match known.len() {
-        0 => said.push_str("; it has none"),
+        0 => message.push_str("; it has none"),
         1..=40 => {
-            let _ = write!(said, "; known are {}", list(known.iter().copied()));
+            let _ = write!(message, "; known are {}", list(known.iter().copied()));
         }
         _ => {}
     }
-    said
+    message
 }
 
 /// How many letters must change.
@@ -365,8 +365,8 @@ mod tests {
             ("exit comm=", &["1 to 15 bytes"]),
             ("exit pid=0", &["write it as pid=4711"]),
         ] {
-            let said = refused(text);
-            assert!(parts.iter().all(|part| said.contains(part)), "{text}: {said}");
+            let message = refused(text);
+            assert!(parts.iter().all(|part| message.contains(part)), "{text}: {message}");
         }
     }
 

@@ -8,11 +8,11 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::exit::Refused;
 
 /// libbpf's messages, shown only if the cause of a failure is unclear.
-static SAID: Mutex<String> = Mutex::new(String::new());
+static MESSAGES: Mutex<String> = Mutex::new(String::new());
 
 /// Keeps libbpf's messages.
 pub fn listen() {
-    let keep = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+    let keep = |_, text: String| MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
 }
 
@@ -23,13 +23,13 @@ const LINES: usize = 60;
 /// The failure of a subcommand of `mapring` to load programs: with what this process lacks, or after libbpf's messages.
 pub fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
     let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
-    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
     // The verifier's refusals have the same number.
-    let is_verifier = said.contains(VERIFIER) && missing(effective()).is_none();
+    let is_verifier = messages.contains(VERIFIER) && missing(effective()).is_none();
     if !is_verifier && error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
         return Refused(format!("{error:#}: {}", why_denied(command))).into();
     }
-    let lines: Vec<_> = said.lines().collect();
+    let lines: Vec<_> = messages.lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
     last.iter().for_each(|line| eprintln!("{}", crate::text::escaped(line)));
     error

@@ -13,7 +13,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// An error and its causes in one line, as every command prints them. A library's message quotes the text of others as it
 /// is, so this escapes all that could change a terminal or look like another line. Only [`Lines`] has lines.
-pub fn said(error: &anyhow::Error) -> String {
+pub fn one_line(error: &anyhow::Error) -> String {
     let one = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<Lines>() {
         Some(Lines(lines)) => lines.lines().map(escaped).collect::<Vec<_>>().join("\n"),
         None => escaped(&e.to_string()),
@@ -141,8 +141,8 @@ mod tests {
         assert!(!line.contains(['\u{9b}', '\u{202e}', '\u{e0001}', '\x1b', '\n']), "{line}");
         let foreign = anyhow::anyhow!("unknown variant `{hostile}`").context("é… a file");
         let shown = "é… a file: unknown variant `\\u{1b}[2J\\u{9b}1m\\u{202e}txt\\n`";
-        assert_eq!(said(&foreign), shown);
-        assert_eq!(said(&anyhow::Error::new(Lines(format!("a\n{hostile}b")))).lines().count(), 3);
+        assert_eq!(one_line(&foreign), shown);
+        assert_eq!(one_line(&anyhow::Error::new(Lines(format!("a\n{hostile}b")))).lines().count(), 3);
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(back["name"], format!("{hostile}é😀\u{e0001}"));
     }

@@ -11,7 +11,7 @@ use mapring::btf::{self, Btf};
 use mapring::liveness::Unended;
 use mapring::{PinDir, Start};
 use mapring_kit::output::bytes;
-use mapring_kit::text::{printable, said};
+use mapring_kit::text::{one_line, printable};
 use mapring_view::find::{All, Location, is_gone};
 use mapring_view::target::{Sort, Target};
 
@@ -113,7 +113,7 @@ fn of_pin(pin: &Path, fix: impl FnOnce(&str) -> String) -> String {
 
 /// A pin that could not be looked at. `None` if it is not there any more.
 fn unknown(feature: &'static str, pin: &str, e: &anyhow::Error) -> Option<Finding> {
-    let seen = || format!("{pin}: {}", said(e));
+    let seen = || format!("{pin}: {}", one_line(e));
     (!is_gone(e.as_ref())).then(|| Finding::unknown(AREA, feature, seen(), "It may have a fault."))
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use mapring_kit::text::said;
+use mapring_kit::text::one_line;
 
 /// Whether a call failed for want of file descriptors or memory, and may succeed later.
 pub fn is_short(e: &io::Error) -> bool {
@@ -36,7 +36,7 @@ pub fn left_out(location: &impl std::fmt::Display, e: &anyhow::Error) -> String 
         ),
         false => String::new(),
     };
-    format!("{location}: left out: {}{fix}", said(e))
+    format!("{location}: left out: {}{fix}", one_line(e))
 }
 
 fn errno_of(e: &(dyn std::error::Error + 'static)) -> Option<i32> {

@@ -153,7 +153,7 @@ impl Wanted {
             ensure!(self.clock.is_none(), "--clock: name the field of the time stamps with --stamp");
             return Ok((None, None));
         };
-        let said = |name: &str, clock: StampClock| {
+        let note = |name: &str, clock: StampClock| {
             let others = "--stamp and --clock name others, --stamp none takes none";
             format!("field {name} is taken as the time stamp, in nanoseconds of {clock}: {others}")
         };
@@ -174,7 +174,7 @@ impl Wanted {
                 Some(clock) => (clock, stamps.since.unwrap_or_default().saturating_sub(SLACK)),
                 None => continue,
             };
-            return Ok((Some(Stamp::new(*at, clock, since)), Some(said(name, clock))));
+            return Ok((Some(Stamp::new(*at, clock, since)), Some(note(name, clock))));
         }
         let clocks: Vec<_> = clocks.iter().map(StampClock::to_string).collect();
         let clocks = clocks.join(", ");

@@ -8,7 +8,7 @@ use mapring::liveness::Unended;
 use mapring_kit::exit::WrongUsage;
 use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
-use mapring_kit::text::{cut, grouped, json_line, printable, rate, said};
+use mapring_kit::text::{cut, grouped, json_line, one_line, printable, rate};
 use serde_json::json;
 
 use crate::find::{self, All, Location};
@@ -77,7 +77,7 @@ pub fn report(
         for Metered { meter, earlier, before, pin } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
-                eprintln!("mapring: {}: {}", meter.target.location, said(&e));
+                eprintln!("mapring: {}: {}", meter.target.location, one_line(&e));
                 continue;
             }
             let mut unended = earlier.as_mut().map(|all| all.unended(meter.unended())).unwrap_or_default();

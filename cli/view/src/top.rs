@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mapring_kit::signals::Interrupted;
-use mapring_kit::text::said;
+use mapring_kit::text::one_line;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, size};
@@ -70,7 +70,7 @@ impl Row {
     /// Reads all counts. Of a mapped region it makes no system call.
     fn read(&mut self) {
         std::mem::swap(&mut self.before, &mut self.now);
-        self.error = self.meter.read(&mut self.now).err().as_ref().map(said);
+        self.error = self.meter.read(&mut self.now).err().as_ref().map(one_line);
         if self.before.counts.len() == self.now.counts.len() {
             let grown = self.now.total().wrapping_sub(self.before.total());
             // A ring that was replaced started again.
@@ -136,7 +136,7 @@ impl Row {
         }
         match show::lines(&self.meter.target, ROWS) {
             Ok(values) => lines.extend(values),
-            Err(e) => lines.push(said(&e)),
+            Err(e) => lines.push(one_line(&e)),
         }
         lines
     }

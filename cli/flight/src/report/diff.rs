@@ -95,7 +95,7 @@ impl Unit {
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // for people
-    fn said(self, value: f64) -> String {
+    fn text(self, value: f64) -> String {
         match self {
             Self::Seconds => format!("{value:.2}"),
             Self::Nanoseconds => time(value as u64),
@@ -237,9 +237,9 @@ impl Diff {
             self.seconds, self.seconds_before
         );
         for change in &self.changes {
-            let said = |value: Option<f64>| change.unit.said(value.unwrap_or(0.0));
+            let shown = |value: Option<f64>| change.unit.text(value.unwrap_or(0.0));
             let sentence = change.what.about().2;
-            let sentence = sentence.replace("NOW", &said(change.now)).replace("BEFORE", &said(change.before));
+            let sentence = sentence.replace("NOW", &shown(change.now)).replace("BEFORE", &shown(change.before));
             let name = if change.name.is_empty() { "a process without a name" } else { &change.name };
             let _ = write!(text, "\n  {}", sentence.replace("NAME", name)); // can't fail
         }

@@ -45,7 +45,7 @@ impl Lists {
                     (traffic.received + 1, traffic.received_bytes + u64::from(bytes));
             }
             What::Trigger { kind, value, pid, ref comm, .. } => {
-                self.mark(ns, stopped::said(kind, value, pid, &stopped::name(comm)));
+                self.mark(ns, stopped::cause_text(kind, value, pid, &stopped::name(comm)));
             }
             What::Mark { ref text } => self.mark(ns, escape(text)),
             What::Hold => self.mark(ns, "held".to_owned()),

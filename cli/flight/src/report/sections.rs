@@ -316,8 +316,8 @@ pub(super) fn missing(figures: &Figures, groups: &[&str]) -> Option<String> {
     let recorded = &figures.completeness.groups;
     let is_recorded = |name: &&str| recorded.iter().any(|group| group.group == *name && group.is_recorded);
     let missing: Vec<_> = groups.iter().copied().filter(|name| !is_recorded(name)).collect();
-    let said = || format!("not recorded: `mapring flight start --events` without {}", missing.join(", "));
-    (!missing.is_empty()).then(said)
+    let why = || format!("not recorded: `mapring flight start --events` without {}", missing.join(", "));
+    (!missing.is_empty()).then(why)
 }
 
 /// A time, seen from what stopped the recording, or from the end of the report.

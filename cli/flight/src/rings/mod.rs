@@ -55,7 +55,7 @@ impl Group {
 
     /// The records as this version has them, in words.
     pub(crate) fn layout(&self) -> String {
-        said(&self.layout)
+        text_of(&self.layout)
     }
 
     /// Reads a ring that was copied at this time: a memory file.
@@ -68,11 +68,11 @@ impl Group {
 }
 
 /// `ns@0:8 comm@8:2x8`: for each field of a struct its name, its offset, and its bytes.
-fn said(layout: &TypeLayout) -> String {
+fn text_of(layout: &TypeLayout) -> String {
     match layout {
-        TypeLayout::Array(of, count) => format!("{count}x{}", said(of)),
+        TypeLayout::Array(of, count) => format!("{count}x{}", text_of(of)),
         TypeLayout::Struct(_, fields) => {
-            let field = |field: &Field| format!("{}@{}:{}", field.name, field.offset, said(&field.layout));
+            let field = |field: &Field| format!("{}@{}:{}", field.name, field.offset, text_of(&field.layout));
             fields.iter().map(field).collect::<Vec<_>>().join(" ")
         }
         layout => layout.bytes().to_string(),

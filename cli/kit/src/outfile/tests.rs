@@ -104,10 +104,15 @@ fn exchanged_with_a_pipe(end: &'static str, other: impl FnOnce(&Path), open: fn(
     });
     let (mut pipes, mut others) = (0, 0);
     for round in 0..ROUNDS {
-        let said = all.recv_timeout(Duration::from_secs(20));
-        let said = said.unwrap_or_else(|_| panic!("round {round} waits; {} exchanges", attacker.turns()));
-        let said = said.expect("neither can be written");
-        *if said.contains("pipe") || said.contains("File exists") { &mut pipes } else { &mut others } += 1;
+        let message = all.recv_timeout(Duration::from_secs(20));
+        let message =
+            message.unwrap_or_else(|_| panic!("round {round} waits; {} exchanges", attacker.turns()));
+        let message = message.expect("neither can be written");
+        *if message.contains("pipe") || message.contains("File exists") {
+            &mut pipes
+        } else {
+            &mut others
+        } += 1;
     }
     println!("{pipes} times the pipe, {others} times the other one; {} exchanges", attacker.turns());
     assert!(pipes > 0 && others > 0, "{pipes} and {others}");
@@ -130,19 +135,19 @@ fn what_is_left_of_a_killed_command_is_replaced_only_by_force() {
     let dir = dir();
     let (path, part) = (dir.path().join("f"), dir.path().join("f.part"));
     let growing = |force| OutFile::growing(Destination::of(&path)?, force);
-    let said = |force| format!("{:#}", growing(force).err().unwrap());
+    let message = |force| format!("{:#}", growing(force).err().unwrap());
     fs::write(&part, "left").unwrap();
     fs::set_permissions(&part, fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(said(false).contains("f.part: a command that was killed left it"), "{}", said(false));
+    assert!(message(false).contains("f.part: a command that was killed left it"), "{}", message(false));
     assert_eq!(fs::read_to_string(&part).unwrap(), "left");
     let out = growing(true).unwrap();
-    assert!(said(true).contains("f.part: another `mapring` writes it"), "{}", said(true));
+    assert!(message(true).contains("f.part: another `mapring` writes it"), "{}", message(true));
     assert_eq!(fs::metadata(&part).unwrap().permissions().mode() & 0o7777, 0o600);
     out.finish().unwrap();
     assert_eq!(names(dir.path()), ["f"]);
     // A link is not followed, and not replaced.
     symlink("mine", &part).unwrap();
-    assert!(said(true).contains("f.part: File exists"), "{}", said(true));
+    assert!(message(true).contains("f.part: File exists"), "{}", message(true));
     assert!(!dir.path().join("mine").exists());
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mapring::Region;
 use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
-use mapring_kit::text::{printable, said};
+use mapring_kit::text::{one_line, printable};
 
 use super::format::{Kind, Lost, Sample, Source, StoredSource};
 use super::inspect::{check, open};
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     if replay.ring.is_some() && !args.exit && !replay.interrupted.is_set() {
         if let Err(e) = &done {
-            eprintln!("mapring: {name}: {}", said(e));
+            eprintln!("mapring: {name}: {}", one_line(e));
         }
         output::note("mapring: the ring stays until Ctrl-C");
         while !replay.interrupted.sleep(Duration::from_secs(3600)) {}

@@ -149,7 +149,7 @@ impl Perfetto {
                 return Ok(None);
             }
             What::Trigger { kind, value, pid, comm, .. } => {
-                let text = stopped::said(*kind, *value, *pid, &escape(zeroed(comm)));
+                let text = stopped::cause_text(*kind, *value, *pid, &escape(zeroed(comm)));
                 return self.mark(ns, &text).map(|()| None);
             }
             What::Mark { text } => return self.mark(ns, &escape(text)).map(|()| None),
