@@ -117,7 +117,7 @@ fn wrong_arguments(mut error: clap::Error) -> ! {
     }
     let text = error.render().to_string().lines().map(|line| escaped(line) + "\n").collect::<String>();
     if error.use_stderr() {
-        output::say(&text);
+        output::print(&text);
     } else {
         let _ = io::stdout().write_all(text.as_bytes());
     }

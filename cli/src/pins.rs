@@ -263,7 +263,7 @@ impl Stale {
         if !stale(&self.pin)?.is_some_and(|now| matches!(now.kind, StaleKind::Pin(now) if now == id)) {
             return Ok(false);
         }
-        // Another process may exchange the pin after this look: what counts is what was taken away.
+        // Another process may exchange the pin after this check: what counts is what was taken away.
         stage.remove_if(|map| {
             let is_same = AnyMap::open(map)?.facts().id == id;
             Ok(is_same && stale_at(Location::Id(id), &self.pin)?.is_some())

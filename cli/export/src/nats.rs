@@ -18,7 +18,7 @@ use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::printable;
 use mapring_view::find;
-use mapring_view::follow::{Ends, LOOK, Looked, Pinned, has_passed, look_at_pin};
+use mapring_view::follow::{CHECK_INTERVAL, Ends, PinChecks, Pinned, check_pin, has_passed};
 
 use crate::jetstream::{ANSWER, Address, Client, STEP};
 use crate::published::{Message, Ring};
@@ -197,7 +197,7 @@ impl Export<'_> {
             self.works_again();
         }
         *was_connected = true;
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         let mut end: Option<Instant> = None;
         loop {
             let is_over = interrupted.is_set();
@@ -236,12 +236,13 @@ impl Export<'_> {
                     interrupted.sleep(STEP); // The reader's own wait ends at once.
                 }
             }
-            if looked.elapsed() > LOOK {
-                looked = Instant::now();
+            if checked.elapsed() > CHECK_INTERVAL {
+                checked = Instant::now();
                 self.clock.update();
                 let open = |location| Ring::open(location, false);
                 if is_idle
-                    && let Pinned::Other(ring) = look_at_pin(&self.ring.target, &mut Looked::default(), open)?
+                    && let Pinned::Other(ring) =
+                        check_pin(&self.ring.target, &mut PinChecks::default(), open)?
                 {
                     eprintln!(
                         "mapring: {}: another ring is pinned there now; continuing with it",

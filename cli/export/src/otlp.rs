@@ -138,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if args.once || interrupted.sleep(wait) {
             return Ok(());
         }
-        sampler.look();
+        sampler.reopen();
     }
 }
 

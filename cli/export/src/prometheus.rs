@@ -29,8 +29,8 @@ pub(crate) struct Args {
     once: bool,
 }
 
-/// The time between two looks at pins.
-const LOOK: Duration = Duration::from_secs(2);
+/// The time between two checks of pins.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut sampler = args.what.sampler()?;
@@ -54,9 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "mapring: every host that reaches this address can read the values: there is no password",
         );
     }
-    let (mut looked, mut number) = (Instant::now(), 0);
+    let (mut checked, mut number) = (Instant::now(), 0);
     while !interrupted.is_set() {
-        server.serve(LOOK.saturating_sub(looked.elapsed()), &mut |format, page| {
+        server.serve(CHECK_INTERVAL.saturating_sub(checked.elapsed()), &mut |format, page| {
             sampler.read();
             number += 1;
             page.begin(number, format, limits.response);
@@ -67,9 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             eprintln!("mapring: {why}: name fewer regions, or raise `response` in [limits]");
             Err(why)
         })?;
-        if looked.elapsed() >= LOOK {
-            looked = Instant::now();
-            sampler.look();
+        if checked.elapsed() >= CHECK_INTERVAL {
+            checked = Instant::now();
+            sampler.reopen();
         }
     }
     Ok(())

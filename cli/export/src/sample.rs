@@ -29,7 +29,7 @@ pub(crate) struct Sampler {
 
 type Opened = (Source, Location, Labels);
 
-/// While regions are opened, so many file descriptors are held back: for clients, and for looks at pins.
+/// File descriptors kept free for clients and for checking pins, while regions are opened.
 const RESERVE: usize = 4;
 
 /// What is open now.
@@ -45,9 +45,9 @@ struct Open {
     regions: Vec<usize>,
     /// All maps there were, if all regions are exported.
     maps: BTreeMap<u32, Vec<PathBuf>>,
-    /// The sources of an earlier look that are still right: none is opened twice.
+    /// The sources of an earlier round that are still right: none is opened twice.
     earlier: Vec<Opened>,
-    /// Whether the loader of each region lived at the last look.
+    /// Whether the loader of each region lived at the last check.
     loaders: Vec<Option<bool>>,
 }
 
@@ -69,7 +69,7 @@ impl Sampler {
             !new.open.sources.is_empty() || new.wants_all(),
             "nothing to export: `mapring ls` lists the regions there are"
         );
-        new.look_at_loaders();
+        new.check_loaders();
         Ok(new)
     }
 
@@ -116,7 +116,7 @@ impl Sampler {
     }
 
     /// Opens again what was replaced, and what has come. Makes system calls; a server calls it between scrapes.
-    pub(crate) fn look(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         let all = self.wants_all().then(All::find);
         // Without descriptors, nothing new can be opened, and nothing is known of what is open.
         let is_new = all.as_ref().is_some_and(|all| !all.short && all.maps != self.open.maps);
@@ -139,10 +139,10 @@ impl Sampler {
                 output::note(format_args!("mapring: {note}"));
             }
         }
-        self.look_at_loaders();
+        self.check_loaders();
     }
 
-    fn look_at_loaders(&mut self) {
+    fn check_loaders(&mut self) {
         let of = |(source, ..): &(Source, Location, Labels)| {
             let loader = source.target.region().and_then(|region| region.loader().ok()).flatten();
             loader.map(mapring::liveness::is_alive)

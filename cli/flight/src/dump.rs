@@ -169,7 +169,7 @@ fn follow(
         let last = over.load(Ordering::Relaxed) || recording != identity(pins);
         // The rings then hold all records that were reserved before, also those of idle CPUs.
         let until = if last { rings::present() } else { Clock::Monotonic.now().saturating_sub(delay) };
-        rings.iter_mut().for_each(GroupRings::look_again);
+        rings.iter_mut().for_each(GroupRings::retry);
         while let Some(event) = rings::next(rings, until) {
             sink.event(&event, &mut names).with_context(file)?;
             names.update(&event);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clocks::Clocks;
 use crate::names::escape;
 
-/// What a look at a recording needs to know of its machine. Texts are escaped.
+/// What commands need to know of the machine that recorded. Texts are escaped.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) host: String,

@@ -188,11 +188,11 @@ impl Names {
             What::Waking { task, comm, .. } => self.set(*task, comm),
             What::Fork { child_pid, child_tid, comm, .. } => {
                 self.set(*child_tid, comm);
-                self.look_again(*child_pid); // it may have been looked for before it was there
+                self.forget(*child_pid); // it may have been looked for before it was there
             }
             What::Exec { comm, .. } => {
                 self.set(event.tid, comm);
-                self.look_again(event.pid); // the command line is another one
+                self.forget(event.pid); // the command line is another one
             }
             _ => {}
         }
@@ -222,13 +222,13 @@ impl Names {
 
     /// The process, or the thread, that had this number at this time, if it is still present.
     pub(crate) fn process(&mut self, pid: u32, ns: u64) -> Option<&Process> {
-        let look = || procfs::process(pid, self.ticks.as_ref()?);
-        let found = self.processes.entry(pid).or_insert_with(look);
+        let read = || procfs::process(pid, self.ticks.as_ref()?);
+        let found = self.processes.entry(pid).or_insert_with(read);
         // Later than the event: another process has the number now.
         found.as_ref().filter(|process| process.start <= ns)
     }
 
-    fn look_again(&mut self, pid: u32) {
+    fn forget(&mut self, pid: u32) {
         if self.ticks.is_some() {
             self.processes.remove(&pid);
         }

@@ -145,7 +145,7 @@ struct Group {
 /// Pins that this process may not read.
 pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.from.from {
-        let recording = saved::look(Input::open(dir, Some(file))?)?;
+        let recording = saved::recording(Input::open(dir, Some(file))?)?;
         let text = if args.json { serde_json::to_string(&recording)? } else { recording.text() };
         writeln!(io::stdout(), "{text}").context("stdout")?;
         return Ok(ExitCode::SUCCESS);
@@ -154,7 +154,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     let mut rings = pins.as_ref().map_or(Ok(Vec::new()), rings::open)?;
     let marks: Vec<_> = rings.extract_if(.., |ring| !ring.is_of_events()).collect();
     let pins = pins.filter(|_| !rings.is_empty());
-    let recording = pins.map(|pins| look(&pins, &rings, &marks)).transpose()?;
+    let recording = pins.map(|pins| self::recording(&pins, &rings, &marks)).transpose()?;
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
     let unfinished = pins::lock(dir).exists();
     let at = printable(&dir.to_string_lossy()).into_owned();
@@ -177,7 +177,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn look(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recording> {
+fn recording(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recording> {
     let since = pins.since()?;
     let programs = Programs::attached(pins);
     let statistics = match &programs {

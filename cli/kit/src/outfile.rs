@@ -163,7 +163,7 @@ fn stream(destination: &Destination, force: bool) -> Result<Option<File>> {
     if path.parent().is_some_and(|of| [Path::new("/dev/fd"), Path::new("/proc/self/fd")].contains(&of)) {
         return Ok(Some(File::create(path)?));
     }
-    let Some((found, metadata)) = destination.look()? else { return Ok(None) };
+    let Some((found, metadata)) = destination.find()? else { return Ok(None) };
     let of = metadata.file_type();
     ensure!(!of.is_dir(), "a directory");
     if of.is_file() || of.is_symlink() {

@@ -41,11 +41,11 @@ pub fn is_quiet() -> bool {
 /// than what it says.
 #[macro_export]
 macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::output::say(&format!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::output::print(&format!("{}\n", format_args!($($text)*))) };
 }
 
 /// Writes this on stderr, if it can.
-pub fn say(text: &str) {
+pub fn print(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 

@@ -30,8 +30,8 @@ impl From {
     }
 }
 
-/// The time between two looks at the pin, and between two reports of losses.
-pub const LOOK: Duration = Duration::from_millis(500);
+/// The time between two checks of the pin, and between two reports of losses.
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// By now a merged reader has delivered all records that it held.
 pub(crate) const HELD: Duration = Duration::from_millis(25);
 
@@ -49,13 +49,13 @@ pub(crate) struct Source {
     pub(crate) records: Box<dyn Records>,
     pub(crate) stamp: Option<Stamp>,
     wanted: stamp::Wanted,
-    looked: Looked,
+    checked: PinChecks,
 }
 
-/// What earlier looks at a pin have found.
+/// What earlier checks of a pin have found.
 #[derive(Default)]
-pub struct Looked {
-    /// Whether nothing was pinned at the last look.
+pub struct PinChecks {
+    /// Whether nothing was pinned at the last check.
     pub gone: bool,
     /// The last map that could not be read instead, and how often it was found.
     unfit: (u32, u32),
@@ -75,9 +75,9 @@ pub enum Pinned<T> {
 
 /// Looks whether another map is now pinned in the place of this one, and opens it. Returns `Gone` once, and `Unfit` once for
 /// each map.
-pub fn look_at_pin<T>(
+pub fn check_pin<T>(
     target: &Target,
-    looked: &mut Looked,
+    checked: &mut PinChecks,
     open: impl FnOnce(Location) -> Result<T>,
 ) -> Result<Pinned<T>> {
     let Location::Pin(_) = target.location else { return Ok(Pinned::Same) }; // only a pin can be replaced
@@ -85,19 +85,19 @@ pub fn look_at_pin<T>(
     let now = AnyMap::open(target.location.source()?).map(|map| map.facts().id);
     Ok(match now {
         Ok(now) if now == id => {
-            looked.gone = false;
+            checked.gone = false;
             Pinned::Same
         }
         Ok(now) => match open(target.location.clone()) {
             Ok(other) => Pinned::Other(other),
             Err(e) => {
-                let times = if looked.unfit.0 == now { looked.unfit.1.saturating_add(1) } else { 1 };
-                looked.unfit = (now, times);
-                // At the first look its loader may still be initializing it.
+                let times = if checked.unfit.0 == now { checked.unfit.1.saturating_add(1) } else { 1 };
+                checked.unfit = (now, times);
+                // At the first check its loader may still be initializing it.
                 if times == 2 { Pinned::Unfit(e) } else { Pinned::Same }
             }
         },
-        Err(e) if !std::mem::replace(&mut looked.gone, true) => Pinned::Gone(e),
+        Err(e) if !std::mem::replace(&mut checked.gone, true) => Pinned::Gone(e),
         Err(_) => Pinned::Same,
     })
 }
@@ -111,7 +111,7 @@ impl Source {
         if let Some(guess) = guess {
             output::note(format_args!("mapring: {guess}"));
         }
-        Ok(Self { target, records, stamp, wanted: wanted.clone(), looked: Looked::default() })
+        Ok(Self { target, records, stamp, wanted: wanted.clone(), checked: PinChecks::default() })
     }
 
     /// The present end of each shard.
@@ -143,14 +143,14 @@ impl Source {
     }
 
     /// Looks whether another ring is now pinned in the place of this one, and whether it fits. For what it returns, see
-    /// [`look_at_pin`].
-    pub(crate) fn look_at_pin(&mut self, fits: impl FnOnce(&Target) -> Result<()>) -> Result<Pinned<Self>> {
+    /// [`check_pin`].
+    pub(crate) fn check_pin(&mut self, fits: impl FnOnce(&Target) -> Result<()>) -> Result<Pinned<Self>> {
         let open = |location| {
             let next = Self::open(location, &self.wanted, Start::First)?;
             fits(&next.target)?;
             Ok(next)
         };
-        look_at_pin(&self.target, &mut self.looked, open)
+        check_pin(&self.target, &mut self.checked, open)
     }
 
     /// Calls `batch` until this ring, which another one replaced, has no more records. For `batch`, see
@@ -159,7 +159,7 @@ impl Source {
         let end = Instant::now() + HELD;
         while let Some(some) = batch(self)? {
             let now = Instant::now();
-            if !some && now > end || now > end + LOOK {
+            if !some && now > end || now > end + CHECK_INTERVAL {
                 break; // Its programs may still write it.
             }
             self.records.wait(Duration::from_millis(1))?;

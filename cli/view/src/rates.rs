@@ -10,7 +10,7 @@ use mapring::reading::LossCause;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
-use crate::follow::{Looked, Pinned, look_at_pin};
+use crate::follow::{PinChecks, Pinned, check_pin};
 use crate::ringbuf::Observed;
 use crate::stamp::Stamp;
 use crate::target::{Sort, Target};
@@ -59,10 +59,10 @@ impl Meter {
     /// Tables of more cells are not metered: each is read for its version.
     const CELLS: usize = 4096;
 
-    /// Looks whether another region is now pinned in the place of this one, as [`look_at_pin`] does.
-    pub(crate) fn look_at_pin(&self, looked: &mut Looked) -> Result<Pinned<Self>> {
+    /// Looks whether another region is now pinned in the place of this one, as [`check_pin`] does.
+    pub(crate) fn check_pin(&self, checked: &mut PinChecks) -> Result<Pinned<Self>> {
         let open = |location| Self::new(Target::open(location)?)?.context("it has no rate");
-        look_at_pin(&self.target, looked, open)
+        check_pin(&self.target, checked, open)
     }
 
     /// `None` if it is nothing that has a rate.

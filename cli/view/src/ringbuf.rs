@@ -10,7 +10,7 @@ use mapring::{Loss, ReadStats, Reader, Start};
 
 use crate::untyped::{Item, Records};
 
-/// The shortest time between two looks; each is twice as long as the one before.
+/// The shortest time between two reads; each is twice as long as the one before.
 const SHORT: Duration = Duration::from_micros(50);
 /// The longest.
 const LONG: Duration = Reader::<u64>::NAP;

@@ -12,7 +12,7 @@ use mapring_kit::text::{cut, grouped, json_line, one_line, printable, rate};
 use serde_json::json;
 
 use crate::find::{self, All, Location};
-use crate::follow::{LOOK, Looked, Pinned};
+use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned};
 use crate::rates::{Meter, Reading, per_second};
 use crate::shortage;
 use crate::target::{Sort, Target};
@@ -56,7 +56,7 @@ pub fn report(
 ) -> Result<()> {
     let metered = meters.into_iter().map(Metered::new);
     let mut metered = metered.collect::<Result<Vec<_>>>()?;
-    let mut looked = Instant::now();
+    let mut checked = Instant::now();
     let mut out = io::stdout().lock();
     let mut next = Instant::now();
     let mut reports = 0;
@@ -73,7 +73,7 @@ pub fn report(
                 "NAME", "PART", "PER SECOND", "TOTAL", "LAST", "HISTORY"
             )?;
         }
-        let look = looked.elapsed() >= LOOK;
+        let is_due = checked.elapsed() >= CHECK_INTERVAL;
         for Metered { meter, earlier, before, pin } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
@@ -82,16 +82,16 @@ pub fn report(
             }
             let mut unended = earlier.as_mut().map(|all| all.unended(meter.unended())).unwrap_or_default();
             // A program may be interrupted for a moment.
-            unended.retain(|unended| unended.noticed >= LOOK || args.count == Some(reports + 1));
+            unended.retain(|unended| unended.noticed >= CHECK_INTERVAL || args.count == Some(reports + 1));
             match args.json {
                 true => writeln!(out, "{}", json_line(&json_of(meter, &now, before, &unended)))?,
                 false => lines(&mut out, meter, &now, before, &unended)?,
             }
             *before = now;
-            if !look {
+            if !is_due {
                 continue;
             }
-            match meter.look_at_pin(pin)? {
+            match meter.check_pin(pin)? {
                 Pinned::Same => {}
                 Pinned::Other(other) => {
                     let location = &other.target.location;
@@ -108,7 +108,7 @@ pub fn report(
                 }
             }
         }
-        looked = if look { Instant::now() } else { looked };
+        checked = if is_due { Instant::now() } else { checked };
         out.flush()?;
         reports += 1;
     }
@@ -121,8 +121,8 @@ struct Metered {
     /// Of a ring.
     earlier: Option<Earlier>,
     before: Reading,
-    /// Whether nothing was pinned in its place at the last look.
-    pin: Looked,
+    /// Whether nothing was pinned in its place at the last check.
+    pin: PinChecks,
 }
 
 impl Metered {
@@ -131,7 +131,7 @@ impl Metered {
         let location = || meter.target.location.to_string();
         let earlier = Earlier::new(&meter.target).with_context(location)?;
         meter.read(&mut before).with_context(|| meter.target.location.to_string())?;
-        Ok(Self { meter, earlier, before, pin: Looked::default() })
+        Ok(Self { meter, earlier, before, pin: PinChecks::default() })
     }
 }
 

@@ -12,7 +12,7 @@ use mapring_kit::text::ascii;
 
 use crate::filter::{Expr, Names};
 use crate::find;
-use crate::follow::{Ends, From, LOOK, Pinned, Source};
+use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
 use crate::line;
 use crate::losses::Losses;
 use crate::stamp::{self, Stamp};
@@ -46,7 +46,7 @@ pub struct Args {
 
 /// The longest wait before the pin, the signals and the losses are looked at again.
 const STEP: Duration = Duration::from_millis(100);
-/// The most records between two looks at anything else.
+/// The most records between two checks of anything else.
 const BATCH: usize = 4096;
 
 /// What was printed and lost so far.
@@ -119,7 +119,7 @@ impl Tail<'_> {
                 failed = self.print(target, *stamp, item).err();
             }
         });
-        if self.reported.elapsed() > LOOK {
+        if self.reported.elapsed() > CHECK_INTERVAL {
             self.report(source);
         }
         failed.map_or(Ok(count > 0), Err)
@@ -162,7 +162,7 @@ impl Tail<'_> {
         self.losses.report(|line| eprintln!("{line}"));
         for unended in source.records.unended() {
             // A program may be interrupted for a moment.
-            let lasts = unended.noticed >= LOOK || self.args.no_follow;
+            let lasts = unended.noticed >= CHECK_INTERVAL || self.args.no_follow;
             if lasts && self.unended.insert((unended.shard, unended.ticket)) {
                 output::note(format_args!("mapring: {unended}"));
             }
@@ -183,13 +183,13 @@ impl Tail<'_> {
 
     /// Prints records until it is interrupted or there were enough. Continues with the ring of a restarted loader.
     fn follow(&mut self, source: &mut Source, interrupted: &Interrupted) -> Result<()> {
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         while !interrupted.is_set() && !self.is_over() {
             let some = self.batch(source, None)?;
-            if looked.elapsed() > LOOK {
-                looked = Instant::now();
+            if checked.elapsed() > CHECK_INTERVAL {
+                checked = Instant::now();
                 self.clock.update();
-                self.look_at_pin(source)?;
+                self.check_pin(source)?;
             }
             if !some && !self.is_over() {
                 self.out.flush()?;
@@ -200,8 +200,8 @@ impl Tail<'_> {
     }
 
     /// Continues with the ring that is now pinned in the place of this one, if it is another one.
-    fn look_at_pin(&mut self, source: &mut Source) -> Result<()> {
-        match source.look_at_pin(|next| check_fields(next, self.filter))? {
+    fn check_pin(&mut self, source: &mut Source) -> Result<()> {
+        match source.check_pin(|next| check_fields(next, self.filter))? {
             Pinned::Same => {}
             Pinned::Other(next) => {
                 source.rest(|source| match self.is_over() {

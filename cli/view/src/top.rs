@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::follow::{LOOK, Looked, Pinned};
+use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned};
 use crate::rates::{Meter, Reading, per_second};
 use crate::screen::{Line, Sort, View};
 use crate::{show, stat};
@@ -53,14 +53,14 @@ struct Row {
     /// The largest rate between two readings since the last drawing.
     peak: f64,
     error: Option<String>,
-    /// Whether nothing was pinned in its place at the last look.
-    pin: Looked,
+    /// Whether nothing was pinned in its place at the last check.
+    pin: PinChecks,
 }
 
 impl Row {
     fn new(meter: Meter) -> Self {
         let [drawn, before, now] = std::array::from_fn(|_| Reading::new());
-        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None, pin: Looked::default() };
+        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None, pin: PinChecks::default() };
         row.read();
         row.meter.read(&mut row.drawn).unwrap_or_default();
         row.peak = 0.0;
@@ -80,8 +80,8 @@ impl Row {
     }
 
     /// Continues with the region that is now pinned in the place of this one, if it is another one.
-    fn look_at_pin(&mut self) {
-        if let Ok(Pinned::Other(meter)) = self.meter.look_at_pin(&mut self.pin) {
+    fn check_pin(&mut self) {
+        if let Ok(Pinned::Other(meter)) = self.meter.check_pin(&mut self.pin) {
             *self = Self::new(meter);
         }
     }
@@ -194,13 +194,13 @@ fn watch(
     let tick = Duration::from_secs(1) / hz;
     let mut next = Instant::now();
     let (mut draw_at, mut used, mut drawn) = (next, cpu_time(), next);
-    let (mut frames, mut looked) = (0, next);
+    let (mut frames, mut checked) = (0, next);
     while !interrupted.is_set() {
         rows.iter_mut().for_each(Row::read);
         let now = Instant::now();
-        if now - looked > LOOK {
-            looked = now;
-            rows.iter_mut().for_each(Row::look_at_pin);
+        if now - checked > CHECK_INTERVAL {
+            checked = now;
+            rows.iter_mut().for_each(Row::check_pin);
         }
         if now >= draw_at {
             if keys(view)? {

@@ -220,7 +220,7 @@ impl GroupRings {
     }
 
     /// Lets [`next`] look for events that came after it found none.
-    pub(crate) fn look_again(&mut self) {
+    pub(crate) fn retry(&mut self) {
         self.is_dry = false;
     }
 

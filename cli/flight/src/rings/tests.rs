@@ -103,7 +103,7 @@ fn tickets_that_no_program_had_are_not_lost() {
         }
         // Until the reader's patience has ended.
         while read_all.len() < usize::try_from(n).unwrap() {
-            rings[0].look_again();
+            rings[0].retry();
             read_all.extend(read(&mut rings));
             thread::sleep(Duration::from_millis(1));
         }

@@ -1,4 +1,4 @@
-//! Writes all that a later look needs, also on another machine: the rings, and what only this machine knows of them.
+//! Writes all that a command needs later, also on another machine: the rings, and what only this machine knows of them.
 
 mod file;
 

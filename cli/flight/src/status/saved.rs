@@ -44,7 +44,7 @@ impl fmt::Display for Saved {
 }
 
 /// What a file says: the events per second are those since the start, and nothing is known of costs.
-pub(super) fn look(input: Input) -> Result<Recording> {
+pub(super) fn recording(input: Input) -> Result<Recording> {
     let Input { mut rings, names, stop, saved, .. } = input;
     let about = saved.context("not a file")?;
     let marks: u64 = rings.extract_if(.., |ring| !ring.is_of_events()).map(|ring| ring.bytes()).sum();

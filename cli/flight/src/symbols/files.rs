@@ -101,7 +101,7 @@ pub(super) struct Files {
     debug_dirs: Vec<PathBuf>,
     seen: HashMap<BuildId, Vec<(Origin, String)>>,
     /// Devices and inodes of files that were looked at.
-    looked: HashSet<(u64, u64)>,
+    checked: HashSet<(u64, u64)>,
     /// Paths, and whether they were looked at.
     offered: HashMap<PathBuf, bool>,
 }
@@ -112,7 +112,7 @@ impl Files {
         let mut files = Self {
             debug_dirs: debug_dirs.to_vec(),
             seen: HashMap::new(),
-            looked: HashSet::new(),
+            checked: HashSet::new(),
             offered: HashMap::new(),
         };
         for dir in debug_dirs {
@@ -160,8 +160,8 @@ impl Files {
     fn see(&mut self, origin: Origin, name: &str) -> bool {
         let Some(opened) = origin.handle().and_then(Opened::new) else { return false };
         let Ok(metadata) = opened.file.metadata() else { return false };
-        if self.looked.len() < MOST
-            && self.looked.insert((metadata.dev(), metadata.ino()))
+        if self.checked.len() < MOST
+            && self.checked.insert((metadata.dev(), metadata.ino()))
             && let Some(id) = Elf::read(&opened.file).and_then(|elf| elf.build_id)
         {
             self.seen.entry(id).or_default().push((origin, shown(name.as_bytes())));

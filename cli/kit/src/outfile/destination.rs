@@ -77,7 +77,7 @@ impl Destination {
     }
 
     /// What has this name. It is not opened, so nothing waits; it stays the same one, whatever gets the name.
-    pub(super) fn look(&self) -> io::Result<Option<(File, Metadata)>> {
+    pub(super) fn find(&self) -> io::Result<Option<(File, Metadata)>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match openat(&self.directory, self.name(), flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
@@ -89,12 +89,12 @@ impl Destination {
 
     /// Whether a regular file has this name.
     pub fn is_file(&self) -> bool {
-        matches!(self.look(), Ok(Some((_, metadata))) if metadata.is_file())
+        matches!(self.find(), Ok(Some((_, metadata))) if metadata.is_file())
     }
 
     /// Locks the file that has this name, if there is one: no command writes it while the lock is held.
     pub fn lock_file(&self) -> Result<Option<File>> {
-        let found = self.look().with_context(|| self.shown())?;
+        let found = self.find().with_context(|| self.shown())?;
         let Some((found, _)) = found.filter(|(_, metadata)| metadata.is_file()) else { return Ok(None) };
         // Another user's lease would make this wait.
         let file = reopen(&found, OFlags::NONBLOCK).with_context(|| self.shown())?;

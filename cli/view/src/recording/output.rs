@@ -264,7 +264,7 @@ impl<'a> Output<'a> {
     }
 
     /// Prints a line on stderr, always.
-    pub(super) fn say(&mut self, text: impl std::fmt::Display) {
+    pub(super) fn print(&mut self, text: impl std::fmt::Display) {
         self.progress.clear();
         eprintln!("{text}");
     }

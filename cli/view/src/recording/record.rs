@@ -12,7 +12,7 @@ use super::output::Output;
 use super::sample::{self, Sampling};
 use super::source;
 use crate::find;
-use crate::follow::{Ends, From, LOOK, Pinned, Source};
+use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
 use crate::losses::Losses;
 use crate::stamp;
 use crate::target::{Sort, Target};
@@ -44,7 +44,7 @@ pub struct Args {
 const STEP: Duration = Duration::from_millis(50);
 /// The time between two entries of losses in the file: the shorter, the more exact is their place.
 const LOSSES: Duration = Duration::from_millis(10);
-/// The most records between two looks at anything else.
+/// The most records between two checks of anything else.
 const BATCH: usize = 4096;
 
 /// When to stop.
@@ -132,7 +132,7 @@ impl Recorder<'_> {
         if self.taken.elapsed() > LOSSES {
             self.take_losses(ring)?;
         }
-        if self.reported.elapsed() > LOOK {
+        if self.reported.elapsed() > CHECK_INTERVAL {
             self.report(ring)?;
         }
         self.out.tick()?;
@@ -141,13 +141,13 @@ impl Recorder<'_> {
 
     /// Records until it is time to stop. Continues with the ring of a restarted loader.
     fn follow(&mut self, ring: &mut Source, stop: &Stop) -> Result<()> {
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         while !stop.is_due() {
             let some = self.batch(ring, None)?;
-            if looked.elapsed() > LOOK {
-                looked = Instant::now();
+            if checked.elapsed() > CHECK_INTERVAL {
+                checked = Instant::now();
                 self.out.update_clock()?;
-                self.look_at_pin(ring)?;
+                self.check_pin(ring)?;
             }
             if !some && !stop.is_due() {
                 ring.records.wait(STEP)?;
@@ -156,24 +156,24 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn look_at_pin(&mut self, ring: &mut Source) -> Result<()> {
-        match ring.look_at_pin(|next| source::of(next, None, None).map(drop))? {
+    fn check_pin(&mut self, ring: &mut Source) -> Result<()> {
+        match ring.check_pin(|next| source::of(next, None, None).map(drop))? {
             Pinned::Same => {}
             Pinned::Other(next) => {
                 ring.rest(|ring| self.batch(ring, None).map(Some))?;
                 self.report(ring)?;
                 let location = &ring.target.location;
-                self.out.say(format_args!(
+                self.out.print(format_args!(
                     "mapring: {location}: another ring is pinned there now; continuing with it"
                 ));
                 let (description, btf) = source::of(&next.target, next.stamp, None)?;
                 self.out.source(description, btf)?;
                 *ring = next;
             }
-            Pinned::Gone(e) => self.out.say(format_args!("mapring: {e}; waiting for another ring there")),
+            Pinned::Gone(e) => self.out.print(format_args!("mapring: {e}; waiting for another ring there")),
             Pinned::Unfit(e) => {
                 let location = &ring.target.location;
-                self.out.say(format_args!(
+                self.out.print(format_args!(
                     "mapring: {location}: not continuing with the map that is pinned there now: {e:#}"
                 ));
             }
@@ -196,9 +196,9 @@ impl Recorder<'_> {
         self.take_losses(ring)?;
         self.reported = Instant::now();
         let out = &mut self.out;
-        self.losses.report(|line| out.say(line));
+        self.losses.report(|line| out.print(line));
         if let Some(e) = ring.records.take_error() {
-            self.out.say(format_args!("mapring: {e}"));
+            self.out.print(format_args!("mapring: {e}"));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::record::Stop;
 use super::source;
 use super::summaries::{self, Gauge};
 use crate::find::Location;
-use crate::follow::{LOOK, Looked, Pinned, look_at_pin};
+use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned, check_pin};
 use crate::target::{Sort, Target};
 use crate::untyped::{self, Table};
 
@@ -58,7 +58,7 @@ pub(super) fn run(mut target: Target, sampling: &Sampling<'_>, files: &Files) ->
         let location = target.location.to_string();
         let next = until_replaced(&target, sampling, &mut out, &mut counts);
         let Some(next) = next.with_context(|| location.clone())? else { break };
-        out.say(format_args!("mapring: {location}: another map is pinned there now; continuing with it"));
+        out.print(format_args!("mapring: {location}: another map is pinned there now; continuing with it"));
         (source, btf) = source::of(&next, None, every)?;
         target = next;
     }
@@ -82,8 +82,8 @@ fn until_replaced(
 ) -> Result<Option<Target>> {
     let Sampling { every, once, stop } = sampling;
     let mut values = Values::of(target)?;
-    let (mut last, mut before) = (HashMap::new(), Looked::default());
-    let (mut next, mut looked) = (Instant::now(), Instant::now());
+    let (mut last, mut before) = (HashMap::new(), PinChecks::default());
+    let (mut next, mut checked) = (Instant::now(), Instant::now());
     loop {
         if std::mem::take(&mut out.is_new) {
             last.clear();
@@ -100,20 +100,20 @@ fn until_replaced(
             stop.sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(200)));
             out.tick()?;
         }
-        if looked.elapsed() > LOOK {
-            looked = Instant::now();
+        if checked.elapsed() > CHECK_INTERVAL {
+            checked = Instant::now();
             out.update_clock()?;
-            match look_at_pin(target, &mut before, sampled)? {
+            match check_pin(target, &mut before, sampled)? {
                 Pinned::Same => {}
                 Pinned::Other(next) => {
                     values.round(&mut last, out)?;
                     return Ok(Some(next));
                 }
-                Pinned::Unfit(e) => out.say(format_args!(
+                Pinned::Unfit(e) => out.print(format_args!(
                     "mapring: {}: not continuing with the map that is pinned there now: {e:#}",
                     target.location
                 )),
-                Pinned::Gone(e) => out.say(format_args!("mapring: {e}; waiting for another map there")),
+                Pinned::Gone(e) => out.print(format_args!("mapring: {e}; waiting for another map there")),
             }
         }
     }
