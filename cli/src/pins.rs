@@ -18,7 +18,7 @@ use mapring_kit::group;
 use mapring_kit::output::{bytes, note};
 use mapring_kit::text::{one_line, printable};
 use mapring_view::find::{All, Location, find, is_pinned};
-use mapring_view::target::{Sort, Target};
+use mapring_view::target::{Layout, Target};
 use mapring_view::untyped;
 use serde_json::json;
 
@@ -125,15 +125,15 @@ fn open(name: &str) -> Result<(Location, Vec<(usize, Region)>)> {
         }
     }
     let target = Target::open(location)?;
-    let region = match &target.sort {
-        Sort::Region(region) => region.clone(),
-        Sort::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
+    let region = match &target.layout {
+        Layout::Region(region) => region.clone(),
+        Layout::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
             return Ok((target.location, all.clone()));
         }
         // The ring in use.
-        Sort::RingInMaps(all) => all[0].1.clone(),
-        Sort::Damaged(_) => Region::open(target.location.source()?)?,
-        Sort::Array | Sort::Globals | Sort::Ringbuf | Sort::Other => {
+        Layout::RingInMaps(all) => all[0].1.clone(),
+        Layout::Damaged(_) => Region::open(target.location.source()?)?,
+        Layout::Array | Layout::Globals | Layout::Ringbuf | Layout::Other => {
             bail!("{} is not a region, but of kind {}", target.location, target.facts(&[], false).kind)
         }
     };

@@ -17,7 +17,7 @@ use mapring_view::find::Location;
 use mapring_view::follow::Ends;
 use mapring_view::line;
 use mapring_view::stamp::{self, Stamp};
-use mapring_view::target::{Sort, Target, of_kernel};
+use mapring_view::target::{Layout, Target, of_kernel};
 use mapring_view::untyped::{self, Records};
 
 /// A ring that is read.
@@ -307,7 +307,7 @@ impl Resized {
     /// The ring that is in use. It is opened by its descriptor, so its reader does not continue with the next one.
     fn new(target: &Target, family: String) -> Result<Self> {
         let location = &target.location;
-        let Sort::RingInMaps(regions) = &target.sort else {
+        let Layout::RingInMaps(regions) = &target.layout else {
             bail!(
                 "{location}: one of the maps of a resizable ring: export the map of maps, from which programs reserve"
             )

@@ -11,7 +11,7 @@ use mapring_kit::output;
 use mapring_kit::text::printable;
 use mapring_view::find::{self, All, Location};
 use mapring_view::shortage;
-use mapring_view::target::{Sort, Target};
+use mapring_view::target::{Layout, Target};
 
 use crate::config::Config;
 use crate::families::{Families, Part, What, value_of};
@@ -247,7 +247,7 @@ impl Open {
             Some(at) => self.earlier.swap_remove(at).0,
             None => {
                 let target = Target::open(location.clone())?;
-                if let Sort::Damaged(e) = target.sort {
+                if let Layout::Damaged(e) = target.layout {
                     return Err(e.into());
                 }
                 let Some(source) = Source::open(target, by_cpu, most)? else { return Ok(None) };
@@ -295,12 +295,12 @@ impl Open {
     /// Whether a map is exported without being named: regions are; a ring in a map of maps as a whole.
     fn is_exported(&self, location: &Location) -> Result<bool> {
         Ok(self.earlier.iter().any(|(_, of, _)| of == location)
-            || match Target::open(location.clone())?.sort {
-                Sort::Region(region) => {
+            || match Target::open(location.clone())?.layout {
+                Layout::Region(region) => {
                     let options = region.geometry().options();
                     !options.has_per_cpu_maps() && !options.is_resizable()
                 }
-                Sort::RingInMaps(_) => true,
+                Layout::RingInMaps(_) => true,
                 _ => false,
             })
     }
@@ -315,7 +315,7 @@ fn is_same((source, location, _): &Opened) -> bool {
     };
     let id = source.target.map.as_ref().map(|map| map.facts().id);
     let moved = match source.target.region() {
-        Some(region) if matches!(source.target.sort, Sort::RingInMaps(_)) => match region.replaced() {
+        Some(region) if matches!(source.target.layout, Layout::RingInMaps(_)) => match region.replaced() {
             Ok(now) => now.is_some(),
             Err(e) => !shortage::of_library(&e),
         },

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, ensure};
-use mapring::abi::Kind as Of;
 use mapring::reading::TopKey;
 use mapring::time::{Clock, WallClock};
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 use mapring_kit::text::one_line;
-use mapring_view::target::{Sort, Target};
-use mapring_view::untyped::{self, Copied, Table};
+use mapring_view::content::Content;
+use mapring_view::target::Target;
+use mapring_view::untyped::{Copied, Table};
 use mapring_view::value::{self, Value};
 
 use crate::series::Number;
@@ -73,43 +73,28 @@ impl Source {
 
     /// `None` if it has no values to export. Of its values it reads at most `most`.
     pub(crate) fn open(target: Target, by_cpu: bool, most: usize) -> Result<Option<Self>> {
-        let region = target.region().cloned();
-        let values = match (target.kind(), region) {
-            (Some(Of::Counters | Of::PerCpuCounters), Some(region)) => {
-                let handle = Counters::from_region(region)?;
+        let values = match target.content()? {
+            Content::Counters(handle) => {
                 let shards = if by_cpu { handle.shards() } else { 1 };
                 let count = handle.len().min(most.div_ceil(shards));
                 Values::Counters { read: vec![0; count * shards], by_cpu, handle }
             }
-            (Some(Of::Histograms), Some(region)) => {
-                let handle = Histograms::from_region(region)?;
+            Content::Histograms(handle) => {
                 // Each has as many series as buckets.
                 let count = handle.len().min(most.div_ceil(64));
                 Values::Histograms { read: vec![Histogram::new(); count], handle }
             }
-            (Some(Of::Gauges), Some(region)) => {
-                let handle = Gauges::from_region(region)?;
+            Content::Gauges(handle) => {
                 Values::Gauges { count: handle.len().min(most), read: Vec::new(), handle }
             }
-            (Some(Of::TopKeys), Some(region)) => {
-                let handle = TopKeys::from_region(region)?;
-                Values::Top { handle, most: most.min(Self::KEYS), read: Vec::new() }
-            }
-            (Some(Of::Ring), _) => Values::Ring { read: Vec::new() },
-            (Some(Of::Cells | Of::Latches | Of::PerCpuCells), Some(region)) => {
-                let table = untyped::table(&region)?;
+            Content::TopKeys(handle) => Values::Top { handle, most: most.min(Self::KEYS), read: Vec::new() },
+            Content::Ring => Values::Ring { read: Vec::new() },
+            Content::Table(table, len) => {
                 let copies = table.read(0).map_or(1, |copies| copies.len().max(1));
-                let count = region.geometry().capacity().min(most.div_ceil(copies));
-                Values::Table {
-                    table: Some(table),
-                    count,
-                    copies,
-                    fields: fields_of(&target),
-                    read: Vec::new(),
-                }
+                let (count, fields) = (len.min(most.div_ceil(copies)), fields_of(&target));
+                Values::Table { table: Some(table), count, copies, fields, read: Vec::new() }
             }
-            _ if matches!(target.sort, Sort::Array | Sort::Globals) => {
-                let Some(map) = &target.map else { return Ok(None) };
+            Content::Array(map) | Content::Globals(map) => {
                 let (copies, facts) = (map.cpus().map_or(1, <[_]>::len), map.facts());
                 let count = facts.max_entries.min(most.div_ceil(copies.max(1)));
                 Values::Table { table: None, count, copies, fields: fields_of(&target), read: Vec::new() }

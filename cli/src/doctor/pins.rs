@@ -13,7 +13,7 @@ use mapring::{PinDir, Start};
 use mapring_kit::output::bytes;
 use mapring_kit::text::{one_line, printable};
 use mapring_view::find::{All, Location, is_gone};
-use mapring_view::target::{Sort, Target};
+use mapring_view::target::{Layout, Target};
 
 use super::{Finding, State, word};
 use crate::pins::stale;
@@ -47,7 +47,7 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
         Ok(target) => target,
         Err(e) => return unknown("region", &shown, &e),
     };
-    if let Sort::Damaged(error) = &target.sort {
+    if let Layout::Damaged(error) = &target.layout {
         let lost = "Readers of this pin fail.";
         return Some(
             Finding::missing(AREA, "region", format!("{shown}: {error}"), lost)

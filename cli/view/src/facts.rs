@@ -10,7 +10,7 @@ use mapring::{Access, Region};
 use mapring_kit::text::printable;
 use serde::Serialize;
 
-use crate::target::{Sort, Target};
+use crate::target::{Layout, Target};
 use crate::value;
 
 /// What `ls` and `show` say of a map. The names are those of the JSON output.
@@ -101,17 +101,17 @@ impl Target {
             error: None,
         };
         facts.bytes = facts.size.next_multiple_of(8).saturating_mul(facts.entries).saturating_mul(cpus);
-        match &self.sort {
-            Sort::Damaged(e) => facts.error = Some(e.to_string()),
-            Sort::Other if facts.kind.ends_with("of maps") => facts.kind = "map of maps".to_owned(),
+        match &self.layout {
+            Layout::Damaged(e) => facts.error = Some(e.to_string()),
+            Layout::Other if facts.kind.ends_with("of maps") => facts.kind = "map of maps".to_owned(),
             // Its entries are bytes.
-            Sort::Ringbuf => (facts.size, facts.bytes) = (1, facts.entries),
-            Sort::Other => {}
-            Sort::Array if facts.kind == "percpu array" => facts.kind = "per-CPU array".to_owned(),
-            Sort::Array => {}
-            Sort::Globals => facts.kind = "global data".to_owned(),
-            Sort::Region(region) => facts.of_region(region, &[], writers),
-            Sort::RingInMaps(regions) => {
+            Layout::Ringbuf => (facts.size, facts.bytes) = (1, facts.entries),
+            Layout::Other => {}
+            Layout::Array if facts.kind == "percpu array" => facts.kind = "per-CPU array".to_owned(),
+            Layout::Array => {}
+            Layout::Globals => facts.kind = "global data".to_owned(),
+            Layout::Region(region) => facts.of_region(region, &[], writers),
+            Layout::RingInMaps(regions) => {
                 if let Some((_, first)) = regions.first() {
                     facts.of_region(first, regions, writers);
                 }

@@ -4,7 +4,8 @@
 //! In the order of a view:
 //!
 //! - [`find`]: where regions are, by path, id or name. [`shortage`]: which are left out for want of descriptors.
-//! - [`target`]: a region that is open, with its types and how it is read. [`facts`] has what `ls` and `show` say of it.
+//! - [`target`]: a region that is open, with its types and how it is read. [`facts`] has what `ls` and `show` say of it, [`content`]
+//!   its values, opened by kind.
 //! - [`value`]: records and values decoded by their types. `filter` has expressions over them.
 //! - [`untyped`]: records and tables as bytes. `ringbuf` has those of the kernel's own ring buffers.
 //! - [`stamp`]: the time of a record. [`follow`]: new records, over changes of a pin. [`line`]: a record as JSON.
@@ -22,6 +23,7 @@ extern crate mapring_kit;
 pub mod find;
 pub mod shortage;
 
+pub mod content;
 pub mod facts;
 pub mod target;
 

@@ -10,7 +10,7 @@ use mapring_kit::text::{cut, json_line, printable, wrapped};
 use crate::facts::Facts;
 use crate::find::{self, All, Location};
 use crate::shortage;
-use crate::target::{Sort, Target};
+use crate::target::{Layout, Target};
 
 /// List regions and mmapable arrays: their content, their writers, and how this user reads them
 #[derive(clap::Args)]
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             Err(e) => return Err(e),
         };
-        if matches!(target.sort, Sort::Other | Sort::Ringbuf)
+        if matches!(target.layout, Layout::Other | Layout::Ringbuf)
             && !args.all
             && !is_table(&target)
             && args.path.iter().all(|p| p.is_dir())

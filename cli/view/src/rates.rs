@@ -4,17 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use mapring::abi::Kind;
 use mapring::liveness::Unended;
 use mapring::reading::LossCause;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
+use crate::content::Content;
 use crate::follow::{PinChecks, Pinned, check_pin};
 use crate::ringbuf::Observed;
 use crate::stamp::Stamp;
-use crate::target::{Sort, Target};
-use crate::untyped::{self, Item, Records, Table};
+use crate::target::Target;
+use crate::untyped::{Item, Records, Table};
 
 /// Reads how often a region was written.
 pub struct Meter {
@@ -83,29 +83,23 @@ impl Meter {
     }
 
     fn counts(target: &Target, newest: &mut HashMap<usize, u64>) -> Result<Option<Counts>> {
-        if matches!(target.sort, Sort::Ringbuf) {
-            return Ok(Some(Counts::Ringbuf(target.observed(Start::Now)?)));
-        }
-        let (Some(kind), Some(region)) = (target.kind(), target.region()) else { return Ok(None) };
-        let geometry = *region.geometry();
-        Ok(Some(match kind {
-            Kind::Ring => {
+        Ok(Some(match target.content()? {
+            Content::Ring => {
                 let stamp = target.stamp();
                 let mut records = target.records(Start::Now, None)?;
                 records.newest(&mut |item| note(newest, stamp, item));
-                let limit = geometry.capacity().saturating_mul(records.positions().len());
+                let slots = target.region().map_or(0, |region| region.geometry().capacity());
+                let limit = slots.saturating_mul(records.positions().len());
                 Counts::Ring { records, stamp, limit }
             }
-            Kind::Counters | Kind::PerCpuCounters => {
-                let counters = Counters::from_region(region.clone())?;
+            Content::Ringbuf => Counts::Ringbuf(target.observed(Start::Now)?),
+            Content::Counters(counters) => {
                 let sums = vec![0; counters.len()];
                 Counts::Counters(counters, sums)
             }
-            Kind::Histograms => Counts::Histograms(Histograms::from_region(region.clone())?),
-            Kind::TopKeys => Counts::TopKeys(TopKeys::from_region(region.clone())?),
-            Kind::Cells | Kind::Latches | Kind::PerCpuCells if geometry.capacity() <= Self::CELLS => {
-                Counts::Table(untyped::table(region)?, geometry.capacity())
-            }
+            Content::Histograms(histograms) => Counts::Histograms(histograms),
+            Content::TopKeys(keys) => Counts::TopKeys(keys),
+            Content::Table(table, len) if len <= Self::CELLS => Counts::Table(table, len),
             _ => return Ok(None),
         }))
     }

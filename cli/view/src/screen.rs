@@ -29,7 +29,7 @@ pub(crate) struct Line {
 
 /// The order of the regions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum Order {
     /// As they were found.
     Found,
     Rate,
@@ -37,7 +37,7 @@ pub(crate) enum Sort {
     Lost,
 }
 
-impl Sort {
+impl Order {
     pub(crate) fn next(self) -> Self {
         match self {
             Self::Found => Self::Rate,
@@ -68,7 +68,7 @@ pub(crate) struct View {
     order: Vec<usize>,
     /// The selected line.
     cursor: usize,
-    pub(crate) sort: Sort,
+    pub(crate) order_by: Order,
     pub(crate) paused: bool,
     pub(crate) help: bool,
     /// The values of the selected region, and how many of them are above the screen.
@@ -85,7 +85,7 @@ impl View {
             lines: Vec::new(),
             order: Vec::new(),
             cursor: 0,
-            sort: Sort::Found,
+            order_by: Order::Found,
             paused: false,
             help: false,
             details: Vec::new(),
@@ -102,11 +102,11 @@ impl View {
         self.cursor = self.cursor.min(self.lines.len().saturating_sub(1));
         self.order = (0..self.lines.len()).collect();
         let lines = &self.lines;
-        match self.sort {
-            Sort::Found => {}
-            Sort::Rate => self.order.sort_by(|a, b| lines[*b].rate.total_cmp(&lines[*a].rate)),
-            Sort::Name => self.order.sort_by(|a, b| lines[*a].name.cmp(&lines[*b].name)),
-            Sort::Lost => self.order.sort_by(|a, b| lines[*b].lost.total_cmp(&lines[*a].lost)),
+        match self.order_by {
+            Order::Found => {}
+            Order::Rate => self.order.sort_by(|a, b| lines[*b].rate.total_cmp(&lines[*a].rate)),
+            Order::Name => self.order.sort_by(|a, b| lines[*a].name.cmp(&lines[*b].name)),
+            Order::Lost => self.order.sort_by(|a, b| lines[*b].lost.total_cmp(&lines[*a].lost)),
         }
     }
 
@@ -227,7 +227,7 @@ impl Widget for &View {
         let details: Vec<_> =
             self.details.iter().skip(skip).take(room).map(|line| Text::raw(line.as_str())).collect();
         Paragraph::new(details).render(values, buffer);
-        let text = format!("q quit  ↑↓ select  s sort: {}  space pause  h help", self.sort.name());
+        let text = format!("q quit  ↑↓ select  s sort: {}  space pause  h help", self.order_by.name());
         Paragraph::new(Text::styled(text, Style::new().add_modifier(Modifier::DIM))).render(keys, buffer);
         if self.help {
             let height = u16::try_from(HELP.len()).unwrap_or(u16::MAX).saturating_add(2);
@@ -308,13 +308,13 @@ mod tests {
     #[test]
     fn regions_are_sorted_and_the_selection_stays() {
         let mut view = view(3);
-        view.sort = Sort::Rate;
+        view.order_by = Order::Rate;
         let lines = view.lines.clone();
         view.update(lines);
         assert_eq!((view.order.clone(), view.selected()), (vec![2, 1, 0], Some(0)));
         view.select(-1);
         assert_eq!(view.selected(), Some(1));
-        assert_eq!(Sort::Found.next().next().next().next(), Sort::Found);
+        assert_eq!(Order::Found.next().next().next().next(), Order::Found);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::find::{self, All, Location};
 use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned};
 use crate::rates::{Meter, Reading, per_second};
 use crate::shortage;
-use crate::target::{Sort, Target};
+use crate::target::{Layout, Target};
 use crate::unended::{self, Earlier};
 
 /// Show how fast regions are written: records of each shard, counters, updates, and what programs dropped
@@ -156,8 +156,8 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
             // What ends meanwhile, and what this command can't read, is not in the report.
             let name = location.clone();
             // Ring buffers are not regions: as `ls` does, the report has those that were named.
-            let meter = Target::open(location).and_then(|target| match target.sort {
-                Sort::Ringbuf => Ok(None),
+            let meter = Target::open(location).and_then(|target| match target.layout {
+                Layout::Ringbuf => Ok(None),
                 _ => Meter::new(target),
             });
             match meter {

@@ -16,7 +16,7 @@ use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
 use crate::line;
 use crate::losses::Losses;
 use crate::stamp::{self, Stamp};
-use crate::target::{Sort, Target};
+use crate::target::{Layout, Target};
 use crate::untyped::Item;
 use crate::value::Chars;
 
@@ -143,7 +143,9 @@ impl Tail<'_> {
         write!(self.out, "{time}{space}[{}] {value}", item.shard)?;
         match item.tail.map(Chars::tail) {
             Some(tail) => writeln!(self.out, " {tail}")?,
-            None if matches!(target.sort, Sort::Ringbuf) => writeln!(self.out, "  {}", ascii(item.bytes))?,
+            None if matches!(target.layout, Layout::Ringbuf) => {
+                writeln!(self.out, "  {}", ascii(item.bytes))?
+            }
             None => writeln!(self.out)?,
         }
         Ok(())

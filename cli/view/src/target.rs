@@ -1,4 +1,4 @@
-//! A map or memory file with what is known of it: its sort, its types, and how this user reads it.
+//! A map or memory file with what is known of it: its content, its types, and how this user reads it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -26,13 +26,13 @@ pub struct Target {
     /// `None` for a memory file.
     pub map: Option<AnyMap>,
     /// Its content.
-    pub sort: Sort,
+    pub layout: Layout,
     /// The types, and the id of the values' type there, or why there are none.
     types: Result<(Rc<Btf>, u32), String>,
 }
 
 /// What is in a map or memory file.
-pub enum Sort {
+pub enum Layout {
     /// A region of mapring.
     Region(Region),
     /// A ring in a map of maps: the regions that hold it now, each with the number of its first shard.
@@ -64,7 +64,7 @@ impl Target {
                 _ => anyhow::Error::from(e).context(location.to_string()),
             })?;
             let types = Err("a memory file has no BTF".to_owned());
-            return Ok(Self { location, map: None, sort: Sort::Region(region), types });
+            return Ok(Self { location, map: None, layout: Layout::Region(region), types });
         }
         let is_absent = |e: &Error| e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
         let map = AnyMap::open(source()?).map_err(|e| match location {
@@ -75,32 +75,32 @@ impl Target {
         })?;
         let mut types = types_of(&map).with_context(|| location.to_string())?;
         let kind = map.facts().kind;
-        let sort = match kind.as_str() {
+        let layout = match kind.as_str() {
             "array" | "percpu_array" => match open(source()?) {
-                Ok(region) => Sort::Region(region),
+                Ok(region) => Layout::Region(region),
                 Err(e) if shortage::of_library(&e) => return Err(e.into()),
-                Err(e) => sort_of(e, &map, types.as_ref().ok()),
+                Err(e) => layout_of(e, &map, types.as_ref().ok()),
             },
-            "array_of_maps" => ring_in_maps(&map, source)?.map_or(Sort::Other, Sort::RingInMaps),
+            "array_of_maps" => ring_in_maps(&map, source)?.map_or(Layout::Other, Layout::RingInMaps),
             "ringbuf" => {
                 types = Err("a BPF ringbuf does not say what is in its records".to_owned());
-                Sort::Ringbuf
+                Layout::Ringbuf
             }
-            _ => Sort::Other,
+            _ => Layout::Other,
         };
-        if let Sort::RingInMaps(regions) = &sort
+        if let Layout::RingInMaps(regions) = &layout
             && let Some((_, first)) = regions.first()
         {
             types = types_of(&AnyMap::open(first.as_fd())?).with_context(|| location.to_string())?;
         }
-        Ok(Self { location, map: Some(map), sort, types })
+        Ok(Self { location, map: Some(map), layout, types })
     }
 
     /// Its region; of a ring in several maps, the first one.
     pub fn region(&self) -> Option<&Region> {
-        match &self.sort {
-            Sort::Region(region) => Some(region),
-            Sort::RingInMaps(regions) => regions.first().map(|(_, region)| region),
+        match &self.layout {
+            Layout::Region(region) => Some(region),
+            Layout::RingInMaps(regions) => regions.first().map(|(_, region)| region),
             _ => None,
         }
     }
@@ -112,13 +112,13 @@ impl Target {
 
     /// A reader of its records, if it is a ring or a BPF ringbuf.
     pub fn records(&self, start: mapring::Start, stamp: Option<Stamp>) -> Result<Box<dyn Records>> {
-        match &self.sort {
-            Sort::RingInMaps(regions) => untyped::records(regions, start, stamp),
-            Sort::Region(region) if region.geometry().kind() == Kind::Ring => {
+        match &self.layout {
+            Layout::RingInMaps(regions) => untyped::records(regions, start, stamp),
+            Layout::Region(region) if region.geometry().kind() == Kind::Ring => {
                 untyped::records(&[(0, region.clone())], start, stamp)
             }
-            Sort::Ringbuf => self.observed(start).map(|observed| Box::new(observed) as Box<dyn Records>),
-            Sort::Damaged(e) => bail!("{}: {e}", self.location),
+            Layout::Ringbuf => self.observed(start).map(|observed| Box::new(observed) as Box<dyn Records>),
+            Layout::Damaged(e) => bail!("{}: {e}", self.location),
             _ => bail!(
                 "{} is not a mapring ring, but of kind {}: see `mapring show`",
                 self.location,
@@ -171,15 +171,15 @@ impl Target {
 
     /// How it is read, if it is.
     pub fn access(&self) -> Option<Access> {
-        match &self.sort {
-            Sort::Region(region) => Some(region.access()),
-            Sort::RingInMaps(regions) => {
+        match &self.layout {
+            Layout::Region(region) => Some(region.access()),
+            Layout::RingInMaps(regions) => {
                 let mut all = regions.iter().map(|(_, region)| region.access());
                 Some(all.find(|access| *access != Access::Mapped).unwrap_or(Access::Mapped))
             }
-            Sort::Array | Sort::Globals => self.map.as_ref().and_then(AnyMap::access),
-            Sort::Ringbuf => Some(Access::Mapped),
-            Sort::Other | Sort::Damaged(_) => None,
+            Layout::Array | Layout::Globals => self.map.as_ref().and_then(AnyMap::access),
+            Layout::Ringbuf => Some(Access::Mapped),
+            Layout::Other | Layout::Damaged(_) => None,
         }
     }
 
@@ -210,16 +210,16 @@ fn types_of(map: &AnyMap) -> io::Result<Result<(Rc<Btf>, u32), String>> {
 }
 
 /// What is in an array that could not be opened as a region, for this reason.
-fn sort_of(e: Error, map: &AnyMap, types: Option<&(Rc<Btf>, u32)>) -> Sort {
+fn layout_of(e: Error, map: &AnyMap, types: Option<&(Rc<Btf>, u32)>) -> Layout {
     let value = types.and_then(|(btf, value)| btf.get(*value));
     if value.is_some_and(|value| value.kind() == btf::Kind::DataSec) {
-        return Sort::Globals;
+        return Layout::Globals;
     }
     let mut words = Vec::new();
     let is_read = map.read(0, &mut words);
     let marked = words.first() == Some(&Preamble::MAGIC);
     let declared = value.is_some_and(|value| value.name().starts_with(b"mapring_"));
-    if marked || declared || is_read.is_err() { Sort::Damaged(e) } else { Sort::Array }
+    if marked || declared || is_read.is_err() { Layout::Damaged(e) } else { Layout::Array }
 }
 
 /// A text that the kernel tells of itself, such as `osrelease`.

@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned};
 use crate::rates::{Meter, Reading, per_second};
-use crate::screen::{Line, Sort, View};
+use crate::screen::{Line, Order, View};
 use crate::{show, stat};
 
 /// Show regions on the full screen: how fast they are written, and the values of the selected one
@@ -286,8 +286,8 @@ fn keys(view: &mut View) -> Result<bool> {
             KeyCode::Up | KeyCode::Char('k') => view.select(-1),
             KeyCode::PageDown => view.scroll = view.scroll.saturating_add(10),
             KeyCode::PageUp => view.scroll = view.scroll.saturating_sub(10),
-            KeyCode::Char('s') => view.sort = view.sort.next(),
-            KeyCode::Char('n') => view.sort = Sort::Name,
+            KeyCode::Char('s') => view.order_by = view.order_by.next(),
+            KeyCode::Char('n') => view.order_by = Order::Name,
             KeyCode::Char('p' | ' ') => view.paused = !view.paused,
             KeyCode::Char('h' | '?') => view.help = true,
             _ => {}

@@ -239,7 +239,8 @@ impl Diff {
         for change in &self.changes {
             let shown = |value: Option<f64>| change.unit.text(value.unwrap_or(0.0));
             let sentence = change.what.about().2;
-            let sentence = sentence.replace("NOW", &shown(change.now)).replace("BEFORE", &shown(change.before));
+            let sentence =
+                sentence.replace("NOW", &shown(change.now)).replace("BEFORE", &shown(change.before));
             let name = if change.name.is_empty() { "a process without a name" } else { &change.name };
             let _ = write!(text, "\n  {}", sentence.replace("NAME", name)); // can't fail
         }

@@ -42,9 +42,9 @@ impl Expr {
             Self::Not(part) => part.mismatch(find),
             Self::Field(_) | Self::Match(..) => None,
             Self::Compare(path, how, with) => {
-                let Field { ty, sort } = find(path)?;
+                let Field { ty, comparable } = find(path)?;
                 let ty = ty.map_or(String::new(), |ty| format!("; its type is {ty}"));
-                sort.mismatch(*how, with).map(|why| format!("{path} is {}{why}{ty}", sort.name()))
+                comparable.mismatch(*how, with).map(|why| format!("{path} is {}{why}{ty}", comparable.name()))
             }
         }
     }
@@ -72,10 +72,10 @@ fn names(empty: Names<'_>) -> Vec<String> {
 /// A field: its type, if it is known, and what it can be compared with.
 struct Field<'t> {
     ty: Option<String>,
-    sort: Sort<'t>,
+    comparable: Comparable<'t>,
 }
 
-enum Sort<'t> {
+enum Comparable<'t> {
     /// Whole numbers from the first to the last.
     Whole(i128, i128),
     Enum(Type<'t>, i128, i128),
@@ -98,27 +98,33 @@ impl<'t> Field<'t> {
         let leaf = |path| empty.ty.and_then(|ty| leaf(ty, path));
         if let Some((ty, bits)) = leaf(path) {
             let width = if bits > 0 { format!(":{bits}") } else { String::new() };
-            return Some(Self { ty: Some(value::type_name(ty) + &width), sort: Sort::of(ty, bits)? });
+            return Some(Self {
+                ty: Some(value::type_name(ty) + &width),
+                comparable: Comparable::of(ty, bits)?,
+            });
         }
         if let Some((ty, _)) = path.strip_suffix(".bytes").and_then(leaf)
             && let Some((true, count)) = value::bytes_of(ty.resolved())
         {
-            return Some(Self { ty: Some(value::type_name(ty)), sort: Sort::AllBytes(Some(count)) });
+            return Some(Self {
+                ty: Some(value::type_name(ty)),
+                comparable: Comparable::AllBytes(Some(count)),
+            });
         }
-        let sort = match empty.at(path)? {
-            Part::Tail(_) => Sort::Text,
-            Part::Bytes(bytes, is_tail) => Sort::AllBytes((!is_tail).then_some(bytes.len())),
-            Part::Byte(_) => Sort::Whole(0, 255),
-            Part::Value(Value::Unsigned(_)) => Sort::Whole(0, u64::MAX.into()),
-            Part::Value(Value::Signed(_)) => Sort::Whole(i64::MIN.into(), i64::MAX.into()),
-            Part::Value(Value::Float(_)) => Sort::Float,
-            Part::Value(Value::Text(_)) => Sort::Text,
-            Part::Value(Value::Bytes(bytes)) => Sort::Bytes(bytes.len()),
-            Part::Value(Value::Struct(_)) => Sort::Struct,
-            Part::Value(Value::List(_)) => Sort::List,
+        let comparable = match empty.at(path)? {
+            Part::Tail(_) => Comparable::Text,
+            Part::Bytes(bytes, is_tail) => Comparable::AllBytes((!is_tail).then_some(bytes.len())),
+            Part::Byte(_) => Comparable::Whole(0, 255),
+            Part::Value(Value::Unsigned(_)) => Comparable::Whole(0, u64::MAX.into()),
+            Part::Value(Value::Signed(_)) => Comparable::Whole(i64::MIN.into(), i64::MAX.into()),
+            Part::Value(Value::Float(_)) => Comparable::Float,
+            Part::Value(Value::Text(_)) => Comparable::Text,
+            Part::Value(Value::Bytes(bytes)) => Comparable::Bytes(bytes.len()),
+            Part::Value(Value::Struct(_)) => Comparable::Struct,
+            Part::Value(Value::List(_)) => Comparable::List,
             Part::Value(_) => return None,
         };
-        Some(Self { ty: None, sort })
+        Some(Self { ty: None, comparable })
     }
 }
 
@@ -151,7 +157,7 @@ pub(super) fn leaf<'t>(ty: Type<'t>, path: &str) -> Option<(Type<'t>, u32)> {
     Some(found)
 }
 
-impl<'t> Sort<'t> {
+impl<'t> Comparable<'t> {
     fn of(ty: Type<'t>, bits: u32) -> Option<Self> {
         let ty = ty.resolved();
         let bits = if bits > 0 { bits } else { u32::try_from(8 * ty.bytes()?).ok()? };

@@ -9,7 +9,7 @@ use mapring_kit::table::{Cell, Format, Kind, Out, Table};
 use mapring_kit::text::{json_line, printable};
 use serde_json::{Value as Json, json};
 
-use super::format::{Kind as Sort, Lost, Sample, StoredSource};
+use super::format::{Kind as SourceKind, Lost, Sample, StoredSource};
 use super::reader::Visit;
 use crate::filter::{Expr, Names};
 use crate::line;
@@ -168,7 +168,7 @@ fn kind(value: &Value) -> Kind {
 /// texts.
 fn columns(of: &StoredSource, empty: &Value) -> (Vec<(String, Kind)>, bool) {
     let (location, whole): (&[_], _) = match of.source.kind {
-        Sort::Ring => (&["shard", "ticket"], "record"),
+        SourceKind::Ring => (&["shard", "ticket"], "record"),
         _ => (&["index", "cpu", "version"], VALUE),
     };
     let (mut fields, mut texts, mut bytes) = (Vec::new(), Vec::new(), 0_usize);

@@ -85,7 +85,12 @@ const FIELDS: [Fields; 3] = [
     Fields { pid: 7, state: 5, low: 0, float: 0.1, comm: [b'a'; 8], args: [i32::MAX; 2], ok: 255, time: 1 },
 ];
 
-fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u64; 2]>) -> StoredSource {
+fn recorded(
+    kind: SourceKind,
+    value_type: Option<u32>,
+    record: usize,
+    tails: Option<[u64; 2]>,
+) -> StoredSource {
     let clock = Clock { monotonic: 0, wall: 0 };
     let source = Source {
         name: "test".to_owned(),
@@ -143,7 +148,7 @@ fn expect_fields(row: &Row, at: usize, number: usize) {
 
 #[test]
 fn records_with_tails_are_rows() {
-    let of = recorded(Sort::Ring, Some(11), 56, Some([64, 4096]));
+    let of = recorded(SourceKind::Ring, Some(11), 56, Some([64, 4096]));
     let tails = [&b"a \x1b tail"[..], b"", b"x"];
     let file = written(&of, |convert| {
         for ((ticket, fields), tail) in (u64::MAX - 2..=u64::MAX).zip(&FIELDS).zip(tails) {
@@ -193,7 +198,7 @@ fn records_with_tails_are_rows() {
 
 #[test]
 fn samples_are_rows() {
-    let of = recorded(Sort::Array, Some(9), 56, None);
+    let of = recorded(SourceKind::Array, Some(9), 56, None);
     let file = written(&of, |convert| {
         for (number, fields) in (0..).zip(&FIELDS) {
             let cpu = (number > 0).then_some(u32::MAX - 1);
@@ -215,14 +220,14 @@ fn samples_are_rows() {
 
 #[test]
 fn another_type_ends_a_table_but_not_what_is_before() {
-    let of = recorded(Sort::Array, Some(9), 56, None);
+    let of = recorded(SourceKind::Array, Some(9), 56, None);
     let file = written(&of, |convert| {
         let bytes = FIELDS[..2].iter().map(Fields::bytes).collect::<Vec<_>>();
         let sample = |at: usize| Sample { time: 0, index: 0, cpu: None, version: 1, bytes: &bytes[at] };
         convert.sample(&of, sample(0)).unwrap();
         convert.source(&of).unwrap();
         convert.sample(&of, sample(1)).unwrap();
-        let other = recorded(Sort::Array, Some(2), 8, None);
+        let other = recorded(SourceKind::Array, Some(2), 8, None);
         assert!(convert.source(&other).unwrap_err().to_string().contains("another type"));
     });
     assert_eq!(rows(&file).len(), 2);
@@ -234,7 +239,7 @@ fn each_column_has_a_name_of_its_own() {
     let mut types = base();
     let fields: Vec<_> = (0..COUNT).flat_map(|at| field("time", 2, 64 * at)).collect();
     types.push(ty("rec", STRUCT, COUNT, 8 * COUNT, &fields)); // 6
-    let mut of = recorded(Sort::Array, Some(6), 8 * COUNT as usize, None);
+    let mut of = recorded(SourceKind::Array, Some(6), 8 * COUNT as usize, None);
     of.btf = Some(btf(&types));
     let long = (0..16_000).map(|_| ("x".repeat(512), Value::Unsigned(0))).collect();
     let long = Value::Struct(vec![("x".repeat(1024), Value::Struct(long))]);

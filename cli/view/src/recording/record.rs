@@ -15,7 +15,7 @@ use crate::find;
 use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
 use crate::losses::Losses;
 use crate::stamp;
-use crate::target::{Sort, Target};
+use crate::target::{Layout, Target};
 
 /// Write the records of a ring, or samples of other regions and arrays, into a file with their types
 #[derive(clap::Args)]
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = Stop { interrupted: Interrupted::new()?, at };
     let location = find::find(&args.region)?;
     let target = Target::open(location.clone())?;
-    let is_ring = target.kind() == Some(Kind::Ring) || matches!(target.sort, Sort::RingInMaps(_));
+    let is_ring = target.kind() == Some(Kind::Ring) || matches!(target.layout, Layout::RingInMaps(_));
     if !is_ring {
         let sampling = Sampling { every: args.every, once: args.no_follow, stop: &stop };
         return sample::run(target, &sampling, &args.files);

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use mapring::abi::Kind as RegionKind;
+use anyhow::{Context, Result, bail};
 use mapring::any::AnyMap;
 use mapring::time::Clock;
-use mapring::{Counters, Gauges, Histogram, Histograms, ReadError, TopKeys};
+use mapring::{Counters, Histogram, Histograms, ReadError, TopKeys};
 use mapring_kit::output;
 
 use super::format::Sample;
@@ -15,9 +14,10 @@ use super::output::{Files, Output};
 use super::record::Stop;
 use super::source;
 use super::summaries::{self, Gauge};
+use crate::content::Content;
 use crate::find::Location;
 use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned, check_pin};
-use crate::target::{Sort, Target};
+use crate::target::Target;
 use crate::untyped::{self, Table};
 
 /// What is sampled.
@@ -132,21 +132,17 @@ type Last = HashMap<(u32, Option<u32>), (u64, Vec<u8>)>;
 
 impl<'a> Values<'a> {
     fn of(target: &'a Target) -> Result<Self> {
-        let Sort::Region(region) = &target.sort else {
-            return Ok(Self::Array(target.map.as_ref().context("not a map")?));
-        };
-        Ok(match region.geometry().kind() {
-            RegionKind::Counters | RegionKind::PerCpuCounters => {
-                Self::Counters(Counters::from_region(region.clone())?)
-            }
-            RegionKind::Histograms => Self::Histograms(Histograms::from_region(region.clone())?),
-            RegionKind::Gauges => {
-                let gauges = Gauges::from_region(region.clone())?;
+        Ok(match target.content()? {
+            Content::Table(table, len) => Self::Table(table, len),
+            Content::Counters(counters) => Self::Counters(counters),
+            Content::Histograms(histograms) => Self::Histograms(histograms),
+            Content::Gauges(gauges) => {
                 let gauge = |index| Ok::<_, ReadError>(Gauge { reader: gauges.reader(index)?, seen: None });
                 Self::Gauges((0..gauges.len()).map(gauge).collect::<Result<_, _>>()?)
             }
-            RegionKind::TopKeys => Self::TopKeys(TopKeys::from_region(region.clone())?),
-            _ => Self::Table(untyped::table(region)?, region.geometry().capacity()),
+            Content::TopKeys(keys) => Self::TopKeys(keys),
+            Content::Array(map) | Content::Globals(map) => Self::Array(map),
+            _ => bail!("{}: it has no values", target.location),
         })
     }
 

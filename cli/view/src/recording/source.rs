@@ -5,32 +5,34 @@ use mapring::abi::{Kind as RegionKind, Tails};
 
 use super::format::{BYTE_ORDER, Clock, Kind, Source};
 use super::summaries;
+use crate::content::Content;
 use crate::stamp::{Stamp, StampClock};
-use crate::target::{Sort, Target, of_kernel};
+use crate::target::{Layout, Target, of_kernel};
 
 /// The description of a target, and the BTF of its map; empty if there is none.
 pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
     let location = &target.location;
-    let kind = match &target.sort {
-        Sort::RingInMaps(_) => Kind::Ring,
-        Sort::Region(region) => match region.geometry().kind() {
-            RegionKind::Ring => Kind::Ring,
-            RegionKind::Cells => Kind::Cells,
-            RegionKind::Latches => Kind::Latches,
-            RegionKind::PerCpuCells => Kind::PerCpuCells,
-            RegionKind::Counters | RegionKind::PerCpuCounters => Kind::Counters,
-            RegionKind::Histograms => Kind::Histograms,
-            RegionKind::Gauges => Kind::Gauges,
-            RegionKind::TopKeys => Kind::TopKeys,
-            kind => bail!("{location}: {kind} can't be recorded; `mapring show --json` prints their content"),
+    let kind = match target.content()? {
+        Content::Ring => Kind::Ring,
+        Content::Table(..) => match target.kind() {
+            Some(RegionKind::Cells) => Kind::Cells,
+            Some(RegionKind::Latches) => Kind::Latches,
+            _ => Kind::PerCpuCells,
         },
-        Sort::Array => Kind::Array,
-        Sort::Globals => Kind::Globals,
-        Sort::Ringbuf => {
+        Content::Counters(_) => Kind::Counters,
+        Content::Histograms(_) => Kind::Histograms,
+        Content::Gauges(_) => Kind::Gauges,
+        Content::TopKeys(_) => Kind::TopKeys,
+        Content::Array(_) => Kind::Array,
+        Content::Globals(_) => Kind::Globals,
+        Content::Internal(kind) => {
+            bail!("{location}: {kind} can't be recorded; `mapring show --json` prints their content")
+        }
+        Content::Ringbuf => {
             bail!("{location}: a BPF ringbuf can't be recorded; `mapring tail --json` prints its records")
         }
-        Sort::Other => bail!("{location}: not a ring, table, array or global data"),
-        Sort::Damaged(e) => bail!("{e}"),
+        Content::Other => bail!("{location}: not a ring, table, array or global data"),
+        Content::Damaged(e) => bail!("{e}"),
     };
     let (btf, value_type, no_types) = match kind.layout() {
         Some(_) => (Vec::new(), None, None),
@@ -69,7 +71,7 @@ pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> R
         (source.record, source.shards) = (8 * words, 1);
         source.entries = if kind == Kind::TopKeys { 1 } else { source.entries };
     }
-    if let Sort::RingInMaps(regions) = &target.sort {
+    if let Layout::RingInMaps(regions) = &target.layout {
         let ends = regions.iter().map(|(first, region)| first + region.geometry().shards());
         source.shards = ends.max().unwrap_or(1);
     }

@@ -5,40 +5,41 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use mapring::abi::Kind;
+use mapring::any::AnyMap;
 use mapring::time::Clock;
 use mapring::{Counters, Gauges, Histograms, Start, TopKeys};
 use mapring_kit::text::{ascii, grouped, json_line, printable};
 use serde_json::{Value as Json, json};
 
 use super::Printer;
+use crate::content::Content;
 use crate::follow::{Ends, has_passed};
 use crate::histogram;
-use crate::target::{Sort, Target};
+use crate::target::Target;
 use crate::unended;
-use crate::untyped::{self, Item};
+use crate::untyped::{self, Item, Table};
 use crate::value::{self, Chars, Value};
 
 pub(super) fn content<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
-    if target.kind() != Some(Kind::Ring) {
+    let content = target.content()?;
+    if !matches!(content, Content::Ring) {
         out.begin(None)?;
     }
-    match &target.sort {
-        Sort::Region(region) => match region.geometry().kind() {
-            Kind::Ring => ring(target, out),
-            Kind::Cells | Kind::Latches | Kind::PerCpuCells => cells(target, region, out),
-            Kind::Counters | Kind::PerCpuCounters => counters(&Counters::from_region(region.clone())?, out),
-            Kind::Histograms => histograms(&Histograms::from_region(region.clone())?, out),
-            Kind::Gauges => gauges(&Gauges::from_region(region.clone())?, out),
-            Kind::TopKeys => top_keys(&TopKeys::from_region(region.clone())?, out),
-            kind => Ok(out.line(&format!("(the content of {kind} is for programs; it is not shown)"))?),
-        },
-        Sort::RingInMaps(_) => ring(target, out),
-        Sort::Array => array(target, out),
-        Sort::Globals => globals(target, out),
-        Sort::Ringbuf => ringbuf(target, out),
-        Sort::Other => programs(target, out),
-        Sort::Damaged(_) => Ok(()),
+    match content {
+        Content::Ring => ring(target, out),
+        Content::Ringbuf => ringbuf(target, out),
+        Content::Table(table, len) => cells(target, &*table, len, out),
+        Content::Counters(counters) => self::counters(&counters, out),
+        Content::Histograms(histograms) => self::histograms(&histograms, out),
+        Content::Gauges(gauges) => self::gauges(&gauges, out),
+        Content::TopKeys(keys) => top_keys(&keys, out),
+        Content::Array(map) => array(target, map, out),
+        Content::Globals(map) => globals(target, map, out),
+        Content::Internal(kind) => {
+            Ok(out.line(&format!("(the content of {kind} is for programs; it is not shown)"))?)
+        }
+        Content::Other => programs(target, out),
+        Content::Damaged(_) => Ok(()),
     }
 }
 
@@ -137,9 +138,8 @@ fn ringbuf<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     Ok(())
 }
 
-fn cells<W: Write>(target: &Target, region: &mapring::Region, out: &mut Printer<'_, W>) -> Result<()> {
-    let table = untyped::table(region)?;
-    for index in 0..region.geometry().capacity() {
+fn cells<W: Write>(target: &Target, table: &dyn Table, len: usize, out: &mut Printer<'_, W>) -> Result<()> {
+    for index in 0..len {
         let copies = match table.read(index) {
             Ok(copies) => copies,
             Err(e) => {
@@ -248,8 +248,7 @@ fn top_keys<W: Write>(keys: &TopKeys, out: &mut Printer<'_, W>) -> Result<()> {
     Ok(())
 }
 
-fn array<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
-    let Some(map) = &target.map else { return Ok(()) };
+fn array<W: Write>(target: &Target, map: &AnyMap, out: &mut Printer<'_, W>) -> Result<()> {
     let facts = map.facts();
     let mut words = Vec::new();
     for index in 0..facts.max_entries {
@@ -264,8 +263,7 @@ fn array<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     Ok(())
 }
 
-fn globals<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
-    let Some(map) = &target.map else { return Ok(()) };
+fn globals<W: Write>(target: &Target, map: &AnyMap, out: &mut Printer<'_, W>) -> Result<()> {
     let mut words = Vec::new();
     map.read(0, &mut words)?;
     let bytes: &[u8] = bytemuck::cast_slice(&words);
