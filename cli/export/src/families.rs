@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use mapring_kit::text::{one_line, printable};
 
 use crate::config::Metric;
-use crate::page::Kept;
 use crate::series::{Family, Kind, Labels, Number, name_of};
+use crate::sink::Kept;
 use crate::source::{Source, Values};
 
 /// All families, in order.

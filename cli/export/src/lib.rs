@@ -2,10 +2,10 @@
 //!
 //! - `config`: the file of metrics and limits. `source` reads the values, `families` names them, `sample` does both for all
 //!   regions at intervals.
-//! - `series`: a family of values with labels. `page` holds those of a request; `text`, `prom_proto` and `otlp_proto` are
+//! - `series`: a family of values with labels. `sink` takes them, `page` has those of a request; `text`, `prom_proto` and `otlp_proto` are
 //!   its formats.
 //! - `prometheus` with `http` and `format`: the values, when they are asked for. `otlp`: the values, sent at intervals.
-//! - `nats` with `jetstream`, `published` and `under_way`: the records of rings.
+//! - `nats` with `jetstream` and `published`: the records of rings.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
 
@@ -27,9 +27,9 @@ mod prometheus;
 mod published;
 mod sample;
 mod series;
+mod sink;
 mod source;
 mod text;
-mod under_way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -8,6 +8,8 @@
 //! follow one that was a duplicate, and skip one that was refused.) After any error, positions are asked for again. If others
 //! publish to the stream, fewer messages are under way at once. A record that the stream will never take becomes a loss.
 
+mod under_way;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -20,9 +22,9 @@ use mapring_kit::text::printable;
 use mapring_view::find;
 use mapring_view::follow::{CHECK_INTERVAL, Ends, PinChecks, Pinned, check_pin, has_passed};
 
+use self::under_way::Rest;
 use crate::jetstream::{ANSWER, Address, Client, STEP};
 use crate::published::{Message, Ring};
-use crate::under_way::Rest;
 
 /// Publish the records of a ring to NATS JetStream, each once, and go on after a restart where it stopped
 #[derive(clap::Args)]

@@ -8,7 +8,8 @@ use crate::messages::otlp::{
     ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point::Buckets, metric::Data,
     number_data_point::Value,
 };
-use crate::series::{self, Exponential, Kind, Labels, Number, Sink};
+use crate::series::{self, Exponential, Kind, Labels, Number};
+use crate::sink::Sink;
 
 const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
 

@@ -6,8 +6,9 @@ use prost::encoding::message;
 use crate::messages::io::prometheus::client::{
     Bucket, BucketSpan, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
-use crate::page::{Kept, Page, Paged, Space};
-use crate::series::{self, Exponential, Labels, Number, Sink, classic};
+use crate::page::Page;
+use crate::series::{self, Exponential, Labels, Number, classic};
+use crate::sink::{Kept, Paged, Sink, Space};
 
 /// Writes families one after the other, each with its length before it.
 pub(crate) struct Protobuf<'a> {

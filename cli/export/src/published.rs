@@ -14,9 +14,10 @@ use mapring_kit::text::json_line;
 use serde_json::json;
 
 use mapring_view::find::Location;
+use mapring_view::find_stamp;
 use mapring_view::follow::Ends;
 use mapring_view::line;
-use mapring_view::stamp::{self, Stamp};
+use mapring_view::stamp::Stamp;
 use mapring_view::target::{Layout, Target, of_kernel};
 use mapring_view::untyped::{self, Records};
 
@@ -66,7 +67,7 @@ impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
     pub(crate) fn open(location: Location, now: bool) -> Result<Self> {
         let target = Target::open(location)?;
-        let (stamp, guess) = stamp::Wanted::default().find(&target)?;
+        let (stamp, guess) = find_stamp::Wanted::default().find(&target)?;
         if let Some(guess) = guess {
             output::note(format_args!("mapring: {guess}"));
         }
@@ -215,7 +216,7 @@ impl Ring {
         let mut found = Vec::new();
         let count = records.each(limit, &mut |item| {
             if ends.is_none_or(|ends| ends.get(&item.shard).is_some_and(|end| item.ticket < *end)) {
-                let time = stamp.and_then(|stamp| stamp.time(&item, clock)).map(line::time);
+                let time = stamp.and_then(|stamp| stamp.time(item.bytes, clock)).map(line::time);
                 let line = line::json(&item, time.as_deref(), &target.decode(item.bytes));
                 found.push((item.shard, item.ticket, line.into_bytes()));
             }

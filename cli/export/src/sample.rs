@@ -15,7 +15,8 @@ use mapring_view::target::{Layout, Target};
 
 use crate::config::Config;
 use crate::families::{Families, Part, What, value_of};
-use crate::series::{Family, Kind, Labels, Number, Sink};
+use crate::series::{Family, Kind, Labels, Number};
+use crate::sink::Sink;
 use crate::source::{Source, Values};
 
 /// The regions of an export, open, with what is exported of them.

@@ -1,8 +1,6 @@
-//! What is exported: families of series with their labels, and the sinks that take their values.
+//! What is exported: families of series with their labels, and their numbers.
 
 use mapring::Histogram;
-
-use crate::page::Kept;
 
 /// The kind of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -90,25 +88,6 @@ impl Number {
 
     pub(crate) fn scaled(self, scale: Option<f64>) -> Self {
         scale.map_or(self, |scale| Self::Float(self.to_f64() * scale))
-    }
-}
-
-/// Takes families, each with its series.
-pub(crate) trait Sink {
-    /// Begins a family.
-    fn family(&mut self, family: &Family);
-    /// The next numbers and histograms began with 0 at this time, in nanoseconds since 1970.
-    fn start(&mut self, _ns: u64) {}
-    fn number(&mut self, labels: &Labels, number: Number);
-    fn histogram(&mut self, labels: &Labels, histogram: &Histogram, scale: f64);
-    /// Series with the same labels each time. `kept` stays with them.
-    fn numbers(&mut self, series: &[(usize, Labels)], kept: &mut Kept, of: impl Fn(usize) -> Option<Number>) {
-        let _ = kept;
-        for (at, labels) in series {
-            if let Some(number) = of(*at) {
-                self.number(labels, number);
-            }
-        }
     }
 }
 

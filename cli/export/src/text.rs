@@ -4,8 +4,9 @@ use std::io::Write;
 
 use mapring::Histogram;
 
-use crate::page::{Kept, Page, Paged, Space};
-use crate::series::{Exponential, Family, Kind, Labels, Number, Sink, classic, escaped};
+use crate::page::Page;
+use crate::series::{Exponential, Family, Kind, Labels, Number, classic, escaped};
+use crate::sink::{Kept, Paged, Sink, Space};
 
 pub(crate) struct Text<'a> {
     page: &'a mut Page,

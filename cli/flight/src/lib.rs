@@ -6,7 +6,7 @@
 //!   why it ended. `input` is what commands read: the running recorder, or a file of `save`.
 //! - `start`: `plan` splits the memory, `limits` checks it, `load` loads the programs, `sampling` starts the clocks of
 //!   samples, `triggers` are what ends a recording, `cost` measures an event. Then `control` and `stop`.
-//! - Who did it: `names` of processes, from events and from `procfs`; `symbols` of stacks; `machine` and its `clocks`.
+//! - Who did it: `names` of processes, from events and from `procfs`; `symbols` of stacks; `text` escapes them; `machine` and its `clocks`.
 //! - What is made of it: `status` with the `programs`; `replay` reads the events for `dump`, in the formats of `trace`,
 //!   and for `report`; `save`.
 #![deny(unsafe_code)]
@@ -45,6 +45,7 @@ mod machine;
 mod names;
 mod procfs;
 mod symbols;
+mod text;
 
 mod dump;
 mod messages;

@@ -6,7 +6,7 @@ use mapring::time::{Change, Clock, WallClock};
 use serde::{Deserialize, Serialize};
 
 use crate::clocks::Clocks;
-use crate::names::escape;
+use crate::text::escape;
 
 /// What commands need to know of the machine that recorded. Texts are escaped.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::io::Read;
 use mapring::time::Clock;
 use serde::{Deserialize, Serialize};
 
-use crate::names::escape;
+use crate::text::escape;
 
 /// More of a file is not read: a command line can have megabytes.
 const MOST: u64 = 16 << 10;

@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 
 use crate::event::Comm;
 use crate::machine::Wall;
-use crate::names::escape;
 use crate::pins;
 use crate::record::HOLD;
 use crate::recording::Recording;
+use crate::text::escape;
 use crate::triggers::{self, MOST};
 
 /// `struct stop` of `bpf/stop.bpf.h`.

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use mapring::abi::{Kind, RingOptions};
+use mapring::abi::RingOptions;
 use mapring::any::AnyMap;
 use mapring::liveness::is_alive;
 use mapring::{Access, Region};
 use mapring_kit::text::printable;
 use serde::Serialize;
 
-use crate::target::{Layout, Target};
+use crate::target::{Layout, Target, has_records};
 use crate::value;
 
 /// What `ls` and `show` say of a map. The names are those of the JSON output.
@@ -189,9 +189,4 @@ impl Facts {
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
-}
-
-/// Whether the loader chose the type of its records; in others they are the library's.
-pub(crate) fn has_records(kind: Kind) -> bool {
-    matches!(kind, Kind::Ring | Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::Commands)
 }

@@ -10,7 +10,8 @@ use mapring::any::AnyMap;
 use mapring_kit::output;
 
 use crate::find::Location;
-use crate::stamp::{self, Stamp};
+use crate::find_stamp;
+use crate::stamp::Stamp;
 use crate::target::Target;
 use crate::untyped::Records;
 
@@ -48,7 +49,7 @@ pub(crate) struct Source {
     pub(crate) target: Target,
     pub(crate) records: Box<dyn Records>,
     pub(crate) stamp: Option<Stamp>,
-    wanted: stamp::Wanted,
+    wanted: find_stamp::Wanted,
     checked: PinChecks,
 }
 
@@ -104,7 +105,7 @@ pub fn check_pin<T>(
 
 impl Source {
     /// Opens the ring at a location. Its shards are merged by the stamp that is wanted, or else by one that fits a clock.
-    pub(crate) fn open(location: Location, wanted: &stamp::Wanted, start: Start) -> Result<Self> {
+    pub(crate) fn open(location: Location, wanted: &find_stamp::Wanted, start: Start) -> Result<Self> {
         let target = Target::open(location)?;
         let (stamp, guess) = wanted.find(&target)?;
         let records = target.records(start, stamp)?;

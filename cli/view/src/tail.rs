@@ -12,10 +12,11 @@ use mapring_kit::text::ascii;
 
 use crate::filter::{Expr, Names};
 use crate::find;
+use crate::find_stamp;
 use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
 use crate::line;
 use crate::losses::Losses;
-use crate::stamp::{self, Stamp};
+use crate::stamp::Stamp;
 use crate::target::{Layout, Target};
 use crate::untyped::Item;
 use crate::value::Chars;
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]
-    stamp: stamp::Wanted,
+    stamp: find_stamp::Wanted,
     /// Stop at the last record that the ring holds now
     #[arg(long)]
     no_follow: bool,
@@ -132,7 +133,7 @@ impl Tail<'_> {
             return Ok(());
         }
         self.printed += 1;
-        let time = stamp.and_then(|stamp| stamp.time(&item, &self.clock)).map(line::time);
+        let time = stamp.and_then(|stamp| stamp.time(item.bytes, &self.clock)).map(line::time);
         if self.args.json {
             writeln!(self.out, "{}", line::json(&item, time.as_deref(), &value))?;
             return Ok(());

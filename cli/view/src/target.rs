@@ -11,11 +11,10 @@ use mapring::btf::{self, Btf};
 use mapring::record::UncheckedReason;
 use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
 
-use crate::facts::has_records;
 use crate::find::Location;
 use crate::ringbuf::Observed;
 use crate::shortage;
-use crate::stamp::{self, Stamp};
+use crate::stamp::Stamp;
 use crate::untyped::{self, Records};
 use crate::value::{self, Value};
 
@@ -158,11 +157,6 @@ impl Target {
         move |bytes| ty.map_or_else(|| Value::bytes(bytes), |ty| value::decode(ty, bytes))
     }
 
-    /// The field of its records that is the time, as far as the clocks say.
-    pub fn stamp(&self) -> Option<Stamp> {
-        stamp::Wanted::default().find(self).ok()?.0
-    }
-
     /// The variables of global data.
     pub fn variables(&self) -> Vec<btf::Variable<'_>> {
         let Ok((btf, value)) = &self.types else { return Vec::new() };
@@ -256,4 +250,9 @@ fn ring_in_maps(map: &AnyMap, source: impl Fn() -> Result<Source>) -> Result<Opt
         }
     }
     Ok(Some(regions))
+}
+
+/// Whether the loader chose the type of its records; in others they are the library's.
+pub(crate) fn has_records(kind: Kind) -> bool {
+    matches!(kind, Kind::Ring | Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::Commands)
 }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use mapring_kit::output;
 use serde::Serialize;
 
-use super::SHOWN;
 use super::figures::{Distribution, Figures};
+use super::largest::SHOWN;
 use super::sections::time;
 
 /// Changes that are listed.

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use nix::sys::signal::Signal;
 
 use super::super::event::{Event, Interface, What};
-use super::super::names::{Names, escape};
+use super::super::names::Names;
 use super::super::stopped;
+use super::super::text::escape;
 use super::figures::{Ended, Faults, Figures, Mark, Started, Task, Traffic};
+use super::largest::{Map, SHOWN, sorted};
 use super::tasks::task;
-use super::{Map, SHOWN, sorted};
 
 #[derive(Default)]
 pub(super) struct Lists {

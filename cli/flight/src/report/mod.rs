@@ -3,6 +3,7 @@
 mod diff;
 mod figures;
 mod html;
+mod largest;
 mod lists;
 mod longest;
 mod requests;
@@ -11,8 +12,7 @@ mod tasks;
 mod text;
 mod waits;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,11 +37,6 @@ use super::symbols::Symbols;
 use super::trace::stacks::Flames;
 use super::trace::{Abi, Sink};
 use super::{replay, stopped};
-
-type Map<K, T> = HashMap<K, T, foldhash::fast::RandomState>;
-
-/// So many lines of a list are kept.
-const SHOWN: usize = 20;
 
 /// Options of `mapring flight report`.
 #[derive(clap::Args)]
@@ -235,12 +230,4 @@ impl Sink for Report {
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
-}
-
-/// The largest first, and not too many of them. Of equal ones the first by its key: a recording has one report, however often it is
-/// read.
-fn sorted<K: Ord + Copy, V>(all: Map<K, V>, size: impl Fn(&V) -> u64) -> impl Iterator<Item = (K, V)> {
-    let mut all: Vec<_> = all.into_iter().collect();
-    all.sort_by_cached_key(|(key, value)| (Reverse(size(value)), *key));
-    all.into_iter().take(SHOWN)
 }

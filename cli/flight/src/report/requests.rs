@@ -1,12 +1,13 @@
 //! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts.
 
 use super::super::event::{Event, What};
-use super::super::names::{Names, escape};
+use super::super::names::Names;
+use super::super::text::escape;
 use super::super::trace::{Abi, softirq_name};
 use super::figures::{Call, Calls, Disk, Figures, Interrupts, Request, Task};
+use super::largest::{Map, sorted};
 use super::longest::{LONGEST, Longest, Took};
 use super::tasks::{Tasks, task};
-use super::{Map, sorted};
 
 #[derive(Default)]
 pub(super) struct Requests {

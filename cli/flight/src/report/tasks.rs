@@ -8,9 +8,9 @@ use super::super::event::{Event, What};
 use super::super::names::Names;
 use super::super::symbols::Symbols;
 use super::figures::{CpuTime, Delay, Figures, Task, ThreadTime};
+use super::largest::{Map, SHOWN, sorted};
 use super::longest::{LONGEST, Longest, Took};
 use super::waits::Waits;
-use super::{Map, SHOWN, sorted};
 
 /// So many of the latest turns on a CPU are kept, to see who ran while another could not.
 const TURNS: usize = 1024;
@@ -238,7 +238,8 @@ impl Tasks {
             let (task, instead) = (self.task(tid, names, end), self.task(instead, names, end));
             figures.runqueue_worst.push(Delay { task, ns, cpu, at_ns: at, instead });
         }
-        std::mem::take(&mut self.waits).put(figures, &self, names, symbols, end);
+        let mut waits = std::mem::take(&mut self.waits);
+        waits.put(figures, &|tid, names| self.task(tid, names, end), names, symbols, end);
         let from = self.from.max(figures.completeness.from_ns);
         figures.cpu_time = self.cpu_time(names, from, end);
     }

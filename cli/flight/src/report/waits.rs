@@ -3,9 +3,8 @@
 use super::super::names::Names;
 use super::super::stack::Stack;
 use super::super::symbols::Symbols;
-use super::figures::{Figures, Wait, Where};
+use super::figures::{Figures, Task, Wait, Where};
 use super::longest::{LONGEST, Longest};
-use super::tasks::Tasks;
 
 /// The process whose children are the threads of the kernel.
 const KTHREADD: u32 = 2;
@@ -39,7 +38,7 @@ impl Waits {
     pub(super) fn put(
         &mut self,
         figures: &mut Figures,
-        tasks: &Tasks,
+        task: &dyn Fn(u32, &mut Names) -> Task,
         names: &mut Names,
         symbols: &mut Symbols,
         end: u64,
@@ -53,12 +52,12 @@ impl Waits {
             [(stuck, &mut figures.waits_uninterruptible), (waited, &mut figures.waits_interruptible)];
         for (found, waits) in lists {
             for (ns, Waited { tid, from, waker, stack }) in found.into_iter().take(LONGEST) {
-                let task = tasks.task(tid, names, end);
+                let of = task(tid, names);
                 let is_open = waker.is_none();
-                let waker = waker.map(|tid| tasks.task(tid, names, end));
-                let process = names.process(task.pid, from);
+                let waker = waker.map(|tid| task(tid, names));
+                let process = names.process(of.pid, from);
                 let stack = stack.map(|stack| Where::of(&symbols.frames_of_wait(&stack, process)));
-                waits.push(Wait { task, ns, from_ns: from, is_open, waker, stack });
+                waits.push(Wait { task: of, ns, from_ns: from, is_open, waker, stack });
             }
         }
     }
@@ -91,6 +90,7 @@ mod tests {
     use super::super::super::stack::UserFrame;
     use super::super::figures::Group;
     use super::super::sections;
+    use super::super::tasks::Tasks;
     use super::*;
 
     #[test]

@@ -17,12 +17,13 @@ use mapring_kit::output;
 use mapring_kit::text::printable;
 
 use super::machine::Machine;
-use super::names::{Names, escape};
+use super::names::Names;
 use super::procfs::{self, Process};
 use super::recording::Recording;
 use super::rings::{self, GroupRings};
 use super::stopped;
 use super::symbols::{Saved, Symbols};
+use super::text::escape;
 
 /// Options of `mapring flight save`.
 #[derive(clap::Args)]

@@ -28,9 +28,9 @@ use self::perf_map::PerfMap;
 use self::saved::Known;
 pub(crate) use self::saved::Saved;
 use super::event::{Event, What};
-use super::names::escape;
 use super::procfs::Process;
 use super::stack::{Stack, UserFrame};
+use super::text::escape;
 
 /// As the kernel records it: zeros at its end if it is shorter.
 pub(crate) type BuildId = [u8; 20];

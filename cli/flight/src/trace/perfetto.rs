@@ -16,9 +16,10 @@ use prost::encoding::message;
 
 use super::super::event::{Event, Gap};
 use super::super::machine::Machine;
-use super::super::names::{Names, Older, escape};
+use super::super::names::{Names, Older};
 use super::super::procfs;
 use super::super::symbols::Symbols;
+use super::super::text::escape;
 use super::Sink;
 use crate::messages::perfetto::protos::BuiltinClock::{Boottime, Monotonic, Realtime};
 use crate::messages::perfetto::protos::{

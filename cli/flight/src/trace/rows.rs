@@ -7,8 +7,9 @@ use mapring_kit::table::{Cell, Kind};
 
 use super::super::event::{Event, Gap, Interface, What};
 use super::super::machine::Wall;
-use super::super::names::{Names, escape};
+use super::super::names::Names;
 use super::super::stack::Stack;
+use super::super::text::escape;
 use super::super::triggers;
 use super::{Abi, frames};
 

@@ -9,8 +9,9 @@ use mapring_kit::table::{Cell, Format, Kind, Out, Table};
 use mapring_kit::text::{json_line, printable};
 use serde_json::{Value as Json, json};
 
-use super::format::{Kind as SourceKind, Lost, Sample, StoredSource};
+use super::format::{Lost, Sample, StoredSource};
 use super::reader::Visit;
+use super::source_kind::SourceKind;
 use crate::filter::{Expr, Names};
 use crate::line;
 use crate::losses::Losses;

@@ -10,6 +10,7 @@ use mapring::{Histogram, Loss};
 use mapring_kit::text::printable;
 use serde::{Deserialize, Serialize};
 
+use super::source_kind::SourceKind;
 use super::summaries;
 use crate::stamp::{self, StampClock};
 use crate::untyped::Item;
@@ -45,57 +46,11 @@ pub(super) mod kind {
     pub(in super::super) const END: u32 = 6;
 }
 
-/// The sort of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
-    Ring,
-    Cells,
-    Latches,
-    PerCpuCells,
-    Counters,
-    Histograms,
-    Gauges,
-    TopKeys,
-    Array,
-    Globals,
-}
-
-impl Kind {
-    /// What a value is, if the library's headers and not the map's types say so.
-    pub(super) fn layout(self) -> Option<&'static str> {
-        match self {
-            Self::Counters => Some("u64"),
-            Self::Histograms => Some("count, buckets"),
-            Self::Gauges => Some("ns, min, max, missed"),
-            Self::TopKeys => Some("total, other, unlisted, keys"),
-            _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ring => "ring",
-            Self::Cells => "cells",
-            Self::Latches => "latches",
-            Self::PerCpuCells => "per-CPU cells",
-            Self::Counters => "counters",
-            Self::Histograms => "histograms",
-            Self::Gauges => "gauges",
-            Self::TopKeys => "top keys",
-            Self::Array => "array",
-            Self::Globals => "global data",
-        })
-    }
-}
-
 /// Where records or samples come from: the JSON in a source block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Source {
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: SourceKind,
     /// The bytes of a record without its tail, or of a value.
     pub(super) record: usize,
     /// The slots of each shard, or the values.
@@ -169,7 +124,7 @@ impl Source {
     }
 
     fn has_records(&self) -> bool {
-        !matches!(self.kind, Kind::Array | Kind::Globals)
+        !matches!(self.kind, SourceKind::Array | SourceKind::Globals)
     }
 }
 
@@ -228,7 +183,7 @@ impl StoredSource {
 
     /// The histogram in a sample, if it is one that this machine can read.
     pub(super) fn histogram(&self, bytes: &[u8]) -> Option<Histogram> {
-        let is_one = self.source.kind == Kind::Histograms && self.source.byte_order == BYTE_ORDER;
+        let is_one = self.source.kind == SourceKind::Histograms && self.source.byte_order == BYTE_ORDER;
         is_one.then(|| summaries::histogram(&summaries::words_in(bytes)))
     }
 
@@ -240,7 +195,7 @@ impl StoredSource {
         }
         let words = summaries::words_in(bytes);
         match kind {
-            Kind::Counters => Value::Unsigned(words.first().copied().unwrap_or_default()),
+            SourceKind::Counters => Value::Unsigned(words.first().copied().unwrap_or_default()),
             kind => summaries::decode(kind, &words),
         }
     }

@@ -17,8 +17,9 @@ use mapring_kit::text::{grouped, json_line, printable, wrapped};
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;
-use super::format::{Kind, Lost, Sample, Source, StoredSource};
+use super::format::{Lost, Sample, Source, StoredSource};
 use super::reader::{End, Visit, read};
+use super::source_kind::SourceKind;
 use crate::filter::Expr;
 use crate::histogram;
 use crate::line;
@@ -247,10 +248,10 @@ impl Part {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let source = &self.source;
         let shape = match (source.kind, source.shards) {
-            (Kind::Ring, 1) => "slots",
-            (Kind::Ring, shards) => &format!("slots in each of {shards} shards"),
+            (SourceKind::Ring, 1) => "slots",
+            (SourceKind::Ring, shards) => &format!("slots in each of {shards} shards"),
             (_, 1) => "values",
-            (Kind::Array, cpus) => &format!("values on each of {cpus} CPUs"),
+            (SourceKind::Array, cpus) => &format!("values on each of {cpus} CPUs"),
             (_, shards) => &format!("values in each of {shards} shards"),
         };
         let tails = source.tails.map(|[longest, _]| format!(", tails of up to {longest} bytes"));
@@ -288,7 +289,7 @@ impl Part {
         let tails =
             if self.tails > 0 { format!(", tails of {}", output::bytes(self.tails)) } else { String::new() };
         match source.kind {
-            Kind::Ring => {
+            SourceKind::Ring => {
                 lines.push(("records", format!("{}{tails}", grouped(self.records()))));
             }
             _ => lines.push(("samples", format!("{} changed values", grouped(self.samples)))),

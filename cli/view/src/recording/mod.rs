@@ -9,6 +9,8 @@ pub(crate) mod record;
 pub(crate) mod replay;
 mod sample;
 mod source;
+mod source_kind;
+mod stop;
 mod summaries;
 mod write_ring;
 mod writer;

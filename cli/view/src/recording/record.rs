@@ -6,15 +6,16 @@ use anyhow::{Result, bail};
 use mapring::abi::Kind;
 use mapring_kit::exit::WrongUsage;
 use mapring_kit::output;
-use mapring_kit::signals::Interrupted;
 
 use super::output::Output;
 use super::sample::{self, Sampling};
 use super::source;
+use super::stop::Stop;
 use crate::find;
+use crate::find_stamp;
 use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
 use crate::losses::Losses;
-use crate::stamp;
+
 use crate::target::{Layout, Target};
 
 /// Write the records of a ring, or samples of other regions and arrays, into a file with their types
@@ -37,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = output::span, default_value = "100ms")]
     every: Duration,
     #[command(flatten)]
-    stamp: stamp::Wanted,
+    stamp: find_stamp::Wanted,
 }
 
 /// The longest wait before the pin, the signals and the losses are looked at again.
@@ -47,31 +48,12 @@ const LOSSES: Duration = Duration::from_millis(10);
 /// The most records between two checks of anything else.
 const BATCH: usize = 4096;
 
-/// When to stop.
-pub(super) struct Stop {
-    interrupted: Interrupted,
-    at: Option<Instant>,
-}
-
-impl Stop {
-    pub(super) fn is_due(&self) -> bool {
-        self.interrupted.is_set() || self.at.is_some_and(|at| Instant::now() >= at)
-    }
-
-    /// Sleeps, until it is due.
-    pub(super) fn sleep(&self, time: Duration) {
-        let rest = self.at.map_or(time, |at| time.min(at.saturating_duration_since(Instant::now())));
-        self.interrupted.sleep(rest);
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<()> {
     args.files.check()?;
     if args.every.is_zero() {
         bail!(WrongUsage("--every: more than 0".into()));
     }
-    let at = args.r#for.and_then(|time| Instant::now().checked_add(time));
-    let stop = Stop { interrupted: Interrupted::new()?, at };
+    let stop = Stop::new(args.r#for)?;
     let location = find::find(&args.region)?;
     let target = Target::open(location.clone())?;
     let is_ring = target.kind() == Some(Kind::Ring) || matches!(target.layout, Layout::RingInMaps(_));
@@ -98,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     // What is there now is recorded in any case.
     let ends = ring.ends()?;
-    ring.present(&ends, |ring| match stop.interrupted.is_set() && args.no_follow {
+    ring.present(&ends, |ring| match stop.is_interrupted() && args.no_follow {
         true => Ok(None),
         false => recorder.batch(ring, Some(&ends)).map(Some),
     })?;

@@ -12,9 +12,10 @@ use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::{one_line, printable};
 
-use super::format::{Kind, Lost, Sample, Source, StoredSource};
+use super::format::{Lost, Sample, Source, StoredSource};
 use super::inspect::{check, open};
 use super::reader::{Visit, read};
+use super::source_kind::SourceKind;
 use super::write_ring::{self, Push};
 use crate::untyped::Item;
 
@@ -138,7 +139,10 @@ impl Replay<'_> {
 impl Visit for Replay<'_> {
     fn source(&mut self, of: &StoredSource) -> Result<()> {
         let source = &of.source;
-        ensure!(source.kind == Kind::Ring, "only rings can be replayed; `mapring inspect` prints samples");
+        ensure!(
+            source.kind == SourceKind::Ring,
+            "only rings can be replayed; `mapring inspect` prints samples"
+        );
         let shape = |source: &Source| (source.record, source.shards, source.tails);
         if let Some((.., before)) = &self.ring {
             ensure!(

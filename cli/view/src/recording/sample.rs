@@ -11,8 +11,8 @@ use mapring_kit::output;
 
 use super::format::Sample;
 use super::output::{Files, Output};
-use super::record::Stop;
 use super::source;
+use super::stop::Stop;
 use super::summaries::{self, Gauge};
 use crate::content::Content;
 use crate::find::Location;

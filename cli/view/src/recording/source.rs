@@ -3,7 +3,8 @@
 use anyhow::{Result, bail};
 use mapring::abi::{Kind as RegionKind, Tails};
 
-use super::format::{BYTE_ORDER, Clock, Kind, Source};
+use super::format::{BYTE_ORDER, Clock, Source};
+use super::source_kind::SourceKind;
 use super::summaries;
 use crate::content::Content;
 use crate::stamp::{Stamp, StampClock};
@@ -13,18 +14,18 @@ use crate::target::{Layout, Target, of_kernel};
 pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
     let location = &target.location;
     let kind = match target.content()? {
-        Content::Ring => Kind::Ring,
+        Content::Ring => SourceKind::Ring,
         Content::Table(..) => match target.kind() {
-            Some(RegionKind::Cells) => Kind::Cells,
-            Some(RegionKind::Latches) => Kind::Latches,
-            _ => Kind::PerCpuCells,
+            Some(RegionKind::Cells) => SourceKind::Cells,
+            Some(RegionKind::Latches) => SourceKind::Latches,
+            _ => SourceKind::PerCpuCells,
         },
-        Content::Counters(_) => Kind::Counters,
-        Content::Histograms(_) => Kind::Histograms,
-        Content::Gauges(_) => Kind::Gauges,
-        Content::TopKeys(_) => Kind::TopKeys,
-        Content::Array(_) => Kind::Array,
-        Content::Globals(_) => Kind::Globals,
+        Content::Counters(_) => SourceKind::Counters,
+        Content::Histograms(_) => SourceKind::Histograms,
+        Content::Gauges(_) => SourceKind::Gauges,
+        Content::TopKeys(_) => SourceKind::TopKeys,
+        Content::Array(_) => SourceKind::Array,
+        Content::Globals(_) => SourceKind::Globals,
         Content::Internal(kind) => {
             bail!("{location}: {kind} can't be recorded; `mapring show --json` prints their content")
         }
@@ -69,7 +70,7 @@ pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> R
     if let Some(words) = summaries::words(kind) {
         // A sample has the values of all CPUs.
         (source.record, source.shards) = (8 * words, 1);
-        source.entries = if kind == Kind::TopKeys { 1 } else { source.entries };
+        source.entries = if kind == SourceKind::TopKeys { 1 } else { source.entries };
     }
     if let Layout::RingInMaps(regions) = &target.layout {
         let ends = regions.iter().map(|(first, region)| first + region.geometry().shards());

@@ -4,18 +4,18 @@ use mapring::abi::histogram::{BUCKETS, bucket, values};
 use mapring::reading::{GaugeReader, GaugeWindow, Ranking};
 use mapring::{Histogram, ReadError};
 
-use super::format::Kind;
+use super::source_kind::SourceKind;
 use crate::value::Value;
 
 /// The most keys in a sample of top keys.
 pub(super) const KEYS: usize = 20;
 
 /// The words of a sample, if this module knows the kind.
-pub(super) fn words(kind: Kind) -> Option<usize> {
+pub(super) fn words(kind: SourceKind) -> Option<usize> {
     match kind {
-        Kind::Histograms => Some(BUCKETS),
-        Kind::Gauges => Some(4),
-        Kind::TopKeys => Some(3 + 3 * KEYS),
+        SourceKind::Histograms => Some(BUCKETS),
+        SourceKind::Gauges => Some(4),
+        SourceKind::TopKeys => Some(3 + 3 * KEYS),
         _ => None,
     }
 }
@@ -73,13 +73,13 @@ impl Gauge {
 }
 
 /// Decodes the words of a sample.
-pub(super) fn decode(kind: Kind, words: &[u64]) -> Value {
+pub(super) fn decode(kind: SourceKind, words: &[u64]) -> Value {
     let fields = |names: &[&str]| -> Vec<_> {
         let words = words.iter().copied().chain(std::iter::repeat(0));
         names.iter().zip(words).map(|(name, word)| ((*name).to_owned(), Value::Unsigned(word))).collect()
     };
     Value::Struct(match kind {
-        Kind::Histograms => {
+        SourceKind::Histograms => {
             let all = words.iter().take(BUCKETS).enumerate().filter(|(_, count)| **count > 0);
             let count = all.clone().fold(0, |sum: u64, (_, count)| sum.saturating_add(*count));
             let list = |(at, count): (usize, &u64)| {
@@ -89,7 +89,7 @@ pub(super) fn decode(kind: Kind, words: &[u64]) -> Value {
             let buckets = Value::List(all.map(list).collect());
             vec![("count".to_owned(), Value::Unsigned(count)), ("buckets".to_owned(), buckets)]
         }
-        Kind::TopKeys => {
+        SourceKind::TopKeys => {
             let keys = words.get(3..).unwrap_or_default().chunks_exact(3).filter(|key| key[1] > 0);
             let names = ["key", "count", "error"].map(str::to_owned);
             let key = |key: &[u64]| {
@@ -116,18 +116,21 @@ mod tests {
             histogram.add(value);
         }
         let words = of_histogram(&histogram);
-        let value = decode(Kind::Histograms, &words);
+        let value = decode(SourceKind::Histograms, &words);
         let buckets: Vec<_> =
             histogram.buckets().map(|(range, n)| (*range.start(), *range.end(), n)).collect();
         assert_eq!(value.json(), serde_json::json!({ "count": 5, "buckets": buckets }));
-        assert_eq!(words.len(), words_of(Kind::Histograms));
+        assert_eq!(words.len(), words_of(SourceKind::Histograms));
         assert!(super::histogram(&words) == histogram);
         // Words that no histogram has.
-        assert_eq!(decode(Kind::Histograms, &[u64::MAX; 1000]).at("count"), Some(&Value::Unsigned(u64::MAX)));
-        assert_eq!(decode(Kind::Histograms, &[]).at("count"), Some(&Value::Unsigned(0)));
+        assert_eq!(
+            decode(SourceKind::Histograms, &[u64::MAX; 1000]).at("count"),
+            Some(&Value::Unsigned(u64::MAX))
+        );
+        assert_eq!(decode(SourceKind::Histograms, &[]).at("count"), Some(&Value::Unsigned(0)));
     }
 
-    fn words_of(kind: Kind) -> usize {
+    fn words_of(kind: SourceKind) -> usize {
         words(kind).unwrap()
     }
 
@@ -137,11 +140,11 @@ mod tests {
         let writer = table.writer(0).unwrap();
         (0..100).for_each(|key| _ = writer.add(key, 10 * key + 1));
         let words = of_ranking(&table.largest(KEYS).unwrap());
-        assert_eq!(words.len(), words_of(Kind::TopKeys));
-        let value = decode(Kind::TopKeys, &words).json();
+        assert_eq!(words.len(), words_of(SourceKind::TopKeys));
+        let value = decode(SourceKind::TopKeys, &words).json();
         assert_eq!((&value["total"], value["keys"].as_array().unwrap().len()), (&49_600.into(), KEYS));
         assert_eq!(value["keys"][0], serde_json::json!({ "key": 99, "count": 991, "error": 0 }));
-        assert_eq!(decode(Kind::TopKeys, &[5]).to_string(), "total=5 other=0 unlisted=0 keys=[]");
+        assert_eq!(decode(SourceKind::TopKeys, &[5]).to_string(), "total=5 other=0 unlisted=0 keys=[]");
     }
 
     #[test]

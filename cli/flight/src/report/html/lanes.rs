@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::super::super::event::{Event, What};
 use super::super::super::names::Names;
-use super::super::Map;
 use super::super::figures::Task;
+use super::super::largest::Map;
 use super::super::tasks::{Tasks, Turn};
 
 /// So many turns before time zero are kept, and so many after it.

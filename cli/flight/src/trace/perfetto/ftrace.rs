@@ -4,8 +4,9 @@ use anyhow::Result;
 use prost::bytes::Bytes;
 
 use super::super::super::event::{Event, Interface, What};
-use super::super::super::names::{Names, escape};
+use super::super::super::names::Names;
 use super::super::super::stopped;
+use super::super::super::text::escape;
 use super::super::{Abi, rows};
 use super::{Perfetto, stacks};
 use crate::messages::perfetto::protos::{

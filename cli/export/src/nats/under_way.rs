@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::{Args, Export, From, takes};
 use crate::jetstream::{ANSWER, Client, Refused, STEP};
-use crate::nats::{Args, Export, From, takes};
 use crate::published::{Message, Ring};
 
 /// When the server may be asked again.
