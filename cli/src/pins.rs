@@ -12,11 +12,13 @@ use mapring::abi::Kind;
 use mapring::any::AnyMap;
 use mapring::liveness::is_alive;
 use mapring::loader::PinOptions;
-use mapring::{ErrorKind, PinDir, Region, Stage};
+use mapring::{ErrorKind, Region};
 use mapring_kit::exit::{self, Refused};
 use mapring_kit::group;
 use mapring_kit::output::{bytes, note};
 use mapring_kit::text::{one_line, printable};
+use mapring_sys::PinDir;
+use mapring_sys::stage::Stage;
 use mapring_view::find::{All, Location, find, is_pinned};
 use mapring_view::target::{Layout, Target};
 use mapring_view::untyped;
@@ -197,7 +199,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
             let is_killed = recorder::is_at_work(recorder) == Some(false);
             let why = "its `mapring flight start` was killed";
             unfinished.push((dir, is_killed.then_some((kind, "flight recorder", why))));
-        } else if let Some(pin) = mapring::abandoned(dir) {
+        } else if let Some(pin) = mapring_sys::stage::abandoned(dir) {
             let why = "the process that pinned it was killed";
             unfinished.push((dir, Some((StaleKind::Beside(pin), "unfinished pin", why))));
         }

@@ -103,10 +103,10 @@ mod with_programs {
     use std::time::Duration;
 
     use anyhow::{Context, Result, bail};
-    use mapring::PinDir;
     use mapring::loader::PinOptions;
     use mapring_kit::exit::{Refused, WrongUsage};
     use mapring_kit::output::{bytes, note};
+    use mapring_sys::PinDir;
 
     use super::{Args, THESE, triggers};
     use crate::load::{self, Kernel, Loaded, Stacks, Wanted};

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::any::AnyMap;
-use mapring::btf;
 use mapring::{ErrorKind, Source};
 use mapring_kit::text::printable;
+use mapring_sys::btf;
 use rustix::fs::{Mode, OFlags};
 
 use crate::shortage;

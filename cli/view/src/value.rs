@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use mapring::btf::{Btf, Field, Kind, Type};
 use mapring_kit::text::printable;
+use mapring_sys::btf::{Btf, Field, Kind, Type};
 
 pub use self::chars::Chars;
 pub(crate) use self::decode::{bytes_of, is_shown};

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use mapring::abi::{Geometry, Tails};
-use mapring::btf::{Btf, Type};
 use mapring::reading::LossCause;
 use mapring::{Histogram, Loss};
 use mapring_kit::text::printable;
+use mapring_sys::btf::{Btf, Type};
 use serde::{Deserialize, Serialize};
 
 use super::source_kind::SourceKind;

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ArgGroup;
 use mapring::Histogram;
-use mapring::btf::Kind as TypeKind;
 use mapring_kit::outfile::OutFile;
 use mapring_kit::output;
 use mapring_kit::table::{Format, Out, format_of};
 use mapring_kit::text::{grouped, json_line, printable, wrapped};
+use mapring_sys::btf::Kind as TypeKind;
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;
