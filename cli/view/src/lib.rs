@@ -8,7 +8,7 @@
 //!   its values, opened by kind.
 //! - [`value`]: records and values decoded by their types. `filter` has expressions over them.
 //! - [`untyped`]: records and tables as bytes. `ringbuf` has those of the kernel's own ring buffers.
-//! - [`stamp`]: the time of a record, which [`find_stamp`] looks for. [`follow`]: new records, over changes of a pin. [`line`]: a record as JSON.
+//! - [`stamp`]: the time of a record, which [`find_stamp`] looks for. [`follow`]: new records, over changes of a pin. [`line`](mod@line): a record as JSON.
 //! - [`rates`]: what a region counts in a second. `losses` and `unended` have what went wrong.
 //! - The commands: `ls`, `show`, [`stat`], [`top`] with its `screen`, `tail`; and in `recording` those of files.
 //!

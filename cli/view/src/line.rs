@@ -12,7 +12,7 @@ use crate::value::{Chars, Value};
 /// In place of a time that no calendar has.
 const UNKNOWN: &str = "unknown";
 
-/// A time as text, in UTC, for people and for [`json`].
+/// A time as text, in UTC, for people and for [`json()`].
 pub fn time(time: SystemTime) -> String {
     output::wall(time, humantime::format_rfc3339_micros).unwrap_or_else(|| UNKNOWN.to_owned())
 }
