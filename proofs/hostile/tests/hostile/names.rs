@@ -81,7 +81,8 @@ fn a_pins_path_does_nothing_to_a_terminal() {
         for map in [&mut map, &mut hash] {
             map.pin(pins.path("plain")).unwrap();
             std::fs::rename(pins.path("plain"), &path).unwrap();
-            let (no_region, ring) = (Region::open(path.as_path()).unwrap_err(), Ring::<u64>::open(path.as_path()).unwrap_err());
+            let (no_region, ring) =
+                (Region::open(path.as_path()).unwrap_err(), Ring::<u64>::open(path.as_path()).unwrap_err());
             let globals = mapring::globals::Globals::open(path.as_path()).unwrap_err();
             let array = mapring::Array::<u64>::open(path.as_path()).unwrap_err();
             let dispatch = mapring::dispatch::Dispatch::open(path.as_path()).unwrap_err();
