@@ -184,7 +184,7 @@ func (l *layout) withinLimits() error {
 	}
 	switch {
 	case l.kind < KindRing || l.kind > KindTopKeys:
-		return fmt.Errorf("a region of %s, this library knows 1 (ring) to 11 (top keys)", l.kind)
+		return fmt.Errorf("a region of unknown kind %d, this library knows 1 (ring) to 11 (top keys)", l.kind)
 	case l.kind != KindRing && l.options != 0 || !l.options.known():
 		return fmt.Errorf("%s with the options %#x: only rings have options, and a RESIZABLE ring has no others except WAKEABLE", l.kind, uint8(l.options))
 	case l.options.Has(Tails) && (l.area < 128 || l.area > 1<<28 || !isPowerOfTwo(l.area) || l.longest < 1 || l.longest > l.area/2):

@@ -316,7 +316,7 @@ static void write_commands(FILE *out, struct mapring_region *r)
 static void write_keys(FILE *out, struct mapring_region *r)
 {
 	struct mapring_key *keys = (struct mapring_key *)room(r->layout.shards * r->layout.capacity * MAPRING_KEYS * sizeof(*keys));
-	uint64_t unlisted;
+	uint64_t unlisted = 0;
 	long count = mapring_top__read(r, keys, &unlisted);
 	struct list list;
 

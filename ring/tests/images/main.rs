@@ -42,7 +42,10 @@ fn there(extension: &str) -> Vec<String> {
 fn the_files_are_what_is_generated() {
     let (images, folder) = (images(), folder());
     if std::env::var_os("MAPRING_WRITE_IMAGES").is_some() {
-        for name in ["bin", "json"].iter().flat_map(|it| there(it).into_iter().map(move |name| format!("{name}.{it}"))) {
+        for name in ["bin", "json"]
+            .iter()
+            .flat_map(|it| there(it).into_iter().map(move |name| format!("{name}.{it}")))
+        {
             fs::remove_file(folder.join(name)).unwrap();
         }
         for (name, (image, seen)) in &images {

@@ -139,7 +139,8 @@ impl Image {
         for shard in 0..self.geometry.shards() {
             let (to, from) = (self.header(shard), plain.header(shard));
             self.words[to..to + 8].copy_from_slice(&plain.words[from..from + 8]);
-            self.words[to + GATE_OF_SHARD] = Gate::Open.encode_shard(&self.geometry, shard, Default::default());
+            self.words[to + GATE_OF_SHARD] =
+                Gate::Open.encode_shard(&self.geometry, shard, Default::default());
             for slot in 0..self.geometry.capacity() as u64 {
                 let (to, from) = (self.slot(shard, slot), plain.slot(shard, slot));
                 let words = self.geometry.element_words();

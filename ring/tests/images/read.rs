@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use mapring::abi::{Kind, WORD, readers};
 use mapring::any::AnyRecord;
 use mapring::{
-    Cells, Commands, Counters, Error, Gauges, Histograms, Latches, OpenOptions, ReadError, Region, Ring, Start, TopKeys,
-    table::Snapshot,
+    Cells, Commands, Counters, Error, Gauges, Histograms, Latches, OpenOptions, ReadError, Region, Ring,
+    Start, TopKeys, table::Snapshot,
 };
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -72,20 +72,24 @@ fn found(region: Region, bytes: &[u8], expected: &str) -> Seen {
             let histograms = Histograms::from_region(region).unwrap();
             let one = |at| {
                 let copy = histograms.snapshot(at).unwrap();
-                let buckets = copy.buckets().map(|(range, count)| numbers([*range.start(), *range.end(), count]));
+                let buckets =
+                    copy.buckets().map(|(range, count)| numbers([*range.start(), *range.end(), count]));
                 lines(buckets, 4)
             };
             seen.with("histograms", lines((0..histograms.len()).map(one), 2))
         }
         Kind::Gauges => {
             let gauges = Gauges::from_region(region).unwrap();
-            let windows = |at| gauges.windows(at).unwrap().into_iter().map(|it| numbers([it.ns >> 20, it.min, it.max]));
-            seen.with("gauges", lines((0..gauges.len()).map(|at| lines(windows(at), 4)), 2)).with("dropped", dropped)
+            let windows =
+                |at| gauges.windows(at).unwrap().into_iter().map(|it| numbers([it.ns >> 20, it.min, it.max]));
+            seen.with("gauges", lines((0..gauges.len()).map(|at| lines(windows(at), 4)), 2))
+                .with("dropped", dropped)
         }
         Kind::Commands => {
             let commands = Commands::<Any>::from_region(region).unwrap();
             let seen = seen.with("pushed", commands.pushed().unwrap());
-            seen.with("applied", commands.acknowledged().unwrap()).with("skipped", commands.skipped().unwrap())
+            seen.with("applied", commands.acknowledged().unwrap())
+                .with("skipped", commands.skipped().unwrap())
         }
         Kind::TopKeys => top_keys(&TopKeys::from_region(region).unwrap(), seen),
         Kind::Readers => seen.with("places", places(bytes, geometry.shards())),
@@ -118,7 +122,8 @@ fn top_keys(keys: &TopKeys, seen: Seen) -> Seen {
 fn places(bytes: &[u8], shards: usize) -> String {
     let word = |at: usize| u64::from_ne_bytes(bytes[at * WORD..][..WORD].try_into().unwrap());
     let has = |bits: usize, place: usize| word(bits) >> place & 1;
-    let places = (0..readers::PLACES).filter_map(|place| Some((place, readers::Owner::decode(word(readers::owner(place)))?)));
+    let places = (0..readers::PLACES)
+        .filter_map(|place| Some((place, readers::Owner::decode(word(readers::owner(place)))?)));
     let place = |(place, owner): (usize, readers::Owner)| {
         let positions = numbers((0..shards).map(|shard| word(readers::position(shard, place))));
         format!(
@@ -142,7 +147,8 @@ fn ring(ring: &Ring<Any>, seen: Seen, expected: &str) -> Seen {
 
 /// How many tickets a reader passes: the sum of the first six counts.
 fn passed(expected: &str) -> u64 {
-    let counts = expected.split("\"counts\": {").nth(1).and_then(|it| it.split('}').next()).unwrap_or_default();
+    let counts =
+        expected.split("\"counts\": {").nth(1).and_then(|it| it.split('}').next()).unwrap_or_default();
     counts.split(", ").take(6).filter_map(|it| it.split(": ").nth(1)?.parse::<u64>().ok()).sum()
 }
 
@@ -193,4 +199,3 @@ fn merged(ring: &Ring<Any>, count: u64) -> Vec<(usize, u64)> {
     }
     order
 }
-

@@ -6,13 +6,14 @@ use mapring::writers::MemfdOptions;
 use mapring::{Ring, Writer};
 
 use super::make::{
-    END, FULL, GATE, GATE_OF_SHARD, HEAD, Image, KEEP_OLDEST, LIMIT, NO_SHARD, PER_CPU_MAPS, RESIZABLE, TAILS, WAKEABLE,
+    END, FULL, GATE, GATE_OF_SHARD, HEAD, Image, KEEP_OLDEST, LIMIT, NO_SHARD, PER_CPU_MAPS, RESIZABLE,
+    TAILS, WAKEABLE,
 };
 use super::seen::{COUNTS, Read, Record, Seen};
 
 const SLOTS: usize = 8;
 /// Bytes of the longest tail, and of the area.
-const LONGEST: u64 = 64;
+const LONGEST: u8 = 64;
 const AREA: u64 = 256;
 
 type Event = [u64; 2];
@@ -56,10 +57,11 @@ fn record(shard: usize, ticket: u64) -> Event {
     [stamp, ticket ^ 0x0123_4567_89ab_cdef]
 }
 
-/// The tail of a ticket.
+/// The tail of a ticket: bytes that count up from 16 times the ticket.
 fn tail(ticket: u64) -> Vec<u8> {
+    let ticket = u8::try_from(ticket).unwrap();
     let lengths = [0, 1, 16, 33, LONGEST];
-    (0..lengths[ticket as usize % 5]).map(|at| (16 * ticket + at) as u8).collect()
+    (0..lengths[usize::from(ticket % 5)]).map(|at| (16 * ticket).wrapping_add(at)).collect()
 }
 
 fn delivered(shard: usize, ticket: u64) -> Record {
@@ -103,7 +105,7 @@ fn of_options(bits: u64) -> Named {
     let shards = if has(PER_CPU_MAPS) { 1 } else { 2 };
     let mut options = MemfdOptions::default();
     if has(TAILS) {
-        options = options.tails(Tails::new(LONGEST, AREA).unwrap());
+        options = options.tails(Tails::new(LONGEST.into(), AREA).unwrap());
     }
     let made = Ring::<Event>::create_memfd_with(SLOTS, shards, options).unwrap();
     let writer = made.writer(0).unwrap();
@@ -165,7 +167,8 @@ fn retired() -> (&'static str, Image, Seen) {
     for (shard, tickets) in [(0, 11), (1, 3)] {
         let header = image.header(shard);
         image.words[header + END] = tickets;
-        image.words[header + GATE_OF_SHARD] = Gate::Closing.encode_shard(&image.geometry, shard, Default::default());
+        image.words[header + GATE_OF_SHARD] =
+            Gate::Closing.encode_shard(&image.geometry, shard, Default::default());
     }
     ("ring_resizable_retired", image, seen)
 }
@@ -181,7 +184,7 @@ fn empty() -> (&'static str, Image, Seen) {
 /// Records of 13 bytes: 8 elements are the shortest distance between two that start on a line.
 fn odd_size() -> (&'static str, Image, Seen) {
     let made = Ring::<[u8; 13]>::create_memfd(4, 2).unwrap();
-    let bytes = |shard: usize, ticket: u64| [(16 * ticket) as u8 + shard as u8; 13];
+    let bytes = |shard: usize, ticket: u64| [u8::try_from(16 * ticket + shard as u64).unwrap(); 13];
     for shard in 0..2 {
         let writer = made.writer(shard).unwrap();
         (0..3).for_each(|ticket| assert_eq!(writer.push(&bytes(shard, ticket)), Some(ticket)));
@@ -314,21 +317,24 @@ fn forged_slot() -> (&'static str, Image, Seen) {
 /// Ticket 0 says that its tail is longer than the longest, and ticket 1 that it is where nothing was written yet. The position of
 /// ticket 2 is no multiple of 16, and wraps: it is at byte 240.
 fn forged_tails() -> (&'static str, Image, Seen) {
-    let options = MemfdOptions::default().tails(Tails::new(LONGEST, AREA).unwrap());
+    let options = MemfdOptions::default().tails(Tails::new(LONGEST.into(), AREA).unwrap());
     let made = Ring::<Event>::create_memfd_with(SLOTS, 1, options).unwrap();
     let writer = made.writer(0).unwrap();
-    (0..4).for_each(|ticket| assert_eq!(writer.push_with_tail(&record(0, ticket), &tail(ticket)), Some(ticket)));
-    assert_eq!(writer.push_with_tail(&record(0, 4), &[0; LONGEST as usize + 1]), None); // too long
+    (0..4).for_each(|ticket| {
+        assert_eq!(writer.push_with_tail(&record(0, ticket), &tail(ticket)), Some(ticket))
+    });
+    assert_eq!(writer.push_with_tail(&record(0, 4), &vec![0; usize::from(LONGEST) + 1]), None); // too long
     let mut image = Image::of(&made.region());
     let (tails, area) = (image.tails(0), image.slot(0, 7) + 5);
     image.drop(tails + 3, 2, 0); // no space
     let high = image.words[tails + 1];
     let [first, second, third] = [0, 1, 2].map(|ticket| image.slot(0, ticket));
-    image.words[first + 2] = LONGEST + 1;
+    image.words[first + 2] = u64::from(LONGEST) + 1;
     image.words[second + 1] = high + 16;
     image.words[third + 1] = u64::MAX;
     image.words[area + 30..area + 32].copy_from_slice(&[0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
-    let tails = [(2, (0..16).collect()), (3, tail(3))].map(|(ticket, tail)| Record { tail, ..delivered(0, ticket) });
+    let tails =
+        [(2, (0..16).collect()), (3, tail(3))].map(|(ticket, tail)| Record { tail, ..delivered(0, ticket) });
     let counts = [("no_tail", 2), ("too_long", 1)];
     let found = |start| read(start, tails.to_vec(), &[&counts[..], &[("tail_lost", 2)]].concat());
     let seen =
@@ -355,4 +361,3 @@ fn tagged() -> (&'static str, Image, Seen) {
     ]);
     ("ring_tagged", image, seen)
 }
-

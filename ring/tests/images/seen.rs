@@ -66,7 +66,9 @@ pub(crate) fn lines(values: impl IntoIterator<Item = String>, indent: usize) -> 
 impl Seen {
     /// A region that is refused: the kind of error, and a part of its text.
     pub(crate) fn refused(error: &str, text: &str) -> Self {
-        Self::default().with("error", format!("{error:?}")).with("text", format!("{:?}", text.replace('"', "'")))
+        Self::default()
+            .with("error", format!("{error:?}"))
+            .with("text", format!("{:?}", text.replace('"', "'")))
     }
 
     /// A region: its kind, the options of a ring, and the numbers of its preamble.
@@ -109,13 +111,20 @@ impl fmt::Display for Read {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts: Vec<_> =
             COUNTS.iter().zip(self.counts).map(|(name, count)| format!("\"{name}\": {count}")).collect();
-        writeln!(f, "{{\n      \"start\": \"{}\",\n      \"counts\": {{{}}},", self.start, counts.join(", "))?;
+        writeln!(
+            f,
+            "{{\n      \"start\": \"{}\",\n      \"counts\": {{{}}},",
+            self.start,
+            counts.join(", ")
+        )?;
         let unended: Vec<_> =
             self.unended.iter().map(|(shard, ticket)| format!("[{shard}, {ticket}]")).collect();
         writeln!(f, "      \"unended\": [{}],", unended.join(", "))?;
         let record = |Record { shard, ticket, record, tail }: &Record| {
             let (record, tail) = (hex(record), hex(tail));
-            format!("{{\"shard\": {shard}, \"ticket\": {ticket}, \"record\": \"{record}\", \"tail\": \"{tail}\"}}")
+            format!(
+                "{{\"shard\": {shard}, \"ticket\": {ticket}, \"record\": \"{record}\", \"tail\": \"{tail}\"}}"
+            )
         };
         write!(f, "      \"records\": {}\n    }}", lines(self.records.iter().map(record), 6))
     }

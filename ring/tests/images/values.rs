@@ -73,7 +73,8 @@ fn latches() -> (Image, Seen) {
 /// The sum of the last one wraps. 4 writes had an index out of range.
 fn counters() -> (Image, Seen) {
     let counters = Counters::create_memfd(9, 3).unwrap();
-    let banks = [[1, 2, 3, 0, 0, 0, 0, 0, u64::MAX], [10, 0, 0, 0, 0, 0, 0, 0, 2], [0, 200, 0, 0, 5, 0, 0, 0, 0]];
+    let banks =
+        [[1, 2, 3, 0, 0, 0, 0, 0, u64::MAX], [10, 0, 0, 0, 0, 0, 0, 0, 2], [0, 200, 0, 0, 5, 0, 0, 0, 0]];
     for (shard, bank) in banks.iter().enumerate() {
         let writer = counters.writer(shard).unwrap();
         bank.iter().enumerate().for_each(|(index, by)| writer.add(index, *by).unwrap());
@@ -103,7 +104,8 @@ fn histograms() -> (Image, Seen) {
 /// were given up.
 fn gauges() -> (Image, Seen) {
     let gauges = Gauges::create_memfd(1, 2).unwrap();
-    for (shard, values) in [(0, &[(1500, 7), (1500, 3), (1501, u64::MAX)][..]), (1, &[(1500, 9), (2000, 0)])] {
+    for (shard, values) in [(0, &[(1500, 7), (1500, 3), (1501, u64::MAX)][..]), (1, &[(1500, 9), (2000, 0)])]
+    {
         let writer = gauges.writer(shard).unwrap();
         values.iter().for_each(|(window, value)| assert!(writer.set_at(0, *value, window << 20).unwrap()));
     }
@@ -120,7 +122,7 @@ fn gauges() -> (Image, Seen) {
 /// Fewer keys than a bucket counts: all counts are exact.
 fn top_keys() -> (Image, Seen) {
     let keys = TopKeys::create_memfd(2, 2).unwrap();
-    let added = |shard: usize, key: u64| if shard == 0 { 10 * key } else { u64::from(key % 2) };
+    let added = |shard: usize, key: u64| if shard == 0 { 10 * key } else { key % 2 };
     for shard in 0..2 {
         let writer = keys.writer(shard).unwrap();
         (1..=6).for_each(|key| assert!(writer.add(key, added(shard, key))));
@@ -160,7 +162,8 @@ fn top_keys_busy() -> (Image, Seen) {
 /// 3 commands, of which 2 were carried out. A program found words that no owner writes.
 fn commands() -> (Image, Seen) {
     let geometry = Geometry::new(Kind::Commands, 16, 4, 1).unwrap();
-    let commands = Commands::<[u64; 2]>::from_region(Region::create_memfd(geometry, "event").unwrap()).unwrap();
+    let commands =
+        Commands::<[u64; 2]>::from_region(Region::create_memfd(geometry, "event").unwrap()).unwrap();
     let writer = commands.writer().unwrap();
     (1..=3).for_each(|number| assert_eq!(writer.push(&[number, 7 * number]).unwrap(), number));
     let mut image = Image::of(commands.region());
