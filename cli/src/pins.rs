@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::Kind;
 use mapring::any::AnyMap;
+use mapring::liveness::is_alive;
 use mapring::loader::PinOptions;
 use mapring::{ErrorKind, PinDir, Region, Stage};
 use serde_json::json;
@@ -293,7 +294,7 @@ fn stale_at(place: Place, pin: &Path) -> Result<Option<Stale>> {
         return Ok(None);
     }
     // A region that names no loader may still have one.
-    let Some(loader) = region.loader()?.filter(|loader| !loader.is_alive()) else { return Ok(None) };
+    let Some(loader) = region.loader()?.filter(|loader| !is_alive(*loader)) else { return Ok(None) };
     let programs = region.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
     let facts = target.facts(&[], false);
     let Some(id) = facts.id.filter(|_| programs.is_empty()) else { return Ok(None) };

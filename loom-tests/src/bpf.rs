@@ -5,7 +5,7 @@
 //! acquire-release operation instead, the models fail, correctly: a later store could become visible before it.)
 //! Everything else is a plain load or store, relaxed here.
 
-use mapring::abi::seq::{DISCARDED, TRIES, WALK, state};
+use mapring_core::abi::seq::{DISCARDED, TRIES, WALK, state};
 
 use crate::ring::{Claimed, Producer, Ring};
 use crate::sync::{AtomicU64, Ordering, fence};

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::Mutex as Log;
 
-use mapring::abi::commands::{APPLIED, HEADER, LOCK, OWNER, PUSHED, Places, SKIPPED};
-use mapring::abi::{Geometry, Kind};
-use mapring::protocol::{Words, WordsMut, commands, latch};
+use mapring_core::abi::commands::{APPLIED, HEADER, LOCK, OWNER, PUSHED, Places, SKIPPED};
+use mapring_core::abi::{Geometry, Kind};
+use mapring_core::protocol::{Words, WordsMut, commands, latch};
 
 use crate::bpf::Bpf;
 use crate::sync::{AtomicU64, Mutex, Ordering, fence, words};

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use mapring::abi::seq::state;
-use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{
+use mapring_core::abi::seq::state;
+use mapring_core::abi::{Geometry, Kind};
+use mapring_core::protocol::ring::{
     Cursor, LossCause, ReadStats, Shard, ShardMut, ShardPlace, Slot, SlotSource, Start, Step,
 };
-use mapring::protocol::{Words, WordsMut};
+use mapring_core::protocol::{Words, WordsMut};
 
 use crate::history::{End, History};
 use crate::sync::{AtomicU64, Ordering, words};

@@ -6,12 +6,12 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::abi::{Gate, Geometry, Kind};
-use mapring::protocol::ring::{
+use mapring_core::abi::{Gate, Geometry, Kind};
+use mapring_core::protocol::ring::{
     Cursor, Follow, Found, GATE, Leaving, Losses, ReadStats, Shard, Shards, Start, Step, Whole, gate, open,
     read, replace,
 };
-use mapring::protocol::{Words, WordsMut};
+use mapring_core::protocol::{Words, WordsMut};
 
 use crate::bpf::Bpf;
 use crate::ring::{Claimed, Producer, Ring};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mapring::protocol::{Words, WordsMut, cell};
+use mapring_core::protocol::{Words, WordsMut, cell};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};

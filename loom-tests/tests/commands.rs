@@ -1,8 +1,8 @@
 //! Models of commands: threads of one process that push, programs that carry them out, and processes that own the ring
 //! one after the other.
 
-use mapring::abi::commands::{OWNER, PUSHED};
-use mapring::protocol::{WordsMut, commands};
+use mapring_core::abi::commands::{OWNER, PUSHED};
+use mapring_core::protocol::{WordsMut, commands};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::commands::{Commands, Drained};
 use mapring_loom_tests::sync::{Ordering, thread};

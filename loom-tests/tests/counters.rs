@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mapring::protocol::{Words, WordsMut, counters};
+use mapring_core::protocol::{Words, WordsMut, counters};
 use mapring_loom_tests::check;
 use mapring_loom_tests::sync::{AtomicU64, thread, words};
 

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::Window;
-use mapring::protocol::{Elements, TripleRead, WordsMut, cell, latch};
+use mapring_core::abi::{Geometry, Kind};
+use mapring_core::protocol::ring::Window;
+use mapring_core::protocol::{Elements, TripleRead, WordsMut, cell, latch};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::history::{End, History};
 use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Reader, Ring, Rust};

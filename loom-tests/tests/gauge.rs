@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mapring::abi::gauge::WINDOWS;
-use mapring::protocol::{WordsMut, gauge};
+use mapring_core::abi::gauge::WINDOWS;
+use mapring_core::protocol::{WordsMut, gauge};
 use mapring_loom_tests::check;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 

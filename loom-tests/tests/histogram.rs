@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mapring::abi::histogram::{BUCKETS, bucket};
-use mapring::protocol::{Words, WordsMut, histogram};
+use mapring_core::abi::histogram::{BUCKETS, bucket};
+use mapring_core::protocol::{Words, WordsMut, histogram};
 use mapring_loom_tests::check;
 use mapring_loom_tests::sync::{AtomicU64, thread, words};
 

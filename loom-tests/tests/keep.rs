@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::position;
-use mapring::protocol::WordsMut;
-use mapring::protocol::readers::Place;
-use mapring::protocol::ring::{Cursor, Dropped, Known, Start, Step};
+use mapring_core::abi::readers::position;
+use mapring_core::protocol::WordsMut;
+use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::ring::{Cursor, Dropped, Known, Start, Step};
 use mapring_loom_tests::ring::{Claimed, PATIENT, Ring};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
@@ -14,7 +14,7 @@ use mapring_loom_tests::{Seen, check};
 type Readers = Arc<[AtomicU64]>;
 
 fn readers() -> Readers {
-    words(mapring::abi::readers::words(1)).into()
+    words(mapring_core::abi::readers::words(1)).into()
 }
 
 fn place(readers: &Readers) -> Place<'_> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mapring::protocol::{Words, WordsMut, latch};
+use mapring_core::protocol::{Words, WordsMut, latch};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
 

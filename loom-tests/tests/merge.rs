@@ -4,9 +4,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::abi::seq::PENDING;
-use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Follow, Found, Merge, Shards, Start, clock_fence, read};
+use mapring_core::abi::seq::PENDING;
+use mapring_core::abi::{Geometry, Kind};
+use mapring_core::protocol::ring::{Cursor, Follow, Found, Merge, Shards, Start, clock_fence, read};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Ring, Rust};
 use mapring_loom_tests::rings::{Current, Rings};

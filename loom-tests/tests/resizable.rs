@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mapring::abi::Gate;
+use mapring_core::abi::Gate;
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::ring::{PATIENT, Producer};
 use mapring_loom_tests::rings::{Reader, Rings, SHARDS};

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, wake_at};
-use mapring::abi::{Epoch, Gate};
-use mapring::protocol::WordsMut;
-use mapring::protocol::readers::Place;
-use mapring::protocol::ring::{Cursor, GATE, Unread};
+use mapring_core::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, wake_at};
+use mapring_core::abi::{Epoch, Gate};
+use mapring_core::protocol::WordsMut;
+use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::ring::{Cursor, GATE, Unread};
 use mapring_loom_tests::ring::PATIENT;
 use mapring_loom_tests::rings::Rings;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};

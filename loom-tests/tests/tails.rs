@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use mapring::abi::{Geometry, Kind, Tails};
-use mapring::protocol::ring::tails::{Area, TailsMut};
-use mapring::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Start, Step};
-use mapring::protocol::{Words, WordsMut};
+use mapring_core::abi::{Geometry, Kind, Tails};
+use mapring_core::protocol::ring::tails::{Area, TailsMut};
+use mapring_core::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Start, Step};
+use mapring_core::protocol::{Words, WordsMut};
 use mapring_loom_tests::ring::PATIENT;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
 use mapring_loom_tests::{Seen, check};
@@ -51,7 +51,7 @@ impl Ring {
             slot.write(&number);
             assert!(slot.write_tail(&bytes(number, len)));
         }
-        assert_eq!(slots.map(mapring::protocol::ring::Slot::commit), [Some(0), Some(1)]);
+        assert_eq!(slots.map(mapring_core::protocol::ring::Slot::commit), [Some(0), Some(1)]);
     }
 
     /// Reads until nothing is there. Each tail is whole.

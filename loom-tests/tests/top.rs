@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mapring::abi::top::{COUNTS, ERRORS, KEYS, STRIDE, WAYS};
-use mapring::protocol::top::{Copy, entries, least, other};
-use mapring::protocol::{WordsMut, cell, top};
+use mapring_core::abi::top::{COUNTS, ERRORS, KEYS, STRIDE, WAYS};
+use mapring_core::protocol::top::{Copy, entries, least, other};
+use mapring_core::protocol::{WordsMut, cell, top};
 use mapring_loom_tests::check;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 

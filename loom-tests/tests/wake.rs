@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER, look, watermark};
-use mapring::protocol::WordsMut;
-use mapring::protocol::readers::Place;
-use mapring::protocol::ring::{Cursor, Known, Start, Unread};
+use mapring_core::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER, look, watermark};
+use mapring_core::protocol::WordsMut;
+use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::ring::{Cursor, Known, Start, Unread};
 use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
@@ -14,7 +14,7 @@ use mapring_loom_tests::{Seen, check};
 type Readers = Arc<[AtomicU64]>;
 
 fn readers() -> Readers {
-    words(mapring::abi::readers::words(1)).into()
+    words(mapring_core::abi::readers::words(1)).into()
 }
 
 /// What a writer does after it ended a ticket: returns how many readers it wakes. `ahead` is as for [`Known`].

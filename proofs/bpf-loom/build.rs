@@ -23,7 +23,8 @@ const FOR_X86: &str = "-D__TARGET_ARCH_x86";
 
 fn main() {
     let var = |name: &str| env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));
-    let include = [var("DEP_MAPRING_INCLUDE"), var("DEP_BPF_INCLUDE")];
+    let include =
+        [Path::new(&var("CARGO_MANIFEST_DIR")).join("../../ring/include").into(), var("DEP_BPF_INCLUDE")];
     let out = PathBuf::from(var("OUT_DIR"));
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-changed={}", Path::new(&include[0]).display());

@@ -1,8 +1,7 @@
 //! Records of any type, as bytes.
 
 use bytemuck::{Pod, Zeroable};
-
-use crate::protocol::is_any;
+use mapring_core::protocol::is_any;
 
 /// A record or value of any type, as bytes: for tools that learn the types at run time.
 ///

@@ -115,61 +115,40 @@
 // The documentation links to items of all features, also in builds without them.
 #![cfg_attr(not(feature = "libbpf"), allow(rustdoc::broken_intra_doc_links))]
 
-pub mod abi;
-#[cfg(not(loom))]
 mod access;
-#[cfg(not(loom))]
 mod any_record;
 #[cfg_attr(not(feature = "bpf"), path = "no_bpf.rs")]
-#[cfg(not(loom))]
 mod bpf;
-#[cfg(not(loom))]
 pub mod cpus;
-#[cfg(not(loom))]
 mod error;
-#[cfg(not(loom))]
 mod handle;
-#[cfg(not(loom))]
 mod histogram;
-#[cfg(all(not(loom), feature = "bpf"))]
+#[cfg(feature = "bpf")]
 pub mod loader;
-// Not part of the API: public for the models and proofs of the repository.
-#[doc(hidden)]
-pub mod protocol;
-#[cfg(not(loom))]
 pub mod record;
-#[cfg(not(loom))]
 mod region;
-#[cfg(not(loom))]
 mod ring;
-mod sync;
-#[cfg(not(loom))]
 mod sysfs;
-#[cfg(not(loom))]
 pub mod tagged;
-mod text;
-#[cfg(not(loom))]
 pub mod time;
 
-#[cfg(not(loom))]
 pub use access::{Access, Refusal};
 /// For the `mapring` command; not part of the API.
-#[cfg(all(not(loom), feature = "bpf"))]
+#[cfg(feature = "bpf")]
 #[doc(hidden)]
 pub use bpf::{PinAccess, PinDir, Stage, abandoned, btf};
-#[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
-#[cfg(all(not(loom), feature = "bpf"))]
+#[cfg(feature = "bpf")]
 pub use handle::{Array, PerCpuCells, dispatch, globals};
-#[cfg(not(loom))]
 pub use handle::{Cells, Commands, Counters, Gauges, Histograms, Latches, TopKeys, table};
-#[cfg(not(loom))]
 pub use histogram::Histogram;
 /// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
 /// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
 /// `OpenObject` do not match.
-#[cfg(all(not(loom), feature = "libbpf"))]
+#[cfg(feature = "libbpf")]
 pub use libbpf_rs;
+pub use mapring_core::abi;
+pub use mapring_core::protocol::ring::{Loss, ReadStats, Start};
 /// Implements [`Record`](trait@Record) for a struct: see [`LayoutCheck`](record::LayoutCheck).
 ///
 /// ```
@@ -180,7 +159,7 @@ pub use libbpf_rs;
 /// use mapring::{Record, record::TypeLayout};
 /// assert!(matches!(SwitchEvent::LAYOUT, TypeLayout::Struct(32, [_, prev, ..]) if prev.offset == 8));
 /// ```
-#[cfg(all(not(loom), feature = "derive"))]
+#[cfg(feature = "derive")]
 pub use mapring_derive::Record;
 /// Implements [`tagged::Variants`] for an enum whose variants refer to records: see [`Tagged`](type@Tagged). Each
 /// variant has the tag that `MAPRING_VARIANT` gives it in C, and its name.
@@ -217,7 +196,7 @@ pub use mapring_derive::Record;
 ///     Opened(&'r bool),
 /// }
 /// ```
-#[cfg(all(not(loom), feature = "derive"))]
+#[cfg(feature = "derive")]
 pub use mapring_derive::Tagged;
 /// Implements [`Record`](trait@Record) for structs and enums that libbpf-cargo generated from C. It applies
 /// [`plain_record!`] to each, with the fields found in the skeleton's file. It looks for this file in `OUT_DIR`, then
@@ -232,49 +211,40 @@ pub use mapring_derive::Tagged;
 ///
 /// let ring = Ring::<skel::types::switch_event>::open(&skel.maps.switches)?;
 /// ```
-#[cfg(all(not(loom), feature = "derive"))]
+#[cfg(feature = "derive")]
 pub use mapring_derive::skeleton_records;
-pub use protocol::ring::{Loss, ReadStats, Start};
-#[cfg(not(loom))]
 pub use record::Record;
-#[cfg(not(loom))]
 pub use region::{OpenOptions, Region, Source};
-#[cfg(not(loom))]
 pub use ring::{Event, Reader, Ring, Writer};
-#[cfg(not(loom))]
 pub use tagged::Tagged;
 
 /// Writers of each kind in userspace, which their handles make, and what they give out.
-#[cfg(not(loom))]
 pub mod writers {
     pub use crate::handle::{
         CellsWriter, CommandsWriter, CountersWriter, Full, GaugesWriter, HistogramsWriter, LatchesWriter,
         TopKeysWriter,
     };
-    pub use crate::protocol::ring::{Dropped, Slot};
     pub use crate::ring::MemfdOptions;
+    pub use mapring_core::protocol::ring::{Dropped, Slot};
 }
 
 /// What readers and handles return: iterators, counts, and values of gauges and top keys.
-#[cfg(not(loom))]
 pub mod reading {
     pub use crate::handle::{GaugeReader, GaugeWindow, Ranking, SinceLastRead, TopKey};
-    pub use crate::protocol::ring::LossCause;
     #[cfg(feature = "tokio")]
     pub use crate::ring::Events;
     pub use crate::ring::{ByShard, ByTime, Drain, Order};
+    pub use mapring_core::protocol::ring::LossCause;
 }
 
 /// The writers and readers of a region, and whether they are still there.
-#[cfg(not(loom))]
 pub mod liveness {
     pub use crate::abi::Process;
-    pub use crate::region::MapUser;
+    pub use crate::region::{MapUser, is_alive};
     pub use crate::ring::{Behind, Liveness, RingReader, Unended};
 }
 
 /// Maps and records of any type, for tools that show what they do not know.
-#[cfg(not(loom))]
 pub mod any {
     pub use crate::any_record::AnyRecord;
     #[cfg(feature = "bpf")]
@@ -284,7 +254,6 @@ pub mod any {
 }
 
 /// Used by the code that this crate's macros generate.
-#[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __private {
     pub use bytemuck::{Pod, Zeroable};

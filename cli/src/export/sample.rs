@@ -145,7 +145,7 @@ impl Sampler {
     fn look_at_loaders(&mut self) {
         let of = |(source, ..): &(Source, Place, Labels)| {
             let loader = source.target.region().and_then(|region| region.loader().ok()).flatten();
-            loader.map(mapring::liveness::Process::is_alive)
+            loader.map(mapring::liveness::is_alive)
         };
         self.open.loaders = self.open.sources.iter().map(of).collect();
     }

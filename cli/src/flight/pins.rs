@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use mapring::liveness::is_alive;
 use mapring::{PinDir, Region};
 use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
@@ -93,7 +94,7 @@ fn is_left(lock: &PinDir) -> Result<bool> {
         }
     }
     for map in maps {
-        let has_ended = map.loader()?.is_some_and(|loader| !loader.is_alive());
+        let has_ended = map.loader()?.is_some_and(|loader| !is_alive(loader));
         if !has_ended || map.programs()?.iter().any(|program| !programs.contains(&program.id)) {
             return Ok(false);
         }

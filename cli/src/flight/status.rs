@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use mapring::liveness::is_alive;
 use mapring::time::Clock;
 use serde::Serialize;
 
@@ -214,7 +215,7 @@ fn look(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<Recor
     Ok(Recording {
         since: output::wall(since, humantime::format_rfc3339_seconds),
         seconds,
-        loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
+        loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: is_alive(loader) }),
         memory: marks.iter().chain(rings).map(GroupRings::bytes).sum(),
         cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
         measured_ns_per_event: pins.cost(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mapring::abi::{Kind, RingOptions};
 use mapring::any::AnyMap;
+use mapring::liveness::is_alive;
 use mapring::{Access, Region};
 use serde::Serialize;
 
@@ -131,7 +132,7 @@ impl Facts {
             }
         }
         let loader = region.loader().ok().flatten();
-        self.loader = loader.map(|loader| Loader { pid: loader.pid, lives: loader.is_alive() });
+        self.loader = loader.map(|loader| Loader { pid: loader.pid, lives: is_alive(loader) });
         self.dropped = region.dropped().ok();
         if !writers || self.id.is_none() {
             return;

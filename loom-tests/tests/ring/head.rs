@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use mapring::abi::seq::PENDING;
-use mapring::protocol::ring::Start;
+use mapring_core::abi::seq::PENDING;
+use mapring_core::protocol::ring::Start;
 use mapring_loom_tests::history::{End, History};
 use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring};
 use mapring_loom_tests::sync::{Ordering, thread};

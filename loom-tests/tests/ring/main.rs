@@ -6,7 +6,7 @@ mod recover;
 
 use std::sync::Arc;
 
-use mapring::protocol::ring::Start;
+use mapring_core::protocol::ring::Start;
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::history::{End, History};
 use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Reader, Ring, Rust};

@@ -2,8 +2,8 @@
 //! compiler made of them. Records of 56 bytes: with their sequence they fill a cache line.
 #![allow(unsafe_code)] // symbols that are not mangled: no other crate of this build has their names
 
-use mapring::protocol::ring::{Cursor, Shard, Step};
-use mapring::protocol::{Words, cell, counters, latch};
+use mapring_core::protocol::ring::{Cursor, Shard, Step};
+use mapring_core::protocol::{Words, cell, counters, latch};
 
 /// A record that fills a cache line with its sequence.
 pub type Record = [u64; 7];

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mapring::abi::histogram::bucket;
-use mapring::protocol::{Words, WordsMut, cell, counters, latch};
+use mapring_core::abi::histogram::bucket;
+use mapring_core::protocol::{Words, WordsMut, cell, counters, latch};
 
 use crate::check;
 use crate::machine::Machine;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mapring::abi::commands::{APPLIED, LOCK, PUSHED, Places, SKIPPED};
-use mapring::abi::{Geometry, Kind};
-use mapring::protocol::{Words, WordsMut, commands};
+use mapring_core::abi::commands::{APPLIED, LOCK, PUSHED, Places, SKIPPED};
+use mapring_core::abi::{Geometry, Kind};
+use mapring_core::protocol::{Words, WordsMut, commands};
 
 use crate::check;
 use crate::decode::{CMPXCHG, From, Insn, XCHG};

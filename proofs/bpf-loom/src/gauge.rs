@@ -3,9 +3,9 @@
 
 use std::cell::Cell;
 
-use mapring::abi::gauge::{GAUGE, VALUE_MAX, WINDOWS, same_window, unpack, words};
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::protocol::gauge::{Extremes, TRIES, try_read};
+use mapring_core::abi::gauge::{GAUGE, VALUE_MAX, WINDOWS, same_window, unpack, words};
+use mapring_core::abi::{Geometry, Kind, Preamble};
+use mapring_core::protocol::gauge::{Extremes, TRIES, try_read};
 
 use crate::machine::Machine;
 use crate::map::Map;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{REQUIRED, position};
-use mapring::protocol::ring::{Cursor, Start, Step};
+use mapring_core::abi::readers::{REQUIRED, position};
+use mapring_core::protocol::ring::{Cursor, Start, Step};
 
 use crate::check;
 use crate::decode::{From, Insn};

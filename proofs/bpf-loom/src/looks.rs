@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use mapring::protocol::{WordsMut, cell, latch};
+use mapring_core::protocol::{WordsMut, cell, latch};
 
 use crate::decode::Insn;
 use crate::models::Code;

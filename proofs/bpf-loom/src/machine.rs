@@ -3,7 +3,7 @@
 //!
 //! A step is one instruction, so a model can stop the machine, abandon it, or run another program at any instruction.
 
-use mapring::abi::readers::PLACES;
+use mapring_core::abi::readers::PLACES;
 
 use crate::alu;
 use crate::decode::{ADD, AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};

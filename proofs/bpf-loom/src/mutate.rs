@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use mapring::abi::seq::PENDING;
+use mapring_core::abi::seq::PENDING;
 
 use crate::decode::{ADD, CMPXCHG, From, Insn, XCHG};
 use crate::models::Code;

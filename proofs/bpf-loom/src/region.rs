@@ -1,8 +1,8 @@
 //! Tables of one cell or one latch, a bank of counters, and histograms: in a map, in a per-CPU map, or in a global variable.
 
-use mapring::abi::histogram::HISTOGRAM;
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::protocol::{Words, cell};
+use mapring_core::abi::histogram::HISTOGRAM;
+use mapring_core::abi::{Geometry, Kind, Preamble};
+use mapring_core::protocol::{Words, cell};
 
 use crate::machine::Machine;
 use crate::map::{Change, Inner, Map};

@@ -7,10 +7,10 @@ mod reader;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::abi::seq::DISCARDED;
-use mapring::abi::{Gate, Geometry, Kind};
-use mapring::protocol::ring::{GATE, Shard, ShardPlace, Whole, open, replace};
-use mapring::protocol::{Words, WordsMut};
+use mapring_core::abi::seq::DISCARDED;
+use mapring_core::abi::{Gate, Geometry, Kind};
+use mapring_core::protocol::ring::{GATE, Shard, ShardPlace, Whole, open, replace};
+use mapring_core::protocol::{Words, WordsMut};
 
 use self::reader::Reader;
 use crate::check;

@@ -1,10 +1,10 @@
 //! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
-use mapring::abi::readers::{FIRST, OF_SHARD, PLACES};
-use mapring::abi::seq::{DISCARDED, PENDING, state};
-use mapring::abi::{Geometry, Kind, Preamble, Tails};
-use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, ReadStats, Shard, ShardPlace, SlotSource as _, Step};
+use mapring_core::abi::readers::{FIRST, OF_SHARD, PLACES};
+use mapring_core::abi::seq::{DISCARDED, PENDING, state};
+use mapring_core::abi::{Geometry, Kind, Preamble, Tails};
+use mapring_core::protocol::Words;
+use mapring_core::protocol::ring::{Cursor, ReadStats, Shard, ShardPlace, SlotSource as _, Step};
 
 use crate::history::{End, History};
 use crate::machine::{Machine, NOW};

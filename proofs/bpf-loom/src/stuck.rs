@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
-use mapring::abi::seq::PENDING;
+use mapring_core::abi::seq::PENDING;
 
 use crate::check;
 use crate::decode::{From, Insn};

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use mapring::abi::{Geometry, Kind, Preamble, Tails};
-use mapring::protocol::ring::tails::{Area, TailsMut};
-use mapring::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Step};
-use mapring::protocol::{Words, WordsMut};
+use mapring_core::abi::{Geometry, Kind, Preamble, Tails};
+use mapring_core::protocol::ring::tails::{Area, TailsMut};
+use mapring_core::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Step};
+use mapring_core::protocol::{Words, WordsMut};
 
 use crate::machine::Machine;
 use crate::map::Map;

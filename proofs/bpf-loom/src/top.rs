@@ -1,10 +1,10 @@
 //! Top keys: two programs of a CPU preempt each other in a bucket, in every order, and a production reader looks after
 //! each step. The machine keeps the order of accesses here.
 
-use mapring::abi::top::{BUCKET, COUNTS, KEYS, OTHER, STRIDE, WAYS, bucket};
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::protocol::top::{self, Copy, entries, other};
-use mapring::protocol::{Words, WordsMut, cell};
+use mapring_core::abi::top::{BUCKET, COUNTS, KEYS, OTHER, STRIDE, WAYS, bucket};
+use mapring_core::abi::{Geometry, Kind, Preamble};
+use mapring_core::protocol::top::{self, Copy, entries, other};
+use mapring_core::protocol::{Words, WordsMut, cell};
 
 use crate::decode::{From, Insn};
 use crate::machine::Machine;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
-use mapring::abi::Preamble;
+use mapring_core::abi::Preamble;
 
 use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
 use crate::machine::Machine;

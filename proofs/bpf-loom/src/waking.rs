@@ -5,10 +5,10 @@ mod mutants;
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
-use mapring::protocol::WordsMut;
-use mapring::protocol::readers::Place;
-use mapring::protocol::ring::{Cursor, Unread};
+use mapring_core::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
+use mapring_core::protocol::WordsMut;
+use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::ring::{Cursor, Unread};
 
 use crate::check;
 use crate::history::{End, History};

@@ -2,19 +2,19 @@
 #![cfg(not(loom))]
 
 use bytemuck::NoUninit;
-use mapring::abi::gauge::{self as gauges, GAUGE};
-use mapring::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE, values};
-use mapring::abi::readers::{LOOK, NEVER};
-use mapring::abi::top as tops;
-use mapring::abi::{Geometry, Kind, Preamble};
-use mapring::protocol::ring::{ShardMut, Slot};
-use mapring::protocol::{WordsMut, cell, counters, gauge, histogram, top};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::Machine;
 use mapring_bpf_loom::map::{Inner, Map};
 use mapring_bpf_loom::object::{Object, variants};
 use mapring_bpf_loom::ring::{Ring, Word};
 use mapring_bpf_loom::sync::Ordering;
+use mapring_core::abi::gauge::{self as gauges, GAUGE};
+use mapring_core::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE, values};
+use mapring_core::abi::readers::{LOOK, NEVER};
+use mapring_core::abi::top as tops;
+use mapring_core::abi::{Geometry, Kind, Preamble};
+use mapring_core::protocol::ring::{ShardMut, Slot};
+use mapring_core::protocol::{WordsMut, cell, counters, gauge, histogram, top};
 
 const RINGS: [&str; 9] =
     ["narrow1", "narrow2", "narrow4", "narrow8", "narrow16", "wide1", "wide2", "placed2", "placed4"];

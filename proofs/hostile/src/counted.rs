@@ -2,7 +2,7 @@
 
 use bytemuck::AnyBitPattern;
 use mapring::abi::seq::{Slots, TRIES};
-use mapring::protocol::ring::{NoRecord, Shard, SlotSource};
+use mapring_core::protocol::ring::{NoRecord, Shard, SlotSource};
 
 /// A shard that counts its reads.
 #[derive(Debug)]

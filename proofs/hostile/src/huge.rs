@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use mapring::protocol::WordsMut;
+use mapring_core::protocol::WordsMut;
 use memmap2::MmapOptions;
 use rustix::fs::MemfdFlags;
 

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use mapring::Region;
 use mapring::abi::Preamble;
 use mapring::abi::seq::DISCARDED;
-use mapring::protocol::WordsMut;
+use mapring_core::protocol::WordsMut;
 use memmap2::{MmapOptions, MmapRaw};
 
 /// A word that can do harm: random, or close to a meaningful value.

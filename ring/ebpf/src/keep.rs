@@ -1,5 +1,5 @@
 //! The limit of a ring that keeps its oldest records: programs do not overwrite what a required reader has not read yet. `keep.bpf.h`
-//! is the same in C; `ring/src/protocol/readers.rs` is the readers' side, and says why this is correct.
+//! is the same in C; `ring/core/src/protocol/readers.rs` is the readers' side, and says why this is correct.
 
 use crate::layout::{HELD, LEASES, OF_SHARD, POSITIONS, READERS, REQUIRED};
 use crate::words::{MapPtr, Word, cpu, forget, full_barrier, lookup, now};

@@ -1,4 +1,4 @@
-//! How programs wake the readers of a ring. `readers.bpf.h` is the same in C, `ring/src/protocol/readers.rs` the readers' side.
+//! How programs wake the readers of a ring. `readers.bpf.h` is the same in C, `ring/core/src/protocol/readers.rs` the readers' side.
 
 use crate::claim::{DISCARDED, PENDING, Shard, TRIES};
 use crate::keep::lease_ended;

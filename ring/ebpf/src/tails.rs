@@ -1,4 +1,4 @@
-//! Claims the bytes of tails by compare-and-swap. `tail_claim.bpf.h` is the same in C; `ring/src/protocol/ring/tails.rs` says why it
+//! Claims the bytes of tails by compare-and-swap. `tail_claim.bpf.h` is the same in C; `ring/core/src/protocol/ring/tails.rs` says why it
 //! is correct.
 
 use crate::claim::Shard;

@@ -84,7 +84,7 @@
  * Several files that libbpf's linker links may declare the same ring: put it in a header of yours. It becomes one ring. Not
  * with PER_CPU_MAPS or RESIZABLE: libbpf knows no extern map of maps that has an initial value.
  *
- * ring/src/protocol/ring/ is the same protocol in Rust.
+ * ring/core/src/protocol/ring/ is the same protocol in Rust.
  */
 #ifndef MAPRING_RING_BPF_H
 #define MAPRING_RING_BPF_H

@@ -2,6 +2,7 @@
 //!
 //! The comparison costs two system calls and a memfd when a region is opened, and nothing when it is read.
 
+use mapring_core::text::printable;
 use rustix::io::Errno;
 
 use super::btf::{Btf, DEPTH, Field, Kind, Type};
@@ -9,7 +10,6 @@ use super::describe::Types;
 use crate::abi::Geometry;
 use crate::error::{Cause, Error};
 use crate::record::{self, Compared, Expected, LayoutCheck, TypeLayout, UncheckedReason, Variant};
-use crate::text::printable;
 
 /// A difference: the field, and its type on both sides.
 #[derive(Debug, PartialEq, Eq)]

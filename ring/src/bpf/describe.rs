@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use mapring_core::text::printable;
 use rustix::io::Errno;
 
 use super::btf::{Btf, Field, Kind as TypeKind, Type};
@@ -17,7 +18,6 @@ use crate::abi::histogram::HISTOGRAM;
 use crate::abi::top::BUCKET;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble, RingOptions, Tails};
 use crate::error::Result;
-use crate::text::printable;
 
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.
 pub(crate) const TSO: &str = "mapring_tso";

@@ -17,12 +17,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::{bytes_of, cast_slice, cast_slice_mut};
+use mapring_core::protocol::TripleRead;
 use rustix::io::Errno;
 
 use super::sys::Elements;
 use super::uapi::{ENOTSUPP, MapInfo};
 use crate::abi::{Preamble, WORD};
-use crate::protocol::TripleRead;
 
 /// The most elements that one system call reads.
 const BATCH: usize = 64;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use mapring_core::text::printable;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -15,7 +16,6 @@ use super::pins::PinDir;
 use super::sys;
 use super::uapi::MapInfo;
 use crate::error::{Cause, Error, Result};
-use crate::text::printable;
 
 /// A descriptor of a map, with the kernel's information and the name for messages.
 pub(crate) struct MapFd {

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use mapring_core::text::printable;
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, chmodat, chownat, fchmod, fchown,
     fstat, fstatfs, mkdirat, openat, renameat_with, statat, symlinkat, unlinkat,
@@ -18,7 +19,6 @@ use rustix::process::geteuid;
 
 use self::walk::walk;
 use super::sys;
-use crate::text::printable;
 
 const BPF_FS: i64 = 0xcafe_4a11;
 /// The deepest directories that are removed.

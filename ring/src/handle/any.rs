@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{Ordering, fence};
 
 use crate::access::Access;
 use crate::bpf::MapFd;
@@ -13,7 +14,6 @@ use crate::record::UncheckedReason;
 use crate::region::MapUser;
 use crate::region::maps::{map_or_lookup, users};
 use crate::region::{Memory, Source};
-use crate::sync::{Ordering, fence};
 
 /// A BPF map of any type, of any loader, for tools that do not know its values: what the kernel says of it, its types,
 /// and the bytes of an array's values. Opened for reading; an array is mapped if the kernel allows it.
@@ -66,7 +66,7 @@ impl AnyMap {
         MapFacts {
             id: info.id,
             kind: info.ty.name(),
-            name: crate::text::printable(&crate::record::string(&info.name)),
+            name: mapring_core::text::printable(&crate::record::string(&info.name)),
             key_size: info.key_size as usize,
             value_size: info.value_size as usize,
             max_entries: info.max_entries as usize,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::{Ordering, fence};
 
 use crate::access::Access;
 use crate::bpf::{Lookup, MapFd};
@@ -9,7 +10,6 @@ use crate::error::{ReadError, Result};
 use crate::record::{Expected, LayoutCheck, Record};
 use crate::region::maps::Plain;
 use crate::region::{Memory, Source};
-use crate::sync::{Ordering, fence};
 
 /// Any `ARRAY` or `PERCPU_ARRAY` of any loader: values of type `T` as programs store them, without a preamble or
 /// sequences. It is opened for reading, by a descriptor, pin or id, and mapped if the kernel allows it.

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use mapring_core::protocol::Words;
+
 use crate::abi::Kind;
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::Words;
 use crate::region::fallback::{TripleRead, batch, lookup};
 use crate::region::{Region, Shared, SharedMut, View};
 

@@ -4,11 +4,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
+use mapring_core::protocol::{WordsMut, cell};
 
 use super::table::{Seqlock, Span, Table};
 use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut, Writer};
 
 /// A table of cells of type `T`, each the latest value that was published.

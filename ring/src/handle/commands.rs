@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, NoUninit};
+use mapring_core::protocol::commands;
 use thiserror::Error as ThisError;
 
 use super::openers;
@@ -12,9 +13,8 @@ use crate::abi::Kind;
 use crate::abi::Process;
 use crate::abi::commands::{APPLIED, OWNER, PUSHED, Places, SKIPPED};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::commands;
 use crate::region::fallback::{TripleRead, lookup};
-use crate::region::{Region, Shared, SharedMut, View, Writer, this_process};
+use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_process};
 
 /// A ring of commands of type `T`, from userspace to programs: `MAPRING_COMMANDS` of `commands.bpf.h`.
 ///
@@ -117,7 +117,7 @@ impl<T> Commands<T> {
     fn word(&self, word: usize) -> Result<u64, ReadError> {
         match &self.mapped {
             Some(shared) => {
-                Ok(shared.words().load(self.places.header() + word, crate::sync::Ordering::Relaxed))
+                Ok(shared.words().load(self.places.header() + word, std::sync::atomic::Ordering::Relaxed))
             }
             None => self.look(word),
         }
@@ -154,7 +154,7 @@ impl<T: NoUninit> Commands<T> {
         let mut writer = self.region.count_writer(0);
         {
             let _turn = writer.turn();
-            let alive = |owner| Process::decode(owner).is_some_and(Process::is_alive);
+            let alive = |owner| Process::decode(owner).is_some_and(is_alive);
             commands::own(shared.words(), &self.places, me.encode(), alive).map_err(|owner| {
                 let pid = Process::decode(owner).map_or(0, |owner| owner.pid);
                 Error::from(Cause::Owned { what: self.region.what().to_owned(), pid })

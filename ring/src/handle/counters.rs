@@ -1,9 +1,10 @@
 //! Counters: a bank for each CPU, read apart or summed, in one array or in a per-CPU array.
 
+use mapring_core::protocol::counters;
+
 use super::banks::{Banks, banks};
 use crate::abi::{Kind, WORD};
 use crate::error::{ReadError, Result};
-use crate::protocol::counters;
 
 /// Banks of `u64` counters, one for each CPU that counts.
 ///

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bytemuck::{bytes_of, bytes_of_mut};
+use mapring_core::text::printable;
 
 use crate::access::Refusal;
 use crate::bpf::MapFd;
@@ -15,7 +16,6 @@ use crate::bpf::sys::{self, Elements};
 use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::Source;
-use crate::text::printable;
 
 /// A `PROG_ARRAY`: programs by slot, to which BPF programs jump by `mapring_dispatch` (`dispatch.bpf.h`) or
 /// `bpf_tail_call`.

@@ -1,13 +1,14 @@
 //! Gauges: the smallest and the largest value of each millisecond, for each CPU, merged when they are read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use mapring_core::protocol::gauge::{self, Extremes};
 
 use super::banks::{Banks, banks};
 use crate::abi::Kind;
 use crate::abi::gauge::{GAUGE, STRIDE, WINDOW_BITS, WINDOWS, window};
 use crate::error::{ReadError, Result};
-use crate::protocol::gauge::{self, Extremes};
-use crate::sync::Ordering;
 use crate::time::Clock;
 
 /// Gauges that programs set on each CPU (`MAPRING_GAUGES` of `gauge.bpf.h`).

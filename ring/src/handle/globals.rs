@@ -4,20 +4,20 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
+use mapring_core::protocol::first_of;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::abi::WORD;
 use crate::access::{Access, Refusal};
 use crate::any_record::AnyRecord;
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::first_of;
 use crate::record::Record;
 use crate::region::maps::{Section, three_lookups};
 use crate::region::{Memory, OpenOptions, Source, Writer};
-use crate::sync::{Ordering, fence};
 
 /// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or your own such as `.data.hot`. BTF gives the
 /// names of its variables, and their types, which are checked.

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use mapring_core::protocol::histogram;
+
 use super::banks::{Banks, banks};
 use crate::abi::Kind;
 use crate::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE};
 use crate::error::{ReadError, Result};
 use crate::histogram::Histogram;
-use crate::protocol::histogram;
 
 /// Histograms of `u64` values that programs count on each CPU (`MAPRING_HISTOGRAMS` of `histogram.bpf.h`).
 ///

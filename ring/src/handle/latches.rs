@@ -4,10 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
+use mapring_core::protocol::latch;
 
 use super::table::{Span, Table, TwoCopies};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::latch;
 use crate::region::maps::ByCall;
 use crate::region::{SharedMut, Writer};
 

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 
 use bytemuck::AnyBitPattern;
 use crossbeam_utils::Backoff;
+use mapring_core::protocol::cell;
 
 use super::openers;
 use super::table::Snapshot;
 use crate::abi::Kind;
 use crate::bpf::Lookup;
 use crate::error::{ReadError, Result};
-use crate::protocol::cell;
 use crate::region::Region;
 use crate::region::fallback::{TripleRead, batch};
 

@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
+use mapring_core::protocol::{Element, Words, WordsMut, cell, is_any, latch};
 
 use super::openers;
 use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{ReadError, Result};
-use crate::protocol::{Element, Words, WordsMut, cell, is_any, latch};
 use crate::region::fallback::{TripleRead, batch, lookup};
 use crate::region::{Region, SharedMut, SharedRows, View};
 

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use crossbeam_utils::Backoff;
+use mapring_core::protocol::top::{self, Copy};
+use mapring_core::protocol::{Element, cell};
 
 use super::openers;
 use crate::abi::top::{BUCKET, STRIDE, bucket};
 use crate::abi::{Geometry, Kind};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::top::{self, Copy};
-use crate::protocol::{Element, cell};
 use crate::region::fallback::{TripleRead, batch, lookup};
 use crate::region::{Region, SharedMut, SharedRows, View};
 

@@ -2,10 +2,11 @@
 
 use std::io;
 
+use mapring_core::protocol::{Elements, ring};
+
 use super::region::Region;
 use crate::bpf::Lookup;
-use crate::protocol::{Elements, ring};
-pub(crate) use crate::protocol::{TripleRead, batch};
+pub(crate) use mapring_core::protocol::{TripleRead, batch};
 
 /// Slots of a ring that is not mapped.
 pub(crate) type Window = ring::Window<ByCall>;

@@ -1,15 +1,15 @@
 //! Sleeps on the bits of a word that processes share, and wakes those who sleep: futex(2).
 
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mapring_core::protocol::WordsMut;
 use rustix::io::Errno;
 use rustix::thread::futex::{Flags, wait_bitset, wake_bitset};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::error::{Error, Result};
-use crate::protocol::WordsMut;
-use crate::sync::Ordering;
 
 /// The halves of a word, with those of these bits that each has.
 #[allow(clippy::cast_possible_truncation)] // both halves

@@ -4,11 +4,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use mapring_core::protocol::{Words, WordsMut};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{Advice, madvise};
 
 use crate::abi::WORD;
-use crate::protocol::{Words, WordsMut};
 
 /// Memory mapped until it is dropped.
 pub(crate) struct Mapping {

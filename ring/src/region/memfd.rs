@@ -1,6 +1,7 @@
 //! Regions between ordinary processes: memfds, sealed against resizing.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -15,7 +16,6 @@ use crate::abi::{Geometry, Kind, Preamble, PreambleError, RingOptions, WORD, rea
 use crate::access::Refusal;
 use crate::error::{Cause, Error, Result};
 use crate::record::{Compared, Expected, LayoutCheck, UncheckedReason};
-use crate::sync::Ordering;
 
 /// The seals that protect readers from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);

@@ -1,9 +1,11 @@
 //! Writing a region's preamble.
 
+use std::sync::atomic::{Ordering, fence};
+
+use mapring_core::protocol::WordsMut;
+
 use super::process::this_process;
 use crate::abi::{Preamble, Process};
-use crate::protocol::WordsMut;
-use crate::sync::{Ordering, fence};
 
 /// Writes a preamble, its first word last: a reader that sees this word sees the rest.
 pub(crate) fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -11,7 +12,6 @@ use super::Mapping;
 use crate::abi::Process;
 use crate::abi::readers::Owner;
 use crate::error::{Error, Result};
-use crate::sync::Ordering;
 use crate::time::Clock;
 
 /// This process. Makes system calls: a child of `fork` is another process.
@@ -60,28 +60,24 @@ fn procfs_is_own() -> bool {
     fs::read_link("/proc/self").is_ok_and(|me| me.as_os_str() == this_pid().to_string().as_str())
 }
 
-impl Owner {
-    /// Whether the process lives. `None` if it is one of another PID namespace. True if procfs hides it. Makes system calls.
-    pub(crate) fn lives(self) -> Option<bool> {
-        let Self { pid, start, .. } = self;
-        let here = Self::new(pid, start.into(), namespace().ok()?) == self;
-        let same = |found: u64| {
-            let found = Self::new(pid, without_offset(found), 0).start;
-            // With the offset of a time namespace it may be one too high.
-            [found, found.wrapping_add(1), found.wrapping_sub(1)]
-                .map(|it| Self::new(0, it.into(), 0).start)
-                .contains(&start)
-        };
-        here.then(|| lives(pid, same))
-    }
+/// Whether the owner of a place lives. `None` if it is of another PID namespace. True if procfs hides it. Makes system calls.
+pub(crate) fn owner_is_alive(owner: Owner) -> Option<bool> {
+    let Owner { pid, start, .. } = owner;
+    let here = Owner::new(pid, start.into(), namespace().ok()?) == owner;
+    let same = |found: u64| {
+        let found = Owner::new(pid, without_offset(found), 0).start;
+        // With the offset of a time namespace it may be one too high.
+        [found, found.wrapping_add(1), found.wrapping_sub(1)]
+            .map(|it| Owner::new(0, it.into(), 0).start)
+            .contains(&start)
+    };
+    here.then(|| lives(pid, same))
 }
 
-impl Process {
-    /// Whether the process lives. True if this can't be known, because procfs hides it. A process of another PID namespace
-    /// seems to have ended. Makes system calls.
-    pub fn is_alive(self) -> bool {
-        lives(self.pid, |start| start == self.start)
-    }
+/// Whether a process lives. True if this can't be known, because procfs hides it. A process of another PID namespace seems to
+/// have ended. Makes system calls.
+pub fn is_alive(process: Process) -> bool {
+    lives(process.pid, |start| start == process.start)
 }
 
 /// Whether the process with this pid in this namespace lives and has the right start.
@@ -130,9 +126,9 @@ mod tests {
     #[test]
     fn processes_are_told_apart_by_their_start() {
         let me = this_process().unwrap();
-        assert!(me.pid == std::process::id() && me.start > 0 && me.is_alive());
-        assert!(!Process { start: me.start - 1, ..me }.is_alive(), "an earlier process with this pid");
-        assert!(!Process { pid: (1 << 22) - 1, ..me }.is_alive() && !Process { pid: 0, ..me }.is_alive());
+        assert!(me.pid == std::process::id() && me.start > 0 && is_alive(me));
+        assert!(!is_alive(Process { start: me.start - 1, ..me }), "an earlier process with this pid");
+        assert!(!is_alive(Process { pid: (1 << 22) - 1, ..me }) && !is_alive(Process { pid: 0, ..me }));
         assert_eq!(Process::decode(me.encode()), Some(me));
     }
 
@@ -142,14 +138,14 @@ mod tests {
         let pid = child.id();
         let stat = || Stat::parse(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
         let owner = Process { pid, start: stat().start };
-        assert!(owner.is_alive());
+        assert!(is_alive(owner));
         child.kill().unwrap();
         while !stat().ended {
             std::thread::yield_now();
         }
-        assert!(!owner.is_alive(), "a zombie");
+        assert!(!is_alive(owner), "a zombie");
         child.wait().unwrap();
-        assert!(!owner.is_alive());
+        assert!(!is_alive(owner));
     }
 
     #[test]

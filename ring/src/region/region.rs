@@ -19,11 +19,11 @@ use crate::abi::{Gate, Geometry, Kind, Preamble, Process, WORD};
 use crate::access::{Access, Refusal};
 use crate::bpf::Lookup;
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::is_any;
-use crate::protocol::ring::tails::Area;
-use crate::protocol::ring::{Shard, ShardPlace, gate};
 use crate::record::{Compared, LayoutCheck, Tailed, UncheckedReason};
-use crate::sync::Ordering;
+use mapring_core::protocol::is_any;
+use mapring_core::protocol::ring::tails::Area;
+use mapring_core::protocol::ring::{Shard, ShardPlace, gate};
+use std::sync::atomic::Ordering;
 
 /// Shared memory that contains a ring, cells, counters, latches or commands. Clones are handles to the same mapping.
 ///

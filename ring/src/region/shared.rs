@@ -1,10 +1,11 @@
 //! Views of a region's memory that keep it mapped.
 #![allow(unsafe_code)]
 
+use mapring_core::protocol::{Element, Rows, Words, WordsMut};
+
 use super::region::{Memory, Region};
 use crate::access::Refusal;
 use crate::error::{Error, Result};
-use crate::protocol::{Element, Rows, Words, WordsMut};
 
 /// The memory from which a handle reads.
 pub(crate) enum View {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mapring_core::clock::now;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
@@ -14,7 +15,6 @@ use crate::abi::readers::ASLEEP;
 use crate::error::{Cause, Error, Result};
 use crate::region::maps::Ringbuf;
 use crate::region::sleep_while_set;
-use crate::sync::now;
 
 /// A reader's bell, as long as it can be woken.
 pub(super) struct Bell {
@@ -69,7 +69,7 @@ impl Bell {
         self.place.shards()
     }
 
-    /// See [`Place::sleeps_until`](crate::protocol::readers::Place::sleeps_until).
+    /// See [`Place::sleeps_until`](mapring_core::protocol::readers::Place::sleeps_until).
     pub(super) fn sleeps_until(&self, shard: usize, ticket: Option<u64>) {
         if shard < self.place.shards() {
             self.place.get().sleeps_until(shard, ticket);
@@ -127,7 +127,7 @@ impl Bell {
         }
     }
 
-    /// See [`Place::awake`](crate::protocol::readers::Place::awake).
+    /// See [`Place::awake`](mapring_core::protocol::readers::Place::awake).
     pub(super) fn awake(&self) {
         self.place.get().awake();
     }

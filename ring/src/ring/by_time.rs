@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::{Found, Merge, ReadStats, Shards, clock_fence};
 
 use super::in_slot::InSlot;
 use super::order::Order;
@@ -12,7 +13,6 @@ use super::rings::Rings;
 use super::sweep::nanoseconds;
 use super::{Event, Reader};
 use crate::error::Result;
-use crate::protocol::ring::{Found, Merge, ReadStats, Shards, clock_fence};
 use crate::record::Tailed;
 use crate::time::Clock;
 

@@ -1,9 +1,9 @@
 //! What readers copy from a slot: a record, or a record with the place of its tail.
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::Merge;
 
 use super::by_time::Merges;
-use crate::protocol::ring::Merge;
 use crate::record::Tailed;
 
 /// A `T` as it is in slots: alone, or with the place of its tail. So a ring without tails does not copy that.

@@ -39,9 +39,9 @@ pub(crate) use self::maps::pin_of;
 use crate::abi::{Kind, RingOptions};
 use crate::access::Access;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::Start;
 use crate::record::{LayoutCheck, Record};
 use crate::region::{OpenOptions, Region, Source};
+use mapring_core::protocol::ring::Start;
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
 ///

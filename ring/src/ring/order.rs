@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::{NoRecord, ReadStats};
 
 use super::in_slot::InSlot;
 use super::rings::Rings;
 use super::sweep::{Pass, Search};
 use super::{Event, Reader};
 use crate::error::Result;
-use crate::protocol::ring::{NoRecord, ReadStats};
 
 /// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
 /// [`Reader::merged`]. No other type can implement it.

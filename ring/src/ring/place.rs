@@ -1,16 +1,16 @@
 //! The place of a reader of this process among those that the writers of a ring know: in a map beside the ring, or in the
 //! ring's memfd.
 
+use mapring_core::clock::now;
+use mapring_core::protocol::WordsMut;
+use mapring_core::protocol::readers::Place;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::abi::readers::Owner;
 use crate::bpf::MapOfMaps;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::WordsMut;
-use crate::protocol::readers::Place;
 use crate::region::maps::places_of;
-use crate::region::{Region, SharedMut, this_owner, this_pid};
-use crate::sync::now;
+use crate::region::{Region, SharedMut, owner_is_alive, this_owner, this_pid};
 use crate::time::Clock;
 
 /// The place of a reader of this process. It is free again when this is dropped, but not in a child of `fork`: the place is
@@ -112,7 +112,7 @@ impl ReaderPlace {
 
 fn is_alive(owner: u64, place: &Place<'_>) -> bool {
     let Some(owner) = Owner::decode(owner) else { return false };
-    owner.lives().unwrap_or_else(|| place.counts_as_alive(Clock::Monotonic.now()))
+    owner_is_alive(owner).unwrap_or_else(|| place.counts_as_alive(Clock::Monotonic.now()))
 }
 
 impl Drop for ReaderPlace {

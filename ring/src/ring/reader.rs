@@ -23,9 +23,9 @@ use super::sweep::{Sweep, nanoseconds};
 use super::tails::TailReader;
 use crate::abi::Gate;
 use crate::error::Error;
-use crate::protocol::ring::{Loss, OPEN, ReadStats, Start};
 use crate::record::Tailed;
 use crate::region::Region;
+use mapring_core::protocol::ring::{Loss, OPEN, ReadStats, Start};
 
 /// The reading side of a ring: a position in each shard, and counts. `O` is the order in which it delivers records:
 /// [`ByShard`], or [`ByTime`](crate::reading::ByTime) after [`merged`](Self::merged).

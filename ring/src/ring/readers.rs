@@ -1,16 +1,16 @@
 //! The readers of a ring that programs know: their processes, and how far they are behind.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::Start;
 
 use super::Ring;
 use crate::abi::readers::{ASLEEP, Owner, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position};
 use crate::error::{Error, Result};
-use crate::protocol::ring::Start;
 use crate::region::maps::readers_of;
-use crate::region::{Region, View};
-use crate::sync::Ordering;
+use crate::region::{Region, View, owner_is_alive};
 use crate::time::Clock;
 
 /// A reader that has a place in a ring: it waits for records, or is required.
@@ -73,7 +73,7 @@ impl<T: AnyBitPattern> Ring<T> {
                 }
             };
             let unseen = || counts_as_alive(has(REQUIRED), words[lease(at)], now);
-            let (pid, alive) = (process.pid, process.lives().unwrap_or_else(unseen));
+            let (pid, alive) = (process.pid, owner_is_alive(process).unwrap_or_else(unseen));
             Some(RingReader { pid, alive, asleep: has(ASLEEP), required: has(REQUIRED).then(behind) })
         };
         Ok((0..PLACES).filter_map(reader).collect())

@@ -1,13 +1,13 @@
 //! The ring that is read, and the move to the one that replaces it.
 
 use bytemuck::AnyBitPattern;
+use mapring_core::clock::now;
+use mapring_core::protocol::ring::{Follow, Leaving, Loss, Losses, ReadStats, Start};
 
 use super::sweep::Sweep;
 use crate::abi::{Gate, Kind};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::{Follow, Leaving, Loss, Losses, ReadStats, Start};
 use crate::region::Region;
-use crate::sync::now;
 
 /// The shards of the ring that is read, and what is known of the rings before and after it.
 pub struct Rings<T> {

@@ -1,14 +1,14 @@
 //! Records with tails: bytes of any length that programs write beside a record.
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable, cast_slice, cast_slice_mut};
+use mapring_core::clock::latest;
+use mapring_core::protocol::ring::tails::Area;
+use mapring_core::protocol::ring::{Loss, LossCause, Losses, ReadStats};
 
 use super::sweep::Sweep;
 use crate::abi::LINE;
-use crate::protocol::ring::tails::Area;
-use crate::protocol::ring::{Loss, LossCause, Losses, ReadStats};
 use crate::record::Tailed;
 use crate::region::{Region, Shared, View};
-use crate::sync::latest;
 
 /// What a reader of tails needs beside the ring's reader.
 pub(super) struct TailReader {
@@ -67,10 +67,10 @@ impl TailReader {
 
     #[cold]
     fn locate_found<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>) {
-        for loss in self.found.take() {
-            let first = loss.shard.zip(loss.tickets.as_ref());
-            let since = first.and_then(|(shard, tickets)| sweep.whole_before(shard, tickets.start));
-            self.losses.push(Loss { since, ..loss });
+        for mut loss in self.found.take() {
+            let first = loss.shard.zip(loss.tickets.as_ref().map(|tickets| tickets.start));
+            loss.since = first.and_then(|(shard, first)| sweep.whole_before(shard, first));
+            self.losses.push(loss);
         }
     }
 
@@ -99,5 +99,5 @@ impl TailReader {
 fn lose(count: &mut u64, found: &mut Losses, shard: usize, ticket: u64) {
     *count = count.wrapping_add(1);
     let (cause, tickets) = (LossCause::TailLost, Some(ticket..ticket.wrapping_add(1)));
-    found.push(Loss { shard: Some(shard), cause, tickets, count: 1, since: None, until: latest() });
+    found.push(Loss::new(Some(shard), cause, tickets, 1).between(None, latest()));
 }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
+use mapring_core::protocol::ring::tails::{Area, TailsMut};
+use mapring_core::protocol::ring::{Dropped, Ended, Known, ShardMut, ShardPlace, Slot};
 
 use crate::abi::readers::ASLEEP;
 use crate::error::Result;
-use crate::protocol::ring::tails::{Area, TailsMut};
-use crate::protocol::ring::{Dropped, Ended, Known, ShardMut, ShardPlace, Slot};
 use crate::region::{Region, SharedMut, Writer as Counted, wake};
 use crate::time::Clock;
 

@@ -58,7 +58,7 @@ impl Machine {
                 let open = operands.find('(')?;
                 let close = open + operands[open..].find(')')?;
                 let start = operands[..open].rfind(' ').map_or(0, |blank| blank + 1);
-                // Two words, each loaded whole (ring/src/protocol/pairs.rs).
+                // Two words, each loaded whole (ring/core/src/sync/wide_loads.rs).
                 Some((&operands[start..=close], if name == "movups" { 2 } else { 1 }))
             }
             Self::Aarch64 => {

@@ -14,25 +14,32 @@ const RATES: [&str; 2] = ["0.01", "0.2"];
 /// The protocols under Miri: random schedules with stale loads, data races, provenance.
 pub(super) fn miri() -> Result<Counts> {
     let strict = "-Zmiri-strict-provenance";
-    let mut all = counts::of(miri_test(&["--test", "protocol"]).env("MIRIFLAGS", strict))?;
+    let mut all = counts::of(miri_test("mapring-core", &["--test", "protocol"]).env("MIRIFLAGS", strict))?;
     all.explored = all.cases;
     for rate in RATES {
         let flags = format!("{strict} -Zmiri-many-seeds=0..{SEEDS} -Zmiri-preemption-rate={rate}");
         // All seeds print at the same time, so only the end of the output is readable.
-        let (_, status) = cmd::tee(miri_test(&["--test", "protocol"]).env("MIRIFLAGS", flags))?;
+        let (_, status) =
+            cmd::tee(miri_test("mapring-core", &["--test", "protocol"]).env("MIRIFLAGS", flags))?;
         all.explored += all.cases * SEEDS;
         all.failures += u64::from(!status.success());
     }
     // Atomics of different sizes, side by side.
-    all += counts::of(miri_test(&["--lib", "scalar"]).env("MIRIFLAGS", strict))?;
+    all += counts::of(
+        miri_test("mapring --no-default-features", &["--lib", "scalar"]).env("MIRIFLAGS", strict),
+    )?;
     for (control, says) in [("a_data_race", "Data race"), ("a_load_out_of_bounds", "Undefined Behavior")] {
-        all += noticed(miri_test(&["--test", "controls"]).env("MIRIFLAGS", strict), control, says)?;
+        all += noticed(
+            miri_test("mapring-core", &["--test", "controls"]).env("MIRIFLAGS", strict),
+            control,
+            says,
+        )?;
     }
     Ok(all)
 }
 
-fn miri_test(tests: &[&str]) -> Command {
-    let mut cargo = cmd::line("cargo +nightly miri test -p mapring --no-default-features --target-dir");
+fn miri_test(package: &str, tests: &[&str]) -> Command {
+    let mut cargo = cmd::line(&format!("cargo +nightly miri test -p {package} --target-dir"));
     cargo.arg(cmd::target_dir().join("miri")).args(tests).env_remove("RUSTFLAGS");
     cargo
 }
@@ -64,7 +71,7 @@ pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result
         let hostile = ["--test", "hostile", "--", "--nocapture", "--test-threads=1"];
         all += counts::of(&mut cargo("mapring-hostile-tests", &hostile))?;
     }
-    all += noticed(&mut cargo("mapring", &["--test", "controls"]), control, says)?;
+    all += noticed(&mut cargo("mapring-core", &["--test", "controls"]), control, says)?;
     Ok(all)
 }
 

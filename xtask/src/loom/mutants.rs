@@ -1,7 +1,7 @@
 //! Mutants: small changes that each weaken the algorithm, and the model that must fail for each.
 //!
 //! A mutant of an ordering is a variable of the environment: the models of the unchanged sources serve all of these
-//! (`ring/src/sync/weaken.rs`). Any other one changes a source, and needs its own build ([`textual`]). All run in one pool,
+//! (`ring/core/src/sync/weaken.rs`). Any other one changes a source, and needs its own build ([`textual`]). All run in one pool,
 //! beside these builds.
 
 mod list;
@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use list::LIST;
 pub(crate) use list::Mutant;
 #[cfg(test)]
-pub(super) use list::places;
+pub(super) use list::sites;
 
 use super::models;
 use crate::cmd;

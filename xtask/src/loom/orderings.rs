@@ -1,7 +1,7 @@
 //! The library's table of orderings. The tests compare all that depends on it.
 
 #[allow(dead_code, reason = "the library and the tests use the rest")]
-#[path = "../../../ring/src/sync/orderings.rs"]
+#[path = "../../../ring/core/src/sync/orderings.rs"]
 mod table;
 
 pub(super) use table::weakened;
@@ -12,7 +12,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::table::{ORDERINGS, PLACES};
+    use super::table::{ORDERINGS, SITES};
     use crate::cmd;
     use crate::loom::mutants;
 
@@ -21,7 +21,7 @@ mod tests {
         let mut found = cmd::files(&cmd::root().join(folder)).unwrap();
         found.retain(|path| path.file_name() != Some("tests.rs".as_ref()));
         let text = |path: &PathBuf| fs::read_to_string(path).unwrap();
-        let without_tests = |text: String| text.split("#[cfg(all(test").next().unwrap().to_owned();
+        let without_tests = |text: String| text.split("#[cfg(test)]").next().unwrap().to_owned();
         found.iter().map(|path| (path.display().to_string(), without_tests(text(path)))).collect()
     }
 
@@ -63,11 +63,11 @@ mod tests {
     fn both_sides_of_an_ordering_have_its_name() {
         let names: HashSet<_> = ORDERINGS.iter().map(|named| named.name).collect();
         assert_eq!(names.len(), ORDERINGS.len());
-        for place in PLACES {
-            assert!(place.of.iter().all(|name| names.contains(name)), "{}: {:?}", place.name, place.of);
+        for site in SITES {
+            assert!(site.of.iter().all(|name| names.contains(name)), "{}: {:?}", site.name, site.of);
         }
         let mut counts = HashMap::new();
-        for (path, text) in sources("ring/include").into_iter().chain(sources("ring/src")) {
+        for (path, text) in ["ring/include", "ring/core/src", "ring/src"].into_iter().flat_map(sources) {
             let (known, unknown) = named(&text);
             known.into_iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
             // The preamble is no part of a protocol.
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn the_protocols_ask_for_their_orderings_by_name() {
-        let mut places: HashSet<_> = PLACES.iter().map(|place| place.name).collect();
-        let mut sources = sources("ring/src/protocol");
-        let switch = cmd::root().join("ring/src/sync.rs");
+        let mut sites: HashSet<_> = SITES.iter().map(|site| site.name).collect();
+        let mut sources = sources("ring/core/src/protocol");
+        let switch = cmd::root().join("ring/core/src/sync.rs");
         sources.push((switch.display().to_string(), fs::read_to_string(&switch).unwrap()));
         for (path, text) in &sources {
             for order in ["Acquire", "Release", "AcqRel", "SeqCst"] {
@@ -95,19 +95,19 @@ mod tests {
             }
             for asked in text.split("order!(At::").skip(1) {
                 let name = asked.split(')').next().unwrap();
-                assert!(places.remove(name), "{path}: {name} is not in the table, or also elsewhere");
+                assert!(sites.remove(name), "{path}: {name} is not in the table, or also elsewhere");
             }
         }
-        assert!(places.is_empty(), "nothing asks for {places:?}");
+        assert!(sites.is_empty(), "nothing asks for {sites:?}");
     }
 
     #[test]
-    fn each_place_has_a_mutant_or_a_reason_to_have_none() {
-        let [weakened, without] = mutants::places().unwrap();
-        for place in PLACES {
-            let counts = (weakened.contains(place.name), without.contains(place.name));
-            assert!(counts.0 != counts.1, "{}: has a mutant, has a reason: {counts:?}", place.name);
+    fn each_site_has_a_mutant_or_a_reason_to_have_none() {
+        let [weakened, without] = mutants::sites().unwrap();
+        for site in SITES {
+            let counts = (weakened.contains(site.name), without.contains(site.name));
+            assert!(counts.0 != counts.1, "{}: has a mutant, has a reason: {counts:?}", site.name);
         }
-        assert!(without.iter().all(|name| PLACES.iter().any(|place| place.name == name)), "{without:?}");
+        assert!(without.iter().all(|name| SITES.iter().any(|site| site.name == name)), "{without:?}");
     }
 }

@@ -5,7 +5,7 @@
  * later stamp. Of any nine tickets of a shard before one that was not read yet, one was stamped before that one was claimed, unless
  * more than eight programs of that CPU were between claim and stamp at the same time. So while a shard has more to read, the
  * reader holds more than that many of its records, sorted by stamp: the ninth from the end is not later than any that follows
- * (ring/src/protocol/ring/merge has the whole argument). */
+ * (ring/core/src/protocol/ring/merge has the whole argument). */
 #ifndef MAPRING_C_MERGE_H
 #define MAPRING_C_MERGE_H
 

@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::abi::Gate;
-use mapring::protocol::ring::{
+use mapring_core::abi::Gate;
+use mapring_core::protocol::ring::{
     Cursor, Follow, Leaving, Losses, ReadStats, Shard, SlotSource, Start, Step, Window, gate,
 };
-use mapring::protocol::{Elements, Words};
+use mapring_core::protocol::{Elements, Words};
 
 use super::{Rings, SHARDS};
 use crate::models::PATIENT;

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mapring::abi::readers::{REQUIRED, position};
-use mapring::abi::{Geometry, Kind, Tails};
-use mapring::protocol::WordsMut;
-use mapring::protocol::readers;
-use mapring::protocol::ring::tails::Area;
-use mapring::protocol::ring::{Cursor, ShardPlace, Start};
+use mapring_core::abi::readers::{REQUIRED, position};
+use mapring_core::abi::{Geometry, Kind, Tails};
+use mapring_core::protocol::WordsMut;
+use mapring_core::protocol::readers;
+use mapring_core::protocol::ring::tails::Area;
+use mapring_core::protocol::ring::{Cursor, ShardPlace, Start};
 
 use super::{ACTIVE, Code, Found, HEADER, LONGEST, Map, Reader, Ring, SHORT, TAILS};
 use crate::check;

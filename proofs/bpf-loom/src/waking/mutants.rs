@@ -1,6 +1,6 @@
 //! Mutants of programs that wake readers.
 
-use mapring::abi::readers::{ASLEEP, LOOK, wake_at};
+use mapring_core::abi::readers::{ASLEEP, LOOK, wake_at};
 
 use super::{Waking, nobody_slept};
 use crate::decode::{AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};

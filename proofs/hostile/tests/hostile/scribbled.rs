@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
-use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Shard, ShardPlace, Step};
 use mapring::time::Clock;
 use mapring::{
     Cells, Counters, ErrorKind, Gauges, Histograms, Latches, OpenOptions, ReadError, ReadStats, Reader,
     Region, Ring, Start, TopKeys,
 };
+use mapring_core::protocol::Words;
+use mapring_core::protocol::ring::{Cursor, Shard, ShardPlace, Step};
 use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all, read_merged};
 
 use super::images::{is_truncated, needs_a_map};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use mapring::abi::{Geometry, GeometryError, Kind, Tails};
-use mapring::protocol::ring::ShardPlace;
+use mapring_core::protocol::ring::ShardPlace;
 
 use super::reader::Reader;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The memory layout of every kind of region. docs/abi.md specifies it byte by byte, and ring/src/abi/
+ * The memory layout of every kind of region. docs/abi.md specifies it byte by byte, and ring/core/src/abi/
  * is the same in Rust. Nothing here generates code.
  */
 #ifndef MAPRING_ABI_BPF_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Claims slots, for every ring. place.bpf.h defines the maps, and records.bpf.h the functions that programs call.
- * ring/src/protocol/ring/ has the claim by compare-and-swap in Rust.
+ * ring/core/src/protocol/ring/ has the claim by compare-and-swap in Rust.
  */
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* When records were dropped: two words in the header of each shard. ring/src/protocol/ring/produce.rs does the same. */
+/* When records were dropped: two words in the header of each shard. ring/core/src/protocol/ring/produce.rs does the same. */
 #ifndef MAPRING_DROPS_BPF_H
 #define MAPRING_DROPS_BPF_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The readers of a ring, as programs see them, and the limit that they set: programs do not overwrite what a
- * required reader has not read yet. ring/src/protocol/readers.rs is the readers'
+ * required reader has not read yet. ring/core/src/protocol/readers.rs is the readers'
  * side, and says why this is correct.
  */
 #ifndef MAPRING_KEEP_BPF_H

@@ -4,7 +4,7 @@
 #ifndef MAPRING_OPTIONS_BPF_H
 #define MAPRING_OPTIONS_BPF_H
 
-/* The bits in BTF and in the preamble (`RingOptions` in ring/src/abi/options.rs). */
+/* The bits in BTF and in the preamble (`RingOptions` in ring/core/src/abi/options.rs). */
 #define MAPRING__OPTION_ 0
 #define MAPRING__OPTION_WAKEABLE 1
 #define MAPRING__OPTION_KEEP_OLDEST 3 /* wakes its readers, too */

@@ -2,7 +2,7 @@
 /*
  * Reserves records in a ring that another one can replace. If that happens while a program claims a slot, the program gives
  * the slot back as discarded, and claims a slot of the new ring. A retired ring without reserved slots never gets another
- * record. ring/src/protocol/ring/retire.rs explains the
+ * record. ring/core/src/protocol/ring/retire.rs explains the
  * protocol. A claim here is always by compare-and-swap: it must be a full barrier before the second load of the gate.
  */
 #ifndef MAPRING_REPLACE_BPF_H
@@ -53,7 +53,7 @@ static __always_inline int mapring__find(void *rings, __u32 size, struct mapring
 /*
  * Returns 1 if the ring is still in use: the claim is valid. Otherwise gives the slot back, and returns 0.
  * SYNC retire: the claim, a full barrier, comes before this load; pairs with the fence between
- * closing the gate and looking for claims (ring/src/protocol/ring/retire.rs).
+ * closing the gate and looking for claims (ring/core/src/protocol/ring/retire.rs).
  */
 static __always_inline int mapring__holds(const struct mapring__in_use *found, __u64 *seq)
 {

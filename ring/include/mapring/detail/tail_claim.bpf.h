@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Claims the bytes of tails, for every ring that has tails. ring/src/protocol/ring/tails.rs has the unguarded claim in
+ * Claims the bytes of tails, for every ring that has tails. ring/core/src/protocol/ring/tails.rs has the unguarded claim in
  * Rust, and says why this is correct.
  */
 #ifndef MAPRING_TAIL_CLAIM_BPF_H

@@ -1,11 +1,11 @@
 //! Checks whether the kernel has the fetching atomics that programs need for claims (Linux 5.12, aarch64 5.18). If not,
 //! users get a clear error instead of the verifier's "BPF_STX uses reserved fields".
 
+use mapring_core::text::printable;
 use rustix::io::Errno;
 
 use crate::bpf::sys;
 use crate::error::{Cause, Error, Result};
-use crate::text::printable;
 
 /// `BPF_STX | BPF_ATOMIC` for words of 8 and 4 bytes.
 const ATOMIC: [u8; 2] = [0xdb, 0xc3];

@@ -27,7 +27,7 @@ use crate::bpf::stage::{BELLS, READERS};
 use crate::error::{Cause, Error, Result};
 use crate::region::maps::section_name;
 use crate::region::{AnySource, OpenOptions, Source};
-use crate::text::printable;
+use mapring_core::text::printable;
 
 /// What follows the name of a map of maps in the name of its first map (`detail/place.bpf.h`).
 const FIRST: &str = "__first";

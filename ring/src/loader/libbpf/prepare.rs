@@ -2,6 +2,7 @@
 
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
+use mapring_core::text::printable;
 
 use super::reuse::{Reused, declared};
 use super::types::{is_declared, preset, types_of};
@@ -11,7 +12,6 @@ use crate::bpf::btf::Btf;
 use crate::bpf::describe;
 use crate::cpus::{nodes_of_cpus, online_cpus, online_nodes, possible_cpus};
 use crate::error::{Cause, Error, Result};
-use crate::text::printable;
 
 /// [`Prepare::skeleton`] with default options. Call it between `open` and `load`, after all other changes to the object
 /// (`set_autoload`, `set_prog_type`).

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libbpf_rs::{MapHandle, MapType, Object, OpenObject, libbpf_sys};
+use mapring_core::text::printable;
 
 use super::types::{is_declared, pin_path, preset, types_of};
 use super::{FIRST, no_such};
@@ -18,7 +19,6 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record::string;
 use crate::region::maps::{Declared, PinOptions, belong_together, not_pinned};
 use crate::ring::pin_of;
-use crate::text::printable;
 
 /// The most bytes of a map's name that the kernel keeps.
 const MOST_NAME: usize = 15;

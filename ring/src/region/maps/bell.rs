@@ -1,11 +1,11 @@
 //! What a reader of a BPF map sleeps on, and what programs ring: a BPF ringbuf.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use crate::bpf::{MapOfMaps, sys};
 use crate::error::{Cause, Error, Result};
 use crate::region::Mapping;
-use crate::sync::Ordering;
 
 /// A BPF ringbuf that is in the map of bells until it is dropped.
 pub(crate) struct Ringbuf {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use crate::access::Refusal;
 use crate::bpf::fdinfo::{is_frozen, map_info};
@@ -9,7 +10,6 @@ use crate::bpf::lookup::update_run;
 use crate::bpf::sys::Elements;
 use crate::error::{Cause, Error, Result};
 use crate::region::{Memory, Region};
-use crate::sync::Ordering;
 
 /// A region that this process writes by system calls.
 pub(crate) struct ByCall {

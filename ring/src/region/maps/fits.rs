@@ -1,6 +1,8 @@
 //! Whether a map that an object reuses holds what the object declares. Programs write a map by what their object says, so
 //! a map of another shape must be refused before they run.
 
+use mapring_core::text::printable;
+
 use super::open::open;
 use super::readers::links_of;
 use crate::abi::{Gate, Geometry, PreambleError};
@@ -11,7 +13,6 @@ use crate::bpf::describe::{Shape, from_btf, record_type};
 use crate::bpf::kinds::MapType;
 use crate::error::{Cause, Error, Result};
 use crate::region::OpenOptions;
-use crate::text::printable;
 
 /// A region as an object declares it.
 pub(crate) struct Declared<'btf> {

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use mapring_core::text::printable;
 use rustix::io::Errno;
 
 use super::readers::{are_readers, companions_to_pin};
@@ -26,7 +27,6 @@ use crate::bpf::sys;
 use crate::bpf::uapi::ENOTSUPP;
 use crate::error::{Cause, Error, Result};
 use crate::region::Region;
-use crate::text::printable;
 
 /// Controls whether processes without privilege may load BPF programs: 0 allows it, 1 forbids it until the next boot, 2
 /// forbids it until root changes the value.

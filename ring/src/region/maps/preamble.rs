@@ -1,6 +1,9 @@
 //! Reads and writes the preamble of a map, through a mapping or by system calls.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{Ordering, fence};
+
+use mapring_core::protocol::{Words, ring};
 
 use super::memory::unreadable;
 use crate::abi::{Preamble, PreambleError, Process, WORD};
@@ -8,9 +11,7 @@ use crate::bpf::lookup;
 use crate::bpf::sys::Elements;
 use crate::bpf::uapi::MapInfo;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::{Words, ring};
 use crate::region::{Mapping, Memory, this_process, with_loader, write_preamble};
-use crate::sync::{Ordering, fence};
 
 const NO_PREAMBLE: &str = "; its loader writes one with mapring::loader::initialize once the map is loaded, and a loader \
                            without libbpf-rs with mapring::loader::initialize_map; open a map of another loader with OpenOptions::assume_layout, and one of plain values as an Array";

@@ -5,13 +5,13 @@ use std::io;
 use std::os::fd::AsFd;
 
 use bytemuck::{bytes_of, bytes_of_mut};
+use mapring_core::text::printable;
 
 use crate::bpf::kinds::MapType;
 use crate::bpf::sys::{self, Elements, Object};
 use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::MapUser;
-use crate::text::printable;
 
 /// The programs that use the map `id`, with their links.
 pub(crate) fn users(id: u32) -> Result<Vec<MapUser>> {

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -14,7 +15,6 @@ use crate::bpf::{MapFd, MapLocator, MapOfMaps, is_gone};
 use crate::error::{Cause, Error, Result};
 use crate::region::origin::{Companions, Origin};
 use crate::region::{Identity, OpenOptions, Region, SharedMut, Source};
-use crate::sync::Ordering;
 
 /// The table of the readers of a ring, for writing, and their bells. Makes system calls; needs write access to the map of the
 /// ring's readers.

@@ -15,7 +15,9 @@
 
 use std::fmt;
 use std::os::fd::AsFd;
+use std::sync::atomic::{Ordering, fence};
 
+use mapring_core::protocol::ring::Start;
 use rustix::io::Errno;
 use rustix::param::page_size;
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -25,9 +27,7 @@ use crate::bpf::MapFd;
 use crate::bpf::kinds::MapType;
 use crate::bpf::uapi::BPF_F_NUMA_NODE;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::Start;
 use crate::region::{Mapping, Source};
-use crate::sync::{Ordering, fence};
 
 /// Shows the records of a BPF ringbuf (`BPF_MAP_TYPE_RINGBUF`) without taking them: its consumer still gets them all, and any
 /// number of observers can read at the same time. It maps the ringbuf for reading only. Reading makes no system call on

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use mapring_core::text::printable;
+
 use super::map_or_lookup;
 use crate::abi::WORD;
 use crate::access::{Access, Refusal};
@@ -14,7 +16,6 @@ use crate::bpf::{Lookup, MapFd, describe};
 use crate::error::{Cause, Error, Result};
 use crate::record::TypeLayout;
 use crate::region::{Identity, Memory, OpenOptions};
-use crate::text::printable;
 
 /// An open section.
 pub(crate) struct Section {

@@ -13,9 +13,9 @@ use self::resize::Resizable;
 use super::{Flavour, Reader, Ring};
 use crate::bpf::{MapLocator, MapOfMaps};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::Start;
 use crate::region::maps::{pinning, publish};
 use crate::region::{OpenOptions, Region, Source};
+use mapring_core::protocol::ring::Start;
 
 /// The maps of a ring.
 #[derive(Clone)]

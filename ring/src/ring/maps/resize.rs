@@ -3,17 +3,17 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use mapring_core::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use parking_lot::Mutex;
 
 use crate::abi::{Gate, Geometry, Kind, Preamble};
 use crate::access::Refusal;
 use crate::bpf::{MapLocator, MapOfMaps, is_gone};
 use crate::error::{Error, Result};
-use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::region::maps::{Linked, PinOptions, publish, renew_pin};
 use crate::region::{OpenOptions, Region, SharedMut, Source};
-use crate::sync::Ordering;
 
 /// A ring in an `ARRAY_OF_MAPS` with one entry, so that another ring can replace it while programs write.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use super::Reader;
 use crate::abi::Process;
 use crate::error::Result;
 use crate::record::Tailed;
-use crate::region::MapUser;
+use crate::region::{MapUser, is_alive};
 
 /// What is known of the writers of a ring: [`Reader::liveness`].
 ///
@@ -75,7 +75,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         Liveness {
             idle: self.rings.sweep.idle(),
             loader,
-            loader_lives: loader.is_some_and(Process::is_alive),
+            loader_lives: loader.is_some_and(is_alive),
             programs: region.programs(),
         }
     }

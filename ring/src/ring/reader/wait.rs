@@ -5,13 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::Unread;
 
 use super::super::bell::Bell;
 use super::super::order::Order;
 use super::Reader;
 use crate::abi::readers::{FOR_GOOD, look, watermark};
 use crate::error::{Error, Result};
-use crate::protocol::ring::Unread;
 
 /// How a reader waits.
 pub(super) struct Waiting {

@@ -1,10 +1,10 @@
 //! The next records of the shard whose turn it is: `poll` and `drain` take them one by one.
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
 
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
-use crate::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
 use crate::ring::in_slot::InSlot;
 
 /// A run of the shard whose turn it is, with what is needed to copy its records. The shard's cursor does not count what

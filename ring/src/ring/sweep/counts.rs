@@ -1,11 +1,11 @@
 //! The counts of records: those that a reader passed, and those that programs dropped.
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::ReadStats;
 
 use super::Sweep;
 use super::sources::DROPS;
 use crate::abi::Preamble;
-use crate::protocol::ring::ReadStats;
 
 impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the tickets that were passed, summed over all shards.
@@ -23,15 +23,16 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the tickets that were passed in the shard at `at`.
     fn passed_of(&self, at: usize) -> ReadStats {
         let shard = &self.shards[at];
-        let stats = shard.cursor.stats();
-        let delivered = stats.delivered.wrapping_add(self.taken(at));
-        ReadStats { delivered, ..stats }
+        let mut stats = shard.cursor.stats();
+        stats.delivered = stats.delivered.wrapping_add(self.taken(at));
+        stats
     }
 
     /// The same, with the records that programs dropped.
     pub(in crate::ring) fn stats(&self) -> ReadStats {
         let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
-        let mut stats = ReadStats { no_shard: no_shard.fold(0, u64::wrapping_add), ..self.passed() };
+        let mut stats = self.passed();
+        stats.no_shard = no_shard.fold(0, u64::wrapping_add);
         (0..self.shards.len()).for_each(|at| self.add_dropped(at, &mut stats));
         stats
     }

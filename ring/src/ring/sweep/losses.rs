@@ -4,13 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use mapring_core::clock::{latest, now};
+use mapring_core::protocol::ring::{Loss, LossCause, ReadStats, SPELL};
 
 use super::Sweep;
 use super::sources::DROPS;
 use crate::abi::Preamble;
 use crate::abi::seq::after;
-use crate::protocol::ring::{Loss, LossCause, ReadStats, SPELL};
-use crate::sync::{latest, now};
 
 /// A count of drops in the ring, as far as it was reported as losses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +51,7 @@ impl Drops {
         let earliest = since.unwrap_or(1);
         let until = if (earliest..=end).contains(&last) { last } else { latest().max(earliest) };
         *self = Self { known, looked: Some(before) };
-        Ok(Some(Loss { shard, cause, tickets: None, count: more, since, until }))
+        Ok(Some(Loss::new(shard, cause, None, more).between(since, until)))
     }
 }
 
@@ -65,7 +65,10 @@ impl<T: AnyBitPattern> Sweep<T> {
         };
         for (at, part) in shards.iter_mut().enumerate() {
             let shard = Some(part.number);
-            part.cursor.take_losses().for_each(|loss| report(Ok(Some(Loss { shard, ..loss }))));
+            part.cursor.take_losses().for_each(|mut loss| {
+                loss.shard = shard;
+                report(Ok(Some(loss)));
+            });
             let (source, index, place) = (sources.of(at), sources.shard_of(at), &part.place);
             for (drops, cause) in part.drops.iter_mut().zip(DROPS) {
                 let count = || source.dropped(index, place, cause);
@@ -86,7 +89,8 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The counts that the losses reported so far add up to.
     pub(in crate::ring) fn reported(&self) -> ReadStats {
-        let mut reported = ReadStats { no_shard: self.no_shard.known, ..self.passed() };
+        let mut reported = self.passed();
+        reported.no_shard = self.no_shard.known;
         for part in &self.shards {
             part.drops.iter().zip(DROPS).for_each(|(drops, cause)| reported.add(cause, drops.known));
         }

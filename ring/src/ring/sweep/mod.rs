@@ -13,11 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use bytemuck::{AnyBitPattern, Zeroable};
-use parking_lot::Mutex;
-
 use ahead::Ahead;
+use bytemuck::{AnyBitPattern, Zeroable};
 use losses::Drops;
+use parking_lot::Mutex;
 pub(super) use pass::Pass;
 use quiet::{Looks, Quiet};
 use required::{Required, eighth};
@@ -28,9 +27,11 @@ use super::in_slot::InSlot;
 use super::place::ReaderPlace;
 use crate::abi::{Epoch, Gate};
 use crate::error::Error;
-use crate::protocol::ring::{Cursor, END, Follow, GATE, NoRecord, Shard, ShardPlace, Start, Step, Unread};
 use crate::record::Tailed;
 use crate::region::Region;
+use mapring_core::protocol::ring::{
+    Cursor, END, Follow, GATE, NoRecord, Shard, ShardPlace, Start, Step, Unread,
+};
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
 /// are copied to the reader.

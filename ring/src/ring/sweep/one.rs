@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use mapring_core::clock::now;
+use mapring_core::protocol::ring::{Found, Shard, newest_record, read};
 
 use super::quiet::Quiet;
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
-use crate::protocol::ring::{Found, Shard, newest_record, read};
 use crate::ring::in_slot::InSlot;
 use crate::ring::{Event, Unended};
-use crate::sync::now;
 use crate::time::Clock;
 
 impl<T: AnyBitPattern> Sweep<T> {

@@ -1,11 +1,11 @@
 //! One pass over all shards, each in turn and at most one lap of it: the loop of `drain` and `for_each`.
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
 
 use super::required::eighth;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Search, Sweep};
-use crate::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
 use crate::ring::in_slot::InSlot;
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.

@@ -1,14 +1,15 @@
 //! Quiet shards, into which a sweep need not step: one load shows that they have no record.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use mapring_core::clock::{latest, now};
+use mapring_core::protocol::ring::ShardPlace;
 
 use super::Sweep;
 use super::sources::Slots;
 use crate::abi::seq::state;
-use crate::protocol::ring::ShardPlace;
-use crate::sync::{Ordering, latest, now};
 
 /// The slot of a shard's next ticket, with its state while that ticket is not claimed. On a large machine most shards
 /// are in this state most of the time: a sweep over them loads only this, 16 bytes per shard, and the word.

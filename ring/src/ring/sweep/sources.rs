@@ -2,8 +2,9 @@
 
 use std::io;
 
-use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG};
-use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, LossCause, Shard, ShardPlace};
+use mapring_core::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG};
+use mapring_core::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, LossCause, Shard, ShardPlace};
+
 use crate::region::fallback::{ByCall, Window};
 use crate::region::{Region, Shared, View};
 

@@ -1,7 +1,7 @@
 //! The sets of tests to run on mutants.
 
 /// The sources that are compiled under loom.
-const UNDER_LOOM: [&str; 3] = ["ring/src/protocol/", "ring/src/abi/", "ring/src/text.rs"];
+const UNDER_LOOM: [&str; 3] = ["ring/core/src/protocol/", "ring/core/src/abi/", "ring/core/src/text.rs"];
 
 pub(super) struct Tests {
     pub(super) name: &'static str,
@@ -21,7 +21,7 @@ pub(super) const TESTS: [Tests; 5] = [
     Tests {
         name: "unit",
         sources: &["HEAD:ring"],
-        args: "--package=mapring --features=mapring/libbpf --lib --test=memfd --test=protocol",
+        args: "--package=mapring --package=mapring-core --features=mapring/libbpf --lib --test=memfd --test=protocol",
         less: &["--skip=scribbled_words_cost_records_and_nothing_else"],
         flags: "",
         timeout: 60,

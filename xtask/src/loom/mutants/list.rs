@@ -20,7 +20,7 @@ pub(super) const LIST: &str = "loom-tests/mutants.toml";
 pub(crate) struct Mutant {
     #[serde(default)]
     pub(super) name: String,
-    /// A place in `ring/src/sync/orderings.rs` whose ordering is weakened.
+    /// A site in `ring/core/src/sync/orderings.rs` whose ordering is weakened.
     pub(super) weaken: Option<String>,
     /// What is left of this ordering. If absent: it is relaxed, and there is no fence.
     to: Option<String>,
@@ -49,7 +49,7 @@ struct List {
     mutant: BTreeMap<String, Mutant>,
     #[serde(default)]
     orderings: BTreeMap<String, Mutant>,
-    /// The places of orderings that no mutant weakens, with the reasons.
+    /// The sites of orderings that no mutant weakens, with the reasons.
     #[serde(default)]
     #[cfg_attr(not(test), allow(dead_code, reason = "a test compares them with the table"))]
     without: BTreeMap<String, String>,
@@ -72,12 +72,12 @@ impl Mutant {
         let name = &self.name;
         let Some(weakened) = self.weakened() else {
             ensure!(self.to.is_none(), "mutant {name}: `to` without `weaken`");
-            ensure!(self.file.starts_with("ring/src/"), "mutant {name}: not a production source");
+            ensure!(self.file.starts_with("ring/core/src/"), "mutant {name}: not a production source");
             return Ok(());
         };
         let is_one = [&self.file, &self.find, &self.replace].iter().all(|text| text.is_empty());
         ensure!(is_one, "mutant {name}: two changes");
-        let table = "ring/src/sync/orderings.rs";
+        let table = "ring/core/src/sync/orderings.rs";
         let is_weaker = orderings::weakened(&weakened).is_some();
         ensure!(is_weaker, "mutant {name}: {weakened} is not weaker than an ordering of {table}");
         Ok(())
@@ -89,9 +89,9 @@ impl Mutant {
     }
 }
 
-/// The places of orderings that a mutant weakens, and those that none does.
+/// The sites of orderings that a mutant weakens, and those that none does.
 #[cfg(test)]
-pub(in crate::loom) fn places() -> Result<[HashSet<String>; 2]> {
+pub(in crate::loom) fn sites() -> Result<[HashSet<String>; 2]> {
     let text = fs::read_to_string(cmd::root().join(LIST))?;
     let weakened = parse(&text)?.into_iter().filter_map(|mutant| mutant.weaken);
     Ok([weakened.collect(), toml::from_str::<List>(&text)?.without.into_keys().collect()])
@@ -125,7 +125,7 @@ mod tests {
 
     const ONE: &str = r#"
         [mutant.no-fence]
-        file = "ring/src/read.rs"
+        file = "ring/core/src/read.rs"
         find = "fence(Acquire);"
         test = "ring::rust::a_test"
         why = "words may be read before seq"
@@ -150,7 +150,7 @@ mod tests {
         let twice = format!("{ONE}[orderings.no-fence]\nweaken = 'RingCommit'\ntest = 'ring::a'\nwhy = 'a'");
         assert!(parse(&twice).unwrap_err().to_string().contains("two mutants"));
         assert!(parse(&ONE.replace("why", "wyh")).is_err());
-        assert!(parse(&ONE.replace("ring/src", "loom-tests/src")).is_err());
+        assert!(parse(&ONE.replace("ring/core/src", "loom-tests/src")).is_err());
         assert!(parse(&ONE.replace("why", "to = 'Acquire'\nwhy")).is_err());
     }
 
@@ -167,7 +167,7 @@ mod tests {
             "weaken = 'RingCommit'\nto = 'Release'",
             "weaken = 'RingCommit'\nto = 'SeqCst'",
             "weaken = 'RingClaim'\nto = 'AcqRel'",
-            "weaken = 'RingCommit'\nfile = 'ring/src/sync.rs'",
+            "weaken = 'RingCommit'\nfile = 'ring/core/src/sync.rs'",
         ] {
             assert!(of(mistake).is_err(), "{mistake}");
         }

@@ -11,7 +11,7 @@ use crate::{cmd, programs};
 
 /// These packages are compiled once per mutant and run briefly, so they are optimized less. All others stay as built.
 /// With the usual profile, cargo would mistake a mutant for the unchanged sources.
-const QUICK: [&str; 3] = ["mapring", "mapring-derive", "mapring-loom-tests"];
+const QUICK: [&str; 2] = ["mapring-core", "mapring-loom-tests"];
 
 /// Builds the models of mutants in the folder `work`, and passes each on, until `pass_on` returns `false`.
 ///

@@ -1,0 +1,144 @@
+//! The readers of a ring in a memfd, as its writers know them: which to wake after a ticket has ended, and which tickets may
+//! not be claimed because a required reader has not read what is in their slots. By the same steps as programs
+//! (`readers.bpf.h`, `keep.bpf.h`). [`readers`](crate::protocol::readers) is the readers' side, and says why this is correct.
+//!
+//! Unlike the programs of a CPU, writers run in parallel. A limit that one of them stores late is older than the others',
+//! and no less safe: it was right for the readers that were required when it was computed, and protects from a later reader's
+//! first ticket on.
+
+use super::{LIMIT, ShardMut};
+use crate::abi::readers::{
+    ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, held, lease, position, wake_at,
+};
+use crate::abi::seq::{PENDING, TRIES, after, state};
+use crate::clock::now;
+use crate::protocol::WordsMut;
+use crate::sync::{At, Ordering, fence, in_program_order, order};
+
+/// After so many nanoseconds in which no reader said that it sleeps, writers stop looking.
+const IDLE: u64 = 10_000_000_000;
+
+/// The readers that the writers of a shard know.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    words: WordsMut<'a>,
+    shard: usize,
+    /// By how much this process's clock is ahead of the machine's.
+    ahead: u64,
+}
+
+/// Who is told that a ticket of a [`Slot`](super::Slot) has ended.
+pub trait Ended: Sync {
+    /// Wakes the readers that sleep until this ticket.
+    fn ended(&self, ticket: u64);
+}
+
+impl<'a> Known<'a> {
+    /// The readers of this shard. `words` has the words of [`abi::readers`](crate::abi::readers).
+    #[inline]
+    pub fn new(words: WordsMut<'a>, shard: usize, ahead: u64) -> Self {
+        Self { words, shard, ahead }
+    }
+
+    /// The readers to wake after ticket `t` has ended, one bit for each. No other writer wakes them for this sleep.
+    #[inline]
+    pub fn to_wake(&self, shard: &ShardMut<'_>, t: u64) -> u64 {
+        // SYNC look: the load comes after the end of the ticket in the program, and no barrier is between the two. A reader
+        // that makes writers look more often waits until each CPU has issued one (membarrier(2)).
+        in_program_order();
+        let slots = shard.place.slots;
+        if !(slots.of(t) as u64) & self.words.load(LOOK, Ordering::Relaxed) & NEVER != 0 {
+            return 0;
+        }
+        fence(order!(At::Looks)); // SYNC asleep: pairs with the fence in `Place::asleep`
+        let is_last = slots.rest_of_lap(t) == 1;
+        if self.words.load(ASLEEP, Ordering::Relaxed) == 0 && !is_last {
+            return 0;
+        }
+        self.take_sleepers(shard, is_last)
+    }
+
+    #[cold]
+    fn take_sleepers(&self, shard: &ShardMut<'_>, is_last: bool) -> u64 {
+        let all = is_last && self.stops_looking();
+        let asleep = self.words.load(ASLEEP, Ordering::Relaxed);
+        let is_due = |place| match self.words.load(wake_at(self.shard, place), Ordering::Relaxed) {
+            0 => true,
+            until => all || shard.has_reached(until.wrapping_sub(1)),
+        };
+        let due = (0..PLACES).filter(|&place| asleep & 1 << place != 0 && is_due(place));
+        // If the bit is gone, another writer wakes the reader.
+        due.fold(0, |due, place| due | self.words.clear(ASLEEP, 1 << place) & 1 << place)
+    }
+
+    /// Whether writers stop looking for sleepers from now on. The caller then wakes all that sleep.
+    fn stops_looking(&self) -> bool {
+        let look = self.words.load(LOOK, Ordering::Relaxed);
+        let stops = self.lease_ended(IDLE_SINCE, IDLE)
+            && self.words.swap_if(LOOK, look, look | NEVER, Ordering::Relaxed);
+        fence(order!(At::StopsLooking)); // SYNC idle: pairs with the fence in `Place::asleep`
+        stops
+    }
+
+    /// Whether a lease has ended since the time in `word`. If that is 0, the lease begins now.
+    fn lease_ended(&self, word: usize, lease: u64) -> bool {
+        let since = self.words.load(word, Ordering::Relaxed);
+        let now = now().wrapping_sub(self.ahead).max(1); // 0 is no time
+        if since == 0 {
+            self.words.store(word, now, Ordering::Relaxed);
+        }
+        since != 0 && now.saturating_sub(since) > lease
+    }
+
+    /// The limit: no ticket from this one on may be claimed. `t` is the next ticket to be claimed.
+    pub(super) fn limit(&self, shard: &ShardMut<'_>, t: u64) -> u64 {
+        let slots = shard.place.slots.count();
+        let limit = self.oldest(t, slots).wrapping_add(slots);
+        shard.header.store(LIMIT, limit, order!(At::LimitStore)); // SYNC read: pairs with the load in `is_beyond`
+        limit
+    }
+
+    /// The oldest ticket that a required reader has not read, or `t`. A reader that has not read `within` tickets before `t`
+    /// holds writers back. When its lease has ended, it is no longer required.
+    fn oldest(&self, t: u64, within: u64) -> u64 {
+        fence(order!(At::Claimed)); // SYNC keep: pairs with the fence in `Place::require`
+        let required = self.words.load(REQUIRED, Ordering::Relaxed);
+        let mut most = 0;
+        for place in (0..PLACES).filter(|place| required & 1 << place != 0) {
+            let at = position(self.shard, place);
+            // SYNC read: pairs with the store in `Place::has_read`.
+            let next = self.words.load(at, order!(At::Positions));
+            let behind = t.wrapping_sub(next);
+            if after(next, t) {
+                continue; // no reader is there: forged, or read since by other writers' tickets
+            }
+            if behind < within {
+                self.words.store(held(self.shard, place), 0, Ordering::Relaxed);
+            } else if self
+                .lease_ended(held(self.shard, place), self.words.load(lease(place), Ordering::Relaxed))
+                && self.words.load(at, Ordering::Relaxed) == next
+            {
+                self.words.clear(REQUIRED, 1 << place);
+                continue;
+            }
+            most = most.max(behind);
+        }
+        t.wrapping_sub(most)
+    }
+}
+
+impl ShardMut<'_> {
+    /// Whether ticket `t` has ended, or is far behind: it may be one that no writer can claim, because its slot is stuck.
+    fn has_reached(&self, t: u64) -> bool {
+        let ended = state(self.seq(t)).wrapping_sub(self.place.slots.published(t)).cast_signed() >= 0;
+        let head = self.header.load(super::HEAD, Ordering::Relaxed) & !PENDING;
+        ended || head.wrapping_sub(t).cast_signed() > i64::from(TRIES)
+    }
+
+    /// Whether ticket `t` is beyond the limit, as far as known: only a look at the readers may allow it.
+    #[inline]
+    pub(super) fn is_beyond(&self, t: u64) -> bool {
+        // SYNC read: the reader had read what this ticket overwrites when the limit was stored.
+        !after(self.header.load(LIMIT, order!(At::LimitLoad)), t)
+    }
+}
