@@ -11,15 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Words of the header of commands.
-const (
-	wordPushed = iota
-	wordApplied
-	_ // the lock of programs
-	wordSkipped
-	wordOwner
-)
-
 // Commands are commands of type T from userspace to programs (MAPRING_COMMANDS). Programs carry out each command once, in order, at
 // the start of their next event, and acknowledge it by counting. Safe for use by several goroutines.
 type Commands[T any] struct {

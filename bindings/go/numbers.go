@@ -50,12 +50,15 @@ var optionNames = [...]string{"WAKEABLE", "KEEP_OLDEST", "TAILS", "PER_CPU_MAPS"
 
 // Words of the preamble.
 const (
+	wordMagic      = 0  // `mapring` and a zero byte
+	wordVersion    = 1  // the version of the layout
 	wordKind       = 2  // the kind, in bits 0 to 7; the options and tails of a ring above
 	wordRecord     = 3  // bytes of a record or value
 	wordCapacity   = 4  // slots of a shard, or values
 	wordShards     = 5  // the number of shards
 	wordSize       = 6  // bytes of an element
 	wordGeneration = 7  // when the region was made
+	wordName       = 8  // the name of the record type
 	wordLoader     = 11 // the process that made it
 	wordDropped    = 12 // counts writes without a place
 	wordLink       = 13 // the maps of a wakeable ring
@@ -215,7 +218,7 @@ const (
 	notElement      = "elements of %d bytes where the records make them %d"
 	notSharded      = "only rings, counters, histograms, gauges and top keys have shards, and not in per-CPU maps: 1 shard, not %d"
 	notOptionsOf    = "%s with the options %s: only rings have options, and a RESIZABLE ring has no others except WAKEABLE"
-	notOfCpu        = "%d shards in the map of one CPU: it has 1"
+	notOfCPU        = "%d shards in the map of one CPU: it has 1"
 	notTails        = "tails of up to %d bytes in %d bytes: the area is a power of two from 128 to 2^28, and at least twice the longest tail"
 	notTailed       = "records with tails have more than 16 bytes, not %d"
 	notShard        = "a shard of %d bytes, with its tails: the kernel takes at most 536870912"

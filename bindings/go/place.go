@@ -17,26 +17,20 @@ import (
 )
 
 const (
-	wordOtherRing = 15
-	wordAsleep    = 16
-	wordRequired  = 17
-	wordLook      = 18
-	wordIdleSince = 19
-	never         = 1<<32 - 1 // the low half of wordLook: programs look for no reader
-
-	forGood = 1 << 62 // a ticket that no shard reaches
-	silent  = 10 * time.Minute
-
 	bpfMapUpdateElem = 2
 	bpfMapDeleteElem = 3
 )
 
-func ownerAt(place int) uint64           { return uint64(places + place) }
-func leaseAt(place int) uint64           { return uint64(2*places + place) }
-func wantsAt(place int) uint64           { return uint64(3*places + place) }
-func wakeAt(shard, place int) uint64     { return uint64((4+3*shard)*places + place) }
-func positionAt(shard, place int) uint64 { return wakeAt(shard, place) + places }
-func heldAt(shard, place int) uint64     { return wakeAt(shard, place) + 2*places }
+func ownerAt(place int) uint64           { return uint64(elementOwners*places + place) }
+func leaseAt(place int) uint64           { return uint64(elementLeases*places + place) }
+func wantsAt(place int) uint64           { return uint64(elementWants*places + place) }
+func wakeAt(shard, place int) uint64     { return elementAt(elementWakeAt, shard, place) }
+func positionAt(shard, place int) uint64 { return elementAt(elementPositions, shard, place) }
+func heldAt(shard, place int) uint64     { return elementAt(elementHeld, shard, place) }
+
+func elementAt(first, shard, place int) uint64 {
+	return uint64((first+elementOfShard*shard)*places + place)
+}
 
 // place is one of the 64.
 type place struct {

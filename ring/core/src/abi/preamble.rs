@@ -81,7 +81,8 @@ impl Preamble {
     /// The word with the [`Process`](super::Process) that initialized the region, or 0.
     pub const LOADER: usize = 11;
 
-    const NAME: core::ops::Range<usize> = 8..11;
+    /// The words with the name of the record type.
+    pub const NAME: core::ops::Range<usize> = 8..11;
     /// The word with the kind in its low byte; of a ring also the bits of its options from bit 8, and its tails.
     pub const KIND: usize = 2;
     /// The word with the bytes of a record or value.

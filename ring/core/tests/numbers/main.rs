@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use mapring_core::abi::{Kind, RingOptions};
+use mapring_core::abi::{Geometry, Kind, Preamble, RingOptions};
 use mapring_core::protocol::ring::LossCause;
 
 use self::table::{CAUSES, GROUPS, KINDS, Number, OPTIONS};
@@ -45,7 +45,7 @@ fn camel(first: &str, word: &str) -> String {
         name += &if name.is_empty() { part[..1].to_lowercase() } else { part[..1].to_owned() };
         name += &rest;
     }
-    name
+    name.replace("Cpu", "CPU")
 }
 
 fn bpf() -> String {
@@ -141,13 +141,8 @@ fn go() -> String {
     }
     text += "}\n\n// The options of MAPRING_RING. KeepOldest comes with Wakeable.\nconst (\n";
     for (at, (name, _)) in OPTIONS.iter().enumerate() {
-        let name: String = name
-            .replace("CPU", "Cpu")
-            .split('_')
-            .map(|part| camel("", part))
-            .map(|part| part[..1].to_uppercase() + &part[1..])
-            .collect();
-        let _ = writeln!(text, "\t{} RingOptions = {}", name.replace("Cpu", "CPU"), bit(at));
+        let name = camel("Option", name);
+        let _ = writeln!(text, "\t{} RingOptions = {}", &name["Option".len()..], bit(at));
     }
     let _ = write!(
         text,
@@ -226,6 +221,13 @@ fn abi(page: &str) -> String {
         let _ = writeln!(text, "| {name} | {} | |", bit(at));
     }
     format!("{before}{begin}{text}\n{end}{after}")
+}
+
+#[test]
+fn the_first_words_of_a_preamble_are_the_magic_and_the_version() {
+    let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
+    let words = Preamble { geometry, generation: 1, name: String::new() }.encode();
+    assert_eq!(words[..2], [Preamble::MAGIC, mapring_core::abi::VERSION]);
 }
 
 #[test]

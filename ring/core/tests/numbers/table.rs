@@ -45,6 +45,8 @@ pub(crate) const GROUPS: &[(&str, &str, &[Number])] = &[
         "Words of the preamble",
         "word",
         &[
+            u("MAGIC", 0, "g", "`mapring` and a zero byte"),
+            u("VERSION", 1, "g", "the version of the layout"),
             u(
                 "KIND",
                 Preamble::KIND,
@@ -56,6 +58,7 @@ pub(crate) const GROUPS: &[(&str, &str, &[Number])] = &[
             u("SHARDS", Preamble::SHARDS, "cg", "the number of shards"),
             u("SIZE", Preamble::SIZE, "cg", "bytes of an element"),
             u("GENERATION", Preamble::GENERATION, "g", "when the region was made"),
+            u("NAME", Preamble::NAME.start, "g", "the name of the record type"),
             u("LOADER", Preamble::LOADER, "cg", "the process that made it"),
             u("DROPPED", Preamble::DROPPED, "becg", "counts writes without a place"),
             u("LINK", Preamble::LINK, "cg", "the maps of a wakeable ring"),
