@@ -11,8 +11,6 @@
 /* Passes over a ring: only some of them look past tickets that are not claimed. */
 enum { PASSES = 64, COUNTS = 11 };
 
-static const char *const OPTIONS[] = { "WAKEABLE", "KEEP_OLDEST", "TAILS", "PER_CPU_MAPS", "RESIZABLE" };
-
 /* A list of values on lines of their own, which is being written. */
 struct list {
 	FILE *out;
@@ -340,14 +338,14 @@ static void write_places(FILE *out, struct mapring_region *r)
 	fputs(",\n  \"places\": ", out);
 	list = begin(out, 2);
 	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
-		uint64_t owner = mapring__word(r, 0, MAPRING__OWNERS + place);
+		uint64_t owner = mapring__word(r, 0, MAPRING__PLACES * MAPRING__OWNERS + place);
 
 		if (owner == 0)
 			continue;
 		fprintf(next(&list), "{\"place\": %" PRIu64 ", \"pid\": %" PRIu64, place, owner & ((1 << 22) - 1));
 		fprintf(out, ", \"asleep\": %" PRIu64 ", \"required\": %" PRIu64, mapring__word(r, 0, MAPRING__ASLEEP) >> place & 1,
 			mapring__word(r, 0, MAPRING__REQUIRED) >> place & 1);
-		fprintf(out, ", \"lease\": %" PRIu64 ", \"positions\": ", mapring__word(r, 0, MAPRING__LEASES + place));
+		fprintf(out, ", \"lease\": %" PRIu64 ", \"positions\": ", mapring__word(r, 0, MAPRING__PLACES * MAPRING__LEASES + place));
 		for (uint64_t shard = 0; shard < r->layout.shards; shard++)
 			fprintf(out, "%s%" PRIu64, shard ? ", " : "[", mapring__word(r, mapring__bank(&r->layout, shard) + 1, place));
 		fputs("]}", out);
@@ -358,18 +356,10 @@ static void write_places(FILE *out, struct mapring_region *r)
 static void write_region(FILE *out, struct mapring_region *r, int fd, const char *expected)
 {
 	const struct mapring_layout *l = &r->layout;
-	bool keeps = l->options & MAPRING_OPTION_KEEP_OLDEST;
 	uint64_t dropped;
-	const char *comma = "";
 
-	fprintf(out, "{\n  \"kind\": \"%s\",\n  \"options\": \"", mapring__kind_name(l->kind));
-	for (int i = 0; i < 5; i++)
-		if ((l->options >> i & 1) && !(i == 0 && keeps)) {
-			fprintf(out, "%s%s", comma, OPTIONS[i]);
-			comma = ", ";
-		}
-	fprintf(out, "\",\n  \"record\": %" PRIu64 ",\n  \"capacity\": %" PRIu64 ",\n  \"shards\": %" PRIu64, l->record, l->capacity,
-		l->shards);
+	fprintf(out, "{\n  \"kind\": \"%s\",\n  \"options\": \"%s\"", mapring__kind_name(l->kind), mapring__option_names(l->options).text);
+	fprintf(out, ",\n  \"record\": %" PRIu64 ",\n  \"capacity\": %" PRIu64 ",\n  \"shards\": %" PRIu64, l->record, l->capacity, l->shards);
 	switch (l->kind) {
 	case MAPRING_KIND_RING:
 		if (!write_ring(out, fd, strstr(expected, "\"merged\"")))

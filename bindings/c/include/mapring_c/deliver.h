@@ -140,7 +140,7 @@ MAPRING__FAST long mapring__for_each_step(struct mapring_reader *r, mapring_even
 		for (uint64_t steps = lap; steps > 0 && budget > 0 && said >= 0; steps--) {
 			enum mapring__took took = mapring__take(s, r->buffer);
 
-			if (took == MAPRING__RECORD && mapring__take_tail(s, r->buffer)) {
+			if (took == MAPRING__TOOK && mapring__take_tail(s, r->buffer)) {
 				budget = r->steps;
 				count++;
 				said = mapring__deliver(r, i, s->next - 1, fn, context);

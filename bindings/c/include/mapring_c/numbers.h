@@ -36,6 +36,8 @@ enum {
 #define MAPRING__CAPACITY 4 /* slots of a shard, or values */
 #define MAPRING__SHARDS 5 /* the number of shards */
 #define MAPRING__SIZE 6 /* bytes of an element */
+#define MAPRING__GENERATION 7 /* when the region was made */
+#define MAPRING__NAME 8 /* the name of the record type */
 #define MAPRING__LOADER 11 /* the process that made it */
 #define MAPRING__DROPPED 12 /* counts writes without a place */
 #define MAPRING__LINK 13 /* the maps of a wakeable ring */

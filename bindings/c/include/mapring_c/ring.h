@@ -3,14 +3,8 @@
 #ifndef MAPRING_C_RING_H
 #define MAPRING_C_RING_H
 
-#define MAPRING__DISCARDED (1ULL << 63) /* added to a state; in `head`: a guarded claim is in progress */
 #define MAPRING__NONE (~0ULL)
 
-/* Words of a shard's header, and of its header for tails. */
-enum { MAPRING__HEAD, MAPRING__DROPPED, MAPRING__END, MAPRING__FULL = 5, MAPRING__DROP_TIMES };
-enum { MAPRING__HIGH = 1, MAPRING__NO_TAIL = 3, MAPRING__TOO_LONG };
-/* The maximum number of slots that writers step over. */
-enum { MAPRING__TRIES = 6 };
 /* A shard without a record checks later tickets in one of so many steps. */
 enum { MAPRING__CHECK_EVERY = 16 };
 
@@ -105,7 +99,7 @@ static inline uint64_t mapring__head(const struct mapring__shard *s)
 /* The last ticket according to the hint in `head`, which may be wrong. */
 static inline uint64_t mapring__hint(const struct mapring__shard *s)
 {
-	return (mapring__head(s) & ~MAPRING__DISCARDED) - 1;
+	return (mapring__head(s) & ~MAPRING__PENDING) - 1;
 }
 
 /* The last claimed ticket, searched from `t` if `head` is wrong. Returns false if there is none. */
@@ -174,7 +168,7 @@ static inline uint64_t mapring__oldest(const struct mapring__shard *s, uint64_t 
  * under way. Only if the slot is still the same afterwards, `false` is certain. */
 static inline bool mapring__may_end(const struct mapring__shard *s, uint64_t t, uint64_t seen)
 {
-	bool may = seen & 1 ? mapring__state(seen) == mapring__writing(s, t) : (mapring__head(s) & MAPRING__DISCARDED) != 0;
+	bool may = seen & 1 ? mapring__state(seen) == mapring__writing(s, t) : (mapring__head(s) & MAPRING__PENDING) != 0;
 
 	mapring__fence_acquire();
 	return may;
@@ -250,7 +244,7 @@ static inline bool mapring__copy_tail(const struct mapring__shard *s, uint64_t *
 	mapring__copy(record + mapring__words_of(l->record), area + ((at & (l->area - 1)) & ~15ULL) / 8,
 		      mapring__words_of(length));
 	mapring__fence_acquire();
-	return mapring__load(tails + MAPRING__HIGH) - at <= l->area;
+	return mapring__load(tails + MAPRING__TAIL_HIGH) - at <= l->area;
 }
 
 /* Copies the record of the next ticket by system call. Returns false, with the sequence if it has none. */
@@ -299,7 +293,7 @@ static inline bool mapring__nothing_claimed(struct mapring__shard *s)
 	if (mapring__after(mapring__state(mapring__seq(s, t)), mapring__free_for(s, t)))
 		return false;
 	/* A guarded claim that was interrupted between `head` and the slot leaves a free slot before later tickets. */
-	return !mapring__after(mapring__head(s) & ~MAPRING__DISCARDED, t) || !mapring__last_taken(s, t, &last) ||
+	return !mapring__after(mapring__head(s) & ~MAPRING__PENDING, t) || !mapring__last_taken(s, t, &last) ||
 	       mapring__after(t, last);
 }
 

@@ -5,8 +5,6 @@
 
 /* Reads of a value that is being written, before -EBUSY. */
 enum { MAPRING__RETRIES = 1 << 14 };
-/* Words of the header of commands. */
-enum { MAPRING__PUSHED, MAPRING__APPLIED, MAPRING__LOCK, MAPRING__SKIPPED, MAPRING__OWNER };
 
 /* Whether an open region holds values of this kind and size; 0 for a kind whose size is fixed. */
 static inline int mapring__expect(const struct mapring_region *r, enum mapring_kind kind, size_t size)
@@ -195,7 +193,7 @@ static inline int mapring_region__dropped(struct mapring_region *r, uint64_t *dr
 {
 	r->failed = 0;
 	/* A global cell counts them behind its value. */
-	*dropped = mapring__word_sum(r, r->layout.size ? (uint64_t)MAPRING__NO_PLACE : r->at + 1 + mapring__words_of(r->layout.record));
+	*dropped = mapring__word_sum(r, r->layout.size ? (uint64_t)MAPRING__DROPPED : r->at + 1 + mapring__words_of(r->layout.record));
 	return mapring__lookup_error(r);
 }
 

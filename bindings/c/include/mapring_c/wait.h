@@ -221,7 +221,7 @@ static inline int mapring_reader__require(struct mapring_reader *r, uint64_t lea
 	}
 	/* After this no program judges an earlier reader of this place: MEMBARRIER_CMD_GLOBAL waits for an RCU grace period. */
 	syscall(SYS_membarrier, 1, 0, 0);
-	mapring__store(mapring__seat_word(seat, MAPRING__LEASES + seat->place), lease_ns);
+	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + seat->place), lease_ns);
 	__atomic_fetch_or(mapring__seat_word(seat, MAPRING__REQUIRED), mapring__bit(seat), __ATOMIC_RELAXED);
 	mapring__fence_full();
 	r->portion = l->capacity;
