@@ -104,7 +104,7 @@ enum {
 #define MAPRING_BUCKETS 496 /* buckets of a histogram */
 #define MAPRING__GAUGE_WORDS 2048UL /* words from one gauge to the next */
 #define MAPRING__GAUGE_BYTES 16384 /* bytes of a gauge */
-#define MAPRING_WINDOWS 1024 /* windows of a gauge */
+#define MAPRING_WINDOWS 1024UL /* windows of a gauge */
 #define MAPRING__GAUGE_MAX 0xfffffffffULL /* the largest value of a gauge */
 #define MAPRING_KEYS 10 /* keys of a bucket */
 #define MAPRING__BUCKET_BYTES 248 /* bytes of a bucket of top keys after its sequence */

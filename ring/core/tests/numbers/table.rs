@@ -228,7 +228,7 @@ pub(crate) const GROUPS: &[(&str, &str, &[Number])] = &[
             u("HISTOGRAM_BUCKETS", BUCKETS, "bcg", "buckets of a histogram").public("MAPRING_BUCKETS"),
             u("GAUGE_WORDS", GAUGE_WORDS, "bc", "words from one gauge to the next").as_type("UL"),
             u("GAUGE_BYTES", GAUGE, "cg", "bytes of a gauge"),
-            u("GAUGE_WINDOWS", WINDOWS, "bcg", "windows of a gauge").public("MAPRING_WINDOWS"),
+            u("GAUGE_WINDOWS", WINDOWS, "bcg", "windows of a gauge").as_type("UL").public("MAPRING_WINDOWS"),
             n("GAUGE_BITS", VALUE_BITS as u64, "bg", "the low bits of a gauge's word, which have the value"),
             n("GAUGE_MAX", VALUE_MAX, "bcg", "the largest value of a gauge"),
             u("TOP_WAYS", top::WAYS, "bcg", "keys of a bucket").public("MAPRING_KEYS"),

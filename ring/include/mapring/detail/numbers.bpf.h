@@ -70,7 +70,7 @@
 #define MAPRING__HISTOGRAM_WORDS 512UL /* words from one histogram to the next */
 #define MAPRING__HISTOGRAM_BUCKETS 496 /* buckets of a histogram */
 #define MAPRING__GAUGE_WORDS 2048UL /* words from one gauge to the next */
-#define MAPRING__GAUGE_WINDOWS 1024 /* windows of a gauge */
+#define MAPRING__GAUGE_WINDOWS 1024UL /* windows of a gauge */
 #define MAPRING__GAUGE_BITS 36 /* the low bits of a gauge's word, which have the value */
 #define MAPRING__GAUGE_MAX 0xfffffffffULL /* the largest value of a gauge */
 #define MAPRING__TOP_WAYS 10 /* keys of a bucket */
