@@ -1,75 +1,75 @@
 //! The numbers of the layout. Written by ring/core/tests/numbers: do not edit.
 
 // Words of the preamble.
-/// counts writes without a place
+/// Counts writes without a place.
 pub(crate) const DROPPED: usize = 12;
 
 // Words of the header of a shard.
-/// programs claim tickets before this one without a look at the readers
+/// Programs claim tickets before this one without a look at the readers.
 pub(crate) const LIMIT: usize = 4;
-/// counts records that were dropped because of a required reader
+/// Counts records that were dropped because of a required reader.
 pub(crate) const FULL: usize = 5;
-/// when the latest spell of drops began
+/// When the latest spell of drops began.
 pub(crate) const DROPS_SINCE: usize = 6;
-/// when the last record was dropped
+/// When the last record was dropped.
 pub(crate) const DROPS_UNTIL: usize = 7;
 
 // Words of the header for tails.
-/// the next position to claim, in bytes
+/// The next position to claim, in bytes.
 pub(crate) const TAIL_NEXT: usize = 0;
-/// no byte at or beyond this position was ever written
+/// No byte at or beyond this position was ever written.
 pub(crate) const TAIL_HIGH: usize = 1;
-/// no writer may write at or beyond this position yet
+/// No writer may write at or beyond this position yet.
 pub(crate) const TAIL_GRANTED: usize = 2;
-/// counts records without space for a tail
+/// Counts records without space for a tail.
 pub(crate) const TAIL_NO_SPACE: usize = 3;
-/// counts tails that were longer than the longest
+/// Counts tails that were longer than the longest.
 pub(crate) const TAIL_TOO_LONG: usize = 4;
-/// positions before this one were claimed beside NEXT or stepped over
+/// Positions before this one were claimed beside NEXT or stepped over.
 pub(crate) const TAIL_BESIDE: usize = 5;
-/// required readers have read all records with tails before this position
+/// Required readers have read all records with tails before this position.
 pub(crate) const TAIL_READ: usize = 6;
-/// a position, and a ticket that records with tails before it precede
+/// A position, and a ticket that records with tails before it precede.
 pub(crate) const TAIL_MARK: usize = 7;
-/// 1 + the newest ticket that has ended
+/// 1 + the newest ticket that has ended.
 pub(crate) const TAIL_ENDED: usize = 8;
-/// what was claimed before this position and not granted then is void
+/// What was claimed before this position and not granted then is void.
 pub(crate) const TAIL_STEPPED: usize = 9;
-/// the first word with the position of a writer, plus 1
+/// The first word with the position of a writer, plus 1.
 pub(crate) const TAIL_ACTIVE: usize = 16;
 
 // Words of the map of readers.
-/// a bit for each reader that sleeps
+/// A bit for each reader that sleeps.
 pub(crate) const ASLEEP: usize = 16;
-/// a bit for each reader that is required
+/// A bit for each reader that is required.
 pub(crate) const REQUIRED: usize = 17;
-/// the bits of a ticket at which programs look for readers that sleep
+/// The bits of a ticket at which programs look for readers that sleep.
 pub(crate) const LOOK: usize = 18;
-/// since when no reader has said that it sleeps
+/// Since when no reader has said that it sleeps.
 pub(crate) const IDLE_SINCE: usize = 19;
 
 // Elements of the map of readers.
-/// each reader's lease
+/// Each reader's lease.
 pub(crate) const LEASES: usize = 2;
-/// of shard 0: 1 + the ticket until which each reader sleeps
+/// Of shard 0: 1 + the ticket until which each reader sleeps.
 pub(crate) const WAKE_AT: usize = 4;
-/// of shard 0: the next ticket of each required reader
+/// Of shard 0: the next ticket of each required reader.
 pub(crate) const POSITIONS: usize = 5;
-/// of shard 0: since when each reader has held programs back
+/// Of shard 0: since when each reader has held programs back.
 pub(crate) const HELD: usize = 6;
-/// the number for each shard
+/// The number for each shard.
 pub(crate) const OF_SHARD: usize = 3;
 
 // Readers.
-/// readers that can have a place, and words of an element
+/// Readers that can have a place, and words of an element.
 pub(crate) const PLACES: usize = 64;
 
 // Sizes.
-/// bytes of a cache line: the preamble and each shard start on one
+/// Bytes of a cache line: the preamble and each shard start on one.
 pub(crate) const LINE: usize = 64;
-/// bytes of the preamble
+/// Bytes of the preamble.
 pub(crate) const PREAMBLE: usize = 128;
-/// words from one histogram to the next
+/// Words from one histogram to the next.
 pub(crate) const HISTOGRAM_WORDS: usize = 512;
-/// writers of a shard between claim and end of a tail
+/// Writers of a shard between claim and end of a tail.
 pub(crate) const TAIL_WRITERS: usize = 16;
