@@ -31,9 +31,9 @@ struct ExitEvent {
 async fn main() -> Result<()> {
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::AsyncSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let mut exits = Ring::<ExitEvent>::open(&skel.maps.exits)?.reader().into_stream()?;
     let mut interrupts = signal::unix::signal(signal::unix::SignalKind::interrupt())?; // from here on
     skel.attach()?;

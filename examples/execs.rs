@@ -55,9 +55,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::ExecsSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let ring = Ring::<Tagged<Event<'_>>>::open(&skel.maps.events)?;
     let mut reader = ring.reader();
     skel.attach()?;

@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let pin = env::args().nth(1).context("usage: foreign <pin> [records]")?;
     let records = env::args().nth(2).map_or(Ok(10), |records| records.parse())?;
 
-    let ring = Ring::<SwitchEvent>::open(&pin)?;
+    let ring = Ring::<SwitchEvent>::open(pin.as_str())?;
     let region = ring.region();
     let preamble = region.preamble();
     println!("{pin}: {} shards of {} {}", ring.shards(), ring.slots(), preamble.name);
@@ -32,11 +32,11 @@ fn main() -> Result<()> {
     println!("compared: {}", ring.layout_check());
 
     // If the ring can't be written, this is an error with the reason. Reading then falls back to another way.
-    match OpenOptions::new().write(true).open(&pin)?.writable() {
+    match OpenOptions::new().write(true).open(pin.as_str())?.writable() {
         Ok(()) => println!("written: possible"),
         Err(refusal) => println!("written: not by this process: {refusal}"),
     }
-    if let Err(e) = Ring::<[u64; 2]>::open(&pin) {
+    if let Err(e) = Ring::<[u64; 2]>::open(pin.as_str()) {
         println!("as another type: {e}");
     }
 

@@ -35,9 +35,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::NodesSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let ring = Ring::<Call>::open(&skel.maps.calls)?; // creates each CPU's shard on its node
     let nodes = online_nodes()?;
     let readers = nodes

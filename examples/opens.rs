@@ -39,9 +39,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::OpensSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let mut reader = Ring::<OpenEvent>::open(&skel.maps.opens)?.reader();
     reader.require(LEASE)?;
     skel.attach()?;

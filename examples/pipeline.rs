@@ -37,9 +37,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::PipelineSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let stages = Dispatch::open(&skel.maps.stages)?;
     let misses = Counters::open(&skel.maps.stages_misses)?;
     let ring = Ring::<Parcel>::open(&skel.maps.parcels)?;

@@ -36,9 +36,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::ResizableSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?; // shards = possible CPUs
+    mapring_loader::prepare(&mut open)?; // shards = possible CPUs
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let ring = Ring::<Call>::open(&skel.maps.calls)?;
     let mut reader = ring.reader(); // continues with each ring that replaces the last
     skel.attach()?;

@@ -9,8 +9,9 @@ use std::{env, thread};
 use anyhow::{Result, bail};
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::loader::{self, PinOptions, Reuse};
+use mapring::loader::PinOptions;
 use mapring::{Record, Ring};
+use mapring_loader::Reuse;
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
@@ -42,15 +43,15 @@ fn main() -> Result<()> {
 }
 
 fn load<'o>(mut open: impl OpenSkel<'o>, pin: &str) -> Result<()> {
-    match loader::reuse(open.open_object_mut(), "starts", pin)? {
+    match mapring_loader::reuse(open.open_object_mut(), "starts", pin)? {
         Reuse::Pinned => println!("the pinned ring"),
         Reuse::Nothing => println!("a new ring"),
         Reuse::Unfit(why) => println!("a new ring, as {why}"),
     }
-    loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    loader::initialize(&skel)?;
-    let ring = Ring::<Start>::open(loader::map(skel.object(), "starts")?)?;
+    mapring_loader::initialize(&skel)?;
+    let ring = Ring::<Start>::open(mapring_loader::map(skel.object(), "starts")?)?;
     ring.pin(pin, PinOptions::new(0o600).replace(true))?; // in any case
     skel.attach()?;
     println!("recording");

@@ -21,9 +21,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::RunqlatSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?; // a histogram for each possible CPU
+    mapring_loader::prepare(&mut open)?; // a histogram for each possible CPU
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let waits = Histograms::open(&skel.maps.waits)?;
     skel.attach()?;
 

@@ -33,9 +33,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SwitchesSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?; // shards = possible CPUs
+    mapring_loader::prepare(&mut open)?; // shards = possible CPUs
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let ring = Ring::<SwitchEvent>::open(&skel.maps.switches)?;
     let mut reader = ring.reader(); // as many as you like, in any process
     skel.attach()?;

@@ -33,9 +33,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SyscallsSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?; // one bank of counters per possible CPU
+    mapring_loader::prepare(&mut open)?; // one bank of counters per possible CPU
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let calls = Counters::open(&skel.maps.calls)?;
     let callers = Cells::<Caller>::open(&skel.maps.callers)?;
     skel.attach()?;

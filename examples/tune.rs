@@ -53,9 +53,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::TuneSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let commands = Commands::<Tuning>::open_with(&skel.maps.commands, OpenOptions::new().write(true))?;
     let ring = Ring::<Call>::open(&skel.maps.calls)?;
     skel.attach()?;

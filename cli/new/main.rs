@@ -2,7 +2,7 @@
 use std::mem::MaybeUninit;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::{Ring, loader, record::string};
+use mapring::{Ring, record::string};
 
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/switches.skel.rs"));
@@ -12,9 +12,9 @@ mapring::skeleton_records!("switches.skel.rs": skel::types::{switch_event});
 fn main() -> anyhow::Result<()> {
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SwitchesSkelBuilder::default().open(&mut storage)?;
-    loader::prepare(&mut open)?; // one shard per possible CPU
+    mapring_loader::prepare(&mut open)?; // one shard per possible CPU
     let mut skel = open.load()?;
-    loader::initialize(&skel)?; // writes what other processes need to know
+    mapring_loader::initialize(&skel)?; // writes what other processes need to know
     skel.attach()?;
 
     let mut reader = Ring::<skel::types::switch_event>::open(&skel.maps.switches)?.reader();

@@ -12,7 +12,9 @@ use mapring::abi::Kind;
 use mapring::any::AnyMap;
 use mapring::liveness::is_alive;
 use mapring::loader::PinOptions;
-use mapring::{ErrorKind, PinDir, Region, Stage};
+use mapring::{ErrorKind, Region};
+use mapring_sys::PinDir;
+use mapring_sys::stage::Stage;
 use serde_json::json;
 
 use crate::exit::{self, Refused};
@@ -202,7 +204,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
             let is_killed = recorder::is_at_work(recorder) == Some(false);
             let why = "its `mapring flight start` was killed";
             unfinished.push((dir, is_killed.then_some((kind, "flight recorder", why))));
-        } else if let Some(pin) = mapring::abandoned(dir) {
+        } else if let Some(pin) = mapring_sys::stage::abandoned(dir) {
             let why = "the process that pinned it was killed";
             unfinished.push((dir, Some((StaleKind::Beside(pin), "unfinished pin", why))));
         }

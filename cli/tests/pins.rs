@@ -143,9 +143,9 @@ fn clean_leaves_what_is_pinned_meanwhile() {
     assert!(mapring(&["flight", "--pins", &flight, "stop"]).status.success());
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::old::OldVersionSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     let live = Region::open(&skel.maps.versions).unwrap();
 
     stale.pin(&p, 0o600).unwrap();
@@ -244,9 +244,9 @@ fn loader_of_a_ring_in_three_maps() {
     let pin = std::env::var_os("MAPRING_TEST_PIN").expect("the other test sets it");
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::woken::WokenSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     mapring::Region::open(&skel.maps.woken).unwrap().pin(pin, 0o600).unwrap();
 }
 
@@ -298,9 +298,9 @@ fn readers_and_bells_are_pinned_and_cleaned_with_their_ring() {
     fs::remove_file(&readers).unwrap();
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::woken::WokenSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     mapring::Region::open(&skel.maps.woken).unwrap().pin(pins.path("live"), 0o600).unwrap();
     fs::remove_file(pins.path("live__readers")).unwrap();
     fs::remove_file(pins.path("live")).unwrap();
@@ -332,9 +332,9 @@ fn doctor_finds_records_that_are_not_ended() {
     let pin = pins.path("woken");
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::woken::WokenSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     Region::open(&skel.maps.woken).unwrap().pin(&pin, 0o600).unwrap();
     let told = || {
         let all = objects(&mapring(&["doctor", "--json"]));
@@ -382,15 +382,15 @@ fn doctor_finds_programs_with_other_types_than_a_pinned_map() {
     };
     let mut storage = MaybeUninit::uninit();
     let mut old = skel::old::OldVersionSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut old).unwrap();
+    mapring_loader::prepare(&mut old).unwrap();
     let mut old = old.load().unwrap();
-    mapring::loader::initialize(&old).unwrap();
+    mapring_loader::initialize(&old).unwrap();
     old.maps.versions.pin(&pin).unwrap();
     assert_eq!(told(), None, "the same types");
 
     let mut storage = MaybeUninit::uninit();
     let mut new = skel::new::NewVersionSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut new).unwrap();
+    mapring_loader::prepare(&mut new).unwrap();
     new.maps.versions.reuse_fd(old.maps.versions.as_fd()).unwrap();
     let _new = new.load().unwrap();
     let told = told().unwrap();

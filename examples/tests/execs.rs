@@ -75,9 +75,9 @@ fn the_same_events_as_execsnoop() {
     let mut open = skel::ExecsBothSkelBuilder::default().open(&mut storage).unwrap();
     open.progs.on_sys_exit.set_autoload(false);
     open.progs.on_process_exit.set_autoload(false);
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let mut skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     let ring = Ring::<Tagged<Event<'_>>>::open(&skel.maps.events).unwrap();
     assert_eq!(ring.layout_check(), LayoutCheck::Fields);
     let mut reader = ring.reader();

@@ -83,7 +83,7 @@ fn compare(slow: bool) {
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::OpensBothSkelBuilder::default().open(&mut storage).unwrap();
     open.progs.on_sys_exit.set_autoload(false);
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let me = std::process::id();
     let mut name = [0; 16];
     name[..NAME.len()].copy_from_slice(NAME.as_bytes());
@@ -91,7 +91,7 @@ fn compare(slow: bool) {
     ours.our_pid = me;
     ours.our_name = [0, 8].map(|at| u64::from_ne_bytes(name[at..at + 8].try_into().unwrap()));
     let mut skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     let mut reader = Ring::<skel::types::open_event>::open(&skel.maps.opens).unwrap().reader();
     reader.require(Duration::from_secs(600)).unwrap();
     let (theirs, lost) = (RefCell::new(Vec::new()), RefCell::new(0));

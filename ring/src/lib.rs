@@ -48,15 +48,15 @@
 //! }
 //! ```
 //!
-#![cfg_attr(all(feature = "bpf", feature = "derive"), doc = "```no_run")]
-#![cfg_attr(not(all(feature = "bpf", feature = "derive")), doc = "```ignore")]
+#![cfg_attr(feature = "derive", doc = "```no_run")]
+#![cfg_attr(not(feature = "derive"), doc = "```ignore")]
 //! use mapring::{Record, Ring};
 //!
 //! #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
 //! #[repr(C)]
 //! struct SwitchEvent { ns: u64, pid: u32, cpu: u32, comm: [u8; 16] }
 //!
-//! // In the loader: `mapring::loader::prepare(&mut open)?` between the skeleton's open and load,
+//! // In the loader: `mapring_loader::prepare(&mut open)?` between the skeleton's open and load,
 //! // then `Ring::<SwitchEvent>::open(&skel.maps.switches)?`. Anywhere else:
 //! let ring = Ring::<SwitchEvent>::open("/sys/fs/bpf/switches")?; // compares the fields with C's
 //! let mut reader = ring.reader();
@@ -89,21 +89,19 @@
 //!
 //! # Architecture
 //!
-//! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
-//! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`,
-//! `Globals` and `Dispatch`. Each layer uses only those to its left.
+//! The crate `mapring-core` has the layout ([`abi`]: the place of everything in a region) and the algorithms, on any words of
+//! memory; `mapring-sys` has bpf(2), BTF and pins. On top of them, this crate has regions (a mapped BPF map, a BPF map read by
+//! system calls, a memfd) and the handles [`Ring`], [`Cells`], [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`],
+//! [`Latches`], [`Commands`], [`PerCpuCells`], [`Array`], [`globals::Globals`] and [`dispatch::Dispatch`].
 //!
 //! The root has the handles and what most programs name. The rest is in [`writers`], [`reading`], [`liveness`],
-//! [`record`](mod@record), [`table`], [`tagged`], [`time`] and [`any`].
+//! [`record`](mod@record), [`table`], [`tagged`], [`time`], [`loader`] and [`any`].
 //!
 //! # Cargo features
 //!
-//! - `bpf` (default): BPF maps of any loader, through bpf(2). It needs no C toolchain. Without it there are only memfd
-//!   regions.
-//! - `libbpf` (default): objects, skeletons and maps of libbpf-rs, for loaders: `loader::prepare` and similar. To build
-//!   libbpf, you need a C compiler, libelf and zlib. Readers, and loaders that use aya, leave it out:
-//!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
+//! No feature needs a C compiler. Programs that load BPF objects with libbpf-rs also use the crate `mapring-loader`, which
+//! does.
+//!
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.) `#[derive(Tagged)]`, for [several types of records](type@Tagged) in one ring.
 //! - `tokio`: `Reader::into_stream`, a stream for async programs.
@@ -112,41 +110,28 @@
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
 #![deny(unsafe_code)]
-// The documentation links to items of all features, also in builds without them.
-#![cfg_attr(not(feature = "libbpf"), allow(rustdoc::broken_intra_doc_links))]
 
 mod access;
 mod any_record;
-#[cfg_attr(not(feature = "bpf"), path = "no_bpf.rs")]
 mod bpf;
 pub mod cpus;
 mod error;
 mod handle;
 mod histogram;
-#[cfg(feature = "bpf")]
 pub mod loader;
 pub mod record;
 mod region;
 mod ring;
-mod sysfs;
 pub mod tagged;
 pub mod time;
 
 pub use access::{Access, Refusal};
-/// For the `mapring` command; not part of the API.
-#[cfg(feature = "bpf")]
-#[doc(hidden)]
-pub use bpf::{PinAccess, PinDir, Stage, abandoned, btf};
 pub use error::{Error, ErrorKind, ReadError, Result};
-#[cfg(feature = "bpf")]
-pub use handle::{Array, PerCpuCells, dispatch, globals};
-pub use handle::{Cells, Commands, Counters, Gauges, Histograms, Latches, TopKeys, table};
+pub use handle::{
+    Array, Cells, Commands, Counters, Gauges, Histograms, Latches, PerCpuCells, TopKeys, dispatch, globals,
+    table,
+};
 pub use histogram::Histogram;
-/// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
-/// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
-/// `OpenObject` do not match.
-#[cfg(feature = "libbpf")]
-pub use libbpf_rs;
 pub use mapring_core::abi;
 pub use mapring_core::protocol::ring::{Loss, ReadStats, Start};
 /// Implements [`Record`](trait@Record) for a struct: see [`LayoutCheck`](record::LayoutCheck).
@@ -247,9 +232,7 @@ pub mod liveness {
 /// Maps and records of any type, for tools that show what they do not know.
 pub mod any {
     pub use crate::any_record::AnyRecord;
-    #[cfg(feature = "bpf")]
     pub use crate::handle::{AnyMap, MapFacts};
-    #[cfg(feature = "bpf")]
     pub use crate::region::maps::{ObserverStats, RingbufObserver};
 }
 

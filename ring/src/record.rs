@@ -88,7 +88,6 @@ impl TypeLayout {
     }
 
     /// Whether a C type of this many bytes can have this layout.
-    #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
     pub(crate) fn fits(&self, c: u64) -> bool {
         let bytes = self.bytes() as u64;
         c == bytes || c > bytes && self.is_open()
@@ -154,7 +153,6 @@ impl fmt::Display for UncheckedReason {
 }
 
 /// A type with which records are to be compared.
-#[cfg_attr(not(feature = "bpf"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     pub(crate) id: TypeId,

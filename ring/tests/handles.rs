@@ -53,7 +53,6 @@ fn handles_are_shared_cloned_and_printed() {
     descriptor::<Histograms>();
 }
 
-#[cfg(feature = "bpf")]
 #[test]
 fn handles_of_maps_are_shared_cloned_and_printed() {
     use mapring::dispatch::Dispatch;

@@ -16,12 +16,14 @@ use crate::skip::Skip;
 use crate::vm::{Arch, cross::Cross};
 
 /// Compiles the library without C.
-const LINT: &str = "cargo clippy --target-dir target/check -p mapring-core -p mapring --no-default-features --features bpf,derive,hdrhistogram,tokio";
+const LINT: &str =
+    "cargo clippy --target-dir target/check -p mapring-core -p mapring-sys -p mapring --all-features";
 /// Compiles all crates with all tests and examples. The peers in the benchmarks, and Parquet, are most of the packages.
 const LINT_ALL: &str = "cargo clippy --target-dir target/check --workspace --exclude mapring-benches --all-targets \
                     --features mapring-cli/bpf,mapring-hostile-tests/bpf,mapring/hdrhistogram";
 /// Runs the library's tests of plain memory, memfds and threads.
-const TEST: &str = "cargo test -p mapring -p mapring-core --all-features --all-targets";
+const TEST: &str =
+    "cargo test -p mapring -p mapring-core -p mapring-sys -p mapring-loader --all-features --all-targets";
 /// The one that is left out: the emulator tells a process that it started at 0 (`open_self_stat` in QEMU's
 /// linux-user/syscall.c), and others when it did, so each takes the other one for dead.
 const WITHOUT: &str = "processes_wake_each_other";

@@ -80,22 +80,21 @@ static CHECKS: &[Check] = &[
         ]))),
     check("clippy", "lints of all crates, benchmarks included")
         .in_all(part(245, &[Tools], Lines(&["cargo clippy --target-dir target/check --workspace --all-targets --all-features -- -D warnings"])).takes(Checking).built()),
-    check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
+    check("clippy-memfd", "lints of what builds without BPF programs, and so without a C compiler")
         .in_all(part(
             75,
             &[],
             Lines(&[
                 "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
-                "cargo check --target-dir target/check -p mapring --no-default-features --features bpf,derive --all-targets",
                 "cargo check --target-dir target/check -p mapring-cli --no-default-features --features bpf",
             ]),
         ).takes(Checking)),
     check("docs", "the library's documentation, its links included")
-        .in_all(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-core -p mapring-derive --all-features"])).takes(Checking)),
+        .in_all(part(10, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/check --no-deps -p mapring -p mapring-core -p mapring-sys -p mapring-loader -p mapring-derive --all-features"])).takes(Checking)),
     check("package", "the crates' files as cargo would publish them")
-        .in_all(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring-core -p mapring"]))),
+        .in_all(part(1, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring-core -p mapring-sys -p mapring -p mapring-loader"]))),
     check("unit", "the tests of the library and of xtask")
-        .test(programs(30, &[Tools], Tests::of(&["ring", "ring/core", "ring/derive", "xtask"]))),
+        .test(programs(30, &[Tools], Tests::of(&["ring", "ring/core", "ring/sys", "ring/loader", "ring/derive", "xtask"]))),
     check("doctest", "the examples in the documentation").test(
         part(7, &[Tools], code("cargo test --workspace … --doc", |given| cmd::run(together(given.tools()?).arg("--doc"))))
             .built(),
@@ -123,7 +122,7 @@ static CHECKS: &[Check] = &[
             programs(100, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) })
                 .takes(Takes::Machine),
         ),
-    check("memfd", "the library and the command without BPF and libbpf: memory files, what they lack, and the demo")
+    check("memfd", "the library and the command without BPF programs: memory files, what the command lacks, and the demo")
         .in_all(part(
             150,
             &[],
@@ -242,14 +241,12 @@ static CHECKS: &[Check] = &[
         &[Tools],
         LIBRARY,
         Outputs(&[
-            "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings",
+            "cargo clippy -p mapring --no-default-features --all-targets -- -D warnings",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
-            "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive",
-            "cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring-core -p mapring",
-            "cargo test -p mapring --no-default-features --features bpf,derive --lib",
+            "cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring-core -p mapring-sys -p mapring -p mapring-loader",
             "cargo test -p mapring --no-default-features --all-targets",
             "cargo test -p mapring --doc --no-default-features",
-            "cargo test --release -p mapring -p mapring-core -p mapring-derive --all-targets",
+            "cargo test --release -p mapring -p mapring-core -p mapring-sys -p mapring-loader -p mapring-derive --all-targets",
             "cargo check -p mapring-cli -p xtask --no-default-features",
         ]),
     ),

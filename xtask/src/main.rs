@@ -14,8 +14,6 @@ mod go;
 mod guide;
 mod headers;
 mod install;
-#[cfg(test)]
-mod layers;
 mod litmus;
 mod loom;
 mod need;

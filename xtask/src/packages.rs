@@ -212,8 +212,7 @@ mod tests {
 
     #[test]
     fn maps_need_no_c_compiler() {
-        let line =
-            "cargo tree -p mapring --no-default-features --features bpf,derive -e no-dev --prefix none";
+        let line = "cargo tree -p mapring --all-features -e no-dev --prefix none";
         let tree = cmd::output(&mut cmd::line(line)).unwrap();
         let packages: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
         assert!(packages.contains(&"mapring") && packages.contains(&"libc"), "{tree}");

@@ -116,7 +116,7 @@ fn first_record(plan: Plan, report: &mut Report) -> Result<()> {
     let mut open_ours = || {
         let (_, expected) = producer.run()?;
         let start = Instant::now();
-        let ring = Ring::<Record>::open(&ours.0)?;
+        let ring = Ring::<Record>::open(ours.0.as_path())?;
         // Like a reader of a ring buffer, it finds the records of the last run.
         let mut reader = ring.reader_from(Start::Oldest);
         let mut ns = 0;

@@ -4,9 +4,9 @@ use std::borrow::Borrow;
 
 use anyhow::{Result, ensure};
 use libbpf_rs::ProgramMut;
-use mapring::loader::Prepare;
 use mapring::{Access, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
+use mapring_loader::Prepare;
 
 use crate::peers::{RawRingBuffer, Sink};
 use crate::programs::{Producer, RECORDS, Record, Seen, load};

@@ -38,13 +38,13 @@ macro_rules! load {
         // Benchmarks load only a few objects, which then live until the end.
         let storage = Box::leak(Box::new(std::mem::MaybeUninit::uninit()));
         let mut open = $crate::programs::skel::$module::$builder::default().open(storage)?;
-        mapring::loader::prepare(&mut open)?;
+        mapring_loader::prepare(&mut open)?;
         {
             let $open = &mut open;
             $change;
         }
         let skel = open.load()?;
-        mapring::loader::initialize(&skel)?;
+        mapring_loader::initialize(&skel)?;
         skel
     }};
 }

@@ -1,7 +1,7 @@
 //! Global variables of BPF programs, by name: numbers, and the cells and latches that the macros of `global.bpf.h` declare.
 
 use bytemuck::NoUninit;
-use mapring::btf::{Btf, Kind, Type};
+use mapring_sys::btf::{Btf, Kind, Type};
 use mapring::{ErrorKind, ReadError, Record, globals};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;

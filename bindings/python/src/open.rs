@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mapring::abi::{Kind, Tails};
 use mapring::any::AnyMap;
-use mapring::btf::{self, Btf};
+use mapring_sys::btf::{self, Btf};
 use mapring::cpus::possible_cpus;
 use mapring::globals::Globals;
 use mapring::{Access, ErrorKind, OpenOptions, Region, Source};
@@ -36,7 +36,7 @@ enum Place {
 impl Place {
     fn source(&self) -> Source {
         match self {
-            Self::Pin(path) => path.into(),
+            Self::Pin(path) => path.as_path().into(),
             Self::Fd(fd) => fd.into(),
             Self::Id(id) => Source::id(*id),
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use mapring::btf::{Btf, Kind, Type};
+use mapring_sys::btf::{Btf, Kind, Type};
 use pyo3::prelude::*;
 
 /// The most nodes of a tree and members of types that are looked at.

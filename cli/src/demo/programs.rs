@@ -35,7 +35,7 @@ fn load(reader_tid: u32) -> Result<Source> {
     // The programs live until they are dropped or the process ends, and this must live as long.
     let storage = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = skel::DemoSkelBuilder::default().open(storage).context("the compiled programs")?;
-    mapring::loader::prepare(&mut open)?;
+    mapring_loader::prepare(&mut open)?;
     let namespace = fs::metadata("/proc/self/ns/pid").context("/proc/self/ns/pid")?;
     let constants = open.maps.rodata_data.as_mut().context("the programs have no constants")?;
     constants.reader_tid = reader_tid;
@@ -43,7 +43,7 @@ fn load(reader_tid: u32) -> Result<Source> {
     constants.pidns_ino = namespace.ino();
 
     let mut skel = open.load().context("the kernel does not load the programs")?;
-    mapring::loader::initialize(&skel)?;
+    mapring_loader::initialize(&skel)?;
     let maps = &skel.maps;
     let (events, cells) = (Ring::open(&maps.events)?, Cells::open(&maps.cpus)?);
     let reader_calls = Some(Counters::open(&maps.reader_calls)?);

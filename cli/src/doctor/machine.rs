@@ -32,7 +32,7 @@ fn cpus() -> Finding {
 
 /// Whether sysfs lists the CPUs that the kernel has.
 fn listed() -> Option<Finding> {
-    let (listed, possible) = (mapring::cpus::listed_cpus().ok()?, mapring::cpus::possible_cpus().ok()?);
+    let (listed, possible) = (mapring_sys::cpus::listed_cpus().ok()?, mapring::cpus::possible_cpus().ok()?);
     if listed == possible {
         return None;
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use aya::programs::loaded_programs;
+use mapring::Start;
 use mapring::abi::Kind;
-use mapring::btf::{self, Btf};
 use mapring::liveness::Unended;
-use mapring::{PinDir, Start};
+use mapring_sys::PinDir;
+use mapring_sys::btf::{self, Btf};
 
 use super::{Finding, State, word};
 use crate::output::bytes;
@@ -167,7 +168,7 @@ fn other_types(target: &Target) -> Result<Option<String>> {
 fn types_of(program: u32) -> Result<Option<Btf>> {
     let all = loaded_programs().find(|found| found.as_ref().map_or(true, |found| found.id() == program));
     let Some(btf) = all.transpose()?.and_then(|program| program.btf_id()) else { return Ok(None) };
-    Ok(Some(btf::load(btf)?))
+    Ok(Some(Btf::load(btf)?))
 }
 
 /// The name, place and size of all fields of a type, nested ones included.

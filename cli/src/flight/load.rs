@@ -11,8 +11,10 @@ use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType};
 use libbpf_rs::{Map, MapCore, Object, ObjectBuilder, OpenObject};
 use mapring::cpus::online_cpus;
-use mapring::loader::{PinOptions, initialize_object, prepare_object};
-use mapring::{ErrorKind, PinDir, Region};
+use mapring::loader::PinOptions;
+use mapring::{ErrorKind, Region};
+use mapring_loader::{initialize_object, prepare_object};
+use mapring_sys::PinDir;
 
 use super::rings::{Group, MARKS};
 use super::triggers::{Constants, Trigger, nanoseconds};

@@ -21,8 +21,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use mapring::Region;
 use mapring::liveness::is_alive;
-use mapring::{PinDir, Region};
+use mapring_sys::PinDir;
 use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 

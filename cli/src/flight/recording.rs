@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use mapring::PinDir;
+use mapring_sys::PinDir;
 
 use super::pins::{CLOCKS, COST, HZ, LINKS, MAPS, RECORDING, TRIGGERS, denied, unreadable};
 

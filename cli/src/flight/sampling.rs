@@ -12,9 +12,9 @@ use aya::programs::links::FdLink;
 use aya::programs::perf_event::{
     HardwareEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
-use mapring::PinDir;
 use mapring::cpus::online_cpus;
 use mapring::time::{Clock, WallClock};
+use mapring_sys::PinDir;
 
 use super::event::What;
 use super::pins::{self, Lock};

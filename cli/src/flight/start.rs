@@ -103,8 +103,8 @@ mod with_programs {
     use std::time::Duration;
 
     use anyhow::{Context, Result, bail};
-    use mapring::PinDir;
     use mapring::loader::PinOptions;
+    use mapring_sys::PinDir;
 
     use super::{Args, THESE, triggers};
     use crate::exit::Refused;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use mapring::btf::Btf;
+use mapring_sys::btf::Btf;
 use parquet::basic::{ConvertedType, Type as Physical};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use mapring::abi::{Geometry, Tails};
-use mapring::btf::{Btf, Type};
 use mapring::reading::LossCause;
 use mapring::{Histogram, Loss};
+use mapring_sys::btf::{Btf, Type};
 use serde::{Deserialize, Serialize};
 
 use super::summaries;

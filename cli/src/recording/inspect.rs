@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ArgGroup;
 use mapring::Histogram;
-use mapring::btf::Kind as TypeKind;
+use mapring_sys::btf::Kind as TypeKind;
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;

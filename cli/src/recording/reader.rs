@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use anyhow::{Context, Result, bail, ensure};
-use mapring::btf::Btf;
+use mapring_sys::btf::Btf;
 
 use super::format::*;
 use crate::regions::untyped::Item;

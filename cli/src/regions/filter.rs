@@ -8,7 +8,7 @@ mod tests;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use mapring::btf::Type;
+use mapring_sys::btf::Type;
 
 pub(crate) use self::parse::Literal;
 use super::value::{self, VALUE, Value, hex};

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::any::AnyMap;
-use mapring::btf;
 use mapring::{ErrorKind, Source};
+use mapring_sys::btf;
 use rustix::fs::{Mode, OFlags};
 
 use super::shortage;

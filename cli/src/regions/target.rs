@@ -7,9 +7,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
-use mapring::btf::{self, Btf};
 use mapring::record::UncheckedReason;
 use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
+use mapring_sys::btf::{self, Btf};
 
 use super::facts::has_records;
 use super::find::Place;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use mapring::btf::{Btf, Field, Kind, Type};
+use mapring_sys::btf::{Btf, Field, Kind, Type};
 
 pub(crate) use self::chars::Chars;
 pub(super) use self::decode::{bytes_of, is_shown};

@@ -1,6 +1,6 @@
 //! Decodes values of types that a compiler made, and of types that none would make.
 
-use mapring::btf::Btf;
+use mapring_sys::btf::Btf;
 
 use super::*;
 

@@ -45,9 +45,9 @@ impl Loaded {
     pub(crate) fn load() -> anyhow::Result<skel::RegionsSkel<'static>> {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = skel::RegionsSkelBuilder::default().open(storage)?;
-        mapring::loader::prepare(&mut open)?;
+        mapring_loader::prepare(&mut open)?;
         let skel = open.load()?;
-        mapring::loader::initialize(&skel)?;
+        mapring_loader::initialize(&skel)?;
         Ok(skel)
     }
 

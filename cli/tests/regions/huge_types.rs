@@ -48,9 +48,9 @@ fn a_value_of_eight_bytes_costs_no_more_whatever_its_type() {
     let load = || -> anyhow::Result<_> {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = skel::HugeTypesSkelBuilder::default().open(storage)?;
-        mapring::loader::prepare(&mut open)?;
+        mapring_loader::prepare(&mut open)?;
         let skel = open.load()?;
-        mapring::loader::initialize(&skel)?;
+        mapring_loader::initialize(&skel)?;
         Ok(skel)
     };
     let mut skel = match load() {

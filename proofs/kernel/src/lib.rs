@@ -87,13 +87,14 @@ pub mod prelude {
     pub use mapring::abi::{Geometry, Kind, Preamble};
     pub use mapring::cpus::{online_nodes, possible_cpus};
     pub use mapring::globals::Globals;
-    pub use mapring::loader::{PinOptions, initialize_object, section};
+    pub use mapring::loader::PinOptions;
     pub use mapring::record::LayoutCheck;
     pub use mapring::table::Snapshot;
     pub use mapring::{
         Access, Cells, Counters, Error, ErrorKind, Event, Latches, OpenOptions, PerCpuCells, ReadError,
         ReadStats, Reader, Record, Refusal, Region, Ring, Source, Start,
     };
+    pub use mapring_loader::{initialize_object, section};
 
     pub use crate::*;
 }

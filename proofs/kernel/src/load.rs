@@ -11,7 +11,7 @@ use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilde
 use mapring::ErrorKind;
 use mapring::abi::{Geometry, Kind};
 use mapring::cpus::possible_cpus;
-use mapring::loader::initialize_object;
+use mapring_loader::initialize_object;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -64,7 +64,7 @@ impl Compiled {
 /// Panics with the library's error.
 pub fn fitted(object: &mut OpenObject) {
     // Use the guard on every machine, even if slow: programs without it are compiled separately.
-    mapring::loader::Prepare::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
+    mapring_loader::Prepare::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
 }
 
 /// The same with the programs of `bpf/options.bpf.c` that tests run by hand. The others take long to verify.

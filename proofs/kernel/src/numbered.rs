@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Object, OpenObject};
-use mapring::loader::section;
 use mapring::{ReadStats, Record, globals::Globals};
+use mapring_loader::section;
 
 use crate::{Runner, fitted, ticks};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, OpenObject, ProgramInput};
 use mapring::Record;
-use mapring::loader::initialize_object;
+use mapring_loader::initialize_object;
 
 use crate::{Compiled, Runner, Stop, bpf, cpus, fitted, kernel, on_cpu, program, ticks};
 

@@ -58,7 +58,7 @@ fn paths_that_are_no_maps() {
     says(&program, &["/program is not a BPF map"]);
 
     let file = std::env::current_exe().unwrap();
-    let plain = Region::open(&file).unwrap_err();
+    let plain = Region::open(file.as_path()).unwrap_err();
     assert!(plain.kind() == ErrorKind::Open, "{plain:?}");
     says(&plain, &["can't open ", file.to_str().unwrap(), "is it a pin in a BPF file system?"]);
 
@@ -195,7 +195,7 @@ fn maps_that_say_nothing_of_themselves() {
     require_bpf!();
     let error = refused(|flags| raw_map(MapType::Array, 64, ENTRIES, flags));
     assert!(error.preamble_error() == Some(&PreambleError::Magic { found: 0 }), "{error:?}");
-    says(&error, &["no preamble", "its loader writes one with mapring::loader::initialize"]);
+    says(&error, &["no preamble", "its loader writes one with mapring_loader::initialize"]);
     // The loader's function can't guess either, and must not write over a foreign map.
     let raw = raw_map(MapType::Array, 64, ENTRIES, BPF_F_MMAPABLE);
     assert!(matches!(Ring::<Filled<14>>::open(&raw), Err(e) if e.kind() == ErrorKind::Preamble));

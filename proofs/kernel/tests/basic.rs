@@ -280,7 +280,7 @@ fn every_way_in_gives_the_same() {
     let expected: Vec<_> = ring.reader().drain().collect();
     assert_eq!(expected.len(), 64);
     for other in [
-        Ring::open(&paths[0]).unwrap(),
+        Ring::open(paths[0].as_path()).unwrap(),
         Ring::open(Source::id(ids[0])).unwrap(),
         Ring::open(ring_fd).unwrap(),
         Ring::open(&MapHandle::from_map_id(ids[0]).unwrap()).unwrap(),
@@ -292,7 +292,7 @@ fn every_way_in_gives_the_same() {
     let expected: Vec<_> = (0..3).map(|i| cells.snapshot(i).unwrap()).collect();
     assert_eq!(expected[0], Snapshot { version: 24, value: words_of(69) });
     for other in [
-        Cells::<Filled<14>>::open(&paths[1]).unwrap(),
+        Cells::<Filled<14>>::open(paths[1].as_path()).unwrap(),
         Cells::open(Source::id(ids[1])).unwrap(),
         Cells::open(cells_fd).unwrap(),
     ] {
@@ -301,7 +301,7 @@ fn every_way_in_gives_the_same() {
     let expected: Vec<_> = (0..10).map(|i| counters.sum(i).unwrap()).collect();
     assert_eq!(expected[4], 4 + 14 + 24 + 34 + 44 + 54 + 64);
     for other in [
-        Counters::open(&paths[2]).unwrap(),
+        Counters::open(paths[2].as_path()).unwrap(),
         Counters::open(Source::id(ids[2])).unwrap(),
         Counters::open(counters_fd).unwrap(),
     ] {

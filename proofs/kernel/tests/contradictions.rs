@@ -180,7 +180,7 @@ fn a_preamble_that_contradicts_btf_is_refused() {
             update(&map, 0, &words[..8]);
             update(&map, 1, &words[8..]);
             assert_mismatch(Region::open(&map).unwrap_err(), &claims, declared);
-            assert_mismatch(Region::open(&pin).unwrap_err(), &claims, declared);
+            assert_mismatch(Region::open(pin.as_path()).unwrap_err(), &claims, declared);
             assert_mismatch(
                 Region::open(Source::id(map.info().unwrap().info.id)).unwrap_err(),
                 &claims,
@@ -192,7 +192,7 @@ fn a_preamble_that_contradicts_btf_is_refused() {
         let words = region.preamble().encode();
         update(&map, 0, &words[..8]);
         update(&map, 1, &words[8..]);
-        Ring::<Filled<14>>::open(&pin).unwrap();
+        Ring::<Filled<14>>::open(pin.as_path()).unwrap();
     }
 }
 
@@ -204,7 +204,7 @@ fn a_map_that_is_found_later_gets_no_preamble_from_who_finds_it() {
     let pin = pins.path("ring");
     let mut old = raw_map(MapType::Array, shape.element(), shape.entries(), BPF_F_MMAPABLE);
     old.pin(&pin).unwrap();
-    let region = OpenOptions::new().assume_layout(shape).write_preamble(true).open(&pin).unwrap();
+    let region = OpenOptions::new().assume_layout(shape).write_preamble(true).open(pin.as_path()).unwrap();
     assert_eq!(word_at(&old, 0, 0), Preamble::MAGIC, "its loader writes the preamble");
     assert!(region.replaced().unwrap().is_none());
     old.unpin(&pin).unwrap();

@@ -124,7 +124,7 @@ fn every_section_any_way_in() {
         MapHandle::try_from(&map).unwrap().pin(&pin).unwrap();
         let by_id = Globals::open_with(Source::id(map.info().unwrap().info.id), options).unwrap();
         let by_name = Globals::open_with(section(object, name).unwrap(), options).unwrap();
-        for globals in [Globals::open_with(&pin, options).unwrap(), by_id, by_name] {
+        for globals in [Globals::open_with(pin.as_path(), options).unwrap(), by_id, by_name] {
             assert_eq!((globals.section(), globals.access()), (name, Access::Mapped));
             let (frozen, of) = (name == ".rodata", ["threshold", "counted", "limit", "hot"][at]);
             assert_eq!(globals.writable(), if frozen { Err(Refusal::Frozen) } else { Ok(()) }, "{name}");
@@ -138,7 +138,7 @@ fn every_section_any_way_in() {
             let next = variable.get().unwrap() + 1;
             variable.set(next).unwrap();
             // All of them are the same memory.
-            let other = Globals::open_with(&pin, options).unwrap().variable::<u64>(of).unwrap();
+            let other = Globals::open_with(pin.as_path(), options).unwrap().variable::<u64>(of).unwrap();
             assert_eq!(other.get().unwrap(), next, "{name}");
         }
     }

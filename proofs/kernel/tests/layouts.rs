@@ -88,9 +88,9 @@ fn the_same_in_both_languages() {
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let mut open = LayoutsSkelBuilder::default().open(&mut storage).unwrap();
-    mapring::loader::prepare(&mut open).unwrap();
+    mapring_loader::prepare(&mut open).unwrap();
     let skel = open.load().unwrap();
-    mapring::loader::initialize(&skel).unwrap();
+    mapring_loader::initialize(&skel).unwrap();
     let (object, maps) = (skel.object(), &skel.maps);
     let ring = Ring::<Nested>::open(&maps.ring).unwrap();
     let packed = Cells::<Packed>::open(&maps.packed).unwrap();

@@ -1,7 +1,8 @@
 //! Loaders with CAP_BPF and CAP_PERFMON alone: they load and initialize objects with every kind of map.
 
-use mapring::loader::{self, Reuse, initialize_map};
+use mapring::loader::initialize_map;
 use mapring_kernel_tests::prelude::*;
+use mapring_loader::Reuse;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -89,7 +90,7 @@ fn the_loader_reads_its_rings() {
     let wakeable = &with_two(|| bpf::WAKEABLE.load(prepared));
     let keep = &with_two(|| bpf::KEEP.load(prepared));
     with_two(|| {
-        let ring = Ring::<Rec>::open(loader::map(wakeable, "events").unwrap()).unwrap();
+        let ring = Ring::<Rec>::open(mapring_loader::map(wakeable, "events").unwrap()).unwrap();
         assert_eq!(ring.region().layout_check::<Rec>(), LayoutCheck::Fields);
         ring.reader().bell().unwrap();
         let mut by_map = Ring::<Rec>::open(&map(wakeable, "events")).unwrap().reader();
@@ -98,12 +99,12 @@ fn the_loader_reads_its_rings() {
         ring.pin(pins.path("events"), 0o600).unwrap();
         Ring::<Rec>::open(pins.path("events")).unwrap().reader().bell().unwrap();
 
-        let ring = Ring::<Rec>::open(loader::map(keep, "events").unwrap()).unwrap();
+        let ring = Ring::<Rec>::open(mapring_loader::map(keep, "events").unwrap()).unwrap();
         ring.reader().require(Duration::from_secs(60)).unwrap();
     });
 
     let object = &with_two(|| bpf::RESIZABLE.load(prepared));
-    let source = || loader::map(object, "numbers").unwrap();
+    let source = || mapring_loader::map(object, "numbers").unwrap();
     assert_eq!(push(&Runner::new(object, "push_run"), 0, 0, 4), 0);
     let ring = with_two(|| Ring::<Numbered>::open(source())).unwrap();
     let refused = with_two(|| ring.resize(128)).unwrap_err();
@@ -114,7 +115,7 @@ fn the_loader_reads_its_rings() {
     let refused = with_two(|| Ring::<Numbered>::open(source())).unwrap_err();
     assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
 
-    let unknown = loader::map(object, "number").unwrap_err();
+    let unknown = mapring_loader::map(object, "number").unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::OutOfRange);
     assert!(
         unknown.to_string().contains("no map number: there are ") && unknown.to_string().contains("numbers")
@@ -131,7 +132,7 @@ fn a_loader_starts_again() {
         for first in [true, false] {
             with_two(|| {
                 let mut open = object.open();
-                let found = loader::reuse(&mut open, name, &path).unwrap();
+                let found = mapring_loader::reuse(&mut open, name, &path).unwrap();
                 assert!(
                     if first { matches!(found, Reuse::Nothing) } else { matches!(found, Reuse::Pinned) },
                     "{found:?}"
@@ -144,7 +145,7 @@ fn a_loader_starts_again() {
         }
     }
     let replace = PinOptions::new(0o600).replace(true);
-    let ring = |object: &Object, name: &str| loader::map(object, name).unwrap();
+    let ring = |object: &Object, name: &str| mapring_loader::map(object, name).unwrap();
     for name in ["events", "tailed"] {
         check(&bpf::WAKEABLE, name, |object, path| {
             Region::open(ring(object, name)).unwrap().pin(path, replace).unwrap();

@@ -1,8 +1,8 @@
 //! Several files that declare the same maps: libbpf's linker makes one object of them, and one map of each.
 
 use libbpf_rs::{Linker, ObjectBuilder};
-use mapring::loader::{map, prepare_object};
 use mapring_kernel_tests::prelude::*;
+use mapring_loader::{map, prepare_object};
 
 static FILES: [&[u8]; 2] = [
     include_bytes!(concat!(env!("OUT_DIR"), "/linked_one.bpf.o")),

@@ -267,7 +267,7 @@ fn a_killed_loader_is_gone_and_its_pinned_links_stay_attached() {
     let mut line = String::new();
     BufReader::new(loader.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    let mut reader = Ring::<Rec>::open(&ring).unwrap().reader();
+    let mut reader = Ring::<Rec>::open(ring.as_path()).unwrap().reader();
     let names = |live: &Liveness| -> Vec<_> {
         live.programs.as_ref().unwrap().iter().map(|program| (program.name.clone(), program.links)).collect()
     };

@@ -3,9 +3,10 @@
 
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::{ObjectBuilder, OpenMapMut};
-use mapring::loader::{initialize_map, prepare_object};
+use mapring::loader::initialize_map;
 use mapring_kernel_tests::prelude::*;
 use mapring_kernel_tests::raw::RawMap;
+use mapring_loader::prepare_object;
 
 static GUARDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_guarded.bpf.o"));
 static NO_LICENSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/license_none.bpf.o"));
@@ -77,7 +78,7 @@ fn pins_that_are_replaced_or_gone() {
     };
     let first = bpf::REFUSALS.load(fitted);
     publish(&first, 5);
-    let ring = Ring::<Filled<14>>::open(&pin).unwrap();
+    let ring = Ring::<Filled<14>>::open(pin.as_path()).unwrap();
     let cells = Cells::<Filled<14>>::open(&map(&first, "cells")).unwrap();
     let mut reader = ring.reader();
     assert!(ring.replaced().unwrap().is_none());

@@ -7,7 +7,7 @@ const X86: bool = cfg!(target_arch = "x86_64");
 #[test]
 fn objects_for_x86_are_refused_elsewhere() {
     require_bpf!();
-    match mapring::loader::prepare_object(&mut bpf::TSO.open()) {
+    match mapring_loader::prepare_object(&mut bpf::TSO.open()) {
         Ok(_) if X86 => {}
         Err(error) if !X86 && error.kind() == ErrorKind::Unsupported => {
             let said = error.to_string();

@@ -76,7 +76,7 @@ fn programs_with_fetching_atomics_fit_where_they_load() {
     require_bpf!();
     let mut open = bpf::ALONE.open();
     with(&mut open, "on_shared");
-    let fits = mapring::loader::prepare_object(&mut open);
+    let fits = mapring_loader::prepare_object(&mut open);
     let loads = open.load();
     assert_eq!(fits.is_ok(), loads.is_ok(), "{fits:?} {:?}", loads.err());
     if let Err(refused) = fits {

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
-use mapring::loader::{Prepare, place_on_node};
 use mapring_kernel_tests::prelude::*;
+use mapring_loader::{Prepare, place_on_node};
 
 /// Only one test maps at a time.
 fn alone() -> MutexGuard<'static, ()> {

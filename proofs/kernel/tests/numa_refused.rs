@@ -169,7 +169,7 @@ fn what_is_no_ring_for_nodes_is_named() {
         let object = &bpf::NUMA.load(unfitted);
         let error = Numbers::open(&map(object, "numbers")).unwrap_err();
         assert!(error.kind() == ErrorKind::NotFitted, "{error}");
-        assert!(error.to_string().contains("call mapring::loader::prepare before"), "{error}");
+        assert!(error.to_string().contains("call mapring_loader::prepare before"), "{error}");
     }
     // Too many: the message contains the expected number.
     let object = &bpf::NUMA.load(|object| {

@@ -224,7 +224,7 @@ fn is_pinned(ring: &Subject<'_>, options: RingOptions) {
         } else {
             handle.pin(&pin, 0o600).unwrap()
         }
-        let again = Ring::<Rec>::open(&pin).unwrap_or_else(|e| panic!("{}: {e}", ring.name));
+        let again = Ring::<Rec>::open(pin.as_path()).unwrap_or_else(|e| panic!("{}: {e}", ring.name));
         assert_eq!((again.options(), again.shards()), (options, cpus().len()), "{}", ring.name);
         assert!(again.replaced().unwrap().is_none());
         let mut reader = again.reader_from(Start::Now);

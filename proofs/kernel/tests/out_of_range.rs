@@ -191,7 +191,7 @@ fn only_maps_of_the_headers_are_fitted() {
         maps.collect::<Vec<_>>()
     };
     let before = entries(&open);
-    mapring::loader::prepare_object(&mut open).unwrap();
+    mapring_loader::prepare_object(&mut open).unwrap();
     let after = entries(&open);
     let several = libbpf_rs::num_possible_cpus().unwrap() > 1;
     for ((name, before), (_, after)) in before.iter().zip(&after) {
@@ -199,7 +199,7 @@ fn only_maps_of_the_headers_are_fitted() {
         let sharded = name.starts_with("ring_") || name.starts_with("counters_");
         assert_eq!(before != after, sharded && several, "{name}: {before} entries, then {after}");
     }
-    mapring::loader::prepare_object(&mut open).unwrap();
+    mapring_loader::prepare_object(&mut open).unwrap();
     assert_eq!(entries(&open), after, "fitting twice is fitting once");
     let object = &open.load().unwrap();
     let handle = MapHandle::try_from(&map(object, "ring_56_4")).unwrap();

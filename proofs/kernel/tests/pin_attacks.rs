@@ -4,8 +4,9 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 
-use mapring::{PinDir, Stage};
 use mapring_kernel_tests::prelude::*;
+use mapring_sys::PinDir;
+use mapring_sys::stage::Stage;
 use rustix::fs::{CWD, RenameFlags, renameat, renameat_with};
 use rustix::io::Errno;
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -321,7 +322,7 @@ fn a_pin_that_changed_is_not_removed() {
         let _end = SetAtEnd(&end);
         while rounds < TRIES || turns == 0 || removed == 0 {
             let stage = Stage::beside(&p).unwrap();
-            if Region::open(&p).is_ok_and(|region| is_old(&region)) {
+            if Region::open(p.as_path()).is_ok_and(|region| is_old(&region)) {
                 let mut right = true;
                 let done = stage.remove_if(|map| {
                     right = is_old(&Region::open(map).unwrap());
@@ -337,7 +338,7 @@ fn a_pin_that_changed_is_not_removed() {
             assert!(rounds < 1000 * TRIES, "{turns} turns, {removed} removed");
         }
     });
-    assert!(!is_old(&Region::open(&p).unwrap()), "the last one is pinned");
+    assert!(!is_old(&Region::open(p.as_path()).unwrap()), "the last one is pinned");
     eprintln!("{rounds} rounds, {turns} exchanges after the look, {removed} removed");
     fs::remove_file(&p).unwrap();
     let left = PinDir::open(&pins.path("")).unwrap().entries().unwrap();
@@ -358,7 +359,7 @@ fn what_a_killed_process_left_is_finished() {
     let left = |names: &[&str]| {
         let stage = root.make("p__next", 0o700).unwrap();
         names.iter().for_each(|name| stage.pin(&ring, name).unwrap());
-        assert_eq!(mapring::abandoned(&beside), Some(p.clone()));
+        assert_eq!(mapring_sys::stage::abandoned(&beside), Some(p.clone()));
     };
     let names = || {
         let mut names: Vec<_> = root.entries().unwrap().into_iter().map(|(name, _)| name).collect();
@@ -385,10 +386,10 @@ fn what_a_killed_process_left_is_finished() {
     fs::remove_file(&p).unwrap();
     left(&["old"]);
     drop(Stage::beside(&p).unwrap());
-    assert!(Region::open(&p).unwrap().geometry() == ring.geometry());
+    assert!(Region::open(p.as_path()).unwrap().geometry() == ring.geometry());
     // While another process is at work, one waits, and then gives up.
     let held = Stage::beside(&p).unwrap();
-    assert_eq!(mapring::abandoned(&beside), None);
+    assert_eq!(mapring_sys::stage::abandoned(&beside), None);
     assert_eq!(
         ring.pin(&p, PinOptions::new(0o600).replace(true)).unwrap_err().io_error().unwrap().kind(),
         io::ErrorKind::ResourceBusy

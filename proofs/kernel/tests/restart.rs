@@ -1,9 +1,9 @@
 //! A loader that starts again: it pins every kind of region, and the next one goes on with what is pinned, or replaces it.
 
 use mapring::abi::Gate;
-use mapring::loader::{Reuse, map, reuse};
 use mapring::{Commands, Gauges, Histograms, TopKeys};
 use mapring_kernel_tests::prelude::*;
+use mapring_loader::{Reuse, map, reuse};
 
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 #[repr(C)]
@@ -141,7 +141,7 @@ fn ids(pin: &Path) -> Vec<u32> {
         false => vec![pin.to_owned()],
     };
     all.sort();
-    all.iter().map(|pin| raw::info(mapring::any::AnyMap::open(pin).unwrap().as_fd()).id).collect()
+    all.iter().map(|pin| raw::info(mapring::any::AnyMap::open(pin.as_path()).unwrap().as_fd()).id).collect()
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn what_is_pinned_in_part_or_is_something_else() {
         "{absent}"
     );
     let program = object.progs().find(|program| program.name() == "publish").unwrap();
-    mapring::PinDir::open(&pins.path("")).unwrap().pin(&program, "program").unwrap();
+    mapring_sys::PinDir::open(&pins.path("")).unwrap().pin(&program, "program").unwrap();
     let refused = found("same", "program").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongType, "{refused}");
     let elsewhere = reuse(&mut open, "same", "/tmp/same").unwrap_err();
@@ -314,13 +314,13 @@ fn a_loader_that_dies_while_it_replaces_what_is_pinned() {
         let done = replace_and_die(&from[next], &to, stops);
         half_way += usize::from(beside.exists());
         // Whichever it is, its readers and bells are its own.
-        let mut reader = Ring::<Rec>::open(&to).unwrap().reader();
+        let mut reader = Ring::<Rec>::open(to.as_path()).unwrap().reader();
         reader.bell().unwrap_or_else(|e| panic!("after {stops} stops: {e}"));
         // Who may not open maps by id finds them, too.
         if kernel() >= (5, 19) {
             let as_nobody = || {
                 become_nobody().unwrap();
-                Ring::<Rec>::open(&to)?.readers()
+                Ring::<Rec>::open(to.as_path())?.readers()
             };
             let found = thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
             let found = found.unwrap_or_else(|e| panic!("after {stops} stops: {e}"));
@@ -355,13 +355,13 @@ fn a_directory_that_is_replaced_is_found_whole() {
     let path = pins.path("nodes");
     let pin_one = |at: usize| pin(&objects[at % 2], "nodes", &path, false).unwrap();
     pin_one(0);
-    let cpus = Ring::<u64>::open(&path).unwrap().shards();
+    let cpus = Ring::<u64>::open(path.as_path()).unwrap().shards();
     thread::scope(|scope| {
         let _stop = Stop(&over);
         scope.spawn(|| {
             let _stop = Stop(&over); // also if it fails
             while !over.load(Ordering::Acquire) {
-                let found = Ring::<u64>::open(&path).unwrap();
+                let found = Ring::<u64>::open(path.as_path()).unwrap();
                 assert_eq!(found.shards(), cpus, "after {} times", opened.load(Ordering::Relaxed));
                 opened.fetch_add(1, Ordering::Relaxed);
             }

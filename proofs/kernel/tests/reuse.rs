@@ -1,8 +1,8 @@
 //! Objects that reuse the maps of an earlier one: what the maps hold is compared with what the object declares, before a
 //! program writes.
 
-use mapring::loader::{map, prepare_object};
 use mapring_kernel_tests::prelude::*;
+use mapring_loader::{map, prepare_object};
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
 #[repr(C)]

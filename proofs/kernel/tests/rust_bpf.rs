@@ -62,7 +62,7 @@ fn with_each(test: impl Fn(&Object)) {
         let mut open = ObjectBuilder::default().open_file(&file).unwrap();
         fitted(&mut open);
         let object = open.load().unwrap();
-        mapring::loader::initialize_object(&object).unwrap();
+        mapring_loader::initialize_object(&object).unwrap();
         test(&object);
     }
 }
@@ -177,7 +177,7 @@ fn a_long_loop_of_records_is_accepted() {
         let loaded = open.load();
         assert_eq!(loaded.is_ok(), kernel() >= LONG_LOOPS, "{:?}", loaded.err());
         let Ok(object) = loaded else { continue };
-        mapring::loader::initialize_object(&object).unwrap();
+        mapring_loader::initialize_object(&object).unwrap();
         let mut reader = Ring::<Rec>::open(&map(&object, "plain")).unwrap().reader();
         on_cpu(cpus()[0]);
         assert_eq!(run(&object, "push_many", [0, 0]), 1600);

@@ -39,7 +39,7 @@ fn sealed_and_overwritten(who: &str, mode: u32) -> (Result<String, String>, bool
     let path = pins.path("ring");
     region.freeze_and_pin(&path, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
     let said = try_child(CHILD, &[who, "overwrite", path.to_str().unwrap()]);
-    let opened = Region::open(&path);
+    let opened = Region::open(path.as_path());
     let spoilt =
         opened.as_ref().is_err_and(|e| e.preamble_error() == Some(&PreambleError::Magic { found: 0x666 }));
     assert!(spoilt || opened.is_ok(), "{opened:?}");
@@ -132,14 +132,17 @@ fn a_pin_is_pinned_again() {
     // Unfrozen: written.
     let (region, again) = (ring(), open.path("unfrozen"));
     assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Ok(())\n");
-    assert!(matches!(Region::open(&again), Err(e) if e.kind() == ErrorKind::Preamble), "overwritten");
+    assert!(
+        matches!(Region::open(again.as_path()), Err(e) if e.kind() == ErrorKind::Preamble),
+        "overwritten"
+    );
     // Frozen: read-only, but the map stays as long as user nobody likes, after its creator's pin is gone.
     let (region, again) = (ring(), open.path("frozen"));
     raw::freeze(&region).unwrap();
     assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Err(\"EPERM\")\n");
     assert_eq!(fs::metadata(&again).unwrap().uid(), NOBODY);
     drop(region);
-    assert_eq!(Region::open(&again).unwrap().access(), Access::Mapped);
+    assert_eq!(Region::open(again.as_path()).unwrap().access(), Access::Mapped);
     // If nobody may write to a directory of a BPF file system, no such pin is possible.
     let (region, pin) = (ring(), pins.path("ring"));
     region.freeze_and_pin(&pin, PinOptions::new(0o444).allow_unprivileged_bpf(true)).unwrap();

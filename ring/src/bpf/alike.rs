@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::btf::{DEPTH, Field, Kind, Type};
+use mapring_sys::btf::{DEPTH, Field, Kind, Type};
+
 use super::compare::name_of;
 
 /// A difference: its place, and what is there on both sides.

@@ -3,9 +3,9 @@
 //! The comparison costs two system calls and a memfd when a region is opened, and nothing when it is read.
 
 use mapring_core::text::printable;
+use mapring_sys::btf::{Btf, DEPTH, Field, Kind, Type};
 use rustix::io::Errno;
 
-use super::btf::{Btf, DEPTH, Field, Kind, Type};
 use super::describe::Types;
 use crate::abi::Geometry;
 use crate::error::{Cause, Error};

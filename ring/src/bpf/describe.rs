@@ -4,20 +4,18 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use mapring_core::text::printable;
-use rustix::io::Errno;
+use mapring_sys::MapInfo;
+use mapring_sys::btf::{Btf, Field, Kind as TypeKind, Type};
 
-use super::btf::{Btf, Field, Kind as TypeKind, Type};
-use super::uapi::MapInfo;
-use super::{MapFd, sys};
 use crate::abi::gauge::GAUGE;
 use crate::abi::histogram::HISTOGRAM;
 use crate::abi::top::BUCKET;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble, RingOptions, Tails};
 use crate::error::Result;
+use crate::loader::LoadedObject;
 
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.
 pub(crate) const TSO: &str = "mapring_tso";
@@ -164,67 +162,6 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     Some(Description { kind, options, record, capacity, tails, name: record_name })
 }
 
-/// The types of an object, from the kernel. ENOENT if there are none. Needs CAP_SYS_ADMIN.
-pub fn load(btf_id: u32) -> io::Result<Btf> {
-    if btf_id == 0 {
-        return Err(Errno::NOENT.into());
-    }
-    read(sys::btf_by_id(btf_id)?.as_fd()).map(|(_, btf)| btf)
-}
-
-/// The types that a descriptor of BTF gives, after their id. Needs no privilege.
-fn read(btf: BorrowedFd<'_>) -> io::Result<(u32, Btf)> {
-    let (id, bytes) = sys::btf_bytes(btf)?;
-    let btf = Btf::new(bytes);
-    Ok((id, btf.ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))?))
-}
-
-/// The types of a loaded object, and some of its maps. The loader has descriptors of them, so opening them takes no
-/// privilege, as opening by id does.
-pub(crate) struct LoadedObject {
-    id: u32,
-    fd: OwnedFd,
-    btf: Arc<Btf>,
-    maps: Vec<MapFd>,
-}
-
-impl LoadedObject {
-    #[cfg(feature = "libbpf")]
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let (id, btf) = read(fd.as_fd())?;
-        Ok(Self { id, fd, btf: Arc::new(btf), maps: Vec::new() })
-    }
-
-    /// Adds a map.
-    #[cfg(feature = "libbpf")]
-    pub(crate) fn add(&mut self, map: MapFd) {
-        self.maps.push(map);
-    }
-
-    /// Opens the map with this id, if it is one of them.
-    pub(super) fn map(self: &Arc<Self>, id: u32) -> Option<Result<MapFd>> {
-        let map = self.maps.iter().find(|map| map.info.id == id)?;
-        Some(map.try_clone().map(|map| MapFd { object: Some(self.clone()), ..map }))
-    }
-
-    /// Its types.
-    #[cfg(feature = "libbpf")]
-    pub(crate) fn btf(&self) -> &Arc<Btf> {
-        &self.btf
-    }
-
-    /// Whether a map was created with these types.
-    #[cfg(feature = "libbpf")]
-    pub(crate) fn made(&self, map: &MapFd) -> bool {
-        self.id == map.info.btf_id
-    }
-
-    /// A descriptor of the types, if they have this id.
-    pub(crate) fn types(&self, id: u32) -> Option<BorrowedFd<'_>> {
-        (self.id == id).then(|| self.fd.as_fd())
-    }
-}
-
 /// The types of a map: read once, when they are first needed.
 pub(crate) struct Types {
     btf_id: u32,
@@ -236,7 +173,7 @@ impl Types {
     /// The types of the map's object, if they are the map's (it may be an older one that the object uses); otherwise from
     /// the kernel.
     pub(super) fn new(info: &MapInfo, object: Option<&LoadedObject>) -> Self {
-        let known = object.filter(|types| types.id == info.btf_id).map(|types| Ok(types.btf.clone()));
+        let known = object.and_then(|object| object.btf_of(info.btf_id)).map(|btf| Ok(btf.clone()));
         Self {
             btf_id: info.btf_id,
             value: info.value_type,
@@ -246,12 +183,12 @@ impl Types {
 
     /// All types. The first call makes system calls.
     pub(crate) fn btf(&self) -> Result<&Btf, &io::Error> {
-        self.btf.get_or_init(|| load(self.btf_id).map(Arc::new)).as_deref()
+        self.btf.get_or_init(|| Btf::load(self.btf_id).map(Arc::new)).as_deref()
     }
 
     /// All types, for as long as they are needed.
     pub(crate) fn into_btf(self) -> io::Result<Arc<Btf>> {
-        self.btf.into_inner().unwrap_or_else(|| load(self.btf_id).map(Arc::new))
+        self.btf.into_inner().unwrap_or_else(|| Btf::load(self.btf_id).map(Arc::new))
     }
 
     /// Whether the kernel refuses to show them to this process.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytemuck::{bytes_of, bytes_of_mut, cast_slice};
+use mapring_sys::bpf::Elements;
 
-use super::describe::LoadedObject;
-use super::sys::Elements;
 use super::{MapFd, lookup};
 use crate::error::{Cause, Error, Result};
+use crate::loader::LoadedObject;
 
 /// Where to find a map, now and after another map replaced it.
 #[derive(Clone)]

@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::{bytes_of, cast_slice, cast_slice_mut};
 use mapring_core::protocol::TripleRead;
+use mapring_sys::bpf::Elements;
+use mapring_sys::{ENOTSUPP, MapInfo};
 use rustix::io::Errno;
 
-use super::sys::Elements;
-use super::uapi::{ENOTSUPP, MapInfo};
 use crate::abi::{Preamble, WORD};
 
 /// The most elements that one system call reads.

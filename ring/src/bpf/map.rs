@@ -6,16 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mapring_core::text::printable;
+use mapring_sys::MapInfo;
+use mapring_sys::PinDir;
+use mapring_sys::bpf;
+use mapring_sys::fdinfo::is_map;
+use mapring_sys::kinds::MapType;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::describe::{LoadedObject, Types};
-use super::fdinfo;
-use super::kinds::MapType;
-use super::pins::PinDir;
-use super::sys;
-use super::uapi::MapInfo;
+use super::describe::Types;
 use crate::error::{Cause, Error, Result};
+use crate::loader::LoadedObject;
+use crate::record::string;
 
 /// A descriptor of a map, with the kernel's information and the name for messages.
 pub(crate) struct MapFd {
@@ -29,7 +31,7 @@ pub(crate) struct MapFd {
 impl MapFd {
     /// The map pinned at `path`: for reading only, if its mode allows no more.
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
-        Self::opened(path, sys::open_writable_or_not(|flags| sys::open_pin(path, flags)))
+        Self::opened(path, bpf::open_writable_or_not(|flags| bpf::open_pin(path, flags)))
     }
 
     /// The same for a pin that this process relies on: not one that another user may have put there.
@@ -40,7 +42,7 @@ impl MapFd {
     /// The same for `path` in a directory that is open.
     pub(crate) fn pinned_in(dir: &OwnedFd, path: &Path) -> Result<Self> {
         let name = path.file_name().unwrap_or_default();
-        Self::opened(path, sys::open_writable_or_not(|flags| sys::open_pin_in(dir.as_fd(), name, flags)))
+        Self::opened(path, bpf::open_writable_or_not(|flags| bpf::open_pin_in(dir.as_fd(), name, flags)))
     }
 
     /// Opens a directory of pins, to read what is in it.
@@ -91,7 +93,7 @@ impl MapFd {
 
     pub(crate) fn id(id: u32) -> Result<Self> {
         let what = format!("map id {id}");
-        let fd = sys::map_by_id(id).map_err(|error| {
+        let fd = bpf::map_by_id(id).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
                     "; opening maps by id needs CAP_SYS_ADMIN: run as root, or open the region by a pin (Ring::pin, \
@@ -107,7 +109,10 @@ impl MapFd {
 
     pub(crate) fn fd(fd: OwnedFd) -> Result<Self> {
         let what = format!("fd {}", fd.as_raw_fd());
-        Self::new(fd, what)
+        let map = Self::new(fd, what)?;
+        let name = string(&map.info.name);
+        let what = if name.is_empty() { map.what } else { format!("map {}", printable(&name)) };
+        Ok(Self { what, ..map })
     }
 
     /// The same map by another descriptor.
@@ -126,23 +131,16 @@ impl MapFd {
         Types::new(&self.info, self.object.as_deref())
     }
 
-    /// Whether `fd` is a BPF map, not a program, a link or a file.
-    pub(crate) fn is_one(fd: BorrowedFd<'_>) -> bool {
-        // By its name in procfs; without procfs, by a system call that only maps accept.
-        let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-        name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
-    }
-
     /// Whether it is a map of maps.
     pub(crate) fn holds_maps(&self) -> bool {
         matches!(self.info.ty, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS)
     }
 
     fn new(fd: OwnedFd, what: String) -> Result<Self> {
-        if !Self::is_one(fd.as_fd()) {
+        if !is_map(fd.as_fd()) {
             return Err(Error::from(Cause::NotARegion { what, expected: "a BPF map", hint: "" }));
         }
-        let info = fdinfo::map_info(fd.as_fd())?;
+        let info = map_info(fd.as_fd())?;
         Ok(Self { fd, info, what, object: None })
     }
 
@@ -188,13 +186,12 @@ impl MapFd {
     }
 }
 
-/// Whether `fd` accepts the call for a map's keys. All maps accept it, except queues and stacks.
-fn has_keys(fd: BorrowedFd<'_>) -> bool {
-    let refused = sys::ask_for_keys(fd).err().and_then(|e| Errno::from_io_error(&e));
-    ![Some(Errno::INVAL), Some(Errno::BADF)].contains(&refused)
-}
-
 /// Whether `path` is known not to be in a BPF file system.
 fn is_elsewhere(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type != 0xcafe_4a11)
+}
+
+/// The kernel's information about a map.
+pub(crate) fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo> {
+    mapring_sys::fdinfo::map_info(map).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))
 }

@@ -11,7 +11,6 @@ use crate::access::Refusal;
 /// Why something failed. Each message contains what was found, what was expected, and the remedy where there is one. A
 /// `hint` is a remedy: empty, or it starts with a separator.
 #[derive(Debug, Error)]
-#[cfg_attr(not(feature = "libbpf"), allow(dead_code))] // only maps and loaders have most of them
 pub(crate) enum Cause {
     /// The path or id does not exist, or this process may not open it.
     #[error("can't open {what}: {error}{hint}")]
@@ -88,7 +87,7 @@ pub(crate) enum Cause {
     /// it died.
     #[error(
         "{what} replaced the ring that is read, but the process that resizes has not finished: if it died, \
-         call mapring::loader::initialize in the loader, which finishes the resize; until then the reader waits"
+         call mapring_loader::initialize in the loader, which finishes the resize; until then the reader waits"
     )]
     ResizeUnfinished { what: String },
     /// The records have another size than the Rust type.
@@ -125,27 +124,6 @@ pub(crate) enum Cause {
          or send the commands through it"
     )]
     Owned { what: String, pid: u32 },
-    /// The object's writers publish with x86's memory order, but this machine is not x86.
-    #[error(
-        "map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
-             architecture: compile it for this machine, or without __TARGET_ARCH_x86"
-    )]
-    MemoryOrder { map: String },
-    /// The kernel refuses the guard's functions to programs with such a license.
-    #[error(
-        "the object's programs call bpf_preempt_disable, which this kernel allows only to programs with a GPL-compatible \
-         license, and {}: put `#define MAPRING_NO_GUARD` before mapring's headers, and programs claim slots by \
-         compare-and-swap instead, which costs about 3 ns more for each record; or choose a GPL-compatible license",
-        license.as_ref().map_or("the object has none (a variable in SEC(\"license\"))".to_owned(), |it| format!("its license is {it:?}"))
-    )]
-    License { license: Option<String> },
-    /// This kernel refuses the program because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
-    #[error(
-        "program {program} claims by fetching atomics, which need Linux {since}, and this is {release}: rings need \
-         a newer kernel; begin a cell that has one writer by mapring_cell_begin_single_writer; counters, latches and all \
-         readers work on this kernel"
-    )]
-    NoFetchingAtomics { program: String, since: String, release: String },
     /// A map has no preamble, and its loader can't write one.
     #[error(
         "{what} has no preamble, and writing one failed: {error}; create the map without BPF_F_RDONLY, or read it \
@@ -158,15 +136,6 @@ pub(crate) enum Cause {
          another place in the record, or to a map of its own"
     )]
     Hidden { what: String, field: String, offset: usize, hidden: &'static str },
-    /// The kernel does not create arrays with keys or values of this size.
-    #[error("map {map}: a {part} of {found} bytes, where this kernel accepts {}{hint}", shown(allowed))]
-    MapSize {
-        map: String,
-        part: &'static str,
-        found: u32,
-        allowed: std::ops::RangeInclusive<u32>,
-        hint: &'static str,
-    },
     /// The NUMA node does not exist.
     #[error(
         "no NUMA node {node}: there are {there:?} (mapring::cpus::online_nodes); choose one of them, or none: then the \
@@ -192,7 +161,7 @@ pub(crate) enum Cause {
     /// The types of the map are not available.
     #[error(
         "{what} has no types: either its object was compiled without BTF (clang -g), or this process may not \
-         read them, which needs CAP_SYS_ADMIN (mapring::loader::initialize and mapring::loader::section do without, for \
+         read them, which needs CAP_SYS_ADMIN (mapring_loader::initialize and mapring_loader::section do without, for \
          an object that libbpf loaded)"
     )]
     NoTypes { what: String },
@@ -208,7 +177,7 @@ pub(crate) enum Cause {
     /// A resizable ring without a shard for each possible CPU (programs on the other CPUs would use its slots as
     /// headers), or a `PER_CPU_MAPS` ring without an element for each CPU's map.
     #[error(
-        "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring::loader::prepare before the object is \
+        "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring_loader::prepare before the object is \
          loaded; a loader without libbpf-rs sets max_entries to Geometry::entries (docs/guide.md, Load with aya)",
         counted(*shards, "shard"), last + 1
     )]
@@ -265,10 +234,9 @@ pub(crate) enum Cause {
     /// A system call failed.
     #[error("{call}: {error}{hint}")]
     System { call: &'static str, error: io::Error, hint: &'static str },
-    /// libbpf failed.
-    #[cfg(feature = "libbpf")]
-    #[error(transparent)]
-    Libbpf(#[from] libbpf_rs::Error),
+    /// A loader's own error.
+    #[error("{error}")]
+    Other { kind: ErrorKind, error: Box<dyn std::error::Error + Send + Sync> },
 }
 
 impl Cause {
@@ -282,7 +250,7 @@ impl Cause {
             Self::Mismatch { .. } | Self::Companions { .. } => ErrorKind::NotReusable,
             Self::Truncated { .. } | Self::Hidden { .. } => ErrorKind::Contradiction,
             Self::Layout { .. } | Self::RecordSize { .. } | Self::NoTypes { .. } => ErrorKind::Layout,
-            Self::Geometry(_) | Self::ValueSize { .. } | Self::MapSize { .. } => ErrorKind::Shape,
+            Self::Geometry(_) | Self::ValueSize { .. } => ErrorKind::Shape,
             Self::NotFitted { .. } => ErrorKind::NotFitted,
             Self::Unsealed { .. } | Self::HugePages { .. } | Self::Sparse { .. } => ErrorKind::Untrusted,
             Self::ResizeUnfinished { .. } => ErrorKind::ResizeUnfinished,
@@ -298,12 +266,9 @@ impl Cause {
             Self::NoPlace { .. } => ErrorKind::NoPlace,
             Self::NotKeeping { .. } => ErrorKind::NotKeepOldest,
             Self::LeaseEnded { .. } => ErrorKind::LeaseEnded,
-            Self::MemoryOrder { .. } | Self::NoFetchingAtomics { .. } => ErrorKind::Unsupported,
-            Self::License { .. } => ErrorKind::Unsupported,
             Self::Program { .. } => ErrorKind::Program,
             Self::System { .. } | Self::Pin { .. } => ErrorKind::System,
-            #[cfg(feature = "libbpf")]
-            Self::Libbpf(_) => ErrorKind::Libbpf,
+            Self::Other { kind, .. } => *kind,
         }
     }
 
@@ -331,14 +296,6 @@ fn counted(count: usize, thing: &str) -> String {
     format!("{count} {thing}{plural}")
 }
 
-/// `4`, or `1 to 8`.
-fn shown(range: &std::ops::RangeInclusive<u32>) -> String {
-    match (range.start(), range.end()) {
-        (start, end) if start == end => start.to_string(),
-        (start, end) => format!("{start} to {end}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,11 +306,6 @@ mod tests {
         let said = |shards| Cause::NotFitted { what: "map r".into(), shards, last: 3 }.to_string();
         assert!(said(1).starts_with("map r has 1 shard, expected 4, one for"), "{}", said(1));
         assert!(said(2).starts_with("map r has 2 shards, expected 4, one for"), "{}", said(2));
-        let said = |allowed| {
-            Cause::MapSize { map: "m".into(), part: "key", found: 8, allowed, hint: ": use 4" }.to_string()
-        };
-        assert_eq!(said(4..=4), "map m: a key of 8 bytes, where this kernel accepts 4: use 4");
-        assert_eq!(said(1..=7), "map m: a key of 8 bytes, where this kernel accepts 1 to 7: use 4");
     }
 
     #[test]

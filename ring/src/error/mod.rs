@@ -34,7 +34,7 @@ pub enum ErrorKind {
     Layout,
     /// A size or number for which there is no region, or no map on this kernel.
     Shape,
-    /// A ring, counters, histograms, gauges or top keys without a shard for each possible CPU: the loader did not call `loader::prepare`.
+    /// A ring, counters, histograms, gauges or top keys without a shard for each possible CPU: the loader did not call `mapring_loader::prepare`.
     NotFitted,
     /// An object reuses a map that holds another region than the object declares: another kind, size, number of slots or
     /// shards, other fields, or a ring without its maps of readers and bells.
@@ -72,11 +72,16 @@ pub enum ErrorKind {
     Program,
     /// A system call failed.
     System,
-    /// libbpf failed.
-    Libbpf,
+    /// The library with which a loader loads its object failed.
+    Loader,
 }
 
 impl Error {
+    /// A loader's own error, of one of these kinds.
+    pub fn new(kind: ErrorKind, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::from(Cause::Other { kind, error: error.into() })
+    }
+
     /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
@@ -105,12 +110,10 @@ impl Error {
         }
     }
 
-    #[cfg(feature = "bpf")]
     pub(crate) fn cause(&self) -> &Cause {
         &self.0
     }
 
-    #[cfg(any(test, feature = "bpf"))]
     pub(crate) fn into_cause(self) -> Cause {
         *self.0
     }
@@ -124,7 +127,6 @@ impl Error {
     }
 
     /// The error for a map that holds something else than a loader declares.
-    #[cfg(feature = "bpf")]
     pub(crate) fn mismatch(what: &str, found: String, declared: String) -> Self {
         Self::from(Cause::Mismatch { what: what.to_owned(), found, declared })
     }
@@ -142,13 +144,6 @@ impl From<Cause> for Error {
 
 impl From<GeometryError> for Error {
     fn from(error: GeometryError) -> Self {
-        Cause::from(error).into()
-    }
-}
-
-#[cfg(feature = "libbpf")]
-impl From<libbpf_rs::Error> for Error {
-    fn from(error: libbpf_rs::Error) -> Self {
         Cause::from(error).into()
     }
 }

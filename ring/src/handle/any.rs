@@ -4,11 +4,11 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 
+use mapring_sys::btf::Btf;
+
 use crate::access::Access;
 use crate::bpf::MapFd;
-use crate::bpf::btf::Btf;
 use crate::bpf::compare::no_types;
-use crate::bpf::describe;
 use crate::error::{ReadError, Result};
 use crate::record::UncheckedReason;
 use crate::region::MapUser;
@@ -89,7 +89,7 @@ impl AnyMap {
     /// Why this process has no types.
     #[doc(hidden)] // `Btf` is not part of the API
     pub fn types(&self) -> Result<(Btf, u32), UncheckedReason> {
-        let btf = describe::load(self.map.info.btf_id).map_err(|e| no_types(&e))?;
+        let btf = Btf::load(self.map.info.btf_id).map_err(|e| no_types(&e))?;
         Ok((btf, self.map.info.value_type))
     }
 

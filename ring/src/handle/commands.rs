@@ -24,7 +24,6 @@ use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_proc
 /// out itself, unless another one is carrying out commands at that moment.
 ///
 /// ```no_run
-/// # #[cfg(feature = "bpf")] {
 /// # use mapring::{Commands, OpenOptions};
 /// let commands = Commands::<[u32; 2]>::open_with("/sys/fs/bpf/commands", OpenOptions::new().write(true))?;
 /// let writer = commands.writer()?;
@@ -32,7 +31,6 @@ use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_proc
 /// while writer.acknowledged() < number {
 ///     std::thread::yield_now(); // until a program runs
 /// }
-/// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Commands<T> {

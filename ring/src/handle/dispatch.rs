@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bytemuck::{bytes_of, bytes_of_mut};
 use mapring_core::text::printable;
+use mapring_sys::bpf::{self, Elements};
+use mapring_sys::fdinfo::is_frozen;
+use mapring_sys::fdinfo::program_type;
+use mapring_sys::kinds::{MapType, program_type_name};
 
 use crate::access::Refusal;
 use crate::bpf::MapFd;
-use crate::bpf::fdinfo::is_frozen;
-use crate::bpf::fdinfo::program_type;
-use crate::bpf::kinds::{MapType, program_type_name};
-use crate::bpf::sys::{self, Elements};
 use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::Source;
@@ -185,7 +185,7 @@ impl Dispatch {
 
 impl Program {
     fn by_id(id: u32) -> io::Result<Self> {
-        let fd = sys::program_by_id(id)?;
+        let fd = bpf::program_by_id(id)?;
         let (id, name, kind) = about(fd.as_fd())?;
         Ok(Self { id, name, kind, fd })
     }
@@ -198,7 +198,7 @@ fn about(program: BorrowedFd<'_>) -> io::Result<(u32, String, String)> {
     if name.is_ok_and(|name| name.as_bytes() != b"anon_inode:bpf-prog") {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let info = sys::program_info(program)?;
+    let info = bpf::program_info(program)?;
     let name = record::string(&info.name);
     Ok((info.id, printable(&name), program_type_name(info.ty)))
 }

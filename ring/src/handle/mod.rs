@@ -1,28 +1,21 @@
 //! The public handles: typed by the record, over a region that is mapped or read by system call.
 
-#[cfg(feature = "bpf")]
 mod any;
-#[cfg(feature = "bpf")]
 mod array;
 mod banks;
 mod cells;
 mod commands;
 mod counters;
-#[cfg(feature = "bpf")]
 pub mod dispatch;
 mod gauges;
-#[cfg(feature = "bpf")]
 pub mod globals;
 mod histograms;
 mod latches;
-#[cfg(feature = "bpf")]
 mod per_cpu;
 pub mod table;
 mod top;
 
-#[cfg(feature = "bpf")]
 pub use any::{AnyMap, MapFacts};
-#[cfg(feature = "bpf")]
 pub use array::Array;
 pub use cells::{Cells, CellsWriter};
 pub use commands::{Commands, CommandsWriter, Full};
@@ -30,7 +23,6 @@ pub use counters::{Counters, CountersWriter};
 pub use gauges::{GaugeReader, GaugeWindow, Gauges, GaugesWriter, SinceLastRead};
 pub use histograms::{Histograms, HistogramsWriter};
 pub use latches::{Latches, LatchesWriter};
-#[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
 pub use top::{Ranking, TopKey, TopKeys, TopKeysWriter};
 
@@ -101,7 +93,6 @@ macro_rules! openers {
             }
         }
 
-        #[cfg(feature = "bpf")]
         crate::region::maps::pinning!([$($generics)*] $handle, "", "", |handle, path, how| {
             crate::region::maps::publish(&[(None, handle.region())], path, how)
         });

@@ -63,7 +63,6 @@ pub(super) mod sealed {
         /// The first word of the value that is whole while the sequence is `seq`, in an element of `words` words.
         fn at<T>(seq: u64, words: usize) -> Option<usize>;
         /// Writes a mapped element. Returns `false` if another writer is in it.
-        #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
         fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool;
         /// How many times the value was written.
         fn version(seq: u64) -> u64;

@@ -1,17 +1,14 @@
 //! Regions: memory with a preamble, mapped or read by system calls, in memfds and in BPF maps.
 
 // Some of it is used only for maps.
-#![cfg_attr(not(feature = "bpf"), allow(dead_code, unused_imports))]
 
 pub(crate) mod fallback;
 mod futex;
 mod mapping;
-#[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 pub(crate) mod maps;
 mod memfd;
 mod open;
 mod options;
-#[cfg(feature = "bpf")]
 mod origin;
 mod preamble;
 mod process;
@@ -32,8 +29,6 @@ pub(crate) use process::{owner_is_alive, this_owner, this_pid, this_process};
 pub(crate) use region::Memory;
 pub use region::Region;
 pub(crate) use shared::{Shared, SharedMut, SharedRows, View};
-#[cfg(feature = "libbpf")]
-pub(crate) use source::AnySource;
 pub use source::Source;
 pub use users::MapUser;
 pub(crate) use writers::{Identity, Writer};

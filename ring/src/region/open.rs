@@ -35,7 +35,6 @@ impl OpenOptions {
                 let fd = fd.map_err(|e| Error::system("dup", e))?;
                 if memfd::is_one(fd.as_fd()) { memfd::open(fd, self) } else { maps::open_fd(fd, self) }
             }
-            #[cfg(feature = "bpf")]
             of_map => maps::open_source(Source(of_map), self),
         }
     }

@@ -57,7 +57,6 @@ impl OpenOptions {
     /// with mapring's macros, or whose programs follow `docs/abi.md`. If there is a preamble, this description is
     /// ignored, or with [`write_preamble`](Self::write_preamble) compared: another shape is
     /// [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable). (For arrays without a protocol of mapring, use [`Array`](crate::Array).)
-    #[cfg(feature = "bpf")]
     pub fn assume_layout(self, geometry: Geometry) -> Self {
         Self { layout: Some(geometry), ..self }
     }
@@ -65,7 +64,6 @@ impl OpenOptions {
     /// Writes the preamble if there is none: for loaders that describe their maps with
     /// [`assume_layout`](Self::assume_layout). Other loaders call [`loader::initialize`](crate::loader::initialize).
     /// Readers then open the map by its pin, without a description.
-    #[cfg(feature = "bpf")]
     pub fn write_preamble(self, write_preamble: bool) -> Self {
         Self { write_preamble, ..self }
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::options::OpenOptions;
-use crate::bpf::describe::LoadedObject;
 use crate::bpf::{MapFd, MapLocator};
+use crate::loader::LoadedObject;
 
 /// Where a map was found, so that it can be opened again from there, and its id.
 pub(crate) struct Origin {

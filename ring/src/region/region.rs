@@ -12,7 +12,6 @@ use parking_lot::MutexGuard;
 use super::mapping::Mapping;
 #[cfg(doc)]
 use super::options::OpenOptions;
-#[cfg(feature = "bpf")]
 use super::origin::Origin;
 use super::writers::{Identity, Writer};
 use crate::abi::{Gate, Geometry, Kind, Preamble, Process, WORD};
@@ -41,7 +40,6 @@ struct Inner {
     identity: Identity,
     fd: OwnedFd,
     /// The pin or the map of maps from which it was opened.
-    #[cfg(feature = "bpf")]
     origin: Option<Origin>,
 }
 
@@ -151,14 +149,12 @@ impl Region {
     }
 
     /// Sets where it was found.
-    #[cfg(feature = "bpf")]
     pub(crate) fn set_origin(&mut self, origin: Origin) {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.origin = Some(origin);
         }
     }
 
-    #[cfg(feature = "bpf")]
     /// Where it was found, so that `replaced` can check there again.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         self.0.origin.as_ref()
@@ -266,17 +262,7 @@ impl Region {
         identity: Identity,
         fd: OwnedFd,
     ) -> Self {
-        Self(Arc::new(Inner {
-            what,
-            preamble,
-            memory,
-            writable,
-            compared,
-            identity,
-            fd,
-            #[cfg(feature = "bpf")]
-            origin: None,
-        }))
+        Self(Arc::new(Inner { what, preamble, memory, writable, compared, identity, fd, origin: None }))
     }
 }
 

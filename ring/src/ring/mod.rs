@@ -3,7 +3,6 @@
 mod bell;
 mod by_time;
 mod in_slot;
-#[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 mod maps;
 mod memfd;
 mod order;
@@ -32,9 +31,7 @@ pub use self::stream::Events;
 pub use self::writer::Writer;
 
 use self::maps::Maps;
-#[cfg(feature = "bpf")]
 pub(crate) use self::maps::initialize;
-#[cfg(feature = "libbpf")]
 pub(crate) use self::maps::pin_of;
 use crate::abi::{Kind, RingOptions};
 use crate::access::Access;

@@ -1,7 +1,7 @@
 //! Refuses expressions that can't be true of any record, and says why.
 
 use anyhow::{Result, bail};
-use mapring::btf::{Kind, Type};
+use mapring_sys::btf::{Kind, Type};
 
 use super::{Compare, Expr, Literal, Names, Part, trimmed};
 use crate::regions::value::{self, VALUE, Value};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mapring::btf::{Field, Kind, Type, Variable};
+use mapring_sys::btf::{Field, Kind, Type, Variable};
 
 use super::{Chars, Value, text};
 

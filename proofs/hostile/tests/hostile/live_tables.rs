@@ -11,7 +11,6 @@ use libbpf_rs::{Link, Object};
 use mapring::abi::gauge::{WINDOW_BITS, WINDOWS, window};
 use mapring::abi::top::{STRIDE, WAYS};
 use mapring::globals::Globals;
-use mapring::loader::section;
 use mapring::time::Clock;
 use mapring::writers::CommandsWriter;
 use mapring::{
@@ -22,6 +21,7 @@ use mapring_hostile_tests::{Neighbour, hostile_word, read_all};
 use mapring_kernel_tests::{
     Order, Runner, bpf, cpus, everywhere, fitted, map, on_cpu, read_only, require_bpf, sample_clock,
 };
+use mapring_loader::section;
 
 use super::live_maps::{fd, open_and_read};
 use super::threads;

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, raise};
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let [from, to] = &args[..] else { bail!("kernel-tests-replace FROM TO") };
-    let ring = Region::open(from)?;
+    let ring = Region::open(from.as_str())?;
     ptrace::traceme()?;
     raise(Signal::SIGSTOP)?;
     ring.pin(to, PinOptions::new(0o666).replace(true))?;

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, raise};
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let [maps, pin, slots] = &args[..] else { bail!("kernel-tests-resize MAPS PIN SLOTS") };
-    let ring = Ring::<Numbered>::open(maps)?;
+    let ring = Ring::<Numbered>::open(maps.as_str())?;
     ring.pin(pin, PinOptions::new(0o600).replace(true))?;
     let slots = slots.parse()?;
     ptrace::traceme()?;

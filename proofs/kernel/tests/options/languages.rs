@@ -288,7 +288,7 @@ fn readers_in_all_languages_refuse_in_the_same_words() {
     for (name, map, until) in cases {
         let pin = pins.path(name);
         if name != "missing" {
-            mapring::PinDir::open(&pins.path("")).unwrap().pin(&map, name).unwrap();
+            mapring_sys::PinDir::open(&pins.path("")).unwrap().pin(&map, name).unwrap();
             let mode = if name == "closed" { 0o600 } else { 0o666 };
             std::fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         }

@@ -117,7 +117,7 @@ pub(super) fn with_rings(
         let mut open = ObjectBuilder::default().open_file(file).unwrap();
         prepare(&mut open);
         let object = open.load().unwrap();
-        mapring::loader::initialize_object(&object).unwrap();
+        mapring_loader::initialize_object(&object).unwrap();
         let there = |name: &str| object.maps().any(|map| map.name() == name);
         let rings: Vec<_> = RINGS.into_iter().filter(|(name, _)| there(name)).collect();
         assert!(rings.len() >= 12, "{rings:?}");

@@ -39,7 +39,7 @@ fn followers(object: &Object) {
     on_one_cpu();
     let ring = open(object);
     ring.pin(&pin, 0o600).unwrap();
-    let by_pin = || Ring::<Numbered>::open(&pin).unwrap().reader();
+    let by_pin = || Ring::<Numbered>::open(pin.as_path()).unwrap().reader();
     let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
     drop(ring);
     let mut write = |count| {
@@ -118,7 +118,7 @@ fn a_loader_that_starts_anew_counts_nothing() {
     on_one_cpu();
     let ring = open(object);
     ring.pin(&pin, 0o600).unwrap();
-    let mut follower = Ring::<Numbered>::open(&pin).unwrap().reader();
+    let mut follower = Ring::<Numbered>::open(pin.as_path()).unwrap().reader();
     assert_eq!(push(&Runner::new(object, "push_run"), 2, 0, 10), 0);
     ring.resize(128).unwrap();
     drop(ring);

@@ -36,7 +36,7 @@ fn two_hundred_resizes_leave_nothing_behind() {
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
     on_one_cpu();
-    let by_pin = || Ring::open(&pin).unwrap().reader();
+    let by_pin = || Ring::open(pin.as_path()).unwrap().reader();
     let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
     let mut resize = |times: usize| {
         for _ in 0..times {

@@ -82,7 +82,7 @@ fn readers_without_a_bell_look_from_time_to_time() {
     let mut reader = open(object).reader();
     let no_bell = reader.bell().unwrap_err();
     assert_eq!(no_bell.kind(), ErrorKind::NotWakeable);
-    assert!(no_bell.to_string().contains("mapring::loader::initialize"), "{no_bell}");
+    assert!(no_bell.to_string().contains("mapring_loader::initialize"), "{no_bell}");
     assert!(!reader.wait(Duration::from_millis(2)).unwrap());
     thread::scope(|scope| {
         let reader = scope.spawn(|| {

@@ -27,7 +27,7 @@ fn a_reader_finds_the_old_ring_whole_or_the_new_one() {
         let reader = scope.spawn(|| {
             become_nobody().unwrap();
             while !end.load(Ordering::Relaxed) {
-                let ring = mapring::Ring::<Rec>::open(&pin).unwrap();
+                let ring = mapring::Ring::<Rec>::open(pin.as_path()).unwrap();
                 ring.readers().unwrap();
                 let second = ring.region().preamble().generation == generation(1);
                 found[usize::from(second)].fetch_add(1, Ordering::Relaxed);

@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use mapring_sys::bpf::{self, NewArray};
 use rustix::io::Errno;
 
 use super::freeze::{pinning, publish};
 use super::open::open;
 use super::preamble::initialise;
 use crate::abi::{Geometry, Preamble};
-use crate::bpf::sys::{self, NewArray};
 use crate::bpf::{MapFd, MapLocator};
 use crate::error::{Cause, Error, Result};
 use crate::region::origin::{Companions, Origin};
@@ -115,16 +115,16 @@ fn make_like(
     node: Option<usize>,
     place: &MapLocator,
 ) -> Result<MapFd> {
-    let like = sys::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
+    let like = bpf::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
     let geometry = &preamble.geometry;
     let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
     let known = match place {
         MapLocator::Inner(maps) => maps.object().and_then(|object| object.types(like.btf_id)),
         MapLocator::Pin(_) | MapLocator::Loaded(_) => None,
     };
-    let read = if known.is_none() { sys::btf_by_id(like.btf_id).ok() } else { None };
+    let read = if known.is_none() { bpf::btf_by_id(like.btf_id).ok() } else { None };
     let btf = known.or(read.as_ref().map(AsFd::as_fd));
-    let made = sys::create_array(&NewArray {
+    let made = bpf::create_array(&NewArray {
         name: like.name,
         value_size: fits(geometry.element()),
         max_entries: fits(geometry.entries()),

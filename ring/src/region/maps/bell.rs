@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use crate::bpf::{MapOfMaps, sys};
+use mapring_sys::bpf;
+
+use crate::bpf::MapOfMaps;
 use crate::error::{Cause, Error, Result};
 use crate::region::Mapping;
 
@@ -21,7 +23,7 @@ pub(crate) struct Ringbuf {
 impl Ringbuf {
     /// A ringbuf for this entry. Makes system calls. Needs CAP_BPF.
     pub(crate) fn for_entry(entry: MapOfMaps) -> Result<Self> {
-        let ringbuf = sys::create_ringbuf(rustix::param::page_size()).map_err(|error| {
+        let ringbuf = bpf::create_ringbuf(rustix::param::page_size()).map_err(|error| {
             let hint = "; a bell of its own needs CAP_BPF";
             Error::from(Cause::System { call: "bpf(BPF_MAP_CREATE)", error, hint })
         })?;

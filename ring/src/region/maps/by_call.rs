@@ -4,10 +4,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
+use mapring_sys::bpf::Elements;
+use mapring_sys::fdinfo::is_frozen;
+
 use crate::access::Refusal;
-use crate::bpf::fdinfo::{is_frozen, map_info};
 use crate::bpf::lookup::update_run;
-use crate::bpf::sys::Elements;
+use crate::bpf::map_info;
 use crate::error::{Cause, Error, Result};
 use crate::region::{Memory, Region};
 

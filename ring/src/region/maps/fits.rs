@@ -2,20 +2,21 @@
 //! a map of another shape must be refused before they run.
 
 use mapring_core::text::printable;
+use mapring_sys::btf::Btf;
+use mapring_sys::kinds::MapType;
 
 use super::open::open;
 use super::readers::links_of;
-use crate::abi::{Gate, Geometry, PreambleError};
+use crate::abi::{Gate, Geometry, PreambleError, RingOptions};
 use crate::bpf::MapFd;
 use crate::bpf::alike::unlike;
-use crate::bpf::btf::Btf;
-use crate::bpf::describe::{Shape, from_btf, record_type};
-use crate::bpf::kinds::MapType;
+use crate::bpf::describe::{Description, Shape, TSO, from_btf, record_type};
 use crate::error::{Cause, Error, Result};
 use crate::region::OpenOptions;
 
-/// A region as an object declares it.
-pub(crate) struct Declared<'btf> {
+/// A region as an object declares it, for this machine.
+#[derive(Clone, Copy)]
+pub struct Declared<'btf> {
     pub(crate) btf: &'btf Btf,
     /// The type of its values.
     pub(crate) value: u32,
@@ -24,10 +25,37 @@ pub(crate) struct Declared<'btf> {
 }
 
 impl Declared<'_> {
+    fn description(&self) -> Option<Description> {
+        from_btf(self.btf, self.value)
+    }
+
+    /// The shape of the map, with a shard for each possible CPU. `None` if the macros of mapring's headers did not declare it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for sizes that no region can have.
+    pub fn geometry(&self) -> Result<Option<Geometry>> {
+        Ok(self.description().map(|described| described.geometry(self.shards as u64)).transpose()?)
+    }
+
+    /// Its options, or none for another kind than a ring. `None` if it is no region.
+    pub fn options(&self) -> Option<RingOptions> {
+        self.description().map(|described| described.options)
+    }
+
+    /// Whether programs find it in a map of maps, for which this one is the template: `RESIZABLE` and `PER_CPU_MAPS` rings.
+    pub fn in_map_of_maps(&self) -> bool {
+        self.description().is_some_and(|described| described.in_map_of_maps())
+    }
+
+    /// Whether its writers publish by plain stores, which only x86 keeps in order.
+    pub fn needs_x86(&self) -> bool {
+        self.btf.get(self.value).and_then(|value| value.field(TSO)).is_some()
+    }
+
     /// Refuses a map that holds another region. Compares the fields of records only if this process may read the map's
     /// types. Makes system calls.
     pub(crate) fn fits(&self, map: &MapFd) -> Result<()> {
-        let Some(declared) = from_btf(self.btf, self.value) else { return Ok(()) };
+        let Some(declared) = self.description() else { return Ok(()) };
         let geometry = declared.geometry(self.shards as u64)?;
         let shape = declared.shape();
         let differ = |found, declared| Err(Error::mismatch(&map.what, found, declared));
@@ -85,7 +113,7 @@ impl Declared<'_> {
     /// [`fits`](Self::fits) for a map that was found by its pin alone.
     pub(crate) fn fits_at_its_pin(&self, map: &MapFd) -> Result<()> {
         self.fits(map)?;
-        let is_resizable = from_btf(self.btf, self.value).is_some_and(|it| it.options.is_resizable());
+        let is_resizable = self.description().is_some_and(|it| it.options.is_resizable());
         if is_resizable
             && open(map.try_clone()?, OpenOptions::new())?.gate().map_err(lookup)? == Gate::Closing
         {
@@ -98,7 +126,7 @@ impl Declared<'_> {
 
     /// Whether it is a ring that wakes readers.
     pub(crate) fn wakes_readers(&self) -> bool {
-        from_btf(self.btf, self.value).is_some_and(|declared| declared.options.wakes_readers())
+        self.description().is_some_and(|declared| declared.options.wakes_readers())
     }
 }
 

@@ -17,14 +17,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use mapring_core::text::printable;
+use mapring_sys::ENOTSUPP;
+use mapring_sys::PinAccess;
+use mapring_sys::bpf;
+use mapring_sys::fdinfo::is_frozen;
+use mapring_sys::stage::{READERS, Stage, with_suffix};
 use rustix::io::Errno;
 
 use super::readers::{are_readers, companions_to_pin};
-use crate::bpf::fdinfo::is_frozen;
-use crate::bpf::pins::PinAccess;
-use crate::bpf::stage::{READERS, Stage, with_suffix};
-use crate::bpf::sys;
-use crate::bpf::uapi::ENOTSUPP;
 use crate::error::{Cause, Error, Result};
 use crate::region::Region;
 
@@ -227,7 +227,7 @@ fn freeze(fd: BorrowedFd<'_>, what: &str) -> Result<()> {
     if is_frozen(fd) == Some(true) {
         return Ok(());
     }
-    sys::freeze(fd).map_err(|error| {
+    bpf::freeze(fd).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::ResourceBusy => {
                 "; a process has it mapped for writing: drop the handles that were opened with OpenOptions::write, and \

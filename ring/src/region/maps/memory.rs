@@ -3,15 +3,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use mapring_sys::fdinfo::is_frozen;
+use mapring_sys::kinds::MapType;
+use mapring_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::abi::WORD;
 use crate::access::Refusal;
-use crate::bpf::fdinfo::is_frozen;
-use crate::bpf::kinds::MapType;
 use crate::bpf::lookup::Lookup;
-use crate::bpf::uapi::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
 use crate::error::{Cause, Error, Result};
 use crate::region::{Mapping, Memory};
 

@@ -2,6 +2,9 @@
 
 use std::os::fd::AsFd;
 
+use mapring_sys::MapInfo;
+use mapring_sys::kinds::MapType;
+
 use super::map_or_lookup;
 use super::preamble::{adopt, initialise, read_preamble};
 use crate::abi::{Geometry, Kind, Preamble, PreambleError, WORD};
@@ -9,8 +12,6 @@ use crate::access::Refusal;
 use crate::bpf::MapFd;
 use crate::bpf::compare::compare_record;
 use crate::bpf::describe::{Shape, Types};
-use crate::bpf::kinds::MapType;
-use crate::bpf::uapi::MapInfo;
 use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
 use crate::record::Compared;

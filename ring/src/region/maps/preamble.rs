@@ -4,12 +4,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{Ordering, fence};
 
 use mapring_core::protocol::{Words, ring};
+use mapring_sys::MapInfo;
+use mapring_sys::bpf::Elements;
 
 use super::memory::unreadable;
 use crate::abi::{Preamble, PreambleError, Process, WORD};
 use crate::bpf::lookup;
-use crate::bpf::sys::Elements;
-use crate::bpf::uapi::MapInfo;
 use crate::error::{Cause, Error, Result};
 use crate::region::{Mapping, Memory, this_process, with_loader, write_preamble};
 

@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 
 use bytemuck::{bytes_of, bytes_of_mut};
 use mapring_core::text::printable;
+use mapring_sys::bpf::{self, Elements, Object};
+use mapring_sys::kinds::MapType;
 
-use crate::bpf::kinds::MapType;
-use crate::bpf::sys::{self, Elements, Object};
 use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::MapUser;
@@ -30,7 +30,7 @@ fn users_of(map: u32) -> io::Result<Vec<MapUser>> {
     let mut known = HashMap::from([(map, true)]);
     let mut users = Vec::new();
     each(Object::Program, |id| {
-        let (info, maps) = sys::program_maps(sys::program_by_id(id)?.as_fd())?;
+        let (info, maps) = bpf::program_maps(bpf::program_by_id(id)?.as_fd())?;
         for other in maps {
             let uses = match known.get(&other) {
                 Some(uses) => *uses,
@@ -45,7 +45,7 @@ fn users_of(map: u32) -> io::Result<Vec<MapUser>> {
     })?;
     if !users.is_empty() {
         each(Object::Link, |id| {
-            let program = sys::link_info(sys::link_by_id(id)?.as_fd())?.program;
+            let program = bpf::link_info(bpf::link_by_id(id)?.as_fd())?.program;
             users.iter_mut().filter(|user| user.id == program).for_each(|user| user.links += 1);
             Ok(())
         })?;
@@ -55,9 +55,9 @@ fn users_of(map: u32) -> io::Result<Vec<MapUser>> {
 
 /// Whether the map `outer` is an array of maps that contains the map `inner`.
 fn contains(outer: u32, inner: u32) -> io::Result<bool> {
-    let fd = gone(sys::map_by_id(outer))?;
+    let fd = gone(bpf::map_by_id(outer))?;
     let Some(fd) = fd else { return Ok(false) };
-    let info = sys::map_info(fd.as_fd())?;
+    let info = bpf::map_info(fd.as_fd())?;
     if info.ty != MapType::ARRAY_OF_MAPS {
         return Ok(false);
     }
@@ -74,7 +74,7 @@ fn contains(outer: u32, inner: u32) -> io::Result<bool> {
 /// Calls `f` with the id of each object of this sort. Objects that are freed meanwhile are left out.
 fn each(sort: Object, mut f: impl FnMut(u32) -> io::Result<()>) -> io::Result<()> {
     let mut last = 0;
-    while let Some(id) = gone(sys::next_id(sort, last))? {
+    while let Some(id) = gone(bpf::next_id(sort, last))? {
         gone(f(id))?;
         last = id;
     }

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use mapring_sys::stage::{BELLS, NEW, NEXT, READERS, with_suffix};
 use rustix::io::Errno;
 
 use super::open::open;
 use crate::abi::readers::{LOOK, NEVER, OTHER_RING};
 use crate::abi::{Kind, Preamble};
-use crate::bpf::stage::{BELLS, NEW, NEXT, READERS, with_suffix};
 use crate::bpf::{MapFd, MapLocator, MapOfMaps, is_gone};
 use crate::error::{Cause, Error, Result};
 use crate::region::origin::{Companions, Origin};

@@ -18,14 +18,14 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
 
 use mapring_core::protocol::ring::Start;
+use mapring_sys::BPF_F_NUMA_NODE;
+use mapring_sys::kinds::MapType;
 use rustix::io::Errno;
 use rustix::param::page_size;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::abi::WORD;
 use crate::bpf::MapFd;
-use crate::bpf::kinds::MapType;
-use crate::bpf::uapi::BPF_F_NUMA_NODE;
 use crate::error::{Cause, Error, Result};
 use crate::region::{Mapping, Source};
 

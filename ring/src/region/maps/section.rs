@@ -5,17 +5,17 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use mapring_core::text::printable;
+use mapring_sys::btf::{Btf, Kind, Type, Variable};
+use mapring_sys::kinds::MapType;
 
 use super::map_or_lookup;
 use crate::abi::WORD;
 use crate::access::{Access, Refusal};
-use crate::bpf::btf::{Btf, Kind, Type, Variable};
 use crate::bpf::compare::{compare, name_of};
-use crate::bpf::kinds::MapType;
 use crate::bpf::{Lookup, MapFd, describe};
 use crate::error::{Cause, Error, Result};
 use crate::record::TypeLayout;
-use crate::region::{Identity, Memory, OpenOptions};
+use crate::region::{Identity, Memory, OpenOptions, Source};
 
 /// An open section.
 pub(crate) struct Section {
@@ -140,9 +140,14 @@ impl Section {
     }
 }
 
-/// The name of the section in a map; empty if the map contains none.
-pub(crate) fn section_name(map: &MapFd) -> Result<String> {
-    let section = globals(&*types_of(map)?, map.info.value_type, 0);
+/// The name of the section of global data that a map holds, from its types; empty if it holds none. Makes system calls. Needs
+/// CAP_SYS_ADMIN, unless the source has its [object](Source::loaded).
+///
+/// # Errors
+/// [`ErrorKind::Layout`](crate::ErrorKind::Layout) without types; as for opening the map.
+pub fn section_name(map: impl Into<Source>) -> Result<String> {
+    let map = map.into().map()?.0;
+    let section = globals(&*types_of(&map)?, map.info.value_type, 0);
     Ok(section.map(|(name, _)| name).unwrap_or_default())
 }
 

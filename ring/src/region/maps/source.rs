@@ -3,7 +3,9 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::bpf::kinds::MapType;
+use mapring_sys::fdinfo::is_map;
+use mapring_sys::kinds::MapType;
+
 use crate::bpf::{MapFd, MapLocator, MapOfMaps};
 use crate::error::{Error, Result};
 use crate::region::source::{AnySource, Source};
@@ -31,7 +33,7 @@ impl Source {
     pub(crate) fn array_of_maps(self) -> Result<Result<MapOfMaps, Self>> {
         match &self.0 {
             AnySource::Inner(..) => return Ok(Err(self)),
-            AnySource::Fd(Ok(fd)) if !MapFd::is_one(fd.as_fd()) => return Ok(Err(self)),
+            AnySource::Fd(Ok(fd)) if !is_map(fd.as_fd()) => return Ok(Err(self)),
             _ => {}
         }
         let opened = self.map()?;
@@ -49,7 +51,6 @@ impl Source {
             AnySource::Inner(maps, key) => MapLocator::Inner(MapOfMaps::new(maps.map()?.0, &key)?),
             AnySource::Opened(opened) => return Ok(*opened),
             AnySource::Id(id) => return Ok((MapFd::id(id)?, None)),
-            #[cfg(feature = "libbpf")]
             AnySource::Loaded(fd, name, object) => {
                 let map = MapFd::loaded(fd.map_err(|e| Error::system("dup", e))?, &name, object)?;
                 if map.object.is_none() {
@@ -74,20 +75,8 @@ impl From<&Path> for Source {
     }
 }
 
-impl From<&PathBuf> for Source {
-    fn from(path: &PathBuf) -> Self {
-        path.clone().into()
-    }
-}
-
 impl From<String> for Source {
     fn from(path: String) -> Self {
-        PathBuf::from(path).into()
-    }
-}
-
-impl From<&String> for Source {
-    fn from(path: &String) -> Self {
         PathBuf::from(path).into()
     }
 }

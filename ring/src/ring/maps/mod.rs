@@ -1,5 +1,4 @@
-//! Rings in several maps: resizable rings and `PER_CPU_MAPS` rings. `no_maps.rs` replaces this module in builds without the
-//! feature `bpf`.
+//! Rings in several maps: resizable rings and `PER_CPU_MAPS` rings.
 
 mod nodes;
 mod resize;
@@ -7,7 +6,6 @@ mod resize;
 use bytemuck::AnyBitPattern;
 
 use self::nodes::PerCpu;
-#[cfg(feature = "libbpf")]
 pub(crate) use self::nodes::pin_of;
 use self::resize::Resizable;
 use super::{Flavour, Reader, Ring};

@@ -21,7 +21,7 @@ pub(super) const TESTS: [Tests; 5] = [
     Tests {
         name: "unit",
         sources: &["HEAD:ring"],
-        args: "--package=mapring --package=mapring-core --features=mapring/libbpf --lib --test=memfd --test=protocol",
+        args: "--package=mapring --package=mapring-core --package=mapring-sys --package=mapring-loader --lib --test=memfd --test=protocol",
         less: &["--skip=scribbled_words_cost_records_and_nothing_else"],
         flags: "",
         timeout: 60,

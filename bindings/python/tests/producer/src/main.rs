@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use mapring::abi::{Geometry, Kind, Tails};
-use mapring::libbpf_rs::{MapCore, ObjectBuilder};
-use mapring::{OpenOptions, Region, Ring, loader};
+use mapring_loader::libbpf_rs::{MapCore, ObjectBuilder};
+use mapring::{OpenOptions, Region, Ring};
 
 /// The maps that are pinned as regions; `frozen` for everybody.
 const REGIONS: &str = "samples woken kept tailed events numbers left cells copies latches counters histograms gauges top tunes frozen";
@@ -30,11 +30,11 @@ fn main() -> Result<()> {
 
 fn programs(object: &Path, directory: &Path) -> Result<()> {
     let mut open = ObjectBuilder::default().open_file(object)?;
-    loader::prepare_object(&mut open)?;
+    mapring_loader::prepare_object(&mut open)?;
     let mut object = open.load()?;
-    loader::initialize_object(&object)?;
+    mapring_loader::initialize_object(&object)?;
     for name in REGIONS.split(' ') {
-        let region = OpenOptions::new().any_record().open(loader::map(&object, name)?).context(name)?;
+        let region = OpenOptions::new().any_record().open(mapring_loader::map(&object, name)?).context(name)?;
         let path = directory.join(name);
         if name == "frozen" { region.freeze_and_pin(path, 0o666)? } else { region.pin(path, 0o600)? }
     }
@@ -52,7 +52,7 @@ fn programs(object: &Path, directory: &Path) -> Result<()> {
         program.pin(directory.join("programs").join(name))?;
     }
     println!("ready");
-    let grows = Ring::<u64>::open(loader::map(&object, "grows")?)?;
+    let grows = Ring::<u64>::open(mapring_loader::map(&object, "grows")?)?;
     for_each_line(|slots| {
         grows.resize(slots.parse()?)?;
         Ok("resized".to_owned())

@@ -1,11 +1,12 @@
 //! Checks whether the kernel has the fetching atomics that programs need for claims (Linux 5.12, aarch64 5.18). If not,
 //! users get a clear error instead of the verifier's "BPF_STX uses reserved fields".
 
+use mapring::Result;
 use mapring_core::text::printable;
+use mapring_sys::bpf;
 use rustix::io::Errno;
 
-use crate::bpf::sys;
-use crate::error::{Cause, Error, Result};
+use crate::error::Refused;
 
 /// `BPF_STX | BPF_ATOMIC` for words of 8 and 4 bytes.
 const ATOMIC: [u8; 2] = [0xdb, 0xc3];
@@ -16,22 +17,23 @@ const FETCH: i32 = 1;
 const SINCE: [u32; 2] = if cfg!(target_arch = "aarch64") { [5, 18] } else { [5, 12] };
 
 /// Refuses a program with fetching atomics if the kernel does not have them.
-pub(super) fn check(program: &str) -> Result<()> {
+pub(crate) fn check(program: &str) -> Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if has_atomics(&release) {
         return Ok(());
     }
     let [major, minor] = SINCE;
-    Err(Error::from(Cause::NoFetchingAtomics {
+    Err(Refused::NoFetchingAtomics {
         program: printable(program),
         since: format!("{major}.{minor}"),
         release,
-    }))
+    }
+    .into())
 }
 
 /// Whether an instruction with this code and immediate is a fetching atomic. (The second half of a wide load has code
 /// 0.)
-pub(super) fn is_fetching(code: u8, imm: i32) -> bool {
+pub(crate) fn is_fetching(code: u8, imm: i32) -> bool {
     ATOMIC.contains(&code) && imm & FETCH != 0
 }
 
@@ -58,7 +60,7 @@ fn try_one() -> Option<Errno> {
         insn(0xb7, 0, 0, 0),
         insn(0x95, 0, 0, 0),
     ];
-    sys::load_program(&program).err().and_then(|e| Errno::from_io_error(&e))
+    bpf::load_program(&program).err().and_then(|e| Errno::from_io_error(&e))
 }
 
 #[cfg(test)]

@@ -2,16 +2,16 @@
 
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
+use mapring::Result;
+use mapring::abi::Geometry;
+use mapring::cpus::{nodes_of_cpus, online_cpus, online_nodes, possible_cpus};
+use mapring::loader::{Declarations, FIRST, Reused};
 use mapring_core::text::printable;
+use mapring_sys::btf::Btf;
 
-use super::reuse::{Reused, declared};
-use super::types::{is_declared, preset, types_of};
-use super::{FIRST, atomics, guard, limits};
-use crate::abi::Geometry;
-use crate::bpf::btf::Btf;
-use crate::bpf::describe;
-use crate::cpus::{nodes_of_cpus, online_cpus, online_nodes, possible_cpus};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Refused, libbpf};
+use crate::types::{is_declared, pin_path, preset, types_of};
+use crate::{atomics, guard, limits};
 
 /// [`Prepare::skeleton`] with default options. Call it between `open` and `load`, after all other changes to the object
 /// (`set_autoload`, `set_prog_type`).
@@ -71,11 +71,11 @@ impl Prepare {
     /// atomics, it loads a program of five instructions to find out.
     ///
     /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if
+    /// [`ErrorKind::System`](mapring::ErrorKind::System) without sysfs; [`ErrorKind::Shape`](mapring::ErrorKind::Shape) if
     /// a map would have more elements than maps can have, or for a key or value size that this kernel does not accept for
-    /// arrays; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an object compiled for x86 on another
-    /// machine, and for programs that this kernel does not load, for example because of their license; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
-    /// for a node that does not exist; [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable), with both sides, for a map
+    /// arrays; [`ErrorKind::Unsupported`](mapring::ErrorKind::Unsupported) for an object compiled for x86 on another
+    /// machine, and for programs that this kernel does not load, for example because of their license; [`ErrorKind::OutOfRange`](mapring::ErrorKind::OutOfRange)
+    /// for a node that does not exist; [`ErrorKind::NotReusable`](mapring::ErrorKind::NotReusable), with both sides, for a map
     /// that the object reuses and that holds something else than the object declares. The fields of records are
     /// compared only with CAP_SYS_ADMIN.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<u64> {
@@ -87,8 +87,6 @@ impl Prepare {
     /// # Errors
     /// As for [`skeleton`](Self::skeleton).
     pub fn object(self, object: &mut OpenObject) -> Result<u64> {
-        // CPU numbers may have gaps, and a program uses the number of its CPU as an index.
-        let shards = possible_cpus()?.last().map_or(1, |last| last + 1);
         let Some(btf) = types_of(object)? else { return Ok(0) };
         guard::check_license(object, &btf)?;
         let fetches = |program: &OpenProgram<'_>| {
@@ -98,27 +96,36 @@ impl Prepare {
             atomics::check(&program.name().to_string_lossy())?;
         }
         choose_guard(object, &btf, self.guard.unwrap_or_else(|| !guard::is_slow()));
-        let declared = declared(&btf);
-        Reused::of_open(object, &btf, &declared)?.check()?;
+        let declared = Declarations::new(btf.into())?;
+        let mut reused = Reused::new(&declared, None);
+        for (map, name) in object.maps().filter(is_declared).zip(declared.names()) {
+            match (preset(&map), pin_path(&map)) {
+                (Some(fd), _) => reused.add(name, fd)?,
+                (None, Some(pin)) => reused.add_pinned(name, &pin)?,
+                (None, None) => {}
+            }
+        }
+        reused.check()?;
         let mut shapes = Vec::new();
         let mut bytes = 0;
-        for (map, &(ref name, value)) in object.maps().filter(is_declared).zip(&declared) {
-            let Some(description) = describe::from_btf(&btf, value) else { continue };
+        for (map, declared_name) in object.maps().filter(is_declared).zip(declared.names()) {
+            let Some(region) = declared.get(declared_name) else { continue };
+            let Some(geometry) = region.geometry()? else { continue };
             // Messages name the map of maps, which programs use.
-            let name =
-                name.strip_suffix(FIRST).filter(|_| description.in_map_of_maps()).unwrap_or(name).to_owned();
-            let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
-            if tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-                return Err(Error::from(Cause::MemoryOrder { map: name }));
+            let name = declared_name
+                .strip_suffix(FIRST)
+                .filter(|_| region.in_map_of_maps())
+                .unwrap_or(declared_name);
+            if region.needs_x86() && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+                return Err(Refused::MemoryOrder { map: name.to_owned() }.into());
             }
-            let geometry = description.geometry(shards as u64)?;
-            limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
+            limits::check(name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
             if preset(&map).is_none() {
                 bytes += memory_of(&geometry)?;
             }
             let count = |entries| u32::try_from(entries).expect("no more than maps have");
-            if description.options.has_per_cpu_maps() {
-                shapes.push((name.into(), count(shards), None));
+            if geometry.options().has_per_cpu_maps() {
+                shapes.push((name.into(), count(declared.shards()), None));
             }
             let node = self.node_of(&geometry)?;
             shapes.push((map.name().to_os_string(), count(geometry.entries()), node));
@@ -127,7 +134,7 @@ impl Prepare {
             if let Some((_, entries, node)) = shapes.iter().find(|(name, ..)| *name == map.name())
                 && preset(&map).is_none()
             {
-                map.set_max_entries(*entries)?;
+                map.set_max_entries(*entries).map_err(libbpf)?;
                 if let Some(node) = *node {
                     place_on_node(&mut map, node)?;
                 }
@@ -183,28 +190,23 @@ fn choose_guard(object: &mut OpenObject, btf: &Btf, guarded: bool) {
 /// other nodes for the remaining pages.
 ///
 /// # Errors
-/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist;
-/// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a per-CPU map: each CPU's part of it is already on the
+/// [`ErrorKind::OutOfRange`](mapring::ErrorKind::OutOfRange) for a node that does not exist;
+/// [`ErrorKind::WrongType`](mapring::ErrorKind::WrongType) for a per-CPU map: each CPU's part of it is already on the
 /// node of that CPU.
 pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
     let node = checked_node(node)?;
     if map.map_type() == MapType::PercpuArray {
-        return Err(Error::from(Cause::MapType {
-            what: format!("map {}", printable(&map.name().to_string_lossy())),
-            found: "a map of type percpu_array".to_owned(),
-            expected: "array",
-            hint: "; each CPU's values are on the node of that CPU already",
-        }));
+        return Err(Refused::PerCpu { map: printable(&map.name().to_string_lossy()) }.into());
     }
-    map.set_numa_node(node)?;
+    map.set_numa_node(node).map_err(libbpf)?;
     // Without the flag the kernel ignores the number.
     let flags = map.map_flags() | libbpf_sys::BPF_F_NUMA_NODE;
-    Ok(map.set_map_flags(flags)?)
+    map.set_map_flags(flags).map_err(libbpf)
 }
 
 /// The node, if it exists.
 fn checked_node(node: usize) -> Result<u32> {
     let there = online_nodes()?;
     let small = u32::try_from(node).ok().filter(|_| there.contains(&node));
-    small.ok_or(Error::from(Cause::Node { node, there }))
+    small.ok_or_else(|| Refused::Node { node, there }.into())
 }

@@ -2,14 +2,16 @@
 //!
 //! Missing types, and types of another kind, are `None` or void. Only a limited number of references is followed, as
 //! types may refer to each other in circles.
-//!
-//! The module is public for the `mapring` command, which shows values. It is not part of the API.
-#![allow(missing_docs, reason = "not part of the API")]
 
 #[cfg(test)]
 mod tests;
 
-pub use super::describe::load;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use crate::bpf;
 
 /// The most steps from one type to another: the kernel's limit.
 pub const DEPTH: usize = 32;
@@ -34,7 +36,8 @@ const KINDS: [Kind; 20] = {
     ]
 };
 
-/// The kind of a type.
+/// The kind of a type, as `linux/btf.h` names it.
+#[allow(missing_docs, reason = "the kernel's names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Void,
@@ -107,6 +110,27 @@ impl Btf {
         (next == end).then_some(Self { bytes, strings, types })
     }
 
+    /// The types of an object, from the kernel. Makes system calls, and needs CAP_SYS_ADMIN.
+    ///
+    /// # Errors
+    /// ENOENT if there are none (the id is 0); those of the kernel.
+    pub fn load(id: u32) -> io::Result<Self> {
+        if id == 0 {
+            return Err(Errno::NOENT.into());
+        }
+        Self::read(bpf::btf_by_id(id)?.as_fd()).map(|(_, btf)| btf)
+    }
+
+    /// The types that a descriptor of BTF gives, after their id. Makes system calls, and needs no privilege.
+    ///
+    /// # Errors
+    /// Those of the kernel; if there are kinds of types that are not supported.
+    pub fn read(btf: BorrowedFd<'_>) -> io::Result<(u32, Self)> {
+        let (id, bytes) = bpf::btf_bytes(btf)?;
+        let btf = Self::new(bytes);
+        Ok((id, btf.ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))?))
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -141,6 +165,7 @@ impl Btf {
 #[derive(Clone, Copy)]
 pub struct Type<'btf> {
     btf: &'btf Btf,
+    /// Its number; 0 is void.
     pub id: u32,
     name: u32,
     info: u32,
@@ -153,7 +178,9 @@ pub struct Type<'btf> {
 /// A field of a struct or union.
 #[derive(Clone, Copy)]
 pub struct Field<'btf> {
+    /// Its name, which can have any bytes; empty if it has none.
     pub name: &'btf [u8],
+    /// Its type.
     pub ty: Type<'btf>,
     /// Its offset in bits.
     pub from: usize,
@@ -166,13 +193,18 @@ pub struct Field<'btf> {
 /// A variable of a section.
 #[derive(Clone, Copy)]
 pub struct Variable<'btf> {
+    /// Its name, which can have any bytes.
     pub name: &'btf [u8],
+    /// Its type.
     pub ty: Type<'btf>,
+    /// Its first byte in the section.
     pub offset: usize,
+    /// Its bytes.
     pub size: usize,
 }
 
 impl<'btf> Type<'btf> {
+    /// Its kind.
     pub fn kind(self) -> Kind {
         Kind::of(self.info).unwrap_or(Kind::Void)
     }

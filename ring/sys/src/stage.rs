@@ -24,14 +24,16 @@ use std::time::Duration;
 use rustix::fs::{FileType, FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::pins::{PinAccess, PinDir};
+use crate::pins::{PinAccess, PinDir};
 
-/// What follows the name, or the pin, of a ring in those of its other maps.
-pub(crate) const READERS: &str = "__readers";
-pub(crate) const BELLS: &str = "__bells";
+/// What follows the name, or the pin, of a ring in that of the map of its readers.
+pub const READERS: &str = "__readers";
+/// The same in that of its map of bells.
+pub const BELLS: &str = "__bells";
 /// What follows the name of a pin in that of the directory beside it.
-pub(crate) const NEXT: &str = "__next";
-pub(crate) const NEW: &str = "new";
+pub const NEXT: &str = "__next";
+/// The name of the new pin in that directory.
+pub const NEW: &str = "new";
 const OLD: &str = "old";
 /// How often, and after which time, the lock is tried.
 const TRIES: u32 = 200;
@@ -69,20 +71,20 @@ impl Stage {
     }
 
     /// An error if something has the name with this suffix. An empty directory has only a name.
-    pub(crate) fn expect_free(&self, suffix: &str) -> io::Result<()> {
+    pub fn expect_free(&self, suffix: &str) -> io::Result<()> {
         let name = joined(&self.pin, suffix);
         let is_empty = || self.dir.dir(&name).and_then(|dir| dir.entries()).is_ok_and(|all| all.is_empty());
         if self.dir.has(&name)? && !is_empty() { Err(Errno::EXIST.into()) } else { Ok(()) }
     }
 
     /// Removes the pins of the readers and bells of an earlier ring with this name.
-    pub(crate) fn remove_companions(&self) -> io::Result<()> {
+    pub fn remove_companions(&self) -> io::Result<()> {
         [READERS, BELLS].iter().try_for_each(|suffix| self.dir.remove(joined(&self.pin, suffix)))
     }
 
     /// Pins the first map under the name, and the others under this name and their suffixes. Others get access before the
     /// names are public.
-    pub(crate) fn publish(
+    pub fn publish(
         &self,
         maps: &[(&str, BorrowedFd<'_>)],
         access: PinAccess,
@@ -119,11 +121,7 @@ impl Stage {
     }
 
     /// Makes a directory of pins, calls `fill` with it, and gives it the name. Replaces another one at once (Linux 5.16).
-    pub(crate) fn publish_dir(
-        &self,
-        replace: bool,
-        fill: impl FnOnce(&PinDir) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub fn publish_dir(&self, replace: bool, fill: impl FnOnce(&PinDir) -> io::Result<()>) -> io::Result<()> {
         let new = self.inside.make(NEW, 0o755)?;
         fill(&new)?;
         let is_there = self.dir.has(&self.pin)?;
@@ -140,7 +138,7 @@ impl Stage {
     }
 
     /// The access to the pin that is there.
-    pub(crate) fn access(&self) -> io::Result<PinAccess> {
+    pub fn access(&self) -> io::Result<PinAccess> {
         self.dir.access(&self.pin)
     }
 
@@ -238,7 +236,7 @@ pub(super) fn joined(name: &OsStr, suffix: impl AsRef<OsStr>) -> OsString {
 }
 
 /// The path of a pin next to that of a ring.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(suffix);
     path.into()

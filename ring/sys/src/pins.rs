@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use self::walk::walk;
-use super::sys;
+use crate::bpf;
 
 const BPF_FS: i64 = 0xcafe_4a11;
 /// The deepest directories that are removed.
@@ -38,9 +38,12 @@ pub struct PinDir {
 /// Who may use a pin.
 #[derive(Clone, Copy, Debug)]
 pub struct PinAccess {
-    pub(crate) owner: Option<u32>,
-    pub(crate) group: Option<u32>,
-    pub(crate) mode: u32,
+    /// The user it belongs to; `None`: this process's.
+    pub owner: Option<u32>,
+    /// The group it belongs to; `None`: this process's.
+    pub group: Option<u32>,
+    /// Its permission bits.
+    pub mode: u32,
 }
 
 impl From<u32> for PinAccess {
@@ -100,7 +103,7 @@ impl PinDir {
     }
 
     /// The same, even if another user could exchange names in it: to remove what is there.
-    pub(super) fn unchecked_dir(&self, name: &OsStr) -> io::Result<Self> {
+    fn unchecked_dir(&self, name: &OsStr) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty())?;
         Self { fd, path: self.path.join(name) }.expect_pins()
@@ -151,7 +154,7 @@ impl PinDir {
     ///
     /// # Errors
     /// As for [`expect_ours`](Self::expect_ours); also if it is something else.
-    pub(crate) fn access(&self, name: &OsStr) -> io::Result<PinAccess> {
+    pub fn access(&self, name: &OsStr) -> io::Result<PinAccess> {
         let found = self.expect_ours(name)?;
         match FileType::from_raw_mode(found.st_mode) {
             FileType::RegularFile | FileType::Directory => {}
@@ -193,11 +196,11 @@ impl PinDir {
     /// # Errors
     /// Also if the name exists.
     pub fn pin(&self, object: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
-        sys::pin(object.as_fd(), self.fd.as_fd(), name.as_ref())
+        bpf::pin(object.as_fd(), self.fd.as_fd(), name.as_ref())
     }
 
     /// Gives others access to the pin `name`. Only for a directory that no other user may write.
-    pub(crate) fn set_access_of(&self, name: &OsStr, access: PinAccess) -> io::Result<()> {
+    pub fn set_access_of(&self, name: &OsStr, access: PinAccess) -> io::Result<()> {
         let (owner, group) = (access.owner.map(Uid::from_raw), access.group.map(Gid::from_raw));
         if owner.is_some() || group.is_some() {
             chownat(&self.fd, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -222,7 +225,7 @@ impl PinDir {
     /// # Errors
     /// Those of the kernel.
     pub fn open_pin(&self, name: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
-        sys::open_writable_or_not(|flags| sys::open_pin_in(self.fd.as_fd(), name.as_ref(), flags))
+        bpf::open_writable_or_not(|flags| bpf::open_pin_in(self.fd.as_fd(), name.as_ref(), flags))
     }
 
     /// The same, unless another user may have put it there.

@@ -3,10 +3,11 @@
 use std::fs;
 
 use libbpf_rs::OpenObject;
+use mapring::Result;
+use mapring_sys::btf::{Btf, Kind};
 
-use super::types::{kernel_has, license};
-use crate::bpf::btf::{Btf, Kind};
-use crate::error::{Cause, Error, Result};
+use crate::error::Refused;
+use crate::types::{kernel_has, license};
 
 /// The constant that the loader sets for programs (`claim.bpf.h`): 1 selects claims without the guard.
 const CONSTANT: &str = "mapring__guard_is_slow";
@@ -17,7 +18,7 @@ const MITIGATIONS: [&str; 2] = ["spec_rstack_overflow", "retbleed"];
 const SLOW: [&str; 3] = ["Safe RET", "untrained return thunk", "Stuffing"];
 
 /// Whether calls of kernel functions are slow on this machine. Reads two files of sysfs.
-pub(super) fn is_slow() -> bool {
+pub(crate) fn is_slow() -> bool {
     MITIGATIONS.iter().any(|name| {
         let said = fs::read_to_string(format!("/sys/devices/system/cpu/vulnerabilities/{name}"));
         said.is_ok_and(|said| is_slow_with(&said))
@@ -38,7 +39,7 @@ const GPL_COMPATIBLE: [&str; 6] =
 
 /// Refuses an object whose license keeps this kernel from loading its guard: the kernel's message names no remedy. Objects
 /// without the guard, and kernels without its functions, take any license.
-pub(super) fn check_license(object: &OpenObject, btf: &Btf) -> Result<()> {
+pub(crate) fn check_license(object: &OpenObject, btf: &Btf) -> Result<()> {
     let is_called =
         |btf: &Btf| btf.types().any(|ty| ty.kind() == Kind::Func && ty.name() == FUNCTION.as_bytes());
     if !is_called(btf) {
@@ -53,11 +54,11 @@ pub(super) fn check_license(object: &OpenObject, btf: &Btf) -> Result<()> {
         },
     };
     let compatible = license.as_deref().is_some_and(|license| GPL_COMPATIBLE.contains(&license));
-    if compatible || !kernel_has(FUNCTION) { Ok(()) } else { Err(Error::from(Cause::License { license })) }
+    if compatible || !kernel_has(FUNCTION) { Ok(()) } else { Err(Refused::License { license }.into()) }
 }
 
 /// The offset of the constant in an object's `.rodata`.
-pub(super) fn constant(btf: &Btf) -> Option<usize> {
+pub(crate) fn constant(btf: &Btf) -> Option<usize> {
     let section = btf.types().find(|ty| ty.kind() == Kind::DataSec && ty.name() == b".rodata")?;
     let constant = section.variables().find(|var| var.name == CONSTANT.as_bytes() && var.size == 4)?;
     Some(constant.offset)

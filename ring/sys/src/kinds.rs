@@ -7,15 +7,24 @@ use bytemuck::{Pod, Zeroable};
 /// A type of map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
-pub(crate) struct MapType(pub(crate) u32);
+pub struct MapType(
+    /// The kernel's number.
+    pub u32,
+);
 
 impl MapType {
-    pub(crate) const ARRAY: Self = Self(2);
-    pub(crate) const PROG_ARRAY: Self = Self(3);
-    pub(crate) const PERCPU_ARRAY: Self = Self(6);
-    pub(crate) const ARRAY_OF_MAPS: Self = Self(12);
-    pub(crate) const HASH_OF_MAPS: Self = Self(13);
-    pub(crate) const RINGBUF: Self = Self(27);
+    /// `BPF_MAP_TYPE_ARRAY`.
+    pub const ARRAY: Self = Self(2);
+    /// A table of programs for tail calls.
+    pub const PROG_ARRAY: Self = Self(3);
+    /// An array with a copy of each value for each possible CPU.
+    pub const PERCPU_ARRAY: Self = Self(6);
+    /// An array whose values are maps.
+    pub const ARRAY_OF_MAPS: Self = Self(12);
+    /// A hash table whose values are maps.
+    pub const HASH_OF_MAPS: Self = Self(13);
+    /// `BPF_MAP_TYPE_RINGBUF`.
+    pub const RINGBUF: Self = Self(27);
 }
 
 #[rustfmt::skip]
@@ -42,7 +51,7 @@ fn name(names: &[&'static str], number: u32) -> Option<&'static str> {
 
 impl MapType {
     /// Its name, or its number if it is newer than this crate.
-    pub(crate) fn name(self) -> String {
+    pub fn name(self) -> String {
         name(&MAPS, self.0).map_or_else(|| self.0.to_string(), str::to_owned)
     }
 }
@@ -57,6 +66,6 @@ impl fmt::Display for MapType {
 }
 
 /// The name of a program type, or its number if it is newer than this crate.
-pub(crate) fn program_type_name(ty: u32) -> String {
+pub fn program_type_name(ty: u32) -> String {
     name(&PROGRAMS, ty).map_or_else(|| ty.to_string(), str::to_owned)
 }

@@ -2,10 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use mapring::Result;
+use mapring_sys::bpf::{NewArray, create_array};
 use rustix::io::Errno;
 
-use crate::bpf::sys::{NewArray, create_array};
-use crate::error::{Cause, Error, Result};
+use crate::error::Refused;
 
 /// Arrays are indexed by u32.
 const KEY: u32 = 4;
@@ -17,10 +18,10 @@ const OLD_VALUE: u32 = 4 << 20;
 const PER_CPU_VALUE: u32 = 32 << 10;
 
 /// Refuses a map that the kernel will refuse. Makes a system call only for values of more than 4 MiB.
-pub(super) fn check(map: &str, per_cpu: bool, key: u32, value: u32) -> Result<()> {
+pub(crate) fn check(map: &str, per_cpu: bool, key: u32, value: u32) -> Result<()> {
     let within = |part, found: u32, allowed: RangeInclusive<u32>, hint| match allowed.contains(&found) {
         true => Ok(()),
-        false => Err(Error::from(Cause::MapSize { map: map.to_owned(), part, found, allowed, hint })),
+        false => Err(Refused::MapSize { map: map.to_owned(), part, found, allowed, hint }.into()),
     };
     within("key", key, KEY..=KEY, "; arrays are indexed by u32: leave that to the headers' macros")?;
     let (largest, hint) = match value {

@@ -4,18 +4,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bytemuck::Zeroable;
+use mapring_core::abi::WORD;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, mprotect};
 
 use super::{address, address_mut, bpf, raw, u32_of};
-use crate::abi::WORD;
-use crate::bpf::copies::Copies;
-use crate::bpf::kinds::MapType;
-use crate::bpf::uapi::*;
+use crate::copies::Copies;
+use crate::kinds::MapType;
+use crate::uapi::*;
 
 /// The elements of a map. Calls check that keys and values have the sizes that the kernel reported for this map.
-pub(crate) struct Elements<F> {
+pub struct Elements<F> {
     map: F,
     key: usize,
     /// Bytes of a value; of a per-CPU map, bytes of each copy, which are whole words.
@@ -25,13 +25,13 @@ pub(crate) struct Elements<F> {
 
 impl<F: AsFd> Elements<F> {
     /// For a map that is not per-CPU. `info` must be about this map.
-    pub(crate) fn new(map: F, info: &MapInfo) -> Self {
+    pub fn new(map: F, info: &MapInfo) -> Self {
         assert_ne!(info.ty, MapType::PERCPU_ARRAY);
         Self { map, key: info.key_size as usize, value: info.value_size as usize, copies: None }
     }
 
     /// For an array. If it is per-CPU, this makes system calls to count the copies.
-    pub(crate) fn of_array(map: F, info: &MapInfo) -> io::Result<Self> {
+    pub fn of_array(map: F, info: &MapInfo) -> io::Result<Self> {
         if info.ty != MapType::PERCPU_ARRAY {
             return Ok(Self::new(map, info));
         }
@@ -40,28 +40,28 @@ impl<F: AsFd> Elements<F> {
     }
 
     /// How many copies of a value there are: one, or one for each possible CPU.
-    pub(crate) fn copies(&self) -> usize {
+    pub fn copies(&self) -> usize {
         self.cpus().map_or(1, <[_]>::len)
     }
 
     /// The CPUs that have copies; `None` if the map is not per-CPU.
-    pub(crate) fn cpus(&self) -> Option<&[usize]> {
+    pub fn cpus(&self) -> Option<&[usize]> {
         self.copies.as_ref().map(Copies::cpus)
     }
 
     /// The descriptor of the map.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
     }
 
     /// Reads the value under `key`; for a per-CPU map, all copies.
-    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
         assert!(value.len() >= self.value * self.copies());
         self.lookup_flags(key, value, 0)
     }
 
     /// Reads the copy of one CPU. EINVAL if the kernel does not support this (before 7.0).
-    pub(crate) fn lookup_of_cpu(&self, key: &[u8], cpu: usize, value: &mut [u8]) -> io::Result<()> {
+    pub fn lookup_of_cpu(&self, key: &[u8], cpu: usize, value: &mut [u8]) -> io::Result<()> {
         assert!(value.len() >= self.value);
         self.lookup_flags(key, value, BPF_F_CPU | (cpu as u64) << 32)
     }
@@ -74,7 +74,7 @@ impl<F: AsFd> Elements<F> {
     }
 
     /// Writes the value under `key`.
-    pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+    pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert!(value.len() >= self.value * self.copies());
         let mut element = Element { value: address(value), ..self.element(key) };
         // SAFETY: the key is as long as the map's keys, and the value as its values; the kernel only reads them.
@@ -82,14 +82,14 @@ impl<F: AsFd> Elements<F> {
     }
 
     /// Removes the element under `key`.
-    pub(crate) fn delete(&self, key: &[u8]) -> io::Result<()> {
+    pub fn delete(&self, key: &[u8]) -> io::Result<()> {
         // SAFETY: the key is as long as the map's keys.
         unsafe { bpf(MAP_DELETE_ELEM, &mut self.element(key)) }.map(drop)
     }
 
     /// Reads the elements of an array after the one with the key `after`, or the first ones: as many as `keys` has
     /// entries. Returns how many there were; ENOENT at the end of the map.
-    pub(crate) fn lookup_batch(
+    pub fn lookup_batch(
         &self,
         after: Option<u32>,
         keys: &mut [u32],
@@ -111,7 +111,7 @@ impl<F: AsFd> Elements<F> {
     }
 
     /// Writes the elements under these keys, in this order.
-    pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> io::Result<()> {
+    pub fn update_batch(&self, keys: &[u8], values: &[u8]) -> io::Result<()> {
         let mut batch =
             Batch { keys: address(keys), values: address(values), ..self.batch(keys.len(), values.len()) };
         // SAFETY: there are this many keys and values (`batch` checked it), which the kernel only reads.
@@ -138,7 +138,7 @@ fn copy_size(info: &MapInfo) -> usize {
 
 /// Whether a lookup in this per-CPU map returns at most `copies` copies. The kernel writes them into memory of this
 /// length, and a page that can't be written follows.
-pub(crate) fn lookup_fits(map: BorrowedFd<'_>, info: &MapInfo, copies: usize) -> io::Result<bool> {
+pub fn lookup_fits(map: BorrowedFd<'_>, info: &MapInfo, copies: usize) -> io::Result<bool> {
     assert_eq!((info.ty, info.key_size), (MapType::PERCPU_ARRAY, 4));
     let (bytes, page) = (copies * copy_size(info), rustix::param::page_size());
     let before = bytes.next_multiple_of(page);

@@ -5,27 +5,40 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use bytemuck::Zeroable;
+use rustix::io::Errno;
 
-use super::kinds::MapType;
-use super::sys;
-use super::uapi::MapInfo;
-use crate::error::{Error, Result};
+use crate::bpf;
+use crate::kinds::MapType;
+use crate::uapi::MapInfo;
 
 /// An id that no BTF has. Opening it shows whether this process may read types at all.
 const UNKNOWN_BTF: u32 = u32::MAX;
 
+/// Whether `fd` is a BPF map, not a program, a link or a file. Makes a system call.
+pub fn is_map(fd: BorrowedFd<'_>) -> bool {
+    // By its name in procfs; without procfs, by a system call that only maps accept.
+    let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+    name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
+}
+
+/// Whether `fd` accepts the call for a map's keys. All maps accept it, except queues and stacks.
+fn has_keys(fd: BorrowedFd<'_>) -> bool {
+    let refused = bpf::ask_for_keys(fd).err().and_then(|e| Errno::from_io_error(&e));
+    ![Some(Errno::INVAL), Some(Errno::BADF)].contains(&refused)
+}
+
 /// The kernel's information about the map. Before Linux 5.19 bpf(2) refuses processes without privilege (EPERM); then
 /// procfs gives everything but the types.
-pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
-    sys::map_info(fd).or_else(|error| {
+pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    bpf::map_info(fd).or_else(|error| {
         let denied = error.kind() == io::ErrorKind::PermissionDenied;
         let told = if denied { from_procfs(fd) } else { None };
-        told.ok_or(Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", error))
+        told.ok_or(error)
     })
 }
 
 /// Whether the map is frozen; `None` if procfs does not show it.
-pub(crate) fn is_frozen(fd: BorrowedFd<'_>) -> Option<bool> {
+pub fn is_frozen(fd: BorrowedFd<'_>) -> Option<bool> {
     let text = read(fd).ok()?;
     Some(field(&text, "frozen")? != 0)
 }
@@ -46,7 +59,7 @@ fn from_procfs(fd: BorrowedFd<'_>) -> Option<MapInfo> {
 }
 
 /// The type of the programs that a table accepts, if it is fixed.
-pub(crate) fn program_type(fd: BorrowedFd<'_>) -> Option<u32> {
+pub fn program_type(fd: BorrowedFd<'_>) -> Option<u32> {
     field(&read(fd).ok()?, "owner_prog_type")
 }
 

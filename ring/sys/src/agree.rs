@@ -8,9 +8,9 @@ use libbpf_rs::btf::types::{Composite, MemberAttr};
 use libbpf_rs::btf::{self, BtfType, HasSize, TypeId};
 use libbpf_rs::libbpf_sys;
 
-use crate::bpf::btf::{Btf, Kind};
-use crate::bpf::kinds::{MapType, program_type_name};
-use crate::bpf::uapi;
+use crate::btf::{Btf, Kind};
+use crate::kinds::{MapType, program_type_name};
+use crate::uapi;
 
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 

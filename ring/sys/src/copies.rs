@@ -7,9 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
-use super::sys;
-use super::uapi::MapInfo;
-use crate::sysfs::listed_cpus;
+use crate::bpf;
+use crate::cpus::listed_cpus;
+use crate::uapi::MapInfo;
 
 /// The most CPUs of the kernels that distributions build.
 const USUAL: usize = 1 << 13;
@@ -23,7 +23,7 @@ impl Copies {
     /// Makes a few system calls. `info` must be about this per-CPU map.
     pub(crate) fn of(map: BorrowedFd<'_>, info: &MapInfo) -> io::Result<Self> {
         let listed = listed_cpus().unwrap_or_default();
-        let count = least(listed.len().clamp(1, USUAL), |copies| sys::lookup_fits(map, info, copies))?;
+        let count = least(listed.len().clamp(1, USUAL), |copies| bpf::lookup_fits(map, info, copies))?;
         Ok(Self(numbered(listed, count)))
     }
 
@@ -41,8 +41,8 @@ pub(crate) fn numbered(listed: Vec<usize>, count: usize) -> Vec<usize> {
 pub(crate) fn possible_count() -> Option<usize> {
     static COUNT: OnceLock<Option<usize>> = OnceLock::new();
     *COUNT.get_or_init(|| {
-        let map = sys::create_per_cpu_array().ok()?;
-        let info = sys::map_info(map.as_fd()).ok()?;
+        let map = bpf::create_per_cpu_array().ok()?;
+        let info = bpf::map_info(map.as_fd()).ok()?;
         Some(Copies::of(map.as_fd(), &info).ok()?.0.len())
     })
 }

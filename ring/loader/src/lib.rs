@@ -1,8 +1,24 @@
-//! All code that uses objects and maps of libbpf-rs.
+//! Loads BPF objects that use [mapring](https://docs.rs/mapring)'s headers, with libbpf-rs. To build libbpf, you need a C
+//! compiler, libelf and zlib; readers need only the crate `mapring`.
+//!
+//! ```text
+//! open ── prepare ── load ── initialize ── freeze_and_pin
+//!         shards     (libbpf)  preambles,    readers without privilege
+//!         for all CPUs         maps of CPUs
+//! ```
+//!
+//! 1. Between open and load, [`prepare`] gives every map a shard for each possible CPU. In a loader that starts again,
+//!    [`reuse`](fn@reuse) before it takes over what is pinned.
+//! 2. After load, [`initialize`] writes the preambles for readers in other processes, creates the per-CPU maps of NUMA
+//!    rings, and lets programs write resizable rings.
+//! 3. [`Ring::freeze_and_pin`](mapring::Ring::freeze_and_pin) makes the map available to other processes.
+//!
+//! All functions make system calls. A loader that uses aya calls [`initialize_map`] for each map instead: it needs only the
+//! crate `mapring`.
+#![deny(unsafe_code)]
 
-#[cfg(test)]
-mod agree;
 mod atomics;
+mod error;
 mod guard;
 mod limits;
 mod prepare;
@@ -13,24 +29,25 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, MapImpl, MapType, Object};
+use libbpf_rs::{Map, MapCore, MapFlags, MapType, Object};
+use mapring::loader::{
+    BELLS, Declarations, FIRST, LoadedObject, READERS, Reused, initialize_map, initialize_wakeable,
+    section_name,
+};
+use mapring::{OpenOptions, Result, Source};
+use mapring_core::text::printable;
+use mapring_sys::fdinfo::is_map;
+
+/// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring_loader::libbpf_rs`, or
+/// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
+/// `OpenObject` do not match.
+pub use libbpf_rs;
 
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 pub use self::reuse::{Reuse, reuse};
 
-use self::reuse::{Reused, declared};
+use self::error::{Refused, libbpf};
 use self::types::{is_declared, types_of_loaded};
-use super::{initialize_map, initialize_wakeable};
-use crate::bpf::MapFd;
-use crate::bpf::describe::{self, LoadedObject};
-use crate::bpf::stage::{BELLS, READERS};
-use crate::error::{Cause, Error, Result};
-use crate::region::maps::section_name;
-use crate::region::{AnySource, OpenOptions, Source};
-use mapring_core::text::printable;
-
-/// What follows the name of a map of maps in the name of its first map (`detail/place.bpf.h`).
-const FIRST: &str = "__first";
 
 /// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are
 /// attached: until then they drop (and count) what they write to resizable rings and `PER_CPU_MAPS` rings.
@@ -42,8 +59,8 @@ const FIRST: &str = "__first";
 /// options, slots, record and fields. Of a wakeable ring it must reuse all three maps. Otherwise this writes nothing.
 ///
 /// # Errors
-/// As for [`initialize_map`]; [`ErrorKind::System`](crate::ErrorKind::System) if the object's BTF can't be read;
-/// [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable), with both sides, as for [`Prepare::skeleton`].
+/// As for [`initialize_map`]; [`ErrorKind::System`](mapring::ErrorKind::System) if the object's BTF can't be read;
+/// [`ErrorKind::NotReusable`](mapring::ErrorKind::NotReusable), with both sides, as for [`Prepare::skeleton`].
 pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
     initialize_object(skel.object())
 }
@@ -54,31 +71,37 @@ pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
 /// As for [`initialize`].
 pub fn initialize_object(object: &Object) -> Result<()> {
     let Some(known) = with_maps(object, |_| true)? else { return Ok(()) };
-    let declared = declared(known.btf());
+    let declared = Declarations::new(known.btf().clone())?;
+    let maps = object.maps().filter(is_declared).zip(declared.names());
+    let maps: Vec<_> = maps.filter(|(map, _)| is_map(map.as_fd())).collect();
     // Before anything is written.
-    Reused::of_loaded(object, &known, &declared)?.check()?;
-    let maps = object.maps().filter(is_declared).zip(&declared);
-    let maps: Vec<_> = maps.filter(|(map, _)| MapFd::is_one(map.as_fd())).collect();
-    let named = |name: &str| maps.iter().find(|(_, (other, _))| other == name).map(|(map, _)| map);
-    for (map, (name, value)) in &maps {
-        let Some(described) = describe::from_btf(known.btf(), *value) else { continue };
-        if !described.in_map_of_maps() {
-            OpenOptions::new().write_preamble(true).open(loaded(map, Some(known.clone())))?;
+    let mut reused = Reused::new(&declared, Some(&known));
+    for (map, name) in &maps {
+        reused.add(name, map.as_fd())?;
+    }
+    reused.check()?;
+    let named = |name: &str| maps.iter().find(|(_, other)| *other == name).map(|(map, _)| map);
+    let source = |map: &Map<'_>| loaded(map, Some(known.clone()));
+    for (map, name) in &maps {
+        let Some(region) = declared.get(name).filter(|region| region.options().is_some()) else { continue };
+        if !region.in_map_of_maps() {
+            OpenOptions::new().write_preamble(true).open(source(map))?;
         } else if let Some(maps) = name.strip_suffix(FIRST).and_then(named) {
             // Programs use the map of maps; the kernel took this one as a template. libbpf put it there, unless rustc, which can't
             // declare that, compiled the object.
             let first = 0_u32.to_ne_bytes();
-            if maps.lookup(&first, MapFlags::ANY)?.is_none() {
-                maps.update(&first, &map.as_fd().as_raw_fd().to_ne_bytes(), MapFlags::ANY)?;
+            if maps.lookup(&first, MapFlags::ANY).map_err(libbpf)?.is_none() {
+                let fd = map.as_fd().as_raw_fd().to_ne_bytes();
+                maps.update(&first, &fd, MapFlags::ANY).map_err(libbpf)?;
             }
-            initialize_map(loaded(maps, Some(known.clone())))?;
+            initialize_map(source(maps))?;
         }
     }
-    for (readers, (name, _)) in &maps {
+    for (readers, name) in &maps {
         if let Some(name) = name.strip_suffix(READERS)
             && let (Some(ring), Some(bells)) = (named(name), named(&format!("{name}{BELLS}")))
         {
-            initialize_wakeable(ring, readers, bells)?;
+            initialize_wakeable(loaded(ring, None), loaded(readers, None), loaded(bells, None))?;
         }
     }
     Ok(())
@@ -90,12 +113,12 @@ pub fn initialize_object(object: &Object) -> Result<()> {
 /// and duplicates the descriptors of these maps.
 ///
 /// # Errors
-/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the maps that exist,
-/// [`ErrorKind::System`](crate::ErrorKind::System).
+/// [`ErrorKind::OutOfRange`](mapring::ErrorKind::OutOfRange) with the maps that exist,
+/// [`ErrorKind::System`](mapring::ErrorKind::System).
 pub fn map(object: &Object, name: &str) -> Result<Source> {
     let Some(map) = created(object).find(|map| map.name().to_string_lossy() == name) else {
         let others: Vec<_> = created(object).map(|map| map.name().to_string_lossy().into_owned()).collect();
-        return Err(no_such("map", name, &others));
+        return Err(no_such("map", name, &others).into());
     };
     let its = [FIRST, READERS, BELLS].map(|suffix| format!("{name}{suffix}"));
     Ok(loaded(&map, with_maps(object, |name| its.iter().any(|its| its == name))?))
@@ -103,24 +126,24 @@ pub fn map(object: &Object, name: &str) -> Result<Source> {
 
 /// The maps that were created. In place of another one (`set_autocreate`) libbpf has another file.
 fn created(object: &Object) -> impl Iterator<Item = Map<'_>> {
-    object.maps().filter(|map| MapFd::is_one(map.as_fd()))
+    object.maps().filter(|map| is_map(map.as_fd()))
 }
 
 /// The types of an object, and its maps with the names that `wanted` picks. `None` if the object has no types.
 fn with_maps(object: &Object, wanted: impl Fn(&str) -> bool) -> Result<Option<Arc<LoadedObject>>> {
     let Some(mut known) = types_of_loaded(object)? else { return Ok(None) };
     for map in created(object).filter(|map| wanted(&map.name().to_string_lossy())) {
-        known.add(Source::from(&map).map()?.0);
+        known.add(map.as_fd(), &map.name().to_string_lossy())?;
     }
     Ok(Some(known.into()))
 }
 
 /// The map that holds a section of an object's global data, by the section's name (`.bss`): for
-/// [`Globals::open`](crate::globals::Globals::open), which then needs no CAP_SYS_ADMIN. Makes system calls.
+/// [`Globals::open`](mapring::globals::Globals::open), which then needs no CAP_SYS_ADMIN. Makes system calls.
 ///
 /// # Errors
-/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the maps that exist,
-/// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
+/// [`ErrorKind::OutOfRange`](mapring::ErrorKind::OutOfRange) with the maps that exist,
+/// [`ErrorKind::Layout`](mapring::ErrorKind::Layout).
 pub fn section(object: &Object, name: &str) -> Result<Source> {
     let known = with_maps(object, |_| false)?;
     let mut others = Vec::new();
@@ -129,34 +152,19 @@ pub fn section(object: &Object, name: &str) -> Result<Source> {
         // The map of `.data.mine` has this name; the map of `.data` has the object's name before it.
         if map_name.ends_with(name) {
             let source = || loaded(&map, known.clone());
-            if section_name(&source().map()?.0)? == name {
+            if section_name(source())? == name {
                 return Ok(source());
             }
         }
         others.push(map_name);
     }
-    Err(no_such("section", name, &others))
+    Err(no_such("section", name, &others).into())
 }
 
-fn no_such(thing: &'static str, name: &str, others: &[String]) -> Error {
-    Error::from(Cause::NoSuch { thing, name: printable(name), there: printable(&others.join(", ")) })
-}
-
-/// Duplicates the file descriptor: a system call.
-impl<T: std::fmt::Debug> From<&MapImpl<'_, T>> for Source {
-    fn from(map: &MapImpl<'_, T>) -> Self {
-        loaded(map, None)
-    }
-}
-
-/// Duplicates the file descriptor: a system call.
-impl From<&MapHandle> for Source {
-    fn from(map: &MapHandle) -> Self {
-        loaded(map, None)
-    }
+fn no_such(thing: &'static str, name: &str, others: &[String]) -> Refused {
+    Refused::NoSuch { thing, name: printable(name), there: printable(&others.join(", ")) }
 }
 
 fn loaded(map: &impl MapCore, object: Option<Arc<LoadedObject>>) -> Source {
-    let name = map.name().to_string_lossy().into_owned();
-    Source(AnySource::Loaded(map.as_fd().try_clone_to_owned(), name, object))
+    Source::loaded(map.as_fd(), &map.name().to_string_lossy(), object)
 }

@@ -14,26 +14,30 @@ use bytemuck::{Pod, Zeroable};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-pub(crate) use self::elements::{Elements, lookup_fits};
-use super::kinds::MapType;
-use super::uapi::*;
-use crate::abi::WORD;
+pub use self::elements::{Elements, lookup_fits};
+use crate::kinds::MapType;
+use crate::uapi::*;
+use mapring_core::abi::WORD;
 
 /// The attributes of an array to be created.
 #[derive(Default)]
-pub(crate) struct NewArray<'a> {
-    pub(crate) name: [u8; NAME],
-    pub(crate) value_size: u32,
-    pub(crate) max_entries: u32,
-    pub(crate) flags: u32,
+pub struct NewArray<'a> {
+    /// Its name, with zeros behind it.
+    pub name: [u8; NAME],
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// The number of elements.
+    pub max_entries: u32,
+    /// `BPF_F_…`.
+    pub flags: u32,
     /// Only used with `BPF_F_NUMA_NODE`.
-    pub(crate) node: u32,
+    pub node: u32,
     /// BTF, and the types of keys and values in it.
-    pub(crate) types: Option<(BorrowedFd<'a>, u32, u32)>,
+    pub types: Option<(BorrowedFd<'a>, u32, u32)>,
 }
 
 /// Creates an array.
-pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
+pub fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
     let (btf, key_type, value_type) =
         new.types.map_or((0, 0, 0), |(btf, key, value)| (raw(&btf), key, value));
     let mut attributes = CreateMap {
@@ -57,7 +61,7 @@ pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Creates a per-CPU array of one word.
-pub(crate) fn create_per_cpu_array() -> io::Result<OwnedFd> {
+pub fn create_per_cpu_array() -> io::Result<OwnedFd> {
     let mut attributes = CreateMap {
         ty: MapType::PERCPU_ARRAY,
         key_size: 4,
@@ -71,8 +75,28 @@ pub(crate) fn create_per_cpu_array() -> io::Result<OwnedFd> {
     })
 }
 
+/// Creates an array of maps like `inner`.
+pub fn create_array_of_maps(name: &str, entries: u32, inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut short = [0; NAME];
+    let length = name.len().min(NAME - 1);
+    short[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let mut attributes = CreateMap {
+        ty: MapType::ARRAY_OF_MAPS,
+        key_size: 4,
+        value_size: 4,
+        max_entries: entries,
+        inner_map: raw(&inner),
+        name: short,
+        ..CreateMap::zeroed()
+    };
+    charged(|| {
+        // SAFETY: there are no addresses.
+        descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+    })
+}
+
 /// Creates a ringbuf of `bytes` bytes: a power of two of pages.
-pub(crate) fn create_ringbuf(bytes: usize) -> io::Result<OwnedFd> {
+pub fn create_ringbuf(bytes: usize) -> io::Result<OwnedFd> {
     let mut attributes =
         CreateMap { ty: MapType::RINGBUF, max_entries: u32_of(bytes), ..CreateMap::zeroed() };
     charged(|| {
@@ -83,7 +107,7 @@ pub(crate) fn create_ringbuf(bytes: usize) -> io::Result<OwnedFd> {
 
 /// Loads a socket filter with these instructions. Repeats the call after EAGAIN (a signal came during the verification)
 /// as often as libbpf does.
-pub(crate) fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
+pub fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
     const SOCKET_FILTER: u32 = 1;
     const TRIES: usize = 5;
     let mut attributes = LoadProgram {
@@ -121,7 +145,7 @@ fn charged(mut make: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd>
 }
 
 /// Opens the object pinned at `path`.
-pub(crate) fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+pub fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut pin = Pin { path: address(path.as_bytes_with_nul()), flags, ..Pin::zeroed() };
     // SAFETY: the path is a C string.
@@ -129,7 +153,7 @@ pub(crate) fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
 }
 
 /// Opens by calling `open` with flags: for reading only, if the pin's mode allows no more.
-pub(crate) fn open_writable_or_not(open: impl Fn(u32) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+pub fn open_writable_or_not(open: impl Fn(u32) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     open(0).or_else(|e| {
         let denied = e.kind() == io::ErrorKind::PermissionDenied;
         if denied { open(BPF_F_RDONLY).map_err(|_| e) } else { Err(e) }
@@ -137,12 +161,12 @@ pub(crate) fn open_writable_or_not(open: impl Fn(u32) -> io::Result<OwnedFd>) ->
 }
 
 /// Opens the object pinned as `name` in a directory.
-pub(crate) fn open_pin_in(dir: BorrowedFd<'_>, name: &OsStr, flags: u32) -> io::Result<OwnedFd> {
+pub fn open_pin_in(dir: BorrowedFd<'_>, name: &OsStr, flags: u32) -> io::Result<OwnedFd> {
     descriptor(pin_in(OBJ_GET, dir, name, Pin { flags, ..Pin::zeroed() }))
 }
 
 /// Pins an object as `name` in a directory.
-pub(crate) fn pin(object: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+pub fn pin(object: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     pin_in(OBJ_PIN, dir, name, Pin { object: raw(&object), ..Pin::zeroed() }).map(drop)
 }
 
@@ -162,34 +186,36 @@ fn pin_in(command: c_int, dir: BorrowedFd<'_>, name: &OsStr, pin: Pin) -> io::Re
 }
 
 /// Opens the map with this id.
-pub(crate) fn map_by_id(mut id: u32) -> io::Result<OwnedFd> {
+pub fn map_by_id(mut id: u32) -> io::Result<OwnedFd> {
     // SAFETY: there are no addresses.
     descriptor(unsafe { bpf(MAP_GET_FD_BY_ID, &mut id) })
 }
 
 /// Opens the program with this id.
-pub(crate) fn program_by_id(mut id: u32) -> io::Result<OwnedFd> {
+pub fn program_by_id(mut id: u32) -> io::Result<OwnedFd> {
     // SAFETY: there are no addresses.
     descriptor(unsafe { bpf(PROG_GET_FD_BY_ID, &mut id) })
 }
 
 /// Opens the link with this id.
-pub(crate) fn link_by_id(mut id: u32) -> io::Result<OwnedFd> {
+pub fn link_by_id(mut id: u32) -> io::Result<OwnedFd> {
     // SAFETY: there are no addresses.
     descriptor(unsafe { bpf(LINK_GET_FD_BY_ID, &mut id) })
 }
 
-/// The sorts of objects with ids.
+/// Objects that have ids, beside maps.
 #[derive(Clone, Copy)]
-pub(crate) enum Object {
+pub enum Object {
+    /// A program.
     Program,
+    /// A link.
     Link,
 }
 
-/// The id of the first object of a sort after the one with the id `last`. ENOENT if there is none; EPERM without
+/// The id of the first object of this kind after the one with the id `last`. ENOENT if there is none; EPERM without
 /// CAP_SYS_ADMIN.
-pub(crate) fn next_id(sort: Object, last: u32) -> io::Result<u32> {
-    let command = match sort {
+pub fn next_id(of: Object, last: u32) -> io::Result<u32> {
+    let command = match of {
         Object::Program => PROG_GET_NEXT_ID,
         Object::Link => LINK_GET_NEXT_ID,
     };
@@ -200,25 +226,25 @@ pub(crate) fn next_id(sort: Object, last: u32) -> io::Result<u32> {
 }
 
 /// Opens the BTF with this id.
-pub(crate) fn btf_by_id(mut id: u32) -> io::Result<OwnedFd> {
+pub fn btf_by_id(mut id: u32) -> io::Result<OwnedFd> {
     // SAFETY: there are no addresses.
     descriptor(unsafe { bpf(BTF_GET_FD_BY_ID, &mut id) })
 }
 
 /// The kernel's information about a map. For another object the kernel writes other information.
-pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     // SAFETY: there are no addresses in it.
     unsafe { info(map, MapInfo::zeroed()) }
 }
 
 /// The kernel's information about a program. For another object the kernel writes other information.
-pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     // SAFETY: all addresses in it are null, with lengths of 0.
     unsafe { info(program, ProgramInfo::zeroed()) }
 }
 
 /// The same, and the ids of the maps that the program uses.
-pub(crate) fn program_maps(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, Vec<u32>)> {
+pub fn program_maps(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, Vec<u32>)> {
     // As many as a program can use; if not, the kernel returns the number.
     let mut ids = vec![0_u32; 64];
     for _ in 0..2 {
@@ -240,13 +266,13 @@ pub(crate) fn program_maps(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, 
 }
 
 /// The kernel's information about a link. For another object the kernel writes other information.
-pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     // SAFETY: there are no addresses in it.
     unsafe { info(link, LinkInfo::zeroed()) }
 }
 
 /// The id of BTF, and its bytes.
-pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<(u32, Vec<u8>)> {
+pub fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<(u32, Vec<u8>)> {
     // Enough for most objects; if not, the kernel returns the size.
     let mut bytes = vec![0_u8; 4096];
     for _ in 0..2 {
@@ -264,14 +290,14 @@ pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<(u32, Vec<u8>)> {
 }
 
 /// Forbids userspace to write the map, for good.
-pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: there are no addresses.
     unsafe { bpf(MAP_FREEZE, &mut raw(&map)) }.map(drop)
 }
 
 /// Requests a map's first key, without a buffer for it: EFAULT. All maps have keys, except queues and stacks. If it is
 /// not a map, the kernel refuses earlier (EINVAL).
-pub(crate) fn ask_for_keys(map: BorrowedFd<'_>) -> io::Result<()> {
+pub fn ask_for_keys(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut element = Element { map: raw(&map), ..Element::zeroed() };
     // SAFETY: a null key requests the first one, and the kernel refuses to write it to null.
     unsafe { bpf(MAP_GET_NEXT_KEY, &mut element) }.map(drop)

@@ -9,13 +9,12 @@ use std::ptr::NonNull;
 use std::{io, slice};
 
 use libbpf_rs::{AsRawLibbpf, Object, OpenObject, libbpf_sys};
-
-use crate::bpf::btf::Btf;
-use crate::bpf::describe::LoadedObject;
-use crate::error::{Error, Result};
+use mapring::loader::LoadedObject;
+use mapring::{Error, ErrorKind, Result};
+use mapring_sys::btf::Btf;
 
 /// The types of an open object, if it has any.
-pub(super) fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
+pub(crate) fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
     let no_memory = || failed(io::ErrorKind::OutOfMemory.into());
     // SAFETY: the object is open as long as it is borrowed.
     let btf = unsafe { libbpf_sys::bpf_object__btf(object.as_libbpf_object().as_ptr()) };
@@ -46,7 +45,7 @@ pub(super) fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
 
 /// The types of a loaded object, if it has any. Opening them by their id would need CAP_SYS_ADMIN, but libbpf has a
 /// descriptor of them. Makes system calls.
-pub(super) fn types_of_loaded(object: &Object) -> Result<Option<LoadedObject>> {
+pub(crate) fn types_of_loaded(object: &Object) -> Result<Option<LoadedObject>> {
     // SAFETY: the object is loaded as long as it is borrowed.
     let fd = unsafe { libbpf_sys::bpf_object__btf_fd(object.as_libbpf_object().as_ptr()) };
     if fd < 0 {
@@ -59,7 +58,7 @@ pub(super) fn types_of_loaded(object: &Object) -> Result<Option<LoadedObject>> {
 
 /// The license of an open object, from a variable of this many bytes. libbpf has no function for it, but its objects begin
 /// with `char name[16]`, which has one, and `char license[64]`. `None` unless these are text of that length.
-pub(super) fn license(object: &OpenObject, bytes: usize) -> Option<String> {
+pub(crate) fn license(object: &OpenObject, bytes: usize) -> Option<String> {
     const NAME: usize = 16;
     const LICENSE: usize = 64;
     let length = bytes.checked_sub(1).filter(|&length| length < LICENSE)?;
@@ -78,7 +77,7 @@ pub(super) fn license(object: &OpenObject, bytes: usize) -> Option<String> {
 }
 
 /// Whether the kernel's own types have this function.
-pub(super) fn kernel_has(function: &str) -> bool {
+pub(crate) fn kernel_has(function: &str) -> bool {
     // SAFETY: no preconditions.
     let Some(btf) = NonNull::new(unsafe { libbpf_sys::btf__load_vmlinux_btf() }) else { return false };
     let name = CString::new(function).expect("no NUL");
@@ -91,7 +90,7 @@ pub(super) fn kernel_has(function: &str) -> bool {
 }
 
 /// Whether the object's section `.maps` declares this map. (libbpf makes others for sections of data and for `struct_ops`.)
-pub(super) fn is_declared(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> bool {
+pub(crate) fn is_declared(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> bool {
     let map = map.as_libbpf_object().as_ptr();
     // SAFETY: a borrowed map belongs to an object that is not closed.
     let internal = unsafe { libbpf_sys::bpf_map__is_internal(map) };
@@ -101,7 +100,7 @@ pub(super) fn is_declared(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_ma
 }
 
 /// The map that this one of an open object reuses.
-pub(super) fn preset<'m>(
+pub(crate) fn preset<'m>(
     map: &'m impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>,
 ) -> Option<BorrowedFd<'m>> {
     // SAFETY: a borrowed map belongs to an object that is not closed.
@@ -111,7 +110,7 @@ pub(super) fn preset<'m>(
 }
 
 /// The path at which libbpf will look for a pinned map, and pin a new one.
-pub(super) fn pin_path(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> Option<PathBuf> {
+pub(crate) fn pin_path(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> Option<PathBuf> {
     // SAFETY: a borrowed map belongs to an object that is not closed.
     let path = unsafe { libbpf_sys::bpf_map__pin_path(map.as_libbpf_object().as_ptr()) };
     (!path.is_null()).then(|| {
@@ -122,5 +121,5 @@ pub(super) fn pin_path(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>)
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::system("reading the BTF of the object", error)
+    Error::new(ErrorKind::System, format!("reading the BTF of the object: {error}"))
 }

@@ -6,7 +6,7 @@ use std::ffi::c_int;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::kinds::MapType;
+use crate::kinds::MapType;
 
 pub(crate) const MAP_CREATE: c_int = 0;
 pub(crate) const MAP_LOOKUP_ELEM: c_int = 1;
@@ -28,66 +28,69 @@ pub(crate) const LINK_GET_FD_BY_ID: c_int = 30;
 pub(crate) const LINK_GET_NEXT_ID: c_int = 31;
 
 /// A map on one NUMA node.
-pub(crate) const BPF_F_NUMA_NODE: u32 = 1 << 2;
+pub const BPF_F_NUMA_NODE: u32 = 1 << 2;
 /// A map that programs read and userspace writes.
-pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+pub const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// A descriptor only for reading.
-pub(crate) const BPF_F_RDONLY: u32 = 1 << 3;
+pub const BPF_F_RDONLY: u32 = 1 << 3;
 /// A path that begins in a directory that is open (Linux 6.5).
 pub(crate) const BPF_F_PATH_FD: u32 = 1 << 14;
 /// A map that can be mapped.
-pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
+pub const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// The lookup of one CPU's copy; the CPU is in the upper half of the flags.
-pub(crate) const BPF_F_CPU: u64 = 8;
+pub const BPF_F_CPU: u64 = 8;
 
 /// The kernel's internal "not supported", which no libc defines.
-pub(crate) const ENOTSUPP: i32 = 524;
+pub const ENOTSUPP: i32 = 524;
 
 /// Bytes of the name of a map or program, including the terminating zero.
-pub(crate) const NAME: usize = 16;
+pub const NAME: usize = 16;
 
 /// The kernel's information about a map: the start of `struct bpf_map_info`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct MapInfo {
-    pub(crate) ty: MapType,
-    pub(crate) id: u32,
-    pub(crate) key_size: u32,
-    pub(crate) value_size: u32,
-    pub(crate) max_entries: u32,
-    pub(crate) flags: u32,
-    pub(crate) name: [u8; NAME],
-    pub(crate) ifindex: u32,
-    pub(crate) vmlinux_value_type: u32,
-    pub(crate) network_namespace: [u64; 2],
-    pub(crate) btf_id: u32,
-    pub(crate) key_type: u32,
-    pub(crate) value_type: u32,
-    pub(crate) vmlinux_id: u32,
+#[allow(missing_docs, reason = "the kernel's fields")]
+pub struct MapInfo {
+    pub ty: MapType,
+    pub id: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+    pub name: [u8; NAME],
+    pub ifindex: u32,
+    pub vmlinux_value_type: u32,
+    pub network_namespace: [u64; 2],
+    pub btf_id: u32,
+    pub key_type: u32,
+    pub value_type: u32,
+    pub vmlinux_id: u32,
 }
 
 /// The kernel's information about a program: the start of `struct bpf_prog_info`. The kernel fills the buffer `maps`, if
 /// it is given, and no other.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct ProgramInfo {
-    pub(crate) ty: u32,
-    pub(crate) id: u32,
-    pub(crate) unasked: [u64; 5],
-    pub(crate) uid: u32,
-    pub(crate) map_count: u32,
+#[allow(missing_docs, reason = "the kernel's fields")]
+pub struct ProgramInfo {
+    pub ty: u32,
+    pub id: u32,
+    pub unasked: [u64; 5],
+    pub uid: u32,
+    pub map_count: u32,
     /// The address of this number of ids.
-    pub(crate) maps: u64,
-    pub(crate) name: [u8; NAME],
+    pub maps: u64,
+    pub name: [u8; NAME],
 }
 
 /// The kernel's information about a link: the start of `struct bpf_link_info`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct LinkInfo {
-    pub(crate) ty: u32,
-    pub(crate) id: u32,
-    pub(crate) program: u32,
+#[allow(missing_docs, reason = "the kernel's fields")]
+pub struct LinkInfo {
+    pub ty: u32,
+    pub id: u32,
+    pub program: u32,
 }
 
 /// Attributes of calls that find the next object of a sort.
