@@ -75,6 +75,7 @@ func (c *Commands[T]) Push(command *T) (uint64, error) {
 	}
 	header := c.a.headerAt(0)
 	pushed := c.mem.load(header + wordPushed)
+	// SYNC applied: the slot is written again after its command was copied.
 	if pushed-c.mem.load(header+wordApplied) >= c.a.capacity {
 		return 0, failf(ErrFull, "no slot for the command: %d wait for programs to carry them out; push it again after an event", c.a.capacity)
 	}
@@ -84,7 +85,7 @@ func (c *Commands[T]) Push(command *T) (uint64, error) {
 		c.mem.store(slot+1+uint64(i), word)
 	}
 	c.mem.store(slot, pushed+1)
-	c.mem.store(header+wordPushed, pushed+1)
+	c.mem.store(header+wordPushed, pushed+1) // SYNC publish: the command comes before its number
 	return pushed + 1, nil
 }
 
@@ -106,7 +107,7 @@ func (c *Commands[T]) own() (err error) {
 	}
 	at := c.a.headerAt(0) + wordOwner
 	for range 16 { // again only if another process takes it or gives it back meanwhile
-		owner := c.mem.load(at)
+		owner := c.mem.load(at) // SYNC own: with the swap, after that of the owner before
 		if owner == c.me || !processLives(owner) && c.mem.swap(at, owner, c.me) {
 			return nil
 		}

@@ -179,7 +179,7 @@ func (s *shard) take(t uint64) (seen uint64, whole bool) {
 		if seen = s.mem.load(at); seen != published {
 			return seen, false
 		}
-		// The load of seq comes before these, and they before the second one (words).
+		// SYNC publish, claim: the load of seq comes before these, and they before the second one (words).
 		s.mem.copy(s.record, at+1)
 		return seen, s.mem.load(at) == published
 	}
@@ -211,6 +211,7 @@ func (s *shard) takeTail() bool {
 	// The area ends round_up(longest, 64) bytes behind the place of any position.
 	s.mem.copy(s.tail[:wordsOf(length)], s.area+(at&(s.layout.area-1)&^15)/8)
 	s.length = length
+	// SYNC overwrite: after the copy.
 	return s.mem.load(s.tailsAt+wordTailHigh)-at <= s.layout.area
 }
 
@@ -260,6 +261,7 @@ func (s *shard) without(seen uint64) outcome {
 		return empty
 	}
 	mayEnd := s.mayEnd(seen)
+	// SYNC order: the slot is loaded again after the later ticket's.
 	if s.seq(t) != seen {
 		return moved
 	}

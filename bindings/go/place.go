@@ -106,7 +106,7 @@ func (p *place) take(ring *region) (err error) {
 		}
 	}
 	for p.number = range places {
-		if p.mem.swap(ownerAt(p.number), 0, p.me) {
+		if p.mem.swap(ownerAt(p.number), 0, p.me) { // SYNC leave: after the swap of the reader that left
 			p.showsLife()
 			return nil
 		}
@@ -132,7 +132,7 @@ func (p *place) willSleep(look uint64) {
 
 func (p *place) wants(value uint64) {
 	p.mem.store(wantsAt(p.number), value)
-	p.mem.add(wordLook, 1<<32)
+	p.mem.add(wordLook, 1<<32) // SYNC agree: after what it wants
 }
 
 // leave frees the place, if it still is this reader's.
@@ -154,13 +154,14 @@ func (p *place) clear() {
 				look &= wants - 1
 			}
 		}
+		// SYNC agree: the count of changes was loaded before what all want, and is swapped with it.
 		if p.mem.swap(wordLook, found, found&^never|look) {
 			break
 		}
 	}
 	p.mem.clear(wordRequired, 1<<p.number)
 	p.mem.store(leaseAt(p.number), 0)
-	p.mem.swap(ownerAt(p.number), p.me, 0)
+	p.mem.swap(ownerAt(p.number), p.me, 0) // SYNC leave: after its bits are cleared
 }
 
 func (p *place) close() {
@@ -202,7 +203,7 @@ func (r *reader) Require(lease time.Duration) error {
 		r.tell(s, true)
 	}
 	p.mem.store(leaseAt(p.number), uint64(max(lease, 0)))
-	// A full barrier follows: a program finds the bit, or this reader the program's claims.
+	// SYNC keep: a full barrier follows: a program finds the bit, or this reader the program's claims.
 	p.mem.set(wordRequired, 1<<p.number)
 	return nil
 }
@@ -223,7 +224,7 @@ func (r *reader) tell(s *shard, now bool) {
 		return
 	}
 	s.told = next
-	r.required.mem.store(positionAt(s.number, r.required.number), next)
+	r.required.mem.store(positionAt(s.number, r.required.number), next) // SYNC read: what was copied may be overwritten
 }
 
 // The words of a process: its pid, the low bits of its start, and of its PID namespace.

@@ -21,7 +21,7 @@ static inline bool mapring__is_retired(struct mapring_reader *r)
 	if (!(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE))
 		return false;
 	r->regions[0].failed = 0;
-	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE);
+	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE); /* SYNC retired: all claims come before */
 	return !r->regions[0].failed && (gate & 0xff) == MAPRING__GATE_RETIRED;
 }
 

@@ -92,7 +92,7 @@ static inline int mapring__write_preamble(int fd, const struct mapring_layout *l
 		for (uint64_t word = 1; word < MAPRING__PREAMBLE_WORDS; word++)
 			if (word != MAPRING__DROPPED)
 				mapring__store(to + word, words[word]);
-		mapring__fence_release();
+		mapring__fence_release(); /* SYNC preamble: word 0 comes last */
 		mapring__store(to, words[0]);
 		for (uint64_t shard = 0; (l->options & MAPRING_OPTION_RESIZABLE) && shard < l->shards; shard++)
 			mapring__store_release(to + mapring__header_at(l, shard) + MAPRING__PROGRAM_GATE,

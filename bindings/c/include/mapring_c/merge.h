@@ -55,9 +55,9 @@ static inline enum mapring__took mapring__take(struct mapring__shard *s, uint64_
 
 		seen = mapring__load(slot);
 		if (seen == mapring__ended(s, s->next)) {
-			mapring__fence_acquire();
+			mapring__fence_acquire(); /* SYNC publish: pairs with the end of the ticket */
 			mapring__copy(record, slot + 1, words);
-			mapring__fence_acquire();
+			mapring__fence_acquire(); /* SYNC claim: pairs with the claim of a later ticket */
 			if (mapring__load(slot) == seen) {
 				mapring__passed(s, &s->stats.delivered, 1);
 				return MAPRING__TOOK;
@@ -167,7 +167,7 @@ static inline void mapring__fill(struct mapring__merge *m, struct mapring__run *
 static inline void mapring__round(struct mapring__merge *m, bool in_use)
 {
 	m->now = mapring__most(m->now, mapring__clock(m->clock));
-	mapring__fence_full(); /* the clock is read before the ends of the shards */
+	mapring__fence_full(); /* SYNC clock: the clock is read before the ends of the shards */
 	m->limit = m->now - MAPRING__SETTLE;
 	m->in_use = in_use;
 	for (uint32_t i = 0; i < m->count; i++) {

@@ -32,7 +32,7 @@ static inline const char *mapring_error(void)
 
 static inline bool mapring__look_into(struct mapring_region *r, uint64_t element, uint64_t *into)
 {
-	mapring__fence_full();
+	mapring__fence_full(); /* SYNC publish, claim: between two looks, which the kernel makes by plain loads */
 	if (mapring__lookup(r->fd, (uint32_t)element, into) == 0)
 		return true;
 	r->failed = errno;
@@ -140,7 +140,7 @@ static inline int mapring__map_or_look(struct mapring_region *r, const struct bp
 /* Word 0 first, and the others once it is set. */
 static inline void mapring__read_preamble(struct mapring_region *r, uint64_t words[MAPRING__PREAMBLE_WORDS])
 {
-	words[0] = mapring__word_acquire(r, 0, 0);
+	words[0] = mapring__word_acquire(r, 0, 0); /* SYNC preamble: the others come after word 0 */
 	for (uint64_t at = 1; at < MAPRING__PREAMBLE_WORDS; at++)
 		words[at] = mapring__word(r, 0, at);
 }

@@ -107,7 +107,7 @@ MAPRING__COLD bool mapring__last_taken(const struct mapring__shard *s, uint64_t 
 {
 	uint64_t from = mapring__hint(s), found;
 
-	mapring__fence_acquire(); /* a guarded claim that stored this `head` has claimed its slot before */
+	mapring__fence_acquire(); /* SYNC order: a guarded claim that stored this `head` has claimed its slot before */
 	found = mapring__state(mapring__seq(s, from));
 	if (found != mapring__writing(s, from) && found != mapring__ended(s, from)) {
 		found = mapring__state(mapring__seq(s, t));
@@ -170,7 +170,7 @@ static inline bool mapring__may_end(const struct mapring__shard *s, uint64_t t, 
 {
 	bool may = seen & 1 ? mapring__state(seen) == mapring__writing(s, t) : (mapring__head(s) & MAPRING__PENDING) != 0;
 
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC order: a guarded claim that has ended has claimed its slot before */
 	return may;
 }
 
@@ -219,7 +219,7 @@ MAPRING__COLD enum mapring__step mapring__pass(struct mapring__shard *s, uint64_
 	gap = mapring__later(s, t);
 	if (s->region->failed || gap == MAPRING__NONE)
 		return MAPRING__EMPTY;
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC order: pairs with the store that ended the later ticket */
 	may = mapring__may_end(s, t, seen);
 	if (mapring__seq(s, t) != seen || s->region->failed)
 		return s->region->failed ? MAPRING__EMPTY : MAPRING__MOVED;
@@ -243,7 +243,7 @@ static inline bool mapring__copy_tail(const struct mapring__shard *s, uint64_t *
 		return false;
 	mapring__copy(record + mapring__words_of(l->record), area + ((at & (l->area - 1)) & ~15ULL) / 8,
 		      mapring__words_of(length));
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC overwrite: pairs with the claim of a later tail's slot */
 	return mapring__load(tails + MAPRING__TAIL_HIGH) - at <= l->area;
 }
 
@@ -311,7 +311,7 @@ static inline bool mapring__is_finished(struct mapring__shard *s)
 		return false;
 	if (!is_written && none)
 		return true;
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC order: as for any ticket that is passed */
 	if (mapring__has_waited(s, none ? t : last) && mapring__seq(s, t) == seen && !s->region->failed)
 		mapring__passed(s, is_written ? &s->stats.skipped : &s->stats.stepped_over, 1);
 	return false;

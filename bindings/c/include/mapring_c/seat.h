@@ -104,7 +104,7 @@ static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t pla
 static inline void mapring__wants(struct mapring__seat *seat, uint64_t place, uint64_t value)
 {
 	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__WANTS + place), value);
-	__atomic_fetch_add(mapring__seat_word(seat, MAPRING__LOOK), 1ULL << 32, __ATOMIC_RELEASE);
+	__atomic_fetch_add(mapring__seat_word(seat, MAPRING__LOOK), 1ULL << 32, __ATOMIC_RELEASE); /* SYNC agree: after what it wants */
 }
 
 /* Clears what a place says, and frees it. */
@@ -124,11 +124,13 @@ static inline void mapring__leave(struct mapring__seat *seat, uint64_t place, ui
 			if (wants != 0)
 				all &= wants - 1;
 		}
+		/* SYNC agree: the count of changes was loaded before what all want, and is swapped with it. */
 		if (mapring__swap_if(look, found, (found & ~MAPRING__NEVER) | all))
 			break;
 	}
 	mapring__clear(mapring__seat_word(seat, MAPRING__REQUIRED), 1ULL << place);
 	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + place), 0);
+	/* SYNC leave: after its bits are cleared. */
 	mapring__swap_if(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + place), owner, 0);
 }
 
@@ -298,6 +300,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	for (seat->place = 0; seat->place < MAPRING__PLACES; seat->place++) {
 		uint64_t *owner = mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + seat->place);
 
+		/* SYNC leave: pairs with the swap of the reader that left. */
 		if (mapring__load(owner) == 0 && mapring__swap_if(owner, 0, seat->me)) {
 			mapring__shows_life(seat);
 			return 0;
@@ -359,7 +362,7 @@ static inline bool mapring__fall_asleep(struct mapring__seat *seat)
 	mapring__shows_life(seat);
 	mapring__store(mapring__seat_word(seat, MAPRING__IDLE_SINCE), 0);
 	__atomic_fetch_or(mapring__seat_word(seat, MAPRING__ASLEEP), mapring__bit(seat), __ATOMIC_RELAXED);
-	mapring__fence_full();
+	mapring__fence_full(); /* SYNC asleep, idle: before it looks for records, and at which tickets programs look */
 	look = mapring__load(mapring__seat_word(seat, MAPRING__LOOK)) & MAPRING__NEVER;
 	now = look == seat->look ? 0 : mapring__now();
 	if (now != 0 && (++seat->sleeps >= MAPRING__FREE_SLEEPS || now - seat->freed >= MAPRING__FREE_AFTER)) {

@@ -89,7 +89,7 @@ static inline int mapring_gauge__read(struct mapring_region *r, uint64_t shard, 
 	then = first + MAPRING__GAUGE_WORDS;
 	/* The smallest values, and then the largest ones. */
 	error = mapring__read_bank(r, shard, index * MAPRING__GAUGE_WORDS, MAPRING__GAUGE_WORDS, first);
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC extremes: pairs with the compare-and-swap of the smallest value */
 	if (!error)
 		error = mapring__read_bank(r, shard, index * MAPRING__GAUGE_WORDS, MAPRING__GAUGE_WORDS, then);
 	for (uint64_t place = 0; place < MAPRING_WINDOWS && !error; place++) {
