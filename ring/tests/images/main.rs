@@ -11,6 +11,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use self::make::Image;
 use self::seen::Seen;
@@ -19,7 +20,24 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../proofs/images")
 }
 
-/// All images, by name.
+/// All images, by name. The files are written anew before any test reads them, if that is asked for.
+static IMAGES: LazyLock<BTreeMap<String, (Image, Seen)>> = LazyLock::new(|| {
+    let (images, folder) = (images(), folder());
+    if std::env::var_os("MAPRING_WRITE_IMAGES").is_some() {
+        for name in ["bin", "json"]
+            .iter()
+            .flat_map(|it| there(it).into_iter().map(move |name| format!("{name}.{it}")))
+        {
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+        for (name, (image, seen)) in &images {
+            fs::write(folder.join(format!("{name}.bin")), image.bytes()).unwrap();
+            fs::write(folder.join(format!("{name}.json")), seen.to_string()).unwrap();
+        }
+    }
+    images
+});
+
 fn images() -> BTreeMap<String, (Image, Seen)> {
     let all = [rings::images(), values::images(), malformed::images()].concat();
     let count = all.len();
@@ -40,22 +58,10 @@ fn there(extension: &str) -> Vec<String> {
 
 #[test]
 fn the_files_are_what_is_generated() {
-    let (images, folder) = (images(), folder());
-    if std::env::var_os("MAPRING_WRITE_IMAGES").is_some() {
-        for name in ["bin", "json"]
-            .iter()
-            .flat_map(|it| there(it).into_iter().map(move |name| format!("{name}.{it}")))
-        {
-            fs::remove_file(folder.join(name)).unwrap();
-        }
-        for (name, (image, seen)) in &images {
-            fs::write(folder.join(format!("{name}.bin")), image.bytes()).unwrap();
-            fs::write(folder.join(format!("{name}.json")), seen.to_string()).unwrap();
-        }
-    }
+    let (images, folder) = (&*IMAGES, folder());
     let names: Vec<_> = images.keys().cloned().collect();
     assert_eq!([there("bin"), there("json")], [names.clone(), names]);
-    for (name, (image, seen)) in &images {
+    for (name, (image, seen)) in images {
         let file = |extension| fs::read(folder.join(format!("{name}.{extension}"))).unwrap();
         assert!(file("bin") == image.bytes(), "{name}.bin: MAPRING_WRITE_IMAGES=1 writes it anew");
         assert_eq!(String::from_utf8(file("json")).unwrap(), seen.to_string(), "{name}.json");
@@ -67,6 +73,7 @@ fn the_files_are_what_is_generated() {
 
 #[test]
 fn each_image_reads_as_the_file_beside_it_says() {
+    LazyLock::force(&IMAGES);
     for name in there("bin") {
         let file = |extension| fs::read(folder().join(format!("{name}.{extension}"))).unwrap();
         let expected = String::from_utf8(file("json")).unwrap();
