@@ -69,6 +69,9 @@ const (
 	abandon
 )
 
+// stampedNow is a word of a record that becomes the time when it is stored.
+const stampedNow = 1<<63 | 0x7357
+
 // push claims the next ticket of a shard as a compare-and-swap does, and writes words to its record.
 func (i *image) push(shard uint64, how end, words ...uint64) (ticket uint64, ok bool) {
 	bits := uint64(0)
@@ -83,6 +86,9 @@ func (i *image) push(shard uint64, how end, words ...uint64) (ticket uint64, ok 
 			continue
 		}
 		for n, word := range words {
+			if word == stampedNow {
+				word = monotonic()
+			}
 			i.mem.store(at+1+uint64(n), word)
 		}
 		switch how {

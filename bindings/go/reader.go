@@ -125,15 +125,22 @@ func (r *Reader[T]) read(event *Event[T], isFirst bool) bool {
 	if s == nil {
 		return false
 	}
+	r.put(event, s, ticket)
+	if s.hasTails {
+		r.tails = r.tails[:uint64(len(r.tails))+wordsOf(s.length)]
+	}
+	return true
+}
+
+// put puts the record that was just taken from a shard into an event.
+func (r *Reader[T]) put(event *Event[T], s *shard, ticket uint64) {
 	event.Shard, event.Ticket = s.number, ticket
 	if !s.hasTails {
 		decode(&event.Record, s.record)
-		return true
+		return
 	}
 	decode(&event.Record, s.record[tailPrefix/8:])
 	event.Tail = bytesOf(s.tail, s.length)
-	r.tails = r.tails[:uint64(len(r.tails))+wordsOf(s.length)]
-	return true
 }
 
 // ReadBatch fills events with the next records, and returns their number. The tails of all of them are valid until the next call.

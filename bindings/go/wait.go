@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"math/bits"
 	"os"
 	"time"
@@ -62,14 +63,23 @@ func watermark(next, records uint64) uint64 { return (next + records - 1) | look
 //
 // A reader of a ring with WAKEABLE sleeps until a program rings its bell, which costs a program one ring for each sleep, and
 // the reader one system call (Bell). Any other reader naps between two checks: for 50 µs at first, for 1 ms at most.
-func (r *reader) Wait(ctx context.Context) error {
-	if r.parts == nil {
-		return failf(ErrClosed, "the reader is closed")
+func (r *reader) Wait(ctx context.Context) error { return wait(ctx, []*reader{r}) }
+
+// wait waits until any of these readers may have records.
+func wait(ctx context.Context, readers []*reader) error {
+	nap, ring := time.Duration(math.MaxInt64), len(readers) > 0
+	for _, r := range readers {
+		if r.parts == nil {
+			return failf(ErrClosed, "the reader is closed")
+		}
+		if m := r.merge; m != nil && m.held() > 0 { // nobody rings when their turn has come
+			nap = min(nap, m.nap)
+			m.nap = min(2*m.nap, longNap)
+		}
 	}
-	if m := r.merge; m != nil && m.held() > 0 { // nobody rings when their turn has come
-		timer := time.NewTimer(m.nap)
+	if nap <= longNap {
+		timer := time.NewTimer(nap)
 		defer timer.Stop()
-		m.nap = min(2*m.nap, longNap)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -77,51 +87,74 @@ func (r *reader) Wait(ctx context.Context) error {
 			return nil
 		}
 	}
-	if r.Bell() != nil {
-		return r.nap(ctx)
+	for _, r := range readers {
+		ring = r.Bell() == nil && ring
 	}
-	b := r.waiting.bell
-	defer b.cancelWith(ctx)()
+	if !ring {
+		return napUntil(ctx, readers)
+	}
+	cancel := readers[0].waiting.bell.cancel
+	defer readers[0].waiting.bell.cancelWith(ctx)()
 	for {
-		if done, err := r.check(ctx, r.watermark.count); done {
+		if done, err := isOver(ctx, readers, false); done {
 			return err
 		}
-		if err := r.arm(b); err != nil {
-			return err
+		limit := longest
+		for _, r := range readers {
+			if err := r.arm(r.waiting.bell); err != nil {
+				awake(readers)
+				return err
+			}
 		}
-		found := r.unread(r.watermark.count)
-		if found == many || r.err != nil {
-			b.awake()
-			continue
+		for _, r := range readers {
+			switch found := r.unread(r.watermark.count); {
+			case found == many || r.err != nil:
+				limit = 0
+			case found == held:
+				limit = min(max(r.patience, shortNap), limit)
+			}
+			limit = min(r.watermark.age, limit)
 		}
-		limit := r.watermark.age
-		if found == held {
-			limit = min(max(r.patience, shortNap), limit)
+		var err error
+		if limit > 0 {
+			err = sleep(readers, cancel, limit)
 		}
-		err := b.sleep(limit)
-		b.awake()
+		awake(readers)
 		if err != nil {
 			return err
 		}
-		if r.watermark.count > 1 && ctx.Err() == nil && r.unread(1) == many {
-			return r.err // fewer, but that old
+		for _, r := range readers {
+			if limit > 0 && r.watermark.count > 1 && ctx.Err() == nil && r.unread(1) == many {
+				return r.err // fewer, but that old
+			}
 		}
 	}
 }
 
-// check says whether the wait is over.
-func (r *reader) check(ctx context.Context, count uint64) (bool, error) {
-	r.err = nil
-	if r.unread(count) == many || r.err != nil {
-		return true, r.err
+// isOver says whether the wait is over: there are as many records as a reader waits for, or any.
+func isOver(ctx context.Context, readers []*reader, any bool) (bool, error) {
+	for _, r := range readers {
+		count := r.watermark.count
+		if any {
+			count = 1
+		}
+		r.err = nil
+		if r.unread(count) == many || r.err != nil {
+			return true, r.err
+		}
 	}
 	err := ctx.Err()
 	return err != nil, err
 }
 
-func (r *reader) nap(ctx context.Context) error {
-	for range max(1, spins/len(r.shards)) {
-		if done, err := r.check(ctx, 1); done {
+// napUntil naps between two checks.
+func napUntil(ctx context.Context, readers []*reader) error {
+	shards := 0
+	for _, r := range readers {
+		shards += len(r.shards)
+	}
+	for range max(1, spins/max(1, shards)) {
+		if done, err := isOver(ctx, readers, true); done {
 			return err
 		}
 	}
@@ -133,9 +166,15 @@ func (r *reader) nap(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-timer.C:
 		}
-		if done, err := r.check(ctx, 1); done {
+		if done, err := isOver(ctx, readers, true); done {
 			return err
 		}
+	}
+}
+
+func awake(readers []*reader) {
+	for _, r := range readers {
+		r.waiting.bell.awake()
 	}
 }
 
@@ -265,9 +304,12 @@ func (r *reader) arm(b *bell) error {
 
 func (b *bell) awake() { b.place.mem.clear(wordAsleep, 1<<b.place.number) }
 
-// sleep returns when the bell rings, a context ends, or the time is over.
-func (b *bell) sleep(limit time.Duration) error {
-	fds := []unix.PollFd{{Fd: int32(b.ringbuf.FD()), Events: unix.POLLIN}, {Fd: int32(b.cancel), Events: unix.POLLIN}}
+// sleep returns when the bell of one of the readers rings, `cancel` is readable, or the time is over.
+func sleep(readers []*reader, cancel int, limit time.Duration) error {
+	fds := []unix.PollFd{{Fd: int32(cancel), Events: unix.POLLIN}}
+	for _, r := range readers {
+		fds = append(fds, unix.PollFd{Fd: int32(r.waiting.bell.ringbuf.FD()), Events: unix.POLLIN})
+	}
 	timeout := unix.NsecToTimespec(int64(limit))
 	if _, err := unix.Ppoll(fds, &timeout, nil); err != nil && err != unix.EINTR {
 		return failf(ErrUnsupported, "ppoll: %v", err)

@@ -14,7 +14,7 @@ use crate::outfile::Place;
 use crate::output::note;
 use crate::regions::text::printable;
 
-/// The files of a project of this name, which docs/guide.md explains.
+/// The files of a project of this name, which docs/guide/start.md explains.
 const EXAMPLE: &str = "switches";
 const BUILD: &str = include_str!("../new/build.rs");
 const MAIN: &str = include_str!("../new/main.rs");
@@ -23,6 +23,7 @@ const MANIFEST: &str = include_str!("../new/manifest.toml");
 /// What in them depends on the project.
 const NAME: &str = "name = \"switches\"";
 const SOURCE: &str = "mapring = { git = \"…\" }                 # the URL of this repository";
+const LOADER_SOURCE: &str = "mapring-loader = { git = \"…\" }";
 const SKELETON: &str = "switches.skel.rs";
 const BUILDER: &str = "SwitchesSkelBuilder";
 const SOURCE_FILE: &str = "src/switches.bpf.c";
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Dependency::Git(url) => note(format_args!("Cargo.toml takes mapring from {}.", printable(&url))),
         Dependency::Directory(directory) => note(format_args!(
             "Cargo.toml takes mapring from {}, so it builds only on this machine. For others, put the URL of its \
-             repository there: mapring = {{ git = \"URL\" }} (--git URL).",
+             repository there, as in mapring = {{ git = \"URL\" }} (--git URL).",
             printable(&directory.to_string_lossy())
         )),
     }
@@ -99,7 +100,7 @@ fn origin(directory: &Path) -> Option<String> {
     (git.status.success() && is_remote(&url)).then_some(url)
 }
 
-/// Whether it is a URL that cargo takes, of another machine. `git@host:path` is none.
+/// True for a remote URL that cargo accepts; `git@host:path` is not one.
 fn is_remote(url: &str) -> bool {
     ["https://", "ssh://", "git://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }
@@ -135,12 +136,16 @@ fn write_into(place: &Place, files: &[(String, String)]) -> Result<()> {
 
 fn files(name: &str, dependency: &Dependency) -> Vec<(String, String)> {
     let ident = identifier(name);
-    let source = match dependency {
-        Dependency::Git(url) => format!("mapring = {{ git = {url:?} }}"),
-        Dependency::Directory(ring) => format!("mapring = {{ path = {:?} }}", ring.display().to_string()),
+    let path = |folder: PathBuf| format!("path = {:?}", folder.display().to_string());
+    let [source, loader] = match dependency {
+        Dependency::Git(url) => [format!("git = {url:?}"), format!("git = {url:?}")],
+        Dependency::Directory(ring) => [path(ring.clone()), path(ring.join("loader"))],
     };
+    let manifest = MANIFEST
+        .replace(NAME, &format!("name = {name:?}"))
+        .replace(SOURCE, &format!("mapring = {{ {source} }}"))
+        .replace(LOADER_SOURCE, &format!("mapring-loader = {{ {loader} }}"));
     // Cargo may not take it for a part of a workspace around it.
-    let manifest = MANIFEST.replace(NAME, &format!("name = {name:?}")).replace(SOURCE, &source);
     let manifest = manifest.replace("# Cargo.toml\n", "[workspace]\n\n");
     let program = SOURCE_FILE.replace(EXAMPLE, &ident);
     let skeleton = SKELETON.replace(EXAMPLE, &ident);
@@ -184,7 +189,8 @@ mod tests {
         let text = |name: &str| &project.iter().find(|(file, _)| file == name).unwrap().1;
         let manifest = text("Cargo.toml");
         assert!(manifest.contains("name = \"watch-it\"\n"), "{manifest}");
-        assert!(manifest.contains("path = \"/src/\\\"ring\""), "{manifest}");
+        assert!(manifest.contains("mapring = { path = \"/src/\\\"ring\" }"), "{manifest}");
+        assert!(manifest.contains("mapring-loader = { path = \"/src/\\\"ring/loader\" }"), "{manifest}");
         assert_eq!(text(".gitignore"), "/target\n");
         assert!(text("src/watch_it.bpf.c").contains("MAPRING_RING(switches, "));
         let main = text("src/main.rs");

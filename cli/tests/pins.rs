@@ -170,7 +170,7 @@ fn clean_leaves_what_is_pinned_meanwhile() {
         });
         let said = |removed: bool| found.iter().any(|pin| pin["pin"] == p && pin["removed"] == removed);
         (removed, left) = (removed + u32::from(said(true)), left + u32::from(said(false)));
-        let now = Region::open(&p).unwrap_or_else(|e| panic!("run {runs}: {e}"));
+        let now = Region::open(p.as_str()).unwrap_or_else(|e| panic!("run {runs}: {e}"));
         assert_eq!(now.preamble(), live.preamble(), "run {runs}");
         fs::remove_file(&p).unwrap();
         runs += 1;

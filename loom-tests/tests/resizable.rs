@@ -123,6 +123,7 @@ fn a_follower_of_a_ring_that_is_replaced_twice() {
 /// The follower waits for an unfinished ticket in either shard as long as its patience, in this ring and in the next,
 /// and then skips it.
 #[test]
+#[cfg_attr(not(loom), ignore = "waits by the clock of models")]
 fn patience_at_the_end_of_each_ring() {
     for shard in 0..SHARDS {
         for patience in [1, 3, 8] {
@@ -149,6 +150,7 @@ fn patience_at_the_end_of_each_ring() {
 
 /// A ring that was retired before the follower first read it gets the same patience as any other.
 #[test]
+#[cfg_attr(not(loom), ignore = "waits by the clock of models")]
 fn patience_in_a_ring_that_is_replaced_at_once() {
     for patience in [1, 3] {
         check(None, move || {

@@ -92,7 +92,8 @@
 //! The crate `mapring-core` has the layout ([`abi`]: the place of everything in a region) and the algorithms, on any words of
 //! memory; `mapring-sys` has bpf(2), BTF and pins. On top of them, this crate has regions (a mapped BPF map, a BPF map read by
 //! system calls, a memfd) and the handles [`Ring`], [`Cells`], [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`],
-//! [`Latches`], [`Commands`], [`PerCpuCells`], [`Array`], [`globals::Globals`] and [`dispatch::Dispatch`].
+//! [`Latches`], [`Commands`], [`PerCpuCells`], [`Array`], [`globals::Globals`] and [`dispatch::Dispatch`]. [`Merged`] reads
+//! several rings.
 //!
 //! The root has the handles and what most programs name. The rest is in [`writers`], [`reading`], [`liveness`],
 //! [`record`](mod@record), [`table`], [`tagged`], [`time`], [`loader`] and [`any`].
@@ -109,6 +110,8 @@
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
+// docs.rs sets `docsrs`: each item then names the features that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod access;
@@ -200,7 +203,7 @@ pub use mapring_derive::Tagged;
 pub use mapring_derive::skeleton_records;
 pub use record::Record;
 pub use region::{OpenOptions, Region, Source};
-pub use ring::{Event, Reader, Ring, Writer};
+pub use ring::{Event, Merged, Reader, Ring, Writer};
 pub use tagged::Tagged;
 
 /// Writers of each kind in userspace, which their handles make, and what they give out.
@@ -234,6 +237,7 @@ pub mod any {
     pub use crate::any_record::AnyRecord;
     pub use crate::handle::{AnyMap, MapFacts};
     pub use crate::region::maps::{ObserverStats, RingbufObserver};
+    pub use crate::ring::AnyReader;
 }
 
 /// Used by the code that this crate's macros generate.

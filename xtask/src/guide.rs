@@ -1,5 +1,5 @@
-//! Builds and runs the project of `mapring new`, which docs/guide.md and README.md show, and the guide's project with aya, as a
-//! newcomer would: in folders of their own, outside this workspace.
+//! Builds and runs the project of `mapring new`, which docs/guide/start.md and README.md show, and the project with aya of
+//! docs/guide/loading.md, as a newcomer would: in folders of their own, outside this workspace.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,16 +15,18 @@ use crate::{cmd, headers, programs};
 
 /// Within this time a program prints what it should, however busy the machine is.
 const LONGEST: Duration = Duration::from_secs(120);
+/// The page with the project for aya.
+pub(crate) const LOADING: &str = "docs/guide/loading.md";
 
 /// Checks that the documents show the files of `mapring new`, and an example; then creates such a project, builds it and runs it.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
     let read = |path: &str| fs::read_to_string(cmd::root().join(path)).with_context(|| path.to_owned());
-    let (guide, readme) = (read("docs/guide.md")?, read("README.md")?);
+    let (start, loading, readme) = (read("docs/guide/start.md")?, read(LOADING)?, read("README.md")?);
     for (document, file) in [
-        (&guide, "cli/new/manifest.toml"),
-        (&guide, "cli/new/build.rs"),
-        (&guide, "cli/new/main.rs"),
-        (&guide, "examples/restart.rs"),
+        (&start, "cli/new/manifest.toml"),
+        (&start, "cli/new/build.rs"),
+        (&start, "cli/new/main.rs"),
+        (&loading, "examples/restart.rs"),
         (&readme, "cli/new/switches.bpf.c"),
     ] {
         let text = read(file)?;
@@ -44,16 +46,16 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     cmd::run(tools.export(&mut build))?;
 
     prints_switches(&target.join("target/debug/switches"))?;
-    with_aya(tools, &guide, &read("cli/new/switches.bpf.c")?, &target)
+    with_aya(tools, &loading, &read("cli/new/switches.bpf.c")?, &target)
 }
 
-/// Creates the project with aya from the guide's blocks, builds it and runs it.
-fn with_aya(tools: &Tools, guide: &str, program: &str, target: &Path) -> Result<()> {
+/// Creates the project with aya from the page's blocks, builds it and runs it.
+fn with_aya(tools: &Tools, page: &str, program: &str, target: &Path) -> Result<()> {
     let project = target.join("aya");
     fs::create_dir_all(project.join("src"))?;
-    fs::write(project.join("Cargo.toml"), local(block(guide, "# Cargo.toml, with aya")?))?;
-    fs::write(project.join("build.rs"), block(guide, "// build.rs, with aya")?)?;
-    fs::write(project.join("src/main.rs"), block(guide, "// src/main.rs, with aya")?)?;
+    fs::write(project.join("Cargo.toml"), local(block(page, "# Cargo.toml, with aya")?))?;
+    fs::write(project.join("build.rs"), block(page, "// build.rs, with aya")?)?;
+    fs::write(project.join("src/main.rs"), block(page, "// src/main.rs, with aya")?)?;
     fs::write(project.join("src/switches.bpf.c"), program)?;
     build_with_aya(tools, &project)
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: every task of this repository, one command each, on a machine with only git, gcc and cargo.
 
 mod aarch64;
+mod api;
 mod archives;
 mod assembly;
 mod bench;
@@ -9,6 +10,7 @@ mod checks;
 mod cmd;
 mod counts;
 mod demo;
+mod deny;
 mod dist;
 mod go;
 mod guide;
@@ -18,6 +20,8 @@ mod litmus;
 mod loom;
 mod need;
 mod packages;
+#[cfg(test)]
+mod pages;
 mod privilege;
 mod programs;
 mod prove;
@@ -31,6 +35,8 @@ mod test;
 mod times;
 mod toolchains;
 mod vm;
+mod wheels;
+mod workspace;
 
 use std::process::ExitCode;
 

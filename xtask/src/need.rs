@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::packages::{self, BROWSER, STRACE};
 use crate::setup::{self, Tools};
-use crate::{aarch64, go, privilege, servers, toolchains, vm};
+use crate::{aarch64, deny, go, privilege, servers, toolchains, vm};
 
 /// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(crate) enum Need {
     Strace,
     /// Go, and the libraries of the Go binding.
     Go,
+    /// cargo-deny.
+    Deny,
 }
 
 /// The text in the list of checks.
@@ -51,6 +53,7 @@ impl fmt::Display for Need {
             Self::Browser => "Chromium",
             Self::Strace => "strace",
             Self::Go => "Go",
+            Self::Deny => "cargo-deny",
         })
     }
 }
@@ -94,6 +97,7 @@ impl Machine {
             Need::Browser => packages::ensure(&[BROWSER]),
             Need::Strace => packages::ensure(&[STRACE]),
             Need::Go => go::fetch(),
+            Need::Deny => deny::fetch(),
         }
     }
 }

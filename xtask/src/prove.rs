@@ -1,13 +1,16 @@
 //! `cargo xtask prove`: runs every method of proof that is due, and prints one table of their counts. It can be stopped
 //! at any time: the next run goes on with the methods that have not passed.
 
+mod code;
+mod keys;
 mod record;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::checks::{self, Check, Given, Proof};
@@ -16,14 +19,16 @@ use crate::need::{Machine, Need};
 use crate::skip::{Skip, banner};
 use crate::{cmd, privilege, setup};
 
-use record::Pass;
+use record::{Pass, Record};
+
+pub(crate) use keys::{Covers, Sources};
 pub(crate) use record::{Since, age, since};
 
 /// Which methods to run, and for how long.
 #[derive(clap::Args)]
 #[command(after_help = checks::help("Methods", checks::proofs().into_iter().map(|(check, _)| check)))]
 pub(crate) struct Args {
-    /// The methods to run. Default: those that are due, as proofs/last-proved.md says
+    /// The methods to run. Default: those that are due
     methods: Vec<String>,
     /// Run all methods, due or not
     #[arg(long, conflicts_with = "methods")]
@@ -31,10 +36,16 @@ pub(crate) struct Args {
     /// Show the methods and what each one does
     #[arg(long)]
     list: bool,
+    /// Run nothing: print which methods a change of this file would make due
+    #[arg(long, value_name = "FILE", conflicts_with = "methods")]
+    due_by: Option<String>,
+    /// Run nothing: write all passes to proofs/last-proved.md, for a release
+    #[arg(long, conflicts_with = "methods")]
+    record: bool,
     /// Print one JSON object on stdout, and everything else on stderr
     #[arg(long)]
     json: bool,
-    /// How long the stress runs on each of its rings' sets, and for how long `source-mutants` tests mutants
+    /// How long the stress runs on each of its rings' sets
     #[arg(long, value_name = "N", default_value_t = 30)]
     seconds: u32,
 }
@@ -63,6 +74,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         checks::proofs().iter().for_each(|(check, _)| println!("{:14} {}", check.name, check.help));
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(file) = &args.due_by {
+        print!("{}", due_by(file)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.record {
+        record::publish()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let chosen = chosen(&args.methods)?;
     if chosen.iter().any(|(_, proof)| proof.needs.contains(&Need::Tools)) {
         setup::add_newest_clang();
@@ -70,9 +89,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let machine = Machine::default();
     let mut rows = Vec::new();
     for (&Check { name, help, .. }, proof) in chosen {
-        let pass = record::load().remove(name).filter(|_| args.methods.is_empty() && !args.all);
-        if let Some(pass) = pass.filter(|pass| pass.is_current(proof)) {
-            rows.push(Row { name, passed_at: Some(pass.commit), ..Row::default() });
+        let key = Sources::load()?.key(&proof.covers)?;
+        let record = Record::load()?;
+        if let Some(pass) = record.pass(name, &key).filter(|_| args.methods.is_empty() && !args.all) {
+            rows.push(Row { name, passed_at: Some(pass.commit.clone()), ..Row::default() });
             continue;
         }
         eprintln!("\n=== {name}: {help} ===");
@@ -83,14 +103,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             banner(name, why);
         } else if let Some(why) = &row.error {
             eprintln!("FAILED {name}: {why}");
-        } else if row.counts.failures == 0 && row.counts.left == 0 {
-            if record::is_committed(proof) {
-                // Another `prove` may have written the file meanwhile.
-                let mut passes = record::load();
-                passes.insert(name.into(), Pass::now(&row.counts, row.seconds)?);
-                record::save(&passes)?;
+        } else if row.counts.failures == 0 {
+            let sources = Sources::load()?;
+            if sources.key(&proof.covers)? == key {
+                record::note(name, Pass::now(key, sources.files(&proof.covers)?, &row.counts, row.seconds)?)?;
             } else {
-                eprintln!("not recorded: it covers changes that are not committed");
+                eprintln!("not recorded: what it covers has changed meanwhile");
             }
         }
         rows.push(row);
@@ -131,6 +149,27 @@ fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Row {
     }
 }
 
+/// The methods that a change of a file makes due, and their usual minutes.
+fn due_by(file: &str) -> Result<String> {
+    let (sources, record) = (Sources::load()?, Record::load()?);
+    ensure!(cmd::root().join(file).exists(), "no file {file}");
+    let by_content = ["Cargo.lock", "Cargo.toml"].iter().any(|name| Path::new(file).ends_with(name));
+    ensure!(!by_content, "what is due depends on what changes in it: {file}");
+    let (mut table, mut all, mut by_comments) = (String::new(), 0, 0);
+    for (Check { name, .. }, proof) in checks::proofs() {
+        let (is_due, by_comment) = sources.depends(&proof.covers, file)?;
+        if is_due {
+            let seconds = record.seconds(name).unwrap_or_default();
+            (all, by_comments) = (all + seconds, by_comments + if by_comment { seconds } else { 0 });
+            let note = if by_comment { "  a comment does, too" } else { "" };
+            table += &format!("{name:14}  {:6.1} min{note}\n", f64::from(seconds) / 60.0);
+        }
+    }
+    let hours = |seconds: u32| f64::from(seconds) / 3600.0;
+    let total = format!("due: {:.1} hours; by a comment: {:.1} hours\n", hours(all), hours(by_comments));
+    Ok(table + &total)
+}
+
 fn json(rows: &[Row]) -> Result<String> {
     Ok(serde_json::to_string(&BTreeMap::from([("methods", rows)]))?)
 }
@@ -141,7 +180,7 @@ fn table(rows: &[Row]) -> String {
         "method", "cases", "explored", "killed", "failures", "seconds"
     );
     for Row { name, counts, passed_at, skipped, error, seconds } in rows {
-        let Counts { cases, explored, mutants, killed, failures, left } = counts;
+        let Counts { cases, explored, mutants, killed, failures } = counts;
         let why = skipped.as_ref().or(error.as_ref()).and_then(|why| why.lines().next()).unwrap_or_default();
         let row = if let Some(commit) = passed_at {
             format!("{name:14}  passed on {commit}; what it covers has not changed")
@@ -149,10 +188,7 @@ fn table(rows: &[Row]) -> String {
             format!("{name:14}  SKIPPED  {why}")
         } else {
             let killed = if *mutants == 0 { String::new() } else { format!("{killed}/{mutants}") };
-            let left = if *left == 0 { String::new() } else { format!("{left} are left") };
-            format!(
-                "{name:14}  {cases:6}  {explored:14}  {killed:>9}  {failures:8}  {seconds:7.1}  {why}{left}"
-            )
+            format!("{name:14}  {cases:6}  {explored:14}  {killed:>9}  {failures:8}  {seconds:7.1}  {why}")
         };
         table += row.trim_end();
         table.push('\n');

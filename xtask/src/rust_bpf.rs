@@ -189,7 +189,7 @@ fn loom(tools: &Tools) -> Command {
 /// Builds the project of docs/rust-bpf.md, and runs it with the guide's loader by aya.
 fn project(tools: &Tools) -> Result<()> {
     let read = |path: &str| fs::read_to_string(cmd::root().join(path)).with_context(|| path.to_owned());
-    let (document, guide) = (read("docs/rust-bpf.md")?, read("docs/guide.md")?);
+    let (document, guide) = (read("docs/rust-bpf.md")?, read(guide::LOADING)?);
     let project = root().join("project");
     let write = |path: &str, text: &str| {
         let file = project.join(path);

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         [step] => rounds(args, || Ok(vec![run_here(step)]))?,
         _ => {
             let speed = speed::measure();
-            introduce(&chosen, args, speed);
+            introduce(&chosen, args, speed)?;
             let start = Instant::now();
             let rows = rounds(args, || run_all(&chosen, args))?;
             println!("\n{}", table(&rows, args.repeat, start.elapsed().as_secs_f32(), speed));
@@ -103,7 +103,7 @@ fn rounds(args: &Args, mut run: impl FnMut() -> Result<Vec<Row>>) -> Result<Vec<
     Ok(all)
 }
 
-fn introduce(chosen: &[Chosen], args: &Args, speed: f32) {
+fn introduce(chosen: &[Chosen], args: &Args, speed: f32) -> Result<()> {
     let seconds = |of_machine: bool| {
         let steps = chosen.iter().filter(|(_, part)| (part.takes == Takes::Machine) == of_machine);
         steps.map(|(_, part)| f32::from(part.seconds)).sum::<f32>()
@@ -119,8 +119,9 @@ fn introduce(chosen: &[Chosen], args: &Args, speed: f32) {
         (total * speed / 60.0).ceil(),
     );
     if args.all {
-        println!("{}", prove::age());
+        println!("{}", prove::age()?);
     }
+    Ok(())
 }
 
 /// A single step, whose output is shown as it comes.

@@ -12,6 +12,7 @@
  *
  * Rings		mapring_reader__open, __open_fd, __for_each, __poll, __wait, __arm, __disarm, __fd, __require, __is_required,
  *			__stats, __record, __is_mapped, __free						reader.h, deliver.h, wait.h
+ * Several rings		mapring_merged__new, __add, __for_each, __wait, __free				merged.h
  * Other regions	mapring_region__open, __open_fd, __shards, __dropped, __free			values.h
  * Cells, latches	mapring_cell__read, mapring_latch__read, __set					values.h
  * Counters		mapring_counter__get, __sum							values.h
@@ -69,6 +70,7 @@
 #include "mapring_c/follow.h"
 #include "mapring_c/deliver.h"
 #include "mapring_c/wait.h"
+#include "mapring_c/merged.h"
 #include "mapring_c/values.h"
 #include "mapring_c/tables.h"
 

@@ -86,6 +86,35 @@ static uint64_t read_ring(const char *path)
 	return seen.records;
 }
 
+/* Merges a ring with itself. */
+static uint64_t read_twice(const char *path)
+{
+	struct mapring_merged *merged = mapring_merged__new();
+	struct mapring_reader *readers[2];
+	struct mapring_reader_opts opts;
+	struct seen seen = { 0, 0, 0 };
+
+	memset(&opts, 0, sizeof(opts));
+	opts.patience_ns = 1;
+	opts.stamp = first_byte;
+	for (int i = 0; i < 2; i++) {
+		readers[i] = mapring_reader__open(path, &opts);
+		if (readers[i] && merged) {
+			seen.size = readers[i]->record;
+			mapring_merged__add(merged, readers[i], seen.size, add, &seen);
+		}
+	}
+	for (int pass = 0; merged && pass < PASSES; pass++)
+		if (mapring_merged__for_each(merged) < 0)
+			break;
+	if (merged)
+		mapring_merged__wait(merged, 0);
+	mapring_merged__free(merged);
+	mapring_reader__free(readers[0]);
+	mapring_reader__free(readers[1]);
+	return seen.records;
+}
+
 static uint64_t read_values(struct mapring_region *r, void *value)
 {
 	struct mapring_window *windows = (struct mapring_window *)calloc(MAPRING_WINDOWS, sizeof(*windows));
@@ -158,7 +187,7 @@ int main(void)
 		if (mapring__region_of_fd(&r, fd, 0) < 0) {
 			printf("refused %s\n", mapring_error());
 		} else {
-			found = r.layout.kind == MAPRING_KIND_RING ? read_ring(path) : read_region(path, &r);
+			found = r.layout.kind == MAPRING_KIND_RING ? read_ring(path) + read_twice(path) : read_region(path, &r);
 			printf("read %" PRIu64 "\n", found);
 			mapring__region_close(&r);
 		}

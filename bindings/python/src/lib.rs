@@ -5,6 +5,7 @@
 mod banks;
 mod commands;
 mod globals;
+mod merged;
 mod open;
 mod reader;
 mod records;
@@ -72,6 +73,8 @@ mod _mapring {
     use super::commands::CommandRing;
     #[pymodule_export]
     use super::globals::Section;
+    #[pymodule_export]
+    use super::merged::MergedReader;
     #[pymodule_export]
     use super::open::{Opened, open_place};
     #[pymodule_export]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mapring::liveness::Unended;
 use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, Region, Start};
+use mapring::{Loss, ReadStats, Region, Start};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
@@ -18,7 +18,7 @@ use crate::error;
 use crate::records::{self, ByStamp, Records, Setting};
 
 /// How long a wait sleeps before it looks for signals of the interpreter: or as long as a watermark allows, if that is longer.
-const SLICE: Duration = Duration::from_millis(100);
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 /// More memory than this is not kept for the next read.
 const KEPT: usize = 16 << 20;
 
@@ -40,9 +40,12 @@ impl State {
     }
 }
 
+/// A record that is not ended: shard, ticket, since how many seconds the reader knows, and all of it in words.
+pub(crate) type UnendedParts = (usize, u64, f64, String);
+
 /// A loss: shard, cause, whether programs dropped the records, the first ticket and the one after the last, how many, since and until
 /// when, and all of it in words.
-type LossParts = (Option<usize>, &'static str, bool, Option<(u64, u64)>, u64, Option<u64>, u64, String);
+pub(crate) type LossParts = (Option<usize>, &'static str, bool, Option<(u64, u64)>, u64, Option<u64>, u64, String);
 
 /// An event: shard, ticket, record, tail.
 type Parts<'py> = (usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -51,7 +54,9 @@ type Parts<'py> = (usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 #[pyclass(frozen, module = "mapring._mapring")]
 pub(crate) struct Reader {
     state: Mutex<State>,
-    size: usize,
+    pub(crate) size: usize,
+    /// Of a merged reader.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Reader {
@@ -80,7 +85,14 @@ impl Reader {
     ) -> PyResult<Self> {
         let records = Some(records::open(regions, size, start, by_stamp)?);
         let state = Mutex::new(State { records, bytes: Vec::new(), slice: SLICE });
-        Ok(Self { state, size })
+        Ok(Self { state, size, clock: by_stamp.map(|by| by.clock) })
+    }
+
+    /// Gives the reader away: this one is closed then. Only without the interpreter's lock.
+    pub(crate) fn take(&self) -> PyResult<Box<dyn Records>> {
+        let mut state = self.lock();
+        state.records()?;
+        Ok(state.records.take().expect("it is not closed"))
     }
 
     /// Only without the interpreter's lock.
@@ -138,6 +150,63 @@ pub(crate) fn seconds(what: &str, seconds: f64) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("{what} is a number of seconds, from 0")))
 }
 
+/// Waits until `wait` finds records, at most for `timeout` seconds. Looks for signals after each slice.
+pub(crate) fn wait(
+    py: Python<'_>,
+    timeout: Option<f64>,
+    slice: Duration,
+    mut wait: impl FnMut(Duration) -> PyResult<bool>,
+) -> PyResult<bool> {
+    let timeout = timeout.filter(|timeout| *timeout != f64::INFINITY);
+    let timeout = timeout.map(|timeout| seconds("a timeout", timeout.max(0.0))).transpose()?;
+    let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let found = wait(left.min(slice))?;
+        py.check_signals()?;
+        if found || left <= slice {
+            return Ok(found);
+        }
+    }
+}
+
+/// The counts by name.
+pub(crate) fn stats_of<'py>(py: Python<'py>, stats: &ReadStats) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyDict::new(py);
+    for (name, count) in [
+        ("delivered", stats.delivered),
+        ("lost", stats.lost()),
+        ("dropped", stats.dropped()),
+        ("lapped", stats.lapped),
+        ("skipped", stats.skipped),
+        ("tail_lost", stats.tail_lost),
+        ("discarded", stats.discarded),
+        ("stepped_over", stats.stepped_over),
+        ("no_slot", stats.no_slot),
+        ("full", stats.full),
+        ("no_shard", stats.no_shard),
+        ("no_tail", stats.no_tail),
+        ("too_long", stats.too_long),
+        ("torn", stats.torn),
+        ("late", stats.late),
+        ("ahead", stats.ahead),
+        ("held", stats.held),
+    ] {
+        found.set_item(name, count)?;
+    }
+    Ok(found)
+}
+
+pub(crate) fn loss_parts(loss: Loss) -> LossParts {
+    let (cause, drop, text) = (LossCause::as_str(loss.cause), loss.cause.is_drop(), loss.to_string());
+    let tickets = loss.tickets.map(|tickets| (tickets.start, tickets.end));
+    (loss.shard, cause, drop, tickets, loss.count, loss.since, loss.until, text)
+}
+
+pub(crate) fn unended_parts(it: Unended) -> UnendedParts {
+    (it.shard, it.ticket, it.noticed.as_secs_f64(), it.to_string())
+}
+
 #[pymethods]
 impl Reader {
     /// Up to `limit` events that are present.
@@ -183,18 +252,8 @@ impl Reader {
 
     /// Waits until there are records, at most for `timeout` seconds. Signals interrupt it.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout = timeout.filter(|timeout| *timeout != f64::INFINITY);
-        let timeout = timeout.map(|timeout| seconds("a timeout", timeout.max(0.0))).transpose()?;
-        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let slice = py.detach(|| self.lock().slice);
-        loop {
-            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-            let found = self.with(py, |records| records.wait(left.min(slice)))?.map_err(error)?;
-            py.check_signals()?;
-            if found || left <= slice {
-                return Ok(found);
-            }
-        }
+        wait(py, timeout, slice, |slice| self.with(py, |records| records.wait(slice))?.map_err(error))
     }
 
     /// Asks programs to ring, if they can. `None` if there are records, else how many seconds the caller may sleep.
@@ -232,44 +291,16 @@ impl Reader {
         let stats = self.with(py, |records| records.stats(shard))?;
         let no_shard = || PyIndexError::new_err("this reader reads no such shard");
         let stats = stats.ok_or_else(no_shard)?;
-        let found = PyDict::new(py);
-        for (name, count) in [
-            ("delivered", stats.delivered),
-            ("lost", stats.lost()),
-            ("dropped", stats.dropped()),
-            ("lapped", stats.lapped),
-            ("skipped", stats.skipped),
-            ("tail_lost", stats.tail_lost),
-            ("discarded", stats.discarded),
-            ("stepped_over", stats.stepped_over),
-            ("no_slot", stats.no_slot),
-            ("full", stats.full),
-            ("no_shard", stats.no_shard),
-            ("no_tail", stats.no_tail),
-            ("too_long", stats.too_long),
-            ("torn", stats.torn),
-            ("late", stats.late),
-            ("ahead", stats.ahead),
-            ("held", stats.held),
-        ] {
-            found.set_item(name, count)?;
-        }
-        Ok(found)
+        stats_of(py, &stats)
     }
 
     fn losses(&self, py: Python<'_>) -> PyResult<Vec<LossParts>> {
-        let parts = |loss: Loss| {
-            let (cause, drop, text) = (LossCause::as_str(loss.cause), loss.cause.is_drop(), loss.to_string());
-            let tickets = loss.tickets.map(|tickets| (tickets.start, tickets.end));
-            (loss.shard, cause, drop, tickets, loss.count, loss.since, loss.until, text)
-        };
-        self.with(py, |records| records.losses().into_iter().map(parts).collect())
+        self.with(py, |records| records.losses().into_iter().map(loss_parts).collect())
     }
 
-    /// Records that no program has ended: shard, ticket, since how many seconds this reader knows, and all of it in words.
-    fn unended(&self, py: Python<'_>) -> PyResult<Vec<(usize, u64, f64, String)>> {
-        let parts = |it: Unended| (it.shard, it.ticket, it.noticed.as_secs_f64(), it.to_string());
-        self.with(py, |records| records.unended().into_iter().map(parts).collect())
+    /// Records that no program has ended.
+    fn unended(&self, py: Python<'_>) -> PyResult<Vec<UnendedParts>> {
+        self.with(py, |records| records.unended().into_iter().map(unended_parts).collect())
     }
 
     /// Seconds without a record, the loader's pid, whether it lives, the programs or `None`, and all of it in words.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use mapring::any::AnyRecord;
 use mapring::liveness::{Liveness, Unended};
-use mapring::reading::Order;
+use mapring::reading::{ByTime, Order};
 use mapring::time::Clock;
-use mapring::{Event, Loss, ReadStats, Region, Ring, Start};
+use mapring::{Event, Loss, Merged, ReadStats, Region, Ring, Start};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustix::fd::AsRawFd;
@@ -15,7 +15,7 @@ use rustix::fd::AsRawFd;
 use crate::{error, error_of};
 
 /// One read takes no more tails once it has so many bytes. Forged records can all have the same tail, of 128 MiB.
-const TAILS: usize = 64 << 20;
+pub(crate) const TAILS: usize = 64 << 20;
 
 /// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes.
 macro_rules! with_size {
@@ -47,6 +47,8 @@ pub(crate) trait Records: Send {
     /// Passes over records whose number at this offset is less than `time`.
     fn skip_before(&mut self, time: u64, at: usize);
     fn with(self: Box<Self>, setting: Setting) -> Box<dyn Records>;
+    /// Adds it to others, as the ring with this number. Refuses one that is not in the order of time.
+    fn join(self: Box<Self>, others: Merged<'static, Rows>, ring: usize) -> PyResult<Merged<'static, Rows>>;
     fn wait(&mut self, timeout: Duration) -> mapring::Result<bool>;
     fn arm(&mut self) -> Option<Duration>;
     fn bell(&mut self) -> PyResult<i32>;
@@ -59,6 +61,15 @@ pub(crate) trait Records: Send {
     fn ended(&mut self) -> bool;
     /// The last error, if nothing was read. Otherwise the next read that finds nothing has it.
     fn take_error_if(&mut self, nothing: bool) -> Option<mapring::Error>;
+}
+
+/// Records of several rings that were read.
+#[derive(Default)]
+pub(crate) struct Rows {
+    /// Records and tails.
+    pub(crate) bytes: Vec<u8>,
+    /// Ring, shard, ticket and length of the tail.
+    pub(crate) places: Vec<(usize, usize, u64, usize)>,
 }
 
 /// How a reader waits.
@@ -119,6 +130,34 @@ fn number<T: Row>(record: &T, size: usize, at: usize) -> u64 {
 struct Typed<T, O> {
     reader: mapring::Reader<T, O>,
     size: usize,
+    join: Join<T, O>,
+}
+
+/// Adds a reader of records of this size to others, as the ring with this number.
+type Join<T, O> =
+    fn(mapring::Reader<T, O>, usize, Merged<'static, Rows>, usize) -> PyResult<Merged<'static, Rows>>;
+
+fn join_by_time<T: Row, F: FnMut(&T) -> u64 + Send + 'static>(
+    reader: mapring::Reader<T, ByTime<T, F>>,
+    size: usize,
+    others: Merged<'static, Rows>,
+    ring: usize,
+) -> PyResult<Merged<'static, Rows>> {
+    Ok(others.with(reader, move |rows: &mut Rows, Event { shard, ticket, record, tail }| {
+        rows.bytes.extend_from_slice(record.bytes(size));
+        rows.bytes.extend_from_slice(tail);
+        rows.places.push((ring, shard, ticket, tail.len()));
+    }))
+}
+
+fn join_by_shard<T>(
+    _: mapring::Reader<T>,
+    _: usize,
+    _: Merged<'static, Rows>,
+    ring: usize,
+) -> PyResult<Merged<'static, Rows>> {
+    let text = format!("ring {ring} is not in the order of stamps: merge what ring.merged(field) returns");
+    Err(PyValueError::new_err(text))
 }
 
 impl<T: Row, O: Order<T>> Typed<T, O> {
@@ -181,12 +220,16 @@ impl<T: Row + 'static, O: Order<T> + Send + 'static> Records for Typed<T, O> {
     }
 
     fn with(self: Box<Self>, setting: Setting) -> Box<dyn Records> {
-        let Self { reader, size } = *self;
+        let Self { reader, size, join } = *self;
         let reader = match setting {
             Setting::Patience(patience) => reader.with_patience(patience),
             Setting::Watermark(records, age) => reader.with_watermark(records, age),
         };
-        Box::new(Self { reader, size })
+        Box::new(Self { reader, size, join })
+    }
+
+    fn join(self: Box<Self>, others: Merged<'static, Rows>, ring: usize) -> PyResult<Merged<'static, Rows>> {
+        (self.join)(self.reader, self.size, others, ring)
     }
 
     fn wait(&mut self, timeout: Duration) -> mapring::Result<bool> {
@@ -249,7 +292,7 @@ pub(crate) fn open(
             if in_ticket_order {
                 reader = reader.with_ticket_order();
             }
-            Ok(Box::new(Typed { reader, size }))
+            Ok(Box::new(Typed { reader, size, join: join_by_time }))
         }
     })
 }
@@ -281,7 +324,7 @@ fn read<T: Row + 'static>(
     start: Start,
 ) -> PyResult<Box<dyn Records>> {
     let reader = ring::<T>(regions)?.reader_from(start);
-    Ok(Box::new(Typed { reader, size }))
+    Ok(Box::new(Typed { reader, size, join: join_by_shard }))
 }
 
 fn ring<T: AnyBitPattern>(regions: &[(usize, Region)]) -> PyResult<Ring<T>> {

@@ -80,6 +80,10 @@ def read_all(source):
             dtype = numpy.dtype([("n", "u8"), ("rest", f"V{region.record_size - 8}")])
             readers += [mapring.open(source, dtype=dtype).merged("n", delay=0), mapring.open(source, dtype=dtype)]
             readers[-1].skip_before(1 << 63, "n")
+            with mapring.Merged(*(mapring.open(source, dtype=dtype).merged("n", delay=0) for _ in range(2))) as both:
+                assert len(both.read(1 << 20)) <= 2 * region.shards * (region.slots + 128) and both.wait(0) in (False, True)
+                assert all(ring in (0, 1) and event.n >= 0 for ring, event in both.events(timeout=0))
+                assert all(both.stats(ring).delivered >= 0 and str(both.losses(ring)) for ring in (0, 1)) and both.unended(0) is not None
         readers[0].set_patience(0)
         most = region.shards * (region.slots + 16)
         for reader in readers:

@@ -105,6 +105,34 @@ def test_merged(memory):
         ring.merged("words")
 
 
+def test_two_rings_in_one_order(memory):
+    few, many = memory(64), memory(4096)
+    for _ in range(10):
+        few.do("1"), many.do("3")
+    few, many = (mapring.open(ring.said, dtype=ROW) for ring in (few, many))
+    with mapring.Merged(few.merged("n"), many.merged("n")) as both:
+        assert both.wait() and repr(both) == "<Merged of 2 rings>"
+        found = both.read(5) + list(both.events(timeout=0.01))
+        # Both are numbered from 0: of equal stamps, the first ring comes first.
+        expected = sorted([(n, 0) for n in range(10)] + [(n, 1) for n in range(30)])
+        assert [(event.n, ring) for ring, event in found] == expected
+        assert [both.stats(ring).delivered for ring in (0, 1)] == [10, 30]
+        assert (both.losses(0), both.unended(1), both.wait(0), both.read()) == ([], [], False, [])
+        with pytest.raises(IndexError, match="no ring 2: there are 2"):
+            both.stats(2)
+    with pytest.raises(ValueError, match="closed"):
+        both.read()
+    with pytest.raises(ValueError, match="ring 1 is not in the order of stamps"):
+        mapring.Merged(few.merged("n"), many)
+    with pytest.raises(ValueError, match="different clocks"):
+        mapring.Merged(few.merged("n"), few.merged("n", "boottime"))
+    moved = few.merged("n")
+    with mapring.Merged(moved) as alone:
+        assert len(list(alone.events(timeout=0))) == 10
+    with pytest.raises(ValueError, match="closed"):
+        moved.read()
+
+
 def test_others_run_during_a_wait(memory):
     producer = memory(64)
     ring = mapring.open(producer.said, dtype=ROW)

@@ -29,7 +29,7 @@ pub(super) struct Sampler {
 
 type Opened = (Source, Place, Labels);
 
-/// While regions are opened, so many file descriptors are held back: for clients, and for looks at pins.
+/// File descriptors kept free for clients and for checking pins, while regions are opened.
 const RESERVE: usize = 4;
 
 /// What is open now.

@@ -16,7 +16,7 @@ use super::event::Gap;
 use super::names::{Names, Older, Threads};
 use super::pins;
 use super::recorded::{From, Recorded};
-use super::rings::{self, GroupRings};
+use super::rings::{self, GroupRings, InOrder};
 use super::trace::{self, Format, Sink};
 use crate::outfile::{OutFile, Place};
 use crate::output;
@@ -59,7 +59,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if args.follow {
         let (file, out) = args.open(format)?;
         let (at, now) = (shown(file.as_ref()), Clock::Monotonic.now());
-        follow(pins, &mut recorded.rings, before(now, args.last.unwrap_or_default()), &at, |names| {
+        follow(pins, &recorded.rings, before(now, args.last.unwrap_or_default()), &at, |names| {
             trace::sink(format, out, names, &[], None, &args.stacks)
         })?;
         return file.map_or(Ok(()), OutFile::finish);
@@ -70,11 +70,11 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     }
     let stacks =
         trace::stacks::Options { hz: recorded.hz(), saved: recorded.symbols.take(), ..args.stacks.clone() };
-    let Recorded { mut rings, mut names, .. } = recorded;
+    let Recorded { rings, mut names, .. } = recorded;
     let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;
     let written = trace::sink(format, out, &mut names, &older, zero, &stacks)
-        .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
+        .and_then(|mut sink| write(sink.as_mut(), &mut names, &rings, times));
     let Written { count, span, losses } = written.with_context(|| shown(file.as_ref()))?;
     let path = file.as_ref().map(|file| file.path().to_owned());
     file.map_or(Ok(()), OutFile::finish)?;
@@ -195,17 +195,15 @@ pub(super) struct Written {
 pub(super) fn write(
     sink: &mut dyn Sink,
     names: &mut Names,
-    rings: &mut [GroupRings],
+    rings: &[GroupRings],
     times: Range<u64>,
 ) -> Result<Written> {
     let mut progress = output::Progress::new();
     let mut written = Written::default();
-    rings.iter_mut().for_each(|ring| ring.since(times.start));
+    let mut events = InOrder::since(rings, times.start);
     let mut first = None;
-    while let Some(event) = rings::next(rings, times.end) {
-        for ring in rings.iter_mut() {
-            written.losses.write(ring.take_gaps(), times.start, sink)?;
-        }
+    while let Some(event) = events.next(times.end) {
+        written.losses.write(events.take_gaps(), times.start, sink)?;
         sink.event(&event, names)?;
         names.update(&event);
         let first = *first.get_or_insert(event.ns);
@@ -216,10 +214,8 @@ pub(super) fn write(
         }
         written.count += 1;
     }
-    for ring in rings {
-        written.losses.write(ring.take_last_gaps(), times.start, sink)?;
-        written.losses.not_ended.extend(ring.unended().lines(ring.name()));
-    }
+    written.losses.write(events.take_last_gaps(), times.start, sink)?;
+    written.losses.not_ended = events.not_ended();
     sink.finish(names)?;
     Ok(written)
 }
@@ -264,37 +260,32 @@ const ROUND: Duration = Duration::from_millis(50);
 /// Writes events as they happen, in order, until Ctrl-C.
 fn follow(
     pins: &Path,
-    rings: &mut [GroupRings],
+    rings: &[GroupRings],
     from: u64,
     at: &str,
     sink: impl FnOnce(&mut Names) -> Result<Box<dyn Sink>>,
 ) -> Result<()> {
     let file = || at.to_owned();
-    let delay = u64::try_from(rings::DELAY.as_nanos()).unwrap_or(u64::MAX);
     let over = Arc::new(AtomicBool::new(false));
     crate::signals::set_at_end(&over)?;
     let mut names = Names::new();
     let mut sink = sink(&mut names).with_context(file)?;
     let mut losses = Losses::default();
     let recording = identity(pins);
-    rings.iter_mut().for_each(|ring| ring.since(from));
+    let mut events = InOrder::since(rings, from);
     loop {
         let last = over.load(Ordering::Relaxed) || recording != identity(pins);
         // The rings then hold all records that were reserved before, also those of idle CPUs.
-        let until = if last { rings::present() } else { Clock::Monotonic.now().saturating_sub(delay) };
-        rings.iter_mut().for_each(GroupRings::look_again);
-        while let Some(event) = rings::next(rings, until) {
+        let until = if last { rings::present() } else { u64::MAX };
+        events.look_again();
+        while let Some(event) = events.next(until) {
             sink.event(&event, &mut names).with_context(file)?;
             names.update(&event);
         }
-        for ring in rings.iter_mut() {
-            let gaps = if last { ring.take_last_gaps() } else { ring.take_gaps() };
-            losses.write(gaps, from, sink.as_mut()).with_context(file)?;
-        }
+        let gaps = if last { events.take_last_gaps() } else { events.take_gaps() };
+        losses.write(gaps, from, sink.as_mut()).with_context(file)?;
         if last {
-            for ring in rings.iter_mut() {
-                losses.not_ended.extend(ring.unended().lines(ring.name()));
-            }
+            losses.not_ended = events.not_ended();
             sink.finish(&mut names).with_context(file)?;
             losses.report();
             if recording != identity(pins) {

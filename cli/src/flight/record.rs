@@ -6,7 +6,7 @@ use super::event::{Event, Interface, What};
 use super::stack::Stack;
 
 /// A record that has a time and an event.
-pub(crate) trait Recorded: Record {
+pub(crate) trait Recorded: Record + Send {
     /// CLOCK_MONOTONIC, nanoseconds.
     fn ns(&self) -> u64;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use mapring::reading::ByTime;
-use mapring::{Reader, Ring, Start};
+use mapring::time::Clock;
+use mapring::{Merged, Reader, Ring, Start};
 
 use crate::read_all::{Reads, assert_value, conserved, positions, slot_words};
 
@@ -104,6 +105,31 @@ pub(crate) fn merged<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<
         reads += Reads { values: stats.delivered, passed, ..Reads::default() };
     }
     reads
+}
+
+/// Reads two readers of a ring in one order: no call delivers more than both may, and each record is delivered or held. Returns
+/// how many were delivered.
+///
+/// # Panics
+/// Panics if a bound is exceeded, or a count is wrong.
+pub(crate) fn beside_itself<T: AnyBitPattern + NoUninit + Send>(ring: &Ring<T>) -> u64 {
+    let reader = || ring.reader().with_patience(Duration::ZERO).merged(stamp).with_delay(Duration::ZERO);
+    let mut both = Merged::<[u64; 2]>::new(Clock::Monotonic)
+        .with(reader(), |counts, _| counts[0] += 1)
+        .with(reader(), |counts, _| counts[1] += 1);
+    let geometry = *both.reader(0).region().geometry();
+    let limit = 2 * geometry.shards() * (geometry.capacity() + 128);
+    let mut counts = [0; 2];
+    for call in 0..CALLS {
+        let most = if call % 2 == 0 { limit } else { 5 };
+        let found = both.for_each(&mut counts, if call % 2 == 0 { usize::MAX } else { 5 });
+        assert!(found <= most, "{found} of {most} records");
+    }
+    for (ring, count) in counts.into_iter().enumerate() {
+        let stats = both.reader(ring).stats();
+        assert_eq!((stats.delivered, stats.late <= count), (count, true), "{stats}");
+    }
+    counts.iter().sum()
 }
 
 /// Compares with a reader that is not merged. Returns false if they can't be compared: forged sequences can move readers

@@ -16,7 +16,7 @@ use mapring::{
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::merged::merged;
+use crate::merged::{beside_itself, merged};
 
 /// The result of reading a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn any<const N: usize>(region: &Region, image: Option<&[u64]>) -> Reads {
     typed::<AnyRecord<N>>(&region, image)
 }
 
-fn typed<T: AnyBitPattern + NoUninit>(region: &Region, image: Option<&[u64]>) -> Reads {
+fn typed<T: AnyBitPattern + NoUninit + Send>(region: &Region, image: Option<&[u64]>) -> Reads {
     match region.geometry().kind() {
         Kind::Ring => ring::<T>(&Ring::from_region(region.clone()).expect("of this size"), image),
         Kind::Cells => cells::<T>(&Cells::from_region(region.clone()).expect("of this size"), image),
@@ -111,7 +111,7 @@ fn typed<T: AnyBitPattern + NoUninit>(region: &Region, image: Option<&[u64]>) ->
     }
 }
 
-fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> Reads {
+fn ring<T: AnyBitPattern + NoUninit + Send>(ring: &Ring<T>, image: Option<&[u64]>) -> Reads {
     let mut reads = Reads::default();
     for start in [Start::Oldest, Start::Now] {
         for patience in [Duration::ZERO, Duration::from_millis(1)] {
@@ -178,6 +178,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             };
         }
     }
+    reads.values += beside_itself(ring);
     reads + merged(ring, image)
 }
 

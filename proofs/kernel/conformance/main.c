@@ -14,6 +14,7 @@
 	"  ring|follow|cells|latches|counters|top|histograms|gauges|readers WHERE\n"                   \
 	"                       a region: a pin, id:N, maps:N (in a map of maps, under key 0) or\n"    \
 	"                       memfd:PATH\n"                                                          \
+	"  rings WHERE WHERE... rings, merged in the order of stamps\n"                                 \
 	"  numa WHERE           a directory of pins cpu0, cpu1, ..., or maps:N\n"                      \
 	"  global WHERE NAME    a global variable; NAME or cell@OFFSET:BYTES or latch@OFFSET:BYTES\n"  \
 	"  push|set WHERE HEX   a command, or latch 0\n"                                                \
@@ -192,6 +193,64 @@ static void show_ring(const struct mapring__place *place, bool per_cpu, const st
 	mapring_reader__free(reader);
 }
 
+struct one_ring {
+	int index;
+	struct mapring_reader *reader;
+};
+
+static int print_record_of(void *ring, const struct mapring_event *event)
+{
+	printf("ring %d\n", ((struct one_ring *)ring)->index);
+	return print_record(((struct one_ring *)ring)->reader, event);
+}
+
+/* Prints the records of several rings in one order, and the sum of their counts. */
+static void show_rings(char **places, int count, const struct mapring_reader_opts *opts, const struct manner *manner)
+{
+	struct mapring_merged *merged = mapring_merged__new();
+	struct one_ring *rings = room((uint64_t)count * 2);
+	struct mapring_stats sum = { .rings = 0 };
+	bool mapped = true, holds, stopped;
+	long found;
+
+	if (!merged)
+		abort();
+	for (int i = 0; i < count; i++) {
+		struct mapring_reader *reader = mapring__reader_at(place_of(places[i], opts->flags), false, opts);
+
+		rings[i] = (struct one_ring){ i, reader };
+		if (!reader || (manner->waits && mapring_reader__fd(reader) < 0) ||
+		    mapring_merged__add(merged, reader, reader->record, print_record_of, &rings[i]) < 0)
+			fail("the ring");
+		mapped = mapped && mapring_reader__is_mapped(reader);
+	}
+	ready(mapped);
+	do {
+		stopped = is_stopped();
+		if (manner->waits && mapring_merged__wait(merged, 50) < 0)
+			fail("the rings");
+		found = mapring_merged__for_each(merged);
+		if (found < 0)
+			fail("the rings");
+		fflush(stdout);
+		holds = false;
+		for (int i = 0; i < count; i++)
+			holds = holds || mapring__holds_any(merged->readers[i]) ||
+				mapring__unread_of_all(merged->readers[i], true) != MAPRING__NOTHING;
+	} while (!stopped || found > 0 || holds);
+	for (int i = 0; i < count; i++) {
+		struct mapring_stats stats;
+
+		if (mapring_reader__stats(merged->readers[i], &stats) < 0)
+			fail("the ring");
+		mapring__add_stats(&sum, &stats);
+		mapring_reader__free(merged->readers[i]);
+	}
+	print_tally(&sum);
+	mapring_merged__free(merged);
+	free(rings);
+}
+
 /* For each line of numbers on stdin, a region's shape: prints the values computed from it, the last two in bytes. */
 static void print_layouts(void)
 {
@@ -250,6 +309,8 @@ int main(int argc, char **argv)
 		print_layouts();
 	else if (where && (strcmp(command, "ring") == 0 || strcmp(command, "follow") == 0))
 		show_ring(&place, false, &opts, &manner);
+	else if (where && strcmp(command, "rings") == 0)
+		show_rings(argv + at - 1, argc - at + 1, &opts, &manner);
 	else if (where && strcmp(command, "numa") == 0)
 		show_ring(&place, true, &opts, &manner);
 	else if (where && strcmp(command, "global") == 0 && at < argc)

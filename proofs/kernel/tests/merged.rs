@@ -143,6 +143,133 @@ impl Seen {
     }
 }
 
+/// `struct alert`
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+#[repr(C)]
+struct Alert {
+    ns: u64,
+    n: u64,
+}
+
+/// `struct noise`
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+#[repr(C)]
+struct Noise {
+    cpu: u64,
+    n: u64,
+    ns: u64,
+}
+
+/// What a reader of both rings has seen.
+#[derive(Default)]
+struct Both {
+    last: u64,
+    unordered: usize,
+    /// The next alert.
+    alert: u64,
+    missing: u64,
+    noise: u64,
+    /// Changes from one ring to the other.
+    met: usize,
+    was_alert: bool,
+}
+
+impl Both {
+    fn note(&mut self, ns: u64, is_alert: bool) {
+        self.unordered += usize::from(ns < self.last);
+        self.last = ns;
+        self.met += usize::from(std::mem::replace(&mut self.was_alert, is_alert) != is_alert);
+    }
+
+    fn on_alert(&mut self, event: Event<&Alert, &[u8]>) {
+        self.note(event.record.ns, true);
+        self.missing += u64::from(event.record.n != self.alert);
+        self.alert = event.record.n + 1;
+    }
+
+    fn on_noise(&mut self, event: Event<&Noise, &[u8]>) {
+        self.note(event.record.ns, false);
+        self.noise += 1;
+    }
+}
+
+/// Ten million records a second overwrite each other again and again; of the hundred thousand a second in the ring beside it
+/// none is lost, and all come in order.
+#[test]
+fn a_flood_overwrites_its_own_ring_only() {
+    /// Of noise and an alert, in each of so many steps of ten milliseconds.
+    const HUNDREDS: usize = 1000;
+    const STEPS: u32 = 150;
+    require_bpf!();
+    let object = &bpf::MERGED.load(fitted);
+    let written = || {
+        let globals = Globals::open(section(object, ".bss").unwrap()).unwrap();
+        ["alerts_written", "noise_written"].map(|name| globals.variable::<u64>(name).unwrap().get().unwrap())
+    };
+    let alerts = Ring::<Alert>::open(&map(object, "alerts")).unwrap();
+    for noise in [
+        Ring::<Noise>::open(&map(object, "noise")).unwrap(),
+        Ring::<Noise>::open(read_only(&map(object, "noise"))).unwrap(),
+    ] {
+        let [alerts_before, noise_before] = written();
+        let mut both = mapring::Merged::new(Clock::Monotonic)
+            .with(in_order(alerts.reader_from(Start::Now), |alert| alert.ns), Both::on_alert)
+            .with(in_order(noise.reader_from(Start::Now), |noise| noise.ns), Both::on_noise);
+        let mut seen = Both { alert: alerts_before, ..Both::default() };
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                on_cpu(*cpus().last().unwrap());
+                let flood = Runner::new(object, "on_flood");
+                for step in 1..=STEPS {
+                    flood.packets(HUNDREDS.try_into().unwrap());
+                    let next = begun + step * Duration::from_millis(10);
+                    std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+            });
+            while !writer.is_finished() {
+                both.for_each(&mut seen, usize::MAX);
+            }
+        });
+        let took = begun.elapsed();
+        let end = Instant::now() + PATIENCE;
+        let [important, flood] = loop {
+            std::thread::sleep(Reader::<()>::SETTLE);
+            let found = both.for_each(&mut seen, usize::MAX);
+            let stats = [0, 1].map(|ring| both.reader(ring).stats());
+            if found == 0 && !both.stopped_early() && stats.iter().all(|stats| stats.held == 0) {
+                break stats;
+            }
+            assert!(Instant::now() < end, "{stats:?}");
+        };
+        let [alerts_written, noise_written] = written();
+        let (of_alerts, of_noise) = (alerts_written - alerts_before, noise_written - noise_before);
+        println!(
+            "{}: {of_noise} and {of_alerts} records in {took:?}: {:.1} M a second; {flood}",
+            noise.access(),
+            of_noise as f64 / took.as_secs_f64() / 1e6
+        );
+        assert_eq!((important.lost(), important.delivered, seen.missing), (0, of_alerts, 0), "{important}");
+        assert_eq!(of_alerts, u64::from(STEPS) * HUNDREDS as u64);
+        // The flood was one: it overwrote its own ring.
+        assert!(flood.lapped > 0, "{flood}");
+        assert_eq!((flood.passed(), seen.noise), (of_noise, flood.delivered), "{flood}");
+        assert_eq!((seen.unordered, important.late, flood.late), (0, 0, 0), "{important}; {flood}");
+        assert!(seen.met > 0);
+        let losses = both.reader_mut(1).take_losses();
+        assert_eq!(losses.iter().map(|loss| loss.count).sum::<u64>(), flood.lost() + flood.dropped());
+        assert!(both.reader_mut(0).take_losses().is_empty());
+    }
+}
+
+/// A reader in order that waits for any program, however long it is interrupted.
+fn in_order<T: bytemuck::AnyBitPattern>(
+    reader: Reader<T>,
+    stamp: fn(&T) -> u64,
+) -> Reader<T, ByTime<T, fn(&T) -> u64>> {
+    reader.with_patience(Duration::MAX).merged(stamp).with_delay(Duration::MAX)
+}
+
 /// The reader continues in the next ring, in order.
 #[test]
 fn a_ring_that_is_replaced() {
@@ -169,4 +296,40 @@ fn a_ring_that_is_replaced() {
     assert_eq!((stats.late, stats.held, stats.lost()), (0, 0, 0), "{stats}");
     assert_eq!((stats.delivered, merged.rings()), (next - 1, 4));
     everywhere();
+}
+
+/// The same beside another ring: a memfd.
+#[test]
+fn a_ring_that_is_replaced_beside_another() {
+    let object = &require_bpf!(RESIZABLE);
+    let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
+    let other = Ring::<[u64; 2]>::create_memfd(1024, 1).unwrap();
+    let mut both = mapring::Merged::<Vec<(usize, u64)>>::new(Clock::Monotonic)
+        .with(in_order(ring.reader(), |record| record.number), |seen, event| {
+            seen.push((0, event.record.number));
+        })
+        .with(in_order(other.reader(), |record| record[1]), |seen, event| seen.push((1, event.record[1])));
+    let program = Runner::new(object, "push_run");
+    let (mut expected, mut seen) = (Vec::new(), Vec::new());
+    for slots in [128, 32, 64] {
+        for step in 0..10 {
+            if step == 5 {
+                ring.resize(slots).unwrap();
+            }
+            let now = Clock::Monotonic.now();
+            assert_eq!(push(&program, 2, now, 5), 0);
+            expected.extend((now..now + 5).map(|number| (0, number)));
+            // As early as the last one: the first ring comes first.
+            other.writer(0).unwrap().push(&[0, now + 4]);
+            expected.push((1, now + 4));
+        }
+        let end = Instant::now() + PATIENCE;
+        while seen.len() < expected.len() && Instant::now() < end {
+            both.for_each(&mut seen, usize::MAX);
+        }
+        assert_eq!(seen, expected);
+    }
+    let [replaced, other] = [0, 1].map(|ring| both.reader(ring).stats());
+    assert_eq!((replaced.delivered, replaced.lost(), replaced.late), (150, 0, 0), "{replaced}");
+    assert_eq!((other.delivered, other.late, other.held), (30, 0, 0), "{other}");
 }

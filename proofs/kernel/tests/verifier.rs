@@ -59,7 +59,7 @@ fn check_longest() {
 
 static STACK: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/stack.rs"));
 static STACK_SOURCE: &str = include_str!("../bpf/stack/stack.bpf.c");
-static GUIDE: &str = include_str!("../../../docs/guide.md");
+static GUIDE: &str = include_str!("../../../docs/guide/rings.md");
 
 /// A program and the slow path of its reserve share 512 bytes of stack. The guide says how many a reserve leaves.
 #[test]

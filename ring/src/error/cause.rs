@@ -178,7 +178,7 @@ pub(crate) enum Cause {
     /// headers), or a `PER_CPU_MAPS` ring without an element for each CPU's map.
     #[error(
         "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring_loader::prepare before the object is \
-         loaded; a loader without libbpf-rs sets max_entries to Geometry::entries (docs/guide.md, Load with aya)",
+         loaded; a loader without libbpf-rs sets max_entries to Geometry::entries (docs/guide/loading.md, Load with aya)",
         counted(*shards, "shard"), last + 1
     )]
     NotFitted { what: String, shards: usize, last: usize },

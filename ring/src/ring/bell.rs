@@ -120,16 +120,32 @@ impl Bell {
         let Ok(ringbuf) = &self.ringbuf else {
             return sleep_while_set(self.place.words(), ASLEEP, self.place.get().number(), limit);
         };
-        let limit = Timespec::try_from(limit).ok();
-        match poll(&mut [PollFd::new(ringbuf, PollFlags::IN)], limit.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(e) => Err(Error::system("poll", e)),
+        sleep_on(&mut [PollFd::new(ringbuf, PollFlags::IN)], limit)
+    }
+
+    /// The same for several bells, of which only those with a [descriptor](Self::descriptor) are watched.
+    pub(super) fn sleep_on_any<'b>(
+        bells: impl Iterator<Item = &'b Self> + Clone,
+        limit: Duration,
+    ) -> Result<()> {
+        if bells.clone().any(Self::has_rung) {
+            return Ok(());
         }
+        let watched = bells.filter_map(|bell| bell.ringbuf.as_ref().ok());
+        sleep_on(&mut watched.map(|ringbuf| PollFd::new(ringbuf, PollFlags::IN)).collect::<Vec<_>>(), limit)
     }
 
     /// See [`Place::awake`](mapring_core::protocol::readers::Place::awake).
     pub(super) fn awake(&self) {
         self.place.get().awake();
+    }
+}
+
+/// Sleeps until any of these is ready, at most for `limit`.
+fn sleep_on(bells: &mut [PollFd<'_>], limit: Duration) -> Result<()> {
+    match poll(bells, Timespec::try_from(limit).ok().as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(e) => Err(Error::system("poll", e)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
-use mapring_core::protocol::ring::{Found, Merge, ReadStats, Shards, clock_fence};
+use mapring_core::protocol::ring::{Found, Merge, ReadStats, Shards, Turn, clock_fence};
 
 use super::in_slot::InSlot;
 use super::order::Order;
@@ -17,6 +17,7 @@ use crate::record::Tailed;
 use crate::time::Clock;
 
 /// The records of all shards in the order of their timestamps: what [`Reader::merged`] returns is a `Reader<T, ByTime<T, F>>`.
+/// [`Merged`](crate::Merged) delivers the records of several rings in this order.
 ///
 /// ```
 /// # use mapring::{Reader, Ring, time::Clock};
@@ -255,7 +256,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
 }
 
 /// The most records of a pass: what the ring and the reader hold.
-fn most<T: AnyBitPattern>(rings: &Rings<T>) -> usize {
+pub(super) fn most<T: AnyBitPattern>(rings: &Rings<T>) -> usize {
     let slots = rings.sweep.region().geometry().capacity();
     rings.sweep.count().saturating_mul(slots + 128)
 }
@@ -272,6 +273,38 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
         let (at, ticket, record) = R::merge(&mut self.merges).pop()?;
         let shard = self.numbers.get(at).copied().unwrap_or(at);
         Some(Event { shard, ticket, record: *record, tail })
+    }
+
+    /// What this ring delivers next, in this round or in the next one, which begins if nothing is left of this one.
+    pub(super) fn turn<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, begin: bool) -> Turn {
+        if begin {
+            self.round::<R>(rings);
+        }
+        let Self { merges, stamp, .. } = self;
+        R::merge(merges).turn(&mut Here(rings), &mut |held: &R| stamp(held.record()))
+    }
+
+    /// See [`Merge::for_each_before`].
+    #[inline]
+    pub(super) fn for_each_before<R: InSlot<T>>(
+        &mut self,
+        rings: &mut Rings<T>,
+        end: u64,
+        limit: usize,
+        last: &mut u64,
+        mut f: impl FnMut(Event<&R>),
+    ) -> usize {
+        let Self { merges, stamp, numbers, .. } = self;
+        let mut stamp = |held: &R| stamp(held.record());
+        let each = |at, ticket, record: &R| {
+            f(Event { shard: numbers.get(at).copied().unwrap_or(at), ticket, record, tail: () });
+        };
+        R::merge(merges).for_each_before(&mut Here(rings), &mut stamp, end, limit, last, each)
+    }
+
+    /// The records that are held.
+    pub(super) fn held(&self) -> u64 {
+        self.merges.held()
     }
 
     fn is_ready(&mut self, rings: &mut Rings<T>) -> bool {

@@ -5,6 +5,7 @@ mod by_time;
 mod in_slot;
 mod maps;
 mod memfd;
+mod merged;
 mod order;
 mod place;
 mod reader;
@@ -23,8 +24,9 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 pub use self::by_time::ByTime;
 pub use self::memfd::MemfdOptions;
+pub use self::merged::Merged;
 pub use self::order::{ByShard, Order};
-pub use self::reader::{Drain, Liveness, Reader, Unended};
+pub use self::reader::{AnyReader, Drain, Liveness, Reader, Unended};
 pub use self::readers::{Behind, RingReader};
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;

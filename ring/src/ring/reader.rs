@@ -1,8 +1,10 @@
 //! Reads a ring, and the rings that replace it.
 
+mod any;
 mod drain;
 mod liveness;
 mod required;
+mod turns;
 mod wait;
 
 use std::fmt;
@@ -12,8 +14,10 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
+pub use self::any::AnyReader;
 pub use self::drain::Drain;
 pub use self::liveness::{Liveness, Unended};
+pub(in crate::ring) use self::turns::Turns;
 use self::wait::Waiting;
 use super::Event;
 use super::order::{ByShard, Order};

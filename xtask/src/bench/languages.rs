@@ -8,7 +8,7 @@ use crate::{c, go, python};
 /// What is read how, and its time in ns for each record.
 pub(crate) type Times = Vec<(&'static str, f64)>;
 
-/// Measures, and prints the table of docs/guide.md.
+/// Measures, and prints the table of docs/guide/start.md.
 pub(super) fn run(tools: &Tools) -> Result<()> {
     let languages = [("C", c::speed(tools)?), ("Go", go::speed(tools)?), ("Python", python::speed(tools)?)];
     println!("| | | ns for each record |\n|---|---|--:|");

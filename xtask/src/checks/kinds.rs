@@ -9,6 +9,7 @@ use crate::cmd;
 use crate::counts::{self, Counts};
 use crate::need::{Machine, Need};
 use crate::programs::Tests;
+use crate::prove::Covers;
 use crate::setup::Tools;
 use crate::times;
 
@@ -77,8 +78,7 @@ pub(crate) struct Proof {
     /// Methods run in this order, cheap ones first.
     pub(crate) turn: u8,
     pub(crate) needs: &'static [Need],
-    /// The files on which its result depends, as arguments of `git diff`.
-    pub(crate) covers: &'static [&'static str],
+    pub(crate) covers: Covers,
     count: Count,
 }
 
@@ -158,13 +158,7 @@ impl Check {
         }
     }
 
-    pub(super) const fn prove(
-        self,
-        turn: u8,
-        needs: &'static [Need],
-        covers: &'static [&'static str],
-        count: Count,
-    ) -> Self {
+    pub(super) const fn prove(self, turn: u8, needs: &'static [Need], covers: Covers, count: Count) -> Self {
         Self { proof: Some(Proof { turn, needs, covers, count }), ..self }
     }
 }

@@ -58,14 +58,17 @@ pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result
         cargo.env("RUSTFLAGS", format!("-Zsanitizer={name} -Cdebug-assertions")).args(tests);
         cargo
     };
-    let mut all = counts::of(
-        cargo("mapring", &["--lib", "--tests", "--no-fail-fast", "--", "--nocapture", "--test-threads=1"])
-            .env(
-                // A report makes the test program fail, whatever the tests return.
-                "TSAN_OPTIONS",
-                "halt_on_error=1",
-            ),
-    )?;
+    let tests = [
+        "--package=mapring-core",
+        "--lib",
+        "--tests",
+        "--no-fail-fast",
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+    ];
+    // A report makes the test program fail, whatever the tests return.
+    let mut all = counts::of(cargo("mapring", &tests).env("TSAN_OPTIONS", "halt_on_error=1"))?;
     if name == "address" {
         // Hostile memory is the purpose of the address sanitizer.
         let hostile = ["--test", "hostile", "--", "--nocapture", "--test-threads=1"];

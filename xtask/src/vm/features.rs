@@ -65,7 +65,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         name: "fetching atomics",
         since: (5, 12),
         used: "programs that write rings and cells",
-        without: "`loader::prepare` refuses them, and says what to do; single writers on x86-64, counters, \
+        without: "`mapring_loader::prepare` refuses them, and says what to do; single writers on x86-64, counters, \
                   latches, readers and writers in userspace work (see below)",
         refused: |said| {
             let words = [

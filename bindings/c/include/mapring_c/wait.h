@@ -134,47 +134,77 @@ static inline int mapring_reader__fd(struct mapring_reader *r)
 	return error ? error : r->seat->bell;
 }
 
+/* Whether any of these readers has records: of all, or only of those that wait for more than one. */
+static inline bool mapring__any_unread(struct mapring_reader *const *readers, uint32_t count, bool watermarks)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if ((!watermarks || readers[i]->opts.watermark > 1) && mapring__unread_of_all(readers[i], true) == MAPRING__MANY)
+			return true;
+	return false;
+}
+
+/* Waits until any of these readers has records. `bells` has room for all. */
+static inline int mapring__wait_for_any(struct mapring_reader *const *readers, struct pollfd *bells, uint32_t count, int timeout_ms)
+{
+	uint64_t end = mapring__now() + (uint64_t)timeout_ms * 1000000;
+	uint32_t shards = 0, with_bell = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		with_bell += mapring__bell_of(readers[i]) == 0;
+		shards += readers[i]->count;
+	}
+	if (with_bell < count)
+		for (uint32_t spins = 0; spins <= MAPRING__SPINS / shards; spins++)
+			if (mapring__any_unread(readers, count, false))
+				return 1;
+	for (;;) {
+		uint64_t longest = MAPRING__LONGEST_SLEEP, now;
+		bool held = false, found = false, rung = false;
+		struct timespec sleep;
+		int slept = 0;
+
+		for (uint32_t i = 0; i < count; i++) {
+			struct mapring_reader *r = readers[i];
+			uint64_t limit = mapring_reader__arm(r);
+			bool holds = mapring__holds_any(r);
+
+			held |= holds;
+			found |= limit == 0;
+			longest = mapring__least(longest, limit);
+			bells[i].fd = r->seat && !holds ? r->seat->bell : -1;
+			bells[i].events = POLLIN;
+			rung |= bells[i].fd >= 0 && mapring__has_rung(r->seat);
+		}
+		now = mapring__now();
+		if (timeout_ms >= 0)
+			longest = now < end ? mapring__least(longest, end - now) : 0;
+		sleep.tv_sec = (time_t)(longest / 1000000000);
+		sleep.tv_nsec = (long)(longest % 1000000000);
+		if (longest > 0 && !rung)
+			slept = ppoll(bells, count, &sleep, NULL);
+		for (uint32_t i = 0; i < count; i++)
+			mapring_reader__disarm(readers[i]);
+		if (found)
+			return 1;
+		if (slept < 0)
+			return mapring__failed("ppoll");
+		if (longest == 0)
+			return 0;
+		/* Maybe fewer than the watermark, but a second has passed. */
+		if (held || mapring__any_unread(readers, count, true))
+			return 1;
+	}
+}
+
 /*
  * Waits until there are records, at most for `timeout_ms`; −1 is for ever. Returns 1 if there may be some, 0 if not, and -EINTR
  * after a signal. The reader of a wakeable ring sleeps until a program wakes it. Any other one naps, for a millisecond at most.
  */
 static inline int mapring_reader__wait(struct mapring_reader *r, int timeout_ms)
 {
-	uint64_t end = mapring__now() + (uint64_t)timeout_ms * 1000000;
+	struct pollfd bell;
 
-	if (mapring__bell_of(r) != 0)
-		for (uint32_t spins = 0; spins <= MAPRING__SPINS / r->count; spins++)
-			if (mapring__unread_of_all(r, true) == MAPRING__MANY)
-				return 1;
-	for (;;) {
-		uint64_t longest = mapring_reader__arm(r), now = mapring__now();
-		struct timespec sleep;
-		struct pollfd bell;
-		bool held = mapring__holds_any(r);
-		int slept = 0;
-
-		if (longest == 0)
-			return 1;
-		if (timeout_ms >= 0 && now >= end) {
-			mapring_reader__disarm(r);
-			return 0;
-		}
-		if (timeout_ms >= 0)
-			longest = mapring__least(longest, end - now);
-		sleep.tv_sec = (time_t)(longest / 1000000000);
-		sleep.tv_nsec = (long)(longest % 1000000000);
-		bell.fd = r->seat && !held ? r->seat->bell : -1;
-		bell.events = POLLIN;
-		if (bell.fd < 0 || !mapring__has_rung(r->seat))
-			slept = ppoll(&bell, 1, &sleep, NULL);
-		mapring_reader__disarm(r);
-		if (slept < 0)
-			return mapring__failed("ppoll");
-		if (held)
-			return 1;
-		if (r->opts.watermark > 1 && mapring__unread_of_all(r, true) == MAPRING__MANY)
-			return 1; /* fewer than the watermark, but a second has passed */
-	}
+	return mapring__wait_for_any(&r, &bell, 1, timeout_ms);
 }
 
 /* Waits, and then delivers what there is: mapring_reader__wait and mapring_reader__for_each. */

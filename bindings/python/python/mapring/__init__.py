@@ -15,13 +15,14 @@ from typing import Any, Optional, Union
 from ._commands import Commands
 from ._globals import Globals
 from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Section, TopKeys, open_place
+from ._merged import Merged
 from ._ring import Event, Liveness, Loss, Ring, Stats, Unended
 from ._table import Cells, Snapshot
 from ._types import Layout, Record, to_arrow
 
 __all__ = [
-    "ABI", "Cells", "Commands", "Counters", "Error", "Event", "Gauges", "Globals", "Histogram", "Histograms", "Liveness", "Loss", "Record", "Ring",
-    "Snapshot", "Stats", "TopKeys", "Unended", "open", "to_arrow",
+    "ABI", "Cells", "Commands", "Counters", "Error", "Event", "Gauges", "Globals", "Histogram", "Histograms", "Liveness", "Loss", "Merged", "Record",
+    "Ring", "Snapshot", "Stats", "TopKeys", "Unended", "open", "to_arrow",
 ]
 
 _TABLES = ("Cells", "Latches", "PerCpuCells")

@@ -124,14 +124,14 @@ fn figures(
     format: Format,
 ) -> Result<(Figures, Option<Drawings>)> {
     let Period { times, zero, cause } = Period::of(&recorded, last);
-    let Recorded { mut rings, mut names, symbols, .. } = recorded;
+    let Recorded { rings, mut names, symbols, .. } = recorded;
     dump::learn(&mut names, &rings, times.clone());
     let complete = rings.iter().filter_map(|ring| Some((ring.name(), ring.held().complete?)));
     let mut report = Report::new(times.end, complete.collect());
     report.requests.abi = Abi::of(names.machine());
     report.symbols = report.symbols.with_saved(symbols.as_ref());
     report.extra = (format == Format::Html).then(|| Extra::new(zero));
-    let written = dump::write(&mut report, &mut names, &mut rings, times)?;
+    let written = dump::write(&mut report, &mut names, &rings, times)?;
     written.losses.report();
     let recorded = rings.iter().map(rings::GroupRings::name);
     let (mut figures, extra) = report.figures(recorded.collect(), &mut names);

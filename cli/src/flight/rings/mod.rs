@@ -1,12 +1,12 @@
 //! The rings that are recorded, as found by their pins. Reading them takes no privilege but to open the pins.
 
+mod in_order;
 mod typed;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::thread;
 use std::time::Duration;
-use std::{mem, thread};
 
 use anyhow::{Context, Result, ensure};
 use mapring::liveness::{Process, Unended};
@@ -14,8 +14,9 @@ use mapring::record::{Field, TypeLayout};
 use mapring::time::Clock;
 use mapring::{Reader, Region, Ring, Source};
 
+pub(crate) use self::in_order::InOrder;
 use self::typed::{Records, Typed};
-use super::event::{Event, Gap};
+use super::event::Event;
 use super::record::{Block, Exec, Faults, Irq, Locks, Marks, Net, Profile, Recorded, Sched, Syscalls, Waits};
 use super::recording::Recording;
 
@@ -122,30 +123,22 @@ pub(crate) fn open_all(recording: &Recording) -> Result<Vec<GroupRings>> {
 /// How long a record may take to be written until it comes too late for its place in the order.
 pub(crate) const DELAY: Duration = Reader::<()>::DELAY;
 
-/// The present, in nanoseconds of CLOCK_MONOTONIC. After this call [`next`] finds all earlier events.
+/// The present, in nanoseconds of CLOCK_MONOTONIC. After this call [`InOrder`] finds all earlier events.
 pub(crate) fn present() -> u64 {
     let now = Clock::Monotonic.now();
     thread::sleep(DELAY + Reader::<()>::SETTLE);
     now
 }
 
-/// The next event of all groups in the order of their stamps, if it is earlier than `until`. Holds a few events of each
-/// group. `None`: there is none up to now; after [`GroupRings::look_again`] there may be one.
-pub(crate) fn next(rings: &mut [GroupRings], until: u64) -> Option<Event> {
-    let first = |(at, ring): (usize, &mut GroupRings)| Some((ring.peek()?, at));
-    let (ns, at) = rings.iter_mut().enumerate().filter_map(first).min()?;
-    if ns < until { rings[at].ahead.pop_front() } else { None }
+/// No machine has as many.
+fn cpu(shard: usize) -> u16 {
+    u16::try_from(shard).unwrap_or(u16::MAX)
 }
 
-/// The ring of a group, with a reader.
+/// The ring of a group.
 pub(crate) struct GroupRings {
     group: &'static Group,
     records: Box<dyn Records>,
-    /// Events that were read, in the order of their stamps.
-    ahead: VecDeque<Event>,
-    gaps: Vec<Gap>,
-    /// The reader found nothing more.
-    is_dry: bool,
 }
 
 /// What a ring holds at a time. Times are CLOCK_MONOTONIC, nanoseconds.
@@ -184,7 +177,7 @@ impl NotEnded {
 
 impl GroupRings {
     fn new(group: &'static Group, records: Box<dyn Records>) -> Self {
-        Self { group, records, ahead: VecDeque::new(), gaps: Vec::new(), is_dry: false }
+        Self { group, records }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -200,33 +193,6 @@ impl GroupRings {
         self.name() != MARKS.name
     }
 
-    /// The stamp of the next event.
-    fn peek(&mut self) -> Option<u64> {
-        /// So many events are read at once.
-        const BATCH: usize = 256;
-        // A forged ring could let its reader move on for good. No ring has more than its slots without an event.
-        let mut calls = self.region().geometry().shards() * (self.slots() / 64 + 1);
-        while self.ahead.is_empty() && !self.is_dry {
-            let before = self.records.position();
-            self.records.read(BATCH, &mut |event| self.ahead.push_back(event));
-            // A reader may also stop where many records are missing, and go on in the next call.
-            calls = calls.saturating_sub(1);
-            self.is_dry = self.ahead.is_empty() && (self.records.position() == before || calls == 0);
-            self.records.gaps(self.group.name, false, &mut self.gaps);
-        }
-        self.ahead.front().map(|event| event.ns)
-    }
-
-    /// Lets [`next`] look for events that came after it found none.
-    pub(crate) fn look_again(&mut self) {
-        self.is_dry = false;
-    }
-
-    /// Begins at this time, and leaves out earlier events: before anything is read.
-    pub(crate) fn since(&mut self, ns: u64) {
-        self.records.since(ns);
-    }
-
     /// Calls `f` with all events that are present between these times, in no order. Disturbs nothing.
     pub(crate) fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event)) {
         self.records.scan(times, f);
@@ -235,22 +201,6 @@ impl GroupRings {
     /// Whether its events show the names of threads.
     pub(crate) fn shows_names(&self) -> bool {
         ["sched", "exec"].contains(&self.name())
-    }
-
-    /// The records that were lost, up to the events that [`next`] has looked at: overwritten before it came to them, or dropped.
-    pub(crate) fn take_gaps(&mut self) -> Vec<Gap> {
-        mem::take(&mut self.gaps)
-    }
-
-    /// The same, after the last event.
-    pub(crate) fn take_last_gaps(&mut self) -> Vec<Gap> {
-        self.records.gaps(self.group.name, true, &mut self.gaps);
-        self.take_gaps()
-    }
-
-    /// What the events that [`next`] has looked at show of records that are not ended.
-    pub(crate) fn unended(&mut self) -> NotEnded {
-        self.records.unended()
     }
 
     /// How many records programs wrote in each CPU since the start.

@@ -40,8 +40,8 @@ fn group(ring: &Ring<Counted>) -> GroupRings {
 }
 
 /// Reads all events, and returns their numbers.
-fn read(rings: &mut [GroupRings]) -> Vec<u32> {
-    let events = std::iter::from_fn(|| next(rings, u64::MAX));
+fn read(events: &mut InOrder) -> Vec<u32> {
+    let events = std::iter::from_fn(|| events.next(u64::MAX));
     let number = |event: Event| match event.what {
         What::IrqEnter { irq } => irq,
         _ => unreachable!(),
@@ -66,18 +66,15 @@ fn older_events_are_not_read() {
     // The stamps of the bisections; the delay before that time; one older record of each shard.
     let more = 2 * 16 + u64::try_from(DELAY.as_nanos()).unwrap() / STEP + 2;
 
-    let mut rings = [group(&ring)];
-    rings[0].since(since);
+    let rings = [group(&ring)];
+    let mut events = InOrder::since(&rings, since);
     STAMPS.set(0);
-    assert_eq!(read(&mut rings), expected);
+    assert_eq!(read(&mut events), expected);
     // The reader, its user, and the order of the shards look at the stamp.
     assert!(STAMPS.get() <= 3 * (last + more), "{}", STAMPS.get());
     assert_eq!(DECODED.replace(0), last);
-    let passed = rings[0].records.position();
-    let mut before = group(&ring);
-    before.since(since);
-    assert!(passed - before.records.position() <= last + more);
-    assert!(rings[0].take_last_gaps().is_empty());
+    assert!(events.stats(0).passed() <= last + more);
+    assert!(events.take_last_gaps().is_empty());
 
     STAMPS.set(0);
     let mut seen = 0;
@@ -91,7 +88,8 @@ fn older_events_are_not_read() {
 fn tickets_that_no_program_had_are_not_lost() {
     let ring = Ring::<Counted>::create_memfd(64, 1).unwrap();
     let writer = ring.writer(0).unwrap();
-    let mut rings = [group(&ring)];
+    let rings = [group(&ring)];
+    let mut events = InOrder::since(&rings, 0);
     let (mut n, mut read_all) = (0, Vec::new());
     for round in 0..20 {
         for _ in 0..32 {
@@ -103,16 +101,17 @@ fn tickets_that_no_program_had_are_not_lost() {
         }
         // Until the reader's patience has ended.
         while read_all.len() < usize::try_from(n).unwrap() {
-            rings[0].look_again();
-            read_all.extend(read(&mut rings));
+            events.look_again();
+            read_all.extend(read(&mut events));
             thread::sleep(Duration::from_millis(1));
         }
     }
     assert!(read_all.iter().copied().map(u64::from).eq(1..=n));
-    let gaps = rings[0].take_last_gaps();
+    let gaps = events.take_last_gaps();
     assert_eq!(gaps.iter().map(|gap| (gap.count, gap.cause.as_str())).collect::<Vec<_>>(), [(1, "skipped")]);
-    let unended = rings[0].unended();
-    assert_eq!((unended.stepped_over, unended.records.len()), (9, 1));
+    let not_ended = events.not_ended();
+    assert!(not_ended[0].starts_with("sched: shard 0: the record of ticket 64 has been reserved "));
+    assert_eq!(not_ended[1..], ["sched: programs stepped over 9 tickets, which had no record"]);
     let held = rings[0].held();
     assert_eq!((held.records, held.unended.stepped_over, held.unended.records.len()), (63, 1, 1));
     assert!(held.lost.is_empty());

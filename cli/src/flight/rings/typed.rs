@@ -1,60 +1,37 @@
-//! A ring of one type of records: its events in order, and what is missing between them.
+//! A ring of one type of records.
 
 use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
-use mapring::reading::{ByTime, LossCause};
-use mapring::time::Clock;
-use mapring::{Loss, Reader, Region, Ring, Start};
+use mapring::reading::LossCause;
+use mapring::{Merged, Reader, Region, Ring, Start};
 
-use super::super::event::{Event, Gap};
-use super::super::holes::Holes;
+use super::super::event::Event;
 use super::super::record::Recorded;
-use super::{DELAY, Held, NotEnded};
+use super::in_order::Ahead;
+use super::{DELAY, Held, NotEnded, cpu};
 
 /// A ring of any record.
 pub(super) trait Records {
-    /// Calls `f` with up to `limit` events, in order.
-    fn read(&mut self, limit: usize, f: &mut dyn FnMut(Event));
-    fn since(&mut self, ns: u64);
-    /// Changes if it has read something.
-    fn position(&self) -> u64;
+    /// Adds a reader that begins at this time, as the ring with this number.
+    fn join(&self, merged: Merged<'static, Ahead>, at: usize, since: u64) -> Merged<'static, Ahead>;
+    /// When the ring was copied, if it is a copy.
+    fn copied(&self) -> Option<u64>;
     fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event));
-    /// `is_last`: no more events are read.
-    fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>);
-    fn unended(&mut self) -> NotEnded;
     fn written(&self) -> Vec<u64>;
     fn held(&self) -> Held;
     fn region(&self) -> Region;
 }
 
-pub(super) type Stamp<T> = fn(&T) -> u64;
-
 pub(super) struct Typed<T> {
     ring: Ring<T>,
-    reader: Reader<T, ByTime<T, Stamp<T>>>,
-    /// Earlier events are left out.
-    since: u64,
-    /// Records that this version does not know.
-    unknown: u64,
-    holes: Holes,
-    /// Losses of tickets that the reader has not come to yet: it holds some records.
-    losses: Vec<Loss>,
-    /// When the ring was copied, if it is a copy.
     copied: Option<u64>,
 }
 
 impl<T: Recorded> Typed<T> {
     pub(super) fn new(ring: Ring<T>, copied: Option<u64>) -> Self {
-        let reader = Self::in_order(ring.reader(), copied);
-        let holes = Holes::new(ring.shards());
-        Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new(), copied }
-    }
-
-    fn in_order(reader: Reader<T>, copied: Option<u64>) -> Reader<T, ByTime<T, Stamp<T>>> {
-        let reader = reader.merged(T::ns as Stamp<T>);
-        if copied.is_some() { reader.of_the_past() } else { reader }
+        Self { ring, copied }
     }
 
     fn unordered(&self) -> Reader<T> {
@@ -102,34 +79,24 @@ impl<T: Recorded> Typed<T> {
     }
 }
 
-/// No machine has as many.
-fn cpu(shard: usize) -> u16 {
-    u16::try_from(shard).unwrap_or(u16::MAX)
-}
-
 impl<T: Recorded> Records for Typed<T> {
-    fn read(&mut self, limit: usize, f: &mut dyn FnMut(Event)) {
-        let Self { reader, since, unknown, holes, .. } = self;
-        reader.for_each(limit, |event| {
-            let ns = event.record.ns();
-            holes.see(event.shard, event.ticket, ns);
-            if ns >= *since {
+    fn join(&self, merged: Merged<'static, Ahead>, at: usize, since: u64) -> Merged<'static, Ahead> {
+        let reader = self.reader_since(since).merged(T::ns as fn(&T) -> u64);
+        let reader = if self.copied.is_some() { reader.of_the_past() } else { reader };
+        merged.with(reader, move |ahead: &mut Ahead, event| {
+            let (ns, group) = (event.record.ns(), &mut ahead.groups[at]);
+            group.holes.see(event.shard, event.ticket, ns);
+            if ns >= since {
                 match event.record.event(cpu(event.shard), event.tail) {
-                    Some(event) => f(event),
-                    None => *unknown += 1,
+                    Some(event) => ahead.events.push_back(event),
+                    None => group.unknown += 1,
                 }
             }
-        });
+        })
     }
 
-    fn since(&mut self, ns: u64) {
-        self.since = ns;
-        self.reader = Self::in_order(self.reader_since(ns), self.copied);
-    }
-
-    fn position(&self) -> u64 {
-        let reader = &self.reader;
-        reader.shards().filter_map(|shard| reader.position(shard)).fold(0, u64::wrapping_add)
+    fn copied(&self) -> Option<u64> {
+        self.copied
     }
 
     fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event)) {
@@ -140,48 +107,6 @@ impl<T: Recorded> Records for Typed<T> {
                 f(&event);
             }
         });
-    }
-
-    /// Records that were overwritten before the first one that was read are no gap: the history is shorter. Later ones are
-    /// missing between two records, without those that are not lost: stepped over, or discarded. Those that programs dropped have
-    /// no place among the tickets.
-    fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>) {
-        let Self { reader, losses, holes, copied, .. } = self;
-        losses.extend(reader.take_losses());
-        for loss in losses.iter().filter(|loss| loss.cause.is_drop()) {
-            gaps.push(Gap {
-                group,
-                cpu: cpu(loss.shard.unwrap_or(0)),
-                count: loss.count,
-                cause: loss.cause.to_string(),
-                // The clock of this machine says nothing of a copy.
-                since: loss.since.filter(|_| copied.is_none()),
-                until: copied.unwrap_or(loss.until),
-            });
-        }
-        for hole in holes.take(is_last) {
-            for (cause, count) in hole.lost(losses) {
-                gaps.push(Gap {
-                    group,
-                    cpu: cpu(hole.shard),
-                    count,
-                    cause: cause.to_string(),
-                    since: Some(hole.times.start),
-                    until: hole.times.end,
-                });
-            }
-        }
-        losses.retain(|loss| holes.is_ahead(loss));
-        let unknown = mem::take(&mut self.unknown);
-        if unknown > 0 {
-            let until = self.copied.unwrap_or_else(|| Clock::Monotonic.now());
-            let cause = "of a newer version of mapring".to_owned();
-            gaps.push(Gap { group, cpu: 0, count: unknown, cause, since: None, until });
-        }
-    }
-
-    fn unended(&mut self) -> NotEnded {
-        NotEnded { stepped_over: self.reader.stats().stepped_over, records: self.reader.unended() }
     }
 
     fn written(&self) -> Vec<u64> {

@@ -34,7 +34,7 @@ impl Kernel {
         let Some(symbolizer) = symbolizer else { return Vec::new() };
         let source = Source { vmlinux: MaybeDefault::None, debug_syms: false, ..Source::default() };
         let found = symbolizer.symbolize_single(&Any::Kernel(source), Input::AbsAddr(address));
-        // What is behind the last symbol is none of its function.
+        // Addresses after the last symbol belong to no function.
         let found = found.ok().filter(|found| found.as_sym().is_some_and(|symbol| symbol.offset < LONGEST));
         found.map(|found| module::of(&found)).unwrap_or_default()
     }

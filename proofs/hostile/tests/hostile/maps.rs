@@ -60,7 +60,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     let path = pins.path("ring");
     let mut old = map(geometry(8), 1);
     old.pin(&path).unwrap();
-    let ring = Ring::<Record>::open(&path).unwrap();
+    let ring = Ring::<Record>::open(path.as_path()).unwrap();
     assert_eq!((ring.access(), ring.region().preamble().generation), (Access::Mapped, 1));
     let mut reader = ring.reader();
     push(&old, geometry(8), 0, 10);
@@ -68,7 +68,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
 
     // Unpinned: nothing to open; the reader is unaffected.
     old.unpin(&path).unwrap();
-    assert_error(Region::open(&path), ErrorKind::Open, "can't open ");
+    assert_error(Region::open(path.as_path()), ErrorKind::Open, "can't open ");
     push(&old, geometry(8), 1, 11);
     assert_eq!(reader.poll().unwrap().record, Record::new(11));
 
@@ -76,7 +76,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     let mut new = map(geometry(16), 2);
     new.pin(&path).unwrap();
     push(&new, geometry(16), 0, 20);
-    let reopened = Ring::<Record>::open(&path).unwrap();
+    let reopened = Ring::<Record>::open(path.as_path()).unwrap();
     assert_eq!((reopened.slots(), reopened.region().preamble().generation), (16, 2));
     assert_eq!(reopened.reader().poll().unwrap().record, Record::new(20));
     assert!(reader.poll().is_none());
@@ -97,7 +97,7 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     let path = pins.path("ring");
     let mut old = map(geometry(8), 1);
     old.pin(&path).unwrap();
-    let ring = Ring::<Record>::open(&path).unwrap();
+    let ring = Ring::<Record>::open(path.as_path()).unwrap();
     let mut reader = ring.reader();
     old.unpin(&path).unwrap();
 
@@ -105,7 +105,7 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     let mut hash = MapHandle::create(MapType::Hash, Some("replaced"), 4, 32, 8, &opts).unwrap();
     hash.pin(&path).unwrap();
     let said = "is a map of type hash, expected array or percpu_array";
-    assert_error(Region::open(&path), ErrorKind::WrongType, said);
+    assert_error(Region::open(path.as_path()), ErrorKind::WrongType, said);
     hash.unpin(&path).unwrap();
 
     // The preamble of a larger ring in a smaller map: the kernel's size counts.
@@ -114,7 +114,7 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     small.pin(&path).unwrap();
     let [claimed, known] = [64, 4].map(|slots| geometry(slots).entries());
     let said = format!("makes the number of entries {claimed}, the kernel says {known}");
-    assert_error(Region::open(&path), ErrorKind::Contradiction, &said);
+    assert_error(Region::open(path.as_path()), ErrorKind::Contradiction, &said);
 
     push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
@@ -143,11 +143,11 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
     let path = pins.path("ring");
     let mut old = map(geometry(8), 1);
     old.pin(&path).unwrap();
-    let ring = Ring::<Record>::open(&path).unwrap();
+    let ring = Ring::<Record>::open(path.as_path()).unwrap();
     let mut reader = ring.reader();
     let opened = |map: &mut MapHandle| {
         map.pin(&path).unwrap();
-        let opened = Ring::<Record>::open(&path);
+        let opened = Ring::<Record>::open(path.as_path());
         map.unpin(&path).unwrap();
         opened
     };
@@ -173,9 +173,9 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
     assert_error(nobodys, ErrorKind::Preamble, "no preamble");
     // Not a map: a directory, and then nothing.
     std::fs::create_dir(&path).unwrap();
-    assert_error(Region::open(&path), ErrorKind::Open, "it is a directory");
+    assert_error(Region::open(path.as_path()), ErrorKind::Open, "it is a directory");
     std::fs::remove_dir(&path).unwrap();
-    assert_error(Region::open(&path), ErrorKind::Open, "the loader running?");
+    assert_error(Region::open(path.as_path()), ErrorKind::Open, "the loader running?");
 
     // The reader has had the old one mapped all the time.
     push(&old, geometry(8), 0, 10);
@@ -201,7 +201,7 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    match Ring::<Record>::open(&path) {
+                    match Ring::<Record>::open(path.as_path()) {
                         Ok(ring) => {
                             assert_eq!(ring.slots() as u64, ring.region().preamble().generation);
                             let event = ring.reader().drain().next().unwrap();

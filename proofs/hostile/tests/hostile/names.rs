@@ -77,14 +77,14 @@ fn a_pins_path_does_nothing_to_a_terminal() {
         // The BPF file system allows no dots.
         let name: Vec<u8> = name.iter().copied().filter(|byte| !b"./\0".contains(byte)).collect();
         let path = pins.path("").join(OsStr::from_bytes(&name));
-        assert_harmless(&Region::open(&path).unwrap_err().to_string());
+        assert_harmless(&Region::open(path.as_path()).unwrap_err().to_string());
         for map in [&mut map, &mut hash] {
             map.pin(pins.path("plain")).unwrap();
             std::fs::rename(pins.path("plain"), &path).unwrap();
-            let (no_region, ring) = (Region::open(&path).unwrap_err(), Ring::<u64>::open(&path).unwrap_err());
-            let globals = mapring::globals::Globals::open(&path).unwrap_err();
-            let array = mapring::Array::<u64>::open(&path).unwrap_err();
-            let dispatch = mapring::dispatch::Dispatch::open(&path).unwrap_err();
+            let (no_region, ring) = (Region::open(path.as_path()).unwrap_err(), Ring::<u64>::open(path.as_path()).unwrap_err());
+            let globals = mapring::globals::Globals::open(path.as_path()).unwrap_err();
+            let array = mapring::Array::<u64>::open(path.as_path()).unwrap_err();
+            let dispatch = mapring::dispatch::Dispatch::open(path.as_path()).unwrap_err();
             for error in [no_region, ring, globals, array, dispatch] {
                 assert_harmless(&error.to_string());
             }

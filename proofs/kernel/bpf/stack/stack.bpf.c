@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Programs that have as many bytes of locals as docs/guide.md promises beside a record, with each set of options. */
+/* Programs that have as many bytes of locals as docs/guide/rings.md promises beside a record, with each set of options. */
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";

@@ -44,6 +44,8 @@ pub(crate) type Required = (u64, Vec<u64>);
 pub(crate) struct Said {
     /// Shard, ticket and bytes of each record, in the order in which they came.
     pub(crate) records: Vec<(u64, u64, Vec<u8>)>,
+    /// The ring of each of these records, if several are read.
+    pub(crate) rings_of: Vec<usize>,
     /// The tail of each of these records, if the ring has tails.
     pub(crate) tails: Vec<Vec<u8>>,
     /// CPU, index, version and bytes of each value, each time it changed.
@@ -183,6 +185,7 @@ impl Said {
             ["record", shard, ticket, bytes] => {
                 self.records.push((number(shard), number(ticket), hex(bytes)));
             }
+            ["ring", index] => self.rings_of.push(number(index)),
             ["value", cpu, index, version, bytes] => {
                 self.values.push((number(cpu), number(index), number(version), hex(bytes)));
             }

@@ -89,6 +89,33 @@ fn records_of_all_cpus_in_the_order_of_their_stamps() {
 }
 
 #[test]
+fn records_of_two_rings_in_the_order_of_their_stamps() {
+    require_bpf!();
+    let object = &bpf::WAKEABLE.load(fitted);
+    let programs = ["publish", "publish_tailed"].map(|program| Runner::new(object, program));
+    let of = |n: u64| usize::from(n % 5 == 2);
+    for n in 0..60 {
+        on_cpu(cpus()[usize::try_from(n).unwrap() % cpus().len()]);
+        programs[of(n)].run(&mut [n, 1]);
+    }
+    everywhere();
+    let places = ["events", "tailed"].map(|ring| place(object, ring));
+    for way in [&["--merged"][..], &["--merged", "--wait"]] {
+        let (_, said) = Reader::once(&[way, &["rings", &places[0], &places[1]]].concat());
+        assert_eq!(first_words(&said.records), (0..60).collect::<Vec<_>>(), "{way:?}");
+        assert_eq!(said.rings_of, (0..60).map(of).collect::<Vec<_>>(), "{way:?}");
+        assert_eq!((said.stats.delivered, said.rings), (60, 2));
+    }
+    // A program of either ring wakes it.
+    let reader = Reader::start(&["--merged", "--wait", "rings", &places[0], &places[1]]);
+    for n in 60..100 {
+        programs[of(n)].run(&mut [n, 1]);
+        reader.wait_until(|now| now.lines as u64 > 2 * n);
+    }
+    assert_eq!(first_words(&reader.stop().records), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn commands_and_latches_that_it_writes() {
     require_bpf!();
     let object = &bpf::COMMANDS.load(fitted);

@@ -123,4 +123,11 @@ mod tests {
                 .all(|it| RingOptions::from_bits(it.bits()) == Some(it))
         );
     }
+
+    #[test]
+    fn who_keeps_records_wakes_readers() {
+        let wakes = |options: RingOptions| options.wakes_readers();
+        assert!(wakes(RingOptions::WAKEABLE) && wakes(RingOptions::KEEP_OLDEST));
+        assert!(!wakes(RingOptions::TAILS) && !wakes(RingOptions::RESIZABLE));
+    }
 }

@@ -242,4 +242,11 @@ mod tests {
             geometry(at, value);
         }
     }
+
+    #[test]
+    fn the_words_are_where_others_expect_them() {
+        assert_eq!((Preamble::BYTES, Preamble::WORDS, preamble().encode().len()), (128, 16, 16));
+        assert_eq!(Preamble::links(7, 9), 9 << 32 | 7);
+        assert_eq!(Preamble::linked(u64::MAX << 32 | 7), (7, u32::MAX));
+    }
 }

@@ -111,8 +111,8 @@ pub fn look(records: u64) -> u64 {
     ((1 << (records / 4).max(1).ilog2()) - 1) & NEVER
 }
 
-/// The ticket until which a reader sleeps that asks for so many unread records, and whose next ticket is `next`: it has at
-/// least as many, and programs look for the reader there.
+/// The ticket that wakes a reader at `next` which waits for `records` unread ones. The reader has at least as many then, and
+/// programs look for it there.
 pub fn watermark(next: u64, records: u64) -> u64 {
     next.wrapping_add(records - 1) | look(records)
 }
@@ -141,6 +141,7 @@ pub fn until(ticket: Option<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::Kind;
 
     #[test]
     fn an_owner_is_what_it_was() {
@@ -157,5 +158,34 @@ mod tests {
         assert!(counts_as_alive(true, 1, now) && counts_as_alive(false, 0, now), "required, or just come");
         assert!(counts_as_alive(false, now - SILENT + 1, now) && counts_as_alive(false, now + 1, now));
         assert!(!counts_as_alive(false, now - SILENT, now));
+    }
+
+    #[test]
+    fn the_words_are_where_programs_have_them() {
+        assert_eq!((words(0), words(5)), (4 * 64, 19 * 64));
+        assert_eq!([owner(3), lease(3), wants(3)], [64 + 3, 128 + 3, 192 + 3]);
+        assert_eq!([wake_at(0, 3), position(0, 3), held(0, 3)], [256 + 3, 320 + 3, 384 + 3]);
+        assert_eq!([wake_at(2, 3), position(2, 3), held(2, 3)], [640 + 3, 704 + 3, 768 + 3]);
+        assert_eq!(FOR_GOOD, 1 << 62);
+        assert_eq!((until(None), until(Some(7)), until(Some(u64::MAX))), (0, 8, 0));
+        let owner = Owner { pid: 7, start: 5, namespace: 3 };
+        assert_eq!(owner.encode(), 3 << 44 | 5 << 22 | 7);
+
+        let ring = Geometry::new(Kind::Ring, 20, 4, 3).unwrap();
+        assert_eq!(in_memfd(&ring), None);
+        assert_eq!(in_memfd(&ring.wakeable().unwrap()), Some((ring.bytes() / WORD, words(3))));
+    }
+
+    #[test]
+    fn a_reader_is_looked_for_four_times_before_its_ticket() {
+        let looks = [0, 1, 7, 8, 15, 16, 1 << 20].map(look);
+        assert_eq!(looks, [0, 0, 0, 1, 1, 3, (1 << 18) - 1]);
+        assert_eq!((look(1 << 40), look(u64::MAX)), (NEVER, NEVER));
+        assert_eq!([watermark(8, 1), watermark(8, 7), watermark(8, 8), watermark(9, 8)], [8, 14, 15, 17]);
+        for (next, records) in [(0, 1), (5, 16), (100, 1000), (u64::MAX, 9)] {
+            let ticket = watermark(next, records);
+            assert_eq!(ticket & look(records), look(records), "programs look there");
+            assert!(ticket.wrapping_sub(next) >= records - 1 && ticket.wrapping_sub(next) < 2 * records);
+        }
     }
 }

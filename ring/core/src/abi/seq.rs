@@ -117,6 +117,12 @@ mod tests {
     }
 
     #[test]
+    fn a_lap_ends_after_its_last_slot() {
+        let slots = Slots::new(4).unwrap();
+        assert_eq!([0, 1, 3, 4, 7].map(|t| slots.rest_of_lap(t)), [4, 3, 1, 4, 1]);
+    }
+
+    #[test]
     fn states_of_consecutive_laps_do_not_overlap() {
         let slots = Slots::new(4).unwrap();
         for t in 0..64 {

@@ -120,4 +120,12 @@ mod tests {
             assert_eq!(Tails::decode(word), Err(GeometryError::Tails { longest, bytes }), "{word:#x}");
         }
     }
+
+    #[test]
+    fn an_element_has_its_parts_on_lines() {
+        // A preamble, the shard's header and that for tails come before the slots.
+        assert_eq!((Tails::SHARD, Tails::SLOTS, Tails::area(64), Tails::area(65)), (16, 56, 64, 72));
+        assert_eq!(Tails::new(65, 256).unwrap().memory(), 256 + 128);
+        assert_eq!(Tails::new(65, 256).unwrap().encode(), 65 << 32 | 8 << 16);
+    }
 }

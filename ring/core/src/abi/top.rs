@@ -39,5 +39,6 @@ mod tests {
             assert!(counts.iter().all(|count| *count < 40), "{shift}: {counts:?}");
         }
         assert_eq!((bucket(u64::MAX, 1), bucket(1, 1 << 31)), (0, 0x1e37_79b9));
+        assert_eq!((BUCKET, bucket(1 << 32 | 1, 1 << 31)), (248, 0x7f4a_7c15));
     }
 }

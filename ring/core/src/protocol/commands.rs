@@ -108,6 +108,8 @@ mod tests {
         words.store(25, 1, Ordering::Relaxed);
         assert_eq!(push(words, &places, &[5_u32, 0, 5]), Some(3));
         assert_eq!(([48, 49, 50].map(word), acknowledged(*words, &places)), ([3, 5, 5], 1));
+        words.store(25, 3, Ordering::Relaxed);
+        assert_eq!(acknowledged(*words, &places), 3);
     }
 
     #[test]

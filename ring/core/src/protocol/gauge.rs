@@ -62,3 +62,34 @@ pub fn try_read(load: impl Fn(usize) -> u64, place: usize) -> Option<Extremes> {
 fn place(window: u64) -> usize {
     usize::try_from(window % WINDOWS as u64).expect("less than WINDOWS")
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn a_window_has_its_smallest_and_its_largest_value() {
+        let memory: Vec<_> = (0..2 * WINDOWS).map(|_| AtomicU64::new(0)).collect();
+        let gauge = WordsMut::new(&memory);
+        let read = |place| {
+            try_read(|at| gauge.load(at, Ordering::Relaxed), place).map(|it| (it.window, it.min, it.max))
+        };
+        let turn = WINDOWS as u64;
+        assert_eq!(read(3), None);
+        assert!([5, 9, 7].into_iter().all(|value| set(gauge, 3, value)));
+        assert!(set(gauge, 4, 6));
+        assert_eq!([read(3), read(4), read(5)], [Some((3, 5, 9)), Some((4, 6, 6)), None]);
+        assert!(set(gauge, turn + 3, 1), "the window a turn later has the place");
+        assert!(!set(gauge, 3, 2) && set(gauge, turn + 3, 0));
+        assert_eq!(read(3), Some((turn + 3, 0, 1)));
+        // A writer was interrupted between its two words.
+        gauge.store(6, words(2 * turn + 3, 8)[0], Ordering::Relaxed);
+        assert_eq!(read(3), None);
+        assert!(!set(gauge, turn + 3, 0), "half of it is in a later window");
+        // Copies in another order have a minimum above the maximum.
+        gauge.store(7, words(2 * turn + 3, 9)[1], Ordering::Relaxed);
+        assert_eq!(read(3), Some((2 * turn + 3, 8, 9)));
+    }
+}

@@ -66,4 +66,15 @@ mod tests {
         assert_eq!(try_read(*WordsMut::new(&words), &mut value), Some(3));
         assert_eq!(value, [5, 0, 4]);
     }
+
+    #[test]
+    fn a_value_that_a_writer_replaced_is_not_whole() {
+        let words: Vec<_> = (0..3).map(|_| AtomicU64::new(0)).collect();
+        let latch = WordsMut::new(&words);
+        set(latch, &7_u64);
+        assert_eq!((copy_at::<u64>(0, 3), copy_at::<u64>(1, 3)), ((1, 1), (2, 1)));
+        assert_eq!(copy_at::<[u8; 12]>(3, 5), (3, 2));
+        let mut value = 0_u64;
+        assert_eq!((try_read(*latch, &mut value), value), (Some(1), 7));
+    }
 }

@@ -210,4 +210,65 @@ mod tests {
         Place::at(words, 0).leave(5);
         assert_eq!((take(6, u64::MAX), owner()), (0, 6));
     }
+
+    #[test]
+    fn a_place_says_what_its_reader_wants() {
+        let memory: Vec<_> = (0..words(2)).map(|_| AtomicU64::new(0)).collect();
+        let words = WordsMut::new(&memory);
+        let word = |at| words.load(at, Ordering::Relaxed);
+        let looks = || (word(LOOK) >> 32, word(LOOK) & NEVER);
+        words.store(LOOK, NEVER, Ordering::Relaxed);
+        let [a, b] = [1, 2].map(|me| Place::take(words, me, |_, _| true).unwrap());
+        assert_eq!([(a.number(), a.owner()), (b.number(), b.owner())], [(0, 1), (1, 2)]);
+
+        words.store(IDLE_SINCE, 9, Ordering::Relaxed);
+        a.will_sleep(7);
+        assert_eq!((looks(), a.look(), word(wants(0)), word(IDLE_SINCE)), ((1, 7), 7, 8, 0));
+        b.will_sleep(1);
+        assert_eq!((looks(), a.look()), ((2, 1), 1));
+        b.never_sleeps();
+        assert_eq!((looks(), word(wants(1))), ((3, 7), 0), "a still wants it");
+        a.never_sleeps();
+        assert_eq!(looks(), (4, NEVER));
+
+        b.sleeps_until(1, Some(7));
+        b.sleeps_until(0, None);
+        assert_eq!([word(wake_at(1, 1)), word(wake_at(0, 1)), word(wake_at(1, 0))], [8, 0, 0]);
+        words.store(IDLE_SINCE, 9, Ordering::Relaxed);
+        b.asleep();
+        assert_eq!((word(ASLEEP), a.is_asleep(), b.is_asleep(), word(IDLE_SINCE)), (2, false, true, 0));
+        a.asleep();
+        b.awake();
+        assert_eq!((word(ASLEEP), a.is_asleep(), b.is_asleep()), (1, true, false));
+
+        words.store(held(1, 1), 4, Ordering::Relaxed);
+        b.has_read(1, 5);
+        b.holds_nothing(1);
+        b.require(7);
+        assert_eq!([word(position(1, 1)), word(held(1, 1)), word(lease(1)), word(REQUIRED)], [5, 0, 7, 2]);
+        assert!(b.is_required() && !a.is_required() && b.counts_as_alive(u64::MAX));
+        b.will_sleep(0);
+        b.asleep();
+        b.leave(9);
+        assert_eq!(b.owner(), 2, "it is not the place of 9");
+        b.leave(2);
+        assert_eq!(
+            [word(REQUIRED), word(lease(1)), word(wants(1)), word(ASLEEP), b.owner()],
+            [0, 0, 0, 1, 0]
+        );
+        a.shows_life(77);
+        assert_eq!(word(lease(0)), 77);
+    }
+
+    #[test]
+    fn there_are_64_places_and_dead_owners_leave_theirs() {
+        let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
+        let words = WordsMut::new(&memory);
+        let take =
+            |me: u64, dead: u64| Place::take(words, me, |owner, _| owner != dead).map(|it| it.number());
+        assert!((0..64).all(|at| take(at + 1, 0) == Some(usize::try_from(at).unwrap())));
+        assert_eq!((take(65, 0), take(65, 64), take(66, 3)), (None, Some(63), Some(2)));
+        Place::free_dead(words, 7, |owner, place| owner != 66 && place.number() != 5);
+        assert_eq!([2, 5, 6].map(|at| Place::at(words, at).owner()), [0, 0, 7]);
+    }
 }

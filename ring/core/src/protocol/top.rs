@@ -50,3 +50,41 @@ pub fn least(copy: &Copy) -> u64 {
 pub fn other(copy: &Copy) -> u64 {
     copy[OTHER - 1]
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn a_new_key_takes_the_place_of_the_smallest() {
+        let words: Vec<_> = (0..STRIDE).map(|_| AtomicU64::new(0)).collect();
+        let bucket = WordsMut::new(&words);
+        let copy = || {
+            let mut copy = [0; STRIDE - 1];
+            cell::try_read(*bucket, &mut copy).map(|_| copy)
+        };
+        let whole = || copy().unwrap();
+        assert_eq!((entries(&whole()).count(), least(&whole()), other(&whole())), (0, 0, 0));
+        assert!(add(bucket, 0, 5) && add(bucket, 0, 2), "0 is a key as any other");
+        assert_eq!(entries(&whole()).collect::<Vec<_>>(), [(0, 7, 0)]);
+        assert_eq!(least(&whole()), 0);
+        for key in 1..WAYS as u64 {
+            assert!(add(bucket, key, 10 + key));
+        }
+        assert_eq!((entries(&whole()).count(), least(&whole())), (WAYS, 7));
+        assert!(add(bucket, 77, 1), "in the place of key 0, whose count is its error");
+        assert_eq!(entries(&whole()).next(), Some((77, 8, 7)));
+        assert_eq!(entries(&whole()).nth(3), Some((3, 13, 0)));
+        assert!(add(bucket, 77, 1) && add(bucket, 3, 1));
+        assert_eq!(entries(&whole()).next(), Some((77, 9, 7)));
+        assert_eq!((entries(&whole()).nth(3), other(&whole())), (Some((3, 14, 0)), 0));
+
+        let odd = cell::begin(bucket).unwrap();
+        assert!(!add(bucket, 3, 4) && !add(bucket, 5, 2), "another writer is in the bucket");
+        assert_eq!(copy(), None);
+        cell::end(bucket, odd);
+        assert_eq!((entries(&whole()).nth(3), other(&whole())), (Some((3, 14, 0)), 6));
+    }
+}

@@ -155,3 +155,92 @@ pub fn first_of<T: AnyBitPattern>(bytes: &[u8]) -> T {
     }
     bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each copy has the next of these elements.
+    fn copied(copies: [[u64; 3]; 3]) -> TripleRead {
+        let mut triple = TripleRead::new(2, 3);
+        let mut left = copies.iter();
+        let copy = |out: &mut [u64]| {
+            out.copy_from_slice([[0; 3], *left.next().ok_or("a fourth copy")?].as_flattened());
+            Ok::<_, &str>(())
+        };
+        triple.fetch_by(2, copy).unwrap();
+        triple
+    }
+
+    #[test]
+    fn a_copy_is_whole_between_two_with_its_sequence() {
+        let value = |copies| {
+            let mut out = 0_u64;
+            copied(copies).value(1, |_| Some(2), &mut out).map(|seq| (seq, out))
+        };
+        assert_eq!(value([[4, 1, 1], [4, 2, 7], [4, 3, 3]]), Some((4, 7)), "that of the middle");
+        assert_eq!(value([[4, 1, 1], [4, 2, 7], [6, 3, 3]]), None);
+        let mut out = 0_u64;
+        let same = copied([[5, 1, 1]; 3]);
+        assert_eq!(same.value(1, |seq| (seq != 5).then_some(1), &mut out), None, "it is being written");
+        assert!(same.take(1, 1, &mut out) && out == 1);
+        assert_eq!(same.seq(0), 0);
+        let mut half = 0_u32;
+        assert!(copied([[2, 9 << 32 | 8, 0]; 3]).take(1, 1, &mut half) && half == 8);
+    }
+
+    #[test]
+    fn a_word_is_the_median_of_its_copies() {
+        let word = |a, b, c| copied([a, b, c].map(|word| [0, word, 0])).word(1, 1);
+        for (a, b, c) in [(5, 6, 7), (7, 6, 5), (6, 5, 7), (6, 7, 5), (5, 7, 6), (7, 5, 6)] {
+            assert_eq!(word(a, b, c), 6);
+        }
+        assert_eq!((word(5, 5, 9), word(9, 5, 9)), (5, 9));
+        assert_eq!((word(u64::MAX, 0, 1), word(u64::MAX - 1, 3, u64::MAX)), (0, u64::MAX), "it wraps");
+    }
+
+    struct Counting(std::cell::Cell<u64>);
+
+    impl Elements for Counting {
+        type Error = &'static str;
+
+        fn fetch(&self, first: usize, count: usize, out: &mut [u64]) -> Result<(), &'static str> {
+            let n = self.0.get() + 1;
+            self.0.set(n);
+            out.fill(100 * first as u64 + 10 * count as u64 + n);
+            if n == 9 { Err("no more") } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn copies_end_when_the_caller_has_seen_enough_or_one_fails() {
+        let (source, mut triple) = (Counting(std::cell::Cell::new(0)), TripleRead::new(4, 2));
+        assert_eq!(triple.fetch(&source, 7, 2), Ok(()));
+        assert_eq!((source.0.get(), triple.seq(1)), (3, 722), "the median of three");
+        assert_eq!(triple.fetch_while(&source, 7, 2, |seq| seq < 725), Ok(725));
+        assert_eq!(triple.fetch_while(&source, 7, 4, |_| true), Ok(748));
+        assert_eq!(triple.fetch_while(&source, 7, 4, |_| true), Err("no more"));
+    }
+
+    #[test]
+    fn so_much_is_copied_at_once() {
+        assert_eq!([1, 31, 32, 33, 64, 2048, 1 << 20].map(batch), [64, 64, 64, 62, 32, 1, 1]);
+    }
+
+    /// As any record: aligned to more than a word.
+    #[derive(Clone, Copy, Debug, PartialEq, bytemuck::AnyBitPattern)]
+    #[repr(C, align(16))]
+    struct Any([u8; 32]);
+
+    #[test]
+    fn of_any_record_there_is_as_much_as_there_is() {
+        let bytes: Vec<_> = (1..=40).collect();
+        let first = |count: usize| first_of::<Any>(&bytes[..count]).0;
+        for count in [0, 1, 31, 32, 40] {
+            let copied = count.min(32);
+            assert_eq!(first(count)[..copied], bytes[..copied]);
+            assert!(first(count)[copied..].iter().all(|&byte| byte == 0));
+        }
+        assert_eq!(first_of::<[u8; 3]>(&bytes), [1, 2, 3]);
+    }
+}

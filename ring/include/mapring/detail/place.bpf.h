@@ -123,7 +123,7 @@ static __always_inline __u64 *mapring__header(struct mapring__shard shard)
 			mapring__count_out_of_range(mapring__map, sizeof(struct mapring_ring__##name));       \
 	}
 
-/* Functions of their own get the element of the header: it is at hand. In the other rings they get the CPU's number. */
+/* Out-of-line functions take the header's element, which the caller already has. In other rings they take the CPU number. */
 #define MAPRING__SHARD_ONE_MAP_PLAIN(name, slots, limits)                                                     \
 	static __always_inline __u32 mapring__at__##name(void)                                                \
 	{                                                                                                     \

@@ -228,7 +228,6 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     }
 
     /// The bell, if programs may ring it now.
-    #[cfg(feature = "tokio")]
     pub(in crate::ring) fn armed_bell(&self) -> Option<&Bell> {
         self.waiting.bell().filter(|_| self.waiting.asleep)
     }

@@ -11,8 +11,7 @@ use crate::ring::in_slot::InSlot;
 /// was taken until the run [ends](Sweep::settle).
 #[derive(Debug)]
 pub(super) struct Ahead {
-    /// Without tails, and with tails: one of them is over. So a call for records of the other sort finds none here, and
-    /// need not ask which one this ring has.
+    /// Index 1 is for rings with tails. The unused run is always empty, so callers need no check.
     runs: [Run; 2],
     begun: bool,
     /// The number of the shard, for [`Event::shard`].

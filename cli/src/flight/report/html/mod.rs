@@ -20,9 +20,9 @@ use super::figures::Figures;
 use super::tasks::Tasks;
 use super::text;
 
-/// A page is at most so large.
+/// The largest page, in bytes.
 const LIMIT: usize = 5 << 20;
-/// So many turns has a page at most; fewer if it would be too large.
+/// The most slices on a page, tried in turn until the page fits [`LIMIT`].
 const TURNS: [usize; 5] = [100_000, 50_000, 25_000, 10_000, 0];
 
 const PAGE: &str = include_str!("page.html");

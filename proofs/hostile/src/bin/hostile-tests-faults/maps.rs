@@ -94,7 +94,7 @@ fn pinned() -> Act {
     let (object, path) = (written(), pin_of_a_try());
     libbpf_rs::MapHandle::try_from(&map(object, "ring")).expect("a handle").pin(&path).expect("a pin");
     Box::new(move || {
-        let ring = Ring::<Record>::from_region(OpenOptions::new().open(&path)?)?;
+        let ring = Ring::<Record>::from_region(OpenOptions::new().open(path.as_path())?)?;
         Ok(format!("{} {:?}", ring.reader().drain().count(), ring.replaced()?.is_some()))
     })
 }
@@ -209,7 +209,7 @@ fn freeze_and_pin() -> Act {
         if first.is_err() {
             region.freeze_and_pin(&path, PinOptions::new(0o660).group(0))?;
         }
-        let other = OpenOptions::new().write(true).open(&path)?;
+        let other = OpenOptions::new().write(true).open(path.as_path())?;
         let said = format!("{:?} {}", other.writable().is_err(), Cells::<Record>::from_region(other)?.len());
         first?;
         Ok(said)
@@ -231,7 +231,7 @@ fn replaced() -> Act {
         region.freeze_and_pin(&path, 0o600).expect("a pin");
     };
     pin(&regions[0]);
-    let cells = Cells::<Record>::from_region(Region::open(&path).expect("pinned")).expect("cells");
+    let cells = Cells::<Record>::from_region(Region::open(path.as_path()).expect("pinned")).expect("cells");
     pin(&regions[1]);
     Box::new(move || {
         let now = cells.replaced()?.expect("another map is pinned there");
@@ -276,7 +276,7 @@ fn resize() -> Act {
     on_cpu(cpus()[0]);
     Box::new(move || {
         ring.pin(&path, 0o600)?;
-        let mut follower = Ring::<Numbered>::open(&path)?.reader();
+        let mut follower = Ring::<Numbered>::open(path.as_path())?.reader();
         let (mut read, mut failed) = (Vec::new(), None);
         for round in 0..3 {
             assert_eq!(push(&program, 2, round * 4, 4), 0);

@@ -144,3 +144,37 @@ fn what_cannot_be_is_named() {
     assert_eq!(Geometry::new(Kind::Histograms, 8, 1, 2), Err(GeometryError::Histogram(8)));
     assert_eq!(Geometry::new(Kind::Gauges, 4096, 1, 2), Err(GeometryError::Gauge(4096)));
 }
+
+#[test]
+fn each_kind_has_its_element_and_its_places() {
+    let new = |kind, record, capacity, shards| Geometry::new(kind, record, capacity, shards).unwrap();
+    let latches = new(Kind::Latches, 12, 3, 1);
+    assert_eq!(
+        (latches.element(), latches.first(), latches.entries()),
+        (40, 8, 11),
+        "a sequence, two copies"
+    );
+    let readers = new(Kind::Readers, 8, 64, 5);
+    assert_eq!((readers.element(), readers.first(), readers.shard(2), readers.entries()), (512, 4, 10, 19));
+    let ring = new(Kind::Ring, 20, 4, 3);
+    assert_eq!((ring.element(), ring.slot_words(), ring.shard_words(2)), (32, 4, (4 * 16, 4 * 18)));
+}
+
+#[test]
+fn an_element_is_as_large_as_the_kernel_allows() {
+    let tails = Tails::new(4096, 1 << 28).unwrap();
+    let ring = |record| Geometry::new(Kind::Ring, record, 1, 1).unwrap().with_tails(tails);
+    let small = ring(56).unwrap().element();
+    let largest = 56 + (1 << 29) - small as u64;
+    assert_eq!(ring(largest).unwrap().element(), 1 << 29);
+    assert_eq!(ring(largest + 1), Err(GeometryError::Shard((1 << 29) + LINE as u64)));
+}
+
+#[test]
+fn options_with_tails_need_their_numbers() {
+    let ring = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
+    let refused = GeometryError::Tails { longest: 0, bytes: 0 };
+    assert_eq!(ring.with_options(RingOptions::TAILS, None), Err(refused));
+    let tails = Tails::new(64, 128).unwrap();
+    assert_eq!(ring.with_options(RingOptions::default(), Some(tails)), ring.with_tails(tails));
+}

@@ -62,3 +62,38 @@ impl Shard<'_> {
         to[0] -= 1; // as if it were still being written: readers count it as lost
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::super::{ShardMut, ShardPlace};
+    use super::*;
+    use crate::abi::{Geometry, Kind};
+    use crate::protocol::WordsMut;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn a_copy_has_what_had_ended_and_the_states_of_the_rest() {
+        let geometry = Geometry::new(Kind::Ring, 16, 4, 2).unwrap();
+        let memory: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let words = WordsMut::new(&memory);
+        let place = ShardPlace::new(&geometry, 1);
+        let writer = ShardMut::new(words, &place);
+        assert_eq!(writer.push(&[1_u64, 2]), Some(0));
+        writer.reserve::<[u64; 2]>().unwrap().discard();
+        assert_eq!(writer.push(&[5_u64, 6]), Some(2));
+        let mut open = writer.reserve::<[u64; 2]>().unwrap();
+        open.write(&[7, 8]);
+        words.set(place.head(), PENDING);
+        writer.drop_one();
+
+        let mut copy = vec![99; memory.len()];
+        Shard::new(*words, &place).copy_to(None, &mut copy);
+        assert!(copy[..place.header].iter().all(|&word| word == 99), "the other shard is not copied");
+        assert_eq!((copy[place.head()], copy[place.header + 1]), (4, 1));
+        assert_eq!(copy[place.elements..][..12], [2, 1, 2, 2 | DISCARDED, 99, 99, 2, 5, 6, 1, 99, 99]);
+        assert_eq!(open.commit(), Some(3));
+        Shard::new(*words, &place).copy_to(None, &mut copy);
+        assert_eq!(copy[place.elements..][9..12], [2, 7, 8]);
+    }
+}

@@ -181,3 +181,151 @@ impl<E> Follow<E> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader of rings with these numbers, each with what a test says of it.
+    #[derive(Clone, Debug)]
+    struct Ring {
+        number: u64,
+        gate: Gate,
+        at_end: bool,
+        before: Result<u64, &'static str>,
+        ends: Option<u64>,
+        next: Result<Option<(Box<Ring>, u64)>, &'static str>,
+        opens: bool,
+        searches: std::rc::Rc<std::cell::Cell<u32>>,
+    }
+
+    impl Ring {
+        /// A ring that was replaced and read to its end, with 10 tickets.
+        fn left(number: u64, before: u64, next: Option<(Ring, u64)>) -> Self {
+            let gate = if next.is_some() { Gate::Retired } else { Gate::Open };
+            let next = Ok(next.map(|(ring, before)| (Box::new(ring), before)));
+            let (before, ends) = (Ok(before), Some(10));
+            Self { number, gate, at_end: true, before, ends, next, opens: true, searches: Default::default() }
+        }
+
+        fn open(number: u64) -> Self {
+            Self::left(number, 0, None)
+        }
+    }
+
+    impl Leaving for Ring {
+        type Ring = Box<Ring>;
+        type Error = &'static str;
+
+        fn enter(ring: Box<Ring>, start: Start, patience: u64) -> Result<Self, &'static str> {
+            assert_eq!((start, patience), (Start::First, 77));
+            ring.opens.then_some(*ring).ok_or("can't open")
+        }
+
+        fn patience(&self) -> u64 {
+            77
+        }
+
+        fn gate(&mut self) -> Gate {
+            self.gate
+        }
+
+        fn before(&self) -> Result<u64, &'static str> {
+            self.before
+        }
+
+        fn replaced(&self) -> Result<Option<(Box<Ring>, u64)>, &'static str> {
+            self.searches.set(self.searches.get() + 1);
+            self.next.clone()
+        }
+
+        fn at_end(&mut self) -> bool {
+            self.at_end
+        }
+
+        fn ends(&mut self) -> Option<u64> {
+            self.ends
+        }
+
+        fn stats(&self) -> ReadStats {
+            ReadStats { delivered: self.number, ..ReadStats::default() }
+        }
+
+        fn leave(&mut self, losses: &mut Losses) -> ReadStats {
+            losses.push(Loss::new(Some(0), LossCause::Skipped, None, 1));
+            self.stats()
+        }
+    }
+
+    type Following = Follow<&'static str>;
+
+    /// Polls once; only the ring with this number has something.
+    fn poll(follow: &mut Following, ring: &mut Ring, number: u64) -> Option<u64> {
+        follow.poll_on(ring, |ring| (ring.number == number).then_some(ring.number))
+    }
+
+    #[test]
+    fn it_goes_on_with_the_next_ring_and_counts_what_it_missed() {
+        let third = Ring::open(3);
+        let second = Ring::left(2, 10, Some((third, 35)));
+        let mut ring = Ring::left(1, 0, Some((second, 10)));
+        let mut follow = Following::default();
+        assert_eq!(poll(&mut follow, &mut ring, 3), Some(3));
+        assert_eq!((follow.rings(), follow.unfinished(), follow.take_error()), (3, false, None));
+        // The rings before the third had 35 tickets: 10 and 10 of those that were read, and 15 in between.
+        assert_eq!(follow.past(), ReadStats { delivered: 3, lapped: 15, ..ReadStats::default() });
+        assert_eq!(follow.stats(&ring), ReadStats { delivered: 6, lapped: 15, ..ReadStats::default() });
+        let losses: Vec<_> =
+            follow.take_losses().map(|it| (it.shard, it.cause, it.count, it.until > 0)).collect();
+        let own = (Some(0), LossCause::Skipped, 1, false);
+        assert_eq!(losses, [own, own, (None, LossCause::Lapped, 15, true)]);
+        assert_eq!((poll(&mut follow, &mut ring, 4), follow.rings()), (None, 3));
+    }
+
+    #[test]
+    fn it_stays_while_there_is_more_or_the_count_is_not_final() {
+        let mut follow = Following::default();
+        let mut stays = |ring: &Ring, unfinished| {
+            let mut ring = ring.clone();
+            assert_eq!(poll(&mut follow, &mut ring, 2), None, "{ring:?}");
+            assert_eq!((follow.rings(), follow.unfinished()), (1, unfinished), "{ring:?}");
+        };
+        let left = Ring::left(1, 0, Some((Ring::open(2), 10)));
+        stays(&Ring { gate: Gate::Open, ..left.clone() }, false);
+        stays(&Ring { gate: Gate::Closing, ..left.clone() }, true);
+        stays(&Ring { at_end: false, ..left.clone() }, false);
+        stays(&Ring::left(1, 0, Some((Ring::open(2), Gate::COUNTING | 10))), true);
+        stays(&Ring { ends: None, ..left.clone() }, false);
+        stays(&Ring { next: Ok(None), ..left }, false);
+    }
+
+    #[test]
+    fn errors_are_kept_and_the_search_is_repeated_less_and_less() {
+        let left = Ring::left(1, 0, Some((Ring { opens: false, ..Ring::open(2) }, 10)));
+        let mut follow = Following::default();
+        let mut ring = left.clone();
+        assert_eq!((poll(&mut follow, &mut ring, 2), follow.take_error()), (None, Some("can't open")));
+        assert_eq!(follow.take_error(), None);
+        let mut follow = Following::default();
+        let mut ring = Ring { next: Err("no ring"), searches: Default::default(), ..left.clone() };
+        (0..4100).for_each(|_| assert_eq!(poll(&mut follow, &mut ring, 2), None));
+        // At first, at powers of two up to 4096, and at 3072.
+        assert_eq!((ring.searches.get(), follow.take_error()), (1 + 13 + 1, Some("no ring")));
+        ring.at_end = false;
+        assert_eq!(poll(&mut follow, &mut ring, 2), None);
+        ring.at_end = true;
+        assert_eq!((poll(&mut follow, &mut ring, 2), ring.searches.get()), (None, 16), "it counts anew");
+        let mut ring = Ring { before: Err("no word"), searches: Default::default(), ..left };
+        assert_eq!((poll(&mut Following::default(), &mut ring, 2), ring.searches.get()), (None, 1));
+    }
+
+    #[test]
+    fn a_call_ends_after_16_rings() {
+        let last = Ring::open(20);
+        let mut ring = (1..20).rev().fold(last, |next, number| Ring::left(number, 0, Some((next, 0))));
+        let mut follow = Following::default();
+        assert_eq!((poll(&mut follow, &mut ring, 20), follow.rings(), ring.number), (None, 17, 17));
+        assert_eq!((poll(&mut follow, &mut ring, 20), follow.rings()), (Some(20), 20));
+        assert_eq!(follow.past().lapped, 0, "the first rings of other loaders");
+    }
+}

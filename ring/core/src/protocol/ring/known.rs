@@ -139,3 +139,179 @@ impl ShardMut<'_> {
         !after(self.header.load(LIMIT, order!(At::LimitLoad)), t)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::super::{Dropped, Shard, ShardPlace};
+    use super::*;
+    use crate::abi::readers::words;
+    use crate::abi::{Geometry, Kind};
+    use crate::protocol::readers::Place;
+    use crate::sync::AtomicU64;
+
+    /// A ring of eight slots, and the words of its readers, of whom none sleeps.
+    struct Region {
+        memory: Vec<AtomicU64>,
+        readers: Vec<AtomicU64>,
+        place: ShardPlace,
+    }
+
+    impl Region {
+        fn new() -> Self {
+            let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
+            let zeros = |count| (0..count).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+            let region = Self {
+                memory: zeros(geometry.bytes() / 8),
+                readers: zeros(words(1)),
+                place: ShardPlace::new(&geometry, 0),
+            };
+            region.words().store(LOOK, NEVER, Ordering::Relaxed);
+            region
+        }
+
+        fn words(&self) -> WordsMut<'_> {
+            WordsMut::new(&self.readers)
+        }
+
+        fn word(&self, at: usize) -> u64 {
+            self.words().load(at, Ordering::Relaxed)
+        }
+
+        fn shard(&self) -> ShardMut<'_> {
+            ShardMut::new(WordsMut::new(&self.memory), &self.place)
+        }
+
+        fn known(&self) -> Known<'_> {
+            Known::new(self.words(), 0, 0)
+        }
+
+        /// Writes the next record and returns who is to be woken.
+        fn push(&self) -> u64 {
+            let ticket = self.shard().push(&7_u64).unwrap();
+            self.known().to_wake(&self.shard(), ticket)
+        }
+
+        /// Writes the next record, unless a required reader has not read the one before it.
+        fn keep(&self) -> Result<(), Dropped> {
+            let slot = self.shard().reserve_before::<u64>(Some(&self.known()));
+            slot.map(|mut slot| {
+                slot.write(&7);
+                assert!(slot.commit().is_some());
+            })
+        }
+
+        fn reader(&self, me: u64) -> Place<'_> {
+            Place::take(self.words(), me, |_, _| true).unwrap()
+        }
+    }
+
+    #[test]
+    fn readers_are_woken_at_their_ticket_where_writers_look() {
+        let region = Region::new();
+        let [a, b] = [1, 2].map(|me| region.reader(me));
+        a.will_sleep(1);
+        [a, b].iter().for_each(Place::asleep);
+        a.sleeps_until(0, Some(3));
+        b.sleeps_until(0, None);
+        assert_eq!([(); 4].map(|()| region.push()), [0, 2, 0, 1], "at odd tickets");
+        assert!(!a.is_asleep() && !b.is_asleep());
+        a.asleep();
+        a.sleeps_until(0, Some(4));
+        assert_eq!([(); 2].map(|()| region.push()), [0, 1], "which has ended by now");
+        a.asleep();
+        assert_eq!([region.push(), region.push()], [0, 1], "a ticket that is long past");
+        a.asleep();
+        region.words().store(LOOK, NEVER, Ordering::Relaxed);
+        assert_eq!([(); 8].map(|()| region.push()), [0; 8], "they look at none");
+    }
+
+    #[test]
+    fn a_ticket_that_never_ends_is_reached_when_the_ring_is_far_behind_it() {
+        let region = Region::new();
+        let reader = region.reader(1);
+        reader.will_sleep(0);
+        reader.asleep();
+        reader.sleeps_until(0, Some(0));
+        core::mem::forget(region.shard().reserve::<u64>());
+        // After ticket 6, a claim would have given up.
+        assert_eq!([(); 8].map(|()| region.push()), [0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn writers_stop_looking_after_a_long_time_without_sleepers() {
+        let region = Region::new();
+        let reader = region.reader(1);
+        reader.will_sleep(0);
+        assert_eq!([(); 7].map(|()| region.push()), [0; 7]);
+        assert_eq!(region.word(IDLE_SINCE), 0, "only at the end of a lap");
+        region.push();
+        let since = region.word(IDLE_SINCE);
+        assert!(since != 0 && since <= now());
+        let next_lap = |since| {
+            region.words().store(IDLE_SINCE, since, Ordering::Relaxed);
+            (0..8).fold(0, |woken, _| woken | region.push())
+        };
+        assert_eq!((next_lap(now() - IDLE / 2), reader.look()), (0, 0));
+        // This process's clock is ahead by twice that time.
+        let ahead = Known::new(region.words(), 0, 2 * IDLE);
+        region.words().store(IDLE_SINCE, now() - IDLE - 1, Ordering::Relaxed);
+        assert!(!ahead.stops_looking() && reader.look() == 0);
+        reader.asleep();
+        reader.sleeps_until(0, Some(1 << 40));
+        let count = region.word(LOOK) >> 32;
+        assert_eq!((next_lap(now() - IDLE - 1), reader.look()), (1, NEVER), "those that sleep are told");
+        assert_eq!(region.word(LOOK) >> 32, count);
+    }
+
+    #[test]
+    fn writers_keep_what_a_required_reader_has_not_read() {
+        let region = Region::new();
+        let reader = region.reader(1);
+        reader.has_read(0, 0);
+        reader.require(3_600_000_000_000);
+        assert_eq!(
+            [(); 9].map(|()| region.keep()).map(|it| it.is_ok()),
+            [[true; 8].as_slice(), &[false]].concat()[..]
+        );
+        assert_eq!(region.keep(), Err(Dropped::Full));
+        let held = held(0, 0);
+        let shard = Shard::new(*WordsMut::new(&region.memory), &region.place);
+        assert_eq!((shard.full(), shard.dropped()), (2, 0));
+        assert!(region.word(held) != 0, "since when it holds writers back");
+        reader.has_read(0, 2);
+        assert_eq!([(); 3].map(|()| region.keep()), [Ok(()), Ok(()), Err(Dropped::Full)]);
+        let second = region.reader(2);
+        second.has_read(0, 9);
+        second.require(1);
+        reader.has_read(0, 8);
+        assert_eq!([(); 7].map(|()| region.keep().is_ok()), [true, true, true, true, true, true, false]);
+        reader.has_read(0, 16);
+        assert!(region.keep().is_ok() && region.word(held) == 0);
+        assert!(second.is_required());
+    }
+
+    #[test]
+    fn a_reader_whose_lease_has_ended_is_required_no_more() {
+        let region = Region::new();
+        let reader = region.reader(1);
+        reader.has_read(0, 0);
+        reader.require(1_000_000_000);
+        (0..8).for_each(|_| assert_eq!(region.keep(), Ok(())));
+        assert_eq!((region.keep(), reader.is_required()), (Err(Dropped::Full), true));
+        let long_ago = |nanoseconds| region.words().store(held(0, 0), now() - nanoseconds, Ordering::Relaxed);
+        long_ago(500_000_000);
+        assert_eq!((region.keep(), reader.is_required()), (Err(Dropped::Full), true));
+        long_ago(1_500_000_000);
+        assert_eq!((region.keep(), reader.is_required()), (Ok(()), false));
+    }
+
+    #[test]
+    fn positions_that_no_reader_can_have_hold_nobody_back() {
+        let region = Region::new();
+        let reader = region.reader(1);
+        reader.has_read(0, 1 << 40);
+        reader.require(3_600_000_000_000);
+        assert!((0..20).all(|_| region.keep().is_ok()));
+    }
+}

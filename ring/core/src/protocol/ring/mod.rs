@@ -22,7 +22,7 @@ pub use consume::{Cursor, NoRecord, Room, Run, SlotSource, Start, Step, Unread, 
 pub use follow::{Follow, Leaving};
 pub use known::{Ended, Known};
 pub use loss::{Loss, LossCause, Losses};
-pub use merge::{Found, Merge, OPEN, Shards, read};
+pub use merge::{Found, Merge, OPEN, Shards, Turn, read};
 pub use produce::{Dropped, Slot};
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
 pub use stats::ReadStats;
@@ -172,5 +172,27 @@ impl<'a> ShardMut<'a> {
             elements: words.slice(place.elements, place.len),
             place: *place,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn a_shard_is_where_its_geometry_says() {
+        let geometry = Geometry::new(Kind::Ring, 20, 4, 3).unwrap();
+        let memory: Vec<_> = (0..geometry.bytes() as u64 / 8).map(AtomicU64::new).collect();
+        let place = ShardPlace::new(&geometry, 2);
+        // As in docs/abi.md: elements of 4 words; before the slots of a shard, its header takes two.
+        let header = 4 * (4 + 2 * 6);
+        assert_eq!((place.head(), place.slots().count()), (header, 4));
+        assert_eq!([0, 1, 3, 4].map(|t| place.seq(t)), [8, 12, 20, 8].map(|word| header + word));
+        let shard = Shard::new(Words::new(&memory), &place);
+        let words = [shard.dropped(), shard.end(), shard.gate(), shard.full()];
+        assert_eq!(words, [1, 2, 3, 5].map(|word| header as u64 + word));
+        assert_eq!(shard.spell(), [6, 7].map(|word| header as u64 + word));
     }
 }

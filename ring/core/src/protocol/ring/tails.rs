@@ -351,3 +351,168 @@ impl<'a> TailsMut<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::super::{Cursor, Dropped, ReadStats, Shard, ShardMut, ShardPlace, Slot, Step};
+    use super::*;
+    use crate::abi::Kind;
+    use crate::sync::AtomicU64;
+
+    const LONGEST: u64 = 40;
+    const CAPACITY: u64 = 256;
+
+    /// A record, and its tail, unless that is overwritten.
+    type Found = (u64, Option<Vec<u8>>);
+
+    /// The second of two shards with 32 slots and a quarter of a kilobyte for tails.
+    struct Region {
+        memory: Vec<AtomicU64>,
+        place: ShardPlace,
+        area: Area,
+    }
+
+    impl Region {
+        fn new() -> Self {
+            let plain = Geometry::new(Kind::Ring, 24, 32, 2).unwrap();
+            assert!(Area::new(&plain, 1).is_none());
+            let geometry = plain.with_tails(Tails::new(LONGEST, CAPACITY).unwrap()).unwrap();
+            let area = Area::new(&geometry, 1).unwrap();
+            assert_eq!(area.header, geometry.element_words() + 24);
+            assert_eq!((area.first, area.room()), (geometry.element_words() + geometry.area(), 48));
+            assert_eq!(area.words(), (256 + 48) / 8);
+            let memory = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+            Self { memory, place: ShardPlace::new(&geometry, 1), area }
+        }
+
+        fn words(&self) -> WordsMut<'_> {
+            WordsMut::new(&self.memory)
+        }
+
+        fn shard(&self) -> ShardMut<'_> {
+            ShardMut::new(self.words(), &self.place)
+        }
+
+        fn tails(&self) -> TailsMut<'_> {
+            TailsMut::new(self.words(), &self.area)
+        }
+
+        fn word(&self, word: usize) -> u64 {
+            self.area.count(*self.words(), word)
+        }
+
+        fn reserve(&self) -> Result<Slot<'_, u64>, Dropped> {
+            self.shard().reserve_with_tail(&self.tails())
+        }
+
+        fn push(&self, n: u64, tail: &[u8]) -> Option<u64> {
+            self.shard().push_with_tail(&self.tails(), &n, tail)
+        }
+
+        /// The records and tails that a reader finds from the start.
+        fn read(&self) -> (Vec<Found>, ReadStats) {
+            let mut look = Shard::new(*self.words(), &self.place);
+            let (mut cursor, mut found) = (Cursor::at(0, 0), vec![]);
+            let mut out = vec![0; self.area.room()];
+            let mut value = [0_u64; 3];
+            for _ in 0..1000 {
+                if let Step::Record(_) = cursor.step(&mut look, &mut value) {
+                    let tail = self.area.copy(*self.words(), value[0], value[1], &mut out);
+                    found.push((value[2], tail.map(<[u8]>::to_vec)));
+                }
+            }
+            (found, cursor.stats())
+        }
+    }
+
+    fn bytes(n: u64, len: usize) -> Vec<u8> {
+        (0..len).map(|at| u8::try_from((n + at as u64 * 7) % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn tails_follow_each_other_and_are_overwritten_after_a_round() {
+        let region = Region::new();
+        let lengths = [0, 1, 16, 17, 40, 8];
+        for (n, len) in (0..).zip(lengths) {
+            assert_eq!(region.push(n, &bytes(n, len)), Some(n));
+        }
+        assert_eq!(
+            (region.word(NEXT), region.word(ACTIVE)),
+            (16 + 16 + 32 + 48 + 16, 0),
+            "the rest is given back"
+        );
+        let (found, stats) = region.read();
+        let expected: Vec<_> = (0..).zip(lengths).map(|(n, len)| (n, Some(bytes(n, len)))).collect();
+        assert_eq!((found, stats.delivered), (expected, 6));
+        assert!(region.word(HIGH) >= region.word(NEXT) && region.word(HIGH) == region.word(GRANTED));
+        assert_eq!(region.word(HIGH) % (CAPACITY / 8), 0);
+        (6..32).for_each(|n| assert_eq!(region.push(n, &bytes(n, 40)), Some(n)));
+        let (found, _) = region.read();
+        let whole = found.iter().filter(|(_, tail)| tail.is_some()).count();
+        assert!(found.len() == 32 && (2..=5).contains(&whole), "{whole}");
+        for (n, tail) in found {
+            assert!(tail.is_none_or(|tail| tail == bytes(n, 40)), "{n}");
+        }
+        assert_eq!([NO_SPACE, TOO_LONG, STEPPED].map(|word| region.word(word)), [0; 3]);
+    }
+
+    #[test]
+    fn no_position_and_no_length_is_read_outside_of_the_area() {
+        let region = Region::new();
+        let mut out = [0; 48];
+        let mut copy = |at, len| region.area.copy(*region.words(), at, len, &mut out).map(<[u8]>::len);
+        assert_eq!(
+            [copy(0, 0), copy(0, 40), copy(0, 41), copy(0, u64::MAX)],
+            [Some(0), Some(40), None, None]
+        );
+        assert_eq!([copy(u64::MAX - 255, 40), copy(u64::MAX, 40), copy(1, 40)], [Some(40), Some(40), None]);
+        assert_eq!(region.area.copy(*region.words(), 0, 40, &mut [0; 40]), None, "no room for pairs");
+    }
+
+    #[test]
+    fn a_tail_that_is_too_long_is_counted_and_writes_nothing() {
+        let region = Region::new();
+        assert_eq!((region.push(7, &[1; 41]), region.word(TOO_LONG)), (None, 1));
+        let mut slot = region.reserve().unwrap();
+        assert!(slot.write_tail(&[3; 20]) && !slot.write_tail(&[1; 41]));
+        slot.write(&9);
+        assert_eq!(slot.commit(), Some(0));
+        region.reserve().unwrap().discard();
+        assert_eq!((region.word(NEXT), region.read().0), (32, vec![(9, Some(vec![3; 20]))]));
+    }
+
+    #[test]
+    fn writers_that_have_not_ended_keep_their_bytes_and_cost_no_others() {
+        let region = Region::new();
+        let mut open = region.reserve().unwrap();
+        open.write(&5);
+        assert!(open.write_tail(&[9; 40]));
+        (0..20).for_each(|n| assert_eq!(region.push(n, &[u8::try_from(n).unwrap(); 40]), Some(n + 1)));
+        assert!(region.word(STEPPED) > CAPACITY && region.word(NO_SPACE) == 0);
+        assert_eq!(open.commit(), Some(0));
+        let (found, _) = region.read();
+        assert_eq!(found[0], (5, Some(vec![9; 40])));
+        assert_eq!(found[20], (19, Some(vec![19; 40])));
+    }
+
+    #[test]
+    fn so_many_writers_are_inside_at_once_and_the_dead_can_be_removed() {
+        let region = Region::new();
+        let most = usize::try_from(CAPACITY).unwrap() / 48;
+        let open: Vec<_> = (0..most).map(|_| region.reserve().unwrap()).collect();
+        assert!(matches!(region.reserve(), Err(Dropped::NoSpace)));
+        let spell = Shard::new(*region.words(), &region.place).spell();
+        assert!(region.word(NO_SPACE) == 1 && spell[0] > 0);
+        open.into_iter().for_each(core::mem::forget);
+        let active = || (0..Tails::WRITERS).filter(|entry| region.word(ACTIVE + entry) != 0).count();
+        assert_eq!(active(), most);
+        region.tails().recover();
+        assert_eq!((active(), region.shard().recover()), (0, most));
+        assert!(region.push(1, &[1; 40]).is_some());
+        // Entries without bytes of their own.
+        let tails = region.tails();
+        (0..16).for_each(|_| assert!(tails.enter(0).is_some()));
+        assert!(tails.enter(0).is_none() && matches!(region.reserve(), Err(Dropped::NoSpace)));
+    }
+}

@@ -195,3 +195,110 @@ impl<S: Elements> SlotSource for WindowOf<'_, S> {
         if whole { Ok(()) } else { Err(NoRecord::Torn) }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::{Cursor, ReadStats, ShardMut, Step};
+    use super::*;
+    use crate::abi::Kind;
+    use crate::protocol::WordsMut;
+    use crate::sync::{AtomicU64, Ordering};
+
+    /// Copies elements of a region, and counts how many. The copy with this number fails.
+    struct Copied<'a> {
+        memory: &'a [AtomicU64],
+        words: usize,
+        elements: Cell<usize>,
+        fails: Cell<bool>,
+    }
+
+    impl Elements for Copied<'_> {
+        type Error = &'static str;
+
+        fn fetch(&self, first: usize, count: usize, out: &mut [u64]) -> Result<(), &'static str> {
+            self.elements.set(self.elements.get() + count);
+            let from = &self.memory[first * self.words..][..count * self.words];
+            out.iter_mut().zip(from).for_each(|(out, word)| *out = word.load(Ordering::Relaxed));
+            if self.fails.get() { Err("no copy") } else { Ok(()) }
+        }
+    }
+
+    const SLOTS: u64 = 8;
+
+    fn geometry() -> Geometry {
+        Geometry::new(Kind::Ring, 24, SLOTS, 2).unwrap()
+    }
+
+    fn memory() -> Vec<AtomicU64> {
+        (0..geometry().bytes() / 8).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    fn window(memory: &[AtomicU64]) -> Window<Copied<'_>> {
+        let words = geometry().element_words();
+        let source = Copied { memory, words, elements: Cell::new(0), fails: Cell::new(false) };
+        Window::new(source, &geometry())
+    }
+
+    #[test]
+    fn each_record_comes_once_and_few_slots_are_copied() {
+        let memory = memory();
+        let places = [0, 1].map(|shard| ShardPlace::new(&geometry(), shard));
+        let writers = places.map(|place| ShardMut::new(WordsMut::new(&memory), &place));
+        let mut window = window(&memory);
+        let mut cursors = [0, 1].map(|_| Cursor::at(0, u64::MAX));
+        let mut read = |shard: usize, window: &mut Window<Copied<'_>>| {
+            let before = window.source().elements.get();
+            let mut found = vec![];
+            let mut value = [0_u64; 3];
+            while let Step::Record(t) = cursors[shard].step(&mut window.of(shard, &places[shard]), &mut value)
+            {
+                found.push((t, value[2]));
+            }
+            (found, window.source().elements.get() - before)
+        };
+        let push = |shard: usize, n: u64| assert!(writers[shard].push(&[0, 1, n]).is_some());
+        assert_eq!(read(0, &mut window).0, []);
+        (10..15).for_each(|n| push(0, n));
+        push(1, 20);
+        let (found, copied) = read(0, &mut window);
+        assert_eq!(found, [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]);
+        assert!(copied <= 3 * 8 + 8, "{copied}");
+        assert_eq!(read(1, &mut window).0, [(0, 20)]);
+        (15..21).for_each(|n| push(0, n));
+        assert_eq!(read(0, &mut window).0, [(5, 15), (6, 16), (7, 17), (8, 18), (9, 19), (10, 20)]);
+        let (found, copied) = read(0, &mut window);
+        assert_eq!(found, []);
+        assert!(copied <= 12, "looks for nothing cost little: {copied}");
+        assert_eq!(cursors[0].stats(), ReadStats { delivered: 11, ..ReadStats::default() });
+        assert_eq!((window.header(0, HEAD), window.header(1, HEAD)), (Ok(11), Ok(1)));
+        let word = places[1].head() + 5;
+        memory[word].store(77, Ordering::Relaxed);
+        assert_eq!(window.header(1, 5), Ok(77), "in the second element of the header");
+    }
+
+    #[test]
+    fn a_copy_that_fails_is_no_record_and_an_error() {
+        let memory = memory();
+        let place = ShardPlace::new(&geometry(), 0);
+        assert_eq!(ShardMut::new(WordsMut::new(&memory), &place).push(&[1_u64, 2, 3]), Some(0));
+        let mut window = window(&memory);
+        let mut cursor = Cursor::at(0, u64::MAX);
+        let mut value = [0_u64; 3];
+        window.source().fails.set(true);
+        assert!(!matches!(cursor.step(&mut window.of(0, &place), &mut value), Step::Record(_)));
+        assert!(window.failed() && window.header(0, HEAD) == Err("no copy"));
+        assert_eq!((window.take_error(), window.take_error()), (Some("no copy"), None));
+        assert!(!window.failed());
+        let head = |window: &mut Window<Copied<'_>>| window.of(0, &place).head();
+        assert_eq!(window.without_error(head), None);
+        assert!(window.failed());
+        window.source().fails.set(false);
+        assert_eq!(window.without_error(head), Some(1));
+        assert_eq!(window.take_error(), Some("no copy"), "the earlier one");
+        assert_eq!(cursor.step(&mut window.of(0, &place), &mut value), Step::Record(0));
+        assert_eq!(window.of(0, &place).peek(0), 2);
+    }
+}

@@ -53,3 +53,37 @@ impl<'a, E: Element> Rows<'a, E> {
         Some(Words { base, len, of: PhantomData })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::sync::{AtomicU64, Ordering};
+
+    struct Two;
+
+    impl Element for Two {
+        const WORDS: Option<usize> = Some(2);
+    }
+
+    struct Any;
+
+    impl Element for Any {
+        const WORDS: Option<usize> = None;
+    }
+
+    #[test]
+    fn each_index_has_its_own_words() {
+        let memory: Vec<_> = (0..9).map(AtomicU64::new).collect();
+        let words = Words::new(&memory);
+        let found = |row: Option<Words<'_>>| row.map(|row| (row.len(), row.load(0, Ordering::Relaxed)));
+        let two = Rows::<Two>::new(words, 1, 4, 2).clone();
+        assert_eq!(
+            [0, 1, 3, 4].map(|at| found(two.get(at))),
+            [Some((2, 1)), Some((2, 3)), Some((2, 7)), None]
+        );
+        let any = Rows::<Any>::new(words, 0, 3, 3);
+        assert_eq!([0, 2, 3].map(|at| found(any.get(at))), [Some((3, 0)), Some((3, 6)), None]);
+        assert!(Rows::<Two>::none().get(0).is_none());
+    }
+}

@@ -80,3 +80,62 @@ fn every_byte_is_copied_to_any_address() {
         assert!(out[..offset].iter().all(|&byte| byte == GUARD), "{pairs} pairs at {offset}");
     }
 }
+
+#[test]
+fn a_word_is_changed_by_its_own_operations() {
+    let words = [0, 0b1100, 5].map(AtomicU64::new);
+    let all = WordsMut::new(&words);
+    let load = |at| all.load(at, Ordering::Relaxed);
+    all.store(0, 7, Ordering::Relaxed);
+    all.add(0, 2);
+    assert_eq!((all.fetch_add(0, 1, Ordering::Relaxed), load(0)), (9, 10));
+    all.set(1, 0b0110);
+    assert_eq!((load(1), all.clear(1, 0b1010), load(1)), (0b1110, 0b1110, 0b0100));
+    assert!(!all.swap_if(2, 4, 8, Ordering::Relaxed) && load(2) == 5);
+    assert!(all.swap_if(2, 5, 8, Ordering::Relaxed) && load(2) == 8);
+    all.store(2, 6 << 32 | 3, Ordering::Relaxed);
+    let half = |upper| all.half(2, upper).load(Ordering::Relaxed);
+    assert_eq!((half(false), half(true)), (3, 6));
+    all.half(2, true).store(9, Ordering::Relaxed);
+    assert_eq!(load(2), 9 << 32 | 3);
+}
+
+#[test]
+fn views_end_where_they_say() {
+    let words = [1, 2, 3].map(AtomicU64::new);
+    let all = Words::new(&words);
+    assert!(all.len() == 3 && !all.is_empty() && all.slice(3, 0).is_empty());
+    assert_eq!(all.slice(1, 2).load(1, Ordering::Relaxed), 3);
+    all.prefetch(1 << 40, 3); // anywhere
+    let panics = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
+    assert!(panics(&|| _ = all.load(3, Ordering::Relaxed)) && panics(&|| _ = all.slice(2, 2)));
+    assert!(panics(&|| _ = all.slice(usize::MAX, 2)) && panics(&|| _ = all.slice(4, 0)));
+    assert!(panics(&|| all.slice(0, 1).read(0, &mut [0_u64; 2])));
+    assert!(panics(&|| all.slice(0, 1).copy(0, &mut [0_u8; 9])));
+    assert!(panics(&|| all.copy_pairs(0, &mut [[0; 16]; 2])));
+    let all = WordsMut::new(&words);
+    assert!(panics(&|| all.slice(1, 1).write(0, &[0_u64; 2])) && panics(&|| all.write_bytes(2, &[0; 9])));
+}
+
+/// As any record: aligned to more than a word.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(16))]
+struct Any([u64; 4]);
+
+#[test]
+fn of_any_record_the_view_is_copied() {
+    let words = [1, 2, 3].map(AtomicU64::new);
+    let all = WordsMut::new(&words);
+    let read = |at| {
+        let (mut read, mut copied) = (Any([9; 4]), Any([9; 4]));
+        all.read(at, &mut read);
+        all.copy(at, &mut copied);
+        assert_eq!(read, copied);
+        read.0
+    };
+    assert_eq!((read(0), read(2), read(3)), ([1, 2, 3, 9], [3, 9, 9, 9], [9; 4]));
+    all.write(1, &Any([5, 6, 7, 8]));
+    assert_eq!(read(0), [1, 5, 6, 9]);
+    assert_eq!((is_any::<Any>(), is_any::<[u64; 4]>()), (true, false));
+    assert_eq!((used::<Any>(7, 2), used::<[u8; 9]>(7, 2), words_of::<[u8; 8]>()), (7, 5, 1));
+}

@@ -41,6 +41,15 @@ pub enum Found {
     Blocked,
 }
 
+/// What a ring delivers next: of several rings, the one with the least turn is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The stamp of the next record. Or no record with an earlier stamp comes any more, except late ones.
+    pub stamp: u64,
+    /// Whether there is one that can be delivered in this round.
+    pub has_record: bool,
+}
+
 /// The shards of a ring, each with a cursor.
 pub trait Shards<T> {
     /// How many there are.
@@ -274,6 +283,38 @@ impl<T: AnyBitPattern> Merge<T> {
         limit - left
     }
 
+    /// What this ring delivers next in this round, for a merge of several rings. Reads on if it must.
+    pub fn turn(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> Turn {
+        let has_record = self.has_next(shards, stamp);
+        let stamp = if has_record { self.stamps[self.order[self.next] & !LATE] } else { self.limit };
+        Turn { stamp, has_record }
+    }
+
+    /// As [`for_each`](Self::for_each) with the records that have a stamp before `end`. `last` is the latest stamp of all
+    /// rings: earlier ones are late.
+    pub fn for_each_before(
+        &mut self,
+        shards: &mut impl Shards<T>,
+        stamp: &mut impl FnMut(&T) -> u64,
+        end: u64,
+        limit: usize,
+        last: &mut u64,
+        mut f: impl FnMut(usize, u64, &T),
+    ) -> usize {
+        for count in 0..limit {
+            let next = self.turn(shards, stamp);
+            if !next.has_record || next.stamp >= end {
+                return count;
+            }
+            let place = self.order[self.next] & !LATE;
+            self.next += 1;
+            self.late += u64::from(next.stamp < *last);
+            *last = next.stamp.max(*last);
+            f(place >> self.size, self.tickets[place], &self.records[place]);
+        }
+        limit
+    }
+
     /// Puts the next records in order, after all earlier ones were delivered. Returns whether there are any.
     #[inline(never)]
     fn put_in_order(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> bool {
@@ -366,5 +407,247 @@ impl<T: AnyBitPattern> Merge<T> {
             *stamp = most;
             self.ahead += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shards of records that are their own stamps, and what ends each.
+    struct Lists {
+        shards: Vec<(Vec<u64>, Found)>,
+        read: Vec<usize>,
+        in_use: bool,
+    }
+
+    impl Lists {
+        fn new(shards: &[(&[u64], Found)]) -> Self {
+            let shards: Vec<_> = shards.iter().map(|(list, found)| (list.to_vec(), *found)).collect();
+            Self { read: vec![0; shards.len()], shards, in_use: true }
+        }
+    }
+
+    impl Shards<u64> for Lists {
+        fn count(&self) -> usize {
+            self.shards.len()
+        }
+
+        fn in_use(&mut self) -> bool {
+            self.in_use
+        }
+
+        fn read(
+            &mut self,
+            at: usize,
+            _: Option<u64>,
+            room: &mut [u64],
+            mut f: impl FnMut(u64, &[u64]),
+        ) -> Found {
+            let (list, found) = &self.shards[at];
+            let left = &list[self.read[at]..];
+            let count = left.len().min(room.len());
+            room[..count].copy_from_slice(&left[..count]);
+            // In two runs.
+            let (first, second) = room[..count].split_at(count / 2);
+            f(self.read[at] as u64, first);
+            f((self.read[at] + count / 2) as u64, second);
+            self.read[at] += count;
+            if left.len() > count { Found::More } else { *found }
+        }
+    }
+
+    const DELAY: u64 = 850;
+    const SETTLE: u64 = 10;
+
+    fn merge(shards: usize) -> Merge<u64> {
+        Merge::new(shards, DELAY, SETTLE)
+    }
+
+    /// What a round delivers: shards, tickets and stamps.
+    fn round(merge: &mut Merge<u64>, lists: &mut Lists, now: u64) -> Vec<(usize, u64, u64)> {
+        let mut found = vec![];
+        merge.round(lists, now, &mut |record| *record);
+        // By one, then some, then the rest.
+        found.extend(merge.pop().map(|(shard, ticket, record)| (shard, ticket, *record)));
+        for limit in [3, usize::MAX] {
+            let before = found.len();
+            let count = merge.for_each(lists, &mut |record| *record, limit, |shard, ticket, record| {
+                found.push((shard, ticket, *record));
+            });
+            assert!(count == found.len() - before && count <= limit);
+        }
+        assert!(!merge.has_next(lists, &mut |record| *record) && merge.pop().is_none() && !merge.is_ready());
+        found
+    }
+
+    fn stamps(found: &[(usize, u64, u64)]) -> Vec<u64> {
+        found.iter().map(|(_, _, stamp)| *stamp).collect()
+    }
+
+    #[test]
+    fn all_records_come_once_in_the_order_of_their_stamps() {
+        for shards in [1, 2, 3, 5] {
+            let list = |at: u64| (0..1000).map(|n| n * 7 + (n * n + at * 13) % 11).collect::<Vec<_>>();
+            let mut lists: Vec<_> = (0..shards).map(list).collect();
+            lists.iter_mut().for_each(|list| list.sort_unstable());
+            let all: Vec<(&[u64], Found)> = lists.iter().map(|list| (&list[..], Found::End)).collect();
+            let (mut merge, mut all) = (merge(1), Lists::new(&all));
+            let found = round(&mut merge, &mut all, 1 << 40);
+            assert!(found.is_sorted_by_key(|(_, _, stamp)| *stamp));
+            for (at, list) in lists.iter().enumerate() {
+                let own = found.iter().filter(|(shard, ..)| *shard == at);
+                assert!(own.map(|(_, ticket, stamp)| (*ticket, *stamp)).eq((0..).zip(list.iter().copied())));
+            }
+            assert_eq!((merge.held(), merge.late(), merge.ahead()), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_record_waits_until_no_earlier_one_can_come() {
+        let mut merge = merge(2);
+        let mut lists = Lists::new(&[(&[], Found::Blocked), (&[100, 200, 1000], Found::End)]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 900)), []);
+        assert_eq!(merge.held(), 3);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [100], "its delay is over");
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 999)), [], "no clock goes back");
+        lists.shards[0].1 = Found::End;
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1010)), [200], "1000 is not settled");
+        lists.in_use = false;
+        assert_eq!(
+            stamps(&round(&mut merge, &mut lists, 1011)),
+            [],
+            "an earlier one can come in the next ring"
+        );
+        lists.in_use = true;
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1011)), [1000]);
+        merge.set_delay(5);
+        (lists.shards[0].1, lists.shards[1].0) = (Found::Blocked, vec![100, 200, 1000, 1012]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1017)), []);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1023)), [1012]);
+    }
+
+    #[test]
+    fn records_that_come_late_or_from_another_clock_are_counted() {
+        let mut merge = merge(3);
+        let mut lists = Lists::new(&[(&[300, 500], Found::End), (&[], Found::End), (&[], Found::End)]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [300, 500]);
+        lists.shards[1].0 = vec![400, 499, 500, 501];
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [400, 499, 500, 501]);
+        assert_eq!((merge.late(), merge.ahead()), (2, 0));
+        lists.shards[2].0 = vec![1010, 1011, 5000];
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), []);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1001)), []);
+        assert_eq!(merge.ahead(), 1, "5000 counts as 1011");
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1022)), [1010, 1011, 5000]);
+        assert_eq!((merge.late(), merge.held()), (2, 0));
+    }
+
+    #[test]
+    fn a_shard_is_sorted_unless_its_tickets_say_the_order() {
+        for by_ticket in [false, true] {
+            let mut merge = merge(1);
+            if by_ticket {
+                merge.keep_ticket_order();
+            }
+            let found = round(&mut merge, &mut Lists::new(&[(&[5, 3, 9, 4, 9, 8], Found::End)]), 1000);
+            let tickets: Vec<_> = found.iter().map(|(_, ticket, _)| *ticket).collect();
+            assert_eq!(tickets, if by_ticket { [0, 1, 2, 3, 4, 5] } else { [1, 3, 0, 5, 2, 4] });
+            assert_eq!(merge.late(), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod turns {
+    use super::*;
+
+    /// Shards whose records are all there.
+    struct Lists<'l>(&'l mut [Vec<u64>]);
+
+    impl Shards<u64> for Lists<'_> {
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+
+        fn in_use(&mut self) -> bool {
+            true
+        }
+
+        fn read(
+            &mut self,
+            at: usize,
+            _: Option<u64>,
+            room: &mut [u64],
+            mut f: impl FnMut(u64, &[u64]),
+        ) -> Found {
+            let count = room.len().min(self.0[at].len());
+            room.iter_mut().zip(self.0[at].drain(..count)).for_each(|(place, record)| *place = record);
+            f(0, &room[..count]);
+            if self.0[at].is_empty() { Found::End } else { Found::More }
+        }
+    }
+
+    const NOW: u64 = 1000;
+    const SETTLE: u64 = 10;
+
+    /// Of the stamps of several rings with two shards, in the order in which they are delivered; and how many were late.
+    fn merged(mut rings: Vec<[Vec<u64>; 2]>) -> (Vec<(usize, u64)>, u64) {
+        let mut merges: Vec<_> = rings.iter().map(|_| Merge::new(2, 0, SETTLE)).collect();
+        for (merge, ring) in merges.iter_mut().zip(&mut rings) {
+            assert_eq!(merge.turn(&mut Lists(ring), &mut |stamp| *stamp), Turn::default());
+            merge.round(&mut Lists(ring), NOW, &mut |stamp| *stamp);
+        }
+        let (mut seen, mut last) = (Vec::new(), 0);
+        loop {
+            let each = merges.iter_mut().zip(&mut rings);
+            let turns: Vec<_> =
+                each.map(|(merge, ring)| merge.turn(&mut Lists(ring), &mut |stamp| *stamp)).collect();
+            let (first, turn) = turns.iter().enumerate().min_by_key(|(_, turn)| **turn).unwrap();
+            if !turn.has_record {
+                assert_eq!(turn.stamp, NOW - SETTLE);
+                break;
+            }
+            let others = turns.iter().enumerate().filter(|(at, _)| *at != first);
+            let end = others.map(|(_, turn)| turn.stamp).min().unwrap_or(u64::MAX).max(turn.stamp + 1);
+            let (ring, before) = (&mut rings[first], seen.len());
+            let see = |_, _, stamp: &u64| seen.push((first, *stamp));
+            let count =
+                merges[first].for_each_before(&mut Lists(ring), &mut |it| *it, end, 3, &mut last, see);
+            assert!((1..=3).contains(&count) && seen.len() == before + count);
+        }
+        (seen, merges.iter().map(Merge::late).sum())
+    }
+
+    #[test]
+    fn rings_are_delivered_in_the_order_of_their_turns() {
+        let rings = vec![
+            [(0..500).step_by(3).collect(), (1..200).step_by(7).collect()],
+            [(2..900).step_by(5).collect(), vec![4, 4, 4, 989, 990]],
+            [vec![], vec![]],
+        ];
+        let mut right: Vec<_> = rings
+            .iter()
+            .enumerate()
+            .flat_map(|(at, ring)| ring.iter().flatten().map(move |stamp| (*stamp, at)))
+            .filter(|(stamp, _)| *stamp < NOW - SETTLE)
+            .collect();
+        right.sort_unstable();
+        let right: Vec<_> = right.into_iter().map(|(stamp, at)| (at, stamp)).collect();
+        assert_eq!(merged(rings), (right, 0));
+    }
+
+    #[test]
+    fn what_comes_after_a_later_stamp_of_any_ring_is_late() {
+        let mut merge = Merge::new(1, 0, SETTLE);
+        let mut ring = [vec![5, 7, 7, 20]];
+        merge.round(&mut Lists(&mut ring), NOW, &mut |stamp| *stamp);
+        let (mut last, mut seen) = (7, Vec::new());
+        let mut see = |end, limit| {
+            let each = |_, _, stamp: &u64| seen.push(*stamp);
+            merge.for_each_before(&mut Lists(&mut ring), &mut |it| *it, end, limit, &mut last, each)
+        };
+        assert_eq!([see(20, 2), see(20, 9), see(20, 9), see(21, 9)], [2, 1, 0, 1]);
+        assert_eq!((seen, last, merge.late()), (vec![5, 7, 7, 20], 20, 1));
     }
 }

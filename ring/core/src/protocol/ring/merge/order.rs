@@ -133,3 +133,96 @@ fn merge(a: &[u64], b: &[u64], a_first: usize, b_first: usize, out: &mut [usize]
         next = [next[0] + usize::from(!second), next[1] + usize::from(second)];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pseudo-random numbers below `range` (SplitMix64).
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, range: u64) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((mixed >> 32) % range).unwrap()
+        }
+    }
+
+    /// Runs of some shards, each with stamps in order, and stamps that none of them has in between.
+    fn runs(numbers: &mut Numbers, shards: usize, longest: u64) -> (Vec<Run>, Vec<u64>) {
+        let (mut runs, mut stamps) = (vec![], vec![]);
+        for _ in 0..shards {
+            stamps.extend([0, 99, 7]);
+            let first = stamps.len();
+            let mut own: Vec<_> =
+                (0..numbers.below(longest)).map(|_| numbers.below(40) as u64 + 10).collect();
+            own.sort_unstable();
+            stamps.extend(own);
+            let done = numbers.below(2) == 0;
+            runs.push(Run { first, end: stamps.len(), done, ..Run::default() });
+        }
+        stamps.push(1);
+        (runs, stamps)
+    }
+
+    /// Takes the earliest record again and again. Two shards stop as soon as one of them must read more.
+    fn slowly(runs: &mut [Run], stamps: &[u64], limit: u64, last: &mut u64, most: usize) -> Vec<usize> {
+        let (mut places, late) = (vec![], *last);
+        while places.len() < most {
+            let (stamp, at) = (0..runs.len()).map(|at| (runs[at].stamp(stamps), at)).min().unwrap();
+            let must_fill = runs[at].must_fill() || runs.len() == 2 && runs.iter().any(Run::must_fill);
+            if must_fill || stamp >= limit {
+                break;
+            }
+            places.push(if stamp < late { runs[at].first | LATE } else { runs[at].first });
+            runs[at].first += 1;
+            *last = stamp.max(*last);
+        }
+        places
+    }
+
+    #[test]
+    fn records_are_taken_in_order_up_to_where_more_must_be_read() {
+        let numbers = &mut Numbers(7);
+        for round in 0..6000 {
+            let shards = [1, 2, 2, 2, 3, 5][round % 6];
+            let longest = [3, 12, 2 * OPEN as u64 + 30][round % 3];
+            let (mut runs, stamps) = runs(numbers, shards, longest);
+            let limit = [NONE, 30, 10 + numbers.below(45) as u64][numbers.below(3)];
+            let mut last = numbers.below(60) as u64;
+            let (mut others, mut others_last) = (runs.clone(), last);
+            let most = if shards == 2 { stamps.len() } else { 1 + numbers.below(30) };
+            let expected = slowly(&mut others, &stamps, limit, &mut others_last, most);
+
+            let mut tree = Tree::new(shards);
+            tree.build(|at| runs[at].stamp(&stamps));
+            let mut out = vec![0; most];
+            let order = Order { runs: &mut runs, stamps: &stamps, tree: &mut tree, limit, last: &mut last };
+            let count = order.take(&mut out);
+            assert_eq!(out[..count], expected, "round {round}: {stamps:?}");
+            let left = |runs: &[Run]| runs.iter().map(|run| (run.first, run.end)).collect::<Vec<_>>();
+            assert_eq!((left(&runs), last), (left(&others), others_last), "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_below_what_may_still_come_out_of_order() {
+        let stamps: Vec<_> = (0..OPEN as u64 + 5).map(|at| 10 * at).collect();
+        let run = |end, floor| {
+            let mut run = Run { first: 2, end, floor, ..Run::default() };
+            run.raise_floor(&stamps);
+            run.floor
+        };
+        assert_eq!((run(2 + OPEN, 3), run(3 + OPEN, 3), run(4 + OPEN, 3)), (3, 20, 30));
+        assert_eq!(run(4 + OPEN, 77), 77);
+        let run = |end, done| Run { first: 2, end, done, ..Run::default() };
+        assert_eq!((run(2, true).stamp(&stamps), run(3, true).stamp(&stamps)), (NONE, 20));
+        assert!(
+            run(3 + OPEN, false).must_fill()
+                && !run(4 + OPEN, false).must_fill()
+                && !run(2, true).must_fill()
+        );
+    }
+}
