@@ -139,7 +139,7 @@ static CHECKS: &[Check] = &[
         .in_all(part(
             150,
             &[],
-            code("cargo test -p mapring --no-default-features --test memfd; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
+            code("cargo test -p mapring --no-default-features --test memfd --test images; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
             }),
         )),
