@@ -2,7 +2,7 @@
 /* A histogram with 8 buckets for each power of two: mapring's, and the usual array with one value per CPU. */
 #include <mapring/histogram.bpf.h>
 
-#define BUCKETS MAPRING__BUCKETS
+#define BUCKETS MAPRING__HISTOGRAM_BUCKETS
 #define VALUES 1024 /* per run */
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
 

@@ -11,15 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Words of the header of commands.
-const (
-	wordPushed = iota
-	wordApplied
-	_ // the lock of programs
-	wordSkipped
-	wordOwner
-)
-
 // Commands are commands of type T from userspace to programs (MAPRING_COMMANDS). Programs carry out each command once, in order, at
 // the start of their next event, and acknowledge it by counting. Safe for use by several goroutines.
 type Commands[T any] struct {
@@ -84,6 +75,7 @@ func (c *Commands[T]) Push(command *T) (uint64, error) {
 	}
 	header := c.a.headerAt(0)
 	pushed := c.mem.load(header + wordPushed)
+	// SYNC applied: the slot is written again after its command was copied.
 	if pushed-c.mem.load(header+wordApplied) >= c.a.capacity {
 		return 0, failf(ErrFull, "no slot for the command: %d wait for programs to carry them out; push it again after an event", c.a.capacity)
 	}
@@ -93,7 +85,7 @@ func (c *Commands[T]) Push(command *T) (uint64, error) {
 		c.mem.store(slot+1+uint64(i), word)
 	}
 	c.mem.store(slot, pushed+1)
-	c.mem.store(header+wordPushed, pushed+1)
+	c.mem.store(header+wordPushed, pushed+1) // SYNC publish: the command comes before its number
 	return pushed + 1, nil
 }
 
@@ -115,7 +107,7 @@ func (c *Commands[T]) own() (err error) {
 	}
 	at := c.a.headerAt(0) + wordOwner
 	for range 16 { // again only if another process takes it or gives it back meanwhile
-		owner := c.mem.load(at)
+		owner := c.mem.load(at) // SYNC own: with the swap, after that of the owner before
 		if owner == c.me || !processLives(owner) && c.mem.swap(at, owner, c.me) {
 			return nil
 		}

@@ -6,22 +6,6 @@ package mapring
 import "time"
 
 const (
-	discarded = 1 << 63 // in `seq`: the ticket ended without a record
-	pending   = 1 << 63 // in `head`: a guarded claim is in progress
-	tries     = 6       // slots that a writer steps over
-	walk      = 2
-
-	// Words of a shard's header, and of the header for tails.
-	wordHead     = 0
-	wordNoSlot   = 1
-	wordEnd      = 2
-	wordFull     = 5
-	wordFirstOff = 6
-	wordLastOff  = 7
-	wordHigh     = 1
-	wordNoTail   = 3
-	wordTooLong  = 4
-
 	// A cursor without a record checks for later tickets once in so many steps: `head` is the writers' line.
 	checkEvery = 16
 	// The cost of a step that searches for the end of the ring, in steps of about 16 loads.
@@ -195,7 +179,7 @@ func (s *shard) take(t uint64) (seen uint64, whole bool) {
 		if seen = s.mem.load(at); seen != published {
 			return seen, false
 		}
-		// The load of seq comes before these, and they before the second one (words).
+		// SYNC publish, claim: the load of seq comes before these, and they before the second one (words).
 		s.mem.copy(s.record, at+1)
 		return seen, s.mem.load(at) == published
 	}
@@ -227,7 +211,8 @@ func (s *shard) takeTail() bool {
 	// The area ends round_up(longest, 64) bytes behind the place of any position.
 	s.mem.copy(s.tail[:wordsOf(length)], s.area+(at&(s.layout.area-1)&^15)/8)
 	s.length = length
-	return s.mem.load(s.tailsAt+wordHigh)-at <= s.layout.area
+	// SYNC overwrite: after the copy.
+	return s.mem.load(s.tailsAt+wordTailHigh)-at <= s.layout.area
 }
 
 // step tries to read the next ticket, or passes it.
@@ -276,6 +261,7 @@ func (s *shard) without(seen uint64) outcome {
 		return empty
 	}
 	mayEnd := s.mayEnd(seen)
+	// SYNC order: the slot is loaded again after the later ticket's.
 	if s.seq(t) != seen {
 		return moved
 	}

@@ -62,7 +62,7 @@ func (r *reader) followOn() bool {
 // gate is the state of the ring's gate for readers.
 func (r *reader) gate() uint64 {
 	a := r.shards[0].access
-	gate := a.word(wordGate)
+	gate := a.word(wordGate) // SYNC retired: all claims come before
 	if err := a.takeErr(); err != nil {
 		r.err = err
 		return 0

@@ -106,7 +106,7 @@ func (i *image) push(shard uint64, how end, words ...uint64) (ticket uint64, ok 
 
 // pushTail is the same for a record of a ring with tails, for one writer at a time: no position is in use by another one.
 func (i *image) pushTail(shard uint64, tail []byte, words ...uint64) {
-	next, high := i.tailsAt(shard), i.tailsAt(shard)+wordHigh
+	next, high := i.tailsAt(shard), i.tailsAt(shard)+wordTailHigh
 	p := i.mem.load(next)
 	i.mem.store(next, p+roundUp(uint64(len(tail)), 16))
 	if to := roundUp(p+roundUp(i.longest, 16), i.area/8); to > i.mem.load(high) {

@@ -9,29 +9,8 @@ import (
 	"strings"
 )
 
-// LayoutVersion is the version of the memory layout that this package reads and writes. It refuses all others.
-const LayoutVersion = 3
-
 // Kind is the kind of a region.
 type Kind uint8
-
-// The kinds of regions.
-const (
-	KindRing Kind = 1 + iota
-	KindCells
-	KindCounters
-	KindLatches
-	KindPerCPUCells
-	KindPerCPUCounters
-	KindHistograms
-	KindGauges
-	KindReaders
-	KindCommands
-	KindTopKeys
-)
-
-var kindNames = [...]string{"nothing", "ring", "cells", "counters", "latches", "cells for each CPU", "counters for each CPU",
-	"histograms", "gauges", "readers", "commands", "top keys"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -42,16 +21,6 @@ func (k Kind) String() string {
 
 // RingOptions are what a ring has beyond what every ring has.
 type RingOptions uint8
-
-// The options of MAPRING_RING. KeepOldest comes with Wakeable.
-const (
-	Wakeable RingOptions = 1 << iota
-	KeepOldest
-	Tails
-	PerCPUMaps
-	Resizable
-	allOptions = 1<<iota - 1
-)
 
 // Has says whether all of these options are set.
 func (o RingOptions) Has(options RingOptions) bool { return o&options == options }
@@ -64,32 +33,13 @@ func (o RingOptions) known() bool {
 // String lists them as in the declaration.
 func (o RingOptions) String() string {
 	var names []string
-	for i, name := range []string{"WAKEABLE", "KEEP_OLDEST", "TAILS", "PER_CPU_MAPS", "RESIZABLE"} {
+	for i, name := range optionNames {
 		if o>>i&1 == 1 && (i > 0 || !o.Has(KeepOldest)) {
 			names = append(names, name)
 		}
 	}
 	return strings.Join(names, ", ")
 }
-
-const (
-	line          = 64
-	preambleWords = 16
-	recordMax     = 1<<29 - 8
-	elementsMax   = 1<<32 - 1
-	shardsMax     = 65536
-	histogramSize = 4096
-	gaugeSize     = 16384
-	bucketSize    = 248
-	places        = 64
-
-	// A shard with tails: the bytes to its parts.
-	tailShard    = 128
-	tailHeader   = 192
-	tailSlots    = 448
-	tailShardMax = 1 << 29
-	tailPrefix   = 16 // the position and the length of the tail, before the program's record
-)
 
 // layout is a region's description of itself, and what follows from it.
 type layout struct {
@@ -112,9 +62,9 @@ func isPowerOfTwo(n uint64) bool        { return n != 0 && n&(n-1) == 0 }
 func (l *layout) bank() uint64 {
 	switch l.kind {
 	case KindHistograms:
-		return histogramSize
+		return histogramBytes
 	case KindGauges:
-		return gaugeSize
+		return gaugeBytes
 	case KindCounters, KindPerCPUCounters, KindReaders:
 		return 8
 	}
@@ -164,13 +114,13 @@ func (l *layout) complete() error {
 		l.elements = l.first + l.capacity
 	}
 	if l.elements > elementsMax {
-		return tooMany(l.elements)
+		return fmt.Errorf(notEntries, l.elements)
 	}
 	if l.options.Has(Tails) {
-		l.size = tailSlots + l.slotBytes() + l.area + roundUp(l.longest, line)
+		l.size = tailFirstSlot + l.slotBytes() + l.area + roundUp(l.longest, line)
 		l.perLine, l.first, l.header, l.elements = 1, 0, 0, l.shards
-		if l.size > tailShardMax {
-			return fmt.Errorf("a shard of %d bytes, with its tails: the kernel takes at most %d", l.size, tailShardMax)
+		if l.size > elementMax {
+			return fmt.Errorf(notShard, l.size)
 		}
 	}
 	return nil
@@ -178,46 +128,44 @@ func (l *layout) complete() error {
 
 // withinLimits refuses what no region can be, in the words of the library in Rust.
 func (l *layout) withinLimits() error {
-	bank := l.bank()
-	if l.kind == KindTopKeys {
-		bank = bucketSize
-	}
+	isBank := l.bank() != 0 && l.kind != KindReaders
 	switch {
 	case l.kind < KindRing || l.kind > KindTopKeys:
-		return fmt.Errorf("a region of %s, this library knows 1 (ring) to 11 (top keys)", l.kind)
+		return fmt.Errorf(notKind, uint8(l.kind))
 	case l.kind != KindRing && l.options != 0 || !l.options.known():
-		return fmt.Errorf("%s with the options %#x: only rings have options, and a RESIZABLE ring has no others except WAKEABLE", l.kind, uint8(l.options))
-	case l.options.Has(Tails) && (l.area < 128 || l.area > 1<<28 || !isPowerOfTwo(l.area) || l.longest < 1 || l.longest > l.area/2):
-		return fmt.Errorf("tails of up to %d bytes in %d bytes: the area is a power of two from 128 to 2^28, and at least "+
-			"twice the longest tail", l.longest, l.area)
+		return fmt.Errorf(notOptionsOf, l.kind, l.options)
+	case l.options.Has(Tails) && (l.area < areaMin || l.area > areaMax || !isPowerOfTwo(l.area) || l.longest < 1 || l.longest > l.area/2):
+		return fmt.Errorf(notTails, l.longest, l.area)
 	case max(l.capacity, l.shards) > elementsMax:
-		return tooMany(max(l.capacity, l.shards))
+		return fmt.Errorf(notEntries, max(l.capacity, l.shards))
 	case l.record < 1 || l.record > recordMax:
-		return fmt.Errorf("records of %d bytes: a record has 1 to %d bytes", l.record, recordMax)
+		return fmt.Errorf(notRecord, l.record)
 	case (l.hasSlots() || l.kind == KindTopKeys) && !isPowerOfTwo(l.capacity):
-		return fmt.Errorf("a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %d", l.capacity)
-	case bank != 0 && l.record != bank:
-		return fmt.Errorf("%s of %d bytes: one has %d bytes", l.kind, l.record, bank)
+		return fmt.Errorf(notSlots, l.capacity)
+	case l.bank() == 8 && l.record != 8:
+		return fmt.Errorf(notCounter, l.record)
 	case l.kind == KindReaders && l.capacity != places:
-		return fmt.Errorf("readers with %d places, this library knows %d", l.capacity, places)
+		return fmt.Errorf(notReaders, l.capacity)
+	case l.kind == KindTopKeys && l.record != bucketBytes:
+		return fmt.Errorf(notBucket, l.record)
+	case l.kind == KindGauges && l.record != gaugeBytes:
+		return fmt.Errorf(notGauge, l.record)
+	case l.kind == KindHistograms && l.record != histogramBytes:
+		return fmt.Errorf(notHistogram, l.record)
 	case l.shards > 1 && l.options.Has(PerCPUMaps):
-		return fmt.Errorf("%d shards in the map of one CPU: it has 1", l.shards)
+		return fmt.Errorf(notOfCPU, l.shards)
 	case l.shards > 1 && !l.isSharded():
-		return fmt.Errorf("only rings, counters, histograms, gauges and top keys have shards, and not in per-CPU maps: 1 shard, not %d", l.shards)
+		return fmt.Errorf(notSharded, l.shards)
 	case l.shards > shardsMax:
-		return fmt.Errorf("%d shards: a region has at most %d", l.shards, shardsMax)
+		return fmt.Errorf(notShards, l.shards)
 	case l.capacity < 1 || l.shards < 1:
-		return fmt.Errorf("%s with %d entries in %d shards: both must be at least 1", l.kind, l.capacity, l.shards)
-	case l.bank() != 0 && l.capacity > (1<<26-1)*8/bank:
-		return tooMany(l.capacity)
+		return fmt.Errorf(notEmpty, l.kind, l.capacity, l.shards)
+	case isBank && l.capacity > recordMax/l.record:
+		return fmt.Errorf(notEntries, l.capacity)
 	case l.options.Has(Tails) && l.record <= tailPrefix:
-		return fmt.Errorf("records with tails have more than %d bytes, not %d", tailPrefix, l.record)
+		return fmt.Errorf(notTailed, l.record)
 	}
 	return nil
-}
-
-func tooMany(elements uint64) error {
-	return fmt.Errorf("%d elements: a map has at most %d", elements, uint64(elementsMax))
 }
 
 // slotElements is the elements of a shard's slots.
@@ -241,7 +189,7 @@ func (l *layout) headerAt(shard uint64) uint64 {
 func (l *layout) slotsAt(shard uint64) uint64 {
 	switch {
 	case l.options.Has(Tails):
-		return (shard*l.size + tailSlots) / 8
+		return (shard*l.size + tailFirstSlot) / 8
 	case l.options.Has(Resizable):
 		return l.headerAt(l.shards) + shard*l.slotElements()*l.size/8
 	}
@@ -278,41 +226,14 @@ func (l *layout) String() string {
 	return text
 }
 
-// Words of the preamble.
-const (
-	wordMagic = iota
-	wordVersion
-	wordKind
-	wordRecord
-	wordCapacity
-	wordShards
-	wordSize
-	wordGeneration
-	wordName
-	wordLoader  = 11
-	wordDropped = 12
-	wordLink    = 13
-	wordGate    = 14
-	wordBefore  = 15
-)
-
-// The states of a gate, and bits of the words of a resizable ring.
-const (
-	gateOpen    = 1
-	gateClosing = 2 // of readers: open, and another ring is about to take its place
-	gateRetired = 3
-	gateLeaving = 1 << 16
-	counting    = 1 << 63
-)
-
 var magic = binary.NativeEndian.Uint64([]byte("mapring\x00"))
 
 // errNoPreamble is the error of a region whose first word is 0: BTF may describe it.
 type errNoPreamble struct{}
 
 func (errNoPreamble) Error() string {
-	return fmt.Sprintf("no preamble: the first word is 0x%016x, expected 0x%016x (\"mapring\"); its loader writes one with "+
-		"mapring.Initialize (in Rust mapring::loader::initialize) once the map is loaded", 0, magic)
+	return fmt.Sprintf(notMagic, 0, magic) + "; its loader writes one with mapring.Initialize (in Rust mapring::loader::initialize) " +
+		"once the map is loaded"
 }
 
 // decodePreamble reads the words of a preamble, which can have any value.
@@ -321,16 +242,12 @@ func decodePreamble(words *[preambleWords]uint64) (layout, error) {
 		return layout{}, errNoPreamble{}
 	}
 	if words[wordMagic] != magic {
-		return layout{}, fmt.Errorf("no preamble: the first word is 0x%016x, expected 0x%016x (\"mapring\"); mapring's macros did "+
-			"not declare this map", words[wordMagic], magic)
+		return layout{}, fmt.Errorf(notMagic+"; mapring's macros did not declare this map", words[wordMagic], magic)
 	}
-	if found := words[wordVersion]; found != LayoutVersion {
-		remedy := ""
-		if found < LayoutVersion {
-			remedy = ", and replace what an older one has pinned"
-		}
-		return layout{}, fmt.Errorf("layout version %d, this library knows %d: build program, loader and reader with one version "+
-			"of mapring%s", found, LayoutVersion, remedy)
+	if found := words[wordVersion]; found > LayoutVersion {
+		return layout{}, fmt.Errorf(notVersion, found)
+	} else if found < LayoutVersion {
+		return layout{}, fmt.Errorf(notVersion+notVersionOlder, found)
 	}
 	word := words[wordKind]
 	l := layout{kind: Kind(word), options: RingOptions(word >> 8), record: words[wordRecord], capacity: words[wordCapacity],
@@ -341,7 +258,7 @@ func decodePreamble(words *[preambleWords]uint64) (layout, error) {
 			l.area = 1 << log2
 		}
 	}
-	unknown := fmt.Errorf("a ring with unknown options %#x", word>>8)
+	unknown := fmt.Errorf(notOptions, word>>8)
 	if !l.options.known() {
 		return layout{}, unknown
 	}
@@ -353,10 +270,10 @@ func decodePreamble(words *[preambleWords]uint64) (layout, error) {
 	}
 	if gate := words[wordGate] & 0xff; l.options.Has(Resizable) && gate != gateOpen && gate != gateRetired ||
 		!l.options.Has(Resizable) && gate != 0 {
-		return layout{}, fmt.Errorf("a gate of state %d: a resizable ring has 1 (open) or 3 (retired), any other region 0", gate)
+		return layout{}, fmt.Errorf(notGate, gate)
 	}
 	if words[wordSize] != l.size {
-		return layout{}, fmt.Errorf("elements of %d bytes where the records make them %d", words[wordSize], l.size)
+		return layout{}, fmt.Errorf(notElement, words[wordSize], l.size)
 	}
 	return l, nil
 }

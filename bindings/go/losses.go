@@ -12,21 +12,6 @@ import (
 // LossCause is why a reader did not get records. Stats has a count of each.
 type LossCause uint8
 
-// The causes: those of a reader, then those of programs.
-const (
-	LostLapped     LossCause = iota // overwritten before they were read
-	LostSkipped                     // reserved, and not ended while later tickets had ended
-	LostTail                        // the tail was overwritten before it was read
-	DroppedNoSlot                   // no slot was free
-	DroppedFull                     // a required reader had not read the oldest
-	DroppedNoShard                  // the CPU had no shard, or the ring was not initialized
-	DroppedNoTail                   // no space for the tail
-	DroppedTooLong                  // the tail was too long
-)
-
-var causes = [...]string{"overwritten", "skipped", "tail overwritten", "no free slot", "held back by a reader", "no shard for the CPU",
-	"no space for the tail", "tail too long"}
-
 // IsDrop says whether programs dropped the records: no reader gets them.
 func (c LossCause) IsDrop() bool { return c >= DroppedNoSlot }
 
@@ -131,10 +116,7 @@ type drops struct {
 	looked uint64 // when the count was last read; 0 if never
 }
 
-const (
-	spell = uint64(time.Second) // drops with less time between them are one spell
-	ahead = uint64(time.Second) // how far the times of programs may be ahead
-)
+const ahead = uint64(time.Second) // how far the times of programs may be ahead
 
 // more is the drops that were not reported yet. The count and the times, which programs wrote, can have any value.
 func (d *drops) more(shard int, cause LossCause, count uint64, before uint64, times func() (began, last uint64)) Loss {
@@ -170,16 +152,16 @@ func (s *shard) dropped(cause LossCause) uint64 {
 	case cause == DroppedFull && s.options.Has(KeepOldest):
 		return s.word(s.head + wordFull)
 	case cause == DroppedNoTail && s.hasTails:
-		return s.word(s.tailsAt + wordNoTail)
+		return s.word(s.tailsAt + wordTailNoSpace)
 	case cause == DroppedTooLong && s.hasTails:
-		return s.word(s.tailsAt + wordTooLong)
+		return s.word(s.tailsAt + wordTailTooLong)
 	}
 	return 0
 }
 
 // spell is when the latest spell of drops began, and when the last drop was.
 func (s *shard) spell() (began, last uint64) {
-	return s.word(s.head + wordFirstOff), s.word(s.head + wordLastOff)
+	return s.word(s.head + wordDropsSince), s.word(s.head + wordDropsUntil)
 }
 
 // TakeLosses returns what this reader lost, and what programs dropped, since the last call of it: how many records, for which

@@ -116,7 +116,7 @@ func (r *reader) round() {
 	m := r.merge
 	r.clock = notAfter()
 	m.now = max(m.now, m.clock.now())
-	fence() // the clock is read before the ends of the shards
+	fence() // SYNC clock: the clock is read before the ends of the shards
 	m.limit = m.now - settle
 	m.inUse = r.inUse()
 	for _, run := range m.runs {

@@ -17,26 +17,20 @@ import (
 )
 
 const (
-	wordOtherRing = 15
-	wordAsleep    = 16
-	wordRequired  = 17
-	wordLook      = 18
-	wordIdleSince = 19
-	never         = 1<<32 - 1 // the low half of wordLook: programs look for no reader
-
-	forGood = 1 << 62 // a ticket that no shard reaches
-	silent  = 10 * time.Minute
-
 	bpfMapUpdateElem = 2
 	bpfMapDeleteElem = 3
 )
 
-func ownerAt(place int) uint64           { return uint64(places + place) }
-func leaseAt(place int) uint64           { return uint64(2*places + place) }
-func wantsAt(place int) uint64           { return uint64(3*places + place) }
-func wakeAt(shard, place int) uint64     { return uint64((4+3*shard)*places + place) }
-func positionAt(shard, place int) uint64 { return wakeAt(shard, place) + places }
-func heldAt(shard, place int) uint64     { return wakeAt(shard, place) + 2*places }
+func ownerAt(place int) uint64           { return uint64(elementOwners*places + place) }
+func leaseAt(place int) uint64           { return uint64(elementLeases*places + place) }
+func wantsAt(place int) uint64           { return uint64(elementWants*places + place) }
+func wakeAt(shard, place int) uint64     { return elementAt(elementWakeAt, shard, place) }
+func positionAt(shard, place int) uint64 { return elementAt(elementPositions, shard, place) }
+func heldAt(shard, place int) uint64     { return elementAt(elementHeld, shard, place) }
+
+func elementAt(first, shard, place int) uint64 {
+	return uint64((first+elementOfShard*shard)*places + place)
+}
 
 // place is one of the 64.
 type place struct {
@@ -112,7 +106,7 @@ func (p *place) take(ring *region) (err error) {
 		}
 	}
 	for p.number = range places {
-		if p.mem.swap(ownerAt(p.number), 0, p.me) {
+		if p.mem.swap(ownerAt(p.number), 0, p.me) { // SYNC leave: after the swap of the reader that left
 			p.showsLife()
 			return nil
 		}
@@ -138,7 +132,7 @@ func (p *place) willSleep(look uint64) {
 
 func (p *place) wants(value uint64) {
 	p.mem.store(wantsAt(p.number), value)
-	p.mem.add(wordLook, 1<<32)
+	p.mem.add(wordLook, 1<<32) // SYNC agree: after what it wants
 }
 
 // leave frees the place, if it still is this reader's.
@@ -160,13 +154,14 @@ func (p *place) clear() {
 				look &= wants - 1
 			}
 		}
+		// SYNC agree: the count of changes was loaded before what all want, and is swapped with it.
 		if p.mem.swap(wordLook, found, found&^never|look) {
 			break
 		}
 	}
 	p.mem.clear(wordRequired, 1<<p.number)
 	p.mem.store(leaseAt(p.number), 0)
-	p.mem.swap(ownerAt(p.number), p.me, 0)
+	p.mem.swap(ownerAt(p.number), p.me, 0) // SYNC leave: after its bits are cleared
 }
 
 func (p *place) close() {
@@ -208,7 +203,7 @@ func (r *reader) Require(lease time.Duration) error {
 		r.tell(s, true)
 	}
 	p.mem.store(leaseAt(p.number), uint64(max(lease, 0)))
-	// A full barrier follows: a program finds the bit, or this reader the program's claims.
+	// SYNC keep: a full barrier follows: a program finds the bit, or this reader the program's claims.
 	p.mem.set(wordRequired, 1<<p.number)
 	return nil
 }
@@ -229,7 +224,7 @@ func (r *reader) tell(s *shard, now bool) {
 		return
 	}
 	s.told = next
-	r.required.mem.store(positionAt(s.number, r.required.number), next)
+	r.required.mem.store(positionAt(s.number, r.required.number), next) // SYNC read: what was copied may be overwritten
 }
 
 // The words of a process: its pid, the low bits of its start, and of its PID namespace.

@@ -52,31 +52,29 @@ func (s *Stats) of(cause LossCause) *uint64 {
 
 // String is `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`.
 func (s Stats) String() string {
-	type cause struct {
-		count uint64
-		name  string
-	}
 	text := fmt.Sprintf("%d delivered", s.Delivered)
-	list := func(word string, causes ...cause) {
-		sum, parts := uint64(0), []string(nil)
-		for _, cause := range causes {
-			if sum += cause.count; cause.count != 0 {
-				parts = append(parts, fmt.Sprintf("%d %s", cause.count, cause.name))
+	list := func(word string, sum uint64, first, last LossCause) {
+		text += fmt.Sprintf(", %d %s", sum, word)
+		var parts []string
+		for cause := first; cause <= last; cause++ {
+			if count := *s.of(cause); count != 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", count, cause))
 			}
 		}
-		text += fmt.Sprintf(", %d %s", sum, word)
 		if parts != nil {
 			text += " (" + strings.Join(parts, ", ") + ")"
 		}
 	}
-	list("lost", cause{s.Lapped, "overwritten"}, cause{s.Skipped, "skipped"}, cause{s.TailLost, "with an overwritten tail"})
-	list("dropped", cause{s.NoSlot, "no free slot"}, cause{s.Full, "not read by a required reader"},
-		cause{s.NoShard, "no shard"}, cause{s.NoTail, "no space for a tail"}, cause{s.TooLong, "tail too long"})
+	list("lost", s.Lost(), LostLapped, LostTail)
+	list("dropped", s.Dropped(), DroppedNoSlot, DroppedTooLong)
+	if s.SteppedOver != 0 {
+		text += fmt.Sprintf(", %d stepped over", s.SteppedOver)
+	}
 	if s.Late != 0 {
 		text += fmt.Sprintf(", %d late", s.Late)
 	}
-	if s.SteppedOver != 0 {
-		text += fmt.Sprintf(", %d stepped over", s.SteppedOver)
+	if s.Ahead != 0 {
+		text += fmt.Sprintf(", %d ahead of the clock", s.Ahead)
 	}
 	return text
 }

@@ -192,7 +192,7 @@ func newLooks(r *region) *looks {
 
 // look makes one of the three.
 func (l *looks) look(number int, element uint64) error {
-	fence()
+	fence() // SYNC publish, claim: between two looks, which the kernel makes by plain loads
 	l.key, l.args.value = uint32(element), unsafe.Pointer(&l.copies[number][0])
 	_, err := bpf(bpfMapLookupElem, unsafe.Pointer(&l.args), unsafe.Sizeof(l.args))
 	return err

@@ -35,8 +35,6 @@ func (t *table) index(index int) error {
 	return nil
 }
 
-const histogramBuckets = 496
-
 // Histogram is a copy of a histogram: the number of values in each bucket.
 type Histogram [histogramBuckets]uint64
 
@@ -60,7 +58,7 @@ func (h *Histograms) Read(index int) (*Histogram, error) {
 	sum, words := new(Histogram), make([]uint64, histogramBuckets)
 	defer h.lock()()
 	for shard := range h.a.shards {
-		if err := h.a.readBank(shard, uint64(index)*histogramSize/8, words); err != nil {
+		if err := h.a.readBank(shard, uint64(index)*histogramBytes/8, words); err != nil {
 			return nil, err
 		}
 		for i, count := range words {
@@ -118,11 +116,6 @@ func (h *Histogram) Since(earlier *Histogram) *Histogram {
 	return more
 }
 
-const (
-	gaugeWindows  = 1024
-	gaugeSmallest = 1<<36 - 1 // bits 0 to 35 of a gauge's word
-)
-
 // WindowLength is the length of a gauge's window.
 const WindowLength = time.Duration(1 << 20)
 
@@ -155,16 +148,16 @@ func (g *Gauges) Windows(index int) ([]Window, error) {
 	for shard := range g.a.shards {
 		// The smallest values first, and then the largest ones.
 		for _, words := range [][]uint64{least, largest} {
-			if err := g.a.readBank(shard, uint64(index)*gaugeSize/8, words); err != nil {
+			if err := g.a.readBank(shard, uint64(index)*gaugeBytes/8, words); err != nil {
 				return nil, err
 			}
 		}
 		for place := range uint64(gaugeWindows) {
 			low, high := least[2*place+1], largest[2*place]
-			if low>>36 == 0 || low>>36 != high>>36 {
+			if low>>gaugeBits == 0 || low>>gaugeBits != high>>gaugeBits {
 				continue
 			}
-			w := Window{(low>>36-1)*gaugeWindows + place, gaugeSmallest - low&gaugeSmallest, high & gaugeSmallest}
+			w := Window{(low>>gaugeBits-1)*gaugeWindows + place, gaugeMax - low&gaugeMax, high & gaugeMax}
 			if other, ok := found[w.Number]; ok {
 				w.Least, w.Largest = min(w.Least, other.Least), max(w.Largest, other.Largest)
 			}
@@ -179,14 +172,8 @@ func (g *Gauges) Windows(index int) ([]Window, error) {
 	return windows, nil
 }
 
-const (
-	topWays   = 10
-	topOther  = 0 // words of a bucket, after `seq`
-	topKeys   = 1
-	topCounts = topKeys + topWays
-	topErrors = topCounts + topWays
-	topWords  = bucketSize / 8
-)
+// Words of a bucket after its sequence.
+const topWords = bucketBytes / 8
 
 // TopKey is a key with the bounds of the sum that was added to it.
 type TopKey struct {
@@ -214,9 +201,9 @@ func (t *TopKeys) Largest(n int) (keys []TopKey, unlisted, total uint64, err err
 		for _, words := range shards {
 			_, most := bounds(words, nil)
 			other += most
-			total += words[topOther]
+			total += words[topOther-1]
 			for way := range topWays {
-				key, count := words[topKeys+way], words[topCounts+way]
+				key, count := words[topKeys-1+way], words[topCounts-1+way]
 				if total += count; count == 0 || seen[key] {
 					continue
 				}
@@ -260,15 +247,15 @@ func (t *TopKeys) buckets(bucket uint64) ([][]uint64, error) {
 
 // bounds are those of a key in one bucket, or of a key that is not in it.
 func bounds(words []uint64, key *uint64) (least, most uint64) {
-	smallest := words[topCounts]
+	smallest := words[topCounts-1]
 	for way := range topWays {
-		count := words[topCounts+way]
+		count := words[topCounts-1+way]
 		smallest = min(smallest, count)
-		if key != nil && words[topKeys+way] == *key && count != 0 {
-			return count - words[topErrors+way], count + words[topOther]
+		if key != nil && words[topKeys-1+way] == *key && count != 0 {
+			return count - words[topErrors-1+way], count + words[topOther-1]
 		}
 	}
-	return 0, smallest + words[topOther]
+	return 0, smallest + words[topOther-1]
 }
 
 // String is `1000 values, p50 16 to 17, p99 120 to 127`.

@@ -79,7 +79,7 @@ func describe(value btf.Type) *layout {
 	case KindCounters, KindPerCPUCounters, KindReaders, KindHistograms, KindGauges:
 		l.record = l.bank()
 	case KindTopKeys:
-		l.record = bucketSize
+		l.record = bucketBytes
 	case KindRing:
 		options, there := innerLength(declared, "mapring_options")
 		if !there || options > uint64(allOptions) { // of version 2, or of a later one

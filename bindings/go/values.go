@@ -30,6 +30,7 @@ func (a *access) readSeq(at spot, isLatch bool, value []uint64) (seq uint64, who
 		if !isLatch && seq&1 == 1 {
 			return seq, false
 		}
+		// SYNC publish, claim: between the two loads of seq.
 		a.mem.copy(value, at.at+from(seq))
 		return seq, a.mem.load(at.at) == seq
 	}

@@ -295,7 +295,7 @@ func (r *reader) arm(b *bell) error {
 	b.place.showsLife()
 	b.place.mem.store(wordIdleSince, 0)
 	// A full barrier is between this and the loads of the slots.
-	b.place.mem.set(wordAsleep, 1<<b.place.number)
+	b.place.mem.set(wordAsleep, 1<<b.place.number) // SYNC asleep, idle: before it looks for records, and at which tickets programs look
 	if b.place.mem.load(wordLook)&never&^b.look == 0 {
 		return nil
 	}

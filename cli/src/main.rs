@@ -3,37 +3,20 @@
 #![cfg_attr(not(feature = "commands"), allow(dead_code, unused_imports))] // the demo shares files with other commands
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
 
-#[macro_use]
-mod output;
+#[macro_use] // its `eprintln!` never panics
+extern crate mapring_kit;
 
 #[cfg(feature = "commands")]
 mod commands;
 mod demo;
 #[cfg(feature = "commands")]
 mod doctor;
-mod exit;
-#[cfg(feature = "commands")]
-mod export;
-#[cfg(feature = "commands")]
-mod flight;
-#[cfg(feature = "commands")]
-mod messages;
 #[cfg(feature = "commands")]
 mod new;
 #[cfg(feature = "commands")]
-mod outfile;
-#[cfg(feature = "commands")]
 mod pins;
-#[cfg(feature = "bpf")]
-mod privilege;
-#[cfg(feature = "commands")]
-mod recording;
-mod regions;
 #[cfg(feature = "commands")]
 mod shell;
-mod signals;
-#[cfg(feature = "commands")]
-mod table;
 
 use std::env;
 use std::ffi::OsString;
@@ -44,7 +27,9 @@ use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::regions::text::{escaped, said};
+use mapring_kit::exit::{self, WrongUsage};
+use mapring_kit::output;
+use mapring_kit::text::{escaped, one_line};
 
 /// Shared-memory channels between BPF programs and userspace.
 #[derive(Parser)]
@@ -76,10 +61,13 @@ enum Command {
 fn main() -> ExitCode {
     let done = run(&Args::try_parse().unwrap_or_else(|error| wrong_arguments(error)));
     done.unwrap_or_else(|error| {
-        if is_closed_pipe(&error) {
+        if exit::is_closed_pipe(&error) {
             return ExitCode::SUCCESS; // as `mapring … | head` expects
         }
-        eprintln!("mapring: {}", said(&error));
+        if let Some(WrongUsage(why)) = error.downcast_ref() {
+            wrong_usage(why);
+        }
+        eprintln!("mapring: {}", one_line(&error));
         ExitCode::from(exit::code(&error))
     })
 }
@@ -129,13 +117,9 @@ fn wrong_arguments(mut error: clap::Error) -> ! {
     }
     let text = error.render().to_string().lines().map(|line| escaped(line) + "\n").collect::<String>();
     if error.use_stderr() {
-        output::say(&text);
+        output::print(&text);
     } else {
         let _ = io::stdout().write_all(text.as_bytes());
     }
     std::process::exit(error.exit_code())
-}
-
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
-use crate::outfile::Place;
-use crate::output::note;
-use crate::regions::text::printable;
+use mapring_kit::outfile::Destination;
+use mapring_kit::output::note;
+use mapring_kit::text::printable;
 
 /// The files of a project of this name, which docs/guide/start.md explains.
 const EXAMPLE: &str = "switches";
@@ -59,9 +59,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             .map_or_else(|| Dependency::directory(Path::new(BUILT_FROM)), |url| Ok(Dependency::Git(url)))?,
     };
     let what = || format!("can't create {}", printable(&args.path.to_string_lossy()));
-    let place = Place::of(&args.path)?;
-    mkdirat(place.directory(), place.name(), Mode::from_raw_mode(0o777)).with_context(what)?;
-    write(&place, &files(name, &dependency)).with_context(what)?;
+    let destination = Destination::of(&args.path)?;
+    mkdirat(destination.directory(), destination.name(), Mode::from_raw_mode(0o777)).with_context(what)?;
+    write(&destination, &files(name, &dependency)).with_context(what)?;
     note(format_args!(
         "{0} is ready: a BPF program in src/{1}.bpf.c, its reader in src/main.rs.\n\
          It needs clang, libelf-dev, zlib1g-dev and pkg-config. To run it:\n  \
@@ -106,15 +106,15 @@ fn is_remote(url: &str) -> bool {
 }
 
 /// Writes the files of the project into its new directory. Nothing is left of it if that fails.
-fn write(place: &Place, files: &[(String, String)]) -> Result<()> {
-    write_into(place, files)
-        .inspect_err(|_| _ = unlinkat(place.directory(), place.name(), AtFlags::REMOVEDIR))
+fn write(destination: &Destination, files: &[(String, String)]) -> Result<()> {
+    write_into(destination, files)
+        .inspect_err(|_| _ = unlinkat(destination.directory(), destination.name(), AtFlags::REMOVEDIR))
 }
 
 /// By a descriptor: another user of the directory above may give its name to something else meanwhile.
-fn write_into(place: &Place, files: &[(String, String)]) -> Result<()> {
+fn write_into(destination: &Destination, files: &[(String, String)]) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let new = openat(place.directory(), place.name(), flags, Mode::empty())?;
+    let new = openat(destination.directory(), destination.name(), flags, Mode::empty())?;
     let inside = PathBuf::from(format!("/proc/self/fd/{}", new.as_raw_fd()));
     let is_ours = fs::metadata(&inside)?.uid() == rustix::process::geteuid().as_raw();
     ensure!(is_ours && fs::read_dir(&inside)?.next().is_none(), "another user exchanged the new directory");
@@ -220,8 +220,8 @@ mod tests {
     fn only_a_new_directory_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let place = |name: &str| Place::of(&at(name)).unwrap();
-        let write = |name: &str, files: &[_]| super::write(&place(name), files);
+        let destination = |name: &str| Destination::of(&at(name)).unwrap();
+        let write = |name: &str, files: &[_]| super::write(&destination(name), files);
         let file = |name: &str| (name.to_owned(), String::new());
         ["new", "old", "fails"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
         fs::write(at("old/mine"), "").unwrap();
@@ -236,7 +236,7 @@ mod tests {
         assert!(!at("fails").exists());
         // The directory above may become another one meanwhile.
         ["way/fails", "other/fails"].iter().for_each(|name| fs::create_dir_all(at(name)).unwrap());
-        let fails = place("way/fails");
+        let fails = destination("way/fails");
         fs::rename(at("way"), at("moved")).unwrap();
         std::os::unix::fs::symlink("other", at("way")).unwrap();
         assert!(super::write(&fails, &[file("no/b")]).is_err());

@@ -7,23 +7,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use mapring::abi::Kind;
 use mapring::any::AnyMap;
 use mapring::liveness::is_alive;
 use mapring::loader::PinOptions;
 use mapring::{ErrorKind, Region};
+use mapring_kit::exit::{self, Refused};
+use mapring_kit::group;
+use mapring_kit::output::{bytes, note};
+use mapring_kit::text::{one_line, printable};
 use mapring_sys::PinDir;
 use mapring_sys::stage::Stage;
+use mapring_view::find::{All, Location, find, is_pinned};
+use mapring_view::target::{Layout, Target};
+use mapring_view::untyped;
 use serde_json::json;
 
-use crate::exit::{self, Refused};
-use crate::flight::pins::{self as recorder, Lock};
-use crate::output::{bytes, note};
-use crate::regions::find::{All, Place, find, is_pinned};
-use crate::regions::target::{Sort, Target};
-use crate::regions::text::{printable, said};
-use crate::regions::untyped;
+use mapring_flight::pins::{self as recorder, Lock};
 
 /// Pin a region, so that it stays when its loader ends
 #[derive(clap::Args)]
@@ -76,27 +77,28 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn pin(args: &Pin) -> Result<ExitCode> {
-    let (place, regions) = open(&args.region)?;
+    let (location, regions) = open(&args.region)?;
     untyped::pin(&regions, &args.path, args.mode.into(), false).map_err(|e| refused(e, &args.path))?;
-    note(format_args!("{place} is pinned at {}", shown(&args.path)));
+    note(format_args!("{location} is pinned at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
-    let (place, regions) = open(&args.region)?;
+    let (location, regions) = open(&args.region)?;
     let kind = regions[0].1.geometry().kind();
     if matches!(kind, Kind::Latches | Kind::Commands | Kind::Readers) {
-        bail!("{place}: userspace writes {kind}, and freezing would stop that");
+        bail!("{location}: userspace writes {kind}, and freezing would stop that");
     }
     let (options, readers) = match &args.group {
         None => (PinOptions::new(0o666), "Every user".to_owned()),
-        Some(name) => {
-            (PinOptions::new(0o660).group(group(name)?), format!("Each member of {}", printable(name)))
-        }
+        Some(name) => (
+            PinOptions::new(0o660).group(group::number(name)?),
+            format!("Each member of {}", printable(name)),
+        ),
     };
     if !args.yes {
         eprintln!(
-            "{place} would be frozen. This can't be undone.\n\
+            "{location} would be frozen. This can't be undone.\n\
              - No process can write it any more, not even as root. BPF programs still write\n  \
              it.\n\
              - {readers} can map it through the new pin, and read it without a system call:\n  \
@@ -110,41 +112,34 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
         bail!("nothing was changed: add --yes to do it");
     }
     untyped::pin(&regions, &args.path, options, true).map_err(|e| refused(e, &args.path))?;
-    note(format_args!("{place} is frozen. {readers} can read it at {}", shown(&args.path)));
+    note(format_args!("{location} is frozen. {readers} can read it at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The region with this name, or those of a ring with several: at least one, each with the number of its first shard.
-fn open(name: &str) -> Result<(Place, Vec<(usize, Region)>)> {
-    let place = find(name)?;
-    if let Place::Pin(pin) = &place {
+fn open(name: &str) -> Result<(Location, Vec<(usize, Region)>)> {
+    let location = find(name)?;
+    if let Location::Pin(pin) = &location {
         // It may be a link of another user, to a region that he may not read.
         match PinDir::of(pin).and_then(|(dir, name)| dir.open_our_pin(name)) {
             Err(e) if e.kind() == io::ErrorKind::Other => bail!("{e}; or name the map itself, as id:NUMBER"),
             _ => {} // what can't be opened is said below
         }
     }
-    let target = Target::open(place)?;
-    let region = match &target.sort {
-        Sort::Region(region) => region.clone(),
-        Sort::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
-            return Ok((target.place, all.clone()));
+    let target = Target::open(location)?;
+    let region = match &target.layout {
+        Layout::Region(region) => region.clone(),
+        Layout::RingInMaps(all) if all[0].1.geometry().options().has_per_cpu_maps() => {
+            return Ok((target.location, all.clone()));
         }
         // The ring in use.
-        Sort::RingInMaps(all) => all[0].1.clone(),
-        Sort::Damaged(_) => Region::open(target.place.source()?)?,
-        Sort::Array | Sort::Globals | Sort::Ringbuf | Sort::Other => {
-            bail!("{} is not a region, but of kind {}", target.place, target.facts(&[], false).kind)
+        Layout::RingInMaps(all) => all[0].1.clone(),
+        Layout::Damaged(_) => Region::open(target.location.source()?)?,
+        Layout::Array | Layout::Globals | Layout::Ringbuf | Layout::Other => {
+            bail!("{} is not a region, but of kind {}", target.location, target.facts(&[], false).kind)
         }
     };
-    Ok((target.place, vec![(0, region)]))
-}
-
-/// The number of a group of users.
-pub(crate) fn group(name: &str) -> Result<u32> {
-    let group = nix::unistd::Group::from_name(name).with_context(|| format!("group {}", printable(name)))?;
-    let group = group.with_context(|| format!("there is no group {0}: groupadd {0}", printable(name)))?;
-    Ok(group.gid.as_raw())
+    Ok((target.location, vec![(0, region)]))
 }
 
 fn shown(path: &Path) -> String {
@@ -198,7 +193,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     }
     let mut found = Vec::new();
     let mut unfinished = Vec::new();
-    for dir in &all.unfinished {
+    for dir in &all.dirs {
         if let Some(recorder) = recorder::of_unfinished(dir) {
             let kind = StaleKind::Recorder(recorder.to_owned());
             let is_killed = recorder::is_at_work(recorder) == Some(false);
@@ -232,7 +227,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     for stale in &found {
         let remove = args.yes
             && stale.remove().unwrap_or_else(|error| {
-                eprintln!("mapring: {} is not removed: {}", shown(&stale.pin), said(&error));
+                eprintln!("mapring: {} is not removed: {}", shown(&stale.pin), one_line(&error));
                 failed = true;
                 false
             });
@@ -270,27 +265,27 @@ impl Stale {
         if !stale(&self.pin)?.is_some_and(|now| matches!(now.kind, StaleKind::Pin(now) if now == id)) {
             return Ok(false);
         }
-        // Another process may exchange the pin after this look: what counts is what was taken away.
+        // Another process may exchange the pin after this check: what counts is what was taken away.
         stage.remove_if(|map| {
             let is_same = AnyMap::open(map)?.facts().id == id;
-            Ok(is_same && stale_at(Place::Id(id), &self.pin)?.is_some())
+            Ok(is_same && stale_at(Location::Id(id), &self.pin)?.is_some())
         })
     }
 }
 
 /// The memory of the map that is pinned there.
 fn memory(pin: &Path) -> usize {
-    Target::open(Place::Pin(pin.to_owned())).map_or(0, |target| target.facts(&[], false).bytes)
+    Target::open(Location::Pin(pin.to_owned())).map_or(0, |target| target.facts(&[], false).bytes)
 }
 
 /// The region that is pinned there, if nothing writes it any more: its loader has ended, and no program uses it. Latches
 /// and commands never are: their writer may be any process.
 pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
-    stale_at(Place::Pin(pin.to_owned()), pin)
+    stale_at(Location::Pin(pin.to_owned()), pin)
 }
 
-fn stale_at(place: Place, pin: &Path) -> Result<Option<Stale>> {
-    let Ok(target) = Target::open(place) else { return Ok(None) };
+fn stale_at(location: Location, pin: &Path) -> Result<Option<Stale>> {
+    let Ok(target) = Target::open(location) else { return Ok(None) };
     let Some(region) = target.region() else { return stale_bells(&target, pin) };
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands) {
         return Ok(None);

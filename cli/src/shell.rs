@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap_complete::Shell;
 
-use crate::outfile::OutFile;
-use crate::regions::text::printable;
+use mapring_kit::outfile::OutFile;
+use mapring_kit::text::printable;
 
 /// Options of `mapring completions`.
 #[derive(clap::Args)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use mapring_core::abi::{Gate, Geometry, Kind};
 use mapring_core::protocol::ring::{
-    Cursor, Follow, Found, GATE, Leaving, Losses, ReadStats, Shard, Shards, Start, Step, Whole, gate, open,
-    read, replace,
+    Cursor, Follow, Found, Leaving, Losses, PROGRAM_GATE, ReadStats, Shard, Shards, Start, Step, Whole, gate,
+    open, read, replace,
 };
 use mapring_core::protocol::{Words, WordsMut};
 
@@ -116,7 +116,7 @@ impl Rings {
         for _ in 0..2 {
             let at = self.in_use();
             let ring = self.shard(at, shard);
-            let gate = &ring.header()[GATE];
+            let gate = &ring.header()[PROGRAM_GATE];
             let open = gate.load(Ordering::Relaxed);
             if Gate::decode(open) == Gate::Open {
                 let Some(mut slot) = Bpf::Xchg.claim(ring) else { return (None, back) };

@@ -8,7 +8,7 @@ use mapring_core::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, w
 use mapring_core::abi::{Epoch, Gate};
 use mapring_core::protocol::WordsMut;
 use mapring_core::protocol::readers::Place;
-use mapring_core::protocol::ring::{Cursor, GATE, Unread};
+use mapring_core::protocol::ring::{Cursor, PROGRAM_GATE, Unread};
 use mapring_loom_tests::ring::PATIENT;
 use mapring_loom_tests::rings::Rings;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
@@ -28,14 +28,14 @@ fn place(readers: &Readers) -> Place<'_> {
 }
 
 fn epoch(rings: &Rings, ring: usize) -> Epoch {
-    Epoch::of(rings.shard(ring, SHARD).header()[GATE].load(Ordering::Relaxed))
+    Epoch::of(rings.shard(ring, SHARD).header()[PROGRAM_GATE].load(Ordering::Relaxed))
 }
 
 /// `mapring__is_due__NAME`
 fn is_due(rings: &Rings, ticket: u64) -> bool {
     let at = rings.in_use();
     let ring = rings.shard(at, SHARD);
-    let gate = ring.header()[GATE].load(Ordering::Relaxed);
+    let gate = ring.header()[PROGRAM_GATE].load(Ordering::Relaxed);
     let epoch = Epoch::of(gate);
     if Gate::decode(gate) != Gate::Open || epoch.ticket(ticket) != ticket {
         return true;

@@ -28,7 +28,7 @@ const WAYS: [&str; 8] = [
 const WARNINGS: &str = "-Wall -Wextra -Wpedantic -Werror -c -o /dev/null";
 
 /// What is compiled in all ways, in `bindings/c`.
-const PROGRAMS: [&str; 2] = ["examples/read.c", "tests/hostile.c"];
+const PROGRAMS: [&str; 3] = ["examples/read.c", "tests/hostile.c", "tests/images.c"];
 
 /// Objects with regions of every kind and option, in `proofs/kernel/bpf`: the loader in C prepares and initializes them.
 const LOADED: [&str; 12] = [
@@ -110,8 +110,22 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     let refused: Vec<_> = refused.into_iter().flatten().map(|error| format!("{error:#}")).collect();
     ensure!(refused.is_empty(), "{}", refused.join("\n"));
     eprintln!("{} programs, each in {} ways", programs.len(), WAYS.len());
+    images(&c, &prefix)?;
     loads(tools, &c, &prefix, &libbpf)?;
     example(tools, &c.join("examples/switches"), &prefix, &libbpf)
+}
+
+/// Reads the golden images, with sanitizers.
+fn images(c: &Path, prefix: &Path) -> Result<()> {
+    let program = prefix.join("images");
+    let mut compile = cmd::line("gcc -std=c11 -g -fsanitize=address,undefined -fno-sanitize-recover=all");
+    compile.arg("-I").arg(prefix.join("include")).arg(c.join("tests/images.c"));
+    cmd::run(compile.arg("-o").arg(&program))?;
+    let mut images = cmd::files(&cmd::root().join("proofs/images"))?;
+    images.retain(|file| file.extension().is_some_and(|it| it == "bin"));
+    ensure!(!images.is_empty(), "no golden images");
+    eprint!("{}", cmd::output(Command::new(&program).args(images))?);
+    Ok(())
 }
 
 /// Runs the loader in C, with sanitizers, on objects of the kernel's tests; then on what an earlier loader has pinned.

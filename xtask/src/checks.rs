@@ -46,6 +46,8 @@ const SLOW_OF_KERNEL: &[&str] = &[
 #[rustfmt::skip]
 const HOSTILE_TESTS: Tests =
     Tests { vars: || vec![("MAPRING_HOSTILE_SECONDS", "1".into()), ("MAPRING_HOSTILE_IMAGES", "500".into())], ..Tests::of(&["proofs/hostile"]) };
+/// The crates of the command.
+const OF_COMMAND: &[&str] = &["cli", "cli/kit", "cli/view", "cli/export", "cli/flight"];
 const BPF_LOOM: Tests = Tests { without: &["stuck", "tails", "weakened"], ..Tests::of(&["proofs/bpf-loom"]) };
 
 const LIBRARY: Covers =
@@ -94,7 +96,7 @@ static CHECKS: &[Check] = &[
             75,
             &[],
             Lines(&[
-                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
+                "cargo clippy --target-dir target/check -p mapring -p mapring-cli -p mapring-kit -p mapring-view -p mapring-export -p mapring-flight -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --features mapring-cli/commands --all-targets -- -D warnings",
                 "cargo check --target-dir target/check -p mapring-cli --no-default-features --features bpf",
             ]),
         ).takes(Checking)),
@@ -127,17 +129,17 @@ static CHECKS: &[Check] = &[
         ),
     check("examples", "the examples").test(programs(7, BPF, Tests::of(&["examples"])).takes(Kernel)),
     check("command", "the tests of the command")
-        .test(programs(80, &[Tools], Tests { without: APART, ..Tests::of(&["cli"]) }).takes(Kernel)),
+        .test(programs(80, &[Tools], Tests { without: APART, ..Tests::of(OF_COMMAND) }).takes(Kernel)),
     check("flight", "the tests of the flight recorder, by themselves: it records what all processes do")
         .in_all(
-            programs(100, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(&["cli"]) })
+            programs(100, &[Tools], Tests { only: FLIGHT, at_once: false, ..Tests::of(OF_COMMAND) })
                 .takes(Takes::Machine),
         ),
     check("memfd", "the library and the command without BPF programs: memory files, what the command lacks, and the demo")
         .in_all(part(
             150,
             &[],
-            code("cargo test -p mapring --no-default-features --test memfd; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
+            code("cargo test -p mapring --no-default-features --test memfd --test images; cargo test -p mapring-cli …; cargo xtask demo --json --seconds 1 --memfd", |_| {
                 runs::without_bpf()
             }),
         )),
@@ -149,7 +151,7 @@ static CHECKS: &[Check] = &[
                 Tests {
                     only: &["export"],
                     vars: || vec![(servers::VARIABLE, servers::folder().display().to_string())],
-                    ..Tests::of(&["cli"])
+                    ..Tests::of(OF_COMMAND)
                 },
             )
             .takes(Kernel),
@@ -269,8 +271,8 @@ static CHECKS: &[Check] = &[
         Outputs(&[
             "cargo test --release -p mapring-examples --all-features",
             "cargo test --release -p mapring-examples --no-default-features",
-            "cargo test --release -p mapring-cli --all-features",
-            "cargo test -p mapring-cli",
+            "cargo test --release -p mapring-cli -p mapring-kit -p mapring-view -p mapring-export -p mapring-flight --all-features",
+            "cargo test -p mapring-cli -p mapring-kit -p mapring-view -p mapring-export -p mapring-flight",
             "cargo xtask demo --json --seconds 1",
         ]),
     ),

@@ -12,7 +12,7 @@ use crate::programs::{cpus, in_parallel};
 use crate::setup::Tools;
 
 /// The folders with BPF programs. That of `cli/new` is built as its reader would build it: by `cargo xtask test guide`.
-const FOLDERS: [&str; 4] = ["cli/bpf", "examples", "proofs/assembly", "proofs/kernel"];
+const FOLDERS: [&str; 5] = ["cli/bpf", "cli/flight/bpf", "examples", "proofs/assembly", "proofs/kernel"];
 
 /// As loaders for this machine compile; without an architecture; with the newest instructions that the headers use.
 const WAYS: [&[&str]; 3] = [&["-D__TARGET_ARCH_x86"], &[], &["-mcpu=v4"]];

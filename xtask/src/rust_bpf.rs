@@ -4,7 +4,6 @@
 //! The programs need the sources of Rust's `core`, and a linker with an LLVM as new as rustc's. Debian's trixie-backports has both,
 //! of one version. So the tool chain is a root of its own, in `target/rust-bpf/root`; no package of this machine changes.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +21,7 @@ use crate::programs::{self, Built};
 use crate::setup::Tools;
 use crate::skip::Skip;
 use crate::vm::{self, Only};
-use crate::{assembly, cmd, guide, headers};
+use crate::{assembly, cmd, guide};
 
 /// The ways to publish: for any machine, and by plain stores. The folders of their objects, and rustc's flags.
 const WAYS: [(&str, &str); 2] =
@@ -122,71 +121,6 @@ fn build() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The numbers of `layout.rs`, and the macros of the C headers that have the same.
-const NUMBERS: &[(&str, &str)] = &[
-    ("LINE", "MAPRING__LINE"),
-    ("PREAMBLE", "MAPRING__PREAMBLE"),
-    ("DROPPED", "MAPRING__DROPPED"),
-    ("LIMIT", "MAPRING__LIMIT"),
-    ("FULL", "MAPRING__FULL"),
-    ("DROPS_SINCE", "MAPRING__DROPS_SINCE"),
-    ("DROPS_UNTIL", "MAPRING__DROPS_UNTIL"),
-    ("READERS", "MAPRING__READERS"),
-    ("ASLEEP", "MAPRING__ASLEEP"),
-    ("REQUIRED", "MAPRING__REQUIRED"),
-    ("LOOK", "MAPRING__LOOK"),
-    ("IDLE_SINCE", "MAPRING__IDLE_SINCE"),
-    ("LEASES", "MAPRING__LEASES"),
-    ("WAKE_AT", "MAPRING__WAKE_AT"),
-    ("POSITIONS", "MAPRING__POSITIONS"),
-    ("HELD", "MAPRING__HELD"),
-    ("OF_SHARD", "MAPRING__OF_SHARD"),
-    ("NEXT", "MAPRING__TAIL_NEXT"),
-    ("HIGH", "MAPRING__TAIL_HIGH"),
-    ("GRANTED", "MAPRING__TAIL_GRANTED"),
-    ("NO_SPACE", "MAPRING__TAIL_NO_SPACE"),
-    ("TOO_LONG", "MAPRING__TAIL_TOO_LONG"),
-    ("BESIDE", "MAPRING__TAIL_BESIDE"),
-    ("READ", "MAPRING__TAIL_READ"),
-    ("MARK", "MAPRING__TAIL_MARK"),
-    ("ENDED", "MAPRING__TAIL_ENDED"),
-    ("STEPPED", "MAPRING__TAIL_STEPPED"),
-    ("ACTIVE", "MAPRING__TAIL_ACTIVE"),
-    ("WRITERS", "MAPRING__TAIL_WRITERS"),
-    ("HISTOGRAM", "MAPRING__HISTOGRAM"),
-];
-
-/// Compares the numbers, in a file that clang compiles.
-fn numbers(tools: &Tools) -> Result<()> {
-    let layout = fs::read_to_string(cmd::root().join("ring/ebpf/src/layout.rs"))?;
-    let found: BTreeMap<_, _> = layout
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("pub(crate) const ")?.strip_suffix(';')?.split_once(": usize = ")
-        })
-        .filter(|(name, _)| *name != "TAIL_SLOTS") // made of others
-        .collect();
-    ensure!(
-        found.len() == NUMBERS.len(),
-        "layout.rs has other numbers than those that are compared: {found:?}"
-    );
-    let mut text = "#include <mapring/ring.bpf.h>\n#include <mapring/histogram.bpf.h>\n".to_owned();
-    for (name, macro_name) in NUMBERS {
-        let number = found.get(name).with_context(|| format!("layout.rs has no {name}"))?;
-        text += &format!("_Static_assert({number} == {macro_name}, \"{name}\");\n");
-    }
-    let file = folder().join("numbers.c");
-    fs::write(&file, text)?;
-    let clang = &tools.clangs[0].path;
-    let mut compile = headers::clang(
-        clang,
-        &headers::libbpf_include()?,
-        &headers::host_includes(clang)?,
-        &["-fsyntax-only"],
-    );
-    cmd::run(compile.arg(&file))
 }
 
 /// The objects with a ring of each set of options that this machine can load.
@@ -294,7 +228,6 @@ pub(crate) fn count(given: &Given<'_>) -> Result<Counts> {
 
 fn prepare(tools: &Tools) -> Result<()> {
     make()?;
-    numbers(tools)?;
     lint()?;
     build()?;
     project(tools)

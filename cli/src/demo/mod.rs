@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytemuck::{Pod, Zeroable};
 use mapring::{Cells, Counters, Record, Ring};
+use mapring_kit::signals::Interrupted;
+use mapring_view::rates::Meter;
+use mapring_view::target::Target;
+use mapring_view::{stat, top};
 use syscalls::Sysno;
 
 use self::reader::Reading;
 use self::summary::Summary;
-use crate::regions::rates::Meter;
-use crate::regions::target::Target;
-use crate::regions::{Interrupted, stat, top};
 
 /// Options of `mapring demo`.
 #[derive(clap::Args)]
@@ -132,7 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn source(args: &Args, reader_tid: u32) -> Result<Source> {
     #[cfg(feature = "bpf")]
     if !args.memfd {
-        let refused = |e: anyhow::Error| crate::exit::Refused(format!("{e:#}"));
+        let refused = |e: anyhow::Error| mapring_kit::exit::Refused(format!("{e:#}"));
         return programs::start(reader_tid).map_err(|e| refused(e).into());
     }
     if !args.memfd {

@@ -12,12 +12,12 @@ use std::{env, thread};
 use anyhow::{Context, Result, bail, ensure};
 use mapring::time::Clock;
 use mapring::{Cells, Counters, OpenOptions, Region, Ring};
+use mapring_view::find::Location;
+use mapring_view::target::Target;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use syscalls::Sysno;
 
 use super::{CALLS, Event, Producer, Source, meter};
-use crate::regions::find::Place;
-use crate::regions::target::Target;
 
 /// The pause between two passes, which leaves CPU time for the rest of the machine.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -59,7 +59,7 @@ pub(super) fn start() -> Result<Source> {
         .context("cannot start the producer")?;
     let producer = Box::new(Process(child));
     let shown = |(name, number): (&str, &String)| {
-        meter(name, Target::open(Place::File(format!("/proc/self/fd/{number}").into()))?)
+        meter(name, Target::open(Location::File(format!("/proc/self/fd/{number}").into()))?)
     };
     let meters = ["calls", "events"].into_iter().zip(&numbers).map(shown).collect::<Result<_>>()?;
     // Created regions are mapped for writing; readers map the same memory for reading.

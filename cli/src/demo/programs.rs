@@ -10,12 +10,12 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::any::AnyMap;
 use mapring::{Cells, Counters, Ring};
+use mapring_kit::privilege;
+use mapring_view::find::Location;
+use mapring_view::rates::Meter;
+use mapring_view::target::Target;
 
 use super::{Producer, Source, meter};
-use crate::privilege;
-use crate::regions::find::Place;
-use crate::regions::rates::Meter;
-use crate::regions::target::Target;
 
 #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
@@ -61,5 +61,5 @@ fn load(reader_tid: u32) -> Result<Source> {
 /// By its descriptor: to open it by its id, this process would need CAP_SYS_ADMIN.
 fn shown(name: &str, map: &impl MapCore) -> Result<Meter> {
     let id = AnyMap::open(map.as_fd())?.facts().id;
-    meter(name, Target::of(Place::Id(id), || Ok(map.as_fd().into()))?)
+    meter(name, Target::of(Location::Id(id), || Ok(map.as_fd().into()))?)
 }

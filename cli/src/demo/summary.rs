@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use mapring::{Cells, ReadStats};
+use mapring_kit::text::{grouped, rate};
+use mapring_view::target::of_kernel;
 use serde::Serialize;
 
 use super::Cpu;
-use crate::regions::target::of_kernel;
-use crate::regions::text::{grouped, rate};
 
 /// The names are those of the JSON output.
 #[derive(Serialize)]

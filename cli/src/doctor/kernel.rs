@@ -78,12 +78,12 @@ fn bpf(feature: &'static str, supported: Result<bool, String>, lost: &'static st
 }
 
 fn types(found: bool) -> Finding {
-    let place = "/sys/kernel/btf/vmlinux";
+    let location = "/sys/kernel/btf/vmlinux";
     if found {
-        return Finding::ok(AREA, "types of the kernel (BTF)", place);
+        return Finding::ok(AREA, "types of the kernel (BTF)", location);
     }
     let lost = "Programs that read the kernel's structs don't load: `mapring flight`, `mapring demo`.";
-    Finding::missing(AREA, "types of the kernel (BTF)", format!("no {place}"), lost)
+    Finding::missing(AREA, "types of the kernel (BTF)", format!("no {location}"), lost)
         .fixed_by("mount -t sysfs sysfs /sys, or boot a kernel with CONFIG_DEBUG_INFO_BTF=y")
 }
 
@@ -103,32 +103,34 @@ fn guard(version: Option<(u32, u32)>, symbols: &str) -> Finding {
 }
 
 fn jit(enabled: Option<&str>) -> Option<Finding> {
-    let place = "net.core.bpf_jit_enable";
+    let location = "net.core.bpf_jit_enable";
     match enabled {
         Some("0") => {
             let lost = "Programs are interpreted: events cost about ten times as much.";
-            let fix = format!("sysctl -w {place}=1");
-            Some(Finding::missing(AREA, "JIT", format!("{place} is 0"), lost).fixed_by(fix))
+            let fix = format!("sysctl -w {location}=1");
+            Some(Finding::missing(AREA, "JIT", format!("{location} is 0"), lost).fixed_by(fix))
         }
-        Some(other) => Some(Finding::ok(AREA, "JIT", format!("{place} is {other}"))),
+        Some(other) => Some(Finding::ok(AREA, "JIT", format!("{location} is {other}"))),
         None => {
             let lost = "Interpreted programs cost about ten times as much.";
-            Some(Finding::unknown(AREA, "JIT", format!("{place} can't be read by this user"), lost))
+            Some(Finding::unknown(AREA, "JIT", format!("{location} can't be read by this user"), lost))
         }
     }
 }
 
 fn seals(unprivileged: Option<&str>) -> Option<Finding> {
-    let (feature, place) = ("seals", "kernel.unprivileged_bpf_disabled");
+    let (feature, location) = ("seals", "kernel.unprivileged_bpf_disabled");
     Some(match unprivileged? {
         "0" => {
             let lost = "Every user that can open a frozen region's pin can overwrite it by a BPF program.";
-            let fix = format!("sysctl -w {place}=2");
-            Finding::missing(AREA, feature, format!("{place} is 0"), lost).fixed_by(fix)
+            let fix = format!("sysctl -w {location}=2");
+            Finding::missing(AREA, feature, format!("{location} is 0"), lost).fixed_by(fix)
         }
-        value => {
-            Finding::ok(AREA, feature, format!("{place} is {value}: users without CAP_BPF load no programs"))
-        }
+        value => Finding::ok(
+            AREA,
+            feature,
+            format!("{location} is {value}: users without CAP_BPF load no programs"),
+        ),
     })
 }
 

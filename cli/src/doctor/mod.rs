@@ -14,7 +14,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::regions::text::{escaped, json_line};
+use mapring_kit::text::{escaped, json_line};
 
 /// Options of `mapring doctor`.
 #[derive(clap::Args)]

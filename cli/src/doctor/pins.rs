@@ -9,15 +9,15 @@ use aya::programs::loaded_programs;
 use mapring::Start;
 use mapring::abi::Kind;
 use mapring::liveness::Unended;
+use mapring_kit::output::bytes;
+use mapring_kit::text::{one_line, printable};
 use mapring_sys::PinDir;
 use mapring_sys::btf::{self, Btf};
+use mapring_view::find::{All, Location, is_gone};
+use mapring_view::target::{Layout, Target};
 
 use super::{Finding, State, word};
-use crate::output::bytes;
 use crate::pins::stale;
-use crate::regions::find::{All, Place, is_gone};
-use crate::regions::target::{Sort, Target};
-use crate::regions::text::{printable, said};
 
 const AREA: &str = "pins";
 
@@ -44,11 +44,11 @@ pub(super) fn findings() -> Vec<Finding> {
 /// What is wrong with a pin, if anything is.
 fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
     let shown = printable(&pin.to_string_lossy()).into_owned();
-    let target = match Target::open(Place::Pin(pin.to_owned())) {
+    let target = match Target::open(Location::Pin(pin.to_owned())) {
         Ok(target) => target,
         Err(e) => return unknown("region", &shown, &e),
     };
-    if let Sort::Damaged(error) = &target.sort {
+    if let Layout::Damaged(error) = &target.layout {
         let lost = "Readers of this pin fail.";
         return Some(
             Finding::missing(AREA, "region", format!("{shown}: {error}"), lost)
@@ -114,7 +114,7 @@ fn of_pin(pin: &Path, fix: impl FnOnce(&str) -> String) -> String {
 
 /// A pin that could not be looked at. `None` if it is not there any more.
 fn unknown(feature: &'static str, pin: &str, e: &anyhow::Error) -> Option<Finding> {
-    let seen = || format!("{pin}: {}", said(e));
+    let seen = || format!("{pin}: {}", one_line(e));
     (!is_gone(e.as_ref())).then(|| Finding::unknown(AREA, feature, seen(), "It may have a fault."))
 }
 
@@ -182,7 +182,7 @@ fn successor(all: &All, id: u32, target: &Target) -> Option<u32> {
     let name = target.name();
     let mut others = all.maps.keys().filter(|other| **other != id);
     others.find_map(|&other| {
-        let opened = Target::open(Place::Id(other)).ok().filter(|opened| opened.name() == name)?;
+        let opened = Target::open(Location::Id(other)).ok().filter(|opened| opened.name() == name)?;
         let used = opened.region()?.programs().is_ok_and(|programs| !programs.is_empty());
         used.then_some(other)
     })

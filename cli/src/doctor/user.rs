@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use mapring_kit::text::printable;
+use mapring_view::find::mounts;
 use rustix::fs::{Access, access};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{Finding, word};
-use crate::regions::find::mounts;
-use crate::regions::text::printable;
 
 const AREA: &str = "user";
 

@@ -2,28 +2,25 @@
 #![cfg(feature = "bpf")]
 
 #[allow(dead_code)]
-#[path = "../../src/flight/event.rs"]
+#[path = "../../flight/src/event.rs"]
 mod event;
 #[allow(dead_code)]
-#[path = "../../src/exit.rs"]
-mod exit;
-#[allow(dead_code)]
-#[path = "../../src/flight/holes.rs"]
+#[path = "../../flight/src/holes.rs"]
 mod holes;
-#[allow(dead_code)]
-#[path = "../../src/flight/pins.rs"]
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../flight/src/pins.rs"]
 mod pins;
 #[allow(dead_code)]
-#[path = "../../src/flight/record.rs"]
+#[path = "../../flight/src/record.rs"]
 mod record;
 #[allow(dead_code)]
-#[path = "../../src/flight/recording.rs"]
+#[path = "../../flight/src/recording.rs"]
 mod recording;
 #[allow(dead_code)]
-#[path = "../../src/flight/rings/mod.rs"]
+#[path = "../../flight/src/rings/mod.rs"]
 mod rings;
 #[allow(dead_code)]
-#[path = "../../src/flight/stack.rs"]
+#[path = "../../flight/src/stack.rs"]
 mod stack;
 
 mod commands;

@@ -69,12 +69,11 @@ impl Recorder {
 
     /// All events that are present.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let mut rings = rings::open(&Recording::open(&self.dir).unwrap()).unwrap();
+        let rings = rings::open(&Recording::open(&self.dir).unwrap()).unwrap();
         let now = rings::present();
-        let events = std::iter::from_fn(|| rings::next(&mut rings, now)).collect();
-        for ring in &mut rings {
-            ring.take_last_gaps().iter().for_each(|gap| println!("{gap:?}"));
-        }
+        let mut in_order = rings::InOrder::since(&rings, 0);
+        let events = std::iter::from_fn(|| in_order.next(now)).collect();
+        in_order.take_last_gaps().iter().for_each(|gap| println!("{gap:?}"));
         events
     }
 

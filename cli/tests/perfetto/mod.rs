@@ -2,12 +2,13 @@
 
 use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions, Value};
 
-const SCHEMAS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schemas.bin"));
+const SCHEMA: &str = include_str!("../../flight/proto/perfetto.proto");
 
 /// The packets of a trace, as JSON with the names of the schema. Fails if the schema lacks a field, has it with another
 /// type, or if a text is not UTF-8.
 pub(crate) fn packets(trace: &[u8]) -> Vec<serde_json::Value> {
-    let pool = DescriptorPool::decode(SCHEMAS).unwrap();
+    let mut pool = DescriptorPool::new();
+    pool.add_file_descriptor_proto(protox_parse::parse("perfetto.proto", SCHEMA).unwrap()).unwrap();
     let trace_type = pool.get_message_by_name("perfetto.protos.Trace").unwrap();
     let mut trace = DynamicMessage::decode(trace_type, trace).unwrap();
     expect_known(&trace);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mapring_core::abi::seq::DISCARDED;
 use mapring_core::abi::{Gate, Geometry, Kind};
-use mapring_core::protocol::ring::{GATE, Shard, ShardPlace, Whole, open, replace};
+use mapring_core::protocol::ring::{PROGRAM_GATE, Shard, ShardPlace, Whole, open, replace};
 use mapring_core::protocol::{Words, WordsMut};
 
 use self::reader::Reader;
@@ -188,7 +188,7 @@ pub(crate) fn two_programs(name: &'static str, code: Code, seen: Seen) -> u64 {
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let rings = Rings::new(name);
     let mut machine = rings.machine(code, 0, 1);
-    let of_shard = rings.geometry[0].shard(0) * rings.geometry[0].element_words() + GATE;
+    let of_shard = rings.geometry[0].shard(0) * rings.geometry[0].element_words() + PROGRAM_GATE;
     let mut looks = Vec::new();
     loop {
         let (pc, shares) = (machine.pc(), machine.shares_next());

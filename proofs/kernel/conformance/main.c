@@ -125,7 +125,7 @@ static void print_losses(struct mapring_reader *reader, struct mapring_stats *la
 static void print_drops(struct mapring_reader *reader)
 {
 	for (uint32_t i = 0; i < reader->count; i++) {
-		uint64_t at = reader->shards[i].header + MAPRING__DROP_TIMES, times[2];
+		uint64_t at = reader->shards[i].header + MAPRING__DROPS_SINCE, times[2];
 
 		for (uint64_t which = 0; which < 2; which++)
 			times[which] = mapring__word(reader->shards[i].region, 0, at + which);

@@ -183,13 +183,13 @@ static void show_readers(struct mapring_region *r)
 	while (!is_stopped())
 		;
 	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
-		uint64_t owner = mapring__word(r, 0, MAPRING__OWNERS + place);
+		uint64_t owner = mapring__word(r, 0, MAPRING__PLACES * MAPRING__OWNERS + place);
 		bool required = mapring__word(r, 0, MAPRING__REQUIRED) >> place & 1;
 
 		if (owner == 0)
 			continue;
 		printf("reader %" PRIu64 " %" PRIu64 " %d %" PRIu64, place, owner & ((1 << 22) - 1), required,
-		       mapring__word(r, 0, MAPRING__LEASES + place));
+		       mapring__word(r, 0, MAPRING__PLACES * MAPRING__LEASES + place));
 		for (uint64_t shard = 0; shard < r->layout.shards; shard++)
 			printf(" %" PRIu64, mapring__word(r, mapring__bank(&r->layout, shard) + 1, place));
 		putchar('\n');

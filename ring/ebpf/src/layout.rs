@@ -1,4 +1,4 @@
-//! The memory layout (docs/abi.md), and the maps as BTF describes them. Tests compare the numbers with those of the C headers.
+//! The memory layout (docs/abi.md), and the maps as BTF describes them. The numbers are those of all languages.
 //!
 //! A loader finds the kind and the shape of a map in BTF. Its value is a struct whose name begins with the kind, for example
 //! `mapring_ring__`; rustc adds the parameters. Members without bytes have numbers as inner lengths.
@@ -6,59 +6,11 @@
 use core::marker::PhantomData;
 use core::ptr::null;
 
+pub(crate) use crate::numbers::*;
 use crate::words::{MapPtr, Word, lookup};
 
-/// Bytes of a cache line: the preamble and each shard start on one.
-pub(crate) const LINE: usize = 64;
-/// Bytes of the preamble.
-pub(crate) const PREAMBLE: usize = 128;
-/// The preamble's word that counts writes without a place.
-pub(crate) const DROPPED: usize = 12;
-
-/// The words of a shard's header, of a ring that keeps its oldest records: programs claim tickets before this one without a look at
-/// the readers; and the count of records that were dropped because of a required reader.
-pub(crate) const LIMIT: usize = 4;
-pub(crate) const FULL: usize = 5;
-/// The words of a shard's header with the times when the latest spell of drops began, and of its last drop so far.
-pub(crate) const DROPS_SINCE: usize = 6;
-pub(crate) const DROPS_UNTIL: usize = 7;
-
-/// The places for readers.
-pub(crate) const READERS: usize = 64;
-/// The words of the readers' map with a bit for each reader that sleeps, and that is required; with the bits of a ticket that are
-/// all set where programs look for readers that sleep; and since when no reader has said that it sleeps.
-pub(crate) const ASLEEP: usize = 16;
-pub(crate) const REQUIRED: usize = 17;
-pub(crate) const LOOK: usize = 18;
-pub(crate) const IDLE_SINCE: usize = 19;
-/// The element with each reader's lease: how long it may hold programs back, in nanoseconds.
-pub(crate) const LEASES: usize = 2;
-/// The elements of shard 0: 1 + the ticket until which each reader sleeps, or 0 for any; the next ticket that it reads; since when it
-/// has held programs back, or 0. And the elements of a shard.
-pub(crate) const WAKE_AT: usize = 4;
-pub(crate) const POSITIONS: usize = 5;
-pub(crate) const HELD: usize = 6;
-pub(crate) const OF_SHARD: usize = 3;
-
-/// The words of the header for tails.
-pub(crate) const NEXT: usize = 0;
-pub(crate) const HIGH: usize = 1;
-pub(crate) const GRANTED: usize = 2;
-pub(crate) const NO_SPACE: usize = 3;
-pub(crate) const TOO_LONG: usize = 4;
-pub(crate) const BESIDE: usize = 5;
-pub(crate) const READ: usize = 6;
-pub(crate) const MARK: usize = 7;
-pub(crate) const ENDED: usize = 8;
-pub(crate) const STEPPED: usize = 9;
-pub(crate) const ACTIVE: usize = 16;
-/// Programs of a CPU between reserve and commit of a tail.
-pub(crate) const WRITERS: usize = 16;
 /// Words of both headers of a shard with tails.
-pub(crate) const TAIL_SLOTS: usize = LINE / 8 + ACTIVE + WRITERS;
-
-/// Words from one histogram to the next.
-pub(crate) const HISTOGRAM: usize = 512;
+pub(crate) const TAIL_SLOTS: usize = LINE / 8 + TAIL_ACTIVE + TAIL_WRITERS;
 
 /// The number of elements of `size` bytes after which an element starts on a line again.
 const fn per_lines(size: usize) -> usize {
@@ -199,7 +151,7 @@ pub type OfCpu<D, P> = Array<D, P, { 1024 | 4 }>;
 #[doc(hidden)]
 pub struct Bells {
     r#type: *const [i32; 12],
-    max_entries: *const [i32; READERS],
+    max_entries: *const [i32; PLACES],
     key: *const u32,
     values: [*const Bell; 0],
 }
@@ -239,7 +191,7 @@ pub(crate) mod values {
     //! The values of maps. The member `mapring_tso` says that programs publish by plain stores, which only x86 keeps in order:
     //! loaders of other machines refuse it. Programs of any machine have `mapring_any`.
 
-    use super::{PREAMBLE, READERS, TAIL_SLOTS};
+    use super::{PLACES, PREAMBLE, TAIL_SLOTS};
 
     #[repr(C)]
     pub struct mapring_ring__<T, const SLOTS: usize, O> {
@@ -290,11 +242,11 @@ pub(crate) mod values {
 
     #[repr(C)]
     pub struct mapring_readers__ {
-        words: [u64; READERS],
+        words: [u64; PLACES],
         #[cfg(bpf_target_arch = "x86_64")]
-        mapring_tso: [[u8; READERS]; 0],
+        mapring_tso: [[u8; PLACES]; 0],
         #[cfg(not(bpf_target_arch = "x86_64"))]
-        mapring_any: [[u8; READERS]; 0],
+        mapring_any: [[u8; PLACES]; 0],
     }
 
     #[repr(C)]
@@ -318,7 +270,7 @@ pub(crate) mod values {
 
     #[repr(C)]
     pub struct mapring_histograms__<const COUNT: usize> {
-        words: [[u64; super::HISTOGRAM]; COUNT],
+        words: [[u64; super::HISTOGRAM_WORDS]; COUNT],
         #[cfg(bpf_target_arch = "x86_64")]
         mapring_tso: [[u8; COUNT]; 0],
         #[cfg(not(bpf_target_arch = "x86_64"))]

@@ -34,6 +34,7 @@
 mod claim;
 mod keep;
 mod layout;
+mod numbers;
 mod readers;
 mod ring;
 mod tails;

@@ -4,8 +4,8 @@
 use crate::claim::Shard;
 use crate::keep::oldest;
 use crate::layout::{
-    ACTIVE, BESIDE, ENDED, FULL, GRANTED, HIGH, LINE, MARK, NEXT, NO_SPACE, Place, READ, STEPPED, TOO_LONG,
-    WRITERS,
+    FULL, LINE, Place, TAIL_ACTIVE, TAIL_BESIDE, TAIL_ENDED, TAIL_GRANTED, TAIL_HIGH, TAIL_MARK, TAIL_NEXT,
+    TAIL_NO_SPACE, TAIL_READ, TAIL_STEPPED, TAIL_TOO_LONG, TAIL_WRITERS,
 };
 use crate::words::{MapPtr, Word, bytes_of, low_four, masked};
 
@@ -15,7 +15,7 @@ const MOVING: u64 = 2;
 /// Set in an entry whose position is about to change. Nobody steps over it then.
 const ENTERS: u64 = 4;
 /// The bits of a claim with the number of its entry; the others are its position.
-const ENTRY: u64 = WRITERS as u64 - 1;
+const ENTRY: u64 = TAIL_WRITERS as u64 - 1;
 /// No claim.
 pub(crate) const NONE: u64 = !0;
 /// How often a program tries to move a word that others move.
@@ -59,7 +59,7 @@ impl Tails {
     /// The entry of a claim.
     #[inline(always)]
     fn entry(&self, claim: u64) -> Word {
-        self.word(ACTIVE).at_byte(bytes_of(low_four(claim)))
+        self.word(TAIL_ACTIVE).at_byte(bytes_of(low_four(claim)))
     }
 
     /// Ends a claim of which `len` bytes are in use. From now on other programs may overwrite them.
@@ -67,7 +67,7 @@ impl Tails {
     pub(crate) fn end(&self, claim: u64, len: u64) {
         let at = claim & !ENTRY;
         // First this: `next` should not go back to a position that others have overtaken since the program left its entry.
-        self.word(NEXT).compare_exchange(at.wrapping_add(self.space), at.wrapping_add(used(len)));
+        self.word(TAIL_NEXT).compare_exchange(at.wrapping_add(self.space), at.wrapping_add(used(len)));
         // SYNC give back: the record and its tail come before this; a program that then overwrites them comes after.
         self.entry(claim).publish(0);
     }
@@ -75,13 +75,13 @@ impl Tails {
     /// Counts a record whose tail is too long.
     #[inline(always)]
     pub(crate) fn refuse(&self) {
-        self.shard.drop_record(self.word(TOO_LONG));
+        self.shard.drop_record(self.word(TAIL_TOO_LONG));
     }
 
     /// The place of a program's bytes that comes last before `high`.
     #[inline(always)]
     fn last(&self, at: u64) -> u64 {
-        let high = self.word(HIGH).load();
+        let high = self.word(TAIL_HIGH).load();
         if !after(high, at.wrapping_add(self.capacity)) {
             return at;
         }
@@ -93,7 +93,7 @@ impl Tails {
     #[inline(always)]
     pub(crate) fn ends_at(&self, claim: u64) -> u64 {
         let at = claim & !ENTRY;
-        if !after(self.word(HIGH).load(), at.wrapping_add(self.capacity)) {
+        if !after(self.word(TAIL_HIGH).load(), at.wrapping_add(self.capacity)) {
             return at;
         }
         self.entry(claim).store(at.wrapping_add(1) | ENTERS);
@@ -103,9 +103,9 @@ impl Tails {
     /// Before a program leaves its entry, of a ring that keeps its oldest records: ticket `t` has ended.
     #[inline(always)]
     pub(crate) fn ended(&self, t: u64) {
-        let ended = self.word(ENDED);
+        let ended = self.word(TAIL_ENDED);
         // It fails only if a program with an earlier ticket ends: so many can be in their tails.
-        for _ in 0..WRITERS {
+        for _ in 0..TAIL_WRITERS {
             let seen = ended.load();
             if !after(t.wrapping_add(1), seen) || ended.compare_exchange(seen, t.wrapping_add(1)) == seen {
                 return;
@@ -117,10 +117,10 @@ impl Tails {
     /// moving `next` leaves it alone, and claims beyond what the other may claim: beside it.
     #[inline(always)]
     fn position(&self, entered: u64) -> Option<u64> {
-        let (next, beside) = (self.word(NEXT), self.word(BESIDE));
+        let (next, beside) = (self.word(TAIL_NEXT), self.word(TAIL_BESIDE));
         for _ in 0..TRIES {
             let (seen, from) = (beside.load(), next.load());
-            if self.word(ACTIVE).load() & MOVING != 0 {
+            if self.word(TAIL_ACTIVE).load() & MOVING != 0 {
                 let at = from.wrapping_add(self.space);
                 let at = if after(seen, at) { seen } else { at };
                 if beside.compare_exchange(seen, at.wrapping_add(self.space)) == seen {
@@ -162,8 +162,8 @@ pub(crate) fn way(tails: Tails, at: u64) -> u64 {
     let end = at.wrapping_add(space);
     let mut limit = end.wrapping_add(space + capacity / 8);
     let mut clear = at.wrapping_sub(capacity);
-    for entry in 0..WRITERS {
-        let other = tails.word(ACTIVE + entry).load();
+    for entry in 0..TAIL_WRITERS {
+        let other = tails.word(TAIL_ACTIVE + entry).load();
         let mut last = other & !(ALIGN - 1);
         if other == 0 || !after(limit, last.wrapping_add(capacity)) {
             continue;
@@ -189,12 +189,12 @@ pub(crate) fn way(tails: Tails, at: u64) -> u64 {
 /// has, and why this is right.
 #[inline(always)]
 pub(crate) fn unread(tails: Tails, readers: MapPtr, to: u64) -> bool {
-    let (mut read, mark) = (tails.word(READ).load(), tails.word(MARK).load());
+    let (mut read, mark) = (tails.word(TAIL_READ).load(), tails.word(TAIL_MARK).load());
     let ahead = (mark >> 32).wrapping_sub(read >> 4) as i32;
     let marked = read.wrapping_add((i64::from(ahead) as u64).wrapping_mul(ALIGN));
     let mut first = to;
-    for entry in 0..WRITERS {
-        let other = tails.word(ACTIVE + entry).load();
+    for entry in 0..TAIL_WRITERS {
+        let other = tails.word(TAIL_ACTIVE + entry).load();
         let mut at = other & !(ALIGN - 1);
         if other & (MOVING | ENTERS) == 0 {
             at = tails.last(at);
@@ -204,7 +204,7 @@ pub(crate) fn unread(tails: Tails, readers: MapPtr, to: u64) -> bool {
         }
     }
     // After the programs above have left, and after the mark, which may be moved meanwhile: so it is not before that.
-    let ended = tails.word(ENDED).load();
+    let ended = tails.word(TAIL_ENDED).load();
     let since = u64::from(ended.wrapping_sub(mark) as u32); // or more
     // The tickets that may be unread: any, those since the mark, or none.
     let within = if !after(to, read.wrapping_add(tails.capacity)) {
@@ -222,8 +222,8 @@ pub(crate) fn unread(tails: Tails, readers: MapPtr, to: u64) -> bool {
         if behind == 0 && after(first, read) {
             read = first;
         }
-        tails.word(READ).store(read);
-        tails.word(MARK).store(first >> 4 << 32 | u64::from(ended as u32));
+        tails.word(TAIL_READ).store(read);
+        tails.word(TAIL_MARK).store(first >> 4 << 32 | u64::from(ended as u32));
     }
     // If all is read, a program is in the way.
     behind != 0 && after(to, read.wrapping_add(tails.capacity))
@@ -234,10 +234,10 @@ pub(crate) fn unread(tails: Tails, readers: MapPtr, to: u64) -> bool {
 pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
     let Tails { space, capacity, .. } = tails;
     let step = capacity / 8;
-    let from = tails.word(NEXT).load();
+    let from = tails.word(TAIL_NEXT).load();
     let mut entry = NONE;
-    for i in 0..WRITERS as u64 {
-        let word = tails.word(ACTIVE + i as usize);
+    for i in 0..TAIL_WRITERS as u64 {
+        let word = tails.word(TAIL_ACTIVE + i as usize);
         if word.load() == 0 && word.compare_exchange(0, from.wrapping_add(1) | ENTERS) == 0 {
             entry = i;
             break;
@@ -247,7 +247,7 @@ pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
         tails.shard.drop_record(count);
         NONE
     };
-    let mut count = tails.word(NO_SPACE);
+    let mut count = tails.word(TAIL_NO_SPACE);
     if entry == NONE {
         return dropped(count);
     }
@@ -260,11 +260,11 @@ pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
         };
         at = position;
         tails.entry(entry).store(at.wrapping_add(1));
-        if after(tails.word(HIGH).load(), at.wrapping_add(capacity)) {
+        if after(tails.word(TAIL_HIGH).load(), at.wrapping_add(capacity)) {
             kept = space; // otherwise the next claim would be overtaken, too, and all after it
             break;
         }
-        if after(at.wrapping_add(space), tails.word(GRANTED).load()) {
+        if after(at.wrapping_add(space), tails.word(TAIL_GRANTED).load()) {
             // No program may be in the bytes that will be overwritten. One that enters later is behind this one.
             let ways = P::way(at);
             if ways == 0 {
@@ -279,16 +279,16 @@ pub(crate) fn search<P: Place>(tails: Tails) -> u64 {
                 count = tails.shard.header.plus(FULL);
                 break;
             }
-            if (steps && !raise(tails.word(BESIDE), to))
-                || (ways as u32 != 0 && !raise(tails.word(STEPPED), if steps { to } else { clear }))
-                || !raise(tails.word(HIGH), to)
-                || !raise(tails.word(GRANTED), to)
+            if (steps && !raise(tails.word(TAIL_BESIDE), to))
+                || (ways as u32 != 0 && !raise(tails.word(TAIL_STEPPED), if steps { to } else { clear }))
+                || !raise(tails.word(TAIL_HIGH), to)
+                || !raise(tails.word(TAIL_GRANTED), to)
             {
                 break;
             }
         }
         // After `granted`: what moved that moved this before.
-        if !after(tails.word(STEPPED).load(), at) {
+        if !after(tails.word(TAIL_STEPPED).load(), at) {
             return at | entry;
         }
         tails.entry(entry).store(at.wrapping_add(1) | ENTERS);

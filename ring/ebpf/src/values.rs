@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::layout::values::{mapring_cell__, mapring_counters__, mapring_histograms__};
-use crate::layout::{Array, Declare, HISTOGRAM, Map, Place, count_out_of_range, first};
+use crate::layout::{Array, Declare, HISTOGRAM_WORDS, Map, Place, count_out_of_range, first};
 use crate::words::{MapPtr, Word, bytes_of, cpu, lookup, same, sign};
 
 /// `COUNT` cells, which all CPUs share. Each holds the latest value, and is never read torn. All writers drop an update of a cell
@@ -150,9 +150,16 @@ impl<const COUNT: usize, P: Place> Map<Histograms<COUNT>, P> {
     pub fn add(&'static self, index: u32, value: u64) {
         let bank = cpu();
         // The bucket after the call: in its middle, the call would cost saved registers.
-        let word = u64::from(index) * HISTOGRAM as u64 + bucket(same(value));
+        let word = u64::from(index) * HISTOGRAM_WORDS as u64 + bucket(same(value));
         // In range only if the index is: a histogram has fewer buckets than words.
-        add(P::map(), size_of::<mapring_histograms__<COUNT>>(), bank, (COUNT * HISTOGRAM) as u64, word, 1);
+        add(
+            P::map(),
+            size_of::<mapring_histograms__<COUNT>>(),
+            bank,
+            (COUNT * HISTOGRAM_WORDS) as u64,
+            word,
+            1,
+        );
     }
 }
 

@@ -43,12 +43,7 @@
 #define MAPRING_COMMANDS_AT_ONCE 16
 #endif
 
-/* The words of the header, which starts at element MAPRING__FIRST. An element has at least two words, so the first
- * two are always in one. */
-#define MAPRING__PUSHED 0
-#define MAPRING__APPLIED 1
-#define MAPRING__LOCK 2
-#define MAPRING__SKIPPED 3
+/* The header starts at element MAPRING__FIRST. An element has at least two words, so the first two are always in one. */
 
 #undef MAPRING_COMMANDS
 #define MAPRING_COMMANDS(name, command_type, slots)                                                   \

@@ -18,18 +18,13 @@
 
 #include <mapring/detail/atomic.bpf.h>
 
-#define MAPRING__WINDOWS 1024UL
-#define MAPRING__GAUGE (2 * MAPRING__WINDOWS) /* words from one gauge to the next */
-#define MAPRING__GAUGE_BITS 36
-#define MAPRING__GAUGE_MAX ((1ULL << MAPRING__GAUGE_BITS) - 1)
-
 #undef MAPRING_GAUGE
 #define MAPRING_GAUGE(name) MAPRING_GAUGES(name, 1)
 
 #undef MAPRING_GAUGES
 #define MAPRING_GAUGES(name, count)                                                                \
 	struct mapring_gauges__##name {                                                            \
-		__u64 words[(count) * MAPRING__GAUGE];                                             \
+		__u64 words[(count) * MAPRING__GAUGE_WORDS];                                       \
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: at least one gauge");                                \
@@ -66,8 +61,8 @@ static __always_inline void mapring__gauge_set(void *map, __u32 size, __u32 coun
 					       __u64 window)
 {
 	/* A later window is a larger number, and so is a larger value; 0 is an unused word. */
-	__u64 turn = (window / MAPRING__WINDOWS + 1) << MAPRING__GAUGE_BITS;
-	__u64 at = index * MAPRING__GAUGE + 2 * (window % MAPRING__WINDOWS);
+	__u64 turn = (window / MAPRING__GAUGE_WINDOWS + 1) << MAPRING__GAUGE_BITS;
+	__u64 at = index * MAPRING__GAUGE_WORDS + 2 * (window % MAPRING__GAUGE_WINDOWS);
 	__u64 *words = 0;
 	int max, min;
 
@@ -75,7 +70,7 @@ static __always_inline void mapring__gauge_set(void *map, __u32 size, __u32 coun
 		value = MAPRING__GAUGE_MAX;
 	/* The check and the use must be of one register: otherwise the verifier loses the bound. */
 	asm volatile("" : "+r"(at));
-	if (at < count * MAPRING__GAUGE - 1)
+	if (at < count * MAPRING__GAUGE_WORDS - 1)
 		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bpf_get_smp_processor_id());
 	if (words) {
 		words += at;

@@ -15,16 +15,13 @@
 
 #include <mapring/counters.bpf.h>
 
-#define MAPRING__BUCKETS 496
-#define MAPRING__HISTOGRAM 512UL /* words from one histogram to the next: multiplying by it is a shift */
-
 #undef MAPRING_HISTOGRAM
 #define MAPRING_HISTOGRAM(name) MAPRING_HISTOGRAMS(name, 1)
 
 #undef MAPRING_HISTOGRAMS
 #define MAPRING_HISTOGRAMS(name, count)                                                            \
 	struct mapring_histograms__##name {                                                        \
-		__u64 words[(count) * MAPRING__HISTOGRAM];                                         \
+		__u64 words[(count) * MAPRING__HISTOGRAM_WORDS];                                   \
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: at least one histogram");                            \
@@ -36,10 +33,10 @@
                                                                                                    \
 		/* The bucket after the call: in its middle, the call would cost saved registers. */ \
 		asm volatile("" : "+r"(value));                                                    \
-		/* In range only if the index is: a bucket is less than MAPRING__BUCKETS. */       \
+		/* In range only if the index is: a bucket is less than MAPRING__HISTOGRAM_BUCKETS. */ \
 		mapring__add(map, sizeof(struct mapring_histograms__##name), bank,                 \
-			     (count) * MAPRING__HISTOGRAM,                                         \
-			     index * MAPRING__HISTOGRAM + mapring__bucket(value), 1);              \
+			     (count) * MAPRING__HISTOGRAM_WORDS,                                   \
+			     index * MAPRING__HISTOGRAM_WORDS + mapring__bucket(value), 1);        \
 	}
 
 /* 1 if `bits` has more than `count` bits, else 0. Without a branch: the verifier would follow both sides. */

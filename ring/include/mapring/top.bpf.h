@@ -16,24 +16,16 @@
 
 #include <mapring/cell.bpf.h>
 
-#define MAPRING__WAYS 10
-#define MAPRING__BUCKET_BYTES 256UL
-/* Words of a bucket: its sequence, what is in no count, the keys, their counts, their errors. */
-#define MAPRING__OTHER 1
-#define MAPRING__KEYS 2
-#define MAPRING__COUNTS (MAPRING__KEYS + MAPRING__WAYS)
-#define MAPRING__ERRORS (MAPRING__COUNTS + MAPRING__WAYS)
-
 #undef MAPRING_TOP_KEYS
 #define MAPRING_TOP_KEYS(name, buckets)                                                            \
 	struct mapring_top__##name {                                                               \
-		__u64 words[MAPRING__BUCKET_BYTES / 8];                                            \
+		__u64 words[MAPRING__BUCKET_WORDS];                                                \
 		MAPRING__TAG(buckets);                                                             \
 	};                                                                                         \
 	_Static_assert((buckets) > 0 && ((buckets) & ((buckets) - 1)) == 0,                        \
 		       "mapring: the number of buckets is a power of two");                        \
 	MAPRING__COUNT_CHECK(name, buckets, "buckets")                                             \
-	MAPRING__MAP(top, name, MAPRING__FIRST(MAPRING__BUCKET_BYTES) + (buckets));                \
+	MAPRING__MAP(top, name, MAPRING__FIRST(8 * MAPRING__BUCKET_WORDS) + (buckets));            \
                                                                                                    \
 	MAPRING__FN void mapring_top_add(struct mapring_map__##name *map, __u64 key, __u64 amount) \
 	{                                                                                          \
@@ -52,9 +44,9 @@ static __always_inline __u64 mapring__entry(const __u64 *words, __u64 key)
 	__u64 least = ~0ULL >> 1;
 
 #pragma unroll
-	for (int way = 0; way < MAPRING__WAYS; way++) {
-		__u64 count = mapring__load(words + MAPRING__COUNTS + way) << 6 >> 2;
-		__u64 other = mapring__load(words + MAPRING__KEYS + way) ^ key;
+	for (int way = 0; way < MAPRING__TOP_WAYS; way++) {
+		__u64 count = mapring__load(words + MAPRING__TOP_COUNTS + way) << 6 >> 2;
+		__u64 other = mapring__load(words + MAPRING__TOP_KEYS + way) ^ key;
 		__u64 next, less;
 
 		/* All bits are set if it is another key. clang would make comparisons of this, and of the next. */
@@ -75,30 +67,30 @@ static __always_inline __u64 mapring__entry(const __u64 *words, __u64 key)
 static __always_inline void mapring__top_add(void *map, __u32 buckets, __u64 key, __u64 amount)
 {
 	__u32 bucket = ((key ^ key >> 32) * 0x9e3779b97f4a7c15ULL >> 32) & (buckets - 1);
-	__u64 *words = mapring__word(map, MAPRING__FIRST(MAPRING__BUCKET_BYTES) +
+	__u64 *words = mapring__word(map, MAPRING__FIRST(8 * MAPRING__BUCKET_WORDS) +
 						  bpf_get_smp_processor_id() * buckets + bucket);
 	__u64 entry, way, before;
 
 	if (!words) {
-		mapring__count_out_of_range(map, MAPRING__BUCKET_BYTES);
+		mapring__count_out_of_range(map, 8 * MAPRING__BUCKET_WORDS);
 		return;
 	}
 	/* From here on, no other program changes the entries. */
 	if (!mapring__claim_cell(words)) {
-		mapring__count(words + MAPRING__OTHER, amount);
+		mapring__count(words + MAPRING__TOP_OTHER, amount);
 		return;
 	}
 	entry = mapring__entry(words, key);
 	way = entry & 15;
 	/* The check and the use must be of one register: otherwise the verifier loses the bound. */
 	asm volatile("" : "+r"(way));
-	if (way < MAPRING__WAYS) {
-		before = mapring__load(words + MAPRING__COUNTS + way);
+	if (way < MAPRING__TOP_WAYS) {
+		before = mapring__load(words + MAPRING__TOP_COUNTS + way);
 		if (entry & MAPRING__IS_NEW) {
-			mapring__store(words + MAPRING__KEYS + way, key);
-			mapring__store(words + MAPRING__ERRORS + way, before);
+			mapring__store(words + MAPRING__TOP_KEYS + way, key);
+			mapring__store(words + MAPRING__TOP_ERRORS + way, before);
 		}
-		mapring__store(words + MAPRING__COUNTS + way, before + amount);
+		mapring__store(words + MAPRING__TOP_COUNTS + way, before + amount);
 	}
 	mapring_cell_end(words + 1);
 }

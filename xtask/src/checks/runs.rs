@@ -28,7 +28,7 @@ pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
 pub(super) fn without_bpf() -> Result<()> {
     let target = folder("memfd")?;
     for line in [
-        "cargo test -p mapring --no-default-features --test memfd",
+        "cargo test -p mapring --no-default-features --test memfd --test images",
         "cargo test -p mapring-cli --test flight_without_bpf --test command",
     ] {
         times::of(line, || cmd::run(cmd::line(line).env("CARGO_TARGET_DIR", &target)))?;

@@ -17,7 +17,7 @@ const LIBRARIES: [&str; 3] = ["libc6", "libelf1", "zlib1g"];
 
 /// What the command contains that is no package of Rust: its name, its licence, and the file with the text.
 const CONTAINED: [(&str, &str, &str); 1] =
-    [("uPlot 1.6.32", "MIT", "cli/src/flight/report/html/uplot/LICENSE")];
+    [("uPlot 1.6.32", "MIT", "cli/flight/src/report/html/uplot/LICENSE")];
 
 /// How the names of files with licences begin.
 const FILES: [&str; 4] = ["license", "copying", "notice", "copyright"];

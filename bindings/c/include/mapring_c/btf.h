@@ -267,7 +267,7 @@ static inline bool mapring__describe(struct mapring_layout *l, const struct mapr
 	l->options = mapring__inner_length(btf, type, "mapring_options");
 	l->record = mapring__of_bank(l);
 	if (l->kind == MAPRING_KIND_TOP_KEYS)
-		l->record = MAPRING__BUCKET;
+		l->record = MAPRING__BUCKET_BYTES;
 	if (l->record == 0)
 		l->record = mapring__type_size(btf, mapring__record_type(btf, type, l->options));
 	if (l->options & MAPRING_OPTION_TAILS) {

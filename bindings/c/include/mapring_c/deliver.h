@@ -18,7 +18,7 @@ MAPRING__COLD void mapring__tell(struct mapring_reader *r, uint32_t i)
 		return;
 	if (mapring__seat_is_mine(r->seat) &&
 	    (mapring__load(mapring__seat_word(r->seat, MAPRING__REQUIRED)) & mapring__bit(r->seat))) {
-		mapring__store_release(mapring__seat_of(r->seat, shard, 1), next);
+		mapring__store_release(mapring__seat_of(r->seat, shard, 1), next); /* SYNC read: what was copied may be overwritten */
 	} else {
 		r->seat->holds = false;
 		r->seat->lease_ended = true;
@@ -140,7 +140,7 @@ MAPRING__FAST long mapring__for_each_step(struct mapring_reader *r, mapring_even
 		for (uint64_t steps = lap; steps > 0 && budget > 0 && said >= 0; steps--) {
 			enum mapring__took took = mapring__take(s, r->buffer);
 
-			if (took == MAPRING__RECORD && mapring__take_tail(s, r->buffer)) {
+			if (took == MAPRING__TOOK && mapring__take_tail(s, r->buffer)) {
 				budget = r->steps;
 				count++;
 				said = mapring__deliver(r, i, s->next - 1, fn, context);
@@ -231,9 +231,9 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 				seen = mapring__load(slot);
 				if (seen != ended)
 					break;
-				mapring__fence_acquire();
+				mapring__fence_acquire(); /* SYNC publish: pairs with the end of the ticket */
 				mapring__copy(record, slot + 1, words);
-				mapring__fence_acquire();
+				mapring__fence_acquire(); /* SYNC claim: pairs with the claim of a later ticket */
 				if (mapring__load(slot) != ended) {
 					s->stats.torn++;
 					break;

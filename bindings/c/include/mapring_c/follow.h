@@ -11,7 +11,7 @@ static inline bool mapring__in_use(struct mapring_reader *r)
 	if (!(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE))
 		return true;
 	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE);
-	return !r->regions[0].failed && (gate & 0xff) == 1 && !(gate >> 16 & 1);
+	return !r->regions[0].failed && (gate & 0xff) == MAPRING__GATE_OPEN && !(gate & MAPRING__GATE_LEAVING);
 }
 
 static inline bool mapring__is_retired(struct mapring_reader *r)
@@ -21,15 +21,15 @@ static inline bool mapring__is_retired(struct mapring_reader *r)
 	if (!(r->regions[0].layout.options & MAPRING_OPTION_RESIZABLE))
 		return false;
 	r->regions[0].failed = 0;
-	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE);
-	return !r->regions[0].failed && (gate & 0xff) == 3;
+	gate = mapring__word_acquire(&r->regions[0], 0, MAPRING__GATE); /* SYNC retired: all claims come before */
+	return !r->regions[0].failed && (gate & 0xff) == MAPRING__GATE_RETIRED;
 }
 
 /* The number of tickets in all rings up to and including this retired one. */
 static inline uint64_t mapring__tickets(struct mapring_reader *r)
 {
 	struct mapring_region *region = &r->regions[0];
-	uint64_t sum = mapring__word(region, 0, MAPRING__BEFORE) & ~MAPRING__DISCARDED;
+	uint64_t sum = mapring__word(region, 0, MAPRING__BEFORE) & ~MAPRING__COUNTING;
 
 	for (uint64_t i = 0; i < region->layout.shards; i++)
 		sum += mapring__word(region, 0, mapring__header_at(&region->layout, i) + MAPRING__END);
@@ -62,7 +62,7 @@ MAPRING__COLD int mapring__go_on(struct mapring_reader *r)
 	if (next.layout.kind != MAPRING_KIND_RING || next.layout.record != old->layout.record ||
 	    next.layout.shards != old->layout.shards || next.layout.options != old->layout.options || before << 1 >> 1 < up_to)
 		error = mapring__refuse(ESTALE, "its loader has started again: another ring, which does not continue this one");
-	if (next.failed || old->failed || before & MAPRING__DISCARDED) /* a resize is unfinished */
+	if (next.failed || old->failed || before & MAPRING__COUNTING) /* a resize is unfinished */
 		error = 1;
 	if (error) {
 		mapring__region_close(&next);

@@ -3,9 +3,6 @@
 #ifndef MAPRING_C_INITIALIZE_H
 #define MAPRING_C_INITIALIZE_H
 
-/* The gate for programs, in the header of a resizable ring's shard. */
-enum { MAPRING__PROGRAM_GATE = 3 };
-
 /* The name of a region's record type. */
 static inline const char *mapring__record_name(const struct mapring__btf *btf, const struct mapring__declared *declared)
 {
@@ -20,25 +17,25 @@ static inline const char *mapring__record_name(const struct mapring__btf *btf, c
 	return type ? mapring__string(btf, type->name_off) : "";
 }
 
-static inline void mapring__preamble(uint64_t words[MAPRING__PREAMBLE], const struct mapring_layout *l, const char *record)
+static inline void mapring__preamble(uint64_t words[MAPRING__PREAMBLE_WORDS], const struct mapring_layout *l, const char *record)
 {
-	memset(words, 0, 8 * MAPRING__PREAMBLE);
+	memset(words, 0, 8 * MAPRING__PREAMBLE_WORDS);
 	words[0] = mapring__magic();
 	words[1] = MAPRING_ABI_VERSION;
-	words[2] = mapring__kind_word(l);
-	words[3] = l->record;
-	words[4] = l->capacity;
-	words[5] = l->shards;
-	words[6] = l->size;
-	words[7] = mapring__clock(CLOCK_BOOTTIME);
-	memcpy(&words[8], record, strnlen(record, 23));
+	words[MAPRING__KIND] = mapring__kind_word(l);
+	words[MAPRING__RECORD] = l->record;
+	words[MAPRING__CAPACITY] = l->capacity;
+	words[MAPRING__SHARDS] = l->shards;
+	words[MAPRING__SIZE] = l->size;
+	words[MAPRING__GENERATION] = mapring__clock(CLOCK_BOOTTIME);
+	memcpy(&words[MAPRING__NAME], record, strnlen(record, 23));
 	words[MAPRING__LOADER] = mapring__this_process();
 	if (l->options & MAPRING_OPTION_RESIZABLE)
 		words[MAPRING__GATE] = 1 | (uint64_t)__builtin_ctzll(l->capacity) << 8;
 }
 
 /* Writes a preamble through lookups' counterpart, to each copy of a map that can't be mapped; the element with word 0 last. */
-static inline int mapring__update_preamble(int fd, const struct mapring_layout *l, const uint64_t words[MAPRING__PREAMBLE])
+static inline int mapring__update_preamble(int fd, const struct mapring_layout *l, const uint64_t words[MAPRING__PREAMBLE_WORDS])
 {
 	uint64_t element = l->size / 8, *image;
 	int copies = 1, error = 0;
@@ -52,11 +49,11 @@ static inline int mapring__update_preamble(int fd, const struct mapring_layout *
 	image = copies < 1 ? NULL : (uint64_t *)calloc(element * (uint64_t)copies, 8);
 	if (!image)
 		return mapring__failed("memory for a preamble");
-	for (uint64_t at = mapring__words_of(8 * MAPRING__PREAMBLE + l->size - 8) / element; at-- > 0 && !error;) {
+	for (uint64_t at = mapring__words_of(8 * MAPRING__PREAMBLE_WORDS + l->size - 8) / element; at-- > 0 && !error;) {
 		for (uint64_t word = 0; word < element * (uint64_t)copies; word++) {
 			uint64_t of_region = at * element + word % element;
 
-			image[word] = of_region < MAPRING__PREAMBLE ? words[of_region] : 0;
+			image[word] = of_region < MAPRING__PREAMBLE_WORDS ? words[of_region] : 0;
 		}
 		error = mapring__update(fd, (uint32_t)at, image) ? mapring__failed("bpf(BPF_MAP_UPDATE_ELEM) of the preamble") : 0;
 	}
@@ -80,7 +77,7 @@ static inline bool mapring__has_preamble(int fd)
  * loader. */
 static inline int mapring__write_preamble(int fd, const struct mapring_layout *l, const char *record)
 {
-	uint64_t words[MAPRING__PREAMBLE], bytes = l->size * l->elements, *to;
+	uint64_t words[MAPRING__PREAMBLE_WORDS], bytes = l->size * l->elements, *to;
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	mapring__preamble(words, l, record);
@@ -92,10 +89,10 @@ static inline int mapring__write_preamble(int fd, const struct mapring_layout *l
 	if (mapring__load(to) != 0) {
 		mapring__store(to + MAPRING__LOADER, words[MAPRING__LOADER]);
 	} else {
-		for (uint64_t word = 1; word < MAPRING__PREAMBLE; word++)
-			if (word != MAPRING__NO_PLACE)
+		for (uint64_t word = 1; word < MAPRING__PREAMBLE_WORDS; word++)
+			if (word != MAPRING__DROPPED)
 				mapring__store(to + word, words[word]);
-		mapring__fence_release();
+		mapring__fence_release(); /* SYNC preamble: word 0 comes last */
 		mapring__store(to, words[0]);
 		for (uint64_t shard = 0; (l->options & MAPRING_OPTION_RESIZABLE) && shard < l->shards; shard++)
 			mapring__store_release(to + mapring__header_at(l, shard) + MAPRING__PROGRAM_GATE,

@@ -42,7 +42,7 @@ struct mapring__merge {
 	uint32_t count;
 };
 
-enum mapring__took { MAPRING__NO_RECORD, MAPRING__NO_RECORD_YET, MAPRING__RECORD };
+enum mapring__took { MAPRING__NO_RECORD, MAPRING__NO_RECORD_YET, MAPRING__TOOK };
 
 /* One step: copies the next record, or passes a ticket, or finds none yet. Takes a few dozen loads at most. */
 static inline enum mapring__took mapring__take(struct mapring__shard *s, uint64_t *record)
@@ -55,19 +55,19 @@ static inline enum mapring__took mapring__take(struct mapring__shard *s, uint64_
 
 		seen = mapring__load(slot);
 		if (seen == mapring__ended(s, s->next)) {
-			mapring__fence_acquire();
+			mapring__fence_acquire(); /* SYNC publish: pairs with the end of the ticket */
 			mapring__copy(record, slot + 1, words);
-			mapring__fence_acquire();
+			mapring__fence_acquire(); /* SYNC claim: pairs with the claim of a later ticket */
 			if (mapring__load(slot) == seen) {
 				mapring__passed(s, &s->stats.delivered, 1);
-				return MAPRING__RECORD;
+				return MAPRING__TOOK;
 			}
 			s->stats.torn++;
 			return MAPRING__NO_RECORD_YET;
 		}
 	} else if (mapring__take_by_call(s, record, words, &seen)) {
 		mapring__passed(s, &s->stats.delivered, 1);
-		return MAPRING__RECORD;
+		return MAPRING__TOOK;
 	}
 	return mapring__pass(s, seen) == MAPRING__MOVED ? MAPRING__NO_RECORD_YET : MAPRING__NO_RECORD;
 }
@@ -143,7 +143,7 @@ static inline void mapring__fill(struct mapring__merge *m, struct mapring__run *
 		if (end || s->region->failed)
 			break;
 		took = mapring__take(s, free_place->record);
-		if (took == MAPRING__RECORD) {
+		if (took == MAPRING__TOOK) {
 			free_place->ticket = s->next - 1;
 			free_place->stamp = mapring__least(m->stamp(free_place->record + prefix), MAPRING__NONE - 1);
 			mapring__sort_in(run);
@@ -167,7 +167,7 @@ static inline void mapring__fill(struct mapring__merge *m, struct mapring__run *
 static inline void mapring__round(struct mapring__merge *m, bool in_use)
 {
 	m->now = mapring__most(m->now, mapring__clock(m->clock));
-	mapring__fence_full(); /* the clock is read before the ends of the shards */
+	mapring__fence_full(); /* SYNC clock: the clock is read before the ends of the shards */
 	m->limit = m->now - MAPRING__SETTLE;
 	m->in_use = in_use;
 	for (uint32_t i = 0; i < m->count; i++) {

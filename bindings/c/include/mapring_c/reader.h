@@ -83,16 +83,16 @@ static inline void mapring__add_dropped(struct mapring_stats *sum, struct maprin
 {
 	const struct mapring_layout *l = &r->layout;
 
-	sum->no_shard += mapring__word(r, 0, MAPRING__NO_PLACE);
+	sum->no_shard += mapring__word(r, 0, MAPRING__DROPPED);
 	for (uint64_t i = 0; i < l->shards; i++) {
 		uint64_t header = mapring__header_at(l, i), tails = mapring__tails_at(l, i);
 
-		sum->no_slot += mapring__word(r, 0, header + MAPRING__DROPPED);
+		sum->no_slot += mapring__word(r, 0, header + MAPRING__NO_SLOT);
 		if (l->options & MAPRING_OPTION_KEEP_OLDEST)
 			sum->full += mapring__word(r, 0, header + MAPRING__FULL);
 		if (l->options & MAPRING_OPTION_TAILS) {
-			sum->no_tail += mapring__word(r, 0, tails + MAPRING__NO_TAIL);
-			sum->too_long += mapring__word(r, 0, tails + MAPRING__TOO_LONG);
+			sum->no_tail += mapring__word(r, 0, tails + MAPRING__TAIL_NO_SPACE);
+			sum->too_long += mapring__word(r, 0, tails + MAPRING__TAIL_TOO_LONG);
 		}
 	}
 }
@@ -202,7 +202,7 @@ static inline int mapring__reader_ready(struct mapring_reader *r)
 	bool tails = l->options & MAPRING_OPTION_TAILS;
 
 	r->count = r->region_count == 1 ? (uint32_t)l->shards : r->region_count;
-	r->prefix = tails ? MAPRING__TAIL_WORDS : 0;
+	r->prefix = tails ? MAPRING__TAIL_PREFIX / 8 : 0;
 	r->record = l->record - 8 * r->prefix;
 	r->portion = l->capacity;
 	r->shards = (struct mapring__shard *)calloc(r->count, sizeof(*r->shards));

@@ -32,7 +32,7 @@ static inline const char *mapring_error(void)
 
 static inline bool mapring__look_into(struct mapring_region *r, uint64_t element, uint64_t *into)
 {
-	mapring__fence_full();
+	mapring__fence_full(); /* SYNC publish, claim: between two looks, which the kernel makes by plain loads */
 	if (mapring__lookup(r->fd, (uint32_t)element, into) == 0)
 		return true;
 	r->failed = errno;
@@ -138,10 +138,10 @@ static inline int mapring__map_or_look(struct mapring_region *r, const struct bp
 }
 
 /* Word 0 first, and the others once it is set. */
-static inline void mapring__read_preamble(struct mapring_region *r, uint64_t words[MAPRING__PREAMBLE])
+static inline void mapring__read_preamble(struct mapring_region *r, uint64_t words[MAPRING__PREAMBLE_WORDS])
 {
-	words[0] = mapring__word_acquire(r, 0, 0);
-	for (uint64_t at = 1; at < MAPRING__PREAMBLE; at++)
+	words[0] = mapring__word_acquire(r, 0, 0); /* SYNC preamble: the others come after word 0 */
+	for (uint64_t at = 1; at < MAPRING__PREAMBLE_WORDS; at++)
 		words[at] = mapring__word(r, 0, at);
 }
 
@@ -190,7 +190,7 @@ static inline int mapring__check_map(const struct mapring_region *r, const struc
 
 static inline int mapring__open_map(struct mapring_region *r, int flags)
 {
-	uint64_t words[MAPRING__PREAMBLE];
+	uint64_t words[MAPRING__PREAMBLE_WORDS];
 	struct bpf_map_info info;
 	struct mapring__btf btf;
 	bool per_cpu;
@@ -208,9 +208,9 @@ static inline int mapring__open_map(struct mapring_region *r, int flags)
 				       "%s has values of %u bytes, but a region's elements have a multiple of 8: mapring's macros did "
 				       "not declare this map",
 				       r->what, info.value_size);
-	if ((uint64_t)info.value_size * info.max_entries < 8 * MAPRING__PREAMBLE)
+	if ((uint64_t)info.value_size * info.max_entries < 8 * MAPRING__PREAMBLE_WORDS)
 		return mapring__refuse(EINVAL, "%s has %llu bytes, expected at least %d; such a map holds no region", r->what,
-				       (unsigned long long)info.value_size * info.max_entries, 8 * MAPRING__PREAMBLE);
+				       (unsigned long long)info.value_size * info.max_entries, 8 * MAPRING__PREAMBLE_WORDS);
 	r->map_id = info.id;
 	r->size = info.value_size / 8;
 	if (per_cpu) {
@@ -248,7 +248,7 @@ static inline int mapring__open_memfd(struct mapring_region *r, int flags)
 	const int wanted = 2 | 4;
 	const unsigned long huge_pages = 0x958458f6;
 	int seals = fcntl(r->fd, MAPRING__GET_SEALS), error;
-	uint64_t words[MAPRING__PREAMBLE];
+	uint64_t words[MAPRING__PREAMBLE_WORDS];
 	unsigned long long bytes;
 	struct statfs system;
 	struct stat file;
@@ -261,7 +261,7 @@ static inline int mapring__open_memfd(struct mapring_region *r, int flags)
 	if ((unsigned long)system.f_type == huge_pages)
 		return mapring__refuse(EPERM, "%s has huge pages (MFD_HUGETLB), which any process that has it open can punch out and so kill "
 				       "its readers: have its creator use ordinary pages", r->what);
-	bytes = 8 * MAPRING__PREAMBLE;
+	bytes = 8 * MAPRING__PREAMBLE_WORDS;
 	if ((uint64_t)file.st_size < bytes)
 		return mapring__refuse(EPROTO, "%s has %llu bytes, expected at least %llu", r->what, (unsigned long long)file.st_size, bytes);
 	if (!mapring__map_memory(r, bytes, 0))

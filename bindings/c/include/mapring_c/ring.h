@@ -3,14 +3,8 @@
 #ifndef MAPRING_C_RING_H
 #define MAPRING_C_RING_H
 
-#define MAPRING__DISCARDED (1ULL << 63) /* added to a state; in `head`: a guarded claim is in progress */
 #define MAPRING__NONE (~0ULL)
 
-/* Words of a shard's header, and of its header for tails. */
-enum { MAPRING__HEAD, MAPRING__DROPPED, MAPRING__END, MAPRING__FULL = 5, MAPRING__DROP_TIMES };
-enum { MAPRING__HIGH = 1, MAPRING__NO_TAIL = 3, MAPRING__TOO_LONG };
-/* The maximum number of slots that writers step over. */
-enum { MAPRING__TRIES = 6 };
 /* A shard without a record checks later tickets in one of so many steps. */
 enum { MAPRING__CHECK_EVERY = 16 };
 
@@ -105,7 +99,7 @@ static inline uint64_t mapring__head(const struct mapring__shard *s)
 /* The last ticket according to the hint in `head`, which may be wrong. */
 static inline uint64_t mapring__hint(const struct mapring__shard *s)
 {
-	return (mapring__head(s) & ~MAPRING__DISCARDED) - 1;
+	return (mapring__head(s) & ~MAPRING__PENDING) - 1;
 }
 
 /* The last claimed ticket, searched from `t` if `head` is wrong. Returns false if there is none. */
@@ -113,7 +107,7 @@ MAPRING__COLD bool mapring__last_taken(const struct mapring__shard *s, uint64_t 
 {
 	uint64_t from = mapring__hint(s), found;
 
-	mapring__fence_acquire(); /* a guarded claim that stored this `head` has claimed its slot before */
+	mapring__fence_acquire(); /* SYNC order: a guarded claim that stored this `head` has claimed its slot before */
 	found = mapring__state(mapring__seq(s, from));
 	if (found != mapring__writing(s, from) && found != mapring__ended(s, from)) {
 		found = mapring__state(mapring__seq(s, t));
@@ -174,9 +168,9 @@ static inline uint64_t mapring__oldest(const struct mapring__shard *s, uint64_t 
  * under way. Only if the slot is still the same afterwards, `false` is certain. */
 static inline bool mapring__may_end(const struct mapring__shard *s, uint64_t t, uint64_t seen)
 {
-	bool may = seen & 1 ? mapring__state(seen) == mapring__writing(s, t) : (mapring__head(s) & MAPRING__DISCARDED) != 0;
+	bool may = seen & 1 ? mapring__state(seen) == mapring__writing(s, t) : (mapring__head(s) & MAPRING__PENDING) != 0;
 
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC order: a guarded claim that has ended has claimed its slot before */
 	return may;
 }
 
@@ -225,7 +219,7 @@ MAPRING__COLD enum mapring__step mapring__pass(struct mapring__shard *s, uint64_
 	gap = mapring__later(s, t);
 	if (s->region->failed || gap == MAPRING__NONE)
 		return MAPRING__EMPTY;
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC order: pairs with the store that ended the later ticket */
 	may = mapring__may_end(s, t, seen);
 	if (mapring__seq(s, t) != seen || s->region->failed)
 		return s->region->failed ? MAPRING__EMPTY : MAPRING__MOVED;
@@ -249,8 +243,8 @@ static inline bool mapring__copy_tail(const struct mapring__shard *s, uint64_t *
 		return false;
 	mapring__copy(record + mapring__words_of(l->record), area + ((at & (l->area - 1)) & ~15ULL) / 8,
 		      mapring__words_of(length));
-	mapring__fence_acquire();
-	return mapring__load(tails + MAPRING__HIGH) - at <= l->area;
+	mapring__fence_acquire(); /* SYNC overwrite: pairs with the claim of a later tail's slot */
+	return mapring__load(tails + MAPRING__TAIL_HIGH) - at <= l->area;
 }
 
 /* Copies the record of the next ticket by system call. Returns false, with the sequence if it has none. */
@@ -299,7 +293,7 @@ static inline bool mapring__nothing_claimed(struct mapring__shard *s)
 	if (mapring__after(mapring__state(mapring__seq(s, t)), mapring__free_for(s, t)))
 		return false;
 	/* A guarded claim that was interrupted between `head` and the slot leaves a free slot before later tickets. */
-	return !mapring__after(mapring__head(s) & ~MAPRING__DISCARDED, t) || !mapring__last_taken(s, t, &last) ||
+	return !mapring__after(mapring__head(s) & ~MAPRING__PENDING, t) || !mapring__last_taken(s, t, &last) ||
 	       mapring__after(t, last);
 }
 
@@ -317,7 +311,7 @@ static inline bool mapring__is_finished(struct mapring__shard *s)
 		return false;
 	if (!is_written && none)
 		return true;
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC order: as for any ticket that is passed */
 	if (mapring__has_waited(s, none ? t : last) && mapring__seq(s, t) == seen && !s->region->failed)
 		mapring__passed(s, is_written ? &s->stats.skipped : &s->stats.stepped_over, 1);
 	return false;

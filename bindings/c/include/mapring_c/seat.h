@@ -4,13 +4,6 @@
 #ifndef MAPRING_C_SEAT_H
 #define MAPRING_C_SEAT_H
 
-/* Words of the map of readers. */
-enum { MAPRING__OTHER_RING = 15, MAPRING__ASLEEP, MAPRING__REQUIRED, MAPRING__LOOK, MAPRING__IDLE_SINCE, MAPRING__OWNERS = 64, MAPRING__LEASES = 128, MAPRING__WANTS = 192 };
-#define MAPRING__NEVER 0xffffffffULL
-/* What a reader says of a shard that it does not read. */
-#define MAPRING__FOR_GOOD (1ULL << 62)
-/* After so long without a sleep a reader that this process can't see counts as dead. */
-#define MAPRING__SILENT 600000000000ULL
 /* After so long, or so many sleeps, a reader for which programs look too often frees the places of dead ones. */
 #define MAPRING__FREE_AFTER 10000000000ULL
 enum { MAPRING__FREE_SLEEPS = 4096 };
@@ -102,7 +95,7 @@ static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t pla
 		off = (mapring__owner(owner & low, time) >> 22) - (owner >> 22) + 1;
 		return (off & low) <= 2;
 	}
-	since = mapring__load(mapring__seat_word(seat, MAPRING__LEASES + place));
+	since = mapring__load(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + place));
 	return since == 0 || (mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) >> place & 1) ||
 	       (int64_t)(mapring__program_time() - since) < (int64_t)MAPRING__SILENT;
 }
@@ -110,8 +103,8 @@ static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t pla
 /* Says how often programs must look for the reader of this place: 1 + the bits of a ticket, or 0. */
 static inline void mapring__wants(struct mapring__seat *seat, uint64_t place, uint64_t value)
 {
-	mapring__store(mapring__seat_word(seat, MAPRING__WANTS + place), value);
-	__atomic_fetch_add(mapring__seat_word(seat, MAPRING__LOOK), 1ULL << 32, __ATOMIC_RELEASE);
+	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__WANTS + place), value);
+	__atomic_fetch_add(mapring__seat_word(seat, MAPRING__LOOK), 1ULL << 32, __ATOMIC_RELEASE); /* SYNC agree: after what it wants */
 }
 
 /* Clears what a place says, and frees it. */
@@ -126,24 +119,26 @@ static inline void mapring__leave(struct mapring__seat *seat, uint64_t place, ui
 		uint64_t found = mapring__load_acquire(look), all = MAPRING__NEVER;
 
 		for (uint64_t at = 0; at < MAPRING__PLACES; at++) {
-			uint64_t wants = mapring__load(mapring__seat_word(seat, MAPRING__WANTS + at));
+			uint64_t wants = mapring__load(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__WANTS + at));
 
 			if (wants != 0)
 				all &= wants - 1;
 		}
+		/* SYNC agree: the count of changes was loaded before what all want, and is swapped with it. */
 		if (mapring__swap_if(look, found, (found & ~MAPRING__NEVER) | all))
 			break;
 	}
 	mapring__clear(mapring__seat_word(seat, MAPRING__REQUIRED), 1ULL << place);
-	mapring__store(mapring__seat_word(seat, MAPRING__LEASES + place), 0);
-	mapring__swap_if(mapring__seat_word(seat, MAPRING__OWNERS + place), owner, 0);
+	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + place), 0);
+	/* SYNC leave: after its bits are cleared. */
+	mapring__swap_if(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + place), owner, 0);
 }
 
 /* Frees the places of readers that died. */
 static inline void mapring__free_dead(struct mapring__seat *seat)
 {
 	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
-		uint64_t *word = mapring__seat_word(seat, MAPRING__OWNERS + place), owner = mapring__load(word);
+		uint64_t *word = mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + place), owner = mapring__load(word);
 
 		if (owner != 0 && !mapring__owner_lives(seat, place, owner) && mapring__swap_if(word, owner, seat->me))
 			mapring__leave(seat, place, seat->me);
@@ -153,13 +148,13 @@ static inline void mapring__free_dead(struct mapring__seat *seat)
 /* Whether the place still is this reader's: not after a fork, and not if another reader has taken it. */
 static inline bool mapring__seat_is_mine(struct mapring__seat *seat)
 {
-	return seat->pid == getpid() && mapring__load(mapring__seat_word(seat, MAPRING__OWNERS + seat->place)) == seat->me;
+	return seat->pid == getpid() && mapring__load(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + seat->place)) == seat->me;
 }
 
 static inline void mapring__shows_life(struct mapring__seat *seat)
 {
 	if (!(mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) & mapring__bit(seat)))
-		mapring__store(mapring__seat_word(seat, MAPRING__LEASES + seat->place), mapring__program_time());
+		mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + seat->place), mapring__program_time());
 }
 
 /* Opens the map with this id that is pinned beside a ring. A process that replaces pins may not have moved it to its place yet. Returns -1
@@ -303,8 +298,9 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	}
 	mapring__free_dead(seat);
 	for (seat->place = 0; seat->place < MAPRING__PLACES; seat->place++) {
-		uint64_t *owner = mapring__seat_word(seat, MAPRING__OWNERS + seat->place);
+		uint64_t *owner = mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + seat->place);
 
+		/* SYNC leave: pairs with the swap of the reader that left. */
 		if (mapring__load(owner) == 0 && mapring__swap_if(owner, 0, seat->me)) {
 			mapring__shows_life(seat);
 			return 0;
@@ -366,7 +362,7 @@ static inline bool mapring__fall_asleep(struct mapring__seat *seat)
 	mapring__shows_life(seat);
 	mapring__store(mapring__seat_word(seat, MAPRING__IDLE_SINCE), 0);
 	__atomic_fetch_or(mapring__seat_word(seat, MAPRING__ASLEEP), mapring__bit(seat), __ATOMIC_RELAXED);
-	mapring__fence_full();
+	mapring__fence_full(); /* SYNC asleep, idle: before it looks for records, and at which tickets programs look */
 	look = mapring__load(mapring__seat_word(seat, MAPRING__LOOK)) & MAPRING__NEVER;
 	now = look == seat->look ? 0 : mapring__now();
 	if (now != 0 && (++seat->sleeps >= MAPRING__FREE_SLEEPS || now - seat->freed >= MAPRING__FREE_AFTER)) {

@@ -3,16 +3,6 @@
 #ifndef MAPRING_C_TABLES_H
 #define MAPRING_C_TABLES_H
 
-enum {
-	MAPRING_BUCKETS = 496,
-	MAPRING_WINDOWS = 1024,
-	MAPRING_KEYS = 10,
-	MAPRING__HISTOGRAM_WORDS = 512,
-	MAPRING__GAUGE_WORDS = 2048
-};
-
-#define MAPRING__SMALLEST 0xfffffffffULL /* bits 0 to 35 of a gauge's word */
-
 /* Reads `count` words of a shard's bank, each once. */
 static inline int mapring__read_bank(struct mapring_region *r, uint64_t shard, uint64_t at, uint64_t count, uint64_t *words)
 {
@@ -99,7 +89,7 @@ static inline int mapring_gauge__read(struct mapring_region *r, uint64_t shard, 
 	then = first + MAPRING__GAUGE_WORDS;
 	/* The smallest values, and then the largest ones. */
 	error = mapring__read_bank(r, shard, index * MAPRING__GAUGE_WORDS, MAPRING__GAUGE_WORDS, first);
-	mapring__fence_acquire();
+	mapring__fence_acquire(); /* SYNC extremes: pairs with the compare-and-swap of the smallest value */
 	if (!error)
 		error = mapring__read_bank(r, shard, index * MAPRING__GAUGE_WORDS, MAPRING__GAUGE_WORDS, then);
 	for (uint64_t place = 0; place < MAPRING_WINDOWS && !error; place++) {
@@ -108,8 +98,8 @@ static inline int mapring_gauge__read(struct mapring_region *r, uint64_t shard, 
 		if (turn == 0 || most >> 36 != turn)
 			continue;
 		windows[count].number = (turn - 1) * MAPRING_WINDOWS + place;
-		windows[count].least = MAPRING__SMALLEST - (least & MAPRING__SMALLEST);
-		windows[count].most = most & MAPRING__SMALLEST;
+		windows[count].least = MAPRING__GAUGE_MAX - (least & MAPRING__GAUGE_MAX);
+		windows[count].most = most & MAPRING__GAUGE_MAX;
 		count++;
 	}
 	free(first);

@@ -5,8 +5,6 @@
 
 /* Reads of a value that is being written, before -EBUSY. */
 enum { MAPRING__RETRIES = 1 << 14 };
-/* Words of the header of commands. */
-enum { MAPRING__PUSHED, MAPRING__APPLIED, MAPRING__LOCK, MAPRING__SKIPPED, MAPRING__OWNER };
 
 /* Whether an open region holds values of this kind and size; 0 for a kind whose size is fixed. */
 static inline int mapring__expect(const struct mapring_region *r, enum mapring_kind kind, size_t size)
@@ -29,7 +27,7 @@ static inline int mapring__expect(const struct mapring_region *r, enum mapring_k
 /* Gives back the commands that this process owns, and closes a region. */
 static inline void mapring_region__free(struct mapring_region *r)
 {
-	if (r && r->writable && r->layout.kind == MAPRING_KIND_COMMANDS)
+	if (r && r->writable && r->layout.kind == MAPRING_KIND_COMMANDS) /* SYNC own: the next owner continues after the last command */
 		mapring__swap_if(r->writable + mapring__header_at(&r->layout, 0) + MAPRING__OWNER, mapring__this_process(), 0);
 	if (r)
 		mapring__region_close(r);
@@ -84,9 +82,9 @@ static inline int mapring__try_value(struct mapring_region *r, uint64_t element,
 		seq = mapring__load(word);
 		if (!is_latch && (seq & 1))
 			return -EBUSY;
-		mapring__fence_acquire();
+		mapring__fence_acquire(); /* SYNC publish: pairs with the end of the write */
 		mapring__copy_bytes(value, word + 1 + (is_latch && (seq & 1) ? words : 0), r->layout.record);
-		mapring__fence_acquire();
+		mapring__fence_acquire(); /* SYNC claim: pairs with the begin of a later write */
 		if (mapring__load(word) != seq)
 			return -EBUSY;
 	} else {
@@ -154,9 +152,9 @@ static inline int mapring_latch__set(struct mapring_region *r, uint64_t index, c
 		return mapring__refuse(EBADF, "open the latches with MAPRING_WRITE");
 	latch = r->writable + (r->layout.first + index) * r->size + r->at;
 	seq = mapring__load(latch) + 1;
-	mapring__fence_release();
+	mapring__fence_release(); /* SYNC claim: pairs with the reader's second fence */
 	mapring__put(latch + 1 + (seq & 1 ? mapring__words_of(r->layout.record) : 0), value, r->layout.record);
-	mapring__store_release(latch, seq);
+	mapring__store_release(latch, seq); /* SYNC publish: pairs with the reader's first fence */
 	return 0;
 }
 
@@ -195,7 +193,7 @@ static inline int mapring_region__dropped(struct mapring_region *r, uint64_t *dr
 {
 	r->failed = 0;
 	/* A global cell counts them behind its value. */
-	*dropped = mapring__word_sum(r, r->layout.size ? (uint64_t)MAPRING__NO_PLACE : r->at + 1 + mapring__words_of(r->layout.record));
+	*dropped = mapring__word_sum(r, r->layout.size ? (uint64_t)MAPRING__DROPPED : r->at + 1 + mapring__words_of(r->layout.record));
 	return mapring__lookup_error(r);
 }
 
@@ -212,17 +210,19 @@ static inline int mapring_commands__push(struct mapring_region *r, const void *c
 	owner = mapring__load(header + MAPRING__OWNER);
 	if (me == 0)
 		return mapring__failed("/proc/self/stat");
+	/* SYNC own: pairs with the swap by which the owner before gave them back. */
 	if (owner != me && (mapring__process_lives(owner) || !mapring__swap_if(header + MAPRING__OWNER, owner, me)))
 		return mapring__refuse(EPERM, "process %llu pushes these commands, and lives",
 				       (unsigned long long)(owner & ((1 << 22) - 1)));
 	pushed = mapring__load(header + MAPRING__PUSHED);
+	/* SYNC applied: the slot is written again after its command was copied. */
 	if (pushed - mapring__load_acquire(header + MAPRING__APPLIED) >= r->layout.capacity)
 		return mapring__refuse(EAGAIN, "no slot is free: programs have not carried out the earlier commands");
 	*number = pushed + 1;
 	slot = r->writable + mapring__slots_at(&r->layout, 0) + (pushed & (r->layout.capacity - 1)) * r->size;
 	mapring__put(slot + 1, command, r->layout.record);
 	mapring__store(slot, *number);
-	mapring__store_release(header + MAPRING__PUSHED, *number);
+	mapring__store_release(header + MAPRING__PUSHED, *number); /* SYNC publish: the command comes before its number */
 	return 0;
 }
 
@@ -230,6 +230,7 @@ static inline int mapring_commands__push(struct mapring_region *r, const void *c
 static inline int mapring_commands__acknowledged(struct mapring_region *r, uint64_t *number)
 {
 	r->failed = 0;
+	/* SYNC applied: pairs with the store after a command was carried out. */
 	*number = mapring__word_acquire(r, 0, mapring__header_at(&r->layout, 0) + MAPRING__APPLIED);
 	return mapring__lookup_error(r);
 }

@@ -247,13 +247,13 @@ static inline int mapring_reader__require(struct mapring_reader *r, uint64_t lea
 		for (uint32_t h = 0; r->merge && h < r->merge->runs[i].count; h++)
 			r->told[i] = mapring__least(r->told[i], r->merge->runs[i].held[h].ticket);
 		if (r->shards[i].number < seat->readers.layout.shards)
-			mapring__store_release(mapring__seat_of(seat, r->shards[i].number, 1), r->told[i]);
+			mapring__store_release(mapring__seat_of(seat, r->shards[i].number, 1), r->told[i]); /* SYNC read */
 	}
 	/* After this no program judges an earlier reader of this place: MEMBARRIER_CMD_GLOBAL waits for an RCU grace period. */
 	syscall(SYS_membarrier, 1, 0, 0);
-	mapring__store(mapring__seat_word(seat, MAPRING__LEASES + seat->place), lease_ns);
+	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + seat->place), lease_ns);
 	__atomic_fetch_or(mapring__seat_word(seat, MAPRING__REQUIRED), mapring__bit(seat), __ATOMIC_RELAXED);
-	mapring__fence_full();
+	mapring__fence_full(); /* SYNC keep: programs see the bit, or this reader their claims */
 	r->portion = l->capacity;
 	if (l->options & MAPRING_OPTION_TAILS)
 		r->portion = mapring__least(r->portion, l->area / l->longest);

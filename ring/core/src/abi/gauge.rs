@@ -16,7 +16,8 @@ pub const VALUE_MAX: u64 = (1 << VALUE_BITS) - 1;
 /// The binary logarithm of the nanoseconds of a window.
 pub const WINDOW_BITS: u32 = 20;
 
-const VALUE_BITS: u32 = 36;
+/// The low bits of a word, which have the value.
+pub const VALUE_BITS: u32 = 36;
 
 /// The number of the window at a time in nanoseconds.
 #[inline]

@@ -55,7 +55,7 @@ pub enum GeometryError {
     #[error("buckets of {0} bytes: a bucket of top keys has {BUCKET} bytes")]
     Bucket(u64),
     /// More elements than a map can have.
-    #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
+    #[error("{0} elements: a map has at most {max}", max = Geometry::ELEMENTS_MAX)]
     Entries(u64),
     /// More shards than a machine can have CPUs.
     #[error("{0} shards: a region has at most {max}", max = Geometry::SHARDS_MAX)]
@@ -100,16 +100,20 @@ pub enum GeometryError {
     #[error("records with tails have more than {min} bytes, not {0}", min = Tails::PREFIX)]
     Tailed(u64),
     /// A shard with its slots and tails is larger than a value of a map.
-    #[error("a shard of {0} bytes, with its tails: the kernel takes at most {max}", max = 1 << 29)]
+    #[error("a shard of {0} bytes, with its tails: the kernel takes at most {max}", max = Geometry::ELEMENT_MAX)]
     Shard(u64),
 }
 
 impl Geometry {
     /// Bytes of the largest record: the limit of an array's value, minus the sequence word.
-    pub const RECORD_MAX: u64 = (1 << 29) - WORD as u64;
+    pub const RECORD_MAX: u64 = Self::ELEMENT_MAX - WORD as u64;
     /// The largest number of shards: more than any kernel has CPUs. Readers keep a position for each shard, so this
     /// bounds what they allocate.
     pub const SHARDS_MAX: u64 = 1 << 16;
+    /// The largest number of elements: the limit of a map.
+    pub const ELEMENTS_MAX: u64 = u32::MAX as u64;
+    /// Bytes of the largest element of a ring with tails: the limit of an array's value.
+    pub const ELEMENT_MAX: u64 = 1 << 29;
 
     /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters, histograms or gauges per
     /// shard, of `record` bytes each (8 for counters, 4096 for histograms, 16384 for gauges).
@@ -236,7 +240,7 @@ impl Geometry {
             return Err(GeometryError::Tailed(self.record.into()));
         }
         let tailed = Self { tails: Some(tails), ..ring };
-        if tailed.element() > 1 << 29 {
+        if tailed.element() as u64 > Self::ELEMENT_MAX {
             Err(GeometryError::Shard(tailed.element() as u64))
         } else {
             Ok(tailed)

@@ -81,9 +81,20 @@ impl Preamble {
     /// The word with the [`Process`](super::Process) that initialized the region, or 0.
     pub const LOADER: usize = 11;
 
-    const NAME: core::ops::Range<usize> = 8..11;
+    /// The words with the name of the record type.
+    pub const NAME: core::ops::Range<usize> = 8..11;
     /// The word with the kind in its low byte; of a ring also the bits of its options from bit 8, and its tails.
-    const KIND: usize = 2;
+    pub const KIND: usize = 2;
+    /// The word with the bytes of a record or value.
+    pub const RECORD: usize = 3;
+    /// The word with the capacity: slots per shard, or values.
+    pub const CAPACITY: usize = 4;
+    /// The word with the number of shards.
+    pub const SHARDS: usize = 5;
+    /// The word with the bytes of an element.
+    pub const SIZE: usize = 6;
+    /// The word that distinguishes the region from earlier ones at the same place.
+    pub const GENERATION: usize = 7;
     /// The word that links a ring to the map of its readers, by its id, and [readers](super::readers) to their ring and their
     /// bells. 0 if they are not linked yet.
     pub const LINK: usize = 13;
@@ -94,11 +105,11 @@ impl Preamble {
         words[0] = Self::MAGIC;
         words[1] = VERSION;
         words[Self::KIND] = Self::kind_word(&self.geometry);
-        words[3] = self.geometry.record() as u64;
-        words[4] = self.geometry.capacity() as u64;
-        words[5] = self.geometry.shards() as u64;
-        words[6] = self.geometry.element() as u64;
-        words[7] = self.generation;
+        words[Self::RECORD] = self.geometry.record() as u64;
+        words[Self::CAPACITY] = self.geometry.capacity() as u64;
+        words[Self::SHARDS] = self.geometry.shards() as u64;
+        words[Self::SIZE] = self.geometry.element() as u64;
+        words[Self::GENERATION] = self.generation;
         let gate = if self.geometry.options().is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         let name = &self.name.as_bytes()[..self.name.len().min(Self::NAME.len() * WORD - 1)];
@@ -142,7 +153,8 @@ impl Preamble {
         let unknown = PreambleError::Options { found: word >> 8 };
         let options = RingOptions::from_bits(word >> 8 & 0xff).ok_or(unknown.clone())?;
         let tails = options.has_tails().then(|| Tails::decode(word)).transpose()?;
-        let geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_options(options, tails)?;
+        let geometry = Geometry::new(kind, words[Self::RECORD], words[Self::CAPACITY], words[Self::SHARDS])?
+            .with_options(options, tails)?;
         if word != Self::kind_word(&geometry) {
             return Err(unknown);
         }
@@ -150,8 +162,10 @@ impl Preamble {
             (Gate::None, false) | (Gate::Open | Gate::Retired, true) => {}
             _ => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
-        if words[6] != geometry.element() as u64 {
-            return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
+        if words[Self::SIZE] != geometry.element() as u64 {
+            return Err(
+                GeometryError::Element { found: words[Self::SIZE], expected: geometry.element() }.into()
+            );
         }
         let name: Vec<u8> = words[Self::NAME]
             .iter()
@@ -159,7 +173,7 @@ impl Preamble {
             .take_while(|&byte| byte != 0)
             .collect();
         let name = printable(&String::from_utf8_lossy(&name));
-        Ok(Self { geometry, generation: words[7], name })
+        Ok(Self { geometry, generation: words[Self::GENERATION], name })
     }
 }
 

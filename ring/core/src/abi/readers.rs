@@ -17,6 +17,8 @@ pub const REQUIRED: usize = 17;
 pub const LOOK: usize = 18;
 /// The word with the time since when no reader has said that it sleeps, or 0. After ten seconds, programs stop looking.
 pub const IDLE_SINCE: usize = 19;
+/// After so many nanoseconds in which no reader said that it sleeps, writers stop looking.
+pub const IDLE: u64 = 10_000_000_000;
 /// The bits of [`LOOK`] while no reader sleeps now and then: programs never look.
 pub const NEVER: u64 = u32::MAX as u64;
 /// The first element with words for a shard. The elements before it have the owner of each place, its lease, and how
@@ -38,7 +40,7 @@ pub fn in_memfd(ring: &Geometry) -> Option<(usize, usize)> {
 }
 
 /// The word with the [`Owner`] of a place: the process that reads, or 0.
-pub fn owner(place: usize) -> usize {
+pub const fn owner(place: usize) -> usize {
     PLACES + place
 }
 
@@ -94,12 +96,12 @@ pub fn counts_as_alive(is_required: bool, sign: u64, now: u64) -> bool {
 
 /// The word with the lease of a required reader: how long it may hold programs back, in nanoseconds. Of a reader that is not
 /// required, the time of its last sleep in nanoseconds of CLOCK_MONOTONIC, or 0.
-pub fn lease(place: usize) -> usize {
+pub const fn lease(place: usize) -> usize {
     2 * PLACES + place
 }
 
 /// The word of a place with 1 + the bits of [`LOOK`] that its reader wants, or 0 if it does not sleep.
-pub fn wants(place: usize) -> usize {
+pub const fn wants(place: usize) -> usize {
     3 * PLACES + place
 }
 

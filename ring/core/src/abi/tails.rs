@@ -16,8 +16,33 @@ impl Tails {
     pub const PREFIX: usize = 2 * WORD;
     /// Every tail starts at a multiple of this.
     pub const ALIGN: u64 = 16;
+    /// Bytes of the smallest area and of the largest one.
+    pub const AREAS: core::ops::RangeInclusive<u64> = 1 << 7..=1 << 28;
     /// Words of a shard's header for tails, which follows the shard's header.
     pub const HEADER: usize = 32;
+
+    /// The header's word with the next position to claim, in bytes.
+    pub const NEXT: usize = 0;
+    /// The header's word with a position at and beyond which no byte was ever written. Never decreases.
+    pub const HIGH: usize = 1;
+    /// The header's word with a position at and beyond which no writer may write yet.
+    pub const GRANTED: usize = 2;
+    /// The header's word that counts records that were dropped because no bytes could be claimed for their tail.
+    pub const NO_SPACE: usize = 3;
+    /// The header's word that counts tails that were refused because they were longer than the longest.
+    pub const TOO_LONG: usize = 4;
+    /// The header's word with a position before which programs claimed beside [`NEXT`](Self::NEXT) or stepped over.
+    pub const BESIDE: usize = 5;
+    /// The header's word with a position before which required readers have read all records with tails.
+    pub const READ: usize = 6;
+    /// The header's word with a position, and a ticket that all records with tails before it precede.
+    pub const MARK: usize = 7;
+    /// The header's word with 1 + the newest ticket that has ended, in a ring that keeps its oldest records.
+    pub const ENDED: usize = 8;
+    /// The header's word with a position: what was claimed before it and not granted then is void.
+    pub const STEPPED: usize = 9;
+    /// The first word of the header with the position of a writer, plus 1. 0 if it is unused.
+    pub const ACTIVE: usize = Self::HEADER - Self::WRITERS;
 
     /// Tails of at most `longest` bytes, in an area of `bytes` bytes for each shard. `bytes` is a power of two from 128
     /// on, and at least twice `longest`.
@@ -29,7 +54,7 @@ impl Tails {
         let (Ok(small), Ok(area)) = (u32::try_from(longest), u32::try_from(bytes)) else {
             return Err(refused);
         };
-        let fits = small != 0 && area.is_power_of_two() && (1 << 7..=1 << 28).contains(&area);
+        let fits = small != 0 && area.is_power_of_two() && Self::AREAS.contains(&bytes);
         // All tails together take whole multiples of `ALIGN`, and so does half of the area.
         if fits && small <= area / 2 { Ok(Self { longest: small, bytes: area }) } else { Err(refused) }
     }

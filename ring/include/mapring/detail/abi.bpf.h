@@ -23,14 +23,11 @@ typedef __u32 __wsum;
 
 #include <bpf/bpf_helpers.h>
 #include <mapring/detail/missing.bpf.h>
+#include <mapring/detail/numbers.bpf.h>
 
 #define MAPRING__MAP_TYPE_ARRAY 2
 #define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
 #define MAPRING__F_MMAPABLE (1U << 10)
-
-#define MAPRING__LINE 64UL      /* a cache line; the preamble and each shard start on one */
-#define MAPRING__PREAMBLE 128UL /* bytes */
-#define MAPRING__DROPPED 12     /* the preamble's word that counts writes without a place */
 
 #define MAPRING__DIV_UP(a, b) (((a) + (b) - 1) / (b))
 #define MAPRING__ROUND_UP(a, b) (MAPRING__DIV_UP(a, b) * (b))

@@ -9,15 +9,6 @@
 #include <mapring/detail/drops.bpf.h>
 #include <mapring/detail/keep.bpf.h>
 
-/* Set in `seq` beside the published state: the ticket ended without a record. */
-#define MAPRING__DISCARDED (1ULL << 63)
-/* Set in `head` during a guarded claim (see below). */
-#define MAPRING__PENDING (1ULL << 63)
-/* The number of slots that a claim tries before it gives up and counts the record as dropped. */
-#define MAPRING__TRIES 6
-/* The number of these that it tries before it may bisect to find the end of the ring. */
-#define MAPRING__WALK 2
-
 /* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
  * compiler, except for those that a resizable or PER_CPU_MAPS ring looks up. In a ring with tails slots are not elements:
  * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. A ring that keeps its oldest

@@ -9,28 +9,6 @@
 
 #include <mapring/detail/atomic.bpf.h>
 
-/* The places for readers. */
-#define MAPRING__READERS 64
-/* The words of the readers' map with a bit for each reader that sleeps, and that is required. */
-#define MAPRING__ASLEEP 16
-#define MAPRING__REQUIRED 17
-/* The word whose low half has the bits of a ticket that are all set where programs look for readers that sleep. */
-#define MAPRING__LOOK 18
-/* Since when no reader has said that it sleeps, or 0; and after how long programs stop looking, in nanoseconds. */
-#define MAPRING__IDLE_SINCE 19
-#define MAPRING__IDLE 10000000000ULL
-/* The element with each reader's lease: how long it may hold programs back, in nanoseconds. */
-#define MAPRING__LEASES 2
-/* The elements of shard 0; each has a word for each reader, and so do those of the next shards. */
-#define MAPRING__WAKE_AT 4   /* 1 + the ticket until which it sleeps, or 0 for any */
-#define MAPRING__POSITIONS 5 /* the next ticket that it reads */
-#define MAPRING__HELD 6      /* since when it has held programs back, or 0 */
-#define MAPRING__OF_SHARD 3  /* elements of each shard */
-
-/* The words of the header of a ring that keeps its oldest records. */
-#define MAPRING__LIMIT 4 /* programs claim tickets before this one without a look at the readers */
-#define MAPRING__FULL 5  /* counts records that were dropped because of a required reader */
-
 /* A word of a shard's header, which may be longer than one element. `head` is its first word. */
 static __always_inline __u64 *mapring__header_word(void *map, __u32 size, __u64 *head, __u32 base, __u32 word)
 {
@@ -70,7 +48,7 @@ static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 withi
 		return t - within;
 	required = mapring__load(words + MAPRING__REQUIRED);
 	t = mapring__forget(t, required);
-	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
+	for (__u32 reader = 0; reader < MAPRING__PLACES; reader++) {
 		__u64 bit = 1ULL << reader, behind;
 
 		if (!(required & bit))

@@ -4,13 +4,7 @@
 #ifndef MAPRING_OPTIONS_BPF_H
 #define MAPRING_OPTIONS_BPF_H
 
-/* The bits in BTF and in the preamble (`RingOptions` in ring/core/src/abi/options.rs). */
-#define MAPRING__OPTION_ 0
-#define MAPRING__OPTION_WAKEABLE 1
-#define MAPRING__OPTION_KEEP_OLDEST 3 /* wakes its readers, too */
-#define MAPRING__OPTION_TAILS(longest, bytes) 4
-#define MAPRING__OPTION_PER_CPU_MAPS 8
-#define MAPRING__OPTION_RESIZABLE 16
+#include <mapring/detail/numbers.bpf.h>
 
 /* What each option changes, between commas: see MAPRING__ASK. */
 #define MAPRING__PLACE_PER_CPU_MAPS , PER_CPU_MAPS,

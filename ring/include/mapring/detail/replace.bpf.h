@@ -10,11 +10,9 @@
 
 #include <mapring/detail/records.bpf.h>
 
-/* The word of a shard's header that says whether the ring is in use, and where its slots are: the element of the
- * first slot from bit 32 on, the epoch (how many rings were there before it) from bit 13 on, log2 of the number of slots
- * from bit 8 on, and MAPRING__OPEN. */
-#define MAPRING__GATE 3
-#define MAPRING__OPEN 1
+/* MAPRING__PROGRAM_GATE says whether the ring is in use, and where its slots are: the element of the first slot from bit 32
+ * on, the epoch (how many rings were there before it) from bit 13 on, log2 of the number of slots from bit 8 on, and
+ * MAPRING__GATE_OPEN. */
 
 /* The ring that is in use, as a program found it. */
 struct mapring__in_use {
@@ -38,16 +36,16 @@ static __always_inline int mapring__find(void *rings, __u32 size, struct mapring
 	if (!found->head)
 		return 0;
 	found->gate = found->head;
-	if (size < (MAPRING__GATE + 1) * 8) { /* a header of several elements */
-		found->gate = mapring__word(found->ring.map, found->header + MAPRING__GATE * 8 / size);
+	if (size < (MAPRING__PROGRAM_GATE + 1) * 8) { /* a header of several elements */
+		found->gate = mapring__word(found->ring.map, found->header + MAPRING__PROGRAM_GATE * 8 / size);
 		if (!found->gate)
 			return 0;
 	}
-	found->gate += MAPRING__GATE * 8 % size / 8;
+	found->gate += MAPRING__PROGRAM_GATE * 8 % size / 8;
 	found->open = mapring__load(found->gate);
 	found->ring.shift = found->open >> 8 & 31;
 	found->base = (found->open >> 32) - MAPRING__HEADER(size);
-	return (found->open & 0xff) == MAPRING__OPEN;
+	return (found->open & 0xff) == MAPRING__GATE_OPEN;
 }
 
 /*
@@ -90,7 +88,7 @@ static __always_inline int mapring__is_due(const struct mapring__in_use *found, 
 {
 	__u64 next = mapring__load(found->head);
 
-	if ((found->open & 0xff) != MAPRING__OPEN || (ticket ^ (found->open >> 13 << 45)) >> 45)
+	if ((found->open & 0xff) != MAPRING__GATE_OPEN || (ticket ^ (found->open >> 13 << 45)) >> 45)
 		return 1;
 	/* The nearest ticket with these bits. */
 	ticket = next + ((__s64)((ticket - next) << 19) >> 19);

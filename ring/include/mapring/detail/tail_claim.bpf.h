@@ -8,23 +8,6 @@
 
 #include <mapring/detail/claim.bpf.h>
 
-#define MAPRING__TAIL_ALIGN 16ULL
-#define MAPRING__TAIL_WRITERS 16
-
-/* The words of the header for tails. */
-#define MAPRING__TAIL_NEXT 0    /* the next position to claim, in bytes */
-#define MAPRING__TAIL_HIGH 1    /* no byte at or beyond this position was ever written */
-#define MAPRING__TAIL_GRANTED 2 /* no program may write at or beyond this position yet */
-#define MAPRING__TAIL_NO_SPACE 3
-#define MAPRING__TAIL_TOO_LONG 4
-#define MAPRING__TAIL_BESIDE 5  /* positions before this one were claimed beside NEXT or stepped over, and NEXT may be behind them */
-/* Of a ring that keeps its oldest records: required readers have read all records with tails before READ. Those with
- * tails before a position near it have tickets before another one: both are in MARK (see mapring__tail_unread). */
-#define MAPRING__TAIL_READ 6
-#define MAPRING__TAIL_MARK 7
-#define MAPRING__TAIL_ENDED 8   /* of such a ring: 1 + the newest ticket that has ended */
-#define MAPRING__TAIL_STEPPED 9 /* what was claimed before this position and not granted then is void */
-#define MAPRING__TAIL_ACTIVE 16 /* no later than the positions of programs between reserve and commit, plus 1 */
 /* A word of the shard's header, which is right before that for tails: records dropped because of a required reader. */
 #define MAPRING__TAIL_FULL (MAPRING__FULL - (int)MAPRING__LINE / 8)
 /* Words of both headers together. The slots follow. */

@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::record::Tailed;
 use crate::region::Region;
 use mapring_core::protocol::ring::{
-    Cursor, END, Follow, GATE, NoRecord, Shard, ShardPlace, Start, Step, Unread,
+    Cursor, END, Follow, NoRecord, PROGRAM_GATE, Shard, ShardPlace, Start, Step, Unread,
 };
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -312,7 +312,8 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// only wakes a reader too early: [`take_error`](Self::take_error).
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.region.geometry().options().is_resizable().then(|| {
-            let epoch = self.sources.of(0).header(0, &self.shards[0].place, |shard| shard.gate(), GATE);
+            let epoch =
+                self.sources.of(0).header(0, &self.shards[0].place, |shard| shard.gate(), PROGRAM_GATE);
             Epoch::of(self.or_zero(epoch))
         })
     }

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use mapring_core::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG};
-use mapring_core::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, LossCause, Shard, ShardPlace};
+use mapring_core::abi::Tails;
+use mapring_core::protocol::ring::tails::Area;
+use mapring_core::protocol::ring::{DROPS_SINCE, DROPS_UNTIL, FULL, LossCause, NO_SLOT, Shard, ShardPlace};
 
 use crate::region::fallback::{ByCall, Window};
 use crate::region::{Region, Shared, View};
@@ -56,12 +57,12 @@ impl Slots {
             _ => 0, // rings with tails are always mapped
         };
         match cause {
-            LossCause::NoSlot => self.header(shard, place, |shard| shard.dropped(), DROPPED),
+            LossCause::NoSlot => self.header(shard, place, |shard| shard.dropped(), NO_SLOT),
             LossCause::Full if geometry.options().keeps_oldest() => {
                 self.header(shard, place, |shard| shard.full(), FULL)
             }
-            LossCause::NoTail => Ok(tails(NO_SPACE)),
-            LossCause::TooLong => Ok(tails(TOO_LONG)),
+            LossCause::NoTail => Ok(tails(Tails::NO_SPACE)),
+            LossCause::TooLong => Ok(tails(Tails::TOO_LONG)),
             _ => Ok(0),
         }
     }

@@ -8,15 +8,12 @@
 
 use super::{LIMIT, ShardMut};
 use crate::abi::readers::{
-    ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, held, lease, position, wake_at,
+    ASLEEP, IDLE, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, held, lease, position, wake_at,
 };
 use crate::abi::seq::{PENDING, TRIES, after, state};
 use crate::clock::now;
 use crate::protocol::WordsMut;
 use crate::sync::{At, Ordering, fence, in_program_order, order};
-
-/// After so many nanoseconds in which no reader said that it sleeps, writers stop looking.
-const IDLE: u64 = 10_000_000_000;
 
 /// The readers that the writers of a shard know.
 #[derive(Clone, Copy, Debug)]

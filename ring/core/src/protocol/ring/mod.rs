@@ -35,9 +35,9 @@ use crate::sync::Ordering;
 pub use crate::sync::clock_fence;
 
 /// The header's word with a hint of the next ticket.
-const HEAD: usize = 0;
+pub const HEAD: usize = 0;
 /// The header's word that counts records for which no slot was free.
-pub const DROPPED: usize = 1;
+pub const NO_SLOT: usize = 1;
 /// The header's word with the number of tickets that were given out in this shard, once the ring is retired.
 pub const END: usize = 2;
 /// The header's word with the limit of a ring that keeps its oldest records: tickets before it may be claimed without a look
@@ -53,7 +53,7 @@ pub const DROPS_UNTIL: usize = 7;
 /// Nanoseconds without a drop after which the next one begins a new spell.
 pub const SPELL: u64 = 1_000_000_000;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::abi::Gate).
-pub const GATE: usize = 3;
+pub const PROGRAM_GATE: usize = 3;
 
 /// Words of a header.
 const HEADER: usize = LINE / WORD;
@@ -132,7 +132,7 @@ impl<'a> Shard<'a> {
 
     /// Its gate, in a ring that can be replaced.
     pub fn gate(&self) -> u64 {
-        self.words.load(self.place.header + GATE, Ordering::Relaxed)
+        self.words.load(self.place.header + PROGRAM_GATE, Ordering::Relaxed)
     }
 
     /// When the latest spell of drops began, and its last drop so far. Nanoseconds of `CLOCK_MONOTONIC`; 0 if there was
@@ -148,7 +148,7 @@ impl<'a> Shard<'a> {
 
     /// Records for which producers found no free slot. They have no ticket, and no reader counts them.
     pub fn dropped(&self) -> u64 {
-        self.words.load(self.place.header + DROPPED, Ordering::Relaxed)
+        self.words.load(self.place.header + NO_SLOT, Ordering::Relaxed)
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::WordsMut;
 use super::super::words::{is_any, words_of};
 use super::known::{Ended, Known};
 use super::tails::{PREFIX, SlotTail};
-use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, HEAD, SPELL, ShardMut};
+use super::{DROPS_SINCE, DROPS_UNTIL, FULL, HEAD, NO_SLOT, SPELL, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, after, state};
 use crate::clock::{latest, now};
 use crate::sync::{At, Ordering, fence, order};
@@ -283,7 +283,7 @@ impl<'a> ShardMut<'a> {
     #[cold]
     pub fn drop_one(&self) {
         self.time_drop();
-        self.header.add(DROPPED, 1);
+        self.header.add(NO_SLOT, 1);
     }
 
     /// Notes the time of a drop, before it is counted. Drops of less than a second after each other are one spell. If

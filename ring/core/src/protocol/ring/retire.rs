@@ -13,7 +13,7 @@
 //! when the next ring replaced it.
 
 use super::consume::last_taken;
-use super::{END, GATE, Shard, ShardPlace};
+use super::{END, PROGRAM_GATE, Shard, ShardPlace};
 use crate::abi::{Epoch, Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{At, Ordering, fence, order};
@@ -115,7 +115,7 @@ fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate, epoch: Epoch) {
     for shard in 0..geometry.shards() {
         let (place, gate) = (ShardPlace::new(geometry, shard), state.encode_shard(geometry, shard, epoch));
         // SYNC replaced: a program that finds it closed (a barrier in `detail/replace.bpf.h`) finds the other ring.
-        words.store(place.header + GATE, gate, order!(At::GateClose));
+        words.store(place.header + PROGRAM_GATE, gate, order!(At::GateClose));
     }
 }
 

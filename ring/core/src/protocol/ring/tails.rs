@@ -29,20 +29,11 @@ use crate::abi::{Geometry, Tails, WORD};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{At, Ordering, fence, order};
 
-/// Words of the header for tails: the next position to claim.
-const NEXT: usize = 0;
-/// No byte at or beyond this position was ever written. Never decreases.
-const HIGH: usize = 1;
-/// No writer may write at or beyond this position yet.
-const GRANTED: usize = 2;
-/// Records that were dropped because no bytes could be claimed for their tail.
-pub const NO_SPACE: usize = 3;
-/// Tails that were refused because they were longer than the longest.
-pub const TOO_LONG: usize = 4;
-/// What was claimed before this position and not granted then is void.
-const STEPPED: usize = 9;
-/// The first word with the position of a writer, plus 1. 0 if it is unused.
-const ACTIVE: usize = Tails::HEADER - Tails::WRITERS;
+const NEXT: usize = Tails::NEXT;
+const HIGH: usize = Tails::HIGH;
+const GRANTED: usize = Tails::GRANTED;
+const STEPPED: usize = Tails::STEPPED;
+const ACTIVE: usize = Tails::ACTIVE;
 /// Bytes of two words. Tails begin at multiples of it.
 const PAIR: usize = 2 * WORD;
 const _: () = assert!(PAIR as u64 == Tails::ALIGN);
@@ -84,7 +75,7 @@ impl Area {
         })
     }
 
-    /// A word of the header: [`NO_SPACE`] or [`TOO_LONG`].
+    /// A word of the header: [`Tails::NO_SPACE`] or [`Tails::TOO_LONG`].
     pub fn count(&self, words: Words<'_>, word: usize) -> u64 {
         words.load(self.header + word, Ordering::Relaxed)
     }
@@ -214,7 +205,7 @@ impl<'a> TailsMut<'a> {
             }
         }
         on_drop();
-        self.header.add(NO_SPACE, 1);
+        self.header.add(Tails::NO_SPACE, 1);
         None
     }
 

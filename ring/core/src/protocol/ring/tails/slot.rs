@@ -3,7 +3,8 @@
 use bytemuck::NoUninit;
 
 use super::super::{Dropped, ShardMut, Slot};
-use super::{Claim, PREFIX, TOO_LONG, TailsMut};
+use super::{Claim, PREFIX, TailsMut};
+use crate::abi::Tails;
 
 /// The bytes of a tail that a [`Slot`] holds.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl<'a> ShardMut<'a> {
     pub fn push_with_tail<T: NoUninit>(&self, tails: &TailsMut<'a>, record: &T, tail: &[u8]) -> Option<u64> {
         if tail.len() as u64 > tails.area.longest {
             self.time_drop();
-            tails.header.add(TOO_LONG, 1);
+            tails.header.add(Tails::TOO_LONG, 1);
             return None;
         }
         let mut slot = self.reserve_with_tail(tails).ok()?;

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* How each program of the recorder begins: it compares the word that stops the recording with the time, and reserves a record.
+ * cli/flight/src/stopped.rs has the same in Rust. */
+
+#define CONDITIONS 8
+
+struct stop {
+	__u64 at; /* when programs stop recording; 0 if they go on */
+	__u64 ns; /* when the condition was met */
+	__u64 value;
+	__u32 kind, condition;
+	__u32 cpu, pid, tid, unused;
+	__u64 comm[2];
+	__u64 met[CONDITIONS]; /* how often, since the start or the last `resume` */
+};
+
+/* The end of the recording, with its cause. Programs only load `at`. The cell's claim lets one of them write it. */
+MAPRING_CELL(stop, struct stop);
+
+static __always_inline struct stop *the_stop(void)
+{
+	__u64 *seq = mapring__word(&stop, MAPRING__FIRST(sizeof(struct mapring_cell__stop)));
+
+	return seq ? (struct stop *)(seq + 1) : 0;
+}
+
+/* Before a record is reserved, as it would overwrite an older one. Takes the time only if there is an end. */
+static __always_inline int has_stopped(void)
+{
+	struct stop *s = the_stop();
+	__u64 at = s ? mapring__load(&s->at) : 0;
+
+	return at && bpf_ktime_get_ns() >= at;
+}
+
+/* The process and thread that run. */
+#define RUNNING(e)                                             \
+	{                                                      \
+		__u64 task = bpf_get_current_pid_tgid();       \
+		(e)->pid = task >> 32;                         \
+		(e)->tid = task;                               \
+	}
+
+/* Reserves a record of this ring with time and task, or ends the program. */
+#define RESERVE(ring)                                          \
+	if (has_stopped())                                     \
+		return 0;                                      \
+	struct ring *e = mapring_reserve(&ring);               \
+	if (!e)                                                \
+		return 0;                                      \
+	e->ns = bpf_ktime_get_ns();                            \
+	RUNNING(e)

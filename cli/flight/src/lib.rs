@@ -1,0 +1,113 @@
+//! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
+//! incident.
+//!
+//! - What is recorded: `event` in words of the kernel, `stack`; `record` has their layout, as the programs in `bpf` write it.
+//! - [`pins`]: where a recording is. `recording` opens it, `rings` reads it, `holes` counts what is missing, `stopped` says
+//!   why it ended. `input` is what commands read: the running recorder, or a file of `save`.
+//! - `start`: `plan` splits the memory, `limits` checks it, `load` loads the programs, `sampling` starts the clocks of
+//!   samples, `triggers` are what ends a recording, `cost` measures an event. Then `control` and `stop`.
+//! - Who did it: `names` of processes, from events and from `procfs`; `symbols` of stacks; `text` escapes them; `machine` and its `clocks`.
+//! - What is made of it: `status` with the `programs`; `replay` reads the events for `dump`, in the formats of `trace`,
+//!   and for `report`; `save`.
+#![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
+
+#[macro_use] // its `eprintln!` never panics
+extern crate mapring_kit;
+
+mod event;
+mod record;
+mod stack;
+
+mod holes;
+mod input;
+pub mod pins;
+mod recording;
+mod rings;
+mod stopped;
+
+mod control;
+#[cfg(feature = "bpf")]
+mod cost;
+#[cfg(feature = "bpf")]
+mod limits;
+#[cfg(feature = "bpf")]
+mod load;
+#[cfg(feature = "bpf")]
+mod plan;
+mod sampling;
+mod start;
+mod stop;
+mod triggers;
+
+mod clocks;
+mod machine;
+mod names;
+mod procfs;
+mod symbols;
+mod text;
+
+mod dump;
+mod messages;
+mod programs;
+mod replay;
+mod report;
+mod save;
+mod status;
+mod trace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Options of `mapring flight`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: pins::Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start recording in the kernel, and exit. Recording goes on until `stop` or the next boot
+    Start(start::Args),
+    /// Show the recorded groups, their cost, and how far back they go. Exit code 1: nothing is recorded
+    Status(status::Args),
+    /// Write the recorded events to a file, or follow new ones. This disturbs nothing
+    Dump(dump::Args),
+    /// Write the recording to a file, for `status`, `dump` and `report` on any machine. This disturbs nothing
+    Save(save::Args),
+    /// Print what happened, in figures: CPU time, waits, slow system calls, disks, what ended and how
+    Report(report::Args),
+    /// Stop recording, and keep what is recorded
+    Hold,
+    /// Go on recording, after a trigger or `hold` has stopped it
+    Resume,
+    /// Write a mark into the recording: "deploy 1234 begins"
+    Mark(control::Mark),
+    /// End the recording and free its memory
+    Stop,
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// What the command says on stderr.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let dir = &std::path::absolute(&args.common.pins)?;
+    match &args.command {
+        Command::Start(args) => start::run(dir, args)?,
+        Command::Status(args) => return status::run(dir, args),
+        Command::Dump(args) => dump::run(dir, args)?,
+        Command::Save(args) => save::run(dir, args)?,
+        Command::Report(args) => report::run(dir, args)?,
+        Command::Hold => control::hold(dir)?,
+        Command::Resume => control::resume(dir)?,
+        Command::Mark(args) => control::mark(dir, args)?,
+        Command::Stop => stop::run(dir)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

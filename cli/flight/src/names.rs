@@ -1,0 +1,363 @@
+//! The names of processes and threads, and where they run: from the events themselves, and from /proc for those that
+//! are still present, or were when the recording was saved.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use prost::bytes::Bytes;
+use rustix::net::netdevice::index_to_name;
+use rustix::net::{AddressFamily, SocketType, socket};
+
+use crate::event::{Comm, Event, Interface, What};
+use crate::machine::Machine;
+use crate::procfs::{self, Process, Ticks};
+use crate::text::escape;
+
+type Map<T> = HashMap<u32, T, foldhash::fast::RandomState>;
+
+/// The names as they are at an event. [`update`](Self::update) goes on to the next one.
+pub(crate) struct Names {
+    comms: Map<Name>,
+    idle: Vec<Bytes>,
+    processes: Map<Option<Process>>,
+    /// `None` if /proc can't be used: it numbers processes in another way than the records, or they come from another machine.
+    ticks: Option<Ticks>,
+    /// Escaped. `None`: it is in another network namespace, or not present any more.
+    interfaces: HashMap<Interface, Option<String>, foldhash::fast::RandomState>,
+    machine: Machine,
+}
+
+struct Name {
+    raw: Comm,
+    text: Bytes,
+}
+
+/// A thread that was present before its first event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Older {
+    pub(crate) tid: u32,
+    /// 0 if no event names it.
+    pub(crate) pid: u32,
+    /// The time of the first event that names it.
+    pub(crate) ns: u64,
+}
+
+/// What events say of threads before the first of these events, in whatever order they are read. A name is known from the
+/// last event before that shows it. Or from the first one after it, unless a fork made another thread of that number or an
+/// exec gave it another name in between.
+pub(crate) struct Threads {
+    since: u64,
+    seen: Map<Thread>,
+}
+
+/// Of each kind of event that tells something of a thread, the first one since that time, and its stamp.
+struct Thread {
+    first: Option<(u64, ())>,
+    pid: Option<(u64, u32)>,
+    comm: Option<(u64, Comm)>,
+    born: u64,
+    over: u64,
+    /// The last name before that time.
+    before: Option<(u64, Comm)>,
+}
+
+impl Threads {
+    pub(crate) fn since(ns: u64) -> Self {
+        Self { since: ns, seen: Map::default() }
+    }
+
+    pub(crate) fn see(&mut self, event: &Event) {
+        let ns = event.ns;
+        if ns >= self.since {
+            let pid = (event.pid != 0).then_some(event.pid);
+            earlier(&mut self.thread(event.tid).pid, ns, pid);
+            earlier(&mut self.thread(event.tid).first, ns, Some(()));
+        }
+        match event.what {
+            What::Switch { next, next_comm, .. } => self.shows(next, ns, next_comm),
+            What::Waking { task, comm, .. } => self.shows(task, ns, comm),
+            What::Fork { child_tid, comm, .. } if ns < self.since => self.shows(child_tid, ns, comm),
+            What::Exec { comm, .. } if ns < self.since => self.shows(event.tid, ns, comm),
+            What::Fork { child_tid, child_pid, .. } => {
+                let child = self.thread(child_tid);
+                (child.born, child.over) = (child.born.min(ns), child.over.min(ns));
+                earlier(&mut child.pid, ns, Some(child_pid));
+            }
+            What::Exec { .. } => {
+                let thread = self.thread(event.tid);
+                thread.over = thread.over.min(ns);
+            }
+            _ => {}
+        }
+    }
+
+    fn shows(&mut self, tid: u32, ns: u64, comm: Comm) {
+        let is_before = ns < self.since;
+        let thread = self.thread(tid);
+        if !is_before {
+            earlier(&mut thread.first, ns, Some(()));
+            earlier(&mut thread.comm, ns, Some(comm));
+        } else if thread.before.is_none_or(|(last, _)| last < ns) {
+            thread.before = Some((ns, comm));
+        }
+    }
+
+    fn thread(&mut self, tid: u32) -> &mut Thread {
+        const NONE: Thread =
+            Thread { first: None, pid: None, comm: None, born: u64::MAX, over: u64::MAX, before: None };
+        self.seen.entry(tid).or_insert(NONE)
+    }
+}
+
+/// Keeps what the earliest event says.
+fn earlier<T>(kept: &mut Option<(u64, T)>, ns: u64, new: Option<T>) {
+    if let Some(new) = new
+        && kept.as_ref().is_none_or(|(first, _)| ns < *first)
+    {
+        *kept = Some((ns, new));
+    }
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self::with_ticks(procfs::is_initial_namespace().then(Ticks::new))
+    }
+
+    fn with_ticks(ticks: Option<Ticks>) -> Self {
+        Self {
+            comms: Map::default(),
+            idle: Vec::new(),
+            processes: Map::default(),
+            ticks,
+            interfaces: HashMap::default(),
+            machine: Machine::here(),
+        }
+    }
+
+    /// Those that were saved on this machine.
+    pub(crate) fn saved(
+        machine: Machine,
+        processes: impl Iterator<Item = (u32, Process)>,
+        interfaces: impl Iterator<Item = (Interface, String)>,
+    ) -> Self {
+        Self {
+            processes: processes.map(|(tid, process)| (tid, Some(process))).collect(),
+            interfaces: interfaces.map(|(interface, name)| (interface, Some(name))).collect(),
+            machine,
+            ..Self::with_ticks(None)
+        }
+    }
+
+    /// The machine that recorded.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Without /proc: the tests' processes must not be those of the machine.
+    #[cfg(test)]
+    pub(crate) fn of_events() -> Self {
+        Self::with_ticks(None)
+    }
+
+    /// Whether processes can be found in /proc.
+    pub(crate) fn has_proc(&self) -> bool {
+        self.ticks.is_some() || !self.processes.is_empty()
+    }
+
+    /// Begins with the names of these threads. Returns those that are not made by one of the events, in order of their
+    /// numbers.
+    pub(crate) fn learn(&mut self, threads: Threads) -> Vec<Older> {
+        let mut older = Vec::new();
+        for (tid, seen) in threads.seen {
+            let Some((ns, _)) = seen.first.filter(|(ns, _)| tid != 0 && *ns < seen.born) else { continue };
+            let after = seen.comm.filter(|(ns, _)| *ns < seen.over);
+            if let Some((_, comm)) = seen.before.or(after) {
+                self.set(tid, &comm);
+            }
+            let pid = seen.pid.map_or(0, |(_, pid)| pid);
+            older.push(Older { tid, pid, ns });
+        }
+        older.sort_by_key(|thread| thread.tid);
+        older
+    }
+
+    /// Goes on to the state after the event.
+    pub(crate) fn update(&mut self, event: &Event) {
+        match &event.what {
+            What::Switch { next, next_comm, .. } => self.set(*next, next_comm),
+            What::Waking { task, comm, .. } => self.set(*task, comm),
+            What::Fork { child_pid, child_tid, comm, .. } => {
+                self.set(*child_tid, comm);
+                self.forget(*child_pid); // it may have been looked for before it was there
+            }
+            What::Exec { comm, .. } => {
+                self.set(event.tid, comm);
+                self.forget(event.pid); // the command line is another one
+            }
+            _ => {}
+        }
+    }
+
+    /// The name of a thread on a CPU at a time, escaped. Empty if it is not known.
+    pub(crate) fn comm(&mut self, tid: u32, cpu: u16, ns: u64) -> Bytes {
+        if tid == 0 {
+            return self.idle(cpu);
+        }
+        if let Some(name) = self.comms.get(&tid) {
+            return name.text.clone();
+        }
+        let mut raw = Comm::default();
+        if let Some(process) = self.process(tid, ns) {
+            raw.iter_mut().zip(&process.comm).for_each(|(to, from)| *to = *from);
+        }
+        self.set(tid, &raw);
+        self.comms.get(&tid).map(|name| name.text.clone()).unwrap_or_default()
+    }
+
+    /// The name that an event shows for a thread, escaped. It holds from here on.
+    pub(crate) fn seen(&mut self, tid: u32, cpu: u16, raw: &Comm) -> Bytes {
+        self.set(tid, raw);
+        self.comm(tid, cpu, 0)
+    }
+
+    /// The process, or the thread, that had this number at this time, if it is still present.
+    pub(crate) fn process(&mut self, pid: u32, ns: u64) -> Option<&Process> {
+        let read = || procfs::process(pid, self.ticks.as_ref()?);
+        let found = self.processes.entry(pid).or_insert_with(read);
+        // Later than the event: another process has the number now.
+        found.as_ref().filter(|process| process.start <= ns)
+    }
+
+    fn forget(&mut self, pid: u32) {
+        if self.ticks.is_some() {
+            self.processes.remove(&pid);
+        }
+    }
+
+    /// The name of an interface in the network namespace of this process, or of `save`, escaped, if it was still present there.
+    pub(crate) fn interface(&mut self, interface: Interface) -> Option<&str> {
+        let name = || {
+            let is_here = self.machine.is_here && procfs::namespace("self", "net") == Some(interface.net_ns);
+            let socket = is_here.then(|| socket(AddressFamily::UNIX, SocketType::DGRAM, None))?.ok()?;
+            Some(escape(index_to_name(&socket, interface.index).ok()?.as_bytes()))
+        };
+        self.interfaces.entry(interface).or_insert_with(name).as_deref()
+    }
+
+    fn set(&mut self, tid: u32, raw: &Comm) {
+        if tid == 0 {
+            return;
+        }
+        let text = |raw: &Comm| {
+            let end = raw.iter().position(|&byte| byte == 0).unwrap_or(raw.len());
+            Bytes::from(escape(&raw[..end]))
+        };
+        match self.comms.entry(tid) {
+            Entry::Occupied(name) if name.get().raw == *raw => {}
+            Entry::Occupied(mut name) => *name.get_mut() = Name { raw: *raw, text: text(raw) },
+            Entry::Vacant(new) => {
+                new.insert(Name { raw: *raw, text: text(raw) });
+            }
+        }
+    }
+
+    /// Each CPU has an idle task. They share the number 0.
+    fn idle(&mut self, cpu: u16) -> Bytes {
+        while self.idle.len() <= cpu.into() {
+            self.idle.push(Bytes::from(format!("swapper/{}", self.idle.len())));
+        }
+        self.idle[usize::from(cpu)].clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::{comm, event, exec};
+    use super::*;
+
+    fn switch(ns: u64, tid: u32, next: u32, name: &str) -> Event {
+        let what = What::Switch { state: 0, prio: 120, next, next_prio: 120, next_comm: comm(name) };
+        event(ns, tid, what)
+    }
+
+    /// In another order than they happened.
+    fn threads(events: &[Event]) -> Threads {
+        let mut threads = Threads::since(0);
+        events.iter().rev().for_each(|event| threads.see(event));
+        threads
+    }
+
+    #[test]
+    fn earlier_events_show_names_only() {
+        let mut seen = Threads::since(10);
+        let irq = |ns, tid| event(ns, tid, What::IrqEnter { irq: 1 });
+        for event in [switch(12, 7, 8, "new"), switch(7, 1, 7, "older"), irq(11, 7), switch(6, 1, 7, "x")] {
+            seen.see(&event);
+        }
+        let mut names = Names::of_events();
+        assert_eq!(names.learn(seen).iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!([names.comm(7, 0, 10), names.comm(8, 0, 10)], ["older", "new"]);
+    }
+
+    #[test]
+    fn a_name_is_known_before_the_event_that_shows_it() {
+        let events =
+            [event(1, 7, What::IrqEnter { irq: 1 }), switch(2, 7, 8, "next"), switch(3, 8, 7, "seven")];
+        let mut names = Names::of_events();
+        let older = names.learn(threads(&events));
+        assert_eq!(older.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!([names.comm(7, 0, 1), names.comm(8, 0, 1), names.comm(9, 0, 1)], ["seven", "next", ""]);
+        assert_eq!(names.comm(0, 2, 1), "swapper/2");
+    }
+
+    #[test]
+    fn a_reused_number_has_another_name() {
+        let fork = |ns, name| event(ns, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm(name) });
+        let events = [
+            event(1, 7, What::Exit { code: 0 }),
+            fork(2, "second"),
+            switch(3, 1, 7, "second"),
+            fork(4, "third"),
+        ];
+        let mut names = Names::of_events();
+        assert_eq!(names.learn(threads(&events)).len(), 2);
+        let seen: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let before = names.comm(7, 0, event.ns);
+                names.update(event);
+                before
+            })
+            .collect();
+        assert_eq!(seen, ["", "", "second", "second"]);
+        assert_eq!(names.comm(7, 0, 5), "third");
+        // Born in the events: not one of the older threads.
+        assert!(Names::of_events().learn(threads(&events[1..])).iter().all(|thread| thread.tid != 7));
+    }
+
+    #[test]
+    fn an_exec_renames() {
+        let exec = Event { tid: 7, ..event(2, 7, exec("/dev/fd/4", "true")) };
+        let mut names = Names::of_events();
+        names.learn(threads(&[
+            event(1, 7, What::IrqEnter { irq: 1 }),
+            exec.clone(),
+            switch(3, 1, 7, "true"),
+        ]));
+        assert_eq!(names.comm(7, 0, 1), "", "the later name is that of the program");
+        names.update(&exec);
+        assert_eq!(names.comm(7, 0, 2), "true");
+    }
+
+    #[test]
+    fn a_process_of_proc_is_only_that_of_the_time() {
+        let mut names = Names::new();
+        if !names.has_proc() {
+            return assert!(!procfs::is_initial_namespace());
+        }
+        let pid = std::process::id();
+        let start = names.process(pid, u64::MAX).unwrap().start;
+        assert!(names.process(pid, start).is_some() && names.process(pid, start - 1).is_none());
+        assert_eq!(names.comm(pid, 0, start - 1), "");
+    }
+}

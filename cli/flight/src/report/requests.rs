@@ -1,0 +1,300 @@
+//! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts.
+
+use super::super::event::{Event, What};
+use super::super::names::Names;
+use super::super::text::escape;
+use super::super::trace::{Abi, softirq_name};
+use super::figures::{Call, Calls, Disk, Figures, Interrupts, Request, Task};
+use super::largest::{Map, sorted};
+use super::longest::{LONGEST, Longest, Took};
+use super::tasks::{Tasks, task};
+
+#[derive(Default)]
+pub(super) struct Requests {
+    /// Of the machine that recorded.
+    pub(super) abi: Abi,
+    open_calls: Map<u32, Entered>,
+    calls: Map<(i32, bool), (Took, u64)>,
+    slow_calls: Longest<Call>,
+    /// By device and sector.
+    open_requests: Map<(u32, u64), Request>,
+    disks: Map<u32, Device>,
+    /// Of each CPU: the interrupts that have begun, and the softirq.
+    open_interrupts: Map<(u16, bool), Vec<(u32, u64)>>,
+    interrupts: Map<(u32, bool), (Took, u16, u64)>,
+}
+
+struct Entered {
+    nr: i32,
+    is_32bit: bool,
+    args: [u64; 3],
+    ns: u64,
+    pid: u32,
+    /// The thread's interruptible waits before, if they are known.
+    interruptible: Option<u64>,
+}
+
+#[derive(Default)]
+struct Device {
+    took: Took,
+    bytes: u64,
+    errors: u64,
+    slowest: Option<Request>,
+}
+
+impl Requests {
+    /// `tasks` has seen the event.
+    pub(super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &mut Names) {
+        let &Event { ns, cpu, pid, tid, ref what } = event;
+        match *what {
+            What::SyscallEnter { nr, is_32bit, args } => {
+                let interruptible = (ns >= tasks.from).then(|| tasks.interruptible(tid, ns));
+                self.open_calls.insert(tid, Entered { nr, is_32bit, args, ns, pid, interruptible });
+            }
+            What::SyscallExit { ret, .. } => {
+                if let Some(entered) = self.open_calls.remove(&tid) {
+                    let of = || task(pid, tid, names, ns);
+                    self.call(&entered, Some(ret), ns, tasks.interruptible(tid, ns), of);
+                }
+            }
+            What::BlockIssue { dev, sector, bytes, op } => {
+                let op = String::from_utf8_lossy(&op).trim_end_matches('\0').to_owned();
+                let request =
+                    Request { task: task(pid, tid, names, ns), op, sector, bytes, from_ns: ns, ns: 0 };
+                self.open_requests.insert((dev, sector), request);
+            }
+            What::BlockComplete { dev, sector, error, .. } => self.complete(ns, dev, sector, error),
+            What::IrqEnter { irq } => self.interrupt_begins(ns, cpu, irq, false),
+            What::SoftirqEnter { vec } => self.interrupt_begins(ns, cpu, vec, true),
+            What::IrqExit { irq } => self.interrupt_ends(ns, cpu, irq, false),
+            What::SoftirqExit { vec } => self.interrupt_ends(ns, cpu, vec, true),
+            What::Exit { .. } => drop(self.open_calls.remove(&tid)),
+            _ => {}
+        }
+    }
+
+    fn call(
+        &mut self,
+        entered: &Entered,
+        ret: Option<i64>,
+        ns: u64,
+        interruptible: u64,
+        of: impl FnOnce() -> Task,
+    ) {
+        let &Entered { nr, is_32bit, args, ns: from_ns, interruptible: before, .. } = entered;
+        let ns = ns.saturating_sub(from_ns);
+        let errno = ret.and_then(i64::checked_neg).filter(|errno| (1..4096).contains(errno));
+        if ret.is_some() {
+            let (took, errors) = self.calls.entry((nr, is_32bit)).or_default();
+            took.see(ns);
+            *errors += u64::from(errno.is_some());
+        }
+        let Some(before) = before else { return };
+        let busy_ns = ns.saturating_sub(interruptible.saturating_sub(before));
+        let error = errno.and_then(|errno| syscalls::Errno::new(i32::try_from(errno).ok()?).name());
+        let abi = self.abi;
+        let call = || abi.shown(nr, is_32bit);
+        self.slow_calls.see(busy_ns, || Call {
+            task: of(),
+            call: call(),
+            args,
+            ret,
+            error,
+            from_ns,
+            ns,
+            busy_ns,
+        });
+    }
+
+    fn complete(&mut self, ns: u64, dev: u32, sector: u64, error: i32) {
+        // Its begin is from before the report, or lost.
+        let Some(mut request) = self.open_requests.remove(&(dev, sector)) else { return };
+        request.ns = ns.saturating_sub(request.from_ns);
+        let device = self.disks.entry(dev).or_default();
+        device.bytes = device.bytes.saturating_add(request.bytes.into());
+        device.errors += u64::from(error != 0);
+        if device.took.see(request.ns) {
+            device.slowest = Some(request);
+        }
+    }
+
+    fn interrupt_begins(&mut self, ns: u64, cpu: u16, number: u32, is_soft: bool) {
+        /// Interrupts nest less deep. More have no end, as it was lost.
+        const NESTED: usize = 16;
+        let open = self.open_interrupts.entry((cpu, is_soft)).or_default();
+        if open.len() == NESTED {
+            open.clear();
+        }
+        open.push((number, ns));
+    }
+
+    fn interrupt_ends(&mut self, ns: u64, cpu: u16, number: u32, is_soft: bool) {
+        let Some(open) = self.open_interrupts.get_mut(&(cpu, is_soft)) else { return };
+        let Some(at) = open.iter().rposition(|(open, _)| *open == number) else { return };
+        let from = open[at].1;
+        open.truncate(at);
+        let (took, longest_cpu, longest_from) = self.interrupts.entry((number, is_soft)).or_default();
+        if took.see(ns.saturating_sub(from)) {
+            (*longest_cpu, *longest_from) = (cpu, from);
+        }
+    }
+
+    /// Events of this group are missing up to now: what has begun may have ended.
+    pub(super) fn forget(&mut self, group: &str) {
+        match group {
+            "syscalls" => self.open_calls.clear(),
+            "block" => self.open_requests.clear(),
+            "irq" => self.open_interrupts.clear(),
+            _ => {}
+        }
+    }
+
+    /// The report ends here: calls that have not returned are not over.
+    pub(super) fn finish(&mut self, end: u64, tasks: &Tasks) {
+        let mut open: Vec<_> = std::mem::take(&mut self.open_calls).into_iter().collect();
+        open.sort_unstable_by_key(|(tid, _)| *tid);
+        for (tid, entered) in open {
+            let of = || Task { pid: entered.pid, tid, name: String::new() };
+            self.call(&entered, None, end, tasks.interruptible(tid, end), of);
+        }
+    }
+
+    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, end: u64) {
+        let slow = self.slow_calls.take().into_iter().take(LONGEST);
+        let mut slow: Vec<_> = slow.map(|(_, call)| call).collect();
+        for call in slow.iter_mut().filter(|call| call.task.name.is_empty()) {
+            call.task = task(call.task.pid, call.task.tid, names, end);
+        }
+        figures.slow_calls = slow;
+        let calls = sorted(self.calls, |(took, _)| took.total);
+        let call = |((nr, is_32bit), (took, errors)): (_, (Took, _))| {
+            let call = self.abi.shown(nr, is_32bit);
+            Calls { call, errors, total_ns: took.total, took: took.distribution() }
+        };
+        figures.calls = calls.map(call).collect();
+        let disks = sorted(self.disks, |disk| disk.took.max);
+        let disk = |(dev, Device { took, bytes, errors, slowest }): (u32, _)| {
+            let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
+            let name = names.machine().is_here.then(|| disk_name(&device)).flatten();
+            Disk { device, name, bytes, errors, took: took.distribution(), slowest }
+        };
+        figures.disks = disks.map(disk).collect();
+        let interrupts = sorted(self.interrupts, |(took, ..)| took.max);
+        let interrupt = |((number, is_soft), (took, longest_cpu, longest_from_ns)): (_, (Took, _, _))| {
+            let soft = softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned);
+            let interrupt = if is_soft { soft } else { format!("irq {number}") };
+            let (total_ns, took) = (took.total, took.distribution());
+            Interrupts { interrupt, total_ns, took, longest_cpu, longest_from_ns }
+        };
+        figures.interrupts = interrupts.map(interrupt).collect();
+    }
+}
+
+/// The name of the disk with these numbers, escaped.
+fn disk_name(device: &str) -> Option<String> {
+    let link = std::fs::read_link(format!("/sys/dev/block/{device}")).ok()?;
+    Some(escape(link.file_name()?.as_encoded_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::event::tests::{comm, event};
+    use super::*;
+
+    fn figures(events: &[Event]) -> Figures {
+        let (mut tasks, mut requests) = (Tasks::default(), Requests::default());
+        let mut names = Names::of_events();
+        for event in events {
+            tasks.see(event);
+            requests.see(event, &tasks, &mut names);
+        }
+        requests.finish(1000, &tasks);
+        let mut figures = Figures::default();
+        requests.put(&mut figures, &mut names, 1000);
+        figures
+    }
+
+    fn enter(ns: u64, tid: u32, nr: i64) -> Event {
+        let nr = i32::try_from(nr).unwrap();
+        event(ns, tid, What::SyscallEnter { nr, is_32bit: false, args: [3, 0, 0] })
+    }
+
+    fn exit(ns: u64, tid: u32, ret: i64) -> Event {
+        event(ns, tid, What::SyscallExit { nr: 0, is_32bit: false, ret })
+    }
+
+    fn switch(ns: u64, tid: u32, state: u16, next: u32) -> Event {
+        event(ns, tid, What::Switch { state, prio: 120, next, next_prio: 120, next_comm: comm("next") })
+    }
+
+    #[test]
+    fn a_call_that_waits_for_the_disk_is_slow_and_one_that_waits_for_input_is_not() {
+        let waking = |ns, task| {
+            event(ns, 0, What::Waking { task, is_new: false, prio: 120, target: 0, comm: comm("woken") })
+        };
+        let events = [
+            enter(10, 7, libc::SYS_read),
+            switch(20, 7, 1, 8),
+            enter(25, 8, libc::SYS_fsync),
+            switch(30, 8, 2, 0),
+            waking(400, 8),
+            switch(401, 0, 0, 8),
+            exit(410, 8, -5),
+            waking(900, 7),
+            switch(901, 8, 1, 7),
+            exit(905, 7, 1),
+        ];
+        let found = figures(&events);
+        let slow: Vec<_> =
+            found.slow_calls.iter().map(|it| (&*it.call, it.task.tid, it.ns, it.busy_ns)).collect();
+        assert_eq!(slow, [("fsync", 8, 385, 385), ("read", 7, 895, 15)]);
+        assert_eq!((found.slow_calls[0].ret, found.slow_calls[0].error), (Some(-5), Some("EIO")));
+        assert_eq!(
+            (&*found.calls[0].call, found.calls[0].took.max_ns, found.calls[1].errors),
+            ("read", 895, 1)
+        );
+    }
+
+    #[test]
+    fn a_call_that_has_not_returned_lasts_until_the_end() {
+        let found = figures(&[enter(100, 7, libc::SYS_fsync)]);
+        assert_eq!((found.slow_calls[0].ns, found.slow_calls[0].ret), (900, None));
+        assert!(found.calls.is_empty());
+    }
+
+    #[test]
+    fn requests_of_a_disk() {
+        let issue = |ns, sector| {
+            event(ns, 7, What::BlockIssue { dev: 8 << 20, sector, bytes: 4096, op: *b"W\0\0\0\0\0\0\0" })
+        };
+        let complete = |ns, sector, error| {
+            event(ns, 0, What::BlockComplete { dev: 8 << 20, sector, bytes: 4096, error })
+        };
+        let found = figures(&[
+            issue(10, 1),
+            issue(20, 2),
+            complete(30, 2, -5),
+            complete(500, 1, 0),
+            complete(600, 9, 0),
+        ]);
+        let [disk] = &found.disks[..] else { panic!("{:?}", found.disks) };
+        assert_eq!((&*disk.device, disk.took.count, disk.errors, disk.bytes), ("8:0", 2, 1, 8192));
+        let slowest = disk.slowest.as_ref().unwrap();
+        assert_eq!((slowest.sector, slowest.ns, &*slowest.op), (1, 490, "W"));
+    }
+
+    #[test]
+    fn interrupts_nest() {
+        let irq = |ns, what| event(ns, 0, what);
+        let found = figures(&[
+            irq(1, What::IrqExit { irq: 9 }),
+            irq(10, What::SoftirqEnter { vec: 3 }),
+            irq(20, What::IrqEnter { irq: 9 }),
+            irq(25, What::IrqExit { irq: 9 }),
+            irq(60, What::SoftirqExit { vec: 3 }),
+        ]);
+        let took: Vec<_> =
+            found.interrupts.iter().map(|it| (&*it.interrupt, it.took.max_ns, it.longest_from_ns)).collect();
+        assert_eq!(took, [("NET_RX", 50, 10), ("irq 9", 5, 20)]);
+    }
+}

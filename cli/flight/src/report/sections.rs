@@ -1,0 +1,400 @@
+//! The sections of a report for people, from which its text and its page are made: both show the same.
+
+use mapring_kit::output;
+
+use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Task, Where};
+use super::text::{Document, Part, Row, Section};
+
+/// The signals of faults in a program.
+const CRASHES: [&str; 7] = ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP"];
+
+/// The groups that tell slow system calls from those that wait for something.
+const CALLS: &[&str] = &["syscalls", "sched"];
+
+/// The report.
+pub(super) fn of(figures: &Figures) -> Document {
+    let mut text = Text { document: Document::default(), figures };
+    text.summary();
+    text.completeness();
+    text.tasks();
+    text.calls();
+    text.devices();
+    text.programs();
+    text.document
+}
+
+struct Text<'f> {
+    document: Document,
+    figures: &'f Figures,
+}
+
+impl<'f> Text<'f> {
+    fn part(&mut self, part: Part) {
+        self.document.sections.last_mut().expect("a title is first").parts.push(part);
+    }
+
+    fn line(&mut self, line: impl Into<String>) {
+        self.part(Part::Line(line.into()));
+    }
+
+    /// What to look at first.
+    fn summary(&mut self) {
+        let figures = self.figures;
+        let Completeness { from_ns, until_ns, cpus, .. } = &figures.completeness;
+        let (all, cpus) = (time(until_ns - from_ns), cpus.len());
+        self.document.head = match &figures.stopped {
+            None => vec![format!("The last {all} of {cpus} CPUs, up to {}", figures.until)],
+            Some(Stopped { cause, at_ns }) => {
+                let [before, after] =
+                    [at_ns.saturating_sub(*from_ns), until_ns.saturating_sub(*at_ns)].map(time);
+                let period = format!(
+                    "{all} of {cpus} CPUs: {before} before that, {after} after. Times count from there"
+                );
+                vec![format!("Stopped by {cause}"), period]
+            }
+        };
+        let mut first = Vec::new();
+        // Crashes first, and those that are next to what stopped the recording, or to its end.
+        let zero = figures.stopped.as_ref().map_or(*until_ns, |stopped| stopped.at_ns);
+        let killed = |it: &'f Ended| {
+            let signal = it.signal.as_deref()?;
+            Some((!CRASHES.contains(&signal), zero.abs_diff(it.at_ns), signal, it))
+        };
+        let mut killed: Vec<_> = figures.ended.iter().filter_map(killed).collect();
+        killed.sort_by_key(|(is_kill, distance, ..)| (*is_kill, *distance));
+        for (is_kill, _, signal, it) in killed.into_iter().take(3) {
+            let (of, when) = (if is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
+            first.push((of, format!("{} was killed by {signal}, {when}", named(&it.process))));
+        }
+        // The busiest one, and others that a CPU was busy with.
+        let busy = figures.cpu_time.iter().take(3).enumerate();
+        for (at, it) in busy.filter(|(at, it)| *at == 0 || it.percent > 50.0) {
+            let (process, percent) = (named(&it.process), it.percent);
+            let most = if at == 0 { ", more than any other" } else { "" };
+            first.push(("CPU", format!("{process} used {percent:.0} % of a CPU{most}")));
+        }
+        for disk in figures.disks.iter().take(2) {
+            let (shown, count) = (disk.shown(), disk.took.count);
+            let [max, p50] = [disk.took.max_ns, disk.took.p50_ns].map(time);
+            let errors = if disk.errors > 0 { format!(", {} failed", disk.errors) } else { String::new() };
+            let took = match count {
+                1 => format!("its only request took {max}{errors}"),
+                _ => {
+                    format!("the slowest of {count} requests took {max}, half of them {p50} or less{errors}")
+                }
+            };
+            first.push(("disk", format!("{shown}: {took}")));
+        }
+        if let Some(worst) = figures.runqueue_worst.first() {
+            let (task, instead, cpu) = (named(&worst.task), named(&worst.instead), worst.cpu);
+            let waited = time(worst.ns);
+            first.push((
+                "run queue",
+                format!("{task} could run, and waited {waited} for {instead} on CPU {cpu}"),
+            ));
+        }
+        if let Some(call) = figures.slow_calls.first()
+            && missing(figures, CALLS).is_none()
+        {
+            let open = if call.ret.is_some() { "took" } else { "has not returned for" };
+            first.push((
+                "system call",
+                format!("{} of {} {open} {}", call.call, named(&call.task), time(call.ns)),
+            ));
+        }
+        let lost: u64 = figures.completeness.lost.iter().map(|it| it.count).sum();
+        let lost = if lost == 0 { "nothing".to_owned() } else { format!("{lost} events") };
+        let from = figures.completeness.groups.iter().filter_map(|group| group.complete_from_ns).max();
+        let from = from.map(|ns| format!("; all groups are complete from {} on", ago(figures, ns)));
+        first.push(("lost", lost + &from.unwrap_or_default()));
+        self.document.first = first;
+    }
+
+    fn completeness(&mut self) {
+        let figures = self.figures;
+        let Completeness { groups, lost, .. } = &figures.completeness;
+        self.title("How complete it is", &[]);
+        let from = |ns: Option<u64>| ns.map_or("the start".to_owned(), |ns| ago(figures, ns));
+        self.table(
+            &["group", "events", "complete from"],
+            groups
+                .iter()
+                .filter(|it| it.is_recorded)
+                .map(|it| vec![it.group.to_owned(), it.events.to_string(), from(it.complete_from_ns)]),
+        );
+        lost.iter().for_each(|lost| {
+            self.line(format!("{}: {} lost: {}", lost.group, lost.count, lost.cause.escape_debug()));
+        });
+    }
+
+    fn tasks(&mut self) {
+        let figures = self.figures;
+        if !figures.marks.is_empty() {
+            self.title("Marks and triggers", &[]);
+            self.table(
+                &["when", "what"],
+                figures
+                    .marks
+                    .iter()
+                    .map(|it| Row::at(it.at_ns, 0, vec![ago(figures, it.at_ns), it.text.clone()])),
+            );
+        }
+        if self.title("CPU time", &["sched"]) {
+            self.table(
+                &["process", "time", "% of a CPU", "busiest thread", "time"],
+                figures.cpu_time.iter().map(|it| {
+                    let thread = it
+                        .threads
+                        .first()
+                        .filter(|thread| thread.thread.tid != it.process.pid || it.threads.len() > 1);
+                    let thread = thread
+                        .map_or([String::new(), String::new()], |it| [named(&it.thread), time(it.busy_ns)]);
+                    let [name, busy] = thread;
+                    vec![named(&it.process), time(it.busy_ns), format!("{:.1}", it.percent), name, busy]
+                }),
+            );
+        }
+        if self.title("Time in the run queue", &["sched"]) {
+            self.line(spread(&figures.runqueue));
+            self.table(
+                &["waited", "task", "for", "CPU", "ran"],
+                figures.runqueue_worst.iter().map(|it| {
+                    let (cpu, ran) = (it.cpu.to_string(), ago(figures, it.at_ns));
+                    let cells = vec![time(it.ns), named(&it.task), named(&it.instead), cpu, ran];
+                    Row::at(it.at_ns.saturating_sub(it.ns), it.ns, cells)
+                }),
+            );
+        }
+        for (title, waits) in [
+            (
+                "Longest waits that no signal ends (disks, locks of the kernel)",
+                &figures.waits_uninterruptible,
+            ),
+            ("Longest waits for other things", &figures.waits_interruptible),
+        ] {
+            if self.title(title, &["sched"]) {
+                self.table(
+                    &["waited", "task", "woken by", "since"],
+                    waits.iter().map(|it| {
+                        let waker = it.waker.as_ref().map_or("nothing yet".to_owned(), named);
+                        let cells = vec![time(it.ns), named(&it.task), waker, ago(figures, it.from_ns)];
+                        let under = it.stack.as_ref().map(Where::innermost).unwrap_or_default();
+                        Row { under, ..Row::at(it.from_ns, it.ns, cells) }
+                    }),
+                );
+                let missing = missing(figures, &["waits"]).filter(|_| !waits.is_empty());
+                missing.into_iter().for_each(|line| self.line(format!("where they waited: {line}")));
+            }
+        }
+    }
+
+    fn calls(&mut self) {
+        let figures = self.figures;
+        if self.title("Slow system calls, without the time of waits that a signal ends", CALLS) {
+            self.table(
+                &["time", "in all", "task", "call", "result"],
+                figures.slow_calls.iter().map(|it| {
+                    let [a, b, c] = it.args;
+                    let ret = it.ret.map_or("has not returned".to_owned(), |ret| ret.to_string());
+                    let ret = it.error.map_or(ret, str::to_owned);
+                    let call = format!("{}({a:#x}, {b:#x}, {c:#x}, …)", it.call);
+                    Row::at(
+                        it.from_ns,
+                        it.ns,
+                        vec![time(it.busy_ns), time(it.ns), named(&it.task), call, ret],
+                    )
+                }),
+            );
+        }
+        if self.title("System calls by their time, waits included", &["syscalls"]) {
+            self.table(
+                &["call", "time", "calls", "errors", "p50", "p99", "max"],
+                figures.calls.iter().map(|it| {
+                    let took = &it.took;
+                    let [p50, p99, max] = [took.p50_ns, took.p99_ns, took.max_ns].map(time);
+                    let [count, errors] = [took.count, it.errors].map(|number| number.to_string());
+                    vec![it.call.clone(), time(it.total_ns), count, errors, p50, p99, max]
+                }),
+            );
+        }
+    }
+
+    fn devices(&mut self) {
+        let figures = self.figures;
+        if self.title("Disks", &["block"]) {
+            self.table(
+                &["disk", "requests", "bytes", "errors", "p50", "p99", "max", "slowest"],
+                figures.disks.iter().map(|it| {
+                    let [p50, p99, max] = [it.took.p50_ns, it.took.p99_ns, it.took.max_ns].map(time);
+                    let slowest = it.slowest.as_ref().map_or(String::new(), |it| {
+                        format!("{} of {} by {}", it.op, output::bytes(it.bytes.into()), named(&it.task))
+                    });
+                    let (count, bytes) = (it.took.count.to_string(), output::bytes(it.bytes));
+                    let cells = vec![it.shown(), count, bytes, it.errors.to_string(), p50, p99, max, slowest];
+                    let times = it.slowest.as_ref().map(|it| it.from_ns..it.from_ns.saturating_add(it.ns));
+                    Row { time: times, ..cells.into() }
+                }),
+            );
+        }
+        if self.title("Longest interrupts", &["irq"]) {
+            self.table(
+                &["interrupt", "max", "p99", "count", "time", "longest"],
+                figures.interrupts.iter().map(|it| {
+                    let longest = format!("CPU {}, {}", it.longest_cpu, ago(figures, it.longest_from_ns));
+                    let [p99, max, all] = [it.took.p99_ns, it.took.max_ns, it.total_ns].map(time);
+                    let cells = vec![it.interrupt.clone(), max, p99, it.took.count.to_string(), all, longest];
+                    Row::at(it.longest_from_ns, it.took.max_ns, cells)
+                }),
+            );
+        }
+        if self.title("Packets", &["net"]) {
+            self.table(
+                &["interface", "sent", "bytes", "received", "bytes"],
+                figures.interfaces.iter().map(|it| {
+                    let name = it.name.clone().unwrap_or_else(|| format!("number {}", it.interface));
+                    let [sent, received] = [it.sent_bytes, it.received_bytes].map(output::bytes);
+                    vec![name, it.sent.to_string(), sent, it.received.to_string(), received]
+                }),
+            );
+        }
+    }
+
+    fn programs(&mut self) {
+        let figures = self.figures;
+        if self.title("Page faults", &["faults"]) {
+            let rows = figures.faults.iter().map(|it| vec![named(&it.process), it.count.to_string()]);
+            self.table(&["process", "faults"], rows);
+        }
+        if self.title("Programs that started", &["exec"]) {
+            let rows = figures.started.iter();
+            self.table(
+                &["process", "file", "when"],
+                rows.map(|it| {
+                    Row::at(it.at_ns, 0, vec![named(&it.process), it.file.clone(), ago(figures, it.at_ns)])
+                }),
+            );
+            self.more(figures.started_count);
+        }
+        if self.title("Processes that ended", &["exec"]) {
+            self.table(
+                &["process", "how", "when"],
+                figures.ended.iter().map(|it| {
+                    let how = it.signal.clone().unwrap_or_else(|| format!("exit code {}", it.status));
+                    Row::at(it.at_ns, 0, vec![named(&it.process), how, ago(figures, it.at_ns)])
+                }),
+            );
+            self.more(figures.ended_count);
+        }
+    }
+
+    /// There were so many rows in the table above.
+    fn more(&mut self, count: u64) {
+        if let Some(Part::Table { all, .. }) =
+            self.document.sections.last_mut().and_then(|it| it.parts.last_mut())
+        {
+            *all = Some(count);
+        }
+    }
+
+    /// Begins a section. Returns whether there is something to show: all groups that it needs were recorded.
+    fn title(&mut self, title: &'static str, groups: &'static [&'static str]) -> bool {
+        let missing = missing(self.figures, groups);
+        self.document.sections.push(Section { title, groups, parts: Vec::new() });
+        let is_there = missing.is_none();
+        missing.into_iter().for_each(|line| self.line(line));
+        is_there
+    }
+
+    fn table(&mut self, header: &'static [&'static str], rows: impl Iterator<Item = impl Into<Row>>) {
+        let rows: Vec<_> = rows.map(Into::into).collect();
+        self.part(Part::Table { header, all: None, rows });
+    }
+}
+
+/// Says which of these groups were not recorded, if there are some.
+pub(super) fn missing(figures: &Figures, groups: &[&str]) -> Option<String> {
+    let recorded = &figures.completeness.groups;
+    let is_recorded = |name: &&str| recorded.iter().any(|group| group.group == *name && group.is_recorded);
+    let missing: Vec<_> = groups.iter().copied().filter(|name| !is_recorded(name)).collect();
+    let why = || format!("not recorded: `mapring flight start --events` without {}", missing.join(", "));
+    (!missing.is_empty()).then(why)
+}
+
+/// A time, seen from what stopped the recording, or from the end of the report.
+fn ago(figures: &Figures, ns: u64) -> String {
+    match &figures.stopped {
+        None => format!("{} ago", time(figures.completeness.until_ns.saturating_sub(ns))),
+        Some(zero) if ns < zero.at_ns => format!("-{}", time(zero.at_ns - ns)),
+        Some(zero) => format!("+{}", time(ns - zero.at_ns)),
+    }
+}
+
+/// The same in a sentence.
+fn when(figures: &Figures, ns: u64) -> String {
+    match &figures.stopped {
+        None => ago(figures, ns),
+        Some(zero) if ns == zero.at_ns => "at that moment".to_owned(),
+        Some(zero) if ns < zero.at_ns => format!("{} before that", time(zero.at_ns - ns)),
+        Some(zero) => format!("{} after that", time(ns - zero.at_ns)),
+    }
+}
+
+fn named(task: &Task) -> String {
+    let number = if task.tid == 0 { task.pid } else { task.tid };
+    if task.name.is_empty() { format!("({number})") } else { format!("{} ({number})", task.name) }
+}
+
+fn spread(it: &Distribution) -> String {
+    let [p50, p90, p99, max] = [it.p50_ns, it.p90_ns, it.p99_ns, it.max_ns].map(time);
+    format!("{} times; p50 {p50}, p90 {p90}, p99 {p99}, max {max}", it.count)
+}
+
+/// A time with three digits.
+#[allow(clippy::cast_precision_loss)] // for people
+pub(super) fn time(ns: u64) -> String {
+    let (value, unit) = match ns {
+        0..1_000 => return format!("{ns} ns"),
+        1_000..1_000_000 => (ns as f64 / 1e3, "µs"),
+        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
+        _ => (ns as f64 / 1e9, "s"),
+    };
+    match value {
+        ..10.0 => format!("{value:.2} {unit}"),
+        ..100.0 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::CpuTime;
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        let times = [0, 999, 1_500, 63_210_000, 999_600_000, 2_100_000_000, 320_000_000_000].map(time);
+        assert_eq!(times, ["0 ns", "999 ns", "1.50 µs", "63.2 ms", "1000 ms", "2.10 s", "320 s"]);
+    }
+
+    #[test]
+    fn each_process_that_a_cpu_is_busy_with_stands_out() {
+        let used = |(pid, percent)| CpuTime {
+            process: Task { pid, ..Task::default() },
+            percent,
+            ..CpuTime::default()
+        };
+        let cpu_time = [(1, 98.0), (2, 95.0), (3, 20.0)].map(used).into();
+        let text = of(&Figures { cpu_time, ..Figures::default() }).to_string();
+        assert!(text.contains("(1) used 98 % of a CPU, more than any other\n"), "{text}");
+        assert!(text.contains("(2) used 95 % of a CPU\n") && !text.contains("(3) used"), "{text}");
+    }
+
+    #[test]
+    fn a_section_names_the_group_that_is_missing() {
+        let text = of(&Figures::default()).to_string();
+        assert!(
+            text.contains("Disks (block)\n  not recorded: `mapring flight start --events` without block"),
+            "{text}"
+        );
+    }
+}

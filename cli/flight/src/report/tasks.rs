@@ -1,0 +1,378 @@
+//! Who ran, who could not run, and who waited: from switches and wakeups.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use super::super::event::{Event, What};
+use super::super::names::Names;
+use super::super::symbols::Symbols;
+use super::figures::{CpuTime, Delay, Figures, Task, ThreadTime};
+use super::largest::{Map, SHOWN, sorted};
+use super::longest::{LONGEST, Longest, Took};
+use super::waits::Waits;
+
+/// So many of the latest turns on a CPU are kept, to see who ran while another could not.
+const TURNS: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// Before this time, switches and wakeups of some CPU are missing: nothing is said of it.
+    pub(super) from: u64,
+    cpus: BTreeMap<u16, Running>,
+    threads: Map<u32, Thread>,
+    runqueue: Took,
+    worst: Longest<Delayed>,
+    waits: Waits,
+}
+
+struct Running {
+    tid: u32,
+    pid: u32,
+    since: u64,
+    /// The turns before: which thread, from when to when.
+    turns: VecDeque<(u32, Range<u64>)>,
+}
+
+impl Running {
+    fn new(tid: u32, pid: u32, since: u64) -> Self {
+        Self { tid, pid, since, turns: VecDeque::new() }
+    }
+
+    /// Another thread runs from now on.
+    fn switch(&mut self, ns: u64, tid: u32, pid: u32) {
+        if self.turns.len() == TURNS {
+            self.turns.pop_front();
+        }
+        self.turns.push_back((self.tid, self.since..ns));
+        (self.tid, self.pid, self.since) = (tid, pid, ns);
+    }
+
+    /// The thread that ran longest since that time, up to the last switch.
+    fn longest_since(&self, since: u64) -> Option<u32> {
+        let mut ran: Map<u32, u64> = Map::default();
+        for (tid, turn) in self.turns.iter().rev().take_while(|(_, turn)| turn.end > since) {
+            *ran.entry(*tid).or_default() += turn.end - turn.start.max(since);
+        }
+        ran.into_iter().max_by_key(|(tid, ns)| (*ns, *tid)).map(|(tid, _)| tid)
+    }
+}
+
+/// A thread's time on a CPU, from one switch to the next.
+pub(super) struct Turn {
+    pub(super) cpu: u16,
+    pub(super) tid: u32,
+    pub(super) times: Range<u64>,
+}
+
+#[derive(Default)]
+struct Thread {
+    pid: u32,
+    busy: u64,
+    /// The time of interruptible waits that are over.
+    interruptible: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default)]
+enum State {
+    #[default]
+    Unknown,
+    Runnable(u64),
+    Waiting {
+        since: u64,
+        is_interruptible: bool,
+    },
+}
+
+struct Delayed {
+    tid: u32,
+    cpu: u16,
+    at: u64,
+    instead: u32,
+}
+
+impl Tasks {
+    pub(super) fn new(from: u64) -> Self {
+        Self { from, ..Self::default() }
+    }
+
+    pub(super) fn see(&mut self, event: &Event) {
+        let &Event { ns, cpu, pid, tid, ref what } = event;
+        if ns < self.from {
+            return;
+        }
+        match *what {
+            What::Switch { state, next, .. } => {
+                self.ran(event);
+                if tid != 0 {
+                    self.leaves(tid, ns, state);
+                }
+                let pid = self.threads.get(&next).map_or(0, |thread| thread.pid);
+                self.cpus.entry(cpu).or_insert_with(|| Running::new(tid, pid, ns)).switch(ns, next, pid);
+                self.enters(next, event);
+                return;
+            }
+            What::Waking { task, .. } => self.wakes(task, event),
+            What::Wait { ns: away, ref stack, .. } => {
+                self.waits.came_back(tid, ns.saturating_sub(away), ns, stack);
+            }
+            // The last thing that it does, but for a switch.
+            What::Exit { .. } => self.threads.entry(tid).or_default().state = State::Unknown,
+            _ => {}
+        }
+        match self.cpus.entry(cpu) {
+            Entry::Vacant(new) => {
+                new.insert(Running::new(tid, pid, ns));
+            }
+            Entry::Occupied(mut running) if running.get().tid == tid => running.get_mut().pid = pid,
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// Events of switches and wakeups are missing up to now: who waits or can run is not known.
+    pub(super) fn forget(&mut self) {
+        self.threads.values_mut().for_each(|thread| thread.state = State::Unknown);
+        self.cpus.clear();
+    }
+
+    /// The thread of a switch has run until now.
+    fn ran(&mut self, &Event { ns, cpu, pid, tid, .. }: &Event) {
+        let since =
+            self.cpus.get(&cpu).filter(|running| running.tid == tid).map_or(ns, |running| running.since);
+        let thread = self.threads.entry(tid).or_default();
+        thread.pid = pid;
+        thread.busy += ns.saturating_sub(since);
+    }
+
+    fn leaves(&mut self, tid: u32, ns: u64, state: u16) {
+        /// It can run, and did not leave by itself.
+        const PREEMPTED: u16 = 0x100;
+        const INTERRUPTIBLE: u16 = 1;
+        const UNINTERRUPTIBLE: u16 = 2;
+        self.threads.entry(tid).or_default().state = match state {
+            0 | PREEMPTED => State::Runnable(ns),
+            INTERRUPTIBLE | UNINTERRUPTIBLE => {
+                State::Waiting { since: ns, is_interruptible: state == INTERRUPTIBLE }
+            }
+            _ => State::Unknown, // stopped, dead, or an idle thread of the kernel
+        };
+    }
+
+    fn enters(&mut self, tid: u32, event: &Event) {
+        let &Event { ns, cpu, tid: last, .. } = event;
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        if let State::Runnable(since) = std::mem::take(&mut thread.state)
+            && tid != 0
+        {
+            let delay = ns.saturating_sub(since);
+            self.runqueue.see(delay);
+            let running = self.cpus.get(&cpu);
+            let instead = || running.and_then(|running| running.longest_since(since)).unwrap_or(last);
+            self.worst.see(delay, || Delayed { tid, cpu, at: ns, instead: instead() });
+        }
+    }
+
+    fn wakes(&mut self, tid: u32, event: &Event) {
+        let thread = self.threads.entry(tid).or_default();
+        if let State::Waiting { since, is_interruptible } = thread.state {
+            let ns = event.ns.saturating_sub(since);
+            thread.interruptible += if is_interruptible { ns } else { 0 };
+            self.waits.see(is_interruptible, ns, tid, since, Some(event.tid));
+        }
+        // If it runs now, its next switch says what becomes of it.
+        if !matches!(thread.state, State::Runnable(_)) {
+            thread.state = State::Runnable(event.ns);
+        }
+    }
+
+    /// How long a thread has waited interruptibly, up to this time.
+    pub(super) fn interruptible(&self, tid: u32, ns: u64) -> u64 {
+        let Some(thread) = self.threads.get(&tid) else { return 0 };
+        let now = match thread.state {
+            State::Waiting { since, is_interruptible: true } => ns.saturating_sub(since),
+            _ => 0,
+        };
+        thread.interruptible + now
+    }
+
+    /// The turn on a CPU that this switch ends: the thread, from when to when. `None` if its begin is not known, or the CPU was idle.
+    pub(super) fn turn(&self, &Event { ns, cpu, tid, .. }: &Event) -> Option<Turn> {
+        let running = self.cpus.get(&cpu).filter(|running| running.tid == tid && tid != 0)?;
+        Some(Turn { cpu, tid, times: running.since..ns })
+    }
+
+    /// The turns that are not over at the end of the report.
+    pub(super) fn last_turns(&self, end: u64) -> impl Iterator<Item = Turn> {
+        let busy = self.cpus.iter().filter(|(_, running)| running.tid != 0);
+        busy.map(move |(&cpu, running)| Turn { cpu, tid: running.tid, times: running.since..end })
+    }
+
+    /// The report ends here.
+    pub(super) fn finish(&mut self, end: u64) {
+        for running in self.cpus.values() {
+            let thread = self.threads.entry(running.tid).or_default();
+            thread.busy += end.saturating_sub(running.since);
+            if thread.pid == 0 {
+                thread.pid = running.pid;
+            }
+        }
+        let mut threads: Vec<_> = self.threads.iter().collect();
+        threads.sort_unstable_by_key(|(tid, _)| **tid);
+        for (&tid, thread) in threads {
+            // Threads that sleep until they have work are not listed, only those that may be stuck.
+            if let State::Waiting { since, is_interruptible: false } = thread.state {
+                self.waits.see(false, end.saturating_sub(since), tid, since, None);
+            }
+        }
+    }
+
+    pub(super) fn task(&self, tid: u32, names: &mut Names, end: u64) -> Task {
+        let pid = self.threads.get(&tid).map_or(0, |thread| thread.pid);
+        task(pid, tid, names, end)
+    }
+
+    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, symbols: &mut Symbols, end: u64) {
+        figures.runqueue = self.runqueue.distribution();
+        for (ns, Delayed { tid, cpu, at, instead }) in self.worst.take().into_iter().take(LONGEST) {
+            let (task, instead) = (self.task(tid, names, end), self.task(instead, names, end));
+            figures.runqueue_worst.push(Delay { task, ns, cpu, at_ns: at, instead });
+        }
+        let mut waits = std::mem::take(&mut self.waits);
+        waits.put(figures, &|tid, names| self.task(tid, names, end), names, symbols, end);
+        let from = self.from.max(figures.completeness.from_ns);
+        figures.cpu_time = self.cpu_time(names, from, end);
+    }
+
+    /// The CPU time of the processes that used most.
+    fn cpu_time(&self, names: &mut Names, from: u64, end: u64) -> Vec<CpuTime> {
+        let mut processes: Map<u32, Vec<(u64, u32)>> = Map::default();
+        for (&tid, thread) in self.threads.iter().filter(|(tid, thread)| **tid != 0 && thread.busy > 0) {
+            let pid = if thread.pid == 0 { tid } else { thread.pid };
+            processes.entry(pid).or_default().push((thread.busy, tid));
+        }
+        let sum = |threads: &Vec<(u64, u32)>| threads.iter().map(|(busy, _)| busy).sum();
+        let all = end.saturating_sub(from).max(1);
+        let of = |(pid, mut threads): (u32, Vec<(u64, u32)>)| {
+            let busy_ns = sum(&threads);
+            threads.sort_unstable_by_key(|(busy, tid)| (std::cmp::Reverse(*busy), *tid));
+            threads.truncate(SHOWN);
+            let process = task(pid, pid, names, end);
+            let threads = threads.into_iter();
+            let threads =
+                threads.map(|(busy_ns, tid)| ThreadTime { thread: task(pid, tid, names, end), busy_ns });
+            #[allow(clippy::cast_precision_loss)] // shown with a digit after the point
+            let percent = 100.0 * busy_ns as f64 / all as f64;
+            CpuTime { process, busy_ns, percent, threads: threads.collect() }
+        };
+        sorted(processes, sum).map(of).collect()
+    }
+}
+
+/// A task with its name.
+pub(super) fn task(pid: u32, tid: u32, names: &mut Names, ns: u64) -> Task {
+    Task { pid, tid, name: String::from_utf8_lossy(&names.comm(tid, 0, ns)).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::event::tests::{comm, event};
+    use super::*;
+
+    fn switch(ns: u64, cpu: u16, tid: u32, state: u16, next: u32) -> Event {
+        let what = What::Switch { state, prio: 120, next, next_prio: 120, next_comm: comm("next") };
+        Event { cpu, ..event(ns, tid, what) }
+    }
+
+    fn waking(ns: u64, tid: u32, task: u32) -> Event {
+        event(ns, tid, What::Waking { task, is_new: false, prio: 120, target: 0, comm: comm("woken") })
+    }
+
+    fn figures(events: &[Event], end: u64) -> Figures {
+        let mut tasks = Tasks::default();
+        events.iter().for_each(|event| tasks.see(event));
+        tasks.finish(end);
+        let mut figures = Figures::default();
+        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), end);
+        figures
+    }
+
+    #[test]
+    fn time_on_a_cpu_begins_with_its_first_event_and_ends_with_the_report() {
+        let events = [
+            event(100, 7, What::Fault { address: 0, ip: 0 }),
+            switch(150, 0, 7, 0x100, 8),
+            switch(170, 0, 8, 1, 7),
+        ];
+        let found = figures(&events, 200);
+        let busy: Vec<_> = found.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns)).collect();
+        assert_eq!(busy, [(7, 50 + 30), (8, 20)]);
+        assert_eq!((found.runqueue.count, found.runqueue.max_ns), (1, 20), "7 could run from 150 to 170");
+        let worst = &found.runqueue_worst[0];
+        assert_eq!((worst.task.tid, worst.instead.tid, worst.ns, worst.at_ns), (7, 8, 20, 170));
+    }
+
+    #[test]
+    fn a_wait_ends_when_the_task_is_woken_and_the_delay_begins_there() {
+        let events = [
+            switch(10, 0, 7, 2, 0),
+            waking(50, 3, 7),
+            waking(55, 4, 7),
+            switch(60, 0, 0, 0, 7),
+            switch(70, 0, 7, 1, 0),
+        ];
+        let found = figures(&events, 100);
+        let [wait] = &found.waits_uninterruptible[..] else { panic!("{:?}", found.waits_uninterruptible) };
+        assert_eq!(
+            (wait.task.tid, wait.ns, wait.is_open, wait.waker.as_ref().unwrap().tid),
+            (7, 40, false, 3)
+        );
+        assert_eq!((found.runqueue.count, found.runqueue.max_ns), (1, 10));
+        assert!(found.waits_interruptible.is_empty(), "nothing has woken it");
+    }
+
+    #[test]
+    fn a_task_that_nothing_wakes_waits_until_the_end() {
+        let found = figures(&[switch(10, 0, 7, 2, 0)], 100);
+        assert_eq!((found.waits_uninterruptible[0].ns, found.waits_uninterruptible[0].is_open), (90, true));
+    }
+
+    #[test]
+    fn the_one_that_ran_longest_ran_instead_and_not_the_last_one() {
+        let events = [
+            switch(10, 0, 7, 0x100, 8),
+            switch(90, 0, 8, 1, 9),
+            switch(95, 0, 9, 1, 7),
+            switch(99, 0, 7, 1, 0),
+        ];
+        let found = figures(&events, 100);
+        assert_eq!((found.runqueue_worst[0].ns, found.runqueue_worst[0].instead.tid), (85, 8));
+    }
+
+    #[test]
+    fn nothing_is_said_of_times_before_all_cpus_have_events() {
+        let mut tasks = Tasks::new(1000);
+        tasks.see(&event(10, 7, What::IrqEnter { irq: 1 }));
+        [switch(1050, 0, 7, 1, 8), switch(1100, 0, 8, 1, 7)].iter().for_each(|event| tasks.see(event));
+        tasks.finish(1200);
+        let mut figures = Figures::default();
+        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), 1200);
+        let busy: Vec<_> =
+            figures.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns, it.percent)).collect();
+        assert_eq!(busy, [(7, 100, 50.0), (8, 50, 25.0)]);
+    }
+
+    #[test]
+    fn nothing_is_said_of_times_in_which_events_are_missing() {
+        let mut tasks = Tasks::default();
+        tasks.see(&switch(10, 0, 7, 2, 8));
+        tasks.forget();
+        tasks.see(&switch(1000, 0, 9, 1, 7));
+        tasks.finish(1100);
+        let mut figures = Figures::default();
+        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), 1100);
+        assert_eq!((figures.runqueue.count, figures.waits_uninterruptible.len()), (0, 0));
+        let busy: Vec<_> = figures.cpu_time.iter().map(|it| (it.process.pid, it.busy_ns)).collect();
+        assert_eq!(busy, [(7, 100)]);
+    }
+}

@@ -1,0 +1,212 @@
+//! The format of the file, which docs/recording.md describes. Whoever reads it gets the rings as memory files, in which the
+//! readers of live rings read them. It can have any content: each number is checked, and memory grows only with the bytes that
+//! are present.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use mapring_kit::output;
+use mapring_kit::text::printable;
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use super::{About, Known};
+use crate::event::Interface;
+use crate::input::Input;
+use crate::names::Names;
+use crate::rings::{GROUPS, GroupRings, MARKS};
+use crate::stopped::Stop;
+use crate::symbols::Saved;
+
+const MAGIC: [u8; 8] = *b"MAPRINGF";
+const VERSION: u32 = 1;
+/// Bytes of a part before its content: its name, its length, and a checksum of all that.
+const HEADER: usize = 32;
+const NAME: usize = 16;
+const CHECKED: usize = NAME + 8;
+
+pub(super) const ABOUT: &str = "about";
+pub(super) const NAMES: &str = "names";
+/// The names of frames.
+pub(super) const SYMBOLS: &str = "symbols";
+const END: &str = "end";
+/// The longest part that is not a ring.
+const TEXT: u64 = 64 << 20;
+
+pub(super) struct Writer<W> {
+    out: W,
+    bytes: u64,
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(&MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
+        out.write_all(&[0; 4])?;
+        Ok(Self { out, bytes: 16 })
+    }
+
+    pub(super) fn part(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut header = [0; HEADER];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[NAME..CHECKED].copy_from_slice(&(content.len() as u64).to_le_bytes());
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&header[..CHECKED]);
+        checksum.update(content);
+        header[CHECKED..CHECKED + 4].copy_from_slice(&checksum.finalize().to_le_bytes());
+        self.bytes += (HEADER + content.len()) as u64;
+        self.out.write_all(&header)?;
+        self.out.write_all(content)
+    }
+
+    /// Returns the bytes of the file.
+    pub(super) fn finish(mut self) -> io::Result<u64> {
+        self.part(END, &[])?;
+        self.out.flush()?;
+        Ok(self.bytes)
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// If it is not whole, or another version of the command wrote it.
+pub(crate) fn read(path: &Path) -> Result<Input> {
+    let shown = || printable(&path.to_string_lossy()).into_owned();
+    let file = File::open(path).with_context(shown)?;
+    input(&mut Reader { input: BufReader::with_capacity(1 << 16, file) }).with_context(shown)
+}
+
+fn input(reader: &mut Reader<impl Read>) -> Result<Input> {
+    let mut start = [0; 16];
+    let is_one = reader.input.read_exact(&mut start).is_ok() && start[..8] == MAGIC;
+    ensure!(is_one, "not a file of `mapring flight save`");
+    let [version, zero] = [8, 12].map(|at| u32::from_le_bytes(std::array::from_fn(|byte| start[at + byte])));
+    ensure!(
+        version == VERSION,
+        "a file of version {version}: this mapring {} reads version {VERSION}",
+        env!("CARGO_PKG_VERSION")
+    );
+    ensure!(zero == 0, "damaged: its first bytes");
+    let first = reader.part()?;
+    ensure!(first.name == ABOUT, "damaged: it does not begin with {ABOUT:?}");
+    let about: About = serde_json::from_slice(&reader.text(&first)?).context("damaged")?;
+    let mut known = Known::default();
+    let mut symbols = Saved::default();
+    let mut rings = Vec::new();
+    let mut memory = memory();
+    loop {
+        let part = reader.part()?;
+        match &*part.name {
+            NAMES => known = serde_json::from_slice(&reader.text(&part)?).context("damaged")?,
+            SYMBOLS => symbols = serde_json::from_slice(&reader.text(&part)?).context("damaged")?,
+            END => break,
+            name => {
+                let group = GROUPS.iter().chain([&MARKS]).find(|group| group.name == name);
+                let is_known = |layout| Some(&layout) == about.layouts.get(name);
+                let by = printable(&about.machine.mapring);
+                let Some(group) = group.filter(|group| is_known(group.layout())) else {
+                    bail!(
+                        "mapring {by} wrote it, with records of {:?} that this mapring {} does not know: read it \
+                         with that version",
+                        name,
+                        env!("CARGO_PKG_VERSION")
+                    );
+                };
+                ensure!(
+                    rings.iter().all(|ring: &GroupRings| ring.name() != name),
+                    "damaged: two rings of {name}"
+                );
+                let left = memory.checked_sub(part.len);
+                memory = left.context("its rings need more than half of this machine's memory")?;
+                let ring = group.restored(reader.memory_file(&part)?, about.until);
+                rings.push(ring.with_context(|| format!("damaged: the ring of {name}"))?);
+            }
+        }
+    }
+    ensure!(reader.input.read(&mut [0])? == 0, "damaged: bytes after its end");
+    ensure!(!rings.is_empty(), "damaged: it has no ring");
+    let stop =
+        about.stop.as_deref().map(|words| Stop::of(words).context("damaged: what stopped it")).transpose()?;
+    known.escape();
+    let Known { processes, net_ns, interfaces } = known;
+    let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
+    let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces);
+    Ok(Input { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
+}
+
+/// The most bytes of all rings.
+fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into()) / 2
+}
+
+struct Reader<R> {
+    input: R,
+}
+
+/// A part whose content comes next.
+struct Part {
+    name: String,
+    len: u64,
+    checksum: crc32fast::Hasher,
+    expected: u32,
+}
+
+impl<R: Read> Reader<R> {
+    fn part(&mut self) -> Result<Part> {
+        let mut header = [0; HEADER];
+        self.input.read_exact(&mut header).map_err(cut)?;
+        let name = header[..NAME].split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&header[..CHECKED]);
+        let word = |at: usize| header[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let expected = u32::try_from(word(CHECKED)).context("damaged: the header of a part")?;
+        let part =
+            Part { name: String::from_utf8_lossy(name).into_owned(), len: word(NAME), checksum, expected };
+        if part.name == END {
+            ensure!(part.len == 0, "damaged: its end");
+            self.copy(&part, &mut io::sink())?;
+        }
+        Ok(part)
+    }
+
+    fn text(&mut self, part: &Part) -> Result<Vec<u8>> {
+        ensure!(part.len <= TEXT, "damaged: {} of {:?}", output::bytes(part.len), part.name);
+        let mut text = Vec::new();
+        self.copy(part, &mut text)?;
+        Ok(text)
+    }
+
+    /// The content in a sealed memory file: nobody can change or shorten it.
+    fn memory_file(&mut self, part: &Part) -> Result<OwnedFd> {
+        let memory = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut file = File::from(memory);
+        self.copy(part, &mut file)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE)?;
+        Ok(file.into())
+    }
+
+    /// Copies the content, and checks it.
+    fn copy(&mut self, part: &Part, to: &mut impl Write) -> Result<()> {
+        let (mut checksum, mut left, mut buffer) = (part.checksum.clone(), part.len, vec![0; 1 << 16]);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            self.input.read_exact(&mut buffer[..most]).map_err(cut)?;
+            checksum.update(&buffer[..most]);
+            to.write_all(&buffer[..most]).context("a copy of it in memory")?;
+            left -= most as u64;
+        }
+        ensure!(checksum.finalize() == part.expected, "damaged: {:?} has a wrong checksum", part.name);
+        Ok(())
+    }
+}
+
+fn cut(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => anyhow::anyhow!("damaged: it is cut"),
+        _ => error.into(),
+    }
+}
