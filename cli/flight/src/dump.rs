@@ -168,7 +168,7 @@ fn follow(
         let last = over.load(Ordering::Relaxed) || recording != identity(pins);
         // The rings then hold all records that were reserved before, also those of idle CPUs.
         let until = if last { rings::present() } else { u64::MAX };
-        events.look_again();
+        events.retry();
         while let Some(event) = events.next(until) {
             sink.event(&event, &mut names).with_context(file)?;
             names.update(&event);

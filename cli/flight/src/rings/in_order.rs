@@ -63,7 +63,7 @@ impl InOrder {
         Self { merged, ahead, gaps: Vec::new(), calls, is_dry: false }
     }
 
-    /// The next event, if it is earlier than `until`. `None`: there is none up to now; after [`look_again`](Self::look_again)
+    /// The next event, if it is earlier than `until`. `None`: there is none up to now; after [`retry`](Self::retry)
     /// there may be one.
     pub(crate) fn next(&mut self, until: u64) -> Option<Event> {
         let mut calls = self.calls;
@@ -79,7 +79,7 @@ impl InOrder {
     }
 
     /// Lets [`next`](Self::next) look for events that came after it found none.
-    pub(crate) fn look_again(&mut self) {
+    pub(crate) fn retry(&mut self) {
         self.is_dry = false;
     }
 

@@ -101,7 +101,7 @@ fn tickets_that_no_program_had_are_not_lost() {
         }
         // Until the reader's patience has ended.
         while read_all.len() < usize::try_from(n).unwrap() {
-            events.look_again();
+            events.retry();
             read_all.extend(read(&mut events));
             thread::sleep(Duration::from_millis(1));
         }
