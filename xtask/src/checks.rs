@@ -64,6 +64,11 @@ const EMULATED: &[&str] = &[
     "cli/tests", "proofs/kernel/tests", "xtask/src/vm/guest.rs", "xtask/src/vm/initramfs.rs", "xtask/src/vm/kernels.rs",
 ];
 const IN_GUESTS: Covers = Covers::tests(&["mapring-kernel-tests"]).files(GUESTS);
+#[rustfmt::skip]
+const FLIGHT_IN_GUESTS: &[&str] = &[
+    "cli/src/main.rs", "cli/tests/common", "cli/tests/flight",
+    "xtask/src/vm/guest.rs", "xtask/src/vm/initramfs.rs", "xtask/src/vm/kernels.rs",
+];
 /// The tests of BPF programs in Rust that need no tool chain of their own.
 #[rustfmt::skip]
 const RUST_BPF: &[&str] = &[
@@ -237,7 +242,7 @@ static CHECKS: &[Check] = &[
     check("vm-newest", "the same on the newest kernel")
         .prove(21, &[Tools, Machines(vm::PROOF_NEWEST)], IN_GUESTS, Code(|given| vm::step(vm::PROOF_NEWEST, given.tools()?))),
     check("vm-flight", "the tests of the flight recorder on all these kernels")
-        .prove(22, &[Tools, Machines(vm::PROOF_FLIGHT)], Covers::tests(&["mapring-cli"]).files(GUESTS), Code(|given| vm::step(vm::PROOF_FLIGHT, given.tools()?))),
+        .prove(22, &[Tools, Machines(vm::PROOF_FLIGHT)], Covers::tests(&[]).builds(&["mapring-flight"]).files(FLIGHT_IN_GUESTS), Code(|given| vm::step(vm::PROOF_FLIGHT, given.tools()?))),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .in_all(part(40, &[Tools, Compilers], code("cargo xtask assembly", |given| assembly::step(Some(given.tools()?)))))
         .prove(1, &[], Covers::tests(&["mapring-assembly"]).files(&["bindings/c", "xtask/src/assembly"]), Code(|given| assembly::run(given.tools().ok()))),
@@ -267,7 +272,7 @@ static CHECKS: &[Check] = &[
     check("release", "the examples and the command, optimized, with and without BPF").prove(
         16,
         BPF,
-        Covers::tests(&["mapring-examples", "mapring-cli"]),
+        Covers::tests(&["mapring-examples", "mapring-cli", "mapring-kit", "mapring-view", "mapring-export", "mapring-flight"]),
         Outputs(&[
             "cargo test --release -p mapring-examples --all-features",
             "cargo test --release -p mapring-examples --no-default-features",
@@ -330,7 +335,7 @@ static CHECKS: &[Check] = &[
     check("report", "the page of a flight recorder's report in a headless Chromium: clicked, zoomed and read, light and dark").prove(
         26,
         &[Tools, Bpf, Browser],
-        Covers::tests(&[]).builds(&["mapring-cli"]).files(&["cli/tests/browser", "cli/tests/browser.rs"]),
+        Covers::tests(&[]).builds(&["mapring-flight"]).files(&["cli/tests/browser", "cli/tests/browser.rs"]),
         Outputs(&["cargo test -p mapring-cli --features bpf --test browser -- --ignored --nocapture"]),
     ),
     check("api", "the public API of the crates is what docs/api lists")

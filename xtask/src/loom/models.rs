@@ -15,7 +15,7 @@ pub(crate) struct Model {
 }
 
 /// The models that take longest: only `cargo xtask prove` runs them.
-const LONGEST: &[&str] = &[
+pub(crate) const LONGEST: &[&str] = &[
     "rust::a_record_is_never_torn",
     "rust::a_nested_writer",
     "rust::a_stuck_writer_is_stepped_over",

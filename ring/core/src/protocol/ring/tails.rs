@@ -454,7 +454,7 @@ mod tests {
         for (n, tail) in found {
             assert!(tail.is_none_or(|tail| tail == bytes(n, 40)), "{n}");
         }
-        assert_eq!([NO_SPACE, TOO_LONG, STEPPED].map(|word| region.word(word)), [0; 3]);
+        assert_eq!([Tails::NO_SPACE, Tails::TOO_LONG, STEPPED].map(|word| region.word(word)), [0; 3]);
     }
 
     #[test]
@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn a_tail_that_is_too_long_is_counted_and_writes_nothing() {
         let region = Region::new();
-        assert_eq!((region.push(7, &[1; 41]), region.word(TOO_LONG)), (None, 1));
+        assert_eq!((region.push(7, &[1; 41]), region.word(Tails::TOO_LONG)), (None, 1));
         let mut slot = region.reserve().unwrap();
         assert!(slot.write_tail(&[3; 20]) && !slot.write_tail(&[1; 41]));
         slot.write(&9);
@@ -489,7 +489,7 @@ mod tests {
         open.write(&5);
         assert!(open.write_tail(&[9; 40]));
         (0..20).for_each(|n| assert_eq!(region.push(n, &[u8::try_from(n).unwrap(); 40]), Some(n + 1)));
-        assert!(region.word(STEPPED) > CAPACITY && region.word(NO_SPACE) == 0);
+        assert!(region.word(STEPPED) > CAPACITY && region.word(Tails::NO_SPACE) == 0);
         assert_eq!(open.commit(), Some(0));
         let (found, _) = region.read();
         assert_eq!(found[0], (5, Some(vec![9; 40])));
@@ -503,7 +503,7 @@ mod tests {
         let open: Vec<_> = (0..most).map(|_| region.reserve().unwrap()).collect();
         assert!(matches!(region.reserve(), Err(Dropped::NoSpace)));
         let spell = Shard::new(*region.words(), &region.place).spell();
-        assert!(region.word(NO_SPACE) == 1 && spell[0] > 0);
+        assert!(region.word(Tails::NO_SPACE) == 1 && spell[0] > 0);
         open.into_iter().for_each(core::mem::forget);
         let active = || (0..Tails::WRITERS).filter(|entry| region.word(ACTIVE + entry) != 0).count();
         assert_eq!(active(), most);

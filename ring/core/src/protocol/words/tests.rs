@@ -107,6 +107,7 @@ fn views_end_where_they_say() {
     assert!(all.len() == 3 && !all.is_empty() && all.slice(3, 0).is_empty());
     assert_eq!(all.slice(1, 2).load(1, Ordering::Relaxed), 3);
     all.prefetch(1 << 40, 3); // anywhere
+    all.slice(0, 2).copy_pairs(0, &mut [[0; 16]]);
     let panics = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
     assert!(panics(&|| _ = all.load(3, Ordering::Relaxed)) && panics(&|| _ = all.slice(2, 2)));
     assert!(panics(&|| _ = all.slice(usize::MAX, 2)) && panics(&|| _ = all.slice(4, 0)));
