@@ -119,7 +119,7 @@ mod any_record;
 mod bpf;
 pub mod cpus;
 mod error;
-mod handle;
+mod values;
 mod histogram;
 pub mod loader;
 pub mod record;
@@ -130,7 +130,7 @@ pub mod time;
 
 pub use access::{Access, Refusal};
 pub use error::{Error, ErrorKind, ReadError, Result};
-pub use handle::{
+pub use values::{
     Array, Cells, Commands, Counters, Gauges, Histograms, Latches, PerCpuCells, TopKeys, dispatch, globals,
     table,
 };
@@ -208,7 +208,7 @@ pub use tagged::Tagged;
 
 /// Writers of each kind in userspace, which their handles make, and what they give out.
 pub mod writers {
-    pub use crate::handle::{
+    pub use crate::values::{
         CellsWriter, CommandsWriter, CountersWriter, Full, GaugesWriter, HistogramsWriter, LatchesWriter,
         TopKeysWriter,
     };
@@ -218,7 +218,7 @@ pub mod writers {
 
 /// What readers and handles return: iterators, counts, and values of gauges and top keys.
 pub mod reading {
-    pub use crate::handle::{GaugeReader, GaugeWindow, Ranking, SinceLastRead, TopKey};
+    pub use crate::values::{GaugeReader, GaugeWindow, Ranking, SinceLastRead, TopKey};
     #[cfg(feature = "tokio")]
     pub use crate::ring::Events;
     pub use crate::ring::{ByShard, ByTime, Drain, Order};
@@ -235,7 +235,7 @@ pub mod liveness {
 /// Maps and records of any type, for tools that show what they do not know.
 pub mod any {
     pub use crate::any_record::AnyRecord;
-    pub use crate::handle::{AnyMap, MapFacts};
+    pub use crate::values::{AnyMap, MapFacts};
     pub use crate::region::maps::{ObserverStats, RingbufObserver};
     pub use crate::ring::AnyReader;
 }
