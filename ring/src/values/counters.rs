@@ -2,11 +2,11 @@
 
 use mapring_core::protocol::counters;
 
-use super::banks::{Banks, banks};
+use super::per_cpu_elements::{PerCpuElements, banks};
 use crate::abi::{Kind, WORD};
 use crate::error::{ReadError, Result};
 
-/// Banks of `u64` counters, one for each CPU that counts.
+/// PerCpuElements of `u64` counters, one for each CPU that counts.
 ///
 /// Each counter is exact. Two counters that are read one after the other show different moments.
 ///
@@ -18,10 +18,10 @@ use crate::error::{ReadError, Result};
 /// the rest after.
 #[derive(Clone)]
 pub struct Counters {
-    banks: Banks,
+    elements: PerCpuElements,
 }
 
-banks!(Counters, CountersWriter, "counter", Kind::Counters, WORD);
+per_cpu_elements!(Counters, CountersWriter, "counter", Kind::Counters, WORD);
 
 impl Counters {
     /// One counter of one CPU. If mapped: one load. Otherwise system calls.
@@ -30,12 +30,12 @@ impl Counters {
     /// [`ReadError::Index`], [`ReadError::Lookup`].
     #[inline]
     pub fn get(&self, cpu: usize, index: usize) -> Result<u64, ReadError> {
-        self.banks.check(cpu, index)?;
-        if let Some(words) = self.banks.words() {
-            return Ok(counters::get(words, self.banks.bank(cpu) + index));
+        self.elements.check(cpu, index)?;
+        if let Some(words) = self.elements.words() {
+            return Ok(counters::get(words, self.elements.bank(cpu) + index));
         }
         let mut value = 0;
-        self.banks.fetch(cpu..cpu + 1, |bank| value = bank(index))?;
+        self.elements.fetch(cpu..cpu + 1, |bank| value = bank(index))?;
         Ok(value)
     }
 
@@ -45,14 +45,14 @@ impl Counters {
     /// [`ReadError::Index`], [`ReadError::Lookup`].
     #[inline]
     pub fn sum(&self, index: usize) -> Result<u64, ReadError> {
-        self.banks.check(0, index)?;
+        self.elements.check(0, index)?;
         let cpus = 0..self.shards();
-        if let Some(words) = self.banks.words() {
-            let counts = cpus.map(|cpu| counters::get(words, self.banks.bank(cpu) + index));
+        if let Some(words) = self.elements.words() {
+            let counts = cpus.map(|cpu| counters::get(words, self.elements.bank(cpu) + index));
             return Ok(counts.fold(0, u64::wrapping_add));
         }
         let mut sum = 0_u64;
-        self.banks.fetch(cpus, |bank| sum = sum.wrapping_add(bank(index)))?;
+        self.elements.fetch(cpus, |bank| sum = sum.wrapping_add(bank(index)))?;
         Ok(sum)
     }
 
@@ -65,11 +65,11 @@ impl Counters {
         let sums = &mut sums[..count];
         sums.fill(0);
         let cpus = 0..self.shards();
-        let Some(words) = self.banks.words() else {
-            return self.banks.fetch(cpus, |bank| add(sums, bank));
+        let Some(words) = self.elements.words() else {
+            return self.elements.fetch(cpus, |bank| add(sums, bank));
         };
         for cpu in cpus {
-            let bank = words.slice(self.banks.bank(cpu), count);
+            let bank = words.slice(self.elements.bank(cpu), count);
             add(sums, |index| counters::get(bank, index));
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mapring_core::protocol::gauge::{self, Extremes};
 
-use super::banks::{Banks, banks};
+use super::per_cpu_elements::{PerCpuElements, banks};
 use crate::abi::Kind;
 use crate::abi::gauge::{GAUGE, STRIDE, WINDOW_BITS, WINDOWS, window};
 use crate::error::{ReadError, Result};
@@ -33,10 +33,10 @@ use crate::time::Clock;
 /// ```
 #[derive(Clone)]
 pub struct Gauges {
-    banks: Banks,
+    elements: PerCpuElements,
 }
 
-banks!(Gauges, GaugesWriter, "gauge", Kind::Gauges, GAUGE);
+per_cpu_elements!(Gauges, GaugesWriter, "gauge", Kind::Gauges, GAUGE);
 
 /// The values of about a millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,18 +74,18 @@ impl Gauges {
 
     /// Calls `f` for each CPU and window in memory.
     fn each(&self, index: usize, mut f: impl FnMut(usize, Extremes)) -> Result<(), ReadError> {
-        self.banks.check(0, index)?;
+        self.elements.check(0, index)?;
         let (first, cpus) = (index * STRIDE, 0..self.shards());
-        let Some(words) = self.banks.words() else {
+        let Some(words) = self.elements.words() else {
             let mut cpu = 0;
-            return self.banks.fetch(cpus, |bank| {
+            return self.elements.fetch(cpus, |bank| {
                 let found = |place| gauge::try_read(|at| bank(first + at), place);
                 (0..WINDOWS).filter_map(found).for_each(|extremes| f(cpu, extremes));
                 cpu += 1;
             });
         };
         for cpu in cpus {
-            let words = words.slice(self.banks.bank(cpu) + first, STRIDE);
+            let words = words.slice(self.elements.bank(cpu) + first, STRIDE);
             let found = |place| gauge::try_read(|at| words.load(at, Ordering::Relaxed), place);
             (0..WINDOWS).filter_map(found).for_each(|extremes| f(cpu, extremes));
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mapring_core::protocol::histogram;
 
-use super::banks::{Banks, banks};
+use super::per_cpu_elements::{PerCpuElements, banks};
 use crate::abi::Kind;
 use crate::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE};
 use crate::error::{ReadError, Result};
@@ -31,10 +31,10 @@ use crate::histogram::Histogram;
 /// ```
 #[derive(Clone)]
 pub struct Histograms {
-    banks: Banks,
+    elements: PerCpuElements,
 }
 
-banks!(Histograms, HistogramsWriter, "histogram", Kind::Histograms, HISTOGRAM);
+per_cpu_elements!(Histograms, HistogramsWriter, "histogram", Kind::Histograms, HISTOGRAM);
 
 impl Histograms {
     /// A copy of a histogram, summed over all CPUs. If mapped: 496 loads for each CPU, no system call.
@@ -60,22 +60,22 @@ impl Histograms {
     /// # Errors
     /// As for [`snapshot`](Self::snapshot).
     pub fn snapshot_of(&self, cpu: usize, index: usize) -> Result<Histogram, ReadError> {
-        self.banks.check(cpu, index)?;
+        self.elements.check(cpu, index)?;
         let mut histogram = Histogram::new();
         self.collect(cpu..cpu + 1, index, &mut histogram)?;
         Ok(histogram)
     }
 
     fn collect(&self, cpus: Range<usize>, index: usize, out: &mut Histogram) -> Result<(), ReadError> {
-        self.banks.check(0, index)?;
+        self.elements.check(0, index)?;
         let (at, sums) = (index * STRIDE, out.counts_mut());
-        let Some(words) = self.banks.words() else {
+        let Some(words) = self.elements.words() else {
             sums.fill(0);
-            return self.banks.fetch(cpus, |bank| {
+            return self.elements.fetch(cpus, |bank| {
                 sums.iter_mut().zip(at..).for_each(|(sum, word)| *sum = sum.wrapping_add(bank(word)));
             });
         };
-        histogram::sum(cpus.map(|cpu| words.slice(self.banks.bank(cpu) + at, BUCKETS)), sums);
+        histogram::sum(cpus.map(|cpu| words.slice(self.elements.bank(cpu) + at, BUCKETS)), sums);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 mod any;
 mod array;
-mod banks;
+mod per_cpu_elements;
 mod cells;
 mod commands;
 mod counters;

@@ -1,4 +1,4 @@
-//! Banks: as many elements for each CPU, in one array or in a per-CPU array. Counters, histograms and gauges are in banks.
+//! PerCpuElements: as many elements for each CPU, in one array or in a per-CPU array. Counters, histograms and gauges are in banks.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::region::{Region, Shared, SharedMut, View};
 
 /// The banks of a region.
 #[derive(Clone)]
-pub(super) struct Banks {
+pub(super) struct PerCpuElements {
     pub(super) region: Region,
     /// `None` if the region is not mapped.
     shared: Option<Shared>,
@@ -25,7 +25,7 @@ pub(super) struct Banks {
     thing: &'static str,
 }
 
-impl Banks {
+impl PerCpuElements {
     /// The banks in a region of this kind.
     pub(super) fn of(region: Region, kind: Kind, thing: &'static str) -> Result<Self> {
         let geometry = *region.geometry();
@@ -128,9 +128,9 @@ impl BankWriter {
 }
 
 /// What all handles of banks and their writers have in common.
-macro_rules! banks {
+macro_rules! per_cpu_elements {
     ($handle:ident, $writer:ident, $thing:literal, $kind:expr, $bytes:expr) => {
-        super::openers!([], [], $handle, |options| options, |handle| &handle.banks.region);
+        super::openers!([], [], $handle, |options| options, |handle| &handle.elements.region);
 
         impl $handle {
             /// A handle to a region that is already open.
@@ -138,7 +138,7 @@ macro_rules! banks {
             /// # Errors
             /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
             pub fn from_region(region: crate::Region) -> crate::Result<Self> {
-                Ok(Self { banks: super::banks::Banks::of(region, $kind, $thing)? })
+                Ok(Self { elements: super::per_cpu_elements::PerCpuElements::of(region, $kind, $thing)? })
             }
 
             #[doc = concat!("Creates `shards` banks of `count` ", $thing, "s between ordinary processes, in a memfd.")]
@@ -154,17 +154,17 @@ macro_rules! banks {
 
             #[doc = concat!("How many ", $thing, "s a bank has.")]
             pub fn len(&self) -> usize {
-                self.banks.count
+                self.elements.count
             }
 
             #[doc = concat!("Always false: a bank has at least one ", $thing, ".")]
             pub fn is_empty(&self) -> bool {
-                self.banks.count == 0
+                self.elements.count == 0
             }
 
-            /// The number of banks: the possible CPUs, if BPF programs write them.
+            /// The number of elements: the possible CPUs, if BPF programs write them.
             pub fn shards(&self) -> usize {
-                self.banks.shards
+                self.elements.shards
             }
 
             /// A writer into one bank. The region must be mapped for writing: a memfd that this process created or opened
@@ -174,18 +174,18 @@ macro_rules! banks {
             /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
             /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
             pub fn writer(&self, shard: usize) -> crate::Result<$writer> {
-                self.banks.writer(shard).map($writer)
+                self.elements.writer(shard).map($writer)
             }
         }
 
         impl std::fmt::Debug for $handle {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_tuple(stringify!($handle)).field(&self.banks.region).finish()
+                f.debug_tuple(stringify!($handle)).field(&self.elements.region).finish()
             }
         }
 
         #[doc = concat!("A writer into one bank of ", $thing, "s, in Rust.")]
-        pub struct $writer(super::banks::BankWriter);
+        pub struct $writer(super::per_cpu_elements::BankWriter);
 
         impl $writer {
             /// The region that is written.
@@ -201,4 +201,4 @@ macro_rules! banks {
         }
     };
 }
-pub(super) use banks;
+pub(super) use per_cpu_elements;
