@@ -13,8 +13,8 @@ pub mod latch;
 pub mod readers;
 pub mod ring;
 pub mod top;
-mod triple;
+mod torn_copy;
 mod words;
 
-pub use triple::{Elements, TripleRead, batch, first_of};
+pub use torn_copy::{Elements, TripleRead, batch, first_of};
 pub use words::{Element, Rows, Words, WordsMut, is_any};

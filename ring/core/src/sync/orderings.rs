@@ -145,7 +145,7 @@ sites! {
     GaugeRaise = Release: "extremes";
     GaugeRead = Acquire: "extremes";
 
-    // protocol/triple.rs
+    // protocol/torn_copy.rs
     Copies = SeqCst: "publish" "claim";
 
     // sync.rs

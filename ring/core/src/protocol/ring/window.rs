@@ -5,7 +5,7 @@ use bytemuck::AnyBitPattern;
 use super::{HEAD, NoRecord, ShardPlace, SlotSource};
 use crate::abi::Geometry;
 use crate::abi::seq::Slots;
-use crate::protocol::triple::{Elements, TripleRead, batch};
+use crate::protocol::torn_copy::{Elements, TripleRead, batch};
 
 /// A run of slots of one shard, each copied three times.
 #[derive(Debug)]
