@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mapring_core::abi::readers::position;
 use mapring_core::protocol::WordsMut;
 use mapring_core::protocol::readers::Place;
-use mapring_core::protocol::ring::{Cursor, Dropped, Known, Start, Step};
+use mapring_core::protocol::ring::{Cursor, Dropped, MemfdReaders, Start, Step};
 use mapring_loom_tests::ring::{Claimed, PATIENT, Ring};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
@@ -32,7 +32,7 @@ struct Writer {
 impl Writer {
     /// Publishes a record, unless a reader is in the way.
     fn push<const W: usize>(&mut self, ring: &Ring<W>, readers: &Readers, value: u64) {
-        let known = Known::new(WordsMut::new(readers), 0, 0);
+        let known = MemfdReaders::new(WordsMut::new(readers), 0, 0);
         match ring.shard_mut().reserve_before::<[u64; W]>(Some(&known)) {
             Ok(mut slot) => {
                 slot.fill(value);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mapring_core::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER, look, watermark};
 use mapring_core::protocol::WordsMut;
 use mapring_core::protocol::readers::Place;
-use mapring_core::protocol::ring::{Cursor, Known, Start, Unread};
+use mapring_core::protocol::ring::{Cursor, MemfdReaders, Start, Unread};
 use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
@@ -17,9 +17,9 @@ fn readers() -> Readers {
     words(mapring_core::abi::readers::words(1)).into()
 }
 
-/// What a writer does after it ended a ticket: returns how many readers it wakes. `ahead` is as for [`Known`].
+/// What a writer does after it ended a ticket: returns how many readers it wakes. `ahead` is as for [`MemfdReaders`].
 fn wake_by(ring: &Ring, readers: &Readers, ticket: u64, ahead: u64) -> usize {
-    let known = Known::new(WordsMut::new(readers), 0, ahead);
+    let known = MemfdReaders::new(WordsMut::new(readers), 0, ahead);
     known.to_wake(&ring.shard_mut(), ticket).count_ones() as usize
 }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
 use mapring_core::protocol::ring::tails::{Area, TailsMut};
-use mapring_core::protocol::ring::{Dropped, Ended, Known, ShardMut, ShardPlace, Slot};
+use mapring_core::protocol::ring::{Dropped, Ended, MemfdReaders, ShardMut, ShardPlace, Slot};
 
 use crate::abi::readers::ASLEEP;
 use crate::error::Result;
@@ -44,8 +44,8 @@ struct Readers {
 
 impl Readers {
     #[inline]
-    fn known(&self) -> Known<'_> {
-        Known::new(self.table.words(), self.shard, self.ahead)
+    fn known(&self) -> MemfdReaders<'_> {
+        MemfdReaders::new(self.table.words(), self.shard, self.ahead)
     }
 }
 
@@ -174,7 +174,7 @@ impl<T> Writer<T> {
 
     /// The readers for which records are kept.
     #[inline]
-    fn keeping(&self) -> Option<Known<'_>> {
+    fn keeping(&self) -> Option<MemfdReaders<'_>> {
         self.readers.as_ref().filter(|readers| readers.keeps).map(Readers::known)
     }
 

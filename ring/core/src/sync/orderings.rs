@@ -112,7 +112,7 @@ sites! {
     HasRead = Release: "read";
     Required = SeqCst: "keep";
 
-    // protocol/ring/known.rs
+    // protocol/ring/memfd_readers.rs
     Looks = SeqCst: "asleep";
     StopsLooking = SeqCst: "idle";
     Claimed = SeqCst: "keep";

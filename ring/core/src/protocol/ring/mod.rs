@@ -9,7 +9,7 @@
 mod consume;
 mod copy;
 mod follow;
-mod known;
+mod memfd_readers;
 mod loss;
 mod merge;
 mod produce;
@@ -20,7 +20,7 @@ mod window;
 
 pub use consume::{Cursor, NoRecord, Room, Run, SlotSource, Start, Step, Unread, newest_record};
 pub use follow::{Follow, Leaving};
-pub use known::{Ended, Known};
+pub use memfd_readers::{Ended, MemfdReaders};
 pub use loss::{Loss, LossCause, Losses};
 pub use merge::{Found, Merge, OPEN, Shards, Turn, read};
 pub use produce::{Dropped, Slot};

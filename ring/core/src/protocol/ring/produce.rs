@@ -8,7 +8,7 @@ use bytemuck::NoUninit;
 
 use super::super::WordsMut;
 use super::super::words::{is_any, words_of};
-use super::known::{Ended, Known};
+use super::memfd_readers::{Ended, MemfdReaders};
 use super::tails::{PREFIX, SlotTail};
 use super::{DROPS_SINCE, DROPS_UNTIL, FULL, HEAD, NO_SLOT, SPELL, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, after, state};
@@ -158,7 +158,7 @@ impl<'a> ShardMut<'a> {
     /// # Panics
     /// As for [`reserve`](Self::reserve).
     #[inline]
-    pub fn reserve_before<T: NoUninit>(&self, readers: Option<&Known<'_>>) -> Result<Slot<'a, T>, Dropped> {
+    pub fn reserve_before<T: NoUninit>(&self, readers: Option<&MemfdReaders<'_>>) -> Result<Slot<'a, T>, Dropped> {
         self.expect_room::<T>(1);
         self.claim_slot(readers)
     }
@@ -170,13 +170,13 @@ impl<'a> ShardMut<'a> {
     }
 
     #[inline]
-    pub(super) fn claim_slot<T>(&self, readers: Option<&Known<'_>>) -> Result<Slot<'a, T>, Dropped> {
+    pub(super) fn claim_slot<T>(&self, readers: Option<&MemfdReaders<'_>>) -> Result<Slot<'a, T>, Dropped> {
         let claimed = self.claimed(readers)?;
         Ok(Slot { claimed, written: false, tail: None, wakes: None, record: PhantomData })
     }
 
     #[inline(always)] // otherwise it would go through memory, and readers would take the slot's line away meanwhile
-    fn claimed(&self, readers: Option<&Known<'_>>) -> Result<Claimed<'a>, Dropped> {
+    fn claimed(&self, readers: Option<&MemfdReaders<'_>>) -> Result<Claimed<'a>, Dropped> {
         let ticket = self.claim(readers)?;
         let element = self.elements.slice(self.place.slot(ticket), self.place.stride);
         Ok(Claimed { element, ticket, published: self.place.slots.published(ticket) })
@@ -197,7 +197,7 @@ impl<'a> ShardMut<'a> {
 
     /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer interferes.
     #[inline(always)]
-    fn claim(&self, readers: Option<&Known<'_>>) -> Result<u64, Dropped> {
+    fn claim(&self, readers: Option<&MemfdReaders<'_>>) -> Result<u64, Dropped> {
         let t = self.header.load(HEAD, order!(At::RingHead)); // SYNC order: pairs with the store in `take`
         let is_beyond = readers.is_some() && self.is_beyond(t);
         let claimed = if !is_beyond && self.take(t, self.place.slots.free(t)) {
@@ -230,7 +230,7 @@ impl<'a> ShardMut<'a> {
 
     /// Claims a ticket when `head` was not the next free one.
     #[cold]
-    fn claim_slow(&self, readers: Option<&Known<'_>>) -> Result<u64, Dropped> {
+    fn claim_slow(&self, readers: Option<&MemfdReaders<'_>>) -> Result<u64, Dropped> {
         let mut t = self.header.load(HEAD, order!(At::RingSlowHead)); // SYNC order, as in `claim`
         // The slot is taken by another producer, or still being written in an earlier lap: walk.
         for _ in 0..WALK {

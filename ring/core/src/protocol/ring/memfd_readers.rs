@@ -17,7 +17,7 @@ use crate::sync::{At, Ordering, fence, in_program_order, order};
 
 /// The readers that the writers of a shard know.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct MemfdReaders<'a> {
     words: WordsMut<'a>,
     shard: usize,
     /// By how much this process's clock is ahead of the machine's.
@@ -30,7 +30,7 @@ pub trait Ended: Sync {
     fn ended(&self, ticket: u64);
 }
 
-impl<'a> Known<'a> {
+impl<'a> MemfdReaders<'a> {
     /// The readers of this shard. `words` has the words of [`abi::readers`](crate::abi::readers).
     #[inline]
     pub fn new(words: WordsMut<'a>, shard: usize, ahead: u64) -> Self {
@@ -182,8 +182,8 @@ mod tests {
             ShardMut::new(WordsMut::new(&self.memory), &self.place)
         }
 
-        fn known(&self) -> Known<'_> {
-            Known::new(self.words(), 0, 0)
+        fn known(&self) -> MemfdReaders<'_> {
+            MemfdReaders::new(self.words(), 0, 0)
         }
 
         /// Writes the next record and returns who is to be woken.
@@ -254,7 +254,7 @@ mod tests {
         };
         assert_eq!((next_lap(now() - IDLE / 2), reader.look()), (0, 0));
         // This process's clock is ahead by twice that time.
-        let ahead = Known::new(region.words(), 0, 2 * IDLE);
+        let ahead = MemfdReaders::new(region.words(), 0, 2 * IDLE);
         region.words().store(IDLE_SINCE, now() - IDLE - 1, Ordering::Relaxed);
         assert!(!ahead.stops_looking() && reader.look() == 0);
         reader.asleep();
