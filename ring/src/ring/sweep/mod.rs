@@ -5,7 +5,7 @@ mod counts;
 mod losses;
 mod one;
 mod pass;
-mod quiet;
+mod idle_shards;
 mod required;
 mod sources;
 
@@ -18,7 +18,7 @@ use bytemuck::{AnyBitPattern, Zeroable};
 use losses::Drops;
 use parking_lot::Mutex;
 pub(super) use pass::Pass;
-use quiet::{Looks, Quiet};
+use idle_shards::{RecheckClock, IdleShard};
 use required::{Required, eighth};
 use sources::{DROPS, Slots, Sources};
 
@@ -57,13 +57,13 @@ pub(super) struct Sweep<T> {
     region: Region,
     sources: Sources,
     shards: Box<[Part]>,
-    quiet: Box<[Quiet]>,
+    idle: Box<[IdleShard]>,
     /// How many times all shards had their turn.
     sweep: u32,
-    /// A quiet shard is stepped into when these bits of `sweep` and its number are zero.
+    /// A idle shard is stepped into when these bits of `sweep` and its number are zero.
     mask: u32,
-    /// When quiet shards are stepped into, by the clock.
-    looks: Looks,
+    /// When idle shards are stepped into, by the clock.
+    recheck: RecheckClock,
     turn: usize,
     /// Records in a row from the shard whose turn it is, apart from those of the run.
     burst: u32,
@@ -96,7 +96,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     const BURST: u32 = 64;
 
     /// A shard whose next ticket is not claimed is checked by one load, without a step. Only in one of this number of
-    /// turns (a power of two), and each millisecond ([`Looks`]), a step checks for later tickets. Only a writer that
+    /// turns (a power of two), and each millisecond ([`RecheckClock`]), a step checks for later tickets. Only a writer that
     /// was preempted for a lap, or one that overwrites the region, leaves such a slot behind; and the check takes the
     /// line with `head` away from the next writer.
     const LOOK_EVERY: u32 = 1 << 16;
@@ -131,17 +131,17 @@ impl<T: AnyBitPattern> Sweep<T> {
             sources.push(source);
         }
         assert!(sources.len() == 1 || sources.len() == shards.len(), "one for all, or one for each");
-        let quiet = shards.iter().map(|shard: &Part| Quiet::new(&shard.place, shard.cursor.next())).collect();
+        let idle = shards.iter().map(|shard: &Part| IdleShard::new(&shard.place, shard.cursor.next())).collect();
         let by_call = sources.iter().any(|source| matches!(source, Slots::Lookup(_)));
         Self {
             region: first.clone(),
             sources: Sources::new(sources.remove(0), sources),
             ahead: Ahead::new(&shards[0].place),
             shards: shards.into(),
-            quiet,
+            idle,
             sweep: 0,
             mask: Self::LOOK_EVERY - 1,
-            looks: Looks::new(),
+            recheck: RecheckClock::new(),
             turn: 0,
             burst: 0,
             most: Self::BURST,
@@ -166,16 +166,16 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline(always)]
     pub(super) fn find<R: InSlot<T>>(&mut self, no: NoRecord, search: &mut Search) -> bool {
         // Most calls of a reader that only polls end here.
-        if self.burst == 0 && !self.ahead.has_begun() && self.all_quiet(&mut search.left) {
+        if self.burst == 0 && !self.ahead.has_begun() && self.all_idle(&mut search.left) {
             return false;
         }
         self.holds::<R>() && self.find_after(no, search)
     }
 
-    /// Whether all shards are quiet. Passes over those that are.
+    /// Whether all shards are idle. Passes over those that are.
     #[inline(never)]
-    fn all_quiet(&mut self, left: &mut u32) -> bool {
-        self.pass_quiet(left, self.shards.len()) == self.shards.len() && *left > 0
+    fn all_idle(&mut self, left: &mut u32) -> bool {
+        self.pass_idle(left, self.shards.len()) == self.shards.len() && *left > 0
     }
 
     #[inline(never)]
@@ -197,7 +197,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
         while *empty < self.shards.len() && *left > 0 {
             if self.burst == 0 {
-                *empty += self.pass_quiet(left, self.shards.len() - *empty);
+                *empty += self.pass_idle(left, self.shards.len() - *empty);
                 if *empty >= self.shards.len() || *left == 0 {
                     break;
                 }
@@ -347,7 +347,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         });
         let found = found.max().unwrap_or(Unread::Nothing);
         if found > Unread::Held {
-            self.looks.check();
+            self.recheck.check();
         }
         found
     }

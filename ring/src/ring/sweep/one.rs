@@ -6,7 +6,7 @@ use bytemuck::AnyBitPattern;
 use mapring_core::clock::now;
 use mapring_core::protocol::ring::{Found, Shard, newest_record, read};
 
-use super::quiet::Quiet;
+use super::idle_shards::IdleShard;
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
@@ -51,11 +51,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         // A lost tail is found when its record is delivered. So the last time but one is kept while records are held from
         // before the last one: it must not be later than the loss.
         if found == Found::End && !(has_tails && held.is_some_and(|held| after(read_all[0], held))) {
-            cursor.read_all(self.looks.time());
+            cursor.read_all(self.recheck.time());
             *read_all = [cursor.next(), read_all[0]];
         }
         if passed {
-            self.looks.found();
+            self.recheck.found();
             if !has_tails {
                 self.has_read(at);
             }
@@ -92,7 +92,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     cursor.skip_before(&mut window.of(shard, place), record, &mut is_before)
                 }
             }
-            self.quiet[at] = Quiet::new(place, cursor.next());
+            self.idle[at] = IdleShard::new(place, cursor.next());
             self.has_read(at);
         }
     }
@@ -114,7 +114,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Stores the time, before a round of reads. Of another clock than `CLOCK_MONOTONIC` it is not stored.
     pub(in crate::ring) fn begin_round(&mut self, now: u64, clock: Clock) {
         if clock == Clock::Monotonic {
-            self.looks.set(now);
+            self.recheck.set(now);
         }
     }
 }

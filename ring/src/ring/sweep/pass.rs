@@ -33,7 +33,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         let mut left = self.steps;
         let (mut count, mut shards, whole) = (0, self.shards.len(), self.steps);
         loop {
-            shards -= self.pass_quiet(&mut left, shards);
+            shards -= self.pass_idle(&mut left, shards);
             if shards == 0 || left == 0 {
                 break;
             }
@@ -123,7 +123,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         if pass.begun {
             self.end_shard(pass, false);
         }
-        pass.left -= self.pass_quiet(left, pass.left);
+        pass.left -= self.pass_idle(left, pass.left);
         if pass.left > 0 && *left > 0 {
             *left -= 1;
             pass.begun = true;

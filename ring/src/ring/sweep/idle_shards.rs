@@ -1,4 +1,4 @@
-//! Quiet shards, into which a sweep need not step: one load shows that they have no record.
+//! IdleShard shards, into which a sweep need not step: one load shows that they have no record.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::abi::seq::state;
 /// The slot of a shard's next ticket, with its state while that ticket is not claimed. On a large machine most shards
 /// are in this state most of the time: a sweep over them loads only this, 16 bytes per shard, and the word.
 ///
-/// States only grow, so a slot whose ticket was passed never looks quiet again.
+/// States only grow, so a slot whose ticket was passed never looks idle again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Quiet {
+pub(super) struct IdleShard {
     word: usize,
     free: u64,
 }
 
-impl Quiet {
+impl IdleShard {
     #[inline]
     pub(super) fn new(place: &ShardPlace, next: u64) -> Self {
         Self { word: place.seq(next), free: place.slots().free(next) }
@@ -31,54 +31,54 @@ impl Quiet {
 impl<T: AnyBitPattern> Sweep<T> {
     /// Whether one load shows that a shard has no record, and no closer check is due.
     #[inline(always)]
-    pub(super) fn is_quiet(&mut self, at: usize) -> bool {
+    pub(super) fn is_idle(&mut self, at: usize) -> bool {
         let Slots::Mapped(shared) = self.sources.of(at) else {
-            if self.looks.now {
+            if self.recheck.now {
                 self.shards[at].cursor.look_past();
             }
             return false;
         };
-        let quiet = self.quiet[at];
+        let idle = self.idle[at];
         // SYNC none: no words are read because of this load; any other value leads to a step.
-        let seen = state(shared.words().load(quiet.word, Ordering::Relaxed));
-        if seen == quiet.free {
+        let seen = state(shared.words().load(idle.word, Ordering::Relaxed));
+        if seen == idle.free {
             #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
             let turn = self.sweep.wrapping_add(at as u32) & self.mask;
-            if turn != 0 && !self.looks.now {
+            if turn != 0 && !self.recheck.now {
                 return true;
             }
-        } else if seen != quiet.free.wrapping_add(1) || !self.looks.now {
+        } else if seen != idle.free.wrapping_add(1) || !self.recheck.now {
             return false;
         }
         self.shards[at].cursor.look_past();
         false
     }
 
-    /// Passes over quiet shards, from the current one on, at most `most`; each costs one step of `left`. Returns how
+    /// Passes over idle shards, from the current one on, at most `most`; each costs one step of `left`. Returns how
     /// many.
     #[inline(always)]
-    pub(super) fn pass_quiet(&mut self, left: &mut u32, most: usize) -> usize {
+    pub(super) fn pass_idle(&mut self, left: &mut u32, most: usize) -> usize {
         // Local variables, so that no iteration waits for a store of the previous one.
         let (mut turn, mut passed) = (self.turn, 0);
         if let Some(Slots::Mapped(shared)) = self.sources.only() {
-            // A faster loop with the same result, from one quiet shard to the next.
+            // A faster loop with the same result, from one idle shard to the next.
             let (words, sweep) = (shared.words(), self.sweep);
             let most = most.min(*left as usize).min(self.shards.len() - turn);
-            let quiet = &self.quiet[turn..turn + most];
-            let is_quiet = |(at, quiet): &(usize, &Quiet)| {
+            let idle = &self.idle[turn..turn + most];
+            let is_idle = |(at, quiet): &(usize, &IdleShard)| {
                 #[allow(clippy::cast_possible_truncation)] // as above
                 let turn = sweep.wrapping_add(*at as u32) & self.mask;
-                turn != 0 && state(words.load(quiet.word, Ordering::Relaxed)) == quiet.free
+                turn != 0 && state(words.load(idle.word, Ordering::Relaxed)) == idle.free
             };
-            if !self.looks.now {
-                passed = (turn..).zip(quiet).take_while(is_quiet).count();
+            if !self.recheck.now {
+                passed = (turn..).zip(quiet).take_while(is_idle).count();
                 #[allow(clippy::cast_possible_truncation)] // no more than is left
-                let quiet = passed as u32;
+                let idle = passed as u32;
                 *left -= quiet;
                 turn = if passed == 0 { turn } else { self.after(turn + passed - 1) };
             }
         }
-        while passed < most && *left > 0 && self.is_quiet(turn) {
+        while passed < most && *left > 0 && self.is_idle(turn) {
             (passed, *left) = (passed + 1, *left - 1);
             turn = self.after(turn);
         }
@@ -88,19 +88,19 @@ impl<T: AnyBitPattern> Sweep<T> {
         passed
     }
 
-    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet. `empty` says whether the shard
+    /// Stores the next ticket of a shard, whose slot shows whether the shard is idle. `empty` says whether the shard
     /// has no more records. Then nothing was lost before the clock was last read.
     #[inline(always)]
     pub(super) fn came_to_the_end(&mut self, at: usize, empty: bool) {
         let shard = &mut self.shards[at];
-        let quiet = Quiet::new(&shard.place, shard.cursor.next());
-        if quiet != self.quiet[at] {
-            self.looks.found();
+        let idle = IdleShard::new(&shard.place, shard.cursor.next());
+        if idle != self.idle[at] {
+            self.recheck.found();
         }
         if empty && !self.sources.of(at).failed() {
-            shard.cursor.caught_up(self.looks.read);
+            shard.cursor.caught_up(self.recheck.read);
         }
-        self.quiet[at] = quiet;
+        self.idle[at] = quiet;
         self.has_read(at);
     }
 
@@ -118,14 +118,14 @@ impl<T: AnyBitPattern> Sweep<T> {
             return turn + 1;
         }
         self.sweep = self.sweep.wrapping_add(1);
-        self.looks.swept();
+        self.recheck.swept();
         0
     }
 }
 
 /// When a sweep checks later tickets in each shard: every millisecond, or every time if a reader sweeps less often.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Looks {
+pub(super) struct RecheckClock {
     /// Whether this sweep does so.
     now: bool,
     /// Sweeps until the clock is read.
@@ -138,7 +138,7 @@ pub(super) struct Looks {
     fresh: bool,
 }
 
-impl Looks {
+impl RecheckClock {
     const EVERY: u64 = 1_000_000;
     /// Sweeps between two readings of the clock, for readers that sweep all the time.
     const SWEEPS: u32 = 64;
