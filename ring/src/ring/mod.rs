@@ -3,7 +3,7 @@
 mod bell;
 mod by_time;
 mod in_slot;
-mod maps;
+mod backing;
 mod memfd;
 mod merged;
 mod order;
@@ -32,9 +32,9 @@ pub use self::readers::{Behind, RingReader};
 pub use self::stream::Events;
 pub use self::writer::Writer;
 
-use self::maps::Maps;
-pub(crate) use self::maps::initialize;
-pub(crate) use self::maps::pin_of;
+use self::backing::Backing;
+pub(crate) use self::backing::initialize;
+pub(crate) use self::backing::pin_of;
 use crate::abi::{Kind, RingOptions};
 use crate::access::Access;
 use crate::error::{Cause, Error, Result};
@@ -63,16 +63,8 @@ use mapring_core::protocol::ring::Start;
 /// A ring in a memfd has its options from [`create_memfd_with`](Self::create_memfd_with). The records of all of them can have several
 /// types: [`Tagged`](type@crate::Tagged).
 pub struct Ring<T> {
-    flavour: Flavour,
+    backing: Backing,
     record: PhantomData<fn() -> T>,
-}
-
-#[derive(Clone)]
-enum Flavour {
-    /// In one map or memfd.
-    Plain(Region),
-    /// In a map of maps, or in a map for each CPU.
-    Maps(Maps),
 }
 
 impl<T: Record> Ring<T> {
@@ -95,16 +87,13 @@ impl<T: Record> Ring<T> {
     /// As for [`open`](Self::open).
     pub fn open_with(source: impl Into<Source>, options: OpenOptions) -> Result<Self> {
         let options = options.record_of::<T>(Kind::Ring);
-        match Maps::open(source.into(), options)? {
-            Ok(maps) => Self::new(Flavour::Maps(maps)),
-            Err(source) => Self::from_region(options.open(source)?),
-        }
+        Self::new(Backing::open(source.into(), options)?)
     }
 }
 
 impl<T: AnyBitPattern> Ring<T> {
-    fn new(flavour: Flavour) -> Result<Self> {
-        let ring = Self { flavour, record: PhantomData };
+    fn new(backing: Backing) -> Result<Self> {
+        let ring = Self { backing, record: PhantomData };
         ring.region().expect_record::<T>(Kind::Ring)?;
         Ok(ring)
     }
@@ -116,7 +105,7 @@ impl<T: AnyBitPattern> Ring<T> {
     /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
     /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
-        Self::new(Flavour::Plain(region))
+        Self::new(Backing::OneMap(region))
     }
 
     /// Creates a ring between ordinary processes in a memfd: `shards` shards with `slots` slots (a power of two) each.
@@ -171,10 +160,7 @@ impl<T: AnyBitPattern> Ring<T> {
 impl<T> Ring<T> {
     /// The region that holds the ring now; for a `PER_CPU_MAPS` ring, the first CPU's region.
     pub fn region(&self) -> Region {
-        match &self.flavour {
-            Flavour::Plain(region) => region.clone(),
-            Flavour::Maps(maps) => maps.first(),
-        }
+        self.backing.first()
     }
 
     /// The regions that hold the ring now: one, or one for each possible CPU of a `PER_CPU_MAPS` ring, in the order of CPUs.
@@ -184,10 +170,7 @@ impl<T> Ring<T> {
 
     /// The same, each with the number of its first shard.
     fn numbered(&self) -> Vec<(usize, Region)> {
-        match &self.flavour {
-            Flavour::Plain(region) => vec![(0, region.clone())],
-            Flavour::Maps(maps) => maps.regions(),
-        }
+        self.backing.regions()
     }
 }
 
@@ -216,7 +199,7 @@ impl<T: NoUninit> Ring<T> {
 
 impl<T> Clone for Ring<T> {
     fn clone(&self) -> Self {
-        Self { flavour: self.flavour.clone(), record: PhantomData }
+        Self { backing: self.backing.clone(), record: PhantomData }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mapring_core::protocol::counters;
 
-use super::per_cpu_elements::{PerCpuElements, banks};
+use super::per_cpu_elements::{PerCpuElements, per_cpu_elements};
 use crate::abi::{Kind, WORD};
 use crate::error::{ReadError, Result};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mapring_core::protocol::gauge::{self, Extremes};
 
-use super::per_cpu_elements::{PerCpuElements, banks};
+use super::per_cpu_elements::{PerCpuElements, per_cpu_elements};
 use crate::abi::Kind;
 use crate::abi::gauge::{GAUGE, STRIDE, WINDOW_BITS, WINDOWS, window};
 use crate::error::{ReadError, Result};

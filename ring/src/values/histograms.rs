@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mapring_core::protocol::histogram;
 
-use super::per_cpu_elements::{PerCpuElements, banks};
+use super::per_cpu_elements::{PerCpuElements, per_cpu_elements};
 use crate::abi::Kind;
 use crate::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE};
 use crate::error::{ReadError, Result};

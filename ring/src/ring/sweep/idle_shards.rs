@@ -1,4 +1,4 @@
-//! IdleShard shards, into which a sweep need not step: one load shows that they have no record.
+//! Idle shards, into which a sweep need not step: one load shows that they have no record.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -65,16 +65,16 @@ impl<T: AnyBitPattern> Sweep<T> {
             let (words, sweep) = (shared.words(), self.sweep);
             let most = most.min(*left as usize).min(self.shards.len() - turn);
             let idle = &self.idle[turn..turn + most];
-            let is_idle = |(at, quiet): &(usize, &IdleShard)| {
+            let is_idle = |(at, idle): &(usize, &IdleShard)| {
                 #[allow(clippy::cast_possible_truncation)] // as above
                 let turn = sweep.wrapping_add(*at as u32) & self.mask;
                 turn != 0 && state(words.load(idle.word, Ordering::Relaxed)) == idle.free
             };
             if !self.recheck.now {
-                passed = (turn..).zip(quiet).take_while(is_idle).count();
+                passed = (turn..).zip(idle).take_while(is_idle).count();
                 #[allow(clippy::cast_possible_truncation)] // no more than is left
                 let idle = passed as u32;
-                *left -= quiet;
+                *left -= idle;
                 turn = if passed == 0 { turn } else { self.after(turn + passed - 1) };
             }
         }
@@ -100,7 +100,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         if empty && !self.sources.of(at).failed() {
             shard.cursor.caught_up(self.recheck.read);
         }
-        self.idle[at] = quiet;
+        self.idle[at] = idle;
         self.has_read(at);
     }
 

@@ -1,49 +1,53 @@
-//! Rings in several maps: resizable rings and `PER_CPU_MAPS` rings.
+//! Where the memory of a ring is: in one map, in a map that another one can replace, or in a map for each CPU.
 
 mod nodes;
 mod resize;
 
 use bytemuck::AnyBitPattern;
+use mapring_core::protocol::ring::Start;
 
 use self::nodes::PerCpu;
 pub(crate) use self::nodes::pin_of;
 use self::resize::Resizable;
-use super::{Flavour, Reader, Ring};
+use super::{Reader, Ring};
 use crate::bpf::{MapLocator, MapOfMaps};
 use crate::error::{Cause, Error, Result};
 use crate::region::maps::{pinning, publish};
 use crate::region::{OpenOptions, Region, Source};
-use mapring_core::protocol::ring::Start;
 
 /// The maps of a ring.
 #[derive(Clone)]
-pub(super) enum Maps {
-    /// In a map of maps, where another one can replace it.
-    Resizable(Resizable),
-    /// In a map for each CPU.
+pub(super) enum Backing {
+    /// One map or memfd.
+    OneMap(Region),
+    /// A map in a map of maps, where another one can replace it.
+    Replaceable(Resizable),
+    /// A map for each CPU.
     PerCpu(PerCpu),
 }
 
-impl Maps {
-    /// The ring in several maps, or the source if the ring is in one map.
-    pub(super) fn open(source: Source, options: OpenOptions) -> Result<Result<Self, Source>> {
+impl Backing {
+    pub(super) fn open(source: Source, options: OpenOptions) -> Result<Self> {
         if let Some(dir) = source.directory() {
-            return PerCpu::pinned(dir, options).map(Self::PerCpu).map(Ok);
+            return PerCpu::pinned(dir, options).map(Self::PerCpu);
         }
-        let maps = match source.array_of_maps()? {
-            Ok(maps) => maps,
-            Err(source) => return Ok(Err(source)),
-        };
-        Ok(Ok(match Held::find(&maps, options)? {
-            Held::Resizable(ring) => Self::Resizable(Resizable::new(maps.without_object(), ring, options)),
-            Held::PerCpu => Self::PerCpu(PerCpu::open(&maps, options)?),
-        }))
+        match source.array_of_maps()? {
+            Err(source) => options.open(source).map(Self::OneMap),
+            Ok(maps) => {
+                let first = first_in(&maps, options)?;
+                if first.geometry().options().is_resizable() {
+                    return Ok(Self::Replaceable(Resizable::new(maps.without_object(), first, options)));
+                }
+                PerCpu::open(&maps, options).map(Self::PerCpu)
+            }
+        }
     }
 
     /// The region that holds the ring now; for a `PER_CPU_MAPS` ring, the first CPU's region.
     pub(super) fn first(&self) -> Region {
         match self {
-            Self::Resizable(ring) => ring.region(),
+            Self::OneMap(region) => region.clone(),
+            Self::Replaceable(ring) => ring.region(),
             Self::PerCpu(ring) => ring.first().clone(),
         }
     }
@@ -51,38 +55,24 @@ impl Maps {
     /// The regions that hold the ring now, each with the number of its first shard.
     pub(super) fn regions(&self) -> Vec<(usize, Region)> {
         match self {
-            Self::Resizable(ring) => vec![(0, ring.region())],
             Self::PerCpu(ring) => ring.regions().map(|(cpu, region)| (cpu, region.clone())).collect(),
+            _ => vec![(0, self.first())],
         }
     }
 }
 
-/// The ring that an array of maps holds.
-enum Held {
-    /// A resizable ring, now in this region.
-    Resizable(Region),
-    /// A `PER_CPU_MAPS` ring.
-    PerCpu,
-}
-
-impl Held {
-    fn find(maps: &MapOfMaps, options: OpenOptions) -> Result<Self> {
-        let first = options.find(MapLocator::Inner(maps.clone()))?;
-        if first.geometry().options().has_per_cpu_maps() {
-            Ok(Self::PerCpu)
-        } else if first.geometry().options().is_resizable() {
-            Ok(Self::Resizable(first))
-        } else {
-            Err(maps.holds_no_ring())
-        }
-    }
+/// The first map of a ring in a map of maps.
+fn first_in(maps: &MapOfMaps, options: OpenOptions) -> Result<Region> {
+    let first = options.find(MapLocator::Inner(maps.clone()))?;
+    let ring = first.geometry().options();
+    if ring.has_per_cpu_maps() || ring.is_resizable() { Ok(first) } else { Err(maps.holds_no_ring()) }
 }
 
 /// Lets programs write to all of the ring in `maps`: see [`loader::initialize_map`](crate::loader::initialize_map).
 pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
-    match Held::find(maps, OpenOptions::new())? {
-        Held::Resizable(_) => resize::initialize(maps),
-        Held::PerCpu => nodes::initialize(maps),
+    match first_in(maps, OpenOptions::new())?.geometry().options().is_resizable() {
+        true => resize::initialize(maps),
+        false => nodes::initialize(maps),
     }
 }
 
@@ -94,10 +84,10 @@ pinning!(
      its readers and bells, as `PATH__readers` and `PATH__bells`.",
     "After that, a resizable ring can no longer be resized. The readers and bells of a ring are not frozen: each process \
      that can open the pin `PATH__readers` for writing can be a required reader.",
-    |ring, path, how| match &ring.flavour {
-        Flavour::Plain(region) => publish(&[(None, region)], path, how),
-        Flavour::Maps(Maps::Resizable(ring)) => ring.publish(path, how),
-        Flavour::Maps(Maps::PerCpu(ring)) => publish(&ring.pins(), path, how),
+    |ring, path, how| match &ring.backing {
+        Backing::OneMap(region) => publish(&[(None, region)], path, how),
+        Backing::Replaceable(ring) => ring.publish(path, how),
+        Backing::PerCpu(ring) => publish(&ring.pins(), path, how),
     }
 );
 
@@ -110,7 +100,7 @@ impl<T: AnyBitPattern> Ring<T> {
     /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs;
     /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
     pub fn from_regions(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
-        Self::new(Flavour::Maps(Maps::PerCpu(PerCpu::new(regions)?)))
+        Self::new(Backing::PerCpu(PerCpu::new(regions)?))
     }
 
     /// A reader of the records that the CPUs of one NUMA node write, starting at `start`: for a thread that runs on
@@ -120,7 +110,7 @@ impl<T: AnyBitPattern> Ring<T> {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist,
     /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a `PER_CPU_MAPS` ring.
     pub fn reader_of_node(&self, node: usize, start: Start) -> Result<Reader<T>> {
-        let Flavour::Maps(Maps::PerCpu(ring)) = &self.flavour else {
+        let Backing::PerCpu(ring) = &self.backing else {
             return Err(nodes::all_in_one(&self.region()));
         };
         Ok(Reader::new(ring.first(), ring.regions_of(node)?, start))
@@ -141,8 +131,8 @@ impl<T: AnyBitPattern> Ring<T> {
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape), [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable),
     /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn resize(&self, slots: usize) -> Result<()> {
-        match &self.flavour {
-            Flavour::Maps(Maps::Resizable(ring)) => ring.resize(slots),
+        match &self.backing {
+            Backing::Replaceable(ring) => ring.resize(slots),
             _ => {
                 let (what, memfd) = (self.region().what().to_owned(), self.region().is_memfd());
                 Err(Error::from(Cause::NotResizable { what, memfd }))
@@ -157,9 +147,9 @@ impl<T: AnyBitPattern> Ring<T> {
     /// # Errors
     /// As for [`Region::replaced`] and [`open`](Self::open).
     pub fn replaced(&self) -> Result<Option<Self>> {
-        match &self.flavour {
-            Flavour::Maps(Maps::PerCpu(ring)) => {
-                ring.replaced()?.map(|ring| Self::new(Flavour::Maps(Maps::PerCpu(ring)))).transpose()
+        match &self.backing {
+            Backing::PerCpu(ring) => {
+                ring.replaced()?.map(|ring| Self::new(Backing::PerCpu(ring))).transpose()
             }
             _ => self.region().replaced()?.map(Self::from_region).transpose(),
         }
