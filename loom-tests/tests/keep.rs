@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring_core::abi::readers::position;
 use mapring_core::protocol::WordsMut;
-use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::readers::Seat;
 use mapring_core::protocol::ring::{Cursor, Dropped, MemfdReaders, Start, Step};
 use mapring_loom_tests::ring::{Claimed, PATIENT, Ring};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
@@ -17,8 +17,8 @@ fn readers() -> Readers {
     words(mapring_core::abi::readers::words(1)).into()
 }
 
-fn place(readers: &Readers) -> Place<'_> {
-    Place::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
+fn place(readers: &Readers) -> Seat<'_> {
+    Seat::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
 }
 
 /// A writer of a memfd.
@@ -95,7 +95,7 @@ fn a_required_reader_is_not_overrun() {
         let reader = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             move || {
-                let place = Place::at(WordsMut::new(&readers), number);
+                let place = Seat::at(WordsMut::new(&readers), number);
                 let mut cursor = Cursor::at(0, PATIENT);
                 let mut out = [0_u64; 2];
                 for _ in 0..3 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mapring_core::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, wake_at};
 use mapring_core::abi::{Epoch, Gate};
 use mapring_core::protocol::WordsMut;
-use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::readers::Seat;
 use mapring_core::protocol::ring::{Cursor, PROGRAM_GATE, Unread};
 use mapring_loom_tests::ring::PATIENT;
 use mapring_loom_tests::rings::Rings;
@@ -23,8 +23,8 @@ fn readers() -> Readers {
     words((FIRST + OF_SHARD * 2) * PLACES).into()
 }
 
-fn place(readers: &Readers) -> Place<'_> {
-    Place::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
+fn place(readers: &Readers) -> Seat<'_> {
+    Seat::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
 }
 
 fn epoch(rings: &Rings, ring: usize) -> Epoch {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring_core::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER, look, watermark};
 use mapring_core::protocol::WordsMut;
-use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::readers::Seat;
 use mapring_core::protocol::ring::{Cursor, MemfdReaders, Start, Unread};
 use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
@@ -37,8 +37,8 @@ fn publisher<const N: usize>(ring: &Arc<Ring>, readers: &Readers) -> thread::Joi
     thread::spawn(move || std::array::from_fn(|ticket| publish(ticket as u64)))
 }
 
-fn place(readers: &Readers, me: u64) -> Place<'_> {
-    Place::take(WordsMut::new(readers), me, |_, _| true).unwrap()
+fn place(readers: &Readers, me: u64) -> Seat<'_> {
+    Seat::take(WordsMut::new(readers), me, |_, _| true).unwrap()
 }
 
 #[test]
@@ -205,12 +205,12 @@ fn readers_agree_how_often_programs_look() {
         check(Some(3), move || {
             let readers = readers();
             readers[LOOK].store(NEVER, Ordering::Relaxed);
-            let at = |number| Place::at(WordsMut::new(&readers), number);
+            let at = |number| Seat::at(WordsMut::new(&readers), number);
             let stays = stays.inspect(|&look| at(0).will_sleep(look));
             at(1).will_sleep(goes);
             let leaver = thread::spawn({
                 let readers = Arc::clone(&readers);
-                move || Place::at(WordsMut::new(&readers), 1).never_sleeps()
+                move || Seat::at(WordsMut::new(&readers), 1).never_sleeps()
             });
             at(2).will_sleep(comes);
             let now = readers[LOOK].load(Ordering::Relaxed) & NEVER;
@@ -219,7 +219,7 @@ fn readers_agree_how_often_programs_look() {
             assert_eq!(readers[LOOK].load(Ordering::Relaxed) & NEVER, comes & stays.unwrap_or(NEVER));
             let leaver = thread::spawn({
                 let readers = Arc::clone(&readers);
-                move || Place::at(WordsMut::new(&readers), 2).never_sleeps()
+                move || Seat::at(WordsMut::new(&readers), 2).never_sleeps()
             });
             at(0).never_sleeps();
             leaver.join().unwrap();
@@ -237,13 +237,13 @@ fn places_are_taken_once() {
         let takers = [1, 2].map(|me| {
             let readers = Arc::clone(&readers);
             thread::spawn(move || {
-                Place::take(WordsMut::new(&readers), me, |owner, _| owner != 9).unwrap().number()
+                Seat::take(WordsMut::new(&readers), me, |owner, _| owner != 9).unwrap().number()
             })
         });
         let mut places = takers.map(|taker| taker.join().unwrap());
         places.sort_unstable();
         assert_eq!(places, [0, 1]);
-        Place::at(WordsMut::new(&readers), 1).leave(77);
+        Seat::at(WordsMut::new(&readers), 1).leave(77);
         assert_eq!(place(&readers, 3).number(), 2, "the place of another is not freed");
     });
 }

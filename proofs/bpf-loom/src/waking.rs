@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mapring_core::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
 use mapring_core::protocol::WordsMut;
-use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::readers::Seat;
 use mapring_core::protocol::ring::{Cursor, Unread};
 
 use crate::check;
@@ -29,7 +29,7 @@ impl Waking {
     pub(crate) fn new(name: &'static str, readers: u64) -> Arc<Self> {
         let waking = Self(Ring::new(name));
         for me in 1..=readers {
-            let place = Place::take(WordsMut::new(waking.words()), me, |_, _| true).unwrap();
+            let place = Seat::take(WordsMut::new(waking.words()), me, |_, _| true).unwrap();
             assert_eq!(place.number() as u64, me - 1);
         }
         Arc::new(waking)
@@ -44,8 +44,8 @@ impl Waking {
         &self.0.map.words[self.parts().0..]
     }
 
-    pub(crate) fn place(&self, number: usize) -> Place<'_> {
-        Place::at(WordsMut::new(self.words()), number)
+    pub(crate) fn place(&self, number: usize) -> Seat<'_> {
+        Seat::at(WordsMut::new(self.words()), number)
     }
 
     /// Programs look for sleepers where all these bits of a ticket are set.

@@ -48,8 +48,8 @@ impl Ring {
     }
 
     /// The first reader's place.
-    fn reader(&self) -> readers::Place<'_> {
-        readers::Place::at(WordsMut::new(&self.map.words[self.readers()..]), 0)
+    fn reader(&self) -> readers::Seat<'_> {
+        readers::Seat::at(WordsMut::new(&self.map.words[self.readers()..]), 0)
     }
 }
 

@@ -11,7 +11,7 @@
 //! sleeps until many records are unread makes programs look at few tickets, and sleeps until one of these. Where no reader
 //! has slept for long, programs stop looking: the readers may be dead.
 //!
-//! If programs look more often than a living reader wants, that reader frees the places of dead ones: at its next sleep
+//! If programs look more often than a living reader wants, that reader frees the seats of dead ones: at its next sleep
 //! after ten seconds, and at each 4096th sleep. A sleep takes at most 1 s. So programs look for a dead reader for about
 //! eleven seconds at most.
 
@@ -24,28 +24,28 @@ use crate::sync::{At, Ordering, fence, order};
 
 /// The place of one reader among the readers of a ring.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'m> {
+pub struct Seat<'m> {
     words: WordsMut<'m>,
     at: usize,
 }
 
-impl<'m> Place<'m> {
-    /// Takes a free place for the owner `me` (not 0), after [`free_dead`](Self::free_dead). `None` if there is none.
+impl<'m> Seat<'m> {
+    /// Takes a free seat for the owner `me` (not 0), after [`free_dead`](Self::free_dead). `None` if there is none.
     /// `words` has the words of [`abi::readers`](crate::abi::readers).
     pub fn take(words: WordsMut<'m>, me: u64, alive: impl Fn(u64, &Self) -> bool) -> Option<Self> {
         Self::free_dead(words, me, alive);
-        // SYNC leave: what this reader says in its place comes after what the last one cleared.
+        // SYNC leave: what this reader says in its seat comes after what the last one cleared.
         Self::all(words)
-            .find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, order!(At::PlaceTake)))
+            .find(|seat| seat.owner() == 0 && words.swap_if(owner(seat.at), 0, me, order!(At::PlaceTake)))
     }
 
-    /// Frees the places of owners that are no longer `alive`, in the name of the owner `me`.
+    /// Frees the seats of owners that are no longer `alive`, in the name of the owner `me`.
     pub fn free_dead(words: WordsMut<'m>, me: u64, alive: impl Fn(u64, &Self) -> bool) {
-        for place in Self::all(words) {
-            let found = place.owner();
-            let is_dead = found != 0 && !alive(found, &place);
-            if is_dead && words.swap_if(owner(place.at), found, me, Ordering::Relaxed) {
-                place.leave(me);
+        for seat in Self::all(words) {
+            let found = seat.owner();
+            let is_dead = found != 0 && !alive(found, &seat);
+            if is_dead && words.swap_if(owner(seat.at), found, me, Ordering::Relaxed) {
+                seat.leave(me);
             }
         }
     }
@@ -54,7 +54,7 @@ impl<'m> Place<'m> {
         (0..PLACES).map(move |at| Self { words, at })
     }
 
-    /// The place with this number, which this process has taken.
+    /// The seat with this number, which this process has taken.
     pub fn at(words: WordsMut<'m>, at: usize) -> Self {
         Self { words, at }
     }
@@ -82,7 +82,7 @@ impl<'m> Place<'m> {
         }
     }
 
-    /// Frees the place.
+    /// Frees the seat.
     pub fn leave(self, me: u64) {
         self.never_sleeps();
         self.words.clear(REQUIRED, 1 << self.at);
@@ -159,7 +159,7 @@ impl<'m> Place<'m> {
         self.words.store(position(shard, self.at), next, order!(At::HasRead));
     }
 
-    /// Forgets since when a reader in this place has held programs back: the lease of the next one begins when it does so.
+    /// Forgets since when a reader in this seat has held programs back: the lease of the next one begins when it does so.
     /// Programs that still judge the earlier one have ended after an RCU grace period, which the caller waits for before
     /// [`require`](Self::require).
     pub fn holds_nothing(&self, shard: usize) {
@@ -195,19 +195,19 @@ mod tests {
     fn places_of_processes_that_can_not_be_seen() {
         let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
-        let take = |me, now| Place::take(words, me, |_, place| place.counts_as_alive(now)).unwrap().number();
-        let owner = || Place::at(words, 0).owner();
+        let take = |me, now| Seat::take(words, me, |_, seat| seat.counts_as_alive(now)).unwrap().number();
+        let owner = || Seat::at(words, 0).owner();
         assert_eq!((take(1, 5), take(2, SILENT + 5)), (0, 1), "it has just come");
-        Place::at(words, 0).shows_life(10);
+        Seat::at(words, 0).shows_life(10);
         assert_eq!((take(3, SILENT + 9), owner()), (2, 1), "it has slept not long ago");
-        Place::at(words, 0).require(7);
-        Place::at(words, 0).shows_life(8);
+        Seat::at(words, 0).require(7);
+        Seat::at(words, 0).shows_life(8);
         assert_eq!((take(4, u64::MAX), owner()), (3, 1), "it is required");
         assert_eq!(words.load(lease(0), Ordering::Relaxed), 7, "and keeps its lease");
         words.clear(REQUIRED, 1); // a program, after the lease
         assert_eq!((take(5, SILENT + 7), owner()), (0, 5));
         assert_eq!(words.load(lease(0), Ordering::Relaxed), 0, "the next one has shown nothing yet");
-        Place::at(words, 0).leave(5);
+        Seat::at(words, 0).leave(5);
         assert_eq!((take(6, u64::MAX), owner()), (0, 6));
     }
 
@@ -218,7 +218,7 @@ mod tests {
         let word = |at| words.load(at, Ordering::Relaxed);
         let looks = || (word(LOOK) >> 32, word(LOOK) & NEVER);
         words.store(LOOK, NEVER, Ordering::Relaxed);
-        let [a, b] = [1, 2].map(|me| Place::take(words, me, |_, _| true).unwrap());
+        let [a, b] = [1, 2].map(|me| Seat::take(words, me, |_, _| true).unwrap());
         assert_eq!([(a.number(), a.owner()), (b.number(), b.owner())], [(0, 1), (1, 2)]);
 
         words.store(IDLE_SINCE, 9, Ordering::Relaxed);
@@ -265,10 +265,10 @@ mod tests {
         let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
         let take =
-            |me: u64, dead: u64| Place::take(words, me, |owner, _| owner != dead).map(|it| it.number());
+            |me: u64, dead: u64| Seat::take(words, me, |owner, _| owner != dead).map(|it| it.number());
         assert!((0..64).all(|at| take(at + 1, 0) == Some(usize::try_from(at).unwrap())));
         assert_eq!((take(65, 0), take(65, 64), take(66, 3)), (None, Some(63), Some(2)));
-        Place::free_dead(words, 7, |owner, place| owner != 66 && place.number() != 5);
-        assert_eq!([2, 5, 6].map(|at| Place::at(words, at).owner()), [0, 0, 7]);
+        Seat::free_dead(words, 7, |owner, seat| owner != 66 && seat.number() != 5);
+        assert_eq!([2, 5, 6].map(|at| Seat::at(words, at).owner()), [0, 0, 7]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::super::order::Order;
-use super::super::place::ReaderPlace;
+use super::super::seat::ReaderSeat;
 use super::Reader;
 use crate::error::{Cause, Error, Result};
 
@@ -52,11 +52,11 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     }
 
     /// The reader's place among the readers that programs know. The first call takes one.
-    pub(super) fn place(&mut self) -> Result<Arc<ReaderPlace>> {
+    pub(super) fn place(&mut self) -> Result<Arc<ReaderSeat>> {
         if let Some(place) = self.place.as_ref().filter(|place| place.is_mine()) {
             return Ok(Arc::clone(place));
         }
-        let place = Arc::new(ReaderPlace::of(self.region())?);
+        let place = Arc::new(ReaderSeat::of(self.region())?);
         self.place = Some(Arc::clone(&place));
         Ok(place)
     }

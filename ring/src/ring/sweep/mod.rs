@@ -24,7 +24,7 @@ use sources::{DROPS, Slots, Sources};
 
 use super::Event;
 use super::in_slot::InSlot;
-use super::place::ReaderPlace;
+use super::seat::ReaderSeat;
 use crate::abi::{Epoch, Gate};
 use crate::error::Error;
 use crate::record::Tailed;
@@ -225,7 +225,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// See [`Reader::required`](super::Reader::require).
-    pub(super) fn require(&mut self, place: Arc<ReaderPlace>, lease: Duration) {
+    pub(super) fn require(&mut self, place: Arc<ReaderSeat>, lease: Duration) {
         self.settle();
         let positions = self.shards.iter().map(|shard| (shard.number, shard.cursor.next()));
         self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));

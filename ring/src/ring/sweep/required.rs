@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::abi::Geometry;
 use crate::abi::readers::FOR_GOOD;
-use crate::ring::place::ReaderPlace;
+use crate::ring::seat::ReaderSeat;
 
 /// After so many records it tells programs how far it has read: they fill an eighth of a shard's slots, or of its area if
 /// all have the longest tail. At least 1.
@@ -15,7 +15,7 @@ pub(super) fn eighth(ring: &Geometry) -> usize {
 
 /// The place of a required reader, with the positions that programs know.
 pub(in crate::ring) struct Required {
-    place: Arc<ReaderPlace>,
+    place: Arc<ReaderSeat>,
     lease: u64,
     /// The number of each shard that is read, and the next ticket.
     told: Box<[(usize, u64)]>,
@@ -28,7 +28,7 @@ impl Required {
     /// Tells programs that the reader at these positions is required, and for how long it may hold them back. Waits for an RCU
     /// grace period.
     pub(super) fn new(
-        place: Arc<ReaderPlace>,
+        place: Arc<ReaderSeat>,
         lease: u64,
         positions: impl Iterator<Item = (usize, u64)>,
     ) -> Self {
@@ -41,7 +41,7 @@ impl Required {
         }
         // If it fails, a program that has judged an earlier reader of this place for that long can still end this reader's
         // requirement, which the reader reports. A writer of a memfd can in any case, if it was stopped in the midst of it.
-        let _ = ReaderPlace::wait_for_writers();
+        let _ = ReaderSeat::wait_for_writers();
         place.get().require(lease);
         Self { place, lease, told, holds: true, lost: false }
     }
@@ -57,7 +57,7 @@ impl Required {
         if !self.holds || self.place.is_inherited() && self.renew() {
             return;
         }
-        // Its place may be another reader's by now: see `ReaderPlace::is_mine`.
+        // Its place may be another reader's by now: see `ReaderSeat::is_mine`.
         if self.is_required() {
             self.place.get().has_read(shard, next);
         } else {

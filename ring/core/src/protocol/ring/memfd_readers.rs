@@ -47,7 +47,7 @@ impl<'a> MemfdReaders<'a> {
         if !(slots.of(t) as u64) & self.words.load(LOOK, Ordering::Relaxed) & NEVER != 0 {
             return 0;
         }
-        fence(order!(At::Looks)); // SYNC asleep: pairs with the fence in `Place::asleep`
+        fence(order!(At::Looks)); // SYNC asleep: pairs with the fence in `Seat::asleep`
         let is_last = slots.rest_of_lap(t) == 1;
         if self.words.load(ASLEEP, Ordering::Relaxed) == 0 && !is_last {
             return 0;
@@ -73,7 +73,7 @@ impl<'a> MemfdReaders<'a> {
         let look = self.words.load(LOOK, Ordering::Relaxed);
         let stops = self.lease_ended(IDLE_SINCE, IDLE)
             && self.words.swap_if(LOOK, look, look | NEVER, Ordering::Relaxed);
-        fence(order!(At::StopsLooking)); // SYNC idle: pairs with the fence in `Place::asleep`
+        fence(order!(At::StopsLooking)); // SYNC idle: pairs with the fence in `Seat::asleep`
         stops
     }
 
@@ -98,12 +98,12 @@ impl<'a> MemfdReaders<'a> {
     /// The oldest ticket that a required reader has not read, or `t`. A reader that has not read `within` tickets before `t`
     /// holds writers back. When its lease has ended, it is no longer required.
     fn oldest(&self, t: u64, within: u64) -> u64 {
-        fence(order!(At::Claimed)); // SYNC keep: pairs with the fence in `Place::require`
+        fence(order!(At::Claimed)); // SYNC keep: pairs with the fence in `Seat::require`
         let required = self.words.load(REQUIRED, Ordering::Relaxed);
         let mut most = 0;
         for place in (0..PLACES).filter(|place| required & 1 << place != 0) {
             let at = position(self.shard, place);
-            // SYNC read: pairs with the store in `Place::has_read`.
+            // SYNC read: pairs with the store in `Seat::has_read`.
             let next = self.words.load(at, order!(At::Positions));
             let behind = t.wrapping_sub(next);
             if after(next, t) {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::abi::readers::words;
     use crate::abi::{Geometry, Kind};
-    use crate::protocol::readers::Place;
+    use crate::protocol::readers::Seat;
     use crate::sync::AtomicU64;
 
     /// A ring of eight slots, and the words of its readers, of whom none sleeps.

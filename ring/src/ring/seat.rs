@@ -1,9 +1,9 @@
-//! The place of a reader of this process among those that the writers of a ring know: in a map beside the ring, or in the
+//! The seat of a reader of this process among those that the writers of a ring know: in a map beside the ring, or in the
 //! ring's memfd.
 
 use mapring_core::clock::now;
 use mapring_core::protocol::WordsMut;
-use mapring_core::protocol::readers::Place;
+use mapring_core::protocol::readers::Seat;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::abi::readers::Owner;
@@ -13,19 +13,19 @@ use crate::region::maps::places_of;
 use crate::region::{Region, SharedMut, owner_is_alive, this_owner, this_pid};
 use crate::time::Clock;
 
-/// The place of a reader of this process. It is free again when this is dropped, but not in a child of `fork`: the place is
+/// The seat of a reader of this process. It is free again when this is dropped, but not in a child of `fork`: the seat is
 /// that of the process that took it.
-pub(super) struct ReaderPlace {
+pub(super) struct ReaderSeat {
     readers: SharedMut,
-    place: usize,
+    seat: usize,
     me: u64,
     pid: u32,
     /// The map with the bells of the readers, unless the ring is in a memfd.
     bells: Option<MapOfMaps>,
 }
 
-impl ReaderPlace {
-    /// A place among the readers of `ring`. Makes system calls; needs write access to the map of the ring's readers, or to the
+impl ReaderSeat {
+    /// A seat among the readers of `ring`. Makes system calls; needs write access to the map of the ring's readers, or to the
     /// memfd.
     pub(super) fn of(ring: &Region) -> Result<Self> {
         if ring.is_memfd() {
@@ -37,15 +37,15 @@ impl ReaderPlace {
 
     fn take(readers: SharedMut, bells: Option<MapOfMaps>) -> Result<Self> {
         let (me, pid) = (this_owner()?.encode(), this_pid());
-        let place = Place::take(readers.words(), me, is_alive).map(|place| place.number());
+        let seat = Seat::take(readers.words(), me, is_alive).map(|seat| seat.number());
         let what = || readers.region().what().to_owned();
-        let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what: what() }))?;
-        let taken = Self { readers, place, me, pid, bells };
+        let seat = seat.ok_or_else(|| Error::from(Cause::NoPlace { what: what() }))?;
+        let taken = Self { readers, seat, me, pid, bells };
         taken.shows_life();
         Ok(taken)
     }
 
-    /// Another place for a child of `fork`, which inherited this one. Makes system calls.
+    /// Another seat for a child of `fork`, which inherited this one. Makes system calls.
     pub(super) fn another(&self) -> Result<Self> {
         Self::take(self.readers.clone(), self.bells.clone())
     }
@@ -56,7 +56,7 @@ impl ReaderPlace {
         self.pid != this_pid()
     }
 
-    /// Whether it still is the place of this reader. A reader of another PID namespace can have taken it if this one has not
+    /// Whether it still is the seat of this reader. A reader of another PID namespace can have taken it if this one has not
     /// slept for long. Makes no system call, except once in a child.
     #[inline]
     pub(super) fn is_mine(&self) -> bool {
@@ -83,14 +83,14 @@ impl ReaderPlace {
         self.readers.region().geometry().shards()
     }
 
-    /// The words of all places.
+    /// The words of all seats.
     pub(super) fn words(&self) -> WordsMut<'_> {
         self.readers.words()
     }
 
-    /// The words of the place.
-    pub(super) fn get(&self) -> Place<'_> {
-        Place::at(self.words(), self.place)
+    /// The words of the seat.
+    pub(super) fn get(&self) -> Seat<'_> {
+        Seat::at(self.words(), self.seat)
     }
 
     /// The ring's name in messages, or that of its readers.
@@ -98,24 +98,24 @@ impl ReaderPlace {
         self.readers.region().what()
     }
 
-    /// Frees the places of readers that died. Makes system calls.
+    /// Frees the seats of readers that died. Makes system calls.
     pub(super) fn free_dead(&self) {
-        Place::free_dead(self.words(), self.me, is_alive);
+        Seat::free_dead(self.words(), self.me, is_alive);
     }
 
     /// The entry of the reader's bell in the map of bells.
     pub(super) fn bell(&self) -> Option<MapOfMaps> {
-        let key = u32::try_from(self.place).expect("there are few places").to_ne_bytes();
+        let key = u32::try_from(self.seat).expect("there are few seats").to_ne_bytes();
         self.bells.as_ref().map(|bells| bells.at(&key))
     }
 }
 
-fn is_alive(owner: u64, place: &Place<'_>) -> bool {
+fn is_alive(owner: u64, seat: &Seat<'_>) -> bool {
     let Some(owner) = Owner::decode(owner) else { return false };
-    owner_is_alive(owner).unwrap_or_else(|| place.counts_as_alive(Clock::Monotonic.now()))
+    owner_is_alive(owner).unwrap_or_else(|| seat.counts_as_alive(Clock::Monotonic.now()))
 }
 
-impl Drop for ReaderPlace {
+impl Drop for ReaderSeat {
     fn drop(&mut self) {
         if self.is_mine() {
             self.get().leave(self.me);
