@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::Mutex as Log;
 
-use mapring_core::abi::commands::{APPLIED, HEADER, LOCK, OWNER, PUSHED, Places, SKIPPED};
+use mapring_core::abi::commands::{APPLIED, HEADER, LOCK, OWNER, PUSHED, CommandsPlace, SKIPPED};
 use mapring_core::abi::{Geometry, Kind};
 use mapring_core::protocol::{Words, WordsMut, commands, latch};
 
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 16;
 pub struct Commands(Arc<Inner>);
 
 struct Inner {
-    places: Places,
+    places: CommandsPlace,
     region: Box<[AtomicU64]>,
     latch: Box<[AtomicU64]>,
     /// The threads of the process that owns the ring take turns.
@@ -46,7 +46,7 @@ impl Commands {
     /// An empty ring of `slots` slots.
     pub fn new(slots: u64) -> Self {
         let geometry = Geometry::new(Kind::Commands, 16, slots, 1).unwrap();
-        let places = Places::new(&geometry);
+        let places = CommandsPlace::new(&geometry);
         let inner = Inner {
             places,
             region: words(geometry.bytes() / 8),
@@ -63,7 +63,7 @@ impl Commands {
     }
 
     /// Its places.
-    pub fn places(&self) -> &Places {
+    pub fn places(&self) -> &CommandsPlace {
         &self.0.places
     }
 

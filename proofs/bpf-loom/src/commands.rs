@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mapring_core::abi::commands::{APPLIED, LOCK, PUSHED, Places, SKIPPED};
+use mapring_core::abi::commands::{APPLIED, LOCK, PUSHED, CommandsPlace, SKIPPED};
 use mapring_core::abi::{Geometry, Kind};
 use mapring_core::protocol::{Words, WordsMut, commands};
 
@@ -21,7 +21,7 @@ const SLOTS: u64 = 2;
 /// A ring of commands, and the words that they change: those behind the header, `spare` in `bpf/programs.bpf.c`.
 struct Commands {
     map: Map,
-    places: Places,
+    places: CommandsPlace,
     spare: usize,
 }
 
@@ -44,7 +44,7 @@ impl Commands {
         let words = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
         let stride = geometry.element_words();
         let map = Map { name, words, stride, inner: None };
-        Self { map, places: Places::new(&geometry), spare: (geometry.first() + 3) * stride }
+        Self { map, places: CommandsPlace::new(&geometry), spare: (geometry.first() + 3) * stride }
     }
 
     fn push(&self, value: u64) -> Option<u64> {

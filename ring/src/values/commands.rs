@@ -11,7 +11,7 @@ use thiserror::Error as ThisError;
 use super::openers;
 use crate::abi::Kind;
 use crate::abi::Process;
-use crate::abi::commands::{APPLIED, OWNER, PUSHED, Places, SKIPPED};
+use crate::abi::commands::{APPLIED, OWNER, PUSHED, CommandsPlace, SKIPPED};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::region::fallback::{TripleRead, lookup};
 use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_process};
@@ -37,7 +37,7 @@ pub struct Commands<T> {
     region: Region,
     /// `None` if the region is not mapped.
     mapped: Option<Shared>,
-    places: Places,
+    places: CommandsPlace,
     command: PhantomData<fn(T)>,
 }
 
@@ -58,7 +58,7 @@ impl<T: AnyBitPattern> Commands<T> {
     /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(Kind::Commands)?;
-        let places = Places::new(region.geometry());
+        let places = CommandsPlace::new(region.geometry());
         let mapped = match region.view() {
             View::Mapped(shared) => Some(shared),
             View::Lookup(_) => None,
@@ -184,7 +184,7 @@ pub struct CommandsWriter<T> {
 struct Inner {
     shared: SharedMut,
     writer: Writer,
-    places: Places,
+    places: CommandsPlace,
 }
 
 /// All slots are taken: programs have not carried out enough commands yet. Nothing was pushed.

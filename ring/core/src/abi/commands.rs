@@ -17,14 +17,14 @@ pub const OWNER: usize = 4;
 
 /// The words of a ring of commands, from the start of its region.
 #[derive(Clone, Copy, Debug)]
-pub struct Places {
+pub struct CommandsPlace {
     header: usize,
     slots: usize,
     stride: usize,
     count: usize,
 }
 
-impl Places {
+impl CommandsPlace {
     /// The places in a region of the shape `geometry`.
     pub fn new(geometry: &Geometry) -> Self {
         let stride = geometry.element_words();
@@ -63,7 +63,7 @@ mod tests {
     fn every_number_has_a_slot_in_the_region() {
         for record in 1..100 {
             let geometry = Geometry::new(Kind::Commands, record, 4, 1).unwrap();
-            let places = Places::new(&geometry);
+            let places = CommandsPlace::new(&geometry);
             assert!(places.header() + HEADER <= places.slot(1).0);
             for number in [1, 2, 3, 4, 5, 0, u64::MAX, 1 << 63] {
                 let (at, len) = places.slot(number);

@@ -12,7 +12,7 @@
 use bytemuck::NoUninit;
 
 use super::{Words, WordsMut};
-use crate::abi::commands::{APPLIED, HEADER, OWNER, PUSHED, Places};
+use crate::abi::commands::{APPLIED, HEADER, OWNER, PUSHED, CommandsPlace};
 use crate::sync::{At, Ordering, order};
 
 /// How often [`own`] tries: more than once only if another process takes the ring or gives it back meanwhile.
@@ -21,7 +21,7 @@ const TRIES: u32 = 16;
 /// Pushes a command. Returns its number, from 1 on, or `None` if no slot is free: then nothing was written. The caller
 /// is the owner's only thread here. Never waits. `words` is the whole region.
 #[inline]
-pub fn push<T: NoUninit>(words: WordsMut<'_>, places: &Places, command: &T) -> Option<u64> {
+pub fn push<T: NoUninit>(words: WordsMut<'_>, places: &CommandsPlace, command: &T) -> Option<u64> {
     let header = words.slice(places.header(), HEADER);
     let pushed = header.load(PUSHED, Ordering::Relaxed);
     // SYNC applied: pairs with the store of programs: a command that has a slot again is written after a program
@@ -43,7 +43,7 @@ pub fn push<T: NoUninit>(words: WordsMut<'_>, places: &Places, command: &T) -> O
 /// The number of commands that programs carried out or skipped. What they changed before is visible: to this thread,
 /// and to each program that begins after this load.
 #[inline]
-pub fn acknowledged(words: Words<'_>, places: &Places) -> u64 {
+pub fn acknowledged(words: Words<'_>, places: &CommandsPlace) -> u64 {
     // SYNC applied: pairs with the store of programs.
     words.load(places.header() + APPLIED, order!(At::CommandAcknowledged))
 }
@@ -54,7 +54,7 @@ pub fn acknowledged(words: Words<'_>, places: &Places) -> u64 {
 /// The owner, if another process is.
 pub fn own(
     words: WordsMut<'_>,
-    places: &Places,
+    places: &CommandsPlace,
     me: u64,
     mut alive: impl FnMut(u64) -> bool,
 ) -> Result<(), u64> {
@@ -77,7 +77,7 @@ pub fn own(
 }
 
 /// Gives the ring back, so that another process can own it. `me` writes nothing afterwards.
-pub fn disown(words: WordsMut<'_>, places: &Places, me: u64) {
+pub fn disown(words: WordsMut<'_>, places: &CommandsPlace, me: u64) {
     // SYNC own: pairs with the compare-and-swap in `own`: the next owner continues after the last command.
     words.swap_if(places.header() + OWNER, me, 0, order!(At::CommandsDisown));
 }
@@ -89,9 +89,9 @@ mod tests {
     use crate::abi::{Geometry, Kind};
     use crate::sync::AtomicU64;
 
-    fn region(slots: u64) -> (Vec<AtomicU64>, Places) {
+    fn region(slots: u64) -> (Vec<AtomicU64>, CommandsPlace) {
         let geometry = Geometry::new(Kind::Commands, 12, slots, 1).unwrap();
-        ((0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect(), Places::new(&geometry))
+        ((0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect(), CommandsPlace::new(&geometry))
     }
 
     #[test]
