@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::Mutex as Log;
 
-use mapring_core::abi::commands::{APPLIED, HEADER, LOCK, OWNER, PUSHED, CommandsPlace, SKIPPED};
+use mapring_core::abi::commands::{APPLIED, CommandsPlace, HEADER, LOCK, OWNER, PUSHED, SKIPPED};
 use mapring_core::abi::{Geometry, Kind};
 use mapring_core::protocol::{Words, WordsMut, commands, latch};
 

@@ -119,7 +119,6 @@ mod any_record;
 mod bpf;
 pub mod cpus;
 mod error;
-mod values;
 mod histogram;
 pub mod loader;
 pub mod record;
@@ -127,13 +126,10 @@ mod region;
 mod ring;
 pub mod tagged;
 pub mod time;
+mod values;
 
 pub use access::{Access, Refusal};
 pub use error::{Error, ErrorKind, ReadError, Result};
-pub use values::{
-    Array, Cells, Commands, Counters, Gauges, Histograms, Latches, PerCpuCells, TopKeys, dispatch, globals,
-    table,
-};
 pub use histogram::Histogram;
 pub use mapring_core::abi;
 pub use mapring_core::protocol::ring::{Loss, ReadStats, Start};
@@ -205,23 +201,27 @@ pub use record::Record;
 pub use region::{OpenOptions, Region, Source};
 pub use ring::{Event, Merged, Reader, Ring, Writer};
 pub use tagged::Tagged;
+pub use values::{
+    Array, Cells, Commands, Counters, Gauges, Histograms, Latches, PerCpuCells, TopKeys, dispatch, globals,
+    table,
+};
 
 /// Writers of each kind in userspace, which their handles make, and what they give out.
 pub mod writers {
+    pub use crate::ring::MemfdOptions;
     pub use crate::values::{
         CellsWriter, CommandsWriter, CountersWriter, Full, GaugesWriter, HistogramsWriter, LatchesWriter,
         TopKeysWriter,
     };
-    pub use crate::ring::MemfdOptions;
     pub use mapring_core::protocol::ring::{Dropped, Slot};
 }
 
 /// What readers and handles return: iterators, counts, and values of gauges and top keys.
 pub mod reading {
-    pub use crate::values::{GaugeReader, GaugeWindow, Ranking, SinceLastRead, TopKey};
     #[cfg(feature = "tokio")]
     pub use crate::ring::Events;
     pub use crate::ring::{ByShard, ByTime, Drain, Order};
+    pub use crate::values::{GaugeReader, GaugeWindow, Ranking, SinceLastRead, TopKey};
     pub use mapring_core::protocol::ring::LossCause;
 }
 
@@ -235,9 +235,9 @@ pub mod liveness {
 /// Maps and records of any type, for tools that show what they do not know.
 pub mod any {
     pub use crate::any_record::AnyRecord;
-    pub use crate::values::{AnyMap, MapFacts};
     pub use crate::region::maps::{ObserverStats, RingbufObserver};
     pub use crate::ring::AnyReader;
+    pub use crate::values::{AnyMap, MapFacts};
 }
 
 /// Used by the code that this crate's macros generate.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mapring_core::abi::commands::{APPLIED, LOCK, PUSHED, CommandsPlace, SKIPPED};
+use mapring_core::abi::commands::{APPLIED, CommandsPlace, LOCK, PUSHED, SKIPPED};
 use mapring_core::abi::{Geometry, Kind};
 use mapring_core::protocol::{Words, WordsMut, commands};
 

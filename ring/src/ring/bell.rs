@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-use super::place::ReaderPlace;
+use super::seat::ReaderSeat;
 use crate::abi::readers::ASLEEP;
 use crate::error::{Cause, Error, Result};
 use crate::region::maps::Ringbuf;
@@ -18,7 +18,7 @@ use crate::region::sleep_while_set;
 
 /// A reader's bell, as long as it can be woken.
 pub(super) struct Bell {
-    place: Arc<ReaderPlace>,
+    place: Arc<ReaderSeat>,
     /// What programs ring; or why it has no descriptor: writers of a memfd wake a reader that sleeps in `wait`.
     ringbuf: Result<Ringbuf>,
     /// Programs look whether to ring it at the tickets where all these bits are set.
@@ -39,7 +39,7 @@ const NANOSECONDS: u64 = 10_000_000_000;
 impl Bell {
     /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds. Needs
     /// CAP_BPF, unless the ring is in a memfd.
-    pub(super) fn at(place: Arc<ReaderPlace>, look: u64) -> Result<Self> {
+    pub(super) fn at(place: Arc<ReaderSeat>, look: u64) -> Result<Self> {
         let ringbuf = match place.bell() {
             Some(entry) => Ok(Ringbuf::for_entry(entry)?),
             None => Err(Error::from(Cause::NoDescriptor { what: place.what().to_owned() })),
@@ -55,7 +55,7 @@ impl Bell {
         match &self.ringbuf {
             // SYNC look: this waits for the grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
             Ok(ringbuf) => ringbuf.put(),
-            Err(_) => ReaderPlace::wait_for_writers(), // SYNC look
+            Err(_) => ReaderSeat::wait_for_writers(), // SYNC look
         }
     }
 
@@ -69,14 +69,14 @@ impl Bell {
         self.place.shards()
     }
 
-    /// See [`Place::sleeps_until`](mapring_core::protocol::readers::Place::sleeps_until).
+    /// See [`Seat::sleeps_until`](mapring_core::protocol::readers::Seat::sleeps_until).
     pub(super) fn sleeps_until(&self, shard: usize, ticket: Option<u64>) {
         if shard < self.place.shards() {
             self.place.get().sleeps_until(shard, ticket);
         }
     }
 
-    /// Whether it still is this reader's: see [`ReaderPlace::is_mine`].
+    /// Whether it still is this reader's: see [`ReaderSeat::is_mine`].
     pub(super) fn is_mine(&self) -> bool {
         self.place.is_mine()
     }
@@ -135,7 +135,7 @@ impl Bell {
         sleep_on(&mut watched.map(|ringbuf| PollFd::new(ringbuf, PollFlags::IN)).collect::<Vec<_>>(), limit)
     }
 
-    /// See [`Place::awake`](mapring_core::protocol::readers::Place::awake).
+    /// See [`Seat::awake`](mapring_core::protocol::readers::Seat::awake).
     pub(super) fn awake(&self) {
         self.place.get().awake();
     }

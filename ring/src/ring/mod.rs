@@ -1,16 +1,16 @@
 //! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
+mod backing;
 mod bell;
 mod by_time;
 mod in_slot;
-mod backing;
 mod memfd;
 mod merged;
 mod order;
-mod place;
 mod reader;
 mod readers;
 mod rings;
+mod seat;
 #[cfg(feature = "tokio")]
 mod stream;
 mod sweep;

@@ -21,8 +21,8 @@ pub(in crate::ring) use self::turns::Turns;
 use self::wait::Waiting;
 use super::Event;
 use super::order::{ByShard, Order};
-use super::place::ReaderPlace;
 use super::rings::Rings;
+use super::seat::ReaderSeat;
 use super::sweep::{Sweep, nanoseconds};
 use super::tails::TailReader;
 use crate::abi::Gate;
@@ -59,7 +59,7 @@ pub struct Reader<T, O = ByShard> {
     pub(super) order: O,
     waiting: Waiting,
     /// Its place among the readers that programs know, once it has one.
-    place: Option<Arc<ReaderPlace>>,
+    place: Option<Arc<ReaderSeat>>,
 }
 
 impl<T: AnyBitPattern> Reader<T> {

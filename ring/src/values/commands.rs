@@ -11,7 +11,7 @@ use thiserror::Error as ThisError;
 use super::openers;
 use crate::abi::Kind;
 use crate::abi::Process;
-use crate::abi::commands::{APPLIED, OWNER, PUSHED, CommandsPlace, SKIPPED};
+use crate::abi::commands::{APPLIED, CommandsPlace, OWNER, PUSHED, SKIPPED};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::region::fallback::{TripleRead, lookup};
 use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_process};

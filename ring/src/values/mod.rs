@@ -2,7 +2,6 @@
 
 mod any;
 mod array;
-mod per_cpu_elements;
 mod cells;
 mod commands;
 mod counters;
@@ -12,6 +11,7 @@ pub mod globals;
 mod histograms;
 mod latches;
 mod per_cpu;
+mod per_cpu_elements;
 pub mod table;
 mod top;
 

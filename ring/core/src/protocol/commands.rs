@@ -12,7 +12,7 @@
 use bytemuck::NoUninit;
 
 use super::{Words, WordsMut};
-use crate::abi::commands::{APPLIED, HEADER, OWNER, PUSHED, CommandsPlace};
+use crate::abi::commands::{APPLIED, CommandsPlace, HEADER, OWNER, PUSHED};
 use crate::sync::{At, Ordering, order};
 
 /// How often [`own`] tries: more than once only if another process takes the ring or gives it back meanwhile.

@@ -264,8 +264,7 @@ mod tests {
     fn there_are_64_places_and_dead_owners_leave_theirs() {
         let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
-        let take =
-            |me: u64, dead: u64| Seat::take(words, me, |owner, _| owner != dead).map(|it| it.number());
+        let take = |me: u64, dead: u64| Seat::take(words, me, |owner, _| owner != dead).map(|it| it.number());
         assert!((0..64).all(|at| take(at + 1, 0) == Some(usize::try_from(at).unwrap())));
         assert_eq!((take(65, 0), take(65, 64), take(66, 3)), (None, Some(63), Some(2)));
         Seat::free_dead(words, 7, |owner, seat| owner != 66 && seat.number() != 5);

@@ -2,10 +2,10 @@
 
 mod ahead;
 mod counts;
+mod idle_shards;
 mod losses;
 mod one;
 mod pass;
-mod idle_shards;
 mod required;
 mod sources;
 
@@ -15,10 +15,10 @@ use std::{fmt, io};
 
 use ahead::Ahead;
 use bytemuck::{AnyBitPattern, Zeroable};
+use idle_shards::{IdleShard, RecheckClock};
 use losses::Drops;
 use parking_lot::Mutex;
 pub(super) use pass::Pass;
-use idle_shards::{RecheckClock, IdleShard};
 use required::{Required, eighth};
 use sources::{DROPS, Slots, Sources};
 
@@ -131,7 +131,8 @@ impl<T: AnyBitPattern> Sweep<T> {
             sources.push(source);
         }
         assert!(sources.len() == 1 || sources.len() == shards.len(), "one for all, or one for each");
-        let idle = shards.iter().map(|shard: &Part| IdleShard::new(&shard.place, shard.cursor.next())).collect();
+        let idle =
+            shards.iter().map(|shard: &Part| IdleShard::new(&shard.place, shard.cursor.next())).collect();
         let by_call = sources.iter().any(|source| matches!(source, Slots::Lookup(_)));
         Self {
             region: first.clone(),

@@ -193,13 +193,13 @@ impl Cursor {
     }
 
     /// A cursor at `start`. Takes a few dozen loads at most.
-    pub fn new(look: &mut impl SlotSource, start: Start, patience: u64) -> Self {
+    pub fn new(source: &mut impl SlotSource, start: Start, patience: u64) -> Self {
         if start == Start::First {
             return Self::at(0, patience);
         }
         let whole = [Some(now()); 2];
-        let next = last_taken(look, 0).map_or(0, |last| last.wrapping_add(1));
-        let next = if start == Start::Now { next } else { next.saturating_sub(look.slots().count()) };
+        let next = last_taken(source, 0).map_or(0, |last| last.wrapping_add(1));
+        let next = if start == Start::Now { next } else { next.saturating_sub(source.slots().count()) };
         Self { whole, ..Self::at(next, patience) }
     }
 
@@ -238,35 +238,35 @@ impl Cursor {
 
     /// Whether this is the end of a ring in which no slot is claimed any more. Skips a ticket that is being written, or
     /// that was stepped over, after it has waited for it.
-    pub fn at_end(&mut self, look: &mut impl SlotSource) -> bool {
-        let (slots, t) = (look.slots(), self.next);
-        let seen = look.peek(t);
+    pub fn at_end(&mut self, source: &mut impl SlotSource) -> bool {
+        let (slots, t) = (source.slots(), self.next);
+        let seen = source.peek(t);
         if !after(slots.published(t), state(seen)) {
             return false; // it has ended: the next step passes it
         }
-        let last = last_taken(look, t).filter(|&last| !after(t, last));
+        let last = last_taken(source, t).filter(|&last| !after(t, last));
         if state(seen) != slots.writing(t) && last.is_none() {
             return true;
         }
         fence(order!(At::RingAtEnd)); // SYNC order: as in `pass`
-        if self.has_waited(last.unwrap_or(t)) && look.peek(t) == seen {
-            self.give_up(look, seen, state(seen) == slots.writing(t));
+        if self.has_waited(last.unwrap_or(t)) && source.peek(t) == seen {
+            self.give_up(source, seen, state(seen) == slots.writing(t));
         }
         false
     }
 
     /// The step after a run that gave no record.
     #[inline(always)]
-    pub fn without(&mut self, look: &mut impl SlotSource, no: NoRecord) -> Step {
+    pub fn without(&mut self, source: &mut impl SlotSource, no: NoRecord) -> Step {
         let NoRecord::Not(seen) = no else {
             self.stats.torn += u64::from(no == NoRecord::Torn);
             return Step::Moved;
         };
-        let published = look.slots().published(self.next);
+        let published = source.slots().published(self.next);
         if self.must_wait(seen, published) {
             return Step::Empty;
         }
-        look.apart(|look| self.pass(look, seen, published))
+        source.apart(|source| self.pass(source, seen, published))
     }
 
     /// Whether the cursor can only wait for the next ticket: the ticket has not ended, and it is not time to check
@@ -293,7 +293,7 @@ impl Cursor {
 
     /// Handles a next ticket that is not readable, when the cursor can't only wait.
     #[inline(never)]
-    fn pass(&mut self, look: &mut impl SlotSource, seen: u64, published: u64) -> Step {
+    fn pass(&mut self, source: &mut impl SlotSource, seen: u64, published: u64) -> Step {
         self.cost = 1;
         if seen == published | DISCARDED {
             self.stats.discarded += 1;
@@ -302,34 +302,34 @@ impl Cursor {
         }
         if after(state(seen), published) {
             self.cost = SEARCH;
-            let oldest = oldest(look, self.next, state(seen));
+            let oldest = oldest(source, self.next, state(seen));
             self.lose(LossCause::Lapped, oldest);
             return Step::Moved;
         }
         // Being written, or not begun: has a later ticket ended?
-        let Some(gap) = later(look, self.next) else { return Step::Empty };
+        let Some(gap) = later(source, self.next) else { return Step::Empty };
         // It may have ended between the two loads.
         fence(order!(At::RingPass)); // SYNC order: pairs with the store that ended it
-        let may_end = may_end(look, seen, published);
-        if look.peek(self.next) != seen {
+        let may_end = may_end(source, seen, published);
+        if source.peek(self.next) != seen {
             return Step::Moved;
         }
-        let crowded = gap >= look.slots().count() - look.slots().count() / 4;
+        let crowded = gap >= source.slots().count() - source.slots().count() / 4;
         if may_end && !crowded && !self.has_waited(self.next.wrapping_add(gap)) {
             return Step::Empty;
         }
-        self.give_up(look, seen, may_end);
+        self.give_up(source, seen, may_end);
         self.look_past(); // there may be more that it has waited for
         Step::Moved
     }
 
     /// Passes the next ticket, whose slot has the sequence `seen`, and which has not ended. It is lost only if a writer has it.
     #[cold]
-    fn give_up(&mut self, look: &mut impl SlotSource, seen: u64, has_writer: bool) {
+    fn give_up(&mut self, source: &mut impl SlotSource, seen: u64, has_writer: bool) {
         let next = self.next.wrapping_add(1);
         if seen & 1 == 1 {
-            let ticket = look.slots().taken(state(seen), self.next);
-            self.unended = self.unended(look).or_else(|| Some((ticket, now())));
+            let ticket = source.slots().taken(state(seen), self.next);
+            self.unended = self.unended(source).or_else(|| Some((ticket, now())));
         }
         if has_writer {
             self.lose(LossCause::Skipped, next);
@@ -341,9 +341,9 @@ impl Cursor {
 
     /// The first ticket that this cursor passed, or whose slot it passed, and that its writer still has not ended, and when
     /// the cursor noticed it.
-    pub fn unended(&self, look: &mut impl SlotSource) -> Option<(u64, u64)> {
-        let slots = look.slots();
-        self.unended.filter(|(ticket, _)| state(look.peek(*ticket)) == slots.writing(*ticket))
+    pub fn unended(&self, source: &mut impl SlotSource) -> Option<(u64, u64)> {
+        let slots = source.slots();
+        self.unended.filter(|(ticket, _)| state(source.peek(*ticket)) == slots.writing(*ticket))
     }
 
     #[inline]
@@ -356,9 +356,9 @@ impl Cursor {
 /// Whether a writer may still end a ticket that has not ended, whose slot has the sequence `seen`: it is being written, or
 /// the slot is free and a guarded claim is under way. A program that is interrupted in the middle of such a claim leaves
 /// its slot free before later tickets. Only if the slot is still the same after this call, `false` is certain.
-fn may_end(look: &mut impl SlotSource, seen: u64, published: u64) -> bool {
+fn may_end(source: &mut impl SlotSource, seen: u64, published: u64) -> bool {
     let may =
-        if seen & 1 == 0 { look.head() & PENDING != 0 } else { state(seen) == published.wrapping_sub(1) };
+        if seen & 1 == 0 { source.head() & PENDING != 0 } else { state(seen) == published.wrapping_sub(1) };
     fence(order!(At::RingMayEnd)); // SYNC order: a guarded claim that has ended has claimed its slot before
     may
 }

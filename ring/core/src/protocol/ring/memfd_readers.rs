@@ -201,8 +201,8 @@ mod tests {
             })
         }
 
-        fn reader(&self, me: u64) -> Place<'_> {
-            Place::take(self.words(), me, |_, _| true).unwrap()
+        fn reader(&self, me: u64) -> Seat<'_> {
+            Seat::take(self.words(), me, |_, _| true).unwrap()
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let region = Region::new();
         let [a, b] = [1, 2].map(|me| region.reader(me));
         a.will_sleep(1);
-        [a, b].iter().for_each(Place::asleep);
+        [a, b].iter().for_each(Seat::asleep);
         a.sleeps_until(0, Some(3));
         b.sleeps_until(0, None);
         assert_eq!([(); 4].map(|()| region.push()), [0, 2, 0, 1], "at odd tickets");

@@ -9,8 +9,8 @@
 mod consume;
 mod copy;
 mod follow;
-mod memfd_readers;
 mod loss;
+mod memfd_readers;
 mod merge;
 mod produce;
 mod retire;
@@ -20,8 +20,8 @@ mod window;
 
 pub use consume::{Cursor, NoRecord, Room, Run, SlotSource, Start, Step, Unread, newest_record};
 pub use follow::{Follow, Leaving};
-pub use memfd_readers::{Ended, MemfdReaders};
 pub use loss::{Loss, LossCause, Losses};
+pub use memfd_readers::{Ended, MemfdReaders};
 pub use merge::{Found, Merge, OPEN, Shards, Turn, read};
 pub use produce::{Dropped, Slot};
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};

@@ -158,7 +158,10 @@ impl<'a> ShardMut<'a> {
     /// # Panics
     /// As for [`reserve`](Self::reserve).
     #[inline]
-    pub fn reserve_before<T: NoUninit>(&self, readers: Option<&MemfdReaders<'_>>) -> Result<Slot<'a, T>, Dropped> {
+    pub fn reserve_before<T: NoUninit>(
+        &self,
+        readers: Option<&MemfdReaders<'_>>,
+    ) -> Result<Slot<'a, T>, Dropped> {
         self.expect_room::<T>(1);
         self.claim_slot(readers)
     }

@@ -412,12 +412,12 @@ mod tests {
 
         /// The records and tails that a reader finds from the start.
         fn read(&self) -> (Vec<Found>, ReadStats) {
-            let mut look = Shard::new(*self.words(), &self.place);
+            let mut source = Shard::new(*self.words(), &self.place);
             let (mut cursor, mut found) = (Cursor::at(0, 0), vec![]);
             let mut out = vec![0; self.area.room()];
             let mut value = [0_u64; 3];
             for _ in 0..1000 {
-                if let Step::Record(_) = cursor.step(&mut look, &mut value) {
+                if let Step::Record(_) = cursor.step(&mut source, &mut value) {
                     let tail = self.area.copy(*self.words(), value[0], value[1], &mut out);
                     found.push((value[2], tail.map(<[u8]>::to_vec)));
                 }

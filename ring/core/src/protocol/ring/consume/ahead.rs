@@ -20,20 +20,20 @@ pub enum Unread {
 impl Cursor {
     /// What the next steps would find, if they checked later tickets too; `many` (at least 1, at most half of the slots) is
     /// a [`watermark`]. Takes a few dozen loads at most.
-    pub fn unread(&mut self, look: &mut impl SlotSource, many: u64) -> Unread {
-        let (slots, t) = (look.slots(), self.next);
-        let seen = look.peek(t);
+    pub fn unread(&mut self, source: &mut impl SlotSource, many: u64) -> Unread {
+        let (slots, t) = (source.slots(), self.next);
+        let seen = source.peek(t);
         if after(state(seen), slots.published(t)) {
             return Unread::Many; // a whole lap
         }
         if state(seen) == slots.published(t) {
             // The ticket whose program wakes the reader, and no earlier one that may end after it.
             let last = watermark(t, many);
-            let ended = many == 1 || !after(slots.published(last), state(look.peek(last)));
+            let ended = many == 1 || !after(slots.published(last), state(source.peek(last)));
             return if ended { Unread::Many } else { Unread::Some };
         }
-        let Some(gap) = later(look, t) else { return Unread::Nothing };
-        if may_end(look, seen, slots.published(t)) && !self.has_waited(t.wrapping_add(gap)) {
+        let Some(gap) = later(source, t) else { return Unread::Nothing };
+        if may_end(source, seen, slots.published(t)) && !self.has_waited(t.wrapping_add(gap)) {
             return Unread::Held;
         }
         Unread::Many
@@ -45,12 +45,12 @@ impl Cursor {
     /// One exception, where a later ticket can already be claimed: a slot that was stepped over because its writer was
     /// interrupted for a lap (`docs/guarantees.md`, *Non-guarantees*).
     #[inline]
-    pub fn nothing_claimed(&self, look: &mut impl SlotSource) -> bool {
-        let (slots, t) = (look.slots(), self.next);
-        if after(state(look.peek(t)), slots.free(t)) {
+    pub fn nothing_claimed(&self, source: &mut impl SlotSource) -> bool {
+        let (slots, t) = (source.slots(), self.next);
+        if after(state(source.peek(t)), slots.free(t)) {
             return false;
         }
         // A guarded claim that was interrupted between `head` and the slot leaves a free slot before later tickets.
-        !after(look.head() & !PENDING, t) || last_taken(look, t).is_none_or(|last| after(t, last))
+        !after(source.head() & !PENDING, t) || last_taken(source, t).is_none_or(|last| after(t, last))
     }
 }

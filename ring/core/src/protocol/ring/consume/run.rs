@@ -34,8 +34,8 @@ pub enum NoRecord {
 impl Run {
     /// The run of `left` tickets from `start` on, which are in one lap.
     #[inline]
-    fn new(look: &impl SlotSource, start: u64, left: usize) -> Self {
-        let (slot, stride) = (look.slot(start), look.stride());
+    fn new(source: &impl SlotSource, start: u64, left: usize) -> Self {
+        let (slot, stride) = (source.slot(start), source.stride());
         let left = left as u64;
         Self {
             start,
@@ -43,7 +43,7 @@ impl Run {
             left,
             slot,
             stride,
-            published: look.slots().published(start),
+            published: source.slots().published(start),
         }
     }
 
@@ -68,13 +68,13 @@ impl Run {
     #[inline(always)] // so that the record need not go through memory
     pub fn take<T: AnyBitPattern>(
         &mut self,
-        look: &mut impl SlotSource,
+        source: &mut impl SlotSource,
         out: &mut T,
     ) -> Result<u64, NoRecord> {
         if self.left == 0 {
             return Err(NoRecord::End);
         }
-        look.take::<T, false>(self.slot, self.published, out)?;
+        source.take::<T, false>(self.slot, self.published, out)?;
         let t = self.next();
         self.slot = self.slot.wrapping_add(self.stride);
         self.left -= 1;
@@ -85,8 +85,8 @@ impl Run {
 impl Cursor {
     /// A run of the next tickets, at most `limit`.
     #[inline]
-    pub fn begin_run(&self, look: &impl SlotSource, limit: usize) -> Run {
-        Run::new(look, self.next, look.slots().rest_of_lap(self.next).min(limit))
+    pub fn begin_run(&self, source: &impl SlotSource, limit: usize) -> Run {
+        Run::new(source, self.next, source.slots().rest_of_lap(self.next).min(limit))
     }
 
     /// Counts what was taken of the run that this cursor began last, and continues after it.
@@ -106,13 +106,13 @@ impl Cursor {
     /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
     /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
     #[inline(always)] // so that the copy need not go through memory
-    pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl SlotSource, out: &mut T) -> Step {
-        let mut run = Run::new(look, self.next, 1);
-        let taken = run.take(look, out);
+    pub fn step<T: AnyBitPattern>(&mut self, source: &mut impl SlotSource, out: &mut T) -> Step {
+        let mut run = Run::new(source, self.next, 1);
+        let taken = run.take(source, out);
         self.end_run(&run);
         match taken {
             Ok(t) => Step::Record(t),
-            Err(no) => self.without(look, no),
+            Err(no) => self.without(source, no),
         }
     }
 
@@ -121,17 +121,17 @@ impl Cursor {
     #[inline(always)]
     pub fn run<T: AnyBitPattern, R: Room<T> + ?Sized>(
         &mut self,
-        look: &mut impl SlotSource,
+        source: &mut impl SlotSource,
         room: &mut R,
         limit: usize,
         mut f: impl FnMut(u64, &T),
     ) -> (usize, Step) {
-        let Run { start, mut slot, stride, published, left, .. } = self.begin_run(look, limit);
+        let Run { start, mut slot, stride, published, left, .. } = self.begin_run(source, limit);
         let mut passed = Passed { start, next: start, cursor: self };
         let (mut count, mut no) = (0, NoRecord::End);
         while (count as u64) < left {
             let out = room.place_of(count);
-            if let Err(found) = look.take::<T, true>(slot, published, out) {
+            if let Err(found) = source.take::<T, true>(slot, published, out) {
                 no = found;
                 break;
             }
@@ -141,7 +141,7 @@ impl Cursor {
             f(t, out);
         }
         drop(passed);
-        (count, self.without(look, no))
+        (count, self.without(source, no))
     }
 }
 

@@ -13,9 +13,9 @@ const PROBES: u64 = 64;
 /// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
 /// about to be overwritten, and in any case one after `t`.
 #[cold]
-pub(super) fn oldest(look: &mut impl SlotSource, t: u64, state: u64) -> u64 {
-    let slots = look.slots();
-    let last = last_taken(look, slots.taken(state, t)).unwrap_or(t);
+pub(super) fn oldest(source: &mut impl SlotSource, t: u64, state: u64) -> u64 {
+    let slots = source.slots();
+    let last = last_taken(source, slots.taken(state, t)).unwrap_or(t);
     // A few tickets later, or the writer would overwrite the slot before the first copy is done.
     let margin = slots.count() / 8;
     let oldest = last.wrapping_add(1).wrapping_sub(slots.count() - margin);
@@ -29,25 +29,25 @@ fn newest(head: u64) -> u64 {
 
 /// The last taken ticket, if there is one. The search starts from `head` if the slot of its ticket confirms it, else
 /// from the slot of `t`.
-pub(in super::super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option<u64> {
-    let slots = look.slots();
-    let hint = newest(look.head());
+pub(in super::super) fn last_taken(source: &mut impl SlotSource, t: u64) -> Option<u64> {
+    let slots = source.slots();
+    let hint = newest(source.head());
     fence(order!(At::RingLast)); // SYNC order: a guarded claim that stored this `head` has claimed its slot before
-    let seen = state(look.peek(hint));
+    let seen = state(source.peek(hint));
     let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
         hint
     } else {
-        match state(look.peek(t)) {
+        match state(source.peek(t)) {
             0 => return None,
             seen => slots.taken(seen, t),
         }
     };
     // A stuck writer's slot can confirm a `head` that is laps old, and stop the bisection: check the slots after it.
     for _ in 0..WALK {
-        from = slots.last_taken(from, |t| look.peek(t));
+        from = slots.last_taken(from, |t| source.peek(t));
         let gaps = 1..=u64::from(TRIES).min(slots.count());
         let Some(later) = gaps.map(|gap| from.wrapping_add(gap)).find_map(|t| {
-            let seen = state(look.peek(t));
+            let seen = state(source.peek(t));
             (seen > slots.free(t)).then(|| slots.taken(seen, t))
         }) else {
             break;
@@ -60,24 +60,24 @@ pub(in super::super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option
 /// Copies the newest record to `out` and returns its ticket. Looks at the last few tickets, whose programs may still write
 /// them, or have discarded them.
 #[cold]
-pub fn newest_record<T: AnyBitPattern>(look: &mut impl SlotSource, out: &mut T) -> Option<u64> {
+pub fn newest_record<T: AnyBitPattern>(source: &mut impl SlotSource, out: &mut T) -> Option<u64> {
     // A ring of one slot that is empty seems to end with the ticket before 0.
-    let (slots, last) = (look.slots(), last_taken(look, 0).filter(|last| *last != u64::MAX)?);
+    let (slots, last) = (source.slots(), last_taken(source, 0).filter(|last| *last != u64::MAX)?);
     let back = u64::from(TRIES).min(slots.count() - 1).min(last);
     (0..=back)
         .map(|back| last - back)
-        .find(|&t| look.take::<T, true>(look.slot(t), slots.published(t), out).is_ok())
+        .find(|&t| source.take::<T, true>(source.slot(t), slots.published(t), out).is_ok())
 }
 
 /// How far after `t` a ticket has ended, if one has. Checks the ticket of `head`, and the tickets to which producers
 /// step.
 #[cold]
-pub(super) fn later(look: &mut impl SlotSource, t: u64) -> Option<u64> {
-    let slots = look.slots();
-    let hint = newest(look.head());
+pub(super) fn later(source: &mut impl SlotSource, t: u64) -> Option<u64> {
+    let slots = source.slots();
+    let hint = newest(source.head());
     let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));
     [hint].into_iter().filter(|&hint| after(hint, t)).chain(near).find_map(|later| {
-        let seen = state(look.peek(later));
+        let seen = state(source.peek(later));
         (!after(slots.published(later), seen)).then(|| slots.taken(seen, later).wrapping_sub(t))
     })
 }
@@ -88,12 +88,14 @@ impl Cursor {
     #[cold]
     pub fn skip_before<T: AnyBitPattern>(
         &mut self,
-        look: &mut impl SlotSource,
+        source: &mut impl SlotSource,
         out: &mut T,
         mut is_before: impl FnMut(&T) -> bool,
     ) {
-        let slots = look.slots();
-        let Some(last) = last_taken(look, self.next).filter(|&last| !after(self.next, last)) else { return };
+        let slots = source.slots();
+        let Some(last) = last_taken(source, self.next).filter(|&last| !after(self.next, last)) else {
+            return;
+        };
         // Nothing before `end - left` is searched any more, and nothing from `end` on.
         let mut end = last.wrapping_add(1);
         let mut left = end.wrapping_sub(self.next).min(slots.count());
@@ -102,7 +104,7 @@ impl Cursor {
             let upto = PROBES.min(end.wrapping_sub(middle));
             let mut overwritten = false;
             let found = (0..upto).map(|gap| middle.wrapping_add(gap)).find(|&t| {
-                match look.take::<T, true>(look.slot(t), slots.published(t), out) {
+                match source.take::<T, true>(source.slot(t), slots.published(t), out) {
                     Err(NoRecord::Not(seen)) => overwritten |= after(state(seen), slots.published(t)),
                     Err(_) => {}
                     Ok(()) => return true,

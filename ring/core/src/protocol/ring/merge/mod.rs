@@ -68,26 +68,26 @@ pub trait Shards<T> {
 #[inline]
 pub fn read<T: AnyBitPattern>(
     cursor: &mut Cursor,
-    look: &mut impl SlotSource,
+    source: &mut impl SlotSource,
     room: &mut [T],
     steps: u32,
     mut f: impl FnMut(u64, &[T]),
 ) -> Found {
     let (mut count, mut left) = (0, steps);
     loop {
-        if cursor.nothing_claimed(look) {
+        if cursor.nothing_claimed(source) {
             return Found::End;
         }
         let (room, first) = (&mut room[count..], cursor.next());
-        let (run, step) = cursor.run(look, room, room.len(), |_, _| {});
+        let (run, step) = cursor.run(source, room, room.len(), |_, _| {});
         f(first, &room[..run]);
         count += run;
         if run == room.len() {
-            look.prefetch(cursor.next()); // the other shards come first
+            source.prefetch(cursor.next()); // the other shards come first
             return Found::More;
         }
         if step == Step::Empty {
-            return if cursor.nothing_claimed(look) { Found::End } else { Found::Blocked };
+            return if cursor.nothing_claimed(source) { Found::End } else { Found::Blocked };
         }
         left = if run > 0 { steps } else { left.saturating_sub(cursor.cost()) };
         if left == 0 {

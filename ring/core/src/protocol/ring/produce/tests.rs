@@ -30,15 +30,15 @@ fn a_slot_ends_once_and_as_its_owner_said() {
     slots[2].write(&12);
     slots.pop().unwrap().discard();
     assert_eq!(slots.pop().unwrap().commit(), None);
-    let mut look = Shard::new(*WordsMut::new(&words), &place);
+    let mut source = Shard::new(*WordsMut::new(&words), &place);
     let mut reader = Cursor::at(0, 1 << 14);
     let mut value = 0_u64;
-    assert_eq!(reader.step(&mut look, &mut value), Step::Empty, "ticket 0 is being written");
+    assert_eq!(reader.step(&mut source, &mut value), Step::Empty, "ticket 0 is being written");
     slots[0].write(&10);
     assert_eq!(slots.pop().unwrap().commit(), Some(0));
     let mut read = vec![];
     for _ in 0..8 {
-        if let Step::Record(t) = reader.step(&mut look, &mut value) {
+        if let Step::Record(t) = reader.step(&mut source, &mut value) {
             read.push((t, value));
         }
     }
@@ -63,8 +63,8 @@ fn abandoned_tickets_end_as_discarded_and_their_slots_are_free_again() {
     let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
     let place = ShardPlace::new(&geometry, 0);
     let writer = ShardMut::new(WordsMut::new(&words), &place);
-    let mut look = Shard::new(*WordsMut::new(&words), &place);
-    let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
+    let mut source = Shard::new(*WordsMut::new(&words), &place);
+    let mut reader = Cursor::new(&mut source, Start::Oldest, 1 << 14);
 
     assert_eq!(writer.push(&10_u64), Some(0));
     assert_eq!([abandoned(&writer), abandoned(&writer)], [1, 2]);
@@ -75,14 +75,14 @@ fn abandoned_tickets_end_as_discarded_and_their_slots_are_free_again() {
         assert_eq!(writer.push(&(10 + t)), Some(t));
     }
     // Lapped by now: the rest is about the next lap.
-    let mut late = Cursor::new(&mut look, Start::Oldest, 1 << 14);
+    let mut late = Cursor::new(&mut source, Start::Oldest, 1 << 14);
     let mut read = vec![];
     let mut value = 0;
-    while let Step::Record(t) = late.step(&mut look, &mut value) {
+    while let Step::Record(t) = late.step(&mut source, &mut value) {
         read.push((t, value));
     }
     assert_eq!(read, [(4, 14), (5, 15), (6, 16), (7, 17)]);
-    while reader.step::<u64>(&mut look, &mut value) != Step::Empty {}
+    while reader.step::<u64>(&mut source, &mut value) != Step::Empty {}
     assert_eq!(reader.stats().delivered + reader.stats().lapped, 8);
 }
 
@@ -92,14 +92,14 @@ fn a_ticket_that_was_stepped_over_is_no_end_that_never_comes() {
     let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
     let place = ShardPlace::new(&geometry, 0);
     let writer = ShardMut::new(WordsMut::new(&words), &place);
-    let mut look = Shard::new(*WordsMut::new(&words), &place);
-    let mut reader = Cursor::new(&mut look, Start::First, 0);
+    let mut source = Shard::new(*WordsMut::new(&words), &place);
+    let mut reader = Cursor::new(&mut source, Start::First, 0);
     assert_eq!(abandoned(&writer), 0);
     (1..8).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
     assert_eq!(abandoned(&writer), 9, "the slot of ticket 8 is still that of ticket 0");
     let mut value = 0_u64;
     for _ in 0..64 {
-        if reader.step(&mut look, &mut value) == Step::Empty && reader.at_end(&mut look) {
+        if reader.step(&mut source, &mut value) == Step::Empty && reader.at_end(&mut source) {
             assert_eq!(
                 reader.stats(),
                 ReadStats { delivered: 5, lapped: 2, skipped: 2, stepped_over: 1, ..ReadStats::default() },
@@ -117,12 +117,12 @@ fn readers_pass_what_was_recovered_without_a_loss() {
     let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
     let place = ShardPlace::new(&geometry, 0);
     let writer = ShardMut::new(WordsMut::new(&words), &place);
-    let mut look = Shard::new(*WordsMut::new(&words), &place);
-    let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
+    let mut source = Shard::new(*WordsMut::new(&words), &place);
+    let mut reader = Cursor::new(&mut source, Start::Oldest, 1 << 14);
     assert_eq!((abandoned(&writer), writer.push(&1_u64), abandoned(&writer)), (0, Some(1), 2));
     assert_eq!(writer.recover(), 2);
     let mut value = 0_u64;
-    let steps: Vec<_> = (0..4).map(|_| reader.step(&mut look, &mut value)).collect();
+    let steps: Vec<_> = (0..4).map(|_| reader.step(&mut source, &mut value)).collect();
     assert_eq!(steps, [Step::Moved, Step::Record(1), Step::Moved, Step::Empty]);
     assert_eq!(reader.stats(), ReadStats { delivered: 1, discarded: 2, ..ReadStats::default() });
 }
@@ -137,10 +137,10 @@ fn a_head_in_the_midst_of_a_nested_claim_is_as_good_a_hint() {
     (0..dead).for_each(|t| assert_eq!(abandoned(&writer), t));
     assert_eq!(writer.push(&7_u64), Some(dead));
     words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as in docs/abi.md
-    let mut look = Shard::new(*WordsMut::new(&words), &place);
+    let mut source = Shard::new(*WordsMut::new(&words), &place);
     let mut reader = Cursor::at(0, 0);
     let mut value = 0_u64;
-    let steps = (0..64 * dead).map(|_| reader.step(&mut look, &mut value));
+    let steps = (0..64 * dead).map(|_| reader.step(&mut source, &mut value));
     assert!(steps.into_iter().any(|step| step == Step::Record(dead)), "{reader:?}");
     assert_eq!(reader.stats(), ReadStats { delivered: 1, skipped: dead, ..ReadStats::default() });
 }
