@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// How long the stress runs on each of its rings' sets
     #[arg(long, value_name = "N", default_value_t = 30)]
     seconds: u32,
+    /// How long `fuzz` runs each of its targets
+    #[arg(long, value_name = "N", default_value_t = 3600)]
+    fuzz_seconds: u32,
 }
 
 /// The result of a method, as in the JSON object.
@@ -97,7 +100,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         eprintln!("\n=== {name}: {help} ===");
         let start = Instant::now();
-        let row = run_one(proof, &machine, args.seconds);
+        let row = run_one(
+            proof,
+            &Given { machine: &machine, seconds: args.seconds, fuzz_seconds: args.fuzz_seconds },
+        );
         let row = Row { name, seconds: start.elapsed().as_secs_f32(), ..row };
         if let Some(why) = &row.skipped {
             banner(name, why);
@@ -134,15 +140,15 @@ fn chosen(names: &[String]) -> Result<Vec<Method>> {
     Ok(methods)
 }
 
-fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Row {
+fn run_one(proof: &Proof, given: &Given<'_>) -> Row {
     let skipped = |why| Row { skipped: Some(why), ..Row::default() };
     let failed =
         |why| Row { error: Some(why), counts: Counts { failures: 1, ..Counts::default() }, ..Row::default() };
-    if let Some((why, of_bpf)) = machine.lacks(proof.needs) {
+    if let Some((why, of_bpf)) = given.machine.lacks(proof.needs) {
         let strict = privilege::required() && of_bpf;
         return if strict { failed(format!("required here, but: {why}")) } else { skipped(why) };
     }
-    match proof.run(&Given { machine, seconds }) {
+    match proof.run(given) {
         Ok(counts) => Row { counts, ..Row::default() },
         Err(error) if error.is::<Skip>() => skipped(error.to_string()),
         Err(error) => failed(format!("{error:#}")),
