@@ -19,7 +19,7 @@ pub use self::drain::Drain;
 pub use self::liveness::{Liveness, Unended};
 pub(in crate::ring) use self::turns::Turns;
 use self::wait::Waiting;
-use super::Event;
+use super::event::Event;
 use super::order::{ByShard, Order};
 use super::rings::Rings;
 use super::seat::ReaderSeat;
