@@ -78,7 +78,7 @@ impl<T: Record> Ring<T> {
     /// # Errors
     /// As for [`OpenOptions::open`]; also [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
     /// [`ErrorKind::Layout`](crate::ErrorKind::Layout). Of a `PER_CPU_MAPS` ring [`ErrorKind::Open`](crate::ErrorKind::Open)
-    /// if [`loader::initialize`](crate::loader::initialize) was not called yet.
+    /// if `mapring_loader::initialize` was not called yet.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
     }
