@@ -232,7 +232,7 @@ var magic = binary.NativeEndian.Uint64([]byte("mapring\x00"))
 type errNoPreamble struct{}
 
 func (errNoPreamble) Error() string {
-	return fmt.Sprintf(notMagic, 0, magic) + "; its loader writes one with mapring.Initialize (in Rust mapring::loader::initialize) " +
+	return fmt.Sprintf(notMagic, 0, magic) + "; its loader writes one with mapring.Initialize (in Rust mapring_loader::initialize) " +
 		"once the map is loaded"
 }
 

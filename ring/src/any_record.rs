@@ -50,7 +50,7 @@ impl<const N: usize> AnyRecord<N> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::abi::{Geometry, Kind, Tails};

@@ -322,7 +322,7 @@ impl Resized {
         let before = *words.get(Gate::BEFORE).context("no preamble")?;
         ensure!(
             before & Gate::COUNTING == 0,
-            "{location}: a process is resizing this ring, or died in it: try again, or call loader::initialize"
+            "{location}: a process is resizing this ring, or died in it: try again, or call mapring_loader::initialize"
         );
         let region = OpenOptions::new().any_record().open(now.as_fd())?;
         Ok(Self { region, family, order: (before, map.facts().id), missed: None })

@@ -49,7 +49,7 @@
  *	verifier checks the slow path at each of them (for loops of hundreds, use bpf_loop or a global function). It takes no
  *	other option except WAKEABLE: programs then look for sleeping readers at every record.
  *
- * The loader makes and links the maps (mapring::loader::initialize).
+ * The loader makes and links the maps (mapring_loader::initialize).
  *
  * With TAILS:
  *

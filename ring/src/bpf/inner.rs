@@ -115,7 +115,7 @@ impl MapOfMaps {
         self.maps.lookup(&self.key, bytes_of_mut(&mut id)).map_err(|error| Error::from(Cause::Open {
             what: format!("the inner map under key {:?}", self.key),
             error,
-            hint: "; nobody has put a map there: libbpf puts the first map there, a loader without libbpf-rs must do so itself; then mapring::loader::initialize, or initialize_map, makes the maps of a PER_CPU_MAPS ring",
+            hint: "; nobody has put a map there: libbpf puts the first map there, a loader without libbpf-rs must do so itself; then mapring_loader::initialize, or initialize_map, makes the maps of a PER_CPU_MAPS ring",
         }))?;
         Ok(id)
     }

@@ -28,7 +28,7 @@ pub use process::is_alive;
 pub(crate) use process::{owner_is_alive, this_owner, this_pid, this_process};
 pub(crate) use region::Memory;
 pub use region::Region;
-pub(crate) use shared::{Shared, SharedMut, SharedRows, View};
+pub(crate) use shared::{Shared, SharedMut, SharedRows};
 pub use source::Source;
 pub use users::MapUser;
 pub(crate) use writers::{Identity, Writer};

@@ -62,7 +62,7 @@ impl OpenOptions {
     }
 
     /// Writes the preamble if there is none: for loaders that describe their maps with
-    /// [`assume_layout`](Self::assume_layout). Other loaders call [`loader::initialize`](crate::loader::initialize).
+    /// [`assume_layout`](Self::assume_layout). Other loaders call `mapring_loader::initialize`.
     /// Readers then open the map by its pin, without a description.
     pub fn write_preamble(self, write_preamble: bool) -> Self {
         Self { write_preamble, ..self }

@@ -101,7 +101,7 @@ impl Region {
     }
 
     /// The process that initialized the region: the one that created the memfd or, for a map, the last one that called
-    /// [`loader::initialize`](crate::loader::initialize) while the map could be mapped for writing; for a ring that
+    /// `mapring_loader::initialize` while the map could be mapped for writing; for a ring that
     /// replaced another one, the process that resized it. `None` if the region does not say which. If mapped: two
     /// loads. Otherwise system calls.
     ///

@@ -7,24 +7,14 @@ use super::region::{Memory, Region};
 use crate::access::Refusal;
 use crate::error::{Error, Result};
 
-/// The memory from which a handle reads.
-pub(crate) enum View {
-    Mapped(Shared),
-    Lookup(Region),
-}
-
 impl Region {
-    /// The memory from which handles read.
-    pub(crate) fn view(&self) -> View {
-        match self.memory() {
-            Memory::Mapped(mapping) => {
-                // SAFETY: the `Region` next to them owns the mapping, and keeps it for as long as the view exists; `Shared`
-                // hands the words out for no longer than its own lifetime.
-                let words = unsafe { mapping.words_kept() };
-                View::Mapped(Shared { words, region: self.clone() })
-            }
-            Memory::Lookup(..) => View::Lookup(self.clone()),
-        }
+    /// Its words for reading. `None` if it is not mapped.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        let Memory::Mapped(mapping) = self.memory() else { return None };
+        // SAFETY: the `Region` next to them owns the mapping, and keeps it for as long as the view exists; `Shared` hands the
+        // words out for no longer than its own lifetime.
+        let words = unsafe { mapping.words_kept() };
+        Some(Shared { words, region: self.clone() })
     }
 
     /// Its words for writing.
@@ -33,7 +23,7 @@ impl Region {
         self.writable().map_err(refused)?;
         match self.memory() {
             Memory::Mapped(mapping) => {
-                // SAFETY: as for `view`.
+                // SAFETY: as for `shared`.
                 let words = unsafe { mapping.words_mut_kept() }.ok_or(refused(Refusal::NotAsked))?;
                 Ok(SharedMut { words, region: self.clone() })
             }
@@ -50,14 +40,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `count` elements of `stride` words from word `first` on.
-    ///
-    /// # Panics
-    /// If the mapping does not contain all of them, or an element has another number of words.
-    pub(crate) fn rows<E: Element>(self, first: usize, count: usize, stride: usize) -> SharedRows<E> {
-        SharedRows { rows: Rows::new(self.words, first, count, stride), _region: self.region }
-    }
-
     #[inline]
     pub(crate) fn words(&self) -> Words<'_> {
         self.words
@@ -81,9 +63,14 @@ impl<E> Clone for SharedRows<E> {
 }
 
 impl<E: Element> SharedRows<E> {
-    /// No elements.
-    pub(crate) fn none(region: Region) -> Self {
-        Self { rows: Rows::none(), _region: region }
+    /// `count` elements of `stride` words from word `first` on.
+    ///
+    /// # Panics
+    /// If the mapping does not contain all of them, or an element has another number of words.
+    pub(crate) fn of(region: &Region, first: usize, count: usize, stride: usize) -> Self {
+        let rows =
+            region.shared().map_or_else(Rows::none, |shared| Rows::new(shared.words, first, count, stride));
+        Self { rows, _region: region.clone() }
     }
 
     #[inline]

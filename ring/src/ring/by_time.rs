@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::{Found, Merge, ReadStats, Shards, Turn, clock_fence};
 
+use super::Reader;
+use super::event::Event;
 use super::in_slot::InSlot;
 use super::order::Order;
 use super::rings::Rings;
 use super::sweep::nanoseconds;
-use super::{Event, Reader};
 use crate::error::Result;
 use crate::record::Tailed;
 use crate::time::Clock;
@@ -201,7 +202,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
         }
     }
 
-    fn pass(&mut self, rings: &mut Rings<T>) -> Merging {
+    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Merging {
         Merging { left: most(rings), begun: false }
     }
 

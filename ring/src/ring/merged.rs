@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::Turn;
 
+use super::Reader;
 use super::bell::Bell;
 use super::by_time::ByTime;
+use super::event::Event;
 use super::reader::{AnyReader, Turns};
-use super::{Event, Reader};
 use crate::error::Result;
 use crate::time::Clock;
 

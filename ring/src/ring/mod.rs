@@ -3,6 +3,7 @@
 mod backing;
 mod bell;
 mod by_time;
+mod event;
 mod in_slot;
 mod memfd;
 mod merged;
@@ -23,6 +24,7 @@ use std::marker::PhantomData;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 pub use self::by_time::ByTime;
+pub use self::event::Event;
 pub use self::memfd::MemfdOptions;
 pub use self::merged::Merged;
 pub use self::order::{ByShard, Order};
@@ -76,7 +78,7 @@ impl<T: Record> Ring<T> {
     /// # Errors
     /// As for [`OpenOptions::open`]; also [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
     /// [`ErrorKind::Layout`](crate::ErrorKind::Layout). Of a `PER_CPU_MAPS` ring [`ErrorKind::Open`](crate::ErrorKind::Open)
-    /// if [`loader::initialize`](crate::loader::initialize) was not called yet.
+    /// if `mapring_loader::initialize` was not called yet.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
     }
@@ -207,20 +209,4 @@ impl<T> fmt::Debug for Ring<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.regions()).finish()
     }
-}
-
-/// A record with its shard, its ticket and its tail.
-///
-/// The record is a `T` or a `&T`. The tail is a `&[u8]` from [`Reader::for_each`] and [`Reader::poll`], a `Vec<u8>` from a stream,
-/// and `()` where only the record is read. In a ring without the option `TAILS` it is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<T, B = ()> {
-    /// The shard: the CPU, if BPF programs write the ring.
-    pub shard: usize,
-    /// The record's number in its shard, from 0.
-    pub ticket: u64,
-    /// The record.
-    pub record: T,
-    /// The bytes that the program wrote beside the record.
-    pub tail: B,
 }

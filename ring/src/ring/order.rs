@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::{NoRecord, ReadStats};
 
+use super::Reader;
+use super::event::Event;
 use super::in_slot::InSlot;
 use super::rings::Rings;
 use super::sweep::{Pass, Search};
-use super::{Event, Reader};
 use crate::error::Result;
 
 /// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
@@ -36,7 +37,7 @@ pub trait Order<T: AnyBitPattern>: Sized {
 
     /// Begins a pass over all records.
     #[doc(hidden)]
-    fn pass(&mut self, rings: &mut Rings<T>) -> Self::Pass;
+    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Self::Pass;
 
     /// The next record of a pass.
     #[doc(hidden)]
@@ -105,8 +106,8 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
         0
     }
 
-    fn pass(&mut self, rings: &mut Rings<T>) -> Sweeping {
-        Sweeping { pass: rings.sweep.pass(), search: Search::new(&rings.sweep) }
+    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Sweeping {
+        Sweeping { pass: rings.sweep.begin_pass(), search: Search::new(&rings.sweep) }
     }
 
     #[inline(always)] // as in `poll`
@@ -137,7 +138,7 @@ impl Sweeping {
         }
         let followed = rings.follow() && search.go_on(&rings.sweep);
         if followed {
-            *pass = rings.sweep.pass();
+            *pass = rings.sweep.begin_pass();
         }
         followed
     }

@@ -19,7 +19,7 @@ pub use self::drain::Drain;
 pub use self::liveness::{Liveness, Unended};
 pub(in crate::ring) use self::turns::Turns;
 use self::wait::Waiting;
-use super::Event;
+use super::event::Event;
 use super::order::{ByShard, Order};
 use super::rings::Rings;
 use super::seat::ReaderSeat;
@@ -51,7 +51,7 @@ use mapring_core::protocol::ring::{Loss, OPEN, ReadStats, Start};
 /// rings that were replaced before the reader could open them count as lapped. [`Event::ticket`] starts at 0 in each
 /// ring. If the process that resizes a ring dies before it has finished, the reader stays in the old ring and reports
 /// [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished). It continues once the loader has finished the
-/// resize ([`loader::initialize`](crate::loader::initialize)).
+/// resize (`mapring_loader::initialize`).
 pub struct Reader<T, O = ByShard> {
     pub(super) rings: Rings<T>,
     /// Only of a ring with tails.

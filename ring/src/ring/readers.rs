@@ -10,7 +10,7 @@ use super::Ring;
 use crate::abi::readers::{ASLEEP, Owner, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position};
 use crate::error::{Error, Result};
 use crate::region::maps::readers_of;
-use crate::region::{Region, View, owner_is_alive};
+use crate::region::{Region, owner_is_alive};
 use crate::time::Clock;
 
 /// A reader that has a place in a ring: it waits for records, or is required.
@@ -83,7 +83,7 @@ impl<T: AnyBitPattern> Ring<T> {
 /// The words of the readers' table of a ring in a memfd.
 fn in_memfd(ring: &Region) -> Result<Vec<u64>> {
     let (first, count) = ring.table_of_readers()?;
-    let View::Mapped(shared) = ring.view() else { return Ok(vec![0; count]) };
+    let Some(shared) = ring.shared() else { return Ok(vec![0; count]) };
     Ok((first..first + count).map(|word| shared.words().load(word, Ordering::Relaxed)).collect())
 }
 
@@ -91,16 +91,11 @@ fn in_memfd(ring: &Region) -> Result<Vec<u64>> {
 fn words(region: &Region) -> Result<Vec<u64>> {
     let geometry = region.geometry();
     let count = geometry.entries() * geometry.element_words();
-    match region.view() {
-        View::Mapped(shared) => {
-            Ok((0..count).map(|word| shared.words().load(word, Ordering::Relaxed)).collect())
-        }
-        View::Lookup(region) => {
-            let mut words = vec![0; count];
-            let lookup =
-                region.lookup().map_or(Ok(()), |lookup| lookup.run(0, geometry.entries(), &mut words));
-            lookup.map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
-            Ok(words)
-        }
+    if let Some(shared) = region.shared() {
+        return Ok((0..count).map(|word| shared.words().load(word, Ordering::Relaxed)).collect());
     }
+    let mut words = vec![0; count];
+    let lookup = region.lookup().map_or(Ok(()), |lookup| lookup.run(0, geometry.entries(), &mut words));
+    lookup.map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
+    Ok(words)
 }

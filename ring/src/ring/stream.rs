@@ -13,8 +13,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::Reader;
+use super::event::Event;
 use super::order::{ByShard, Order};
-use super::{Event, Reader};
 use crate::error::{Error, Result};
 
 /// The stream of [`Reader::into_stream`]. It never ends.

@@ -8,7 +8,7 @@ use mapring_core::protocol::ring::{Loss, LossCause, Losses, ReadStats};
 use super::sweep::Sweep;
 use crate::abi::LINE;
 use crate::record::Tailed;
-use crate::region::{Region, Shared, View};
+use crate::region::{Region, Shared};
 
 /// What a reader of tails needs beside the ring's reader.
 pub(super) struct TailReader {
@@ -32,7 +32,7 @@ impl TailReader {
     pub(super) fn new<'r>(regions: impl Iterator<Item = (usize, &'r Region)>) -> Option<Box<Self>> {
         let (mut areas, mut room) = (Vec::new(), 0);
         for (first, region) in regions {
-            let View::Mapped(shared) = region.view() else { return None };
+            let shared = region.shared()?;
             for shard in 0..region.geometry().shards() {
                 let area = Area::new(region.geometry(), shard)?;
                 room = area.room();

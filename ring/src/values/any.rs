@@ -83,11 +83,10 @@ impl AnyMap {
     }
 
     /// Its BTF, and the id of its values' type there; 0 if they have none. Makes system calls. The kernel gives the
-    /// types only to processes with CAP_SYS_ADMIN.
+    /// types only to processes with CAP_SYS_ADMIN. The type `Btf` is of the crate `mapring-sys`.
     ///
     /// # Errors
     /// Why this process has no types.
-    #[doc(hidden)] // `Btf` is not part of the API
     pub fn types(&self) -> Result<(Btf, u32), UncheckedReason> {
         let btf = Btf::load(self.map.info.btf_id).map_err(|e| no_types(&e))?;
         Ok((btf, self.map.info.value_type))

@@ -14,7 +14,7 @@ use crate::abi::Process;
 use crate::abi::commands::{APPLIED, CommandsPlace, OWNER, PUSHED, SKIPPED};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::region::fallback::{TripleRead, lookup};
-use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_process};
+use crate::region::{Region, Shared, SharedMut, Writer, is_alive, this_process};
 
 /// A ring of commands of type `T`, from userspace to programs: `MAPRING_COMMANDS` of `commands.bpf.h`.
 ///
@@ -59,10 +59,7 @@ impl<T: AnyBitPattern> Commands<T> {
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(Kind::Commands)?;
         let places = CommandsPlace::new(region.geometry());
-        let mapped = match region.view() {
-            View::Mapped(shared) => Some(shared),
-            View::Lookup(_) => None,
-        };
+        let mapped = region.shared();
         Ok(Self { region, mapped, places, command: PhantomData })
     }
 }

@@ -24,7 +24,7 @@ use crate::region::{Memory, OpenOptions, Source, Writer};
 ///
 /// The section is mapped if the kernel allows it: then reading a variable makes no system call, takes no lock and does
 /// not wait. Opening makes system calls, and needs CAP_SYS_ADMIN to read the types, unless the source is from
-/// [`loader::section`](crate::loader::section). Clones are handles to the same mapping.
+/// `mapring_loader::section`. Clones are handles to the same mapping.
 ///
 /// Variables of 1, 2, 4 or 8 bytes are read and written whole: [`variable`](Self::variable). Larger variables that
 /// change while they are read must be declared by the macros of `global.bpf.h`: [`cell`](Self::cell) and
@@ -33,7 +33,7 @@ use crate::region::{Memory, OpenOptions, Source, Writer};
 pub struct Globals(Arc<Section>);
 
 impl Globals {
-    /// Opens a section for reading: the source is its map. [`loader::section`](crate::loader::section) finds the map of a
+    /// Opens a section for reading: the source is its map. `mapring_loader::section` finds the map of a
     /// loaded object by the section's name. Makes system calls.
     ///
     /// # Errors

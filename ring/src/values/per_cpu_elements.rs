@@ -7,7 +7,7 @@ use mapring_core::protocol::Words;
 use crate::abi::Kind;
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::region::fallback::{TripleRead, batch, lookup};
-use crate::region::{Region, Shared, SharedMut, View};
+use crate::region::{Region, Shared, SharedMut};
 
 /// The banks of a region.
 #[derive(Clone)]
@@ -32,10 +32,7 @@ impl PerCpuElements {
         let cpus = region.lookup().and_then(|lookup| lookup.cpus());
         let shards = cpus.map_or(geometry.shards(), |cpus| cpus.last().map_or(0, |last| last + 1));
         region.expect(if cpus.is_some() && kind == Kind::Counters { Kind::PerCpuCounters } else { kind })?;
-        let shared = match region.view() {
-            View::Mapped(shared) => Some(shared),
-            View::Lookup(_) => None,
-        };
+        let shared = region.shared();
         let stride = geometry.element_words();
         let (first, count) = (geometry.shard(0) * stride, geometry.capacity());
         Ok(Self { region, shared, first, stride, shards, count, thing })

@@ -11,7 +11,7 @@ use super::openers;
 use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{ReadError, Result};
 use crate::region::fallback::{TripleRead, batch, lookup};
-use crate::region::{Region, SharedMut, SharedRows, View};
+use crate::region::{Region, SharedMut, SharedRows};
 
 /// A table of values of type `T`, each with a sequence word: [`Cells`](super::Cells) or [`Latches`](super::Latches).
 pub struct Table<T, P> {
@@ -156,10 +156,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let geometry = region.geometry();
         let stride = geometry.element_words();
         let span = Span { first: geometry.first(), stride, count: geometry.capacity() };
-        let mapped = match region.view() {
-            View::Mapped(shared) => shared.rows(span.first * stride, span.count, stride),
-            View::Lookup(region) => SharedRows::none(region),
-        };
+        let mapped = SharedRows::of(&region, span.first * stride, span.count, stride);
         Ok(Self { region, mapped, span })
     }
 

@@ -11,7 +11,7 @@ use crate::abi::top::{BUCKET, STRIDE, bucket};
 use crate::abi::{Geometry, Kind};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::region::fallback::{TripleRead, batch, lookup};
-use crate::region::{Region, SharedMut, SharedRows, View};
+use crate::region::{Region, SharedMut, SharedRows};
 
 /// The keys to which programs added most (`MAPRING_TOP_KEYS` of `top.bpf.h`): processes, cgroups, addresses.
 ///
@@ -87,10 +87,7 @@ impl TopKeys {
         region.expect(Kind::TopKeys)?;
         let geometry = region.geometry();
         let (first, count) = (geometry.first() * STRIDE, geometry.capacity() * geometry.shards());
-        let mapped = match region.view() {
-            View::Mapped(shared) => shared.rows(first, count, STRIDE),
-            View::Lookup(region) => SharedRows::none(region),
-        };
+        let mapped = SharedRows::of(&region, first, count, STRIDE);
         Ok(Self { region, mapped })
     }
 

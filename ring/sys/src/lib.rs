@@ -7,7 +7,7 @@
 //!
 //! - [`bpf`]: the calls, and the [elements](bpf::Elements) of a map. All functions make system calls.
 //! - [`btf`]: the types of an object, parsed from bytes that can have any content.
-//! - [`PinDir`], [`Stage`]: directories of pins, and the replacement of a pin at one moment, safe from other users.
+//! - [`PinDir`], [`stage`]: directories of pins, and the replacement of a pin at one moment, safe from other users.
 //! - [`cpus`]: possible and online CPUs, and NUMA nodes; [`fdinfo`]: what procfs says of a map; [`kinds`]: names of types.
 #![deny(unsafe_code)]
 

@@ -153,7 +153,7 @@ impl PinDir {
     /// The access to the pin or directory of this name.
     ///
     /// # Errors
-    /// As for [`expect_ours`](Self::expect_ours); also if it is something else.
+    /// Those of the kernel; also if another user may have put it there, or if it is neither a pin nor a directory.
     pub fn access(&self, name: &OsStr) -> io::Result<PinAccess> {
         let found = self.expect_ours(name)?;
         match FileType::from_raw_mode(found.st_mode) {

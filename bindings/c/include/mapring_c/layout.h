@@ -266,7 +266,7 @@ static inline int mapring__read_preamble_words(struct mapring_layout *l, const u
 
 	if (words[0] == 0)
 		return mapring__refuse(EPROTO, MAPRING__NOT_MAGIC "; its loader writes one with mapring_loader__initialize (in Rust "
-							 "mapring::loader::initialize) once the map is loaded",
+							 "mapring_loader::initialize) once the map is loaded",
 				       0ULL, (unsigned long long)mapring__magic());
 	if (words[0] != mapring__magic())
 		return mapring__refuse(EPROTO, MAPRING__NOT_MAGIC "; mapring's macros did not declare this map",

@@ -91,7 +91,7 @@ static __always_inline int mapring__is_beyond(struct mapring__ring ring, __u64 *
 #elif defined(__TARGET_ARCH_x86) && !defined(MAPRING_NO_GUARD)
 extern void bpf_preempt_disable(void) __weak __ksym;
 extern void bpf_preempt_enable(void) __weak __ksym;
-/* A loader sets this where calls of kernel functions cost more than a compare-and-swap (mapring::loader::prepare). */
+/* A loader sets this where calls of kernel functions cost more than a compare-and-swap (mapring_loader::prepare). */
 const volatile __u32 mapring__guard_is_slow __weak = 0;
 #define MAPRING__HAS_GUARD (!!bpf_preempt_disable && !mapring__guard_is_slow)
 #define MAPRING__GUARD bpf_preempt_disable()

@@ -120,7 +120,7 @@ macro_rules! pinning {
 
             /// [Pins](Self::pin) it after freezing its maps, so that processes without privilege can read it:
             /// `freeze_and_pin(path, 0o666)`. Call it in the loader, once there is a preamble
-            /// ([`loader::initialize`](crate::loader::initialize) writes it) and no process has the map mapped for writing. Maps
+            /// (`mapring_loader::initialize` writes it) and no process has the map mapped for writing. Maps
             /// that are frozen already are only pinned. Makes system calls.
             #[doc = $freeze_doc]
             ///

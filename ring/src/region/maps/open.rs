@@ -71,7 +71,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
                     property: "number of entries",
                     preamble: nearest.entries() as u64,
                     kernel: entries as u64,
-                    hint: "; leave max_entries to mapring's macros and loader::prepare",
+                    hint: "; leave max_entries to mapring's macros and mapring_loader::prepare",
                 }));
             };
             if !assumed {

@@ -13,7 +13,7 @@ use crate::bpf::lookup;
 use crate::error::{Cause, Error, Result};
 use crate::region::{Mapping, Memory, this_process, with_loader, write_preamble};
 
-const NO_PREAMBLE: &str = "; its loader writes one with mapring::loader::initialize once the map is loaded, and a loader \
+const NO_PREAMBLE: &str = "; its loader writes one with mapring_loader::initialize once the map is loaded, and a loader \
                            without libbpf-rs with mapring::loader::initialize_map; open a map of another loader with OpenOptions::assume_layout, and one of plain values as an Array";
 
 const NOT_OURS: &str = "; mapring's macros did not declare this map: Globals reads the global variables of programs \

@@ -137,7 +137,7 @@ fn pinned(pin: &Path, suffix: &str, id: u32) -> Result<MapFd> {
 }
 
 /// Why a ring has no readers.
-const NOT_LINKED: &str = "its loader has not linked it to its maps __readers and __bells: mapring::loader::initialize does, \
+const NOT_LINKED: &str = "its loader has not linked it to its maps __readers and __bells: mapring_loader::initialize does, \
                           and a loader without libbpf-rs calls mapring::loader::initialize_wakeable";
 const NOT_WAKEABLE: &str = "MAPRING_RING declares it with neither WAKEABLE nor KEEP_OLDEST";
 

@@ -124,7 +124,7 @@ impl<T: AnyBitPattern> Ring<T> {
     /// The kernel frees the old ring when its last reader closes it. If this fails before the new ring is in use,
     /// nothing has changed. If only a pin can't be replaced, the new ring is in use, and readers that opened that pin
     /// wait for the next resize. If the process dies in this call, readers wait in the old ring until
-    /// [`loader::initialize`](crate::loader::initialize) or the next resize finishes it.
+    /// `mapring_loader::initialize` or the next resize finishes it.
     ///
     /// # Errors
     /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings,

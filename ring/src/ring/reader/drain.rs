@@ -6,7 +6,7 @@ use bytemuck::AnyBitPattern;
 
 use super::Reader;
 use crate::record::Tailed;
-use crate::ring::Event;
+use crate::ring::event::Event;
 use crate::ring::order::{ByShard, Order};
 
 /// The iterator of [`Reader::drain`].
@@ -48,7 +48,7 @@ impl<T: AnyBitPattern, O: Order<T>> Iterator for Drain<'_, T, O> {
 
 impl<'r, T: AnyBitPattern, O: Order<T>> Drain<'r, T, O> {
     pub(super) fn new(reader: &'r mut Reader<T, O>) -> Self {
-        Self { pass: reader.order.pass(&mut reader.rings), reader }
+        Self { pass: reader.order.begin_pass(&mut reader.rings), reader }
     }
 
     /// The next record of a ring with tails, which stays in the sweep, as in `poll`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
-use super::super::Event;
+use super::super::event::Event;
 use super::super::order::Order;
 use super::Reader;
 use crate::abi::Process;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::Turn;
 
-use super::super::Event;
 use super::super::bell::Bell;
 use super::super::by_time::{ByTime, most};
+use super::super::event::Event;
 use super::{AnyReader, Reader};
 use crate::record::Tailed;
 

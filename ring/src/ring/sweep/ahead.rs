@@ -4,7 +4,8 @@ use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
 
 use super::sources::Slots;
-use super::{Event, Part, SMALL, Sweep};
+use super::{Part, SMALL, Sweep};
+use crate::ring::event::Event;
 use crate::ring::in_slot::InSlot;
 
 /// A run of the shard whose turn it is, with what is needed to copy its records. The shard's cursor does not count what
@@ -48,14 +49,14 @@ impl<T: AnyBitPattern> Sweep<T> {
             return Err(NoRecord::End);
         }
         if let Slots::Mapped(shared) = self.sources.of(self.turn) {
-            let mut look = Shard::new(shared.words(), place);
+            let mut source = Shard::new(shared.words(), place);
             if size_of::<R>() <= SMALL {
                 let mut record = R::zeroed();
-                let ticket = run.take(&mut look, &mut record)?;
+                let ticket = run.take(&mut source, &mut record)?;
                 return Ok(Event { shard, ticket, record, tail: () });
             }
             let record = R::place(&mut self.record);
-            let ticket = run.take(&mut look, record)?;
+            let ticket = run.take(&mut source, record)?;
             return Ok(Event { shard, ticket, record: *record, tail: () });
         }
         let ticket = self.take_by_call::<R>()?;

@@ -42,8 +42,8 @@ impl<T: AnyBitPattern> Sweep<T> {
         // SYNC none: no words are read because of this load; any other value leads to a step.
         let seen = state(shared.words().load(idle.word, Ordering::Relaxed));
         if seen == idle.free {
-            #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
-            let turn = self.sweep.wrapping_add(at as u32) & self.mask;
+            #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one round
+            let turn = self.round.wrapping_add(at as u32) & self.mask;
             if turn != 0 && !self.recheck.now {
                 return true;
             }
@@ -62,12 +62,12 @@ impl<T: AnyBitPattern> Sweep<T> {
         let (mut turn, mut passed) = (self.turn, 0);
         if let Some(Slots::Mapped(shared)) = self.sources.only() {
             // A faster loop with the same result, from one idle shard to the next.
-            let (words, sweep) = (shared.words(), self.sweep);
+            let (words, round) = (shared.words(), self.round);
             let most = most.min(*left as usize).min(self.shards.len() - turn);
             let idle = &self.idle[turn..turn + most];
             let is_idle = |(at, idle): &(usize, &IdleShard)| {
                 #[allow(clippy::cast_possible_truncation)] // as above
-                let turn = sweep.wrapping_add(*at as u32) & self.mask;
+                let turn = round.wrapping_add(*at as u32) & self.mask;
                 turn != 0 && state(words.load(idle.word, Ordering::Relaxed)) == idle.free
             };
             if !self.recheck.now {
@@ -117,7 +117,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         if turn + 1 < self.shards.len() {
             return turn + 1;
         }
-        self.sweep = self.sweep.wrapping_add(1);
+        self.round = self.round.wrapping_add(1);
         self.recheck.swept();
         0
     }

@@ -7,6 +7,7 @@ mod losses;
 mod one;
 mod pass;
 mod required;
+mod search;
 mod sources;
 
 use std::sync::Arc;
@@ -20,17 +21,16 @@ use losses::Drops;
 use parking_lot::Mutex;
 pub(super) use pass::Pass;
 use required::{Required, eighth};
+pub(super) use search::Search;
 use sources::{DROPS, Slots, Sources};
 
-use super::Event;
 use super::in_slot::InSlot;
 use super::seat::ReaderSeat;
 use crate::abi::{Epoch, Gate};
-use crate::error::Error;
 use crate::record::Tailed;
 use crate::region::Region;
 use mapring_core::protocol::ring::{
-    Cursor, END, Follow, NoRecord, PROGRAM_GATE, Shard, ShardPlace, Start, Step, Unread,
+    Cursor, END, NoRecord, PROGRAM_GATE, Shard, ShardPlace, Start, Step, Unread,
 };
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -58,9 +58,9 @@ pub(super) struct Sweep<T> {
     sources: Sources,
     shards: Box<[Part]>,
     idle: Box<[IdleShard]>,
-    /// How many times all shards had their turn.
-    sweep: u32,
-    /// A idle shard is stepped into when these bits of `sweep` and its number are zero.
+    /// The number of the round: how many times all shards had their turn.
+    round: u32,
+    /// A idle shard is stepped into when these bits of `round` and its number are zero.
     mask: u32,
     /// When idle shards are stepped into, by the clock.
     recheck: RecheckClock,
@@ -140,7 +140,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             ahead: Ahead::new(&shards[0].place),
             shards: shards.into(),
             idle,
-            sweep: 0,
+            round: 0,
             mask: Self::LOOK_EVERY - 1,
             recheck: RecheckClock::new(),
             turn: 0,
@@ -368,31 +368,6 @@ impl<T: AnyBitPattern> Sweep<T> {
 /// The duration in nanoseconds, at most `u64::MAX`.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
-}
-
-/// What a call may still do before it ends without a record.
-#[derive(Debug)]
-pub(super) struct Search {
-    /// The steps that remain.
-    left: u32,
-    /// Shards in a row without a record.
-    empty: usize,
-    /// How many times the call continued with another ring.
-    rings: usize,
-}
-
-impl Search {
-    /// The search of a call that begins.
-    #[inline(always)]
-    pub(super) fn new<T>(sweep: &Sweep<T>) -> Self {
-        Self { left: sweep.steps, empty: 0, rings: 0 }
-    }
-
-    /// Begins again in another ring. Returns whether the call may do so.
-    pub(super) fn go_on<T>(&mut self, sweep: &Sweep<T>) -> bool {
-        *self = Self { rings: self.rings + 1, ..Self::new(sweep) };
-        self.rings <= Follow::<Error>::RINGS
-    }
 }
 
 impl<T> fmt::Debug for Sweep<T> {

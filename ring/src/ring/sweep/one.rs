@@ -10,8 +10,9 @@ use super::idle_shards::IdleShard;
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
+use crate::ring::Unended;
+use crate::ring::event::Event;
 use crate::ring::in_slot::InSlot;
-use crate::ring::{Event, Unended};
 use crate::time::Clock;
 
 impl<T: AnyBitPattern> Sweep<T> {

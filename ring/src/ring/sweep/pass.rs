@@ -5,7 +5,8 @@ use mapring_core::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
 
 use super::required::eighth;
 use super::sources::Slots;
-use super::{Event, Part, SMALL, Search, Sweep};
+use super::{Part, SMALL, Search, Sweep};
+use crate::ring::event::Event;
 use crate::ring::in_slot::InSlot;
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.
@@ -55,11 +56,19 @@ impl<T: AnyBitPattern> Sweep<T> {
                     let mut small = R::zeroed();
                     let record = if size_of::<R>() <= SMALL { &mut small } else { R::place(record) };
                     let mut shard = Shard::new(shared.words(), place);
-                    pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
+                    drain_shard(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
                 }
                 (Slots::Lookup(window), shard) => {
                     let mut shard = window.of(shard, place);
-                    pass(cursor, &mut shard, R::place(record), limits, &mut left, &mut f, &mut has_read)
+                    drain_shard(
+                        cursor,
+                        &mut shard,
+                        R::place(record),
+                        limits,
+                        &mut left,
+                        &mut f,
+                        &mut has_read,
+                    )
                 }
             };
             count += run;
@@ -88,7 +97,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// A pass over all shards that has not begun.
-    pub(in crate::ring) fn pass(&mut self) -> Pass {
+    pub(in crate::ring) fn begin_pass(&mut self) -> Pass {
         self.settle();
         Pass { left: self.shards.len(), begun: false, steps: 0, more: 0 }
     }
@@ -169,9 +178,9 @@ struct Limits {
 /// One pass over a shard, which takes at most `left` steps between two records. Calls `has_read` with the next ticket
 /// from time to time. Returns the number of records, and whether there are no more.
 #[inline(always)]
-fn pass<T: AnyBitPattern>(
+fn drain_shard<T: AnyBitPattern>(
     cursor: &mut Cursor,
-    look: &mut impl SlotSource,
+    source: &mut impl SlotSource,
     record: &mut T,
     Limits { records, mut lap, portion, whole }: Limits,
     left: &mut u32,
@@ -180,7 +189,7 @@ fn pass<T: AnyBitPattern>(
 ) -> (usize, bool) {
     let mut count = 0;
     while lap > 0 && count < records {
-        let (run, step) = cursor.run(look, record, portion.min(lap).min(records - count), &mut *f);
+        let (run, step) = cursor.run(source, record, portion.min(lap).min(records - count), &mut *f);
         has_read(cursor.next());
         count += run;
         lap = lap.saturating_sub(run.max(1));

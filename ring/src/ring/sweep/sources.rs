@@ -7,7 +7,7 @@ use mapring_core::protocol::ring::tails::Area;
 use mapring_core::protocol::ring::{DROPS_SINCE, DROPS_UNTIL, FULL, LossCause, NO_SLOT, Shard, ShardPlace};
 
 use crate::region::fallback::{ByCall, Window};
-use crate::region::{Region, Shared, View};
+use crate::region::{Region, Shared};
 
 /// The causes for which a shard counts the records that programs dropped.
 pub(super) const DROPS: [LossCause; 4] =
@@ -21,10 +21,8 @@ pub(super) enum Slots {
 
 impl Slots {
     pub(super) fn new(region: &Region) -> Self {
-        match region.view() {
-            View::Mapped(shared) => Self::Mapped(shared),
-            View::Lookup(by_call) => Self::Lookup(Box::new(Window::new(ByCall(by_call), region.geometry()))),
-        }
+        let window = || Window::new(ByCall(region.clone()), region.geometry());
+        region.shared().map_or_else(|| Self::Lookup(Box::new(window())), Self::Mapped)
     }
 
     pub(super) fn region(&self) -> &Region {

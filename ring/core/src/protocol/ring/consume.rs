@@ -266,7 +266,7 @@ impl Cursor {
         if self.must_wait(seen, published) {
             return Step::Empty;
         }
-        source.apart(|source| self.pass(source, seen, published))
+        source.apart(|source| self.skip_ticket(source, seen, published))
     }
 
     /// Whether the cursor can only wait for the next ticket: the ticket has not ended, and it is not time to check
@@ -293,7 +293,7 @@ impl Cursor {
 
     /// Handles a next ticket that is not readable, when the cursor can't only wait.
     #[inline(never)]
-    fn pass(&mut self, source: &mut impl SlotSource, seen: u64, published: u64) -> Step {
+    fn skip_ticket(&mut self, source: &mut impl SlotSource, seen: u64, published: u64) -> Step {
         self.cost = 1;
         if seen == published | DISCARDED {
             self.stats.discarded += 1;

@@ -40,7 +40,7 @@ impl Cursor {
     }
 
     /// Whether no ticket from the next one on was claimed when this call began. So a program that claims one later reads
-    /// a later clock than the caller did, if the caller read it before this call ([`clock_fence`](super::clock_fence)).
+    /// a later clock than the caller did, if the caller read it before this call ([`clock_fence`](crate::protocol::ring::clock_fence)).
     ///
     /// One exception, where a later ticket can already be claimed: a slot that was stepped over because its writer was
     /// interrupted for a lap (`docs/guarantees.md`, *Non-guarantees*).
