@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mapring_fuzz::{assert_printable, repair_parts};
 use mapring_flight::saved::{Dump, Report, dump, report};
+use mapring_fuzz::{assert_printable, repair_parts};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut file = bytes.to_vec();
