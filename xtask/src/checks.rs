@@ -1,5 +1,6 @@
 //! The only table of checks: the steps of `cargo xtask test`, in order, and the methods of `cargo xtask prove`.
 
+mod fuzz;
 mod kinds;
 mod nightly;
 mod runs;
@@ -92,6 +93,7 @@ static CHECKS: &[Check] = &[
             "cargo fmt --all --check",
             "cargo fmt --manifest-path ring/ebpf/Cargo.toml --all --check",
             "cargo fmt --manifest-path proofs/rust-bpf/Cargo.toml --check",
+            "cargo fmt --manifest-path proofs/fuzz/Cargo.toml --check",
             "cargo fmt --manifest-path bindings/python/Cargo.toml --all --check",
         ]))),
     check("clippy", "lints of all crates, benchmarks included")
@@ -321,6 +323,12 @@ static CHECKS: &[Check] = &[
         BUILD_STD,
         LIBRARY,
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
+    ),
+    check("fuzz", "what reads bytes of others, fuzzed: BTF, filters, saved flights, regions, recordings").prove(
+        27,
+        &[Nightly(&[])],
+        Covers::tests(&[]).builds(&["mapring-view", "mapring-flight", "mapring-hostile-tests"]).files(&["proofs/fuzz"]),
+        Code(|given| fuzz::run(given.fuzz_seconds)),
     ),
     check("go", "the Go binding: its format, go vet, its tests of the real kernel, with the race detector, and the contract of all readers")
         .in_all(

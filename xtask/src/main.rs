@@ -6,6 +6,7 @@ mod archives;
 mod assembly;
 mod bench;
 mod c;
+mod cargo_tools;
 mod checks;
 mod cmd;
 mod counts;

@@ -24,6 +24,10 @@ use record::{Pass, Record};
 pub(crate) use keys::{Covers, Sources};
 pub(crate) use record::{Since, age, since};
 
+/// How long methods take that can take any time, unless the user says so.
+const SECONDS: u32 = 30;
+const FUZZ_SECONDS: u32 = 3600;
+
 /// Which methods to run, and for how long.
 #[derive(clap::Args)]
 #[command(after_help = checks::help("Methods", checks::proofs().into_iter().map(|(check, _)| check)))]
@@ -46,8 +50,11 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// How long the stress runs on each of its rings' sets
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = SECONDS)]
     seconds: u32,
+    /// How long `fuzz` runs each of its targets
+    #[arg(long, value_name = "N", default_value_t = FUZZ_SECONDS)]
+    fuzz_seconds: u32,
 }
 
 /// The result of a method, as in the JSON object.
@@ -97,12 +104,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         eprintln!("\n=== {name}: {help} ===");
         let start = Instant::now();
-        let row = run_one(proof, &machine, args.seconds);
+        let row = run_one(
+            proof,
+            &Given { machine: &machine, seconds: args.seconds, fuzz_seconds: args.fuzz_seconds },
+        );
         let row = Row { name, seconds: start.elapsed().as_secs_f32(), ..row };
         if let Some(why) = &row.skipped {
             banner(name, why);
         } else if let Some(why) = &row.error {
             eprintln!("FAILED {name}: {why}");
+        } else if args.seconds < SECONDS || args.fuzz_seconds < FUZZ_SECONDS {
+            eprintln!("not recorded: the options give it less time than a pass takes");
         } else if row.counts.failures == 0 {
             let sources = Sources::load()?;
             if sources.key(&proof.covers)? == key {
@@ -134,15 +146,15 @@ fn chosen(names: &[String]) -> Result<Vec<Method>> {
     Ok(methods)
 }
 
-fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Row {
+fn run_one(proof: &Proof, given: &Given<'_>) -> Row {
     let skipped = |why| Row { skipped: Some(why), ..Row::default() };
     let failed =
         |why| Row { error: Some(why), counts: Counts { failures: 1, ..Counts::default() }, ..Row::default() };
-    if let Some((why, of_bpf)) = machine.lacks(proof.needs) {
+    if let Some((why, of_bpf)) = given.machine.lacks(proof.needs) {
         let strict = privilege::required() && of_bpf;
         return if strict { failed(format!("required here, but: {why}")) } else { skipped(why) };
     }
-    match proof.run(&Given { machine, seconds }) {
+    match proof.run(given) {
         Ok(counts) => Row { counts, ..Row::default() },
         Err(error) if error.is::<Skip>() => skipped(error.to_string()),
         Err(error) => failed(format!("{error:#}")),

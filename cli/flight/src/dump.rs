@@ -53,7 +53,7 @@ pub(crate) struct Args {
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let format = args.format()?;
     format.table().map_or(Ok(()), Tables::check)?;
-    let mut input = Input::open(pins, args.from.from.as_deref())?;
+    let input = Input::open(pins, args.from.from.as_deref())?;
     input.report_clocks();
     if args.follow {
         let (file, out) = args.open(format)?;
@@ -63,17 +63,8 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
-    let Period { times, zero, cause } = Period::of(&input, args.last);
-    if let Some(cause) = cause {
-        output::note(format_args!("mapring: stopped by {cause}"));
-    }
-    let stacks =
-        trace::stacks::Options { hz: input.hz(), saved: input.symbols.take(), ..args.stacks.clone() };
-    let Input { rings, mut names, .. } = input;
-    let older = learn(&mut names, &rings, times.clone());
     let (file, out) = args.open(format)?;
-    let written = trace::sink(format, out, &mut names, &older, zero, &stacks)
-        .and_then(|mut sink| write(sink.as_mut(), &mut names, &rings, times));
+    let written = write_all(input, args.last, format, &args.stacks, out);
     let Written { count, span, losses } = written.with_context(|| shown(file.as_ref()))?;
     let path = file.as_ref().map(|file| file.path().to_owned());
     file.map_or(Ok(()), OutFile::finish)?;
@@ -87,6 +78,28 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
         output::note("open the trace at https://ui.perfetto.dev (it stays in the browser)");
     }
     Ok(())
+}
+
+/// Writes the events of a recording, or the latest of them.
+///
+/// # Errors
+/// If the output can't be written.
+pub(crate) fn write_all(
+    mut input: Input,
+    last: Option<Duration>,
+    format: Format,
+    stacks: &trace::stacks::Options,
+    out: Out,
+) -> Result<Written> {
+    let Period { times, zero, cause } = Period::of(&input, last);
+    if let Some(cause) = cause {
+        output::note(format_args!("mapring: stopped by {cause}"));
+    }
+    let stacks = trace::stacks::Options { hz: input.hz(), saved: input.symbols.take(), ..stacks.clone() };
+    let Input { rings, mut names, .. } = input;
+    let older = learn(&mut names, &rings, times.clone());
+    let mut sink = trace::sink(format, out, &mut names, &older, zero, &stacks)?;
+    write(sink.as_mut(), &mut names, &rings, times)
 }
 
 fn shown(file: Option<&OutFile>) -> String {

@@ -8,7 +8,7 @@
 //!   samples, `triggers` are what ends a recording, `cost` measures an event. Then `control` and `stop`.
 //! - Who did it: `names` of processes, from events and from `procfs`; `symbols` of stacks; `text` escapes them; `machine` and its `clocks`.
 //! - What is made of it: `status` with the `programs`; `replay` reads the events for `dump`, in the formats of `trace`,
-//!   and for `report`; `save`.
+//!   and for `report`; `save`, and [`saved`] for others who read its files.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
 
@@ -53,6 +53,7 @@ mod programs;
 mod replay;
 mod report;
 mod save;
+pub mod saved;
 mod status;
 mod trace;
 

@@ -1,4 +1,4 @@
-//! Expressions over the fields of records: `pid == 12 && (comm ~ "ba.*" || !ok)`.
+//! Filters over the fields of records: `pid == 12 && (comm ~ "ba.*" || !ok)`.
 
 mod check;
 mod parse;
@@ -8,14 +8,42 @@ mod tests;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use anyhow::Result;
 use mapring_sys::btf::Type;
 
-pub(crate) use self::parse::Literal;
+use self::parse::Literal;
 use crate::value::{self, VALUE, Value, hex};
+
+/// An expression that holds of some records, as the option `--where` has it.
+#[derive(Clone, Debug)]
+pub struct Filter(Expr);
+
+impl Filter {
+    /// Parses an expression.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn parse(text: &str) -> Result<Self> {
+        Expr::parse(text).map(Self)
+    }
+
+    /// Checks that it can hold of a record. `empty` is a decoded record of zeros, with an empty tail if records have tails.
+    ///
+    /// # Errors
+    /// If it names a field that no record has, or has a comparison that never holds.
+    pub fn check(&self, empty: Names<'_>) -> Result<()> {
+        self.0.check(empty)
+    }
+
+    /// Whether it holds of this record. A comparison with a field that the record lacks is false.
+    pub fn holds(&self, record: Names<'_>) -> bool {
+        self.0.holds(record)
+    }
+}
 
 /// A parsed expression.
 #[derive(Clone, Debug)]
-pub(crate) enum Expr {
+enum Expr {
     Any(Vec<Expr>),
     All(Vec<Expr>),
     Not(Box<Expr>),
@@ -26,7 +54,7 @@ pub(crate) enum Expr {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compare {
+enum Compare {
     Equal,
     NotEqual,
     Less,
@@ -35,13 +63,15 @@ pub(crate) enum Compare {
     GreaterOrEqual,
 }
 
-/// What an expression can name: the fields of a record or value, and its tail.
+/// What a filter can name: the fields of a record or value, and its tail.
 #[derive(Clone, Copy)]
-pub(crate) struct Names<'v> {
-    pub(crate) value: &'v Value,
-    pub(crate) tail: Option<&'v [u8]>,
+pub struct Names<'v> {
+    /// The record or value.
+    pub value: &'v Value,
+    /// Its tail, if it is of a ring with tails.
+    pub tail: Option<&'v [u8]>,
     /// The type of the value, if it is known.
-    pub(crate) ty: Option<Type<'v>>,
+    pub ty: Option<Type<'v>>,
 }
 
 /// A named part.
@@ -87,7 +117,7 @@ impl<'v> Names<'v> {
 
 impl Expr {
     /// Whether it is true of this record. A comparison with a field that the record lacks is false.
-    pub(crate) fn holds(&self, record: Names<'_>) -> bool {
+    fn holds(&self, record: Names<'_>) -> bool {
         match self {
             Self::Any(parts) => parts.iter().any(|part| part.holds(record)),
             Self::All(parts) => parts.iter().all(|part| part.holds(record)),

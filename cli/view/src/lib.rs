@@ -6,11 +6,11 @@
 //! - [`find`]: where regions are, by path, id or name. [`shortage`]: which are left out for want of descriptors.
 //! - [`target`]: a region that is open, with its types and how it is read. [`facts`] has what `ls` and `show` say of it, [`content`]
 //!   its values, opened by kind.
-//! - [`value`]: records and values decoded by their types. `filter` has expressions over them.
+//! - [`value`]: records and values decoded by their types. [`filter`] has expressions over them.
 //! - [`untyped`]: records and tables as bytes. `ringbuf` has those of the kernel's own ring buffers.
 //! - [`stamp`]: the time of a record, which [`find_stamp`] looks for. [`follow`]: new records, over changes of a pin. [`line`](mod@line): a record as JSON.
 //! - [`rates`]: what a region counts in a second. `losses` and `unended` have what went wrong.
-//! - The commands: `ls`, `show`, [`stat`], [`top`] with its `screen`, `tail`; and in `recording` those of files.
+//! - The commands: `ls`, `show`, [`stat`], [`top`] with its `screen`, `tail`; and in [`recording`] those of files, which it reads for others too.
 //!
 //! Without the feature `commands` it is what `mapring demo` shows.
 #![deny(unsafe_code)]
@@ -28,7 +28,7 @@ pub mod facts;
 pub mod target;
 
 #[cfg(feature = "commands")]
-mod filter;
+pub mod filter;
 pub mod value;
 
 mod ringbuf;
@@ -49,7 +49,7 @@ mod histogram;
 #[cfg(feature = "commands")]
 mod ls;
 #[cfg(feature = "commands")]
-mod recording;
+pub mod recording;
 mod screen;
 mod show;
 pub mod stat;

@@ -10,7 +10,7 @@ use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::ascii;
 
-use crate::filter::{Expr, Names};
+use crate::filter::{Filter, Names};
 use crate::find;
 use crate::find_stamp;
 use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
@@ -30,8 +30,8 @@ pub struct Args {
     #[arg(long, value_enum)]
     from: Option<From>,
     /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok). The pattern after ~ must match the whole text
-    #[arg(long, value_name = "EXPR", value_parser = Expr::parse)]
-    r#where: Option<Expr>,
+    #[arg(long, value_name = "EXPR", value_parser = Filter::parse)]
+    r#where: Option<Filter>,
     /// Stop after this number of records
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
@@ -53,7 +53,7 @@ const BATCH: usize = 4096;
 /// What was printed and lost so far.
 struct Tail<'a> {
     args: &'a Args,
-    filter: Option<&'a Expr>,
+    filter: Option<&'a Filter>,
     clock: WallClock,
     out: BufWriter<io::StdoutLock<'static>>,
     printed: u64,
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Refuses a filter with a field that no record has.
-fn check_fields(target: &Target, filter: Option<&Expr>) -> Result<()> {
+fn check_fields(target: &Target, filter: Option<&Filter>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     let geometry = target.region().map(|region| region.geometry());
     let (ty, tail) = (target.ty(), geometry.and_then(|geometry| geometry.tails()).map(|_| &[][..]));

@@ -54,6 +54,31 @@ pub(crate) fn base() -> Vec<Vec<u32>> {
     ]
 }
 
+/// A type with a field of each sort; the type 9. A ring with tails has it in the type 11.
+pub(crate) fn each_sort() -> Btf {
+    let mut types = base();
+    types.extend([
+        ty("", ARRAY, 0, 0, &[3, 1, 8]), // 6: char[8]
+        ty("", ARRAY, 0, 0, &[1, 1, 2]), // 7: int[2]
+        ty("state", ENUM, 2, 4, &[string("IDLE"), 1, string("STOPPED"), u32::MAX]), // 8
+    ]);
+    let fields = [
+        field("pid", 1, 0),
+        field("state", 8, 32),
+        field("low", 2, 64),
+        field("float", 12, 128),
+        field("comm", 6, 192),
+        field("args", 7, 256),
+        field("ok", 5, 320),
+        field("time", 2, 384),
+    ];
+    types.push(ty("rec", STRUCT, 8, 56, &fields.concat())); // 9
+    types.push(ty("rec", STRUCT, 1, 64, &field("record", 9, 0))); // 10
+    types.push(ty("rec", STRUCT, 1, 64, &field("record", 10, 0))); // 11
+    types.push(ty("float", FLOAT, 0, 8, &[])); // 12
+    btf(&types)
+}
+
 fn decoded(types: &[Vec<u32>], id: u32, bytes: &[u8]) -> Value {
     let btf = btf(types);
     decode(btf.get(id).unwrap(), bytes)

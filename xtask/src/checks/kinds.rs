@@ -94,6 +94,8 @@ pub(crate) struct Given<'a> {
     pub(crate) machine: &'a Machine,
     /// How long a method takes that can take any time.
     pub(crate) seconds: u32,
+    /// How long each target of the method `fuzz` runs.
+    pub(crate) fuzz_seconds: u32,
 }
 
 impl<'a> Given<'a> {

@@ -14,11 +14,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cmd;
 use crate::counts::Counts;
 use crate::loom::models::LONGEST;
 use crate::prove::{Covers, Sources};
 use crate::setup::Tools;
+use crate::{cargo_tools, cmd};
 
 const VERSION: &str = "27.1.0";
 /// The sample is one mutant of so many: of 3700, as many as two hours are enough for, at a minute and a half each.
@@ -86,7 +86,11 @@ pub(super) fn run(tools: &Tools) -> Result<Counts> {
         cmd::succeeds(&mut cmd::line("git diff --quiet HEAD"), ""),
         "commit the changes: mutants are made of a commit"
     );
-    let lab = Lab { tool: tool()?, folder: cmd::target_dir().join("source-mutants"), tools };
+    let lab = Lab {
+        tool: cargo_tools::install("mutants", VERSION)?,
+        folder: cmd::target_dir().join("source-mutants"),
+        tools,
+    };
     lab.update()?;
     let mut counts = Counts::default();
     for trial in &TRIALS {
@@ -211,17 +215,4 @@ fn add(list: &Path, mutants: impl IntoIterator<Item = String>) -> Result<()> {
 /// One of cargo-mutants' lists; empty if there is none.
 fn lines(list: &Path) -> Vec<String> {
     fs::read_to_string(list).unwrap_or_default().lines().map(str::to_owned).collect()
-}
-
-/// cargo-mutants of this version, installed in the target folder.
-fn tool() -> Result<PathBuf> {
-    let folder = cmd::target_dir().join("tools");
-    let tool = folder.join("bin/cargo-mutants");
-    let is_there = || cmd::output(Command::new(&tool).args(["mutants", "--version"]));
-    if !is_there().is_ok_and(|said| said.contains(VERSION)) {
-        let mut install = cmd::line("cargo install --locked cargo-mutants --version");
-        cmd::run(install.arg(VERSION).arg("--root").arg(folder))?;
-    }
-    is_there().context("cargo-mutants was installed, but does not run")?;
-    Ok(tool)
 }

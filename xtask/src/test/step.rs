@@ -122,7 +122,7 @@ pub(super) fn lacking(part: &Part, machine: &Machine) -> Option<Outcome> {
 
 /// Runs a part whose needs are met.
 pub(super) fn run_part(part: &Part, machine: &Machine) -> Outcome {
-    match part.run(&Given { machine, seconds: 0 }) {
+    match part.run(&Given { machine, seconds: 0, fuzz_seconds: 0 }) {
         Ok(()) => Outcome::Ok,
         Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
         Err(error) => Outcome::Failed(format!("{error:#}")),

@@ -60,11 +60,14 @@ pub(crate) struct Args {
     from: From,
 }
 
-/// What is written.
-#[derive(Clone, Copy, PartialEq)]
-enum Format {
+/// The format of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Tables for people.
     Text,
+    /// A JSON object.
     Json,
+    /// A page for browsers, which needs no network.
     Html,
 }
 
@@ -95,20 +98,30 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     input.report_clocks();
     // Before the work: the file may exist already.
     let file = args.out.as_deref().map(|path| OutFile::create(path, args.force)).transpose()?;
-    let (figures, extra) = figures(input, args.last, format)?;
-    let text = match (&args.diff, extra) {
-        (Some(before), _) => {
+    let text = match &args.diff {
+        Some(before) => {
+            let (figures, _) = figures(input, args.last, format)?;
             let (before, _) = self::figures(Input::open(pins, Some(before))?, args.last, format)?;
             let diff = diff::Diff::of(&figures, &before);
             if format == Format::Json { serde_json::to_string(&diff)? } else { diff.text() }
         }
-        (None, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
-        (None, None) if format == Format::Json => serde_json::to_string(&figures)?,
-        (None, None) => sections::of(&figures).to_string(),
+        None => of(input, args.last, format)?,
     };
     let Some(file) = file else { return writeln!(io::stdout(), "{}", text.trim_end()).context("stdout") };
     writeln!(file.writer()?, "{}", text.trim_end()).with_context(|| file.shown())?;
     file.finish()
+}
+
+/// The report of a recording, or of its latest events.
+///
+/// # Errors
+/// If its names can't be written as JSON.
+pub(crate) fn of(input: Input, last: Option<Duration>, format: Format) -> Result<String> {
+    Ok(match figures(input, last, format)? {
+        (figures, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
+        (figures, None) if format == Format::Json => serde_json::to_string(&figures)?,
+        (figures, None) => sections::of(&figures).to_string(),
+    })
 }
 
 /// The lanes and flame graphs of a page.

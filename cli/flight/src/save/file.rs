@@ -76,10 +76,12 @@ impl<W: Write> Writer<W> {
 pub(crate) fn read(path: &Path) -> Result<Input> {
     let shown = || printable(&path.to_string_lossy()).into_owned();
     let file = File::open(path).with_context(shown)?;
-    input(&mut Reader { input: BufReader::with_capacity(1 << 16, file) }).with_context(shown)
+    input(BufReader::with_capacity(1 << 16, file)).with_context(shown)
 }
 
-fn input(reader: &mut Reader<impl Read>) -> Result<Input> {
+/// The same of its bytes.
+pub(crate) fn input(bytes: impl Read) -> Result<Input> {
+    let reader = &mut Reader { input: bytes };
     let mut start = [0; 16];
     let is_one = reader.input.read_exact(&mut start).is_ok() && start[..8] == MAGIC;
     ensure!(is_one, "not a file of `mapring flight save`");

@@ -1,6 +1,8 @@
 //! Writes all that a command needs later, also on another machine: the rings, and what only this machine knows of them.
 
 mod file;
+#[cfg(test)]
+mod seeds;
 
 use std::collections::BTreeMap;
 use std::io::BufWriter;
@@ -10,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::file::read;
+pub(super) use self::file::{input, read};
 
 use mapring_kit::outfile::OutFile;
 use mapring_kit::output;

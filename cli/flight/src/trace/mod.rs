@@ -19,7 +19,7 @@ use super::names::{Names, Older};
 
 /// The format of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub enum Format {
     /// A trace for <https://ui.perfetto.dev>: threads, CPUs and system calls over time
     Perfetto,
     /// A line of JSON for each event

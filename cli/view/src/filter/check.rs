@@ -9,7 +9,7 @@ use crate::value::{self, VALUE, Value};
 impl Expr {
     /// Refuses a field that no record has, and a comparison that never holds. `empty` is a decoded record of zeros, with an
     /// empty tail if records have tails.
-    pub(crate) fn check(&self, empty: Names<'_>) -> Result<()> {
+    pub(super) fn check(&self, empty: Names<'_>) -> Result<()> {
         let known = |path: &str| empty.at(path).is_some() || Field::find(path, empty).is_some();
         if let Some(field) = self.unknown(&known) {
             let names = names(empty);

@@ -10,7 +10,7 @@ const DEPTH: usize = 64;
 
 /// What a literal can mean: the type of the field decides.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Literal {
+pub(super) struct Literal {
     pub(super) number: Option<i128>,
     pub(super) float: Option<f64>,
     pub(super) text: Option<Vec<u8>>,
@@ -106,7 +106,7 @@ fn digits(rest: &mut &str, count: usize) -> Option<u32> {
 
 impl Expr {
     /// Parses an expression.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let mut parser = Parser { rest: text, whole: text, depth: DEPTH };
         let expr = parser.any()?;
         ensure!(parser.rest.is_empty(), "{}", parser.error("an operator, && or ||"));

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::format::{Lost, Sample, StoredSource};
 use super::reader::Visit;
 use super::source_kind::SourceKind;
-use crate::filter::{Expr, Names};
+use crate::filter::{Filter, Names};
 use crate::line;
 use crate::losses::Losses;
 use crate::untyped::Item;
@@ -20,7 +20,7 @@ use crate::value::{Chars, VALUE, Value, hex};
 
 pub(super) struct Convert {
     to: To,
-    filter: Option<Expr>,
+    filter: Option<Filter>,
     /// The columns of a table, once they are known.
     columns: Vec<(String, Kind)>,
     /// Whether a value is one column of JSON, because its fields depend on its tag.
@@ -39,7 +39,7 @@ enum To {
 }
 
 impl Convert {
-    pub(super) fn new(format: Format, filter: Option<Expr>, out: Out) -> Self {
+    pub(super) fn new(format: Format, filter: Option<Filter>, out: Out) -> Self {
         let to = match format {
             Format::Ndjson => To::Ndjson(BufWriter::with_capacity(1 << 18, out)),
             format => To::New(format, Some(out)),

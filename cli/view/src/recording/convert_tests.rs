@@ -2,7 +2,6 @@
 
 use std::fs::File;
 
-use mapring_sys::btf::Btf;
 use parquet::basic::{ConvertedType, Type as Physical};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
@@ -10,32 +9,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::super::format::{BYTE_ORDER, Clock, Source};
 use super::*;
-use crate::value::tests::{ARRAY, ENUM, FLOAT, STRUCT, base, btf, field, string, ty};
-
-/// A type with a field of each sort; the type 9. A ring with tails has it in the type 11.
-fn types() -> Btf {
-    let mut types = base();
-    types.extend([
-        ty("", ARRAY, 0, 0, &[3, 1, 8]), // 6: char[8]
-        ty("", ARRAY, 0, 0, &[1, 1, 2]), // 7: int[2]
-        ty("state", ENUM, 2, 4, &[string("IDLE"), 1, string("STOPPED"), u32::MAX]), // 8
-    ]);
-    let fields = [
-        field("pid", 1, 0),
-        field("state", 8, 32),
-        field("low", 2, 64),
-        field("float", 12, 128),
-        field("comm", 6, 192),
-        field("args", 7, 256),
-        field("ok", 5, 320),
-        field("time", 2, 384),
-    ];
-    types.push(ty("rec", STRUCT, 8, 56, &fields.concat())); // 9
-    types.push(ty("rec", STRUCT, 1, 64, &field("record", 9, 0))); // 10
-    types.push(ty("rec", STRUCT, 1, 64, &field("record", 10, 0))); // 11
-    types.push(ty("float", FLOAT, 0, 8, &[])); // 12
-    btf(&types)
-}
+use crate::value::tests::each_sort;
 
 struct Fields {
     pid: i32,
@@ -112,7 +86,7 @@ fn recorded(
         kernel: String::new(),
         boot_id: String::new(),
     };
-    StoredSource { source, btf: Some(types()), btf_bytes: 0, clock }
+    StoredSource { source, btf: Some(each_sort()), btf_bytes: 0, clock }
 }
 
 /// What `visit` writes as Parquet.

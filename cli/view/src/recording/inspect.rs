@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, IsTerminal, Write};
+use std::io::{self, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,7 +20,7 @@ use super::convert::Convert;
 use super::format::{Lost, Sample, Source, StoredSource};
 use super::reader::{End, Visit, read};
 use super::source_kind::SourceKind;
-use crate::filter::Expr;
+use crate::filter::Filter;
 use crate::histogram;
 use crate::line;
 use crate::untyped::Item;
@@ -39,8 +39,8 @@ pub struct Args {
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok). The pattern after ~ must match the whole text
-    #[arg(long, value_name = "EXPR", value_parser = Expr::parse, requires = "conversion")]
-    r#where: Option<Expr>,
+    #[arg(long, value_name = "EXPR", value_parser = Filter::parse, requires = "conversion")]
+    r#where: Option<Filter>,
     /// The file to write, - for stdout [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -77,7 +77,7 @@ impl Args {
 }
 
 /// Opens a recording.
-pub(super) fn open(path: &Path) -> Result<Box<dyn io::Read>> {
+pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));
     }
@@ -100,26 +100,47 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let input = open(&args.file)?;
     if let Some(format) = format {
         let (file, out) = args.open(format)?;
-        let mut convert = Convert::new(format, args.r#where.clone(), out);
-        let end = read(input, &mut convert).map(|(end, _)| end);
-        let shown = || args.out.as_deref().unwrap_or(Path::new("stdout")).display().to_string();
-        convert.finish().with_context(shown)?;
-        drop(convert);
+        let to = args.out.as_deref().unwrap_or(Path::new("stdout")).display().to_string();
         // Of a damaged recording, everything before the damage.
-        let end = end.with_context(|| name.clone())?;
+        let end = convert((&name, input), format, args.r#where.clone(), (&to, out))?;
         file.map_or(Ok(()), OutFile::finish)?;
         return check(&end).context(name);
     }
+    let end = summarize((&name, input), args.json, &mut io::stdout().lock())?;
+    check(&end).context(name)
+}
+
+/// Writes the records or samples of a recording, those for which `filter` holds. The input and the output have the names that
+/// errors show. Returns how the recording ends; everything before damage is written.
+///
+/// # Errors
+/// If it is not a recording, or can't be read; if the output can't be written.
+pub fn convert(
+    (name, input): (&str, impl Read),
+    format: Format,
+    filter: Option<Filter>,
+    (to, out): (&str, Out),
+) -> Result<End> {
+    let mut convert = Convert::new(format, filter, out);
+    let end = read(input, &mut convert).map(|(end, _)| end);
+    convert.finish().with_context(|| to.to_owned())?;
+    end.with_context(|| name.to_owned())
+}
+
+/// Writes what is in a recording of this name: for people, or as a JSON object. Returns how it ends.
+///
+/// # Errors
+/// If it is not a recording, or can't be read; if the output can't be written.
+pub fn summarize((name, input): (&str, impl Read), as_json: bool, out: &mut impl Write) -> Result<End> {
     let mut summary = Summary::default();
-    let (end, bytes) = read(input, &mut summary).with_context(|| name.clone())?;
-    let mut out = io::stdout().lock();
-    if args.json {
+    let (end, bytes) = read(input, &mut summary).with_context(|| name.to_owned())?;
+    if as_json {
         writeln!(out, "{}", json_line(&summary.json(&end, bytes)))?;
     } else {
-        summary.print(&mut out, &name, &end, bytes)?;
+        summary.print(out, name, &end, bytes)?;
     }
     out.flush()?;
-    check(&end).context(name)
+    Ok(end)
 }
 
 /// What is in a recording.

@@ -8,9 +8,14 @@ mod reader;
 pub(crate) mod record;
 pub(crate) mod replay;
 mod sample;
+#[cfg(test)]
+mod seeds;
 mod source;
 mod source_kind;
 mod stop;
 mod summaries;
 mod write_ring;
 mod writer;
+
+pub use self::inspect::{convert, summarize};
+pub use self::reader::End;

@@ -18,9 +18,9 @@ pub(super) trait Visit {
     fn lost(&mut self, lost: Lost) -> Result<()>;
 }
 
-/// How a recording ended.
+/// How a recording ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
     /// It is whole.
     Whole,
     /// It ends with a whole block, but not with an end: the recorder was killed, or still writes.
