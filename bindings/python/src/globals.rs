@@ -1,8 +1,8 @@
 //! Global variables of BPF programs, by name: numbers, and the cells and latches that the macros of `global.bpf.h` declare.
 
 use bytemuck::NoUninit;
-use mapring_sys::btf::{Btf, Kind, Type};
 use mapring::{ErrorKind, ReadError, Record, globals};
+use mapring_sys::btf::{Btf, Kind, Type};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use mapring::abi::{Kind, Tails};
 use mapring::any::AnyMap;
-use mapring_sys::btf::{self, Btf};
 use mapring::cpus::possible_cpus;
 use mapring::globals::Globals;
 use mapring::{Access, ErrorKind, OpenOptions, Region, Source};
+use mapring_sys::btf::{self, Btf};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use rustix::fs::{Mode, OFlags};

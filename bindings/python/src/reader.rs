@@ -45,7 +45,8 @@ pub(crate) type UnendedParts = (usize, u64, f64, String);
 
 /// A loss: shard, cause, whether programs dropped the records, the first ticket and the one after the last, how many, since and until
 /// when, and all of it in words.
-pub(crate) type LossParts = (Option<usize>, &'static str, bool, Option<(u64, u64)>, u64, Option<u64>, u64, String);
+pub(crate) type LossParts =
+    (Option<usize>, &'static str, bool, Option<(u64, u64)>, u64, Option<u64>, u64, String);
 
 /// An event: shard, ticket, record, tail.
 type Parts<'py> = (usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);

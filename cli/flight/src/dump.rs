@@ -179,8 +179,9 @@ fn follow(
     let mut events = InOrder::since(rings, from);
     loop {
         let last = over.load(Ordering::Relaxed) || recording != identity(pins);
-        // The rings then hold all records that were reserved before, also those of idle CPUs.
-        let until = if last { rings::present() } else { u64::MAX };
+        // Later events are for the next round: what this one writes makes events, too. At the end, the rings hold all records
+        // that were reserved before, also those of idle CPUs.
+        let until = if last { rings::present() } else { Clock::Monotonic.now() };
         events.retry();
         while let Some(event) = events.next(until) {
             sink.event(&event, &mut names).with_context(file)?;

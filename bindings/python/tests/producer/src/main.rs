@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use mapring::abi::{Geometry, Kind, Tails};
-use mapring_loader::libbpf_rs::{MapCore, ObjectBuilder};
 use mapring::{OpenOptions, Region, Ring};
+use mapring_loader::libbpf_rs::{MapCore, ObjectBuilder};
 
 /// The maps that are pinned as regions; `frozen` for everybody.
 const REGIONS: &str = "samples woken kept tailed events numbers left cells copies latches counters histograms gauges top tunes frozen";
@@ -34,7 +34,8 @@ fn programs(object: &Path, directory: &Path) -> Result<()> {
     let mut object = open.load()?;
     mapring_loader::initialize_object(&object)?;
     for name in REGIONS.split(' ') {
-        let region = OpenOptions::new().any_record().open(mapring_loader::map(&object, name)?).context(name)?;
+        let region =
+            OpenOptions::new().any_record().open(mapring_loader::map(&object, name)?).context(name)?;
         let path = directory.join(name);
         if name == "frozen" { region.freeze_and_pin(path, 0o666)? } else { region.pin(path, 0o600)? }
     }
