@@ -16,7 +16,7 @@ pub(super) enum Machine {
 const WORDS: usize = 7;
 
 /// The only functions that readers call, all on cold paths.
-const COLD: [&str; 3] = ["7outside", "6Cursor4pass", "_Unwind_Resume"];
+const COLD: [&str; 3] = ["7outside", "6Cursor11skip_ticket", "_Unwind_Resume"];
 
 impl Machine {
     fn is_barrier(self, line: &str) -> bool {

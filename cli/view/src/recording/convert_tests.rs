@@ -9,7 +9,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::super::format::{BYTE_ORDER, Clock, Source};
 use super::*;
-use crate::value::tests::each_sort;
+use crate::value::tests::{STRUCT, base, btf, each_sort, field, ty};
 
 struct Fields {
     pid: i32,
