@@ -50,9 +50,6 @@ impl std::ops::AddAssign for Reads {
     }
 }
 
-/// The largest record of a size that has no type here, in units of 16 bytes.
-const LARGEST: usize = 32;
-
 /// The words of the slot of `ticket`, in the image of a ring.
 pub fn slot_words<'w>(geometry: &Geometry, words: &'w [u64], shard: usize, ticket: u64) -> &'w [u64] {
     let slots = u32::try_from(geometry.capacity()).ok().and_then(Slots::new).expect("a ring's");
@@ -73,7 +70,7 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
         13 => typed::<[u8; 13]>(region, image) + any::<1>(region, image),
         24 => typed::<[u64; 3]>(region, image),
         // More words than readers keep in registers.
-        264 => typed::<[[u64; 11]; 3]>(region, image) + any::<LARGEST>(region, image),
+        264 => typed::<[[u64; 11]; 3]>(region, image) + any::<32>(region, image),
         _ if region.geometry().kind() == Kind::Histograms => {
             histograms(&Histograms::from_region(region.clone()).expect("histograms"), image)
         }
@@ -83,7 +80,6 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
         _ if region.geometry().kind() == Kind::TopKeys => {
             top_keys(&TopKeys::from_region(region.clone()).expect("top keys"))
         }
-        size if size <= LARGEST * 16 => any::<LARGEST>(region, image),
         _ => Reads::default(),
     };
     // None of these types has the size of the record, and each must return an error.
@@ -96,7 +92,7 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
 
 /// The same as [`typed`], with records that may be larger than the region's.
 fn any<const N: usize>(region: &Region, image: Option<&[u64]>) -> Reads {
-    if !matches!(region.geometry().kind(), Kind::Ring | Kind::Cells | Kind::Latches | Kind::Commands) {
+    if !matches!(region.geometry().kind(), Kind::Ring | Kind::Cells | Kind::Latches) {
         return Reads::default();
     }
     let fd = region.as_fd().try_clone_to_owned().expect("a descriptor");
