@@ -58,8 +58,8 @@ pub struct Reader<T, O = ByShard> {
     tails: Option<Box<TailReader>>,
     pub(super) order: O,
     waiting: Waiting,
-    /// Its place among the readers that programs know, once it has one.
-    place: Option<Arc<ReaderSeat>>,
+    /// Its seat among the readers that programs know, once it has one.
+    seat: Option<Arc<ReaderSeat>>,
 }
 
 impl<T: AnyBitPattern> Reader<T> {
@@ -99,13 +99,13 @@ impl<T: AnyBitPattern> Reader<T> {
     ) -> Self {
         let rings = Rings::new(Sweep::new(first, regions.clone(), start));
         let tails = TailReader::new(regions);
-        Self { rings, tails, order: ByShard, waiting: Waiting::default(), place: None }
+        Self { rings, tails, order: ByShard, waiting: Waiting::default(), seat: None }
     }
 
     /// The same reader with another order.
     pub(super) fn in_order<O>(self, order: O) -> Reader<T, O> {
-        let Self { rings, tails, waiting, place, .. } = self;
-        Reader { rings, tails, order, waiting, place }
+        let Self { rings, tails, waiting, seat, .. } = self;
+        Reader { rings, tails, order, waiting, seat }
     }
 }
 

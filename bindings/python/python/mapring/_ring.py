@@ -314,7 +314,7 @@ class Ring:
         return self._opened.access
 
     def close(self) -> None:
-        """Gives up the reader's place in the ring. Further reads raise ValueError."""
+        """Gives up the reader's seat in the ring. Further reads raise ValueError."""
         self._ahead.clear()
         self._reader.close()
 

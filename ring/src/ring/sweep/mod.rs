@@ -226,10 +226,10 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// See [`Reader::required`](super::Reader::require).
-    pub(super) fn require(&mut self, place: Arc<ReaderSeat>, lease: Duration) {
+    pub(super) fn require(&mut self, seat: Arc<ReaderSeat>, lease: Duration) {
         self.settle();
         let positions = self.shards.iter().map(|shard| (shard.number, shard.cursor.next()));
-        self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));
+        self.required = Some(Box::new(Required::new(seat, nanoseconds(lease), positions)));
         self.most = u32::try_from(eighth(self.region.geometry())).unwrap_or(u32::MAX).min(Self::BURST);
     }
 
