@@ -41,7 +41,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         if run.is_over() {
             return Err(NoRecord::End);
         }
-        if let Slots::Mapped(shared) = self.sources.of(self.turn) {
+        if let Slots::Mapped(shared) = self.sources.of(self.rotation.turn) {
             let mut source = Shard::new(shared.words(), place);
             if size_of::<R>() <= SMALL {
                 let mut record = R::zeroed();
@@ -61,7 +61,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[cold]
     fn take_by_call<R: InSlot<T>>(&mut self) -> Result<u64, NoRecord> {
         let Ahead { run, place, .. } = &mut self.ahead;
-        let (Slots::Lookup(window), shard) = self.sources.of_mut(self.turn) else {
+        let (Slots::Lookup(window), shard) = self.sources.of_mut(self.rotation.turn) else {
             return Err(NoRecord::End);
         };
         run.take(&mut window.of(shard, place), R::place(&mut self.record))
@@ -70,8 +70,8 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Begins a run of the shard whose turn it is, of at most `limit` records.
     #[inline]
     pub(super) fn begin_run(&mut self, limit: usize) {
-        let Part { number, place, cursor, .. } = &self.shards[self.turn];
-        let run = match self.sources.of_mut(self.turn) {
+        let Part { number, place, cursor, .. } = &self.shards[self.rotation.turn];
+        let run = match self.sources.of_mut(self.rotation.turn) {
             (Slots::Mapped(shared), _) => cursor.begin_run(&Shard::new(shared.words(), place), limit),
             (Slots::Lookup(window), shard) => cursor.begin_run(&window.of(shard, place), limit),
         };
@@ -80,8 +80,8 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The step after a run that has ended before all its records were taken.
     pub(super) fn step_after(&mut self, no: NoRecord) -> Step {
-        let Part { place, cursor, .. } = &mut self.shards[self.turn];
-        match self.sources.of_mut(self.turn) {
+        let Part { place, cursor, .. } = &mut self.shards[self.rotation.turn];
+        match self.sources.of_mut(self.rotation.turn) {
             (Slots::Mapped(shared), _) => cursor.without(&mut Shard::new(shared.words(), place), no),
             (Slots::Lookup(window), shard) => cursor.without(&mut window.of(shard, place), no),
         }
@@ -94,15 +94,15 @@ impl<T: AnyBitPattern> Sweep<T> {
             return 0;
         }
         let run = std::mem::take(&mut self.ahead.run);
-        self.shards[self.turn].cursor.end_run(&run);
+        self.shards[self.rotation.turn].cursor.end_run(&run);
         #[allow(clippy::cast_possible_truncation)] // at most the limit
         let taken = run.taken() as usize;
-        self.burst += taken;
+        self.rotation.burst += taken;
         taken
     }
 
     /// The records that were taken from the shard at `at`, and that its cursor does not count yet.
     pub(super) fn taken(&self, at: usize) -> u64 {
-        if at == self.turn { self.ahead.run.taken() } else { 0 }
+        if at == self.rotation.turn { self.ahead.run.taken() } else { 0 }
     }
 }

@@ -84,7 +84,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// How long it has found no new tickets.
     pub(in crate::ring) fn idle(&self) -> Duration {
-        self.recheck.idle()
+        self.rotation.recheck.idle()
     }
 
     /// The counts that the losses reported so far add up to.

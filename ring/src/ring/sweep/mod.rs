@@ -1,12 +1,14 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
 mod ahead;
+mod budget;
 mod counts;
-mod idle_shards;
+mod lease;
 mod losses;
 mod one;
 mod pass;
-mod required;
+mod recheck;
+mod rotation;
 mod sources;
 
 use std::sync::Arc;
@@ -14,12 +16,13 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use ahead::Ahead;
+use budget::Budget;
 use bytemuck::{AnyBitPattern, Zeroable};
-use idle_shards::{IdleShard, RecheckClock};
+use lease::Lease;
 use losses::Drops;
 use parking_lot::Mutex;
 pub(super) use pass::Pass;
-use required::{Required, eighth};
+use rotation::Rotation;
 use sources::{DROPS, Slots, Sources};
 
 use super::seat::ReaderSeat;
@@ -52,26 +55,12 @@ pub(super) struct Sweep<T> {
     region: Region,
     sources: Sources,
     shards: Box<[Part]>,
-    idle: Box<[IdleShard]>,
-    /// The number of the round: how many times all shards had their turn.
-    round: u32,
-    /// A idle shard is stepped into when these bits of `round` and its number are zero.
-    mask: u32,
-    /// When idle shards are stepped into, by the clock.
-    recheck: RecheckClock,
-    turn: usize,
-    /// Records and steps in a row from the shard whose turn it is, apart from those of the run.
-    burst: usize,
+    rotation: Rotation,
     ahead: Ahead,
-    /// The most records of a run: if programs wait for this reader, they are told after each.
-    portion: usize,
-    /// The most steps of a call between two records: see [`Sweep::STEPS`].
-    steps: u32,
-    stopped_early: bool,
+    budget: Budget,
+    lease: Lease,
     /// The drops without a shard that were reported as losses.
     no_shard: Drops,
-    /// Set if programs must not overwrite what this reader has not read.
-    required: Option<Box<Required>>,
     /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
     /// The record that was read last, if it did not go elsewhere.
@@ -81,16 +70,8 @@ pub(super) struct Sweep<T> {
 impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::PATIENCE`](super::Reader::PATIENCE).
     pub(super) const PATIENCE: Duration = Duration::from_millis(10);
-    /// See [`Reader::STEPS`](super::Reader::STEPS).
-    pub(super) const STEPS: u32 = 1 << 14;
-    /// See [`Reader::STEPS_BY_CALL`](super::Reader::STEPS_BY_CALL).
-    pub(super) const STEPS_BY_CALL: u32 = 1 << 11;
-
-    /// A shard whose next ticket is not claimed is checked by one load, without a step. Only in one of this number of
-    /// turns (a power of two), and each millisecond ([`RecheckClock`]), a step checks for later tickets. Only a writer that
-    /// was preempted for a lap, or one that overwrites the region, leaves such a slot behind; and the check takes the
-    /// line with `head` away from the next writer.
-    const LOOK_EVERY: u32 = 1 << 16;
+    pub(super) const STEPS: u32 = Budget::STEPS;
+    pub(super) const STEPS_BY_CALL: u32 = Budget::STEPS_BY_CALL;
 
     /// All shards of a region, starting at `start` in each.
     pub(super) fn of(region: &Region, start: Start) -> Self {
@@ -122,25 +103,16 @@ impl<T: AnyBitPattern> Sweep<T> {
             sources.push(source);
         }
         assert!(sources.len() == 1 || sources.len() == shards.len(), "one for all, or one for each");
-        let idle =
-            shards.iter().map(|shard: &Part| IdleShard::new(&shard.place, shard.cursor.next())).collect();
         let by_call = sources.iter().any(|source| matches!(source, Slots::Lookup(_)));
         Self {
             region: first.clone(),
             sources: Sources::new(sources.remove(0), sources),
             ahead: Ahead::new(&shards[0].place),
+            rotation: Rotation::new(&shards),
             shards: shards.into(),
-            idle,
-            round: 0,
-            mask: Self::LOOK_EVERY - 1,
-            recheck: RecheckClock::new(),
-            turn: 0,
-            burst: 0,
-            portion: usize::MAX,
-            steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
-            stopped_early: false,
+            budget: Budget::new(by_call),
+            lease: Lease::default(),
             no_shard: Drops::default(),
-            required: None,
             error: Mutex::new(None),
             record: Tailed::zeroed(),
         }
@@ -149,43 +121,40 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::with_patience`](super::Reader::with_patience).
     pub(super) fn set_patience(&mut self, patience: u64) {
         self.shards.iter_mut().for_each(|shard| shard.cursor.set_patience(patience));
-        self.mask = if patience == 0 { 0 } else { Self::LOOK_EVERY - 1 };
+        self.rotation.set_checks_always(patience == 0);
     }
 
     /// Makes [`stopped_early`](Self::stopped_early) true.
     pub(super) fn stop_early(&mut self) {
-        self.stopped_early = true;
+        self.budget.stopped_early = true;
     }
 
     /// True if any call since the last check stopped early.
     pub(super) fn stopped_early(&mut self) -> bool {
-        core::mem::take(&mut self.stopped_early)
+        core::mem::take(&mut self.budget.stopped_early)
     }
 
     /// See [`Reader::required`](super::Reader::require).
     pub(super) fn require(&mut self, seat: Arc<ReaderSeat>, lease: Duration) {
         self.settle();
         let positions = self.shards.iter().map(|shard| (shard.number, shard.cursor.next()));
-        self.required = Some(Box::new(Required::new(seat, nanoseconds(lease), positions)));
-        self.portion = eighth(self.region.geometry());
+        self.lease = Lease::new(seat, nanoseconds(lease), positions, self.region.geometry());
     }
 
     /// Whether programs wait for this reader.
     pub(super) fn is_required(&self) -> bool {
-        self.required.as_ref().is_some_and(|required| required.is_required())
+        self.lease.is_required()
     }
 
     /// Whether programs have ceased to wait for this reader since the last call of this method.
     pub(super) fn lease_ended(&mut self) -> bool {
-        self.required.as_mut().is_some_and(|required| required.lease_ended())
+        self.lease.has_ended()
     }
 
     /// Tells programs how far a shard was read, if they wait for this reader.
     #[inline(always)]
     fn has_read(&mut self, at: usize) {
-        if let Some(required) = &mut self.required {
-            required.has_read(at, self.shards[at].cursor.next());
-        }
+        self.lease.has_read(at, self.shards[at].cursor.next());
     }
 
     /// The next ticket to be read in the shard with this number.
@@ -285,7 +254,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         });
         let found = found.max().unwrap_or(Unread::Nothing);
         if found > Unread::Held {
-            self.recheck.check();
+            self.rotation.recheck.check();
         }
         found
     }

@@ -6,7 +6,6 @@ use bytemuck::AnyBitPattern;
 use mapring_core::clock::now;
 use mapring_core::protocol::ring::{Found, Shard, newest_record, read};
 
-use super::idle_shards::IdleShard;
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
@@ -31,13 +30,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         room: &mut [R],
         f: impl FnMut(u64, &[R]),
     ) -> Found {
-        if R::HAS_TAIL
-            && let Some(required) = &mut self.required
-        {
-            required.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
+        if R::HAS_TAIL {
+            self.lease.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
         }
         // All shards together take no more steps than a call may.
-        let steps = self.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
+        let steps = self.budget.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
         let Part { place, cursor, read_all, .. } = &mut self.shards[at];
         let next = cursor.next();
         let found = match self.sources.of_mut(at) {
@@ -53,11 +50,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         // A lost tail is found when its record is delivered. So the last time but one is kept while records are held from
         // before the last one: it must not be later than the loss.
         if found == Found::End && !(R::HAS_TAIL && held.is_some_and(|held| after(read_all[0], held))) {
-            cursor.read_all(self.recheck.time());
+            cursor.read_all(self.rotation.recheck.time());
             *read_all = [cursor.next(), read_all[0]];
         }
         if passed {
-            self.recheck.found();
+            self.rotation.recheck.found();
             if !R::HAS_TAIL {
                 self.has_read(at);
             }
@@ -94,7 +91,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     cursor.skip_before(&mut window.of(shard, place), record, &mut is_before)
                 }
             }
-            self.idle[at] = IdleShard::new(place, cursor.next());
+            self.rotation.has_read(at, place, cursor.next());
             self.has_read(at);
         }
     }
@@ -116,7 +113,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Stores the time, before a round of reads. Of another clock than `CLOCK_MONOTONIC` it is not stored.
     pub(in crate::ring) fn begin_round(&mut self, now: u64, clock: Clock) {
         if clock == Clock::Monotonic {
-            self.recheck.set(now);
+            self.rotation.recheck.set(now);
         }
     }
 }

@@ -29,13 +29,13 @@ impl Pass {
     /// Until no shard has a record, with a few records of each in turn: a call of `poll`.
     #[inline]
     pub(in crate::ring) fn of_few<T>(sweep: &Sweep<T>) -> Self {
-        Self { shards: sweep.shards.len(), left: sweep.steps, rings: 0, once: false }
+        Self { shards: sweep.shards.len(), left: sweep.budget.steps, rings: 0, once: false }
     }
 
     /// At most one lap of each shard: a `drain`, or a call of `for_each`.
     pub(in crate::ring) fn of_laps<T: AnyBitPattern>(sweep: &mut Sweep<T>) -> Self {
         sweep.settle();
-        sweep.burst = 0;
+        sweep.rotation.burst = 0;
         Self { once: true, ..Self::of_few(sweep) }
     }
 
@@ -50,13 +50,14 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Whether a call that begins finds no record, by one load for each shard.
     #[inline(always)]
     pub(in crate::ring) fn has_only_idle_shards(&mut self) -> bool {
-        self.burst == 0 && !self.ahead.has_begun() && self.pass_all_idle()
+        self.rotation.burst == 0 && !self.ahead.has_begun() && self.pass_all_idle()
     }
 
     #[inline(never)]
     fn pass_all_idle(&mut self) -> bool {
-        let mut left = self.steps;
-        self.pass_idle(&mut left, self.shards.len()) == self.shards.len() && left > 0
+        let Self { rotation, sources, shards, .. } = self;
+        let (mut left, all) = (self.budget.steps, shards.len());
+        rotation.pass_idle(sources, shards, &mut left, all) == all && left > 0
     }
 
     /// Begins a run in the next shard that may have a record. `no` is why the run before has no record. Returns whether
@@ -64,15 +65,15 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline]
     pub(in crate::ring) fn find(&mut self, pass: &mut Pass, no: NoRecord) -> bool {
         if self.settle() > 0 {
-            pass.left = self.steps;
-            self.recheck.found();
-            self.has_read(self.turn);
+            pass.left = self.budget.steps;
+            self.rotation.recheck.found();
+            self.has_read(self.rotation.turn);
         }
         // The run may have ended because all its records were taken.
         let step = (no != NoRecord::End).then(|| self.step_after(no));
         let limit = self.next_run(pass, step);
         if let Some(limit) = limit {
-            self.begin_run(limit);
+            self.begin_run(limit.min(FEW)); // `poll` may take the rest of an iterator's run
         }
         limit.is_some()
     }
@@ -84,8 +85,8 @@ impl<T: AnyBitPattern> Sweep<T> {
         match step {
             Some(Step::Empty) => self.end_turn(pass, true),
             Some(_) => {
-                self.burst += 1;
-                pass.left = pass.left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
+                self.rotation.burst += 1;
+                pass.left = pass.left.saturating_sub(self.shards[self.rotation.turn].cursor.cost() - 1);
                 if pass.left == 0 {
                     self.end_turn(pass, false); // the next call begins with another shard
                 }
@@ -93,20 +94,21 @@ impl<T: AnyBitPattern> Sweep<T> {
             None => {}
         }
         loop {
-            if self.burst == 0 {
-                pass.shards -= self.pass_idle(&mut pass.left, pass.shards);
+            if self.rotation.burst == 0 {
+                let Self { rotation, sources, shards, .. } = self;
+                pass.shards -= rotation.pass_idle(sources, shards, &mut pass.left, pass.shards);
             }
             if pass.left == 0 {
-                (pass.shards, self.stopped_early) = (0, true);
+                (pass.shards, self.budget.stopped_early) = (0, true);
             }
             if pass.shards == 0 {
                 return None;
             }
             // Some more steps are for laps that are lost meanwhile.
             let turn = if pass.once { self.region.geometry().capacity() + 16 } else { FEW };
-            if self.burst < turn {
+            if self.rotation.burst < turn {
                 pass.left -= 1;
-                return Some((turn - self.burst).min(self.portion));
+                return Some((turn - self.rotation.burst).min(self.lease.portion));
             }
             self.end_turn(pass, false);
         }
@@ -116,10 +118,22 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline]
     fn end_turn(&mut self, pass: &mut Pass, empty: bool) {
         if empty {
-            self.came_to_the_end(self.turn);
+            self.came_to_the_end();
         }
-        self.next_shard();
+        self.rotation.advance();
         pass.shards = pass.shards.saturating_sub(usize::from(empty || pass.once));
+    }
+
+    /// After a step found no more records: nothing was lost before the clock was last read.
+    #[inline]
+    fn came_to_the_end(&mut self) {
+        let at = self.rotation.turn;
+        let Part { place, cursor, .. } = &mut self.shards[at];
+        if !self.sources.of(at).failed() {
+            cursor.caught_up(self.rotation.recheck.time());
+        }
+        self.rotation.has_read(at, place, cursor.next());
+        self.has_read(at);
     }
 
     /// See [`Reader::for_each`](crate::Reader::for_each).
@@ -134,9 +148,9 @@ impl<T: AnyBitPattern> Sweep<T> {
         while count < limit {
             let Some(most) = self.next_run(&mut pass, step) else { return count };
             let most = most.min(limit - count);
-            let Part { number, place, cursor, .. } = &mut self.shards[self.turn];
+            let Part { number, place, cursor, .. } = &mut self.shards[self.rotation.turn];
             let f = |ticket, record: &R| f(Event { shard: *number, ticket, record, tail: () });
-            let (run, next) = match self.sources.of_mut(self.turn) {
+            let (run, next) = match self.sources.of_mut(self.rotation.turn) {
                 (Slots::Mapped(shared), _) => {
                     let mut small = R::zeroed();
                     let record =
@@ -148,12 +162,12 @@ impl<T: AnyBitPattern> Sweep<T> {
                 }
             };
             if run > 0 {
-                pass.left = self.steps;
-                self.recheck.found();
-                self.has_read(self.turn);
+                pass.left = self.budget.steps;
+                self.rotation.recheck.found();
+                self.has_read(self.rotation.turn);
             }
             (count, step) = (count + run, Some(next));
-            self.burst += run;
+            self.rotation.burst += run;
         }
         self.end_turn(&mut pass, false);
         count

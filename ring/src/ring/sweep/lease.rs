@@ -8,30 +8,71 @@ use crate::ring::seat::ReaderSeat;
 
 /// After so many records it tells programs how far it has read: they fill an eighth of a shard's slots, or of its area if
 /// all have the longest tail. At least 1.
-pub(super) fn eighth(ring: &Geometry) -> usize {
+fn eighth(ring: &Geometry) -> usize {
     let tails = ring.tails().map_or(usize::MAX, |tails| tails.bytes() / tails.longest());
     (ring.capacity().min(tails) / 8).max(1)
 }
 
-/// The seat of a required reader, with the positions that programs know.
-pub(in crate::ring) struct Required {
-    seat: Arc<ReaderSeat>,
-    lease: u64,
-    /// The number of each shard that is read, and the next ticket.
-    told: Box<[(usize, u64)]>,
-    /// Whether programs still wait for this reader, as far as known.
-    holds: bool,
-    lost: bool,
+/// What programs that wait for this reader know of it, if they do.
+pub(super) struct Lease {
+    /// Set if programs must not overwrite what this reader has not read.
+    required: Option<Box<Required>>,
+    /// The most records that are read before programs are told.
+    pub(super) portion: usize,
 }
 
-impl Required {
+impl Default for Lease {
+    fn default() -> Self {
+        Self { required: None, portion: usize::MAX }
+    }
+}
+
+impl Lease {
     /// Tells programs that the reader at these positions is required, and for how long it may hold them back. Waits for an RCU
     /// grace period.
     pub(super) fn new(
         seat: Arc<ReaderSeat>,
         lease: u64,
         positions: impl Iterator<Item = (usize, u64)>,
+        ring: &Geometry,
     ) -> Self {
+        Self { required: Some(Box::new(Required::new(seat, lease, positions))), portion: eighth(ring) }
+    }
+
+    /// Tells programs that the tickets before `next` were read of the shard at this place in the order of reading, if they wait
+    /// for this reader.
+    #[inline(always)]
+    pub(super) fn has_read(&mut self, at: usize, next: u64) {
+        if let Some(required) = &mut self.required {
+            required.has_read(at, next);
+        }
+    }
+
+    /// Whether programs wait for this reader.
+    pub(super) fn is_required(&self) -> bool {
+        self.required.as_ref().is_some_and(|required| required.is_required())
+    }
+
+    /// Whether programs have ceased to wait for it since the last call of this method.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.required.as_mut().is_some_and(|required| std::mem::take(&mut required.lost))
+    }
+}
+
+/// The seat of a required reader, with the positions that programs know.
+struct Required {
+    seat: Arc<ReaderSeat>,
+    lease: u64,
+    /// The number of each shard that is read, and the next ticket.
+    told: Box<[(usize, u64)]>,
+    /// Whether programs still wait for this reader, as far as known.
+    holds: bool,
+    /// Whether they have ceased to wait, and nobody has asked.
+    lost: bool,
+}
+
+impl Required {
+    fn new(seat: Arc<ReaderSeat>, lease: u64, positions: impl Iterator<Item = (usize, u64)>) -> Self {
         let told: Box<[_]> = positions.collect();
         for shard in 0..seat.shards() {
             // A shard that it does not read, of another NUMA node, it has read for good.
@@ -46,9 +87,8 @@ impl Required {
         Self { seat, lease, told, holds: true, lost: false }
     }
 
-    /// Tells programs that the tickets before `next` were read of the shard at this place in the order of reading.
     #[inline(never)] // most readers are not required
-    pub(super) fn has_read(&mut self, at: usize, next: u64) {
+    fn has_read(&mut self, at: usize, next: u64) {
         let (shard, told) = self.told[at];
         if told == next || shard >= self.seat.shards() {
             return;
@@ -73,13 +113,7 @@ impl Required {
         true
     }
 
-    /// Whether programs wait for this reader.
-    pub(super) fn is_required(&self) -> bool {
+    fn is_required(&self) -> bool {
         self.seat.is_mine() && self.seat.get().is_required()
-    }
-
-    /// Whether programs have ceased to wait for it since the last call of this method.
-    pub(super) fn lease_ended(&mut self) -> bool {
-        std::mem::take(&mut self.lost)
     }
 }
