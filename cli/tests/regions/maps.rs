@@ -278,17 +278,40 @@ fn tail_follows_each_of_several_rings() {
     assert_eq!(until("t_names", 1), ["t_names"]);
     new.fill(1);
     assert_eq!(until("t_events", 1), ["t_events"]);
-    let tail_id = rustix::process::Pid::from_child(&tail.0);
-    rustix::process::kill_process(tail_id, rustix::process::Signal::INT).unwrap();
-    let mut said = String::new();
-    tail.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(tail.0.wait().unwrap().success());
+    let said = end(&mut tail);
     assert!(
         said.contains(&format!("{events}: another ring is pinned there now; continuing with it")),
         "{said}"
     );
     assert!(said.contains("mapring: lost: t_events: shard ") && !said.contains("t_names: shard"), "{said}");
     assert!(said.contains("; lost: t_events: ") && said.contains(" overwritten\n"), "{said}");
+}
+
+#[test]
+fn tail_counts_the_records_of_each_ring_that_came_too_late_for_the_order() {
+    let Some(loaded) = Loaded::new() else { return };
+    let (events, spans) = (loaded.path("t_events"), loaded.path("t_spans"));
+    let mut tail = command(&["tail", &events, &spans, "--from", "first", "--stamp", "ns", "--stamp", "time"]);
+    let mut tail = Running(tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut stdout = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let mut next = || stdout.next().unwrap().unwrap();
+    loaded.fill(1);
+    assert!(next().contains(" t_events ["));
+    loaded.fill_spans(1, 1, 1000);
+    assert!((0..40).all(|_| next().contains("t_spans [")));
+    let said = end(&mut tail);
+    assert!(said.contains("mapring: t_spans: 40 records came after one with a later time stamp\n"), "{said}");
+    assert!(said.contains("41 records, none lost") && !said.contains("mapring: t_events"), "{said}");
+}
+
+/// Ends a command as Ctrl-C does; returns what it says.
+fn end(command: &mut Running) -> String {
+    let id = rustix::process::Pid::from_child(&command.0);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let mut said = String::new();
+    command.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(command.0.wait().unwrap().success());
+    said
 }
 
 #[test]
