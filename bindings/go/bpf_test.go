@@ -144,7 +144,7 @@ func TestARingIsReusedWithItsReadersAndBells(t *testing.T) {
 	if err := again("wakes", "wakes__readers", "wakes__bells"); err != nil {
 		t.Error(err)
 	}
-	if _, err := openRing[rec](t, Map(first.Maps["wakes"])).Reader(Oldest).place(); err != nil {
+	if _, err := openRing[rec](t, Map(first.Maps["wakes"])).Reader(Oldest).seat(); err != nil {
 		t.Error(err)
 	}
 }

@@ -34,7 +34,7 @@ type golden struct {
 	Keys                     [][3]uint64
 	Unlisted, Total          *uint64
 	Busy                     bool
-	Places                   []goldenPlace
+	Seats                    []goldenSeat
 }
 
 type goldenRead struct {
@@ -55,8 +55,8 @@ type goldenValue struct {
 	Busy    bool
 }
 
-type goldenPlace struct {
-	Place, Pid, Asleep, Required, Lease uint64
+type goldenSeat struct {
+	Seat, Pid, Asleep, Required, Lease uint64
 	Positions                           []uint64
 }
 
@@ -176,7 +176,7 @@ func readGolden(t *testing.T, source Source, want *golden) (got golden) {
 		}
 		got.Unlisted, got.Total = &unlisted, &total
 	case r.kind == KindReaders:
-		got.Places = goldenPlaces(r)
+		got.Seats = goldenSeats(r)
 	}
 	return got
 }
@@ -214,16 +214,16 @@ func goldenValues(t *testing.T, count int, read func(index int) ([12]byte, uint6
 	return values
 }
 
-func goldenPlaces(r *region) (all []goldenPlace) {
+func goldenSeats(r *region) (all []goldenSeat) {
 	a := r.access()
-	for place := range places {
-		owner := a.word(ownerAt(place))
+	for seat := range seats {
+		owner := a.word(ownerAt(seat))
 		if owner == 0 {
 			continue
 		}
-		bit := func(word uint64) uint64 { return a.word(word) >> place & 1 }
-		position := func(shard int) uint64 { return a.word(positionAt(shard, place)) }
-		all = append(all, goldenPlace{uint64(place), owner & pidMask, bit(wordAsleep), bit(wordRequired), a.word(leaseAt(place)),
+		bit := func(word uint64) uint64 { return a.word(word) >> seat & 1 }
+		position := func(shard int) uint64 { return a.word(positionAt(shard, seat)) }
+		all = append(all, goldenSeat{uint64(seat), owner & pidMask, bit(wordAsleep), bit(wordRequired), a.word(leaseAt(seat)),
 			numbers(int(r.shards), position)})
 	}
 	return all

@@ -99,7 +99,7 @@ func (l *layout) complete() error {
 	l.perLine = line / min(line, l.size&-l.size)
 	l.first = roundUp((8*preambleWords+l.size-1)/l.size, l.perLine)
 	if l.kind == KindReaders {
-		l.first = 4 // with the owners of the places, their leases, and what they want
+		l.first = 4 // with the owners of the seats, their leases, and what they want
 	}
 	l.header = 0
 	switch {
@@ -144,7 +144,7 @@ func (l *layout) withinLimits() error {
 		return fmt.Errorf(notSlots, l.capacity)
 	case l.bank() == 8 && l.record != 8:
 		return fmt.Errorf(notCounter, l.record)
-	case l.kind == KindReaders && l.capacity != places:
+	case l.kind == KindReaders && l.capacity != seats:
 		return fmt.Errorf(notReaders, l.capacity)
 	case l.kind == KindTopKeys && l.record != bucketBytes:
 		return fmt.Errorf(notBucket, l.record)
@@ -200,7 +200,7 @@ func (l *layout) slotsAt(shard uint64) uint64 {
 func (l *layout) tailsAt(shard uint64) uint64 { return (shard*l.size + tailHeader) / 8 }
 func (l *layout) areaAt(shard uint64) uint64  { return l.slotsAt(shard) + l.slotBytes()/8 }
 
-// bankAt is the first element of a shard of banks, buckets or places of readers.
+// bankAt is the first element of a shard of banks, buckets or seats of readers.
 func (l *layout) bankAt(shard uint64) uint64 {
 	switch l.kind {
 	case KindReaders:

@@ -228,7 +228,7 @@ func TestAReaderWithAWatermarkSleepsUntilSoManyRecords(t *testing.T) {
 		bell := reader.waiting.bell
 		rung, asleep, woken := bell.producer.load(0), make(chan bool), make(chan error)
 		go func() {
-			for bell.place.mem.load(wordAsleep) == 0 {
+			for bell.seat.mem.load(wordAsleep) == 0 {
 			}
 			close(asleep)
 		}()

@@ -60,7 +60,7 @@ const (
 	wordGeneration = 7  // when the region was made
 	wordName       = 8  // the name of the record type
 	wordLoader     = 11 // the process that made it
-	wordDropped    = 12 // counts writes without a place
+	wordDropped    = 12 // counts writes that went nowhere
 	wordLink       = 13 // the maps of a wakeable ring
 	wordGate       = 14 // the gate for readers of a resizable ring
 	wordBefore     = 15 // the tickets of all rings before this one
@@ -95,7 +95,7 @@ const (
 
 // Elements of the map of readers.
 const (
-	elementOwners    = 1 // the process in each place
+	elementOwners    = 1 // the process in each seat
 	elementLeases    = 2 // each reader's lease
 	elementWants     = 3 // 1 + the bits of LOOK that each reader wants
 	elementWakeAt    = 4 // of shard 0: 1 + the ticket until which each reader sleeps
@@ -106,7 +106,7 @@ const (
 
 // Readers.
 const (
-	places  = 64           // readers that can have a place, and words of an element
+	seats   = 64           // readers that can have a seat, and words of an element
 	never   = 0xffffffff   // the bits of LOOK while programs look for no reader
 	forGood = 1 << 62      // a ticket that no shard reaches
 	silent  = 600000000000 // after so many nanoseconds without a sleep an unseen reader counts as dead
@@ -208,7 +208,7 @@ const (
 	notSlots        = "a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %d"
 	notEmpty        = "%s with %d entries in %d shards: both must be at least 1"
 	notRecord       = "records of %d bytes: a record has 1 to 536870904 bytes"
-	notReaders      = "readers with %d places, this library knows 64"
+	notReaders      = "readers with %d seats, this library knows 64"
 	notCounter      = "counters of %d bytes: a counter has 8 bytes"
 	notHistogram    = "histograms of %d bytes: a histogram has 4096 bytes"
 	notGauge        = "gauges of %d bytes: a gauge has 16384 bytes"

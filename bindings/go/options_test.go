@@ -105,7 +105,7 @@ func TestProgramsWakeASleepingReader(t *testing.T) {
 		cancel()
 		rung := reader.waiting.bell.producer.load(0)
 		for n := range uint64(20) {
-			mem, done := reader.waiting.bell.place.mem, make(chan bool)
+			mem, done := reader.waiting.bell.seat.mem, make(chan bool)
 			go func() {
 				for mem.load(wordAsleep) == 0 { // until the reader says that it sleeps
 				}
@@ -124,11 +124,11 @@ func TestProgramsWakeASleepingReader(t *testing.T) {
 		if reader.waiting.bell.producer.load(0) == rung {
 			t.Error(name, "no program rang")
 		}
-		place := reader.waiting.bell.place.number
+		place := reader.waiting.bell.seat.number
 		reader.Close()
 		again := readerOf(t, openRing[rec](t, Map(coll.Maps[name])), Oldest)
-		if err := again.Bell(); err != nil || again.waiting.bell.place.number != place {
-			t.Error(name, "the place was not freed", err)
+		if err := again.Bell(); err != nil || again.waiting.bell.seat.number != place {
+			t.Error(name, "the seat was not freed", err)
 		}
 	}
 }

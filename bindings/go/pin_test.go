@@ -60,9 +60,9 @@ func TestAReaderFindsTheEarlierRingOrTheNewOneWhole(t *testing.T) {
 					break
 				}
 				reader, at := ring.Reader(Oldest), 0
-				var place *place
-				if place, err = reader.place(); err == nil {
-					place.leave()
+				var seat *seat
+				if seat, err = reader.seat(); err == nil {
+					seat.leave()
 				}
 				if ring.parts[0].info.id == first.parts[0].info.id {
 					at = 1

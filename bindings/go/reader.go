@@ -61,7 +61,7 @@ type reader struct {
 		count uint64
 		age   time.Duration
 	}
-	required   *place
+	required   *seat
 	merge      *merge // nil if each shard has its turn
 	losses     losses // of the rings before this one
 	noShards   drops
@@ -262,7 +262,7 @@ func (r *reader) StoppedEarly() bool {
 // Rings is how many rings were read, including this one: 1, unless the ring was resized.
 func (r *reader) Rings() int { return r.rings }
 
-// Close ends the reader, and gives its place among the readers of the ring back.
+// Close ends the reader, and gives its seat back.
 func (r *reader) Close() error {
 	if r.parts == nil {
 		return os.ErrClosed

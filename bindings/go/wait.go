@@ -45,8 +45,8 @@ func (r *reader) SetWatermark(records uint64, age time.Duration) {
 	// The next bell tells programs how often to look.
 	if b := r.waiting.bell; b != nil {
 		b.close()
-		if b.place != r.required {
-			b.place.leave()
+		if b.seat != r.required {
+			b.seat.leave()
 		}
 	}
 	r.waiting = waiting{}
@@ -202,39 +202,39 @@ func (r *reader) unread(count uint64) unread {
 // ring's readers and bells.
 func (r *reader) Bell() error {
 	w := &r.waiting
-	if w.bell != nil && !w.bell.place.isMine() {
+	if w.bell != nil && !w.bell.seat.isMine() {
 		w.bell.close()
-		w.bell.place.close()
+		w.bell.seat.close()
 		*w, r.required = waiting{}, nil
 	}
 	if !w.begun {
 		w.begun = true
-		var p *place
-		if p, w.why = r.place(); w.why == nil {
-			if w.bell, w.why = newBell(p, look(r.watermark.count)); w.why != nil && p != r.required {
-				p.leave()
+		var s *seat
+		if s, w.why = r.seat(); w.why == nil {
+			if w.bell, w.why = newBell(s, look(r.watermark.count)); w.why != nil && s != r.required {
+				s.leave()
 			}
 		}
 	}
 	return w.why
 }
 
-// leave gives bell and place back.
+// leave gives bell and seat back.
 func (r *reader) leave() {
-	p := r.required
+	s := r.required
 	if b := r.waiting.bell; b != nil {
-		p = b.place
+		s = b.seat
 		b.close()
 	}
-	if p != nil {
-		p.leave()
+	if s != nil {
+		s.leave()
 	}
 	r.waiting, r.required = waiting{}, nil
 }
 
 // bell is a BPF ringbuf on which a reader sleeps.
 type bell struct {
-	place    *place
+	seat     *seat
 	ringbuf  *ebpf.Map
 	consumer words // the page with the position up to which the reader has read: below the other one, it is readable
 	producer words
@@ -242,9 +242,9 @@ type bell struct {
 	look     uint64
 }
 
-func newBell(p *place, look uint64) (_ *bell, err error) {
+func newBell(s *seat, look uint64) (_ *bell, err error) {
 	page := os.Getpagesize()
-	b := &bell{place: p, cancel: -1, look: look}
+	b := &bell{seat: s, cancel: -1, look: look}
 	b.ringbuf, err = ebpf.NewMap(&ebpf.MapSpec{Name: "mapring_bell", Type: ebpf.RingBuf, MaxEntries: uint32(page)})
 	if err != nil {
 		var errno unix.Errno // cilium/ebpf advises RemoveMemlock, which does not help here
@@ -273,9 +273,9 @@ func newBell(p *place, look uint64) (_ *bell, err error) {
 // makeProgramsLook puts the bell where programs find it. When this returns, each program looks for sleepers: the kernel has
 // waited for an RCU grace period.
 func (b *bell) makeProgramsLook() error {
-	b.place.willSleep(b.look)
-	if err := b.place.bells.put(uint32(b.place.number), b.ringbuf.FD()); err != nil {
-		return failf(ErrNotWritable, "bpf(BPF_MAP_UPDATE_ELEM) of %s: %v; it needs write access to this map", b.place.bells.what, err)
+	b.seat.willSleep(b.look)
+	if err := b.seat.bells.put(uint32(b.seat.number), b.ringbuf.FD()); err != nil {
+		return failf(ErrNotWritable, "bpf(BPF_MAP_UPDATE_ELEM) of %s: %v; it needs write access to this map", b.seat.bells.what, err)
 	}
 	return nil
 }
@@ -284,25 +284,25 @@ func (b *bell) makeProgramsLook() error {
 // check for records.
 func (r *reader) arm(b *bell) error {
 	b.consumer.store(0, b.producer.load(0))
-	for shard := range int(b.place.readers.shards) {
-		b.place.mem.store(wakeAt(shard, b.place.number), 0)
+	for shard := range int(b.seat.readers.shards) {
+		b.seat.mem.store(wakeAt(shard, b.seat.number), 0)
 	}
 	for _, s := range r.shards {
-		if count := r.watermark.count; count > 1 && s.number < int(b.place.readers.shards) {
-			b.place.mem.store(wakeAt(s.number, b.place.number), watermark(s.next, count)+1)
+		if count := r.watermark.count; count > 1 && s.number < int(b.seat.readers.shards) {
+			b.seat.mem.store(wakeAt(s.number, b.seat.number), watermark(s.next, count)+1)
 		}
 	}
-	b.place.showsLife()
-	b.place.mem.store(wordIdleSince, 0)
+	b.seat.showsLife()
+	b.seat.mem.store(wordIdleSince, 0)
 	// A full barrier is between this and the loads of the slots.
-	b.place.mem.set(wordAsleep, 1<<b.place.number) // SYNC asleep, idle: before it looks for records, and at which tickets programs look
-	if b.place.mem.load(wordLook)&never&^b.look == 0 {
+	b.seat.mem.set(wordAsleep, 1<<b.seat.number) // SYNC asleep, idle: before it looks for records, and at which tickets programs look
+	if b.seat.mem.load(wordLook)&never&^b.look == 0 {
 		return nil
 	}
 	return b.makeProgramsLook() // they had stopped looking: no reader had slept for long
 }
 
-func (b *bell) awake() { b.place.mem.clear(wordAsleep, 1<<b.place.number) }
+func (b *bell) awake() { b.seat.mem.clear(wordAsleep, 1<<b.seat.number) }
 
 // sleep returns when the bell of one of the readers rings, `cancel` is readable, or the time is over.
 func sleep(readers []*reader, cancel int, limit time.Duration) error {
@@ -336,8 +336,8 @@ func (b *bell) cancelWith(ctx context.Context) func() {
 }
 
 func (b *bell) close() {
-	if b.place.isMine() {
-		_ = b.place.bells.remove(uint32(b.place.number))
+	if b.seat.isMine() {
+		_ = b.seat.bells.remove(uint32(b.seat.number))
 	}
 	b.consumer.unmap()
 	b.producer.unmap()

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mapring_core::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, wake_at};
+use mapring_core::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, SEATS, wake_at};
 use mapring_core::abi::{Epoch, Gate};
 use mapring_core::protocol::WordsMut;
 use mapring_core::protocol::readers::Seat;
@@ -20,7 +20,7 @@ type Readers = Arc<[AtomicU64]>;
 const SHARD: usize = 0;
 
 fn readers() -> Readers {
-    words((FIRST + OF_SHARD * 2) * PLACES).into()
+    words((FIRST + OF_SHARD * 2) * SEATS).into()
 }
 
 fn place(readers: &Readers) -> Seat<'_> {

@@ -230,7 +230,7 @@ fn readers_agree_how_often_programs_look() {
 
 /// Readers that come at once take different places; that of one that is gone is free again.
 #[test]
-fn places_are_taken_once() {
+fn seats_are_taken_once() {
     check(Some(3), || {
         let readers = readers();
         assert_eq!(place(&readers, 9).number(), 0);

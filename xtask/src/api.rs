@@ -18,7 +18,7 @@ const CRATES: [&str; 3] = ["mapring-core", "mapring", "mapring-loader"];
 
 /// Compares the listings, or writes them anew if `MAPRING_BLESS` is 1.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
-    let bless = std::env::var("MAPRING_BLESS").is_ok_and(|value| value == "1");
+    let bless = std::env::var_os("MAPRING_BLESS").is_some_and(|bless| bless == "1");
     let mut changed = Vec::new();
     for name in CRATES {
         let new = Crate::document(tools, name)?.listing();

@@ -331,23 +331,23 @@ static void write_keys(FILE *out, struct mapring_region *r)
 	free(keys);
 }
 
-static void write_places(FILE *out, struct mapring_region *r)
+static void write_seats(FILE *out, struct mapring_region *r)
 {
 	struct list list;
 
-	fputs(",\n  \"places\": ", out);
+	fputs(",\n  \"seats\": ", out);
 	list = begin(out, 2);
-	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
-		uint64_t owner = mapring__word(r, 0, MAPRING__PLACES * MAPRING__OWNERS + place);
+	for (uint64_t seat = 0; seat < MAPRING__SEATS; seat++) {
+		uint64_t owner = mapring__word(r, 0, MAPRING__SEATS * MAPRING__OWNERS + seat);
 
 		if (owner == 0)
 			continue;
-		fprintf(next(&list), "{\"place\": %" PRIu64 ", \"pid\": %" PRIu64, place, owner & ((1 << 22) - 1));
-		fprintf(out, ", \"asleep\": %" PRIu64 ", \"required\": %" PRIu64, mapring__word(r, 0, MAPRING__ASLEEP) >> place & 1,
-			mapring__word(r, 0, MAPRING__REQUIRED) >> place & 1);
-		fprintf(out, ", \"lease\": %" PRIu64 ", \"positions\": ", mapring__word(r, 0, MAPRING__PLACES * MAPRING__LEASES + place));
+		fprintf(next(&list), "{\"seat\": %" PRIu64 ", \"pid\": %" PRIu64, seat, owner & ((1 << 22) - 1));
+		fprintf(out, ", \"asleep\": %" PRIu64 ", \"required\": %" PRIu64, mapring__word(r, 0, MAPRING__ASLEEP) >> seat & 1,
+			mapring__word(r, 0, MAPRING__REQUIRED) >> seat & 1);
+		fprintf(out, ", \"lease\": %" PRIu64 ", \"positions\": ", mapring__word(r, 0, MAPRING__SEATS * MAPRING__LEASES + seat));
 		for (uint64_t shard = 0; shard < r->layout.shards; shard++)
-			fprintf(out, "%s%" PRIu64, shard ? ", " : "[", mapring__word(r, mapring__bank(&r->layout, shard) + 1, place));
+			fprintf(out, "%s%" PRIu64, shard ? ", " : "[", mapring__word(r, mapring__bank(&r->layout, shard) + 1, seat));
 		fputs("]}", out);
 	}
 	end(&list);
@@ -385,7 +385,7 @@ static void write_region(FILE *out, struct mapring_region *r, int fd, const char
 		write_keys(out, r);
 		break;
 	case MAPRING_KIND_READERS:
-		write_places(out, r);
+		write_seats(out, r);
 	}
 	if (strstr(expected, "\n  \"dropped\"") && mapring_region__dropped(r, &dropped) == 0)
 		fprintf(out, ",\n  \"dropped\": %" PRIu64, dropped);

@@ -137,7 +137,7 @@ impl Opened {
         all.find(|access| *access != Access::Mapped).unwrap_or(Access::Mapped).to_string()
     }
 
-    /// Writes without a place.
+    /// Writes that went nowhere.
     fn dropped(&self, py: Python<'_>) -> PyResult<u64> {
         py.detach(|| self.first().dropped()).map_err(crate::read_error)
     }

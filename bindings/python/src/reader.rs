@@ -325,7 +325,7 @@ impl Reader {
         self.with(py, |records| records.ended())
     }
 
-    /// Gives the ring back, and its place among the readers that programs know.
+    /// Gives the ring back, and its seat among the readers that programs know.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.lock().records = None);
     }

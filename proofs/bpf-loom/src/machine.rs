@@ -3,7 +3,7 @@
 //!
 //! A step is one instruction, so a model can stop the machine, abandon it, or run another program at any instruction.
 
-use mapring_core::abi::readers::PLACES;
+use mapring_core::abi::readers::SEATS;
 
 use crate::alu;
 use crate::decode::{ADD, AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};
@@ -339,8 +339,8 @@ impl<'a> Machine<'a> {
             (MAP_HANDLE, Some(Inner::Readers(first, _))) => {
                 match self.program.maps[offset(map)].strip_prefix(self.map.name) {
                     Some("") => (0..*first, self.map.stride),
-                    Some("__readers") => (*first..self.map.words.len(), PLACES),
-                    Some("__bells") if index < PLACES => return INNER | index as u64,
+                    Some("__readers") => (*first..self.map.words.len(), SEATS),
+                    Some("__bells") if index < SEATS => return INNER | index as u64,
                     other => panic!("another map, or another bell: {other:?} {index}"),
                 }
             }

@@ -1,6 +1,6 @@
 //! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
-use mapring_core::abi::readers::{FIRST, OF_SHARD, PLACES};
+use mapring_core::abi::readers::{FIRST, OF_SHARD, SEATS};
 use mapring_core::abi::seq::{DISCARDED, PENDING, state};
 use mapring_core::abi::{Geometry, Kind, Preamble, Tails};
 use mapring_core::protocol::Words;
@@ -54,7 +54,7 @@ impl Map {
     /// Adds readers for this many shards, and bells.
     pub(crate) fn add_readers(&mut self, shards: usize) {
         let first = self.words.len();
-        let count = first + (FIRST + OF_SHARD * shards) * PLACES;
+        let count = first + (FIRST + OF_SHARD * shards) * SEATS;
         self.words = (0..count).map(|_| AtomicU64::new(0)).collect();
         self.inner = Some(Inner::Readers(first, Bells::default()));
     }

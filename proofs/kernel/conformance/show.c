@@ -176,22 +176,22 @@ static void show_gauges(struct mapring_region *r)
 	print_dropped(r);
 }
 
-/* The places of the readers of a ring that wakes them. */
+/* The seats of the readers of a ring that wakes them. */
 static void show_readers(struct mapring_region *r)
 {
 	ready(r->words);
 	while (!is_stopped())
 		;
-	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
-		uint64_t owner = mapring__word(r, 0, MAPRING__PLACES * MAPRING__OWNERS + place);
-		bool required = mapring__word(r, 0, MAPRING__REQUIRED) >> place & 1;
+	for (uint64_t seat = 0; seat < MAPRING__SEATS; seat++) {
+		uint64_t owner = mapring__word(r, 0, MAPRING__SEATS * MAPRING__OWNERS + seat);
+		bool required = mapring__word(r, 0, MAPRING__REQUIRED) >> seat & 1;
 
 		if (owner == 0)
 			continue;
-		printf("reader %" PRIu64 " %" PRIu64 " %d %" PRIu64, place, owner & ((1 << 22) - 1), required,
-		       mapring__word(r, 0, MAPRING__PLACES * MAPRING__LEASES + place));
+		printf("reader %" PRIu64 " %" PRIu64 " %d %" PRIu64, seat, owner & ((1 << 22) - 1), required,
+		       mapring__word(r, 0, MAPRING__SEATS * MAPRING__LEASES + seat));
 		for (uint64_t shard = 0; shard < r->layout.shards; shard++)
-			printf(" %" PRIu64, mapring__word(r, mapring__bank(&r->layout, shard) + 1, place));
+			printf(" %" PRIu64, mapring__word(r, mapring__bank(&r->layout, shard) + 1, seat));
 		putchar('\n');
 	}
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
 
-use mapring::abi::readers::{PLACES, held};
+use mapring::abi::readers::{SEATS, held};
 use mapring::liveness::RingReader;
 use mapring_kernel_tests::prelude::*;
 
@@ -65,7 +65,7 @@ fn required(ring: &Ring<Rec>) -> Vec<RingReader> {
 
 /// Takes all places but these.
 fn take_all_others(ring: &Ring<Rec>, taken: usize) {
-    let mut readers: Vec<_> = (taken..PLACES).map(|_| ring.reader_from(Start::Now)).collect();
+    let mut readers: Vec<_> = (taken..SEATS).map(|_| ring.reader_from(Start::Now)).collect();
     for (at, reader) in readers.iter_mut().enumerate() {
         // Both kinds of readers look for places of the dead.
         if at % 16 == 0 {
@@ -75,7 +75,7 @@ fn take_all_others(ring: &Ring<Rec>, taken: usize) {
         }
     }
     let mut one_more = ring.reader_from(Start::Now);
-    assert_eq!(one_more.require(FOREVER).unwrap_err().kind(), ErrorKind::NoPlace);
+    assert_eq!(one_more.require(FOREVER).unwrap_err().kind(), ErrorKind::NoSeat);
 }
 
 /// Neither side sees the other's process.
@@ -148,7 +148,7 @@ fn a_lease_begins_with_its_reader() {
     for again in [false, true] {
         // As if the earlier one had held them back since the machine has started.
         for shard in 0..ring.shards() {
-            let (element, word) = (held(shard, 0) / PLACES, held(shard, 0) % PLACES);
+            let (element, word) = (held(shard, 0) / SEATS, held(shard, 0) % SEATS);
             let key = u32::try_from(element).unwrap().to_ne_bytes();
             let mut value = readers.lookup(&key, MapFlags::ANY).unwrap().unwrap();
             value[8 * word..8 * word + 8].copy_from_slice(&1_u64.to_ne_bytes());

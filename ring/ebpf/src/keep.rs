@@ -1,7 +1,7 @@
 //! The limit of a ring that keeps its oldest records: programs do not overwrite what a required reader has not read yet. `keep.bpf.h`
 //! is the same in C; `ring/core/src/protocol/readers.rs` is the readers' side, and says why this is correct.
 
-use crate::layout::{HELD, LEASES, OF_SHARD, PLACES, POSITIONS, REQUIRED};
+use crate::layout::{HELD, LEASES, OF_SHARD, SEATS, POSITIONS, REQUIRED};
 use crate::words::{MapPtr, Word, cpu, forget, full_barrier, lookup, now};
 
 /// Whether a lease has ended since the time in `word`. If that is 0, the lease begins now.
@@ -33,7 +33,7 @@ pub(crate) fn oldest(readers: MapPtr, t: u64, within: u64) -> u64 {
     let t = forget(t, required);
     let (mut most, mut reader) = (0, 0);
     // One jump back, at the end: of several, LLVM makes nested loops, which the verifier multiplies.
-    while reader < PLACES {
+    while reader < SEATS {
         'next: {
             let bit = 1_u64 << reader;
             if required & bit == 0 {

@@ -49,7 +49,7 @@ pub(crate) fn header_word(map: MapPtr, size: usize, head: Word, base: u32, word:
     }
 }
 
-/// Counts a write without a place: a CPU without a shard, an index out of range, a busy cell.
+/// Counts a write that goes nowhere: a CPU without a shard, an index out of range, a busy cell.
 #[inline(always)]
 pub(crate) fn count_out_of_range(map: MapPtr, size: usize) {
     if let Some(words) = lookup(map, (DROPPED * 8 / size) as u32) {
@@ -151,7 +151,7 @@ pub type OfCpu<D, P> = Array<D, P, { 1024 | 4 }>;
 #[doc(hidden)]
 pub struct Bells {
     r#type: *const [i32; 12],
-    max_entries: *const [i32; PLACES],
+    max_entries: *const [i32; SEATS],
     key: *const u32,
     values: [*const Bell; 0],
 }
@@ -191,7 +191,7 @@ pub(crate) mod values {
     //! The values of maps. The member `mapring_tso` says that programs publish by plain stores, which only x86 keeps in order:
     //! loaders of other machines refuse it. Programs of any machine have `mapring_any`.
 
-    use super::{PLACES, PREAMBLE, TAIL_SLOTS};
+    use super::{SEATS, PREAMBLE, TAIL_SLOTS};
 
     #[repr(C)]
     pub struct mapring_ring__<T, const SLOTS: usize, O> {
@@ -242,11 +242,11 @@ pub(crate) mod values {
 
     #[repr(C)]
     pub struct mapring_readers__ {
-        words: [u64; PLACES],
+        words: [u64; SEATS],
         #[cfg(bpf_target_arch = "x86_64")]
-        mapring_tso: [[u8; PLACES]; 0],
+        mapring_tso: [[u8; SEATS]; 0],
         #[cfg(not(bpf_target_arch = "x86_64"))]
-        mapring_any: [[u8; PLACES]; 0],
+        mapring_any: [[u8; SEATS]; 0],
     }
 
     #[repr(C)]

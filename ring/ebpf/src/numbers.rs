@@ -1,11 +1,11 @@
 //! The numbers of the layout. Written by ring/core/tests/numbers: do not edit.
 
 // Words of the preamble.
-/// Counts writes without a place.
+/// Counts writes that went nowhere.
 pub(crate) const DROPPED: usize = 12;
 
 // Words of the header of a shard.
-/// Programs claim tickets before this one without a look at the readers.
+/// Programs claim tickets before this one without checking the readers.
 pub(crate) const LIMIT: usize = 4;
 /// Counts records that were dropped because of a required reader.
 pub(crate) const FULL: usize = 5;
@@ -61,8 +61,8 @@ pub(crate) const HELD: usize = 6;
 pub(crate) const OF_SHARD: usize = 3;
 
 // Readers.
-/// Readers that can have a place, and words of an element.
-pub(crate) const PLACES: usize = 64;
+/// Readers that can have a seat, and words of an element.
+pub(crate) const SEATS: usize = 64;
 
 // Sizes.
 /// Bytes of a cache line: the preamble and each shard start on one.

@@ -2,7 +2,7 @@
 
 use crate::claim::{DISCARDED, PENDING, Shard, TRIES};
 use crate::keep::lease_ended;
-use crate::layout::{ASLEEP, IDLE_SINCE, LOOK, OF_SHARD, PLACES, WAKE_AT};
+use crate::layout::{ASLEEP, IDLE_SINCE, LOOK, OF_SHARD, SEATS, WAKE_AT};
 use crate::words::{MapPtr, Word, cpu, full_barrier, lookup, ring_bell};
 
 /// After how long without a reader that says that it sleeps programs stop looking, in nanoseconds.
@@ -60,7 +60,7 @@ pub(crate) fn wake(readers: MapPtr, bells: MapPtr, shard: &Shard, number: u32) {
     let all = is_last(shard.shift, number) != 0 && stops_looking(words);
     let asleep_word = words.plus(ASLEEP);
     let asleep = asleep_word.load();
-    for reader in 0..PLACES as u32 {
+    for reader in 0..SEATS as u32 {
         let bit = 1_u64 << reader;
         if asleep & bit == 0 {
             continue;

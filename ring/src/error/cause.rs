@@ -206,9 +206,9 @@ pub(crate) enum Cause {
         "{what} is a memfd, whose writers wake a reader only in Reader::wait: it has no file descriptor for event loops"
     )]
     NoDescriptor { what: String },
-    /// All places of readers are taken.
-    #[error("{what} has no place left: {max} readers wait or are required already", max = crate::abi::readers::PLACES)]
-    NoPlace { what: String },
+    /// All seats of readers are taken.
+    #[error("{what} has no seat left: {max} readers wait or are required already", max = crate::abi::readers::SEATS)]
+    NoSeat { what: String },
     /// A ring whose programs wait for no reader.
     #[error(
         "{what} does not keep its oldest records: {}",
@@ -219,7 +219,7 @@ pub(crate) enum Cause {
         )
     )]
     NotKeeping { what: String, memfd: bool },
-    /// Programs took a required reader's place.
+    /// Programs took a required reader's seat.
     #[error(
         "this reader of {what} is no longer required: it held programs back for longer than its lease. Programs overwrite \
          what it has not read, until it calls Reader::require again"
@@ -263,7 +263,7 @@ impl Cause {
             Self::NotInMemfd { .. } => ErrorKind::Shape,
             Self::NotResizable { .. } => ErrorKind::NotResizable,
             Self::NotWakeable { .. } | Self::NoDescriptor { .. } => ErrorKind::NotWakeable,
-            Self::NoPlace { .. } => ErrorKind::NoPlace,
+            Self::NoSeat { .. } => ErrorKind::NoSeat,
             Self::NotKeeping { .. } => ErrorKind::NotKeepOldest,
             Self::LeaseEnded { .. } => ErrorKind::LeaseEnded,
             Self::Program { .. } => ErrorKind::Program,

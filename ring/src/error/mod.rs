@@ -60,8 +60,8 @@ pub enum ErrorKind {
     NotResizable,
     /// No program wakes this reader: the ring was not declared wakeable.
     NotWakeable,
-    /// As many readers as possible have a place in the ring already: 64.
-    NoPlace,
+    /// As many readers as possible have a seat in the ring already: 64.
+    NoSeat,
     /// The ring does not keep its oldest records: it was not declared so.
     NotKeepOldest,
     /// Programs no longer wait for this reader: it held them back for longer than its lease.

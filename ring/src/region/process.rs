@@ -24,7 +24,7 @@ pub(crate) fn this_process() -> Result<Process> {
     }
 }
 
-/// This process as the owner of a place. Makes system calls.
+/// This process as the owner of a seat. Makes system calls.
 pub(crate) fn this_owner() -> Result<Owner> {
     let Process { pid, start } = this_process()?;
     let namespace = namespace().map_err(|e| Error::system("stat(/proc/self/ns/pid)", e))?;
@@ -60,7 +60,7 @@ fn procfs_is_own() -> bool {
     fs::read_link("/proc/self").is_ok_and(|me| me.as_os_str() == this_pid().to_string().as_str())
 }
 
-/// Whether the owner of a place lives. `None` if it is of another PID namespace. True if procfs hides it. Makes system calls.
+/// Whether the owner of a seat lives. `None` if it is of another PID namespace. True if procfs hides it. Makes system calls.
 pub(crate) fn owner_is_alive(owner: Owner) -> Option<bool> {
     let Owner { pid, start, .. } = owner;
     let here = Owner::new(pid, start.into(), namespace().ok()?) == owner;

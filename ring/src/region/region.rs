@@ -91,7 +91,7 @@ impl Region {
         self.0.writable
     }
 
-    /// The number of writes without a place: from CPUs without a shard, to indices out of range, or into a busy cell.
+    /// The number of writes that went nowhere: from CPUs without a shard, to indices out of range, or into a busy cell.
     /// If mapped: one load. Otherwise three system calls.
     ///
     /// # Errors

@@ -18,40 +18,40 @@ use crate::region::sleep_while_set;
 
 /// A reader's bell, as long as it can be woken.
 pub(super) struct Bell {
-    place: Arc<ReaderSeat>,
+    seat: Arc<ReaderSeat>,
     /// What programs ring; or why it has no descriptor: writers of a memfd wake a reader that sleeps in `wait`.
     ringbuf: Result<Ringbuf>,
     /// Programs look whether to ring it at the tickets where all these bits are set.
     look: u64,
-    /// How often it slept, since the places of readers that died were last freed, while programs looked for others more
+    /// How often it slept, since the seats of readers that died were last freed, while programs looked for others more
     /// often.
     sleeps: u64,
     /// When that was, by the coarse clock.
     freed: u64,
 }
 
-/// After so many sleeps, or so many nanoseconds if these end first, it frees the places of readers that died, for which
+/// After so many sleeps, or so many nanoseconds if these end first, it frees the seats of readers that died, for which
 /// programs look more often than for this one. A reader that seldom sleeps frees them soon enough by the clock, and one that
 /// often sleeps by the count.
 const SLEEPS: u64 = 4096;
 const NANOSECONDS: u64 = 10_000_000_000;
 
 impl Bell {
-    /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds. Needs
+    /// A bell for the reader that has this seat. Makes system calls, and waits for an RCU grace period: milliseconds. Needs
     /// CAP_BPF, unless the ring is in a memfd.
-    pub(super) fn at(place: Arc<ReaderSeat>, look: u64) -> Result<Self> {
-        let ringbuf = match place.bell() {
+    pub(super) fn at(seat: Arc<ReaderSeat>, look: u64) -> Result<Self> {
+        let ringbuf = match seat.bell() {
             Some(entry) => Ok(Ringbuf::for_entry(entry)?),
-            None => Err(Error::from(Cause::NoDescriptor { what: place.what().to_owned() })),
+            None => Err(Error::from(Cause::NoDescriptor { what: seat.what().to_owned() })),
         };
-        let bell = Self { place, ringbuf, look, sleeps: 0, freed: now() };
+        let bell = Self { seat, ringbuf, look, sleeps: 0, freed: now() };
         bell.make_programs_look()?;
         Ok(bell)
     }
 
     /// From the return of this call on, programs look whether to ring.
     fn make_programs_look(&self) -> Result<()> {
-        self.place.get().will_sleep(self.look);
+        self.seat.get().will_sleep(self.look);
         match &self.ringbuf {
             // SYNC look: this waits for the grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
             Ok(ringbuf) => ringbuf.put(),
@@ -66,19 +66,19 @@ impl Bell {
 
     /// The shards that have words for readers.
     pub(super) fn shards(&self) -> usize {
-        self.place.shards()
+        self.seat.shards()
     }
 
     /// See [`Seat::sleeps_until`](mapring_core::protocol::readers::Seat::sleeps_until).
     pub(super) fn sleeps_until(&self, shard: usize, ticket: Option<u64>) {
-        if shard < self.place.shards() {
-            self.place.get().sleeps_until(shard, ticket);
+        if shard < self.seat.shards() {
+            self.seat.get().sleeps_until(shard, ticket);
         }
     }
 
     /// Whether it still is this reader's: see [`ReaderSeat::is_mine`].
     pub(super) fn is_mine(&self) -> bool {
-        self.place.is_mine()
+        self.seat.is_mine()
     }
 
     /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
@@ -88,28 +88,28 @@ impl Bell {
         if let Ok(ringbuf) = &self.ringbuf {
             ringbuf.silence();
         }
-        self.place.shows_life();
-        self.place.get().asleep();
-        let look = self.place.get().look();
+        self.seat.shows_life();
+        self.seat.get().asleep();
+        let look = self.seat.get().look();
         if look != self.look {
             self.free_dead_in_time();
         }
         look & !self.look == 0 || self.make_programs_look().is_ok()
     }
 
-    /// Frees the places of dead readers if the last time is long ago. Otherwise it makes no system call.
+    /// Frees the seats of dead readers if the last time is long ago. Otherwise it makes no system call.
     fn free_dead_in_time(&mut self) {
         self.sleeps += 1;
         let now = now();
         if self.sleeps >= SLEEPS || now.saturating_sub(self.freed) >= NANOSECONDS {
-            self.place.free_dead();
+            self.seat.free_dead();
             (self.sleeps, self.freed) = (0, now);
         }
     }
 
     /// Whether it has rung since it was silenced. Makes no system call.
     pub(super) fn has_rung(&self) -> bool {
-        self.ringbuf.as_ref().map_or_else(|_| !self.place.get().is_asleep(), Ringbuf::has_rung)
+        self.ringbuf.as_ref().map_or_else(|_| !self.seat.get().is_asleep(), Ringbuf::has_rung)
     }
 
     /// Sleeps until it has rung, at most for `limit`, or for a shorter time. Makes a system call, unless it has rung.
@@ -118,7 +118,7 @@ impl Bell {
             return Ok(());
         }
         let Ok(ringbuf) = &self.ringbuf else {
-            return sleep_while_set(self.place.words(), ASLEEP, self.place.get().number(), limit);
+            return sleep_while_set(self.seat.words(), ASLEEP, self.seat.get().number(), limit);
         };
         sleep_on(&mut [PollFd::new(ringbuf, PollFlags::IN)], limit)
     }
@@ -137,7 +137,7 @@ impl Bell {
 
     /// See [`Seat::awake`](mapring_core::protocol::readers::Seat::awake).
     pub(super) fn awake(&self) {
-        self.place.get().awake();
+        self.seat.get().awake();
     }
 }
 
@@ -154,7 +154,7 @@ impl Drop for Bell {
         if !self.is_mine() {
             return;
         }
-        self.place.get().never_sleeps();
+        self.seat.get().never_sleeps();
         if let Ok(ringbuf) = &self.ringbuf {
             ringbuf.remove();
         }

@@ -7,13 +7,13 @@ use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::Start;
 
 use super::Ring;
-use crate::abi::readers::{ASLEEP, Owner, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position};
+use crate::abi::readers::{ASLEEP, Owner, REQUIRED, SEATS, counts_as_alive, held, lease, owner, position};
 use crate::error::{Error, Result};
 use crate::region::maps::readers_of;
 use crate::region::{Region, owner_is_alive};
 use crate::time::Clock;
 
-/// A reader that has a place in a ring: it waits for records, or is required.
+/// A reader that has a seat in a ring: it waits for records, or is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingReader {
@@ -41,11 +41,11 @@ pub struct Behind {
 }
 
 impl<T: AnyBitPattern> Ring<T> {
-    /// The readers that have a place in the ring, also those of dead processes: readers that sleep, or are
+    /// The readers that have a seat in the ring, also those of dead processes: readers that sleep, or are
     /// [required](super::Reader::require). Programs don't know other readers. Makes system calls.
     ///
     /// # Errors
-    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) if the ring has no places; else why this process can't
+    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) if the ring has no seats; else why this process can't
     /// read the map of the ring's readers.
     pub fn readers(&self) -> Result<Vec<RingReader>> {
         let ring = self.region();
@@ -76,7 +76,7 @@ impl<T: AnyBitPattern> Ring<T> {
             let (pid, alive) = (process.pid, owner_is_alive(process).unwrap_or_else(unseen));
             Some(RingReader { pid, alive, asleep: has(ASLEEP), required: has(REQUIRED).then(behind) })
         };
-        Ok((0..PLACES).filter_map(reader).collect())
+        Ok((0..SEATS).filter_map(reader).collect())
     }
 }
 

@@ -39,7 +39,7 @@ impl ReaderSeat {
         let (me, pid) = (this_owner()?.encode(), this_pid());
         let seat = Seat::take(readers.words(), me, is_alive).map(|seat| seat.number());
         let what = || readers.region().what().to_owned();
-        let seat = seat.ok_or_else(|| Error::from(Cause::NoPlace { what: what() }))?;
+        let seat = seat.ok_or_else(|| Error::from(Cause::NoSeat { what: what() }))?;
         let taken = Self { readers, seat, me, pid, bells };
         taken.shows_life();
         Ok(taken)

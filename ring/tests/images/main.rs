@@ -1,5 +1,5 @@
 //! The golden images of `proofs/images`: regions as bytes, with what a reader finds in them beside each. Readers in all languages
-//! read the same files, without BPF and without privilege. `MAPRING_WRITE_IMAGES=1` writes them anew.
+//! read the same files, without BPF and without privilege. `MAPRING_BLESS=1` writes them anew.
 
 mod make;
 mod malformed;
@@ -23,7 +23,7 @@ fn folder() -> PathBuf {
 /// All images, by name. The files are written anew before any test reads them, if that is asked for.
 static IMAGES: LazyLock<BTreeMap<String, (Image, Seen)>> = LazyLock::new(|| {
     let (images, folder) = (images(), folder());
-    if std::env::var_os("MAPRING_WRITE_IMAGES").is_some() {
+    if std::env::var_os("MAPRING_BLESS").is_some_and(|bless| bless == "1") {
         for name in ["bin", "json"]
             .iter()
             .flat_map(|it| there(it).into_iter().map(move |name| format!("{name}.{it}")))
@@ -63,7 +63,7 @@ fn the_files_are_what_is_generated() {
     assert_eq!([there("bin"), there("json")], [names.clone(), names]);
     for (name, (image, seen)) in images {
         let file = |extension| fs::read(folder.join(format!("{name}.{extension}"))).unwrap();
-        assert!(file("bin") == image.bytes(), "{name}.bin: MAPRING_WRITE_IMAGES=1 writes it anew");
+        assert!(file("bin") == image.bytes(), "{name}.bin: MAPRING_BLESS=1 writes it anew");
         assert_eq!(String::from_utf8(file("json")).unwrap(), seen.to_string(), "{name}.json");
     }
     let bytes: usize = images.values().map(|(image, _)| image.bytes().len()).sum();

@@ -149,14 +149,14 @@ impl Image {
         }
     }
 
-    /// Puts a reader into a place of a ring in a memfd, which requires records from this ticket on.
-    pub(crate) fn require(&mut self, place: usize, position: u64) {
+    /// Puts a reader into a seat of a ring in a memfd, which requires records from this ticket on.
+    pub(crate) fn require(&mut self, seat: usize, position: u64) {
         let (first, _) = readers::in_memfd(&self.geometry).unwrap();
-        self.words[first + readers::REQUIRED] |= 1 << place;
-        self.words[first + readers::owner(place)] = owner();
-        self.words[first + readers::lease(place)] = 1_000_000_000;
+        self.words[first + readers::REQUIRED] |= 1 << seat;
+        self.words[first + readers::owner(seat)] = owner();
+        self.words[first + readers::lease(seat)] = 1_000_000_000;
         for shard in 0..self.geometry.shards() {
-            self.words[first + readers::position(shard, place)] = position;
+            self.words[first + readers::position(shard, seat)] = position;
         }
     }
 }

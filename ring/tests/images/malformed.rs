@@ -99,7 +99,7 @@ const PREAMBLES: &[(&str, &[Edit], &str)] = &[
     ("histograms_of_16", &[(KIND, 7)], "histograms of 16 bytes: a histogram has 4096 bytes"),
     ("gauges_of_16", &[(KIND, 8)], "gauges of 16 bytes: a gauge has 16384 bytes"),
     ("keys_of_16", &[(KIND, 11)], "buckets of 16 bytes: a bucket of top keys has 248 bytes"),
-    ("readers_of_8", &[(KIND, 9), (RECORD, 8)], "readers with 8 places, this library knows 64"),
+    ("readers_of_8", &[(KIND, 9), (RECORD, 8)], "readers with 8 seats, this library knows 64"),
 ];
 
 pub(crate) fn images() -> Vec<(String, Image, Seen)> {

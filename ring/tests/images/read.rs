@@ -92,7 +92,7 @@ fn found(region: Region, bytes: &[u8], expected: &str) -> Seen {
                 .with("skipped", commands.skipped().unwrap())
         }
         Kind::TopKeys => top_keys(&TopKeys::from_region(region).unwrap(), seen),
-        Kind::Readers => seen.with("places", places(bytes, geometry.shards())),
+        Kind::Readers => seen.with("seats", seats(bytes, geometry.shards())),
         kind => panic!("a memfd with {kind}"),
     }
 }
@@ -118,23 +118,23 @@ fn top_keys(keys: &TopKeys, seen: Seen) -> Seen {
     }
 }
 
-/// The places of the map of a ring's readers. The library reads them beside a ring; here the numbers of the words are used.
-fn places(bytes: &[u8], shards: usize) -> String {
+/// The seats of the map of a ring's readers. The library reads them beside a ring; here the numbers of the words are used.
+fn seats(bytes: &[u8], shards: usize) -> String {
     let word = |at: usize| u64::from_ne_bytes(bytes[at * WORD..][..WORD].try_into().unwrap());
-    let has = |bits: usize, place: usize| word(bits) >> place & 1;
-    let places = (0..readers::PLACES)
-        .filter_map(|place| Some((place, readers::Owner::decode(word(readers::owner(place)))?)));
-    let place = |(place, owner): (usize, readers::Owner)| {
-        let positions = numbers((0..shards).map(|shard| word(readers::position(shard, place))));
+    let has = |bits: usize, seat: usize| word(bits) >> seat & 1;
+    let seats = (0..readers::SEATS)
+        .filter_map(|seat| Some((seat, readers::Owner::decode(word(readers::owner(seat)))?)));
+    let seat = |(seat, owner): (usize, readers::Owner)| {
+        let positions = numbers((0..shards).map(|shard| word(readers::position(shard, seat))));
         format!(
-            "{{\"place\": {place}, \"pid\": {}, \"asleep\": {}, \"required\": {}, \"lease\": {}, \"positions\": {positions}}}",
+            "{{\"seat\": {seat}, \"pid\": {}, \"asleep\": {}, \"required\": {}, \"lease\": {}, \"positions\": {positions}}}",
             owner.pid,
-            has(readers::ASLEEP, place),
-            has(readers::REQUIRED, place),
-            word(readers::lease(place)),
+            has(readers::ASLEEP, seat),
+            has(readers::REQUIRED, seat),
+            word(readers::lease(seat)),
         )
     };
-    lines(places.map(place), 2)
+    lines(seats.map(seat), 2)
 }
 
 fn ring(ring: &Ring<Any>, seen: Seen, expected: &str) -> Seen {

@@ -173,7 +173,7 @@ fn commands() -> (Image, Seen) {
     (image, seen)
 }
 
-/// A reader that sleeps in place 0, and one in place 63 that is required and does not read shard 1.
+/// A reader that sleeps in seat 0, and one in seat 63 that is required and does not read shard 1.
 fn of_readers() -> (Image, Seen) {
     let mut image = Image::new(Kind::Readers, 8, 64, 2);
     for (at, word) in [
@@ -187,17 +187,17 @@ fn of_readers() -> (Image, Seen) {
     ] {
         image.words[at] = word;
     }
-    let place = |place, pid, asleep, required, lease: u64, positions| {
+    let seat = |seat, pid, asleep, required, lease: u64, positions| {
         format!(
-            "{{\"place\": {place}, \"pid\": {pid}, \"asleep\": {asleep}, \"required\": {required}, \"lease\": {lease}, \"positions\": {}}}",
+            "{{\"seat\": {seat}, \"pid\": {pid}, \"asleep\": {asleep}, \"required\": {required}, \"lease\": {lease}, \"positions\": {}}}",
             numbers(positions)
         )
     };
     let [first, last] = [
-        place(0, 4_194_303, 1, 0, 0, [0, 0]),
-        place(63, 4_194_302, 0, 1, 5_000_000_000, [12, readers::FOR_GOOD]),
+        seat(0, 4_194_303, 1, 0, 0, [0, 0]),
+        seat(63, 4_194_302, 0, 1, 5_000_000_000, [12, readers::FOR_GOOD]),
     ];
-    let seen = region(&image).with("places", lines([first, last], 2));
+    let seen = region(&image).with("seats", lines([first, last], 2));
     (image, seen)
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use mapring::abi::Tails;
-use mapring::abi::readers::{ASLEEP, LOOK, NEVER, PLACES, REQUIRED, wake_at};
+use mapring::abi::readers::{ASLEEP, LOOK, NEVER, REQUIRED, SEATS, wake_at};
 use mapring::writers::{Dropped, MemfdOptions};
 use rustix::thread::futex;
 
@@ -159,9 +159,9 @@ fn a_reader_sleeps_only_where_writers_can_wake_it() {
     assert_eq!(words.shared(ASLEEP).load(Ordering::Relaxed), 0);
     ring.writer(0).unwrap().push(&7).unwrap();
     assert!(reader.wait(FOREVER).unwrap());
-    let mut many: Vec<_> = (0..PLACES).map(|_| ring.reader()).collect();
+    let mut many: Vec<_> = (0..SEATS).map(|_| ring.reader()).collect();
     let refused = many.iter_mut().filter_map(|reader| reader.bell().err().map(Error::kind));
-    assert_eq!(refused.filter(|kind| *kind == ErrorKind::NoPlace).count(), 1, "the first has a place");
+    assert_eq!(refused.filter(|kind| *kind == ErrorKind::NoSeat).count(), 1, "the first has a seat");
 }
 
 /// A reader that can't write the file has no place: it naps, and can't be required.

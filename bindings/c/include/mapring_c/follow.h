@@ -77,7 +77,7 @@ MAPRING__COLD int mapring__go_on(struct mapring_reader *r)
 	mapring__region_close(old);
 	*old = next;
 	if (!r->seat)
-		r->seat_error = 0; /* the next ring may have a place for it */
+		r->seat_error = 0; /* the next ring may have a seat for it */
 	error = mapring__reader_shards(r, MAPRING_FIRST);
 	return error ? error : 1;
 }

@@ -127,7 +127,7 @@ static inline bool mapring__within_limits(const struct mapring_layout *l)
 		return MAPRING__NO(MAPRING__NOT_SLOTS, capacity);
 	if (mapring__of_bank(l) == 8 && record != 8)
 		return MAPRING__NO(MAPRING__NOT_COUNTER, record);
-	if (l->kind == MAPRING_KIND_READERS && capacity != MAPRING__PLACES)
+	if (l->kind == MAPRING_KIND_READERS && capacity != MAPRING__SEATS)
 		return MAPRING__NO(MAPRING__NOT_READERS, capacity);
 	if (l->kind == MAPRING_KIND_TOP_KEYS && record != MAPRING__BUCKET_BYTES)
 		return MAPRING__NO(MAPRING__NOT_BUCKET, record);
@@ -148,7 +148,7 @@ static inline bool mapring__within_limits(const struct mapring_layout *l)
 	return !tails || record > MAPRING__TAIL_PREFIX || MAPRING__NO(MAPRING__NOT_TAILED, record);
 }
 
-/* The first element of a shard, of a region that has banks, buckets or places of readers. */
+/* The first element of a shard, of a region that has banks, buckets or seats of readers. */
 static inline uint64_t mapring__bank(const struct mapring_layout *l, uint64_t shard)
 {
 	uint64_t each = l->kind == MAPRING_KIND_READERS ? 3 : l->kind == MAPRING_KIND_TOP_KEYS ? l->capacity : 1;
@@ -184,7 +184,7 @@ static inline bool mapring__complete(struct mapring_layout *l)
 	l->per_lines = MAPRING__LINE / mapring__least(in_line, MAPRING__LINE);
 	l->first = mapring__round_up(mapring__round_up(8 * MAPRING__PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
 	if (l->kind == MAPRING_KIND_READERS)
-		l->first = 4; /* with the owners of the places, their leases, and what they want */
+		l->first = 4; /* with the owners of the seats, their leases, and what they want */
 	l->header = 0;
 	if (mapring__has_slots(l)) {
 		l->header = mapring__round_up(mapring__round_up(MAPRING__LINE, l->size) / l->size, l->per_lines);

@@ -188,7 +188,7 @@ static inline long mapring_merged__for_each(struct mapring_merged *m)
 
 /*
  * Waits until any of the rings has records, as mapring_reader__wait. It sleeps until a program wakes it if each ring is wakeable and
- * this process may have a place there; else it naps, for a millisecond at most.
+ * this process may have a seat there; else it naps, for a millisecond at most.
  */
 static inline int mapring_merged__wait(struct mapring_merged *m, int timeout_ms)
 {

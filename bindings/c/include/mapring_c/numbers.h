@@ -39,7 +39,7 @@ enum {
 #define MAPRING__GENERATION 7 /* when the region was made */
 #define MAPRING__NAME 8 /* the name of the record type */
 #define MAPRING__LOADER 11 /* the process that made it */
-#define MAPRING__DROPPED 12 /* counts writes without a place */
+#define MAPRING__DROPPED 12 /* counts writes that went nowhere */
 #define MAPRING__LINK 13 /* the maps of a wakeable ring */
 #define MAPRING__GATE 14 /* the gate for readers of a resizable ring */
 #define MAPRING__BEFORE 15 /* the tickets of all rings before this one */
@@ -66,13 +66,13 @@ enum {
 #define MAPRING__IDLE_SINCE 19 /* since when no reader has said that it sleeps */
 
 /* Elements of the map of readers. */
-#define MAPRING__OWNERS 1 /* the process in each place */
+#define MAPRING__OWNERS 1 /* the process in each seat */
 #define MAPRING__LEASES 2 /* each reader's lease */
 #define MAPRING__WANTS 3 /* 1 + the bits of LOOK that each reader wants */
 #define MAPRING__OF_SHARD 3 /* the number for each shard */
 
 /* Readers. */
-#define MAPRING__PLACES 64 /* readers that can have a place, and words of an element */
+#define MAPRING__SEATS 64 /* readers that can have a seat, and words of an element */
 #define MAPRING__NEVER 0xffffffffULL /* the bits of LOOK while programs look for no reader */
 #define MAPRING__FOR_GOOD (1ULL << 62) /* a ticket that no shard reaches */
 #define MAPRING__SILENT 600000000000ULL /* after so many nanoseconds without a sleep an unseen reader counts as dead */
@@ -136,7 +136,7 @@ enum {
 #define MAPRING__NOT_SLOTS "a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not %llu"
 #define MAPRING__NOT_EMPTY "%s with %llu entries in %llu shards: both must be at least 1"
 #define MAPRING__NOT_RECORD "records of %llu bytes: a record has 1 to 536870904 bytes"
-#define MAPRING__NOT_READERS "readers with %llu places, this library knows 64"
+#define MAPRING__NOT_READERS "readers with %llu seats, this library knows 64"
 #define MAPRING__NOT_COUNTER "counters of %llu bytes: a counter has 8 bytes"
 #define MAPRING__NOT_HISTOGRAM "histograms of %llu bytes: a histogram has 4096 bytes"
 #define MAPRING__NOT_GAUGE "gauges of %llu bytes: a gauge has 16384 bytes"

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A reader's place among the readers that programs know, and its bell: docs/abi.md, "Wakeable rings" and "Rings that keep their
+/* A reader's seat among the readers that programs know, and its bell: docs/abi.md, "Wakeable rings" and "Rings that keep their
  * oldest records". */
 #ifndef MAPRING_C_SEAT_H
 #define MAPRING_C_SEAT_H
 
-/* After so long, or so many sleeps, a reader for which programs look too often frees the places of dead ones. */
+/* After so long, or so many sleeps, a reader for which programs look too often frees the seats of dead ones. */
 #define MAPRING__FREE_AFTER 10000000000ULL
 enum { MAPRING__FREE_SLEEPS = 4096 };
 
 struct mapring__seat {
 	struct mapring_region readers; /* mapped for writing */
 	int bells;                     /* the map of bells */
-	uint32_t place;
+	uint32_t number;
 	uint64_t me;
 	pid_t pid;
 	/* The bell: a ringbuf, its two positions, and the bits of a ticket at which programs look for this reader. */
@@ -46,7 +46,7 @@ static inline uint64_t mapring__program_time(void)
 	return mapring__now() - (uint64_t)mapring__ahead("monotonic");
 }
 
-/* A process of this PID namespace as the owner of a place. */
+/* A process of this PID namespace as the owner of a seat. */
 static inline uint64_t mapring__owner(uint64_t pid, uint64_t start)
 {
 	uint64_t low = (1 << 22) - 1, tick = 1000000000 / (uint64_t)sysconf(_SC_CLK_TCK);
@@ -63,15 +63,15 @@ static inline uint64_t *mapring__seat_word(struct mapring__seat *seat, uint64_t 
 	return seat->readers.writable + word;
 }
 
-/* A word of a shard for this place: 0 the ticket until which it sleeps, 1 its position, 2 since when it holds programs back. */
+/* A word of a shard for this seat: 0 the ticket until which it sleeps, 1 its position, 2 since when it holds programs back. */
 static inline uint64_t *mapring__seat_of(struct mapring__seat *seat, uint64_t shard, int which)
 {
-	return mapring__seat_word(seat, 64 * (4 + 3 * shard + (uint64_t)which) + seat->place);
+	return mapring__seat_word(seat, 64 * (4 + 3 * shard + (uint64_t)which) + seat->number);
 }
 
 static inline uint64_t mapring__bit(const struct mapring__seat *seat)
 {
-	return 1ULL << seat->place;
+	return 1ULL << seat->number;
 }
 
 static inline void mapring__clear(uint64_t *word, uint64_t bits)
@@ -79,8 +79,8 @@ static inline void mapring__clear(uint64_t *word, uint64_t bits)
 	__atomic_fetch_and(word, ~bits, __ATOMIC_RELAXED);
 }
 
-/* Whether the owner of a place lives. */
-static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t place, uint64_t owner)
+/* Whether the owner of a seat lives. */
+static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t number, uint64_t owner)
 {
 	uint64_t low = (1 << 22) - 1, time = 0, since;
 	int lives;
@@ -95,31 +95,31 @@ static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t pla
 		off = (mapring__owner(owner & low, time) >> 22) - (owner >> 22) + 1;
 		return (off & low) <= 2;
 	}
-	since = mapring__load(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + place));
-	return since == 0 || (mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) >> place & 1) ||
+	since = mapring__load(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + number));
+	return since == 0 || (mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) >> number & 1) ||
 	       (int64_t)(mapring__program_time() - since) < (int64_t)MAPRING__SILENT;
 }
 
-/* Says how often programs must look for the reader of this place: 1 + the bits of a ticket, or 0. */
-static inline void mapring__wants(struct mapring__seat *seat, uint64_t place, uint64_t value)
+/* Says how often programs must look for the reader of this seat: 1 + the bits of a ticket, or 0. */
+static inline void mapring__wants(struct mapring__seat *seat, uint64_t number, uint64_t value)
 {
-	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__WANTS + place), value);
+	mapring__store(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__WANTS + number), value);
 	__atomic_fetch_add(mapring__seat_word(seat, MAPRING__LOOK), 1ULL << 32, __ATOMIC_RELEASE); /* SYNC agree: after what it wants */
 }
 
-/* Clears what a place says, and frees it. */
-static inline void mapring__leave(struct mapring__seat *seat, uint64_t place, uint64_t owner)
+/* Clears what a seat says, and frees it. */
+static inline void mapring__leave(struct mapring__seat *seat, uint64_t number, uint64_t owner)
 {
 	uint64_t *look = mapring__seat_word(seat, MAPRING__LOOK);
 
-	mapring__clear(mapring__seat_word(seat, MAPRING__ASLEEP), 1ULL << place);
-	mapring__wants(seat, place, 0);
+	mapring__clear(mapring__seat_word(seat, MAPRING__ASLEEP), 1ULL << number);
+	mapring__wants(seat, number, 0);
 	/* It fails only if other readers change the word. After so many failures, someone forges it. */
-	for (int i = 0; i < 2 * MAPRING__PLACES; i++) {
+	for (int i = 0; i < 2 * MAPRING__SEATS; i++) {
 		uint64_t found = mapring__load_acquire(look), all = MAPRING__NEVER;
 
-		for (uint64_t at = 0; at < MAPRING__PLACES; at++) {
-			uint64_t wants = mapring__load(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__WANTS + at));
+		for (uint64_t at = 0; at < MAPRING__SEATS; at++) {
+			uint64_t wants = mapring__load(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__WANTS + at));
 
 			if (wants != 0)
 				all &= wants - 1;
@@ -128,40 +128,40 @@ static inline void mapring__leave(struct mapring__seat *seat, uint64_t place, ui
 		if (mapring__swap_if(look, found, (found & ~MAPRING__NEVER) | all))
 			break;
 	}
-	mapring__clear(mapring__seat_word(seat, MAPRING__REQUIRED), 1ULL << place);
-	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + place), 0);
+	mapring__clear(mapring__seat_word(seat, MAPRING__REQUIRED), 1ULL << number);
+	mapring__store(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + number), 0);
 	/* SYNC leave: after its bits are cleared. */
-	mapring__swap_if(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + place), owner, 0);
+	mapring__swap_if(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__OWNERS + number), owner, 0);
 }
 
-/* Frees the places of readers that died. */
+/* Frees the seats of readers that died. */
 static inline void mapring__free_dead(struct mapring__seat *seat)
 {
-	for (uint64_t place = 0; place < MAPRING__PLACES; place++) {
-		uint64_t *word = mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + place), owner = mapring__load(word);
+	for (uint64_t number = 0; number < MAPRING__SEATS; number++) {
+		uint64_t *word = mapring__seat_word(seat, MAPRING__SEATS * MAPRING__OWNERS + number), owner = mapring__load(word);
 
-		if (owner != 0 && !mapring__owner_lives(seat, place, owner) && mapring__swap_if(word, owner, seat->me))
-			mapring__leave(seat, place, seat->me);
+		if (owner != 0 && !mapring__owner_lives(seat, number, owner) && mapring__swap_if(word, owner, seat->me))
+			mapring__leave(seat, number, seat->me);
 	}
 }
 
-/* Whether the place still is this reader's: not after a fork, and not if another reader has taken it. */
+/* Whether the seat still is this reader's: not after a fork, and not if another reader has taken it. */
 static inline bool mapring__seat_is_mine(struct mapring__seat *seat)
 {
-	return seat->pid == getpid() && mapring__load(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + seat->place)) == seat->me;
+	return seat->pid == getpid() && mapring__load(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__OWNERS + seat->number)) == seat->me;
 }
 
 static inline void mapring__shows_life(struct mapring__seat *seat)
 {
 	if (!(mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) & mapring__bit(seat)))
-		mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + seat->place), mapring__program_time());
+		mapring__store(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + seat->number), mapring__program_time());
 }
 
 /* Opens the map with this id that is pinned beside a ring. A process that replaces pins may not have moved it to its place yet. Returns -1
  * if it isn't there: with ESTALE if another one is. */
 static inline int mapring__pinned_beside(const char *pin, const char *suffix, uint32_t id)
 {
-	static const char *const PLACES[] = { "", "__next/new", "" }; /* it may be moved between the first two */
+	static const char *const STAGES[] = { "", "__next/new", "" }; /* it may be moved between the first two */
 	struct bpf_map_info info;
 	char path[4096 + 32];
 	bool is_other = false;
@@ -169,7 +169,7 @@ static inline int mapring__pinned_beside(const char *pin, const char *suffix, ui
 	for (int i = 0; i < 3; i++) {
 		int fd;
 
-		snprintf(path, sizeof(path), "%.4000s%s%s", pin, PLACES[i], suffix);
+		snprintf(path, sizeof(path), "%.4000s%s%s", pin, STAGES[i], suffix);
 		fd = mapring__open_path(path, 0);
 		if (fd >= 0 && mapring__map_info(fd, &info) == 0 && info.id == id)
 			return fd;
@@ -250,9 +250,9 @@ static inline void mapring__bell_close(struct mapring__seat *seat)
 static inline void mapring__seat_close(struct mapring__seat *seat)
 {
 	if (seat->readers.writable && seat->me != 0 && mapring__seat_is_mine(seat)) {
-		mapring__leave(seat, seat->place, seat->me);
+		mapring__leave(seat, seat->number, seat->me);
 		if (seat->bell >= 0)
-			mapring__delete(seat->bells, seat->place);
+			mapring__delete(seat->bells, seat->number);
 	}
 	mapring__bell_close(seat);
 	if (seat->bells >= 0)
@@ -260,7 +260,7 @@ static inline void mapring__seat_close(struct mapring__seat *seat)
 	mapring__region_close(&seat->readers);
 }
 
-/* Takes a place among the readers of a ring. `beside`: the maps that were pinned beside it. */
+/* Takes a seat among the readers of a ring. `beside`: the maps that were pinned beside it. */
 static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_region *ring, const int beside[2])
 {
 	uint64_t link, time;
@@ -297,8 +297,8 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 		return error;
 	}
 	mapring__free_dead(seat);
-	for (seat->place = 0; seat->place < MAPRING__PLACES; seat->place++) {
-		uint64_t *owner = mapring__seat_word(seat, MAPRING__PLACES * MAPRING__OWNERS + seat->place);
+	for (seat->number = 0; seat->number < MAPRING__SEATS; seat->number++) {
+		uint64_t *owner = mapring__seat_word(seat, MAPRING__SEATS * MAPRING__OWNERS + seat->number);
 
 		/* SYNC leave: pairs with the swap of the reader that left. */
 		if (mapring__load(owner) == 0 && mapring__swap_if(owner, 0, seat->me)) {
@@ -308,7 +308,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	}
 	seat->me = 0;
 	mapring__seat_close(seat);
-	return mapring__refuse(ENOSPC, "%s has no place left: 64 readers wait or are required already", ring->what);
+	return mapring__refuse(ENOSPC, "%s has no seat left: 64 readers wait or are required already", ring->what);
 }
 
 /* Programs look for this reader from the return of this call on. */
@@ -317,10 +317,10 @@ static inline int mapring__make_programs_look(struct mapring__seat *seat)
 	uint32_t fd = (uint32_t)seat->bell;
 
 	mapring__store(mapring__seat_word(seat, MAPRING__IDLE_SINCE), 0);
-	mapring__wants(seat, seat->place, seat->look + 1);
+	mapring__wants(seat, seat->number, seat->look + 1);
 	mapring__clear(mapring__seat_word(seat, MAPRING__LOOK), MAPRING__NEVER & ~seat->look);
 	/* The kernel waits for an RCU grace period before this returns. */
-	return mapring__update(seat->bells, seat->place, &fd);
+	return mapring__update(seat->bells, seat->number, &fd);
 }
 
 /* Makes a bell for a reader that sleeps until `records` are unread. */

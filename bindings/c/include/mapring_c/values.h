@@ -188,7 +188,7 @@ static inline int mapring_counter__sum(struct mapring_region *r, uint64_t index,
 	return error;
 }
 
-/* The number of writes without a place: a CPU without a shard, an index out of range, a busy cell. */
+/* The number of writes that went nowhere: a CPU without a shard, an index out of range, a busy cell. */
 static inline int mapring_region__dropped(struct mapring_region *r, uint64_t *dropped)
 {
 	r->failed = 0;

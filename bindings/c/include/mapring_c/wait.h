@@ -9,7 +9,7 @@ enum { MAPRING__FIRST_NAP = 50000, MAPRING__LONGEST_NAP = 1000000 };
 /* Checks of shards before the first nap. */
 enum { MAPRING__SPINS = 200 };
 
-/* The reader's place among those that programs know. Takes one when it is first needed. */
+/* The reader's seat among those that programs know. Takes one when it is first needed. */
 static inline int mapring__seat_of_reader(struct mapring_reader *r)
 {
 	if (r->seat && mapring__seat_is_mine(r->seat))
@@ -19,7 +19,7 @@ static inline int mapring__seat_of_reader(struct mapring_reader *r)
 	} else {
 		r->seat = (struct mapring__seat *)calloc(1, sizeof(*r->seat));
 		if (!r->seat)
-			return mapring__refuse(ENOMEM, "no memory for a reader's place");
+			return mapring__refuse(ENOMEM, "no memory for a reader's seat");
 	}
 	r->required = false;
 	r->seat_error = mapring__seat_open(r->seat, &r->regions[0], r->beside);
@@ -249,9 +249,9 @@ static inline int mapring_reader__require(struct mapring_reader *r, uint64_t lea
 		if (r->shards[i].number < seat->readers.layout.shards)
 			mapring__store_release(mapring__seat_of(seat, r->shards[i].number, 1), r->told[i]); /* SYNC read */
 	}
-	/* After this no program judges an earlier reader of this place: MEMBARRIER_CMD_GLOBAL waits for an RCU grace period. */
+	/* After this no program judges an earlier reader of this seat: MEMBARRIER_CMD_GLOBAL waits for an RCU grace period. */
 	syscall(SYS_membarrier, 1, 0, 0);
-	mapring__store(mapring__seat_word(seat, MAPRING__PLACES * MAPRING__LEASES + seat->place), lease_ns);
+	mapring__store(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + seat->number), lease_ns);
 	__atomic_fetch_or(mapring__seat_word(seat, MAPRING__REQUIRED), mapring__bit(seat), __ATOMIC_RELAXED);
 	mapring__fence_full(); /* SYNC keep: programs see the bit, or this reader their claims */
 	r->portion = l->capacity;

@@ -45,7 +45,7 @@ class Merged(Ahead[Tuple[int, Event]]):
         return [Unended(*parts) for parts in self._reader.unended(ring)]
 
     def close(self) -> None:
-        """Gives up the places in the rings. Further reads raise ValueError."""
+        """Gives up the seats in the rings. Further reads raise ValueError."""
         self._ahead.clear()
         self._reader.close()
 

@@ -283,7 +283,7 @@ class Ring(Ahead[Event]):
         return self._opened.access
 
     def close(self) -> None:
-        """Gives up the reader's place in the ring. Further reads raise ValueError."""
+        """Gives up the reader's seat in the ring. Further reads raise ValueError."""
         self._ahead.clear()
         self._reader.close()
 

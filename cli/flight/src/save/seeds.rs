@@ -1,4 +1,4 @@
-//! The seed of the fuzz target `flight` in `proofs/fuzz`: a small file with records of each group. `MAPRING_WRITE_SEEDS=1` writes
+//! The seed of the fuzz target `flight` in `proofs/fuzz`: a small file with records of each group. `MAPRING_BLESS=1` writes
 //! it anew.
 
 use std::collections::BTreeMap;
@@ -125,7 +125,7 @@ fn seed() -> PathBuf {
 #[test]
 fn the_seed_is_a_whole_file_with_events_of_each_group() {
     let path = seed();
-    if std::env::var_os("MAPRING_WRITE_SEEDS").is_some() {
+    if std::env::var_os("MAPRING_BLESS").is_some_and(|bless| bless == "1") {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, write()).unwrap();
     }

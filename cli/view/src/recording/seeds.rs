@@ -1,5 +1,5 @@
 //! The seeds of the fuzz targets in `proofs/fuzz`: types, filters, and a recording of all kinds of blocks.
-//! `MAPRING_WRITE_SEEDS=1` writes them anew.
+//! `MAPRING_BLESS=1` writes them anew.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn folder(target: &str) -> PathBuf {
 }
 
 fn is_writing() -> bool {
-    std::env::var_os("MAPRING_WRITE_SEEDS").is_some()
+    std::env::var_os("MAPRING_BLESS").is_some_and(|bless| bless == "1")
 }
 
 /// The seed, written anew if that is asked for.

@@ -6,7 +6,7 @@ mod victim;
 
 use std::os::fd::BorrowedFd;
 
-use mapring::abi::readers::{ASLEEP, LOOK, NEVER, PLACES};
+use mapring::abi::readers::{ASLEEP, LOOK, NEVER, SEATS};
 use mapring_kernel_tests::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use victim::{Victim, killed};
@@ -58,12 +58,12 @@ fn is_woken(reader: &mut Reader<Rec>, program: &Runner, n: u64) {
 
 /// Takes all places that living readers do not have.
 fn take_all_places(ring: &Ring<Rec>, living: usize) -> Vec<Reader<Rec>> {
-    let mut readers: Vec<_> = (living..PLACES).map(|_| ring.reader_from(Start::Now)).collect();
+    let mut readers: Vec<_> = (living..SEATS).map(|_| ring.reader_from(Start::Now)).collect();
     for reader in &mut readers {
         reader.bell().unwrap();
     }
     let known = ring.readers().unwrap();
-    assert_eq!(known.len(), PLACES);
+    assert_eq!(known.len(), SEATS);
     assert!(known.iter().all(|known| known.pid == std::process::id() && known.alive), "{known:?}");
     readers
 }
@@ -120,7 +120,7 @@ fn the_others_are_woken_wherever_a_reader_is_killed() {
     }
     eprintln!("{dead} of 30 had a place when they were killed");
     assert!(dead > 0, "the test did not meet its subject");
-    assert_eq!(take_all_places(&ring, 1).len(), PLACES - 1);
+    assert_eq!(take_all_places(&ring, 1).len(), SEATS - 1);
 }
 
 /// A reader that wants a wakeup at each record makes programs look for it at each. When it is dead, one that sleeps seldom

@@ -1,6 +1,6 @@
 //! Rings that keep their oldest records while a reader is required, and readers that hold programs back for too long.
 
-use mapring::abi::readers::PLACES;
+use mapring::abi::readers::SEATS;
 
 use super::*;
 
@@ -143,16 +143,16 @@ fn no_more_readers_than_places_can_be_required() {
     require_bpf!();
     for_each_keeping(FOREVER, |ring, handle, reader| {
         drop(reader);
-        let mut readers: Vec<_> = (0..PLACES).map(|_| handle.reader_from(Start::Now)).collect();
+        let mut readers: Vec<_> = (0..SEATS).map(|_| handle.reader_from(Start::Now)).collect();
         for reader in &mut readers {
             reader.require(FOREVER).unwrap();
             reader.require(Duration::from_secs(1)).unwrap(); // a second time: another lease
         }
         let mut one_more = handle.reader_from(Start::Now);
         let error = one_more.require(FOREVER).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NoPlace, "{}: {error}", ring.name);
+        assert_eq!(error.kind(), ErrorKind::NoSeat, "{}: {error}", ring.name);
         says(error, &["64 readers"]);
-        assert_eq!(handle.readers().unwrap().len(), PLACES, "{}", ring.name);
+        assert_eq!(handle.readers().unwrap().len(), SEATS, "{}", ring.name);
         readers.pop();
         one_more.require(FOREVER).unwrap();
     });

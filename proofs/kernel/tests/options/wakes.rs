@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use mapring::abi::readers::{self, ASLEEP, LOOK, NEVER, PLACES};
+use mapring::abi::readers::{self, ASLEEP, LOOK, NEVER, SEATS};
 
 use super::*;
 
@@ -211,7 +211,7 @@ fn a_reader_that_sleeps_is_woken_by_a_record_of_the_ring_that_replaced_its_own()
 fn no_more_readers_than_places_can_sleep() {
     require_bpf!();
     for_each_with_bells(|ring, handle, mut last| {
-        let mut readers: Vec<_> = (0..PLACES).map(|_| handle.reader_from(Start::Now)).collect();
+        let mut readers: Vec<_> = (0..SEATS).map(|_| handle.reader_from(Start::Now)).collect();
         readers.iter_mut().for_each(|reader| _ = reader.bell().unwrap());
         says(last.bell().unwrap_err(), &["64 readers"]);
         assert!(!last.wait(Duration::ZERO).unwrap(), "{}: it looks from time to time", ring.name);

@@ -39,8 +39,8 @@ pub enum GeometryError {
     /// Records of 0 bytes, or of too many.
     #[error("records of {0} bytes: a record has 1 to {max} bytes", max = Geometry::RECORD_MAX)]
     Record(u64),
-    /// Readers with another number of places than [`PLACES`](super::readers::PLACES).
-    #[error("readers with {0} places, this library knows {max}", max = super::readers::PLACES)]
+    /// Readers with another number of seats than [`SEATS`](super::readers::SEATS).
+    #[error("readers with {0} seats, this library knows {max}", max = super::readers::SEATS)]
     Readers(u64),
     /// Counters of a size other than 8 bytes.
     #[error("counters of {0} bytes: a counter has 8 bytes")]
@@ -135,7 +135,7 @@ impl Geometry {
             Kind::Counters | Kind::PerCpuCounters | Kind::Readers if record != WORD as u64 => {
                 return Err(GeometryError::Counter(record));
             }
-            Kind::Readers if capacity != readers::PLACES as u64 => {
+            Kind::Readers if capacity != readers::SEATS as u64 => {
                 return Err(GeometryError::Readers(capacity));
             }
             Kind::TopKeys if record != BUCKET as u64 => return Err(GeometryError::Bucket(record)),

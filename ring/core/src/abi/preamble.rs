@@ -71,7 +71,7 @@ impl Preamble {
     pub const WORDS: usize = Self::BYTES / WORD;
     /// The first word: `mapring` and a zero byte, in memory order.
     pub const MAGIC: u64 = u64::from_ne_bytes(*b"mapring\0");
-    /// The word that counts writes without a place: from a CPU without a shard, to an index out of range, into a busy
+    /// The word that counts writes that went nowhere: from a CPU without a shard, to an index out of range, into a busy
     /// cell.
     pub const DROPPED: usize = 12;
 

@@ -6,8 +6,8 @@ use super::{Geometry, LINE, WORD};
 /// The word with the id of another ring's map, if the ring can be replaced: one that is about to take its place, or that was
 /// there before it. It is in the preamble, and the [link](super::Preamble::LINK) there names the ring itself.
 pub const OTHER_RING: usize = 15;
-/// The readers that can have a place at once.
-pub const PLACES: usize = 64;
+/// The readers that can have a seat at once.
+pub const SEATS: usize = 64;
 /// The word with a bit for each reader that sleeps. It follows the preamble.
 pub const ASLEEP: usize = 16;
 /// The word with a bit for each reader that is required.
@@ -21,7 +21,7 @@ pub const IDLE_SINCE: usize = 19;
 pub const IDLE: u64 = 10_000_000_000;
 /// The bits of [`LOOK`] while no reader sleeps now and then: programs never look.
 pub const NEVER: u64 = u32::MAX as u64;
-/// The first element with words for a shard. The elements before it have the owner of each place, its lease, and how
+/// The first element with words for a shard. The elements before it have the owner of each seat, its lease, and how
 /// often it wants programs to look.
 pub const FIRST: usize = 4;
 /// Elements for each shard.
@@ -29,7 +29,7 @@ pub const OF_SHARD: usize = 3;
 
 /// The words for readers of a ring with so many shards.
 pub fn words(shards: usize) -> usize {
-    (FIRST + OF_SHARD * shards) * PLACES
+    (FIRST + OF_SHARD * shards) * SEATS
 }
 
 /// The words for the readers of a ring in a memfd, if its writers know readers: the first of them, on the line behind the
@@ -39,15 +39,15 @@ pub fn in_memfd(ring: &Geometry) -> Option<(usize, usize)> {
     ring.options().wakes_readers().then(|| (first, words(ring.shards())))
 }
 
-/// The word with the [`Owner`] of a place: the process that reads, or 0.
-pub const fn owner(place: usize) -> usize {
-    PLACES + place
+/// The word with the [`Owner`] of a seat: the process that reads, or 0.
+pub const fn owner(seat: usize) -> usize {
+    SEATS + seat
 }
 
 /// A ticket that no shard reaches: what a reader says of a shard that it does not read.
 pub const FOR_GOOD: u64 = 1 << 62;
 
-/// The owner of a place, as a word names it: a process of one PID namespace. Pids mean nothing in another one.
+/// The owner of a seat, as a word names it: a process of one PID namespace. Pids mean nothing in another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its pid in that namespace, less than 2^22.
@@ -84,7 +84,7 @@ impl Owner {
     }
 }
 
-/// After so many nanoseconds without a sleep, a reader of another PID namespace that is not required has lost its place: ten
+/// After so many nanoseconds without a sleep, a reader of another PID namespace that is not required has lost its seat: ten
 /// minutes. A reader with a bell sleeps for a second at most, so it is dead, or has records all the time.
 pub const SILENT: u64 = 600_000_000_000;
 
@@ -96,13 +96,13 @@ pub fn counts_as_alive(is_required: bool, sign: u64, now: u64) -> bool {
 
 /// The word with the lease of a required reader: how long it may hold programs back, in nanoseconds. Of a reader that is not
 /// required, the time of its last sleep in nanoseconds of CLOCK_MONOTONIC, or 0.
-pub const fn lease(place: usize) -> usize {
-    2 * PLACES + place
+pub const fn lease(seat: usize) -> usize {
+    2 * SEATS + seat
 }
 
-/// The word of a place with 1 + the bits of [`LOOK`] that its reader wants, or 0 if it does not sleep.
-pub const fn wants(place: usize) -> usize {
-    3 * PLACES + place
+/// The word of a seat with 1 + the bits of [`LOOK`] that its reader wants, or 0 if it does not sleep.
+pub const fn wants(seat: usize) -> usize {
+    3 * SEATS + seat
 }
 
 /// The bits of [`LOOK`] for a reader that sleeps until `records` are unread: programs look for it four times in as many
@@ -117,20 +117,20 @@ pub fn watermark(next: u64, records: u64) -> u64 {
     next.wrapping_add(records - 1) | look(records)
 }
 
-/// The word of a shard for a place: 1 + the ticket until which its reader sleeps, or 0 for any.
-pub fn wake_at(shard: usize, place: usize) -> usize {
-    (FIRST + OF_SHARD * shard) * PLACES + place
+/// The word of a shard for a seat: 1 + the ticket until which its reader sleeps, or 0 for any.
+pub fn wake_at(shard: usize, seat: usize) -> usize {
+    (FIRST + OF_SHARD * shard) * SEATS + seat
 }
 
-/// The word of a shard for a place: the next ticket that its reader reads, if it is required.
-pub fn position(shard: usize, place: usize) -> usize {
-    wake_at(shard, place) + PLACES
+/// The word of a shard for a seat: the next ticket that its reader reads, if it is required.
+pub fn position(shard: usize, seat: usize) -> usize {
+    wake_at(shard, seat) + SEATS
 }
 
-/// The word of a shard for a place: since when its reader has held programs back, in nanoseconds of CLOCK_MONOTONIC, or
+/// The word of a shard for a seat: since when its reader has held programs back, in nanoseconds of CLOCK_MONOTONIC, or
 /// 0. Programs write it, and readers store 0 before they become required.
-pub fn held(shard: usize, place: usize) -> usize {
-    wake_at(shard, place) + 2 * PLACES
+pub fn held(shard: usize, seat: usize) -> usize {
+    wake_at(shard, seat) + 2 * SEATS
 }
 
 /// The value of the word [`wake_at`]: wake when the ticket `until` has ended, or any.

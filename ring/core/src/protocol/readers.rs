@@ -17,12 +17,12 @@
 
 use super::WordsMut;
 use crate::abi::readers::{
-    ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position, until,
+    ASLEEP, IDLE_SINCE, LOOK, NEVER, REQUIRED, SEATS, counts_as_alive, held, lease, owner, position, until,
     wake_at, wants,
 };
 use crate::sync::{At, Ordering, fence, order};
 
-/// The place of one reader among the readers of a ring.
+/// The entry of one reader in the list of the readers that programs know.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat<'m> {
     words: WordsMut<'m>,
@@ -36,7 +36,7 @@ impl<'m> Seat<'m> {
         Self::free_dead(words, me, alive);
         // SYNC leave: what this reader says in its seat comes after what the last one cleared.
         Self::all(words)
-            .find(|seat| seat.owner() == 0 && words.swap_if(owner(seat.at), 0, me, order!(At::PlaceTake)))
+            .find(|seat| seat.owner() == 0 && words.swap_if(owner(seat.at), 0, me, order!(At::SeatTake)))
     }
 
     /// Frees the seats of owners that are no longer `alive`, in the name of the owner `me`.
@@ -51,7 +51,7 @@ impl<'m> Seat<'m> {
     }
 
     fn all(words: WordsMut<'m>) -> impl Iterator<Item = Self> {
-        (0..PLACES).map(move |at| Self { words, at })
+        (0..SEATS).map(move |at| Self { words, at })
     }
 
     /// The seat with this number, which this process has taken.
@@ -87,7 +87,7 @@ impl<'m> Seat<'m> {
         self.never_sleeps();
         self.words.clear(REQUIRED, 1 << self.at);
         self.words.store(lease(self.at), 0, Ordering::Relaxed);
-        self.words.swap_if(owner(self.at), me, 0, order!(At::PlaceLeave)); // SYNC leave: pairs with `take`
+        self.words.swap_if(owner(self.at), me, 0, order!(At::SeatLeave)); // SYNC leave: pairs with `take`
     }
 
     /// Says that the reader is going to sleep, and at which tickets programs must look for it: where all bits of `look`
@@ -103,9 +103,9 @@ impl<'m> Seat<'m> {
         self.awake();
         self.wants(0);
         // It fails only if other readers change the word. After so many failures, someone forges it.
-        for _ in 0..2 * PLACES {
+        for _ in 0..2 * SEATS {
             let found = self.words.load(LOOK, order!(At::WantsGather)); // SYNC agree: pairs with the addition in `wants`
-            let wanted = (0..PLACES).map(|at| self.words.load(wants(at), Ordering::Relaxed));
+            let wanted = (0..SEATS).map(|at| self.words.load(wants(at), Ordering::Relaxed));
             let look = wanted.filter(|&wants| wants != 0).fold(NEVER, |look, wants| look & (wants - 1));
             if self.words.swap_if(LOOK, found, found & !NEVER | look, Ordering::Relaxed) {
                 return;
@@ -192,7 +192,7 @@ mod tests {
 
     /// Readers of another PID namespace: nobody knows whether they live.
     #[test]
-    fn places_of_processes_that_can_not_be_seen() {
+    fn seats_of_processes_that_can_not_be_seen() {
         let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
         let take = |me, now| Seat::take(words, me, |_, seat| seat.counts_as_alive(now)).unwrap().number();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_says_what_its_reader_wants() {
+    fn a_seat_says_what_its_reader_wants() {
         let memory: Vec<_> = (0..words(2)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
         let word = |at| words.load(at, Ordering::Relaxed);
@@ -250,7 +250,7 @@ mod tests {
         b.will_sleep(0);
         b.asleep();
         b.leave(9);
-        assert_eq!(b.owner(), 2, "it is not the place of 9");
+        assert_eq!(b.owner(), 2, "it is not the seat of 9");
         b.leave(2);
         assert_eq!(
             [word(REQUIRED), word(lease(1)), word(wants(1)), word(ASLEEP), b.owner()],
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_64_places_and_dead_owners_leave_theirs() {
+    fn there_are_64_seats_and_dead_owners_leave_theirs() {
         let memory: Vec<_> = (0..words(1)).map(|_| AtomicU64::new(0)).collect();
         let words = WordsMut::new(&memory);
         let take = |me: u64, dead: u64| Seat::take(words, me, |owner, _| owner != dead).map(|it| it.number());

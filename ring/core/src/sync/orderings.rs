@@ -104,8 +104,8 @@ sites! {
     GateLoad = Acquire: "retired";
 
     // protocol/readers.rs
-    PlaceTake = Acquire: "leave";
-    PlaceLeave = Release: "leave";
+    SeatTake = Acquire: "leave";
+    SeatLeave = Release: "leave";
     WantsCount = Release: "agree";
     WantsGather = Acquire: "agree";
     Asleep = SeqCst: "asleep" "idle";
@@ -113,7 +113,7 @@ sites! {
     Required = SeqCst: "keep";
 
     // protocol/ring/memfd_readers.rs
-    Looks = SeqCst: "asleep";
+    TicketEnded = SeqCst: "asleep";
     StopsLooking = SeqCst: "idle";
     Claimed = SeqCst: "keep";
     Positions = Acquire: "read";
@@ -227,9 +227,9 @@ pub(crate) const ORDERINGS: &[Named] = &[
     },
     Named {
         name: "leave",
-        writer: "release swap of a place's owner by the reader that leaves, after its bits are cleared",
+        writer: "release swap of a seat's owner by the reader that leaves, after its bits are cleared",
         reader: "acquire swap by the next reader",
-        so_that: "what the next reader says in this place is not cleared",
+        so_that: "what the next reader says in this seat is not cleared",
     },
     Named {
         name: "asleep",

@@ -1,5 +1,5 @@
 //! One table of numbers and words (`table.rs`), from which this test writes the files of the other languages. They are checked in:
-//! the test compares them. `MAPRING_WRITE_NUMBERS=1` writes them anew.
+//! the test compares them. `MAPRING_BLESS=1` writes them anew.
 
 mod table;
 mod texts;
@@ -247,11 +247,11 @@ fn the_files_of_all_languages_have_the_numbers_of_the_table() {
         ("ring/ebpf/src/numbers.rs", ebpf()),
         ("docs/abi.md", abi(&page)),
     ] {
-        if std::env::var_os("MAPRING_WRITE_NUMBERS").is_some() {
+        if std::env::var_os("MAPRING_BLESS").is_some_and(|bless| bless == "1") {
             fs::write(root.join(file), &text).unwrap();
         }
         let found = fs::read_to_string(root.join(file)).unwrap();
-        assert!(found == text, "{file}: MAPRING_WRITE_NUMBERS=1 writes it anew");
+        assert!(found == text, "{file}: MAPRING_BLESS=1 writes it anew");
     }
 }
 

@@ -48,7 +48,7 @@ static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 withi
 		return t - within;
 	required = mapring__load(words + MAPRING__REQUIRED);
 	t = mapring__forget(t, required);
-	for (__u32 reader = 0; reader < MAPRING__PLACES; reader++) {
+	for (__u32 reader = 0; reader < MAPRING__SEATS; reader++) {
 		__u64 bit = 1ULL << reader, behind;
 
 		if (!(required & bit))

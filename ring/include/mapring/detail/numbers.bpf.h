@@ -4,11 +4,11 @@
 #define MAPRING_NUMBERS_BPF_H
 
 /* Words of the preamble. */
-#define MAPRING__DROPPED 12 /* counts writes without a place */
+#define MAPRING__DROPPED 12 /* counts writes that went nowhere */
 
 /* Words of the header of a shard. */
 #define MAPRING__PROGRAM_GATE 3 /* the gate for programs of a resizable ring */
-#define MAPRING__LIMIT 4 /* programs claim tickets before this one without a look at the readers */
+#define MAPRING__LIMIT 4 /* programs claim tickets before this one without checking the readers */
 #define MAPRING__FULL 5 /* counts records that were dropped because of a required reader */
 #define MAPRING__DROPS_SINCE 6 /* when the latest spell of drops began */
 #define MAPRING__DROPS_UNTIL 7 /* when the last record was dropped */
@@ -40,7 +40,7 @@
 #define MAPRING__OF_SHARD 3 /* the number for each shard */
 
 /* Readers. */
-#define MAPRING__PLACES 64 /* readers that can have a place, and words of an element */
+#define MAPRING__SEATS 64 /* readers that can have a seat, and words of an element */
 #define MAPRING__IDLE 10000000000ULL /* after so many nanoseconds without a sleep programs stop looking */
 
 /* Words of the header of commands. */

@@ -18,8 +18,8 @@ struct mapring__bell {
 #define MAPRING__READERS_MAPS_NO(name)
 #define MAPRING__READERS_MAPS_YES(name)                                                                       \
 	struct mapring_readers__##name {                                                                      \
-		__u64 words[MAPRING__PLACES];                                                                 \
-		MAPRING__TAG(MAPRING__PLACES);                                                                \
+		__u64 words[MAPRING__SEATS];                                                                 \
+		MAPRING__TAG(MAPRING__SEATS);                                                                \
 	};                                                                                                    \
 	struct mapring_map__##name##__readers {                               \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                                        \
@@ -30,7 +30,7 @@ struct mapring__bell {
 	} name##__readers MAPRING__IN_MAPS;                                                                   \
 	struct mapring_map__##name##__bells {                                 \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                                \
-		__uint(max_entries, MAPRING__PLACES);                                                         \
+		__uint(max_entries, MAPRING__SEATS);                                                         \
 		__type(key, __u32);                                                                           \
 		__array(values, struct mapring__bell);                                                        \
 	} name##__bells MAPRING__IN_MAPS;
@@ -124,7 +124,7 @@ static __always_inline void mapring__wake(void *readers, void *bells, struct map
 	all = mapring__is_last(ring, number) && mapring__stops_looking(words);
 	words += MAPRING__ASLEEP;
 	asleep = mapring__load(words);
-	for (__u32 reader = 0; reader < MAPRING__PLACES; reader++) {
+	for (__u32 reader = 0; reader < MAPRING__SEATS; reader++) {
 		__u64 bit = 1ULL << reader, until;
 		void *bell;
 

@@ -40,7 +40,7 @@ impl Ringbuf {
         self.entry.put(self.ringbuf.as_fd())
     }
 
-    /// Takes it out of its entry. If this fails, programs find a bell that nobody hears, until the next reader takes the place.
+    /// Takes it out of its entry. If this fails, programs find a bell that nobody hears, until the next reader takes the seat.
     pub(crate) fn remove(&self) {
         let _ = self.entry.remove();
     }

@@ -154,7 +154,7 @@ fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
                 offset < at + WORD && at < offset + size
             })
         };
-        // The identity of the region, the count of writes without a place, links and gates; the words between are for people.
+        // The identity of the region, the count of writes that went nowhere, links and gates; the words between are for people.
         let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::WORDS);
         let hidden = match types.region().map(|described| described.kind) {
             _ if identity => "preamble",

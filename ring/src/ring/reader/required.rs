@@ -31,7 +31,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     ///
     /// # Errors
     /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was declared without
-    /// `KEEP_OLDEST`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
+    /// `KEEP_OLDEST`, [`ErrorKind::NoSeat`](crate::ErrorKind::NoSeat) for the 65th reader; else why this
     /// process can't write the map of the ring's readers, or the ring's memfd.
     pub fn require(&mut self, lease: Duration) -> Result<()> {
         let region = self.region();
@@ -41,8 +41,8 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
                 memfd: region.is_memfd(),
             }));
         }
-        let place = self.place()?;
-        self.rings.sweep.require(place, lease);
+        let seat = self.seat()?;
+        self.rings.sweep.require(seat, lease);
         Ok(())
     }
 
@@ -51,14 +51,14 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         self.rings.sweep.is_required()
     }
 
-    /// The reader's place among the readers that programs know. The first call takes one.
-    pub(super) fn place(&mut self) -> Result<Arc<ReaderSeat>> {
-        if let Some(place) = self.place.as_ref().filter(|place| place.is_mine()) {
-            return Ok(Arc::clone(place));
+    /// The reader's seat among the readers that programs know. The first call takes one.
+    pub(super) fn seat(&mut self) -> Result<Arc<ReaderSeat>> {
+        if let Some(seat) = self.seat.as_ref().filter(|seat| seat.is_mine()) {
+            return Ok(Arc::clone(seat));
         }
-        let place = Arc::new(ReaderSeat::of(self.region())?);
-        self.place = Some(Arc::clone(&place));
-        Ok(place)
+        let seat = Arc::new(ReaderSeat::of(self.region())?);
+        self.seat = Some(Arc::clone(&seat));
+        Ok(seat)
     }
 
     pub(super) fn lease_error(&mut self) -> Option<Error> {

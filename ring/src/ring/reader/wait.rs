@@ -142,7 +142,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// # Errors
     /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) for a ring that was not declared wakeable, and for one in a
     /// memfd, whose writers wake a reader only in [`wait`](Self::wait);
-    /// [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) if 64 readers have a place already; else why this process has no
+    /// [`ErrorKind::NoSeat`](crate::ErrorKind::NoSeat) if 64 readers have a seat already; else why this process has no
     /// access. [`wait`](Self::wait) then naps between two checks instead.
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
         self.take_bell()?.descriptor()
@@ -161,7 +161,7 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
         }
         if self.waiting.bell.is_none() {
             let look = look(self.waiting.records);
-            self.waiting.bell = Some(self.place().and_then(|place| Bell::at(place, look)));
+            self.waiting.bell = Some(self.seat().and_then(|seat| Bell::at(seat, look)));
         }
         self.waiting.bell.as_ref().expect("it was just stored").as_ref()
     }

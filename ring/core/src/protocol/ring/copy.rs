@@ -8,13 +8,13 @@ use crate::sync::{At, Ordering, fence, order};
 /// How often a slot is copied until its writers count as faster than the copy.
 const TRIES: usize = 4;
 
-/// Between the look at a slot's sequence and the copy of its words.
+/// Between the load of a slot's sequence and the copy of its words.
 #[inline]
 pub(super) fn begin_copy() {
     fence(order!(At::RingCopy)); // SYNC publish: pairs with the store that ends the ticket
 }
 
-/// Between the copy and the second look.
+/// Between the copy and the second load.
 #[inline]
 pub(super) fn end_copy() {
     fence(order!(At::RingCheck)); // SYNC claim: pairs with the fence in `claim`

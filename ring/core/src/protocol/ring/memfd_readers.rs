@@ -8,7 +8,7 @@
 
 use super::{LIMIT, ShardMut};
 use crate::abi::readers::{
-    ASLEEP, IDLE, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, held, lease, position, wake_at,
+    ASLEEP, IDLE, IDLE_SINCE, LOOK, NEVER, REQUIRED, SEATS, held, lease, position, wake_at,
 };
 use crate::abi::seq::{PENDING, TRIES, after, state};
 use crate::clock::now;
@@ -47,7 +47,7 @@ impl<'a> MemfdReaders<'a> {
         if !(slots.of(t) as u64) & self.words.load(LOOK, Ordering::Relaxed) & NEVER != 0 {
             return 0;
         }
-        fence(order!(At::Looks)); // SYNC asleep: pairs with the fence in `Seat::asleep`
+        fence(order!(At::TicketEnded)); // SYNC asleep: pairs with the fence in `Seat::asleep`
         let is_last = slots.rest_of_lap(t) == 1;
         if self.words.load(ASLEEP, Ordering::Relaxed) == 0 && !is_last {
             return 0;
@@ -59,13 +59,13 @@ impl<'a> MemfdReaders<'a> {
     fn take_sleepers(&self, shard: &ShardMut<'_>, is_last: bool) -> u64 {
         let all = is_last && self.stops_looking();
         let asleep = self.words.load(ASLEEP, Ordering::Relaxed);
-        let is_due = |place| match self.words.load(wake_at(self.shard, place), Ordering::Relaxed) {
+        let is_due = |seat| match self.words.load(wake_at(self.shard, seat), Ordering::Relaxed) {
             0 => true,
             until => all || shard.has_reached(until.wrapping_sub(1)),
         };
-        let due = (0..PLACES).filter(|&place| asleep & 1 << place != 0 && is_due(place));
+        let due = (0..SEATS).filter(|&seat| asleep & 1 << seat != 0 && is_due(seat));
         // If the bit is gone, another writer wakes the reader.
-        due.fold(0, |due, place| due | self.words.clear(ASLEEP, 1 << place) & 1 << place)
+        due.fold(0, |due, seat| due | self.words.clear(ASLEEP, 1 << seat) & 1 << seat)
     }
 
     /// Whether writers stop looking for sleepers from now on. The caller then wakes all that sleep.
@@ -101,8 +101,8 @@ impl<'a> MemfdReaders<'a> {
         fence(order!(At::Claimed)); // SYNC keep: pairs with the fence in `Seat::require`
         let required = self.words.load(REQUIRED, Ordering::Relaxed);
         let mut most = 0;
-        for place in (0..PLACES).filter(|place| required & 1 << place != 0) {
-            let at = position(self.shard, place);
+        for seat in (0..SEATS).filter(|seat| required & 1 << seat != 0) {
+            let at = position(self.shard, seat);
             // SYNC read: pairs with the store in `Seat::has_read`.
             let next = self.words.load(at, order!(At::Positions));
             let behind = t.wrapping_sub(next);
@@ -110,12 +110,12 @@ impl<'a> MemfdReaders<'a> {
                 continue; // no reader is there: forged, or read since by other writers' tickets
             }
             if behind < within {
-                self.words.store(held(self.shard, place), 0, Ordering::Relaxed);
+                self.words.store(held(self.shard, seat), 0, Ordering::Relaxed);
             } else if self
-                .lease_ended(held(self.shard, place), self.words.load(lease(place), Ordering::Relaxed))
+                .lease_ended(held(self.shard, seat), self.words.load(lease(seat), Ordering::Relaxed))
                 && self.words.load(at, Ordering::Relaxed) == next
             {
-                self.words.clear(REQUIRED, 1 << place);
+                self.words.clear(REQUIRED, 1 << seat);
                 continue;
             }
             most = most.max(behind);
@@ -132,7 +132,7 @@ impl ShardMut<'_> {
         ended || head.wrapping_sub(t).cast_signed() > i64::from(TRIES)
     }
 
-    /// Whether ticket `t` is beyond the limit, as far as known: only a look at the readers may allow it.
+    /// Whether ticket `t` is beyond the limit, as far as known: only a check of the readers may allow it.
     #[inline]
     pub(super) fn is_beyond(&self, t: u64) -> bool {
         // SYNC read: the reader had read what this ticket overwrites when the limit was stored.

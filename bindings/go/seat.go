@@ -1,4 +1,4 @@
-// The place of a reader among those that programs know: readers that sleep, and readers that are required (docs/abi.md,
+// The seat of a reader among those that programs know: readers that sleep, and readers that are required (docs/abi.md,
 // "Wakeable rings" and "Rings that keep their oldest records"). These are the only words of a ring's maps that a reader writes.
 
 package mapring
@@ -21,19 +21,19 @@ const (
 	bpfMapDeleteElem = 3
 )
 
-func ownerAt(place int) uint64           { return uint64(elementOwners*places + place) }
-func leaseAt(place int) uint64           { return uint64(elementLeases*places + place) }
-func wantsAt(place int) uint64           { return uint64(elementWants*places + place) }
-func wakeAt(shard, place int) uint64     { return elementAt(elementWakeAt, shard, place) }
-func positionAt(shard, place int) uint64 { return elementAt(elementPositions, shard, place) }
-func heldAt(shard, place int) uint64     { return elementAt(elementHeld, shard, place) }
+func ownerAt(seat int) uint64           { return uint64(elementOwners*seats + seat) }
+func leaseAt(seat int) uint64           { return uint64(elementLeases*seats + seat) }
+func wantsAt(seat int) uint64           { return uint64(elementWants*seats + seat) }
+func wakeAt(shard, seat int) uint64     { return elementAt(elementWakeAt, shard, seat) }
+func positionAt(shard, seat int) uint64 { return elementAt(elementPositions, shard, seat) }
+func heldAt(shard, seat int) uint64     { return elementAt(elementHeld, shard, seat) }
 
-func elementAt(first, shard, place int) uint64 {
-	return uint64((first+elementOfShard*shard)*places + place)
+func elementAt(first, shard, seat int) uint64 {
+	return uint64((first+elementOfShard*shard)*seats + seat)
 }
 
-// place is one of the 64.
-type place struct {
+// seat is one of the 64.
+type seat struct {
 	readers *region
 	mem     words // its region, for writing
 	bells   *outer
@@ -41,13 +41,13 @@ type place struct {
 	me      uint64
 }
 
-// place takes a place, or returns the one that the reader has.
-func (r *reader) place() (*place, error) {
+// seat takes a seat, or returns the one that the reader has.
+func (r *reader) seat() (*seat, error) {
 	if r.required != nil && r.required.isMine() {
 		return r.required, nil
 	}
-	if b := r.waiting.bell; b != nil && b.place.isMine() {
-		return b.place, nil
+	if b := r.waiting.bell; b != nil && b.seat.isMine() {
+		return b.seat, nil
 	}
 	ring := r.parts[0]
 	if ring.info.id == 0 || !ring.options.Has(Wakeable) {
@@ -66,28 +66,28 @@ func (r *reader) place() (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place{}
-	if p.readers, err = regionOf(fd, what, locator{}); err != nil {
+	s := &seat{}
+	if s.readers, err = regionOf(fd, what, locator{}); err != nil {
 		return nil, err
 	}
-	if err = p.take(ring.region); err != nil {
-		p.close()
+	if err = s.take(ring.region); err != nil {
+		s.close()
 		return nil, err
 	}
-	return p, nil
+	return s, nil
 }
 
-func (p *place) take(ring *region) (err error) {
-	r := p.readers
+func (s *seat) take(ring *region) (err error) {
+	r := s.readers
 	if err = r.expect(KindReaders); err != nil {
 		return err
 	}
-	if p.mem, err = mapWords(r.fd, 0, r.words(), unix.PROT_READ|unix.PROT_WRITE); err != nil {
+	if s.mem, err = mapWords(r.fd, 0, r.words(), unix.PROT_READ|unix.PROT_WRITE); err != nil {
 		return failf(ErrNotWritable, "%s can't be written: %v; a reader that sleeps or is required needs write access to this map", r.what, err)
 	}
-	link := p.mem.load(wordLink)
+	link := s.mem.load(wordLink)
 	// If the ring can be replaced, they name another one that is, or was, in its place.
-	other := ring.options.Has(Resizable) && p.mem.load(wordOtherRing) == uint64(ring.info.id)
+	other := ring.options.Has(Resizable) && s.mem.load(wordOtherRing) == uint64(ring.info.id)
 	if uint32(link) != ring.info.id && !other {
 		return failf(ErrNotWakeable, "%s belongs to another ring than %s", r.what, ring.what)
 	}
@@ -95,82 +95,82 @@ func (p *place) take(ring *region) (err error) {
 	if err != nil {
 		return err
 	}
-	p.bells = &outer{file: os.NewFile(uintptr(fd), what), what: what, entries: places}
-	if p.me, err = thisOwner(); err != nil {
+	s.bells = &outer{file: os.NewFile(uintptr(fd), what), what: what, entries: seats}
+	if s.me, err = thisOwner(); err != nil {
 		return err
 	}
-	for number := range places {
-		if found := p.mem.load(ownerAt(number)); found != 0 && !p.isAlive(found, number) && p.mem.swap(ownerAt(number), found, p.me) {
-			p.number = number
-			p.clear()
+	for number := range seats {
+		if found := s.mem.load(ownerAt(number)); found != 0 && !s.isAlive(found, number) && s.mem.swap(ownerAt(number), found, s.me) {
+			s.number = number
+			s.clear()
 		}
 	}
-	for p.number = range places {
-		if p.mem.swap(ownerAt(p.number), 0, p.me) { // SYNC leave: after the swap of the reader that left
-			p.showsLife()
+	for s.number = range seats {
+		if s.mem.swap(ownerAt(s.number), 0, s.me) { // SYNC leave: after the swap of the reader that left
+			s.showsLife()
 			return nil
 		}
 	}
-	return failf(ErrNoPlace, "%s has no place left: %d readers wait or are required already", r.what, places)
+	return failf(ErrNoSeat, "%s has no seat left: %d readers wait or are required already", r.what, seats)
 }
 
-func (p *place) isMine() bool { return p.mem.load(ownerAt(p.number)) == p.me }
+func (s *seat) isMine() bool { return s.mem.load(ownerAt(s.number)) == s.me }
 
 // showsLife is for processes of other PID namespaces. The lease of a required reader says enough.
-func (p *place) showsLife() {
-	if p.mem.load(wordRequired)>>p.number&1 == 0 {
-		p.mem.store(leaseAt(p.number), monotonic())
+func (s *seat) showsLife() {
+	if s.mem.load(wordRequired)>>s.number&1 == 0 {
+		s.mem.store(leaseAt(s.number), monotonic())
 	}
 }
 
 // willSleep says at which tickets programs must look for this reader: those whose number has all these bits.
-func (p *place) willSleep(look uint64) {
-	p.mem.store(wordIdleSince, 0)
-	p.wants(look + 1)
-	p.mem.clear(wordLook, never&^look)
+func (s *seat) willSleep(look uint64) {
+	s.mem.store(wordIdleSince, 0)
+	s.wants(look + 1)
+	s.mem.clear(wordLook, never&^look)
 }
 
-func (p *place) wants(value uint64) {
-	p.mem.store(wantsAt(p.number), value)
-	p.mem.add(wordLook, 1<<32) // SYNC agree: after what it wants
+func (s *seat) wants(value uint64) {
+	s.mem.store(wantsAt(s.number), value)
+	s.mem.add(wordLook, 1<<32) // SYNC agree: after what it wants
 }
 
-// leave frees the place, if it still is this reader's.
-func (p *place) leave() {
-	if p.isMine() {
-		p.clear()
+// leave frees the seat, if it still is this reader's.
+func (s *seat) leave() {
+	if s.isMine() {
+		s.clear()
 	}
-	p.close()
+	s.close()
 }
 
-// clear takes back what the reader in this place has said, and frees the place.
-func (p *place) clear() {
-	p.mem.clear(wordAsleep, 1<<p.number)
-	p.wants(0)
-	for range 2 * places { // it fails only if other readers change the word meanwhile
-		found, look := p.mem.load(wordLook), uint64(never)
-		for number := range places {
-			if wants := p.mem.load(wantsAt(number)); wants != 0 {
+// clear takes back what the reader in this seat has said, and frees the seat.
+func (s *seat) clear() {
+	s.mem.clear(wordAsleep, 1<<s.number)
+	s.wants(0)
+	for range 2 * seats { // it fails only if other readers change the word meanwhile
+		found, look := s.mem.load(wordLook), uint64(never)
+		for number := range seats {
+			if wants := s.mem.load(wantsAt(number)); wants != 0 {
 				look &= wants - 1
 			}
 		}
 		// SYNC agree: the count of changes was loaded before what all want, and is swapped with it.
-		if p.mem.swap(wordLook, found, found&^never|look) {
+		if s.mem.swap(wordLook, found, found&^never|look) {
 			break
 		}
 	}
-	p.mem.clear(wordRequired, 1<<p.number)
-	p.mem.store(leaseAt(p.number), 0)
-	p.mem.swap(ownerAt(p.number), p.me, 0) // SYNC leave: after its bits are cleared
+	s.mem.clear(wordRequired, 1<<s.number)
+	s.mem.store(leaseAt(s.number), 0)
+	s.mem.swap(ownerAt(s.number), s.me, 0) // SYNC leave: after its bits are cleared
 }
 
-func (p *place) close() {
-	p.mem.unmap()
-	p.mem = words{}
-	if p.bells != nil {
-		_ = p.bells.file.Close()
+func (s *seat) close() {
+	s.mem.unmap()
+	s.mem = words{}
+	if s.bells != nil {
+		_ = s.bells.file.Close()
 	}
-	p.readers.close()
+	s.readers.close()
 }
 
 // Require makes programs of a ring with KEEP_OLDEST drop new records rather than overwrite what this reader has not read, from
@@ -183,35 +183,35 @@ func (r *reader) Require(lease time.Duration) error {
 	if ring := r.parts[0]; !ring.options.Has(KeepOldest) {
 		return failf(ErrNotKeeping, "%s does not keep its oldest records: declare it with the option KEEP_OLDEST", ring.what)
 	}
-	p, err := r.place()
+	s, err := r.seat()
 	if err != nil {
 		return err
 	}
-	shards := int(p.readers.shards)
+	shards := int(s.readers.shards)
 	for shard := range shards {
-		p.mem.store(heldAt(shard, p.number), 0)
+		s.mem.store(heldAt(shard, s.number), 0)
 	}
-	// Programs that still judge an earlier reader of this place have ended after an RCU grace period. It fails on machines with
+	// Programs that still judge an earlier reader of this seat have ended after an RCU grace period. It fails on machines with
 	// nohz_full; then such a program can end this requirement, which IsRequired says.
 	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, 1, 0, 0)
 	for shard := range shards {
-		p.mem.store(positionAt(shard, p.number), forGood)
+		s.mem.store(positionAt(shard, s.number), forGood)
 	}
-	r.required = p
+	r.required = s
 	for _, s := range r.shards {
 		s.told = forGood
 		r.tell(s, true)
 	}
-	p.mem.store(leaseAt(p.number), uint64(max(lease, 0)))
+	s.mem.store(leaseAt(s.number), uint64(max(lease, 0)))
 	// SYNC keep: a full barrier follows: a program finds the bit, or this reader the program's claims.
-	p.mem.set(wordRequired, 1<<p.number)
+	s.mem.set(wordRequired, 1<<s.number)
 	return nil
 }
 
 // IsRequired says whether programs wait for this reader.
 func (r *reader) IsRequired() bool {
-	p := r.required
-	return p != nil && p.isMine() && p.mem.load(wordRequired)>>p.number&1 == 1
+	s := r.required
+	return s != nil && s.isMine() && s.mem.load(wordRequired)>>s.number&1 == 1
 }
 
 // tell says how far a shard was read: after an eighth of its slots, or now.
@@ -302,12 +302,12 @@ func monotonic() uint64 {
 	return uint64(now.Nano() - monotonicAhead())
 }
 
-// isAlive says whether the owner of a place lives, as far as this process can know.
-func (p *place) isAlive(owner uint64, number int) bool {
+// isAlive says whether the owner of a seat lives, as far as this process can know.
+func (s *seat) isAlive(owner uint64, number int) bool {
 	ns, err := namespace()
 	if err != nil || ns&(pidMask>>2) != owner>>(2*pidBits) {
-		sign := p.mem.load(leaseAt(number))
-		return p.mem.load(wordRequired)>>number&1 == 1 || sign == 0 || int64(monotonic()-sign) < int64(silent)
+		sign := s.mem.load(leaseAt(number))
+		return s.mem.load(wordRequired)>>number&1 == 1 || sign == 0 || int64(monotonic()-sign) < int64(silent)
 	}
 	return livesSince(int(owner&pidMask), func(start uint64) bool {
 		// With the offset of a time namespace it may be one too high.
