@@ -29,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use mapring_kit::exit::{self, WrongUsage};
 use mapring_kit::output;
-use mapring_kit::text::{escaped, one_line};
+use mapring_kit::text::{one_line, printable};
 
 /// Shared-memory channels between BPF programs and userspace.
 #[derive(Parser)]
@@ -108,14 +108,14 @@ fn wrong_arguments(mut error: clap::Error) -> ! {
     }
     let is_harmless = |text: &OsString| {
         let text = text.to_string_lossy();
-        escaped(&text) == *text
+        printable(&text) == *text
     };
     if env::args_os().all(|argument| is_harmless(&argument))
         && ours.iter().all(|(_, value)| is_harmless(value))
     {
         error.exit();
     }
-    let text = error.render().to_string().lines().map(|line| escaped(line) + "\n").collect::<String>();
+    let text = error.render().to_string().lines().map(|line| printable(line) + "\n").collect::<String>();
     if error.use_stderr() {
         output::print(&text);
     } else {

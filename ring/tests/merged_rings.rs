@@ -89,6 +89,30 @@ fn any_number_of_rings_is_merged_in_order() {
     }
 }
 
+/// As when the loader of one ring starts again.
+#[test]
+fn a_ring_takes_the_place_of_another() {
+    let few = Ring::<Two>::create_memfd(64, 1).unwrap();
+    let [old, new] = [(); 2].map(|()| Ring::<Three>::create_memfd(64, 1).unwrap());
+    let (few_writer, old_writer) = (few.writer(0).unwrap(), old.writer(0).unwrap());
+    let mut both = Merged::new(Clock::Monotonic).with(threes(&old), three(0)).with(twos(&few), two(1));
+    let mut seen = Seen::new();
+    old_writer.push(&[10, 0, 1]).unwrap();
+    few_writer.push(&[2, 20]).unwrap();
+    assert_eq!(both.for_each(&mut seen, usize::MAX), 2);
+    both.replace(0, Merged::new(Clock::Monotonic).with(threes(&new), three(2)));
+    old_writer.push(&[25, 0, 3]).unwrap();
+    few_writer.push(&[4, 40]).unwrap();
+    for record in [[15, 0, 5], [30, 0, 6]] {
+        new.writer(0).unwrap().push(&record).unwrap();
+    }
+    assert_eq!(both.for_each(&mut seen, usize::MAX), 3);
+    assert_eq!(seen, [(0, 0, 10, 1), (1, 0, 20, 2), (2, 0, 15, 5), (2, 0, 30, 6), (1, 0, 40, 4)]);
+    let stats = [0, 1].map(|ring| both.reader(ring).stats());
+    assert_eq!(stats.map(|stats| (stats.delivered, stats.late)), [(2, 1), (2, 0)]);
+    assert_eq!([0, 1].map(|shard| both.reader(0).position(shard)), [Some(2), None]);
+}
+
 /// Ends the writers, also if the reader panics.
 struct Stop<'a>(&'a AtomicBool);
 

@@ -184,7 +184,7 @@ mod tests {
         ("mapring-sys", &["mapring-core"]),
         ("mapring", &["mapring-core", "mapring-sys", "mapring-derive"]),
         ("mapring-loader", &["mapring", "mapring-core", "mapring-sys"]),
-        ("mapring-kit", &[]),
+        ("mapring-kit", &["mapring-core"]),
         ("mapring-view", &["mapring-kit", "mapring", "mapring-sys"]),
         ("mapring-export", &["mapring-kit", "mapring-view", "mapring", "mapring-sys"]),
         ("mapring-flight", &["mapring-kit", "mapring", "mapring-sys", "mapring-loader", "mapring-bpf-build"]),

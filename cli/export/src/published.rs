@@ -71,7 +71,7 @@ impl Ring {
         if let Some(guess) = guess {
             output::note(format_args!("mapring: {guess}"));
         }
-        target.records(Start::Oldest, None)?;
+        target.records(Start::Oldest)?;
         let region = target.region().with_context(|| format!("{}: not a mapring ring", target.location))?;
         let boot = of_kernel("random/boot_id").context("boot_id")?;
         let id = target.map.as_ref().map_or(0, |map| map.facts().id);
@@ -87,8 +87,8 @@ impl Ring {
             None => format!("{boot}-{id}-{generation:x}"),
         };
         let open = |start| match &resized {
-            Some(resized) => untyped::records(&[(0, resized.region.clone())], start, None),
-            None => target.records(start, None),
+            Some(resized) => untyped::records(&[(0, resized.region.clone())], start),
+            None => target.records(start),
         };
         let records = open(Start::Oldest)?;
         let (record, tails) = (region.geometry().record(), region.geometry().tails());
@@ -105,8 +105,8 @@ impl Ring {
     /// The present end of each shard.
     pub(crate) fn ends(&self) -> Result<Ends> {
         let now = match &self.resized {
-            Some(resized) => untyped::records(&[(0, resized.region.clone())], Start::Now, None)?,
-            None => self.target.records(Start::Now, None)?,
+            Some(resized) => untyped::records(&[(0, resized.region.clone())], Start::Now)?,
+            None => self.target.records(Start::Now)?,
         };
         Ok(now.positions().into_iter().collect())
     }
@@ -217,7 +217,7 @@ impl Ring {
         let count = records.each(limit, &mut |item| {
             if ends.is_none_or(|ends| ends.get(&item.shard).is_some_and(|end| item.ticket < *end)) {
                 let time = stamp.and_then(|stamp| stamp.time(item.bytes, clock)).map(line::time);
-                let line = line::json(&item, time.as_deref(), &target.decode(item.bytes));
+                let line = line::json("", &item, time.as_deref(), &target.decode(item.bytes));
                 found.push((item.shard, item.ticket, line.into_bytes()));
             }
         });

@@ -179,7 +179,7 @@ impl Source {
             }
             Values::Top { handle, most, read } => *read = handle.largest(*most)?.keys,
             Values::Ring { read } => {
-                let records = target.records(Start::Now, None)?;
+                let records = target.records(Start::Now)?;
                 *read = records.positions();
                 let stats = records.stats();
                 dropped.extend([

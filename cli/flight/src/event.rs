@@ -4,22 +4,26 @@ use crate::stack::Stack;
 
 /// An event, as a dump shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
     /// CLOCK_MONOTONIC, nanoseconds.
-    pub(crate) ns: u64,
-    pub(crate) cpu: u16,
-    /// The running process and thread, as the initial pid namespace numbers them. 0 is the idle task.
-    pub(crate) pid: u32,
-    pub(crate) tid: u32,
-    pub(crate) what: What,
+    pub ns: u64,
+    /// The CPU on which it happened.
+    pub cpu: u16,
+    /// The running process, as the initial pid namespace numbers it. 0 is the idle task.
+    pub pid: u32,
+    /// The running thread, in the same way.
+    pub tid: u32,
+    /// What happened.
+    pub what: What,
 }
 
 /// A name of 16 bytes, as in `/proc/PID/comm`, filled up with zeros.
-pub(crate) type Comm = [u8; 16];
+pub type Comm = [u8; 16];
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+#[allow(missing_docs)] // the kernel's events have the same names
+pub enum What {
     /// `tid` of the event stopped running in `state` (bits of `prev_state` as ftrace shows them: 0 is runnable), and
     /// `next` runs.
     Switch {
@@ -178,23 +182,28 @@ impl What {
 
 /// A network interface, in the namespace with this inode. 0: the kernel has only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Interface {
-    pub(crate) index: u32,
-    pub(crate) net_ns: u64,
+pub struct Interface {
+    /// Its number there.
+    pub index: u32,
+    /// The inode.
+    pub net_ns: u64,
 }
 
 /// Records that are missing in a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Gap {
+pub struct Gap {
     /// The group of events that lost records.
-    pub(crate) group: &'static str,
-    pub(crate) cpu: u16,
-    pub(crate) count: u64,
+    pub group: &'static str,
+    /// The CPU whose shard lost them.
+    pub cpu: u16,
+    /// How many.
+    pub count: u64,
     /// In words: overwritten, no free slot, …
-    pub(crate) cause: String,
+    pub cause: String,
     /// None was lost before, and none after, in nanoseconds of CLOCK_MONOTONIC.
-    pub(crate) since: Option<u64>,
-    pub(crate) until: u64,
+    pub since: Option<u64>,
+    /// The end of that time.
+    pub until: u64,
 }
 
 #[cfg(test)]

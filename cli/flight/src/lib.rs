@@ -1,7 +1,8 @@
 //! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
 //! incident.
 //!
-//! - What is recorded: `event` in words of the kernel, `stack`; `record` has their layout, as the programs in `bpf` write it.
+//! - What is recorded: [`event`] in words of the kernel, [`stack`]; `record` has their layout, as the programs in `bpf` write it.
+//!   [`events`] reads all that are present.
 //! - [`pins`]: where a recording is. `recording` opens it, `rings` reads it, `holes` counts what is missing, `stopped` says
 //!   why it ended. `input` is what commands read: the running recorder, or a file of `save`.
 //! - `start`: `plan` splits the memory, `limits` checks it, `load` loads the programs, `sampling` starts the clocks of
@@ -15,9 +16,9 @@
 #[macro_use] // its `eprintln!` never panics
 extern crate mapring_kit;
 
-mod event;
+pub mod event;
 mod record;
-mod stack;
+pub mod stack;
 
 mod holes;
 mod input;
@@ -57,10 +58,15 @@ pub mod saved;
 mod status;
 mod trace;
 
+use std::iter;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+use self::event::{Event, Gap};
+use self::recording::Recording;
 
 /// Options of `mapring flight`.
 #[derive(clap::Args)]
@@ -91,6 +97,18 @@ enum Command {
     Mark(control::Mark),
     /// End the recording and free its memory
     Stop,
+}
+
+/// All events that the recorder with this directory holds now, in the order of time, and what is missing between them.
+///
+/// # Errors
+/// If nothing is recorded there, or if this user may not read it.
+pub fn events(dir: &Path) -> Result<(Vec<Event>, Vec<Gap>)> {
+    let rings = rings::open(&Recording::open(dir)?)?;
+    let now = rings::present();
+    let mut in_order = rings::InOrder::since(&rings, 0);
+    let events = iter::from_fn(|| in_order.next(now)).collect();
+    Ok((events, in_order.take_last_gaps()))
 }
 
 /// Runs one of the commands.

@@ -35,9 +35,12 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 pub(crate) const RECORDING: &str = "recording";
 pub(crate) const LOCK: &str = "flight-lock";
 const NEW: &str = "new";
-pub(crate) const MAPS: &str = "maps";
-pub(crate) const LINKS: &str = "links";
-pub(crate) const CONTROL: &str = "control";
+/// The directory of a recording that has its maps.
+pub const MAPS: &str = "maps";
+/// The one that has the links of its programs.
+pub const LINKS: &str = "links";
+/// Its program for `hold`, `resume` and `mark`.
+pub const CONTROL: &str = "control";
 pub(crate) const SAMPLER: &str = "sampler";
 /// The map that has the end of the recording.
 pub(crate) const STOP: &str = "stop";
@@ -56,12 +59,13 @@ pub(crate) struct Common {
 
 const DEFAULT: &str = "/sys/fs/bpf/mapring/flight";
 
-pub(crate) fn recording(dir: &Path) -> PathBuf {
+/// A recording that has been started.
+pub fn recording(dir: &Path) -> PathBuf {
     dir.join(RECORDING)
 }
 
 /// What is there while a command changes pins, and after it was killed.
-pub(crate) fn lock(dir: &Path) -> PathBuf {
+pub fn lock(dir: &Path) -> PathBuf {
     dir.join(LOCK)
 }
 

@@ -2,19 +2,25 @@
 
 /// The frames that were found by frame pointers, the innermost one first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Stack {
+pub struct Stack {
     /// Addresses of instructions in the kernel; empty if the thread was in userspace.
-    pub(crate) kernel: Vec<u64>,
-    pub(crate) user: Vec<UserFrame>,
+    pub kernel: Vec<u64>,
+    /// Frames of userspace.
+    pub user: Vec<UserFrame>,
     /// Outer frames are missing: there were more than a record holds, or code without frame pointers hides them.
-    pub(crate) is_cut: bool,
+    pub is_cut: bool,
 }
 
 /// A frame of userspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum UserFrame {
+pub enum UserFrame {
     /// An offset in the file with this build id, zeros at its end. It has a meaning without the process.
-    File { build_id: [u8; 20], offset: u64 },
+    File {
+        /// The build id.
+        build_id: [u8; 20],
+        /// Where in the file.
+        offset: u64,
+    },
     /// An address in the process: its page was in no file with a build id, or could not be looked at.
     Address(u64),
 }

@@ -31,7 +31,7 @@ pub fn explained(error: anyhow::Error, command: &str) -> anyhow::Error {
     }
     let lines: Vec<_> = messages.lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().for_each(|line| eprintln!("{}", crate::text::escaped(line)));
+    last.iter().for_each(|line| eprintln!("{}", crate::text::printable(line)));
     error
 }
 

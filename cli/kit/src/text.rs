@@ -2,32 +2,20 @@
 
 use std::borrow::Cow;
 
-/// Escapes everything but printable text. The same rule as in the library's messages.
+/// Escapes what a terminal does not show as it is, as the library's messages do: control characters, line breaks, marks that
+/// change the direction.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_plain) {
-        return text.into();
-    }
-    let escape = |c: char| if is_plain(c) { c.to_string() } else { c.escape_debug().to_string() };
-    text.chars().map(escape).collect::<String>().into()
+    if text.chars().all(is_plain) { text.into() } else { mapring_core::text::printable(text).into() }
 }
 
 /// An error and its causes in one line, as every command prints them. A library's message quotes the text of others as it
 /// is, so this escapes all that could change a terminal or look like another line. Only [`Lines`] has lines.
 pub fn one_line(error: &anyhow::Error) -> String {
     let one = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<Lines>() {
-        Some(Lines(lines)) => lines.lines().map(escaped).collect::<Vec<_>>().join("\n"),
-        None => escaped(&e.to_string()),
+        Some(Lines(lines)) => lines.lines().map(printable).collect::<Vec<_>>().join("\n"),
+        None => printable(&e.to_string()).into_owned(),
     };
     error.chain().map(one).collect::<Vec<_>>().join(": ")
-}
-
-/// Escapes what a terminal does not show as it is: control characters, line breaks, marks that change the direction.
-pub fn escaped(text: &str) -> String {
-    let escape = |c: char| match is_plain(c) || !is_hidden(c) {
-        true => c.to_string(),
-        false => c.escape_debug().to_string(),
-    };
-    text.chars().map(escape).collect()
 }
 
 /// An error whose message has several lines.
@@ -57,7 +45,7 @@ pub fn json_line(value: &serde_json::Value) -> String {
         return text;
     }
     let escape = |c: char| {
-        if is_plain(c) || !is_hidden(c) {
+        if is_plain(c) || c.escape_debug().len() == 1 {
             return c.to_string();
         }
         c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
@@ -67,10 +55,6 @@ pub fn json_line(value: &serde_json::Value) -> String {
 
 fn is_plain(c: char) -> bool {
     c == ' ' || c.is_ascii_graphic()
-}
-
-fn is_hidden(c: char) -> bool {
-    c.escape_debug().len() > 1
 }
 
 /// Breaks text into lines of at most `width` characters, at spaces.

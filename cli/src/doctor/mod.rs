@@ -14,7 +14,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use serde::Serialize;
 
-use mapring_kit::text::{escaped, json_line};
+use mapring_kit::text::{json_line, printable};
 
 /// Options of `mapring doctor`.
 #[derive(clap::Args)]
@@ -52,7 +52,14 @@ struct Finding {
 
 impl Finding {
     fn ok(area: &'static str, feature: &'static str, seen: impl Into<String>) -> Self {
-        Self { area, feature, state: State::Ok, seen: escaped(&seen.into()), lost: "", fix: None }
+        Self {
+            area,
+            feature,
+            state: State::Ok,
+            seen: printable(&seen.into()).into_owned(),
+            lost: "",
+            fix: None,
+        }
     }
 
     fn missing(
@@ -75,14 +82,14 @@ impl Finding {
 
     /// With the command that fixes it.
     fn fixed_by(self, fix: impl Into<String>) -> Self {
-        let lines = fix.into().lines().map(escaped).collect::<Vec<_>>();
-        Self { fix: Some(lines.join("\n")), ..self }
+        let fix = fix.into().lines().map(printable).collect::<Vec<_>>().join("\n");
+        Self { fix: Some(fix), ..self }
     }
 }
 
 /// A path as one word of a shell, whatever its name is. `None` if a terminal does not show the name as it is.
 fn word(path: &Path) -> Option<String> {
-    let path = path.to_str().filter(|path| escaped(path) == *path)?;
+    let path = path.to_str().filter(|path| printable(path) == *path)?;
     let is_plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c));
     Some(if is_plain { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) })
 }

@@ -121,7 +121,7 @@ fn unknown(feature: &'static str, pin: &str, e: &anyhow::Error) -> Option<Findin
 /// A record of a ring that was reserved and not ended, if there is one.
 fn unended(target: &Target) -> Result<Option<Unended>> {
     let Some(region) = target.region().filter(|_| target.kind() == Some(Kind::Ring)) else { return Ok(None) };
-    let mut records = target.records(Start::Oldest, None)?;
+    let mut records = target.records(Start::Oldest)?;
     // Only records that are there, so that this ends while programs write.
     let limit = region.geometry().capacity().saturating_mul(records.positions().len());
     for _ in 0..20 {

@@ -6,8 +6,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use mapring_flight::pins;
+
 use crate::recorder::{Recorder, output as output_of, said};
-use crate::{pins, skip};
+use crate::skip;
 
 #[test]
 fn status_says_what_is_recorded() {

@@ -6,10 +6,11 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use mapring_flight::pins;
 use serde_json::Value;
 
 use crate::recorder::{Recorder, output, said};
-use crate::{pins, skip};
+use crate::skip;
 
 /// A BPF file system of its own.
 struct BpfFs(PathBuf);

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use mapring_flight::pins;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::nobody::{NOBODY, become_nobody};
-use crate::pins;
 use crate::recorder::{Recorder, output, said};
 
 const SMALL: [&str; 4] = ["--size", "1M", "--events", "exec"];

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use aya::programs::links::{FdLink, PinnedLink};
+use mapring_flight::event::Event;
+use mapring_flight::pins;
 use serde_json::Value;
 
-use crate::event::Event;
-use crate::recording::Recording;
-use crate::{pins, rings, skip};
+use crate::skip;
 
 /// The command, with pins of its own. Dropping it ends the recording.
 pub(crate) struct Recorder {
@@ -69,11 +69,8 @@ impl Recorder {
 
     /// All events that are present.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let rings = rings::open(&Recording::open(&self.dir).unwrap()).unwrap();
-        let now = rings::present();
-        let mut in_order = rings::InOrder::since(&rings, 0);
-        let events = std::iter::from_fn(|| in_order.next(now)).collect();
-        in_order.take_last_gaps().iter().for_each(|gap| println!("{gap:?}"));
+        let (events, gaps) = mapring_flight::events(&self.dir).unwrap();
+        gaps.iter().for_each(|gap| println!("{gap:?}"));
         events
     }
 

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
+use mapring_flight::event::{Event, Interface, What};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::event::{Event, Interface, What};
 use crate::recorder::{Recorder, said};
 use crate::skip;
 

@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mapring::time::Clock;
+use mapring_flight::event::{Event, What};
+use mapring_flight::stack::{Stack, UserFrame};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 use crate::common::Over;
-use crate::event::{Event, What};
 use crate::recorder::{Recorder, said};
 use crate::skip;
-use crate::stack::{Stack, UserFrame};
 
 /// A program whose functions call each other: main, outer, middle, and one that spins or waits.
 struct Chain {

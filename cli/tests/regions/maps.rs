@@ -178,6 +178,143 @@ fn records_with_tails_of_several_cpus_come_in_order() {
 }
 
 #[test]
+fn tail_reads_several_rings_in_the_order_of_their_stamps() {
+    let Some(loaded) = Loaded::new() else { return };
+    (0..5).for_each(|_| loaded.fill(1));
+    let names = ["t_events", "t_names", "t_sized", "t_nodes"];
+    let tail = |names: &[&str], options: &[&str]| {
+        let paths: Vec<_> = names.iter().map(|name| loaded.path(name)).collect();
+        let paths = paths.iter().map(String::as_str);
+        mapring(&["tail"].into_iter().chain(paths).chain(options.iter().copied()).collect::<Vec<_>>())
+    };
+    let all = tail(&names, &["--no-follow", "--json"]);
+    let records = lines(&all);
+    let rings: Vec<_> = records.iter().map(|line| line["ring"].as_str().unwrap()).collect();
+    assert_eq!(rings, [names; 5].concat(), "the program writes one record into each, in this order");
+    assert!(records.iter().map(|line| line["record"]["ns"].as_u64().unwrap()).is_sorted());
+    assert!(records.iter().all(|line| line["time"].is_string()));
+    assert_eq!(
+        [0, 1, 2, 3].map(|at| &records[4 * at + at]["tail"]),
+        [&Value::Null, &json!("a tail"), &Value::Null, &Value::Null]
+    );
+    assert!(said(&all).contains("20 records, none lost"));
+    let people = text(&tail(&names, &["--no-follow", "-n", "3"]));
+    let lines_of: Vec<_> = people.lines().collect();
+    assert!(
+        lines_of.len() == 3 && lines_of[1].contains(" t_names [") && lines_of[1].ends_with(" \"a tail\"")
+    );
+
+    // A filter holds of the rings whose records have the fields.
+    for (filter, found) in [
+        ("number == 8", vec!["t_names"; 5]),
+        ("number == 10 || pid == 3", vec!["t_nodes", "t_nodes", "t_events", "t_nodes", "t_nodes", "t_nodes"]),
+        ("tail ~ \"a.*\" && number > 0", vec!["t_names"; 5]),
+    ] {
+        let records = lines(&tail(&names, &["--no-follow", "--json", "--where", filter]));
+        assert_eq!(
+            records.iter().map(|line| line["ring"].as_str().unwrap()).collect::<Vec<_>>(),
+            found,
+            "{filter}"
+        );
+    }
+    for (names, options, why) in [
+        (&names[..], &["--where", "pdi == 3"][..], "no field pdi; the fields are ns, pid, state"),
+        (&names, &["--where", "number == \"x\""], "number is a number, and is compared with a text"),
+        (
+            &["t_events", "t_raw"],
+            &[],
+            "t_raw: several rings are read in the order of their time stamps: --stamp FIELD",
+        ),
+        (&["t_events", "t_raw"], &["--stamp", "ns"], "t_raw: --stamp: struct raw has no field of 8 bytes"),
+        (
+            &["t_events", "t_kernel"],
+            &[],
+            "t_kernel: several rings are read in the order of their time stamps: its",
+        ),
+        (&["t_events", "t_calls"], &[], "t_calls is not a mapring ring, but of kind counters"),
+        (&["t_events", "t_none"], &[], "t_none"),
+    ] {
+        let output = tail(names, &[&["--no-follow"], options].concat());
+        assert_eq!(output.status.code(), Some(1), "{names:?} {options:?}");
+        assert!(said(&output).contains(why), "{names:?} {options:?}: {}", said(&output));
+    }
+    // The number 7 is the earliest time stamp.
+    let named = ["--no-follow", "--json", "--stamp", "ns", "--stamp", "number"];
+    let records = lines(&tail(&["t_events", "t_raw"], &named));
+    let rings: Vec<_> = records.iter().map(|line| line["ring"].as_str().unwrap()).collect();
+    assert_eq!(rings, [["t_raw"; 5], ["t_events"; 5]].concat());
+    let same = lines(&tail(&["t_events", "t_events"], &["--no-follow", "--json", "-n", "1"]));
+    assert!(same[0]["ring"].as_str().unwrap().starts_with("t_events id:"));
+}
+
+/// A flood overwrites its own ring only, and one of two loaders starts again.
+#[test]
+fn tail_follows_each_of_several_rings() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let (events, names) = (old.path("t_events"), old.path("t_names"));
+    let mut tail = command(&["tail", &events, &names, "--json", "--from", "first"]);
+    let mut tail = Running(tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut stdout = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    // The names of their rings, until there were some of a ring.
+    let mut until = |ring: &str, count: usize| {
+        let mut seen: Vec<String> = Vec::new();
+        while seen.iter().filter(|seen| *seen == ring).count() < count {
+            let line: Value = serde_json::from_str(&stdout.next().unwrap().unwrap()).unwrap();
+            seen.push(line["ring"].as_str().unwrap().to_owned());
+        }
+        seen
+    };
+    old.fill(5);
+    assert_eq!(until("t_names", 1), ["t_events", "t_events", "t_events", "t_events", "t_events", "t_names"]);
+    (0..10).for_each(|_| old.fill(100));
+    until("t_names", 10);
+    fs::remove_file(&events).unwrap();
+    fs::rename(new.path("t_events"), &events).unwrap();
+    new.fill(3);
+    assert_eq!(until("t_events", 3), ["t_events"; 3]);
+    // The ring of the old loader is not read any more.
+    old.fill(1);
+    assert_eq!(until("t_names", 1), ["t_names"]);
+    new.fill(1);
+    assert_eq!(until("t_events", 1), ["t_events"]);
+    let said = end(&mut tail);
+    assert!(
+        said.contains(&format!("{events}: another ring is pinned there now; continuing with it")),
+        "{said}"
+    );
+    assert!(said.contains("mapring: lost: t_events: shard ") && !said.contains("t_names: shard"), "{said}");
+    assert!(said.contains("; lost: t_events: ") && said.contains(" overwritten\n"), "{said}");
+}
+
+#[test]
+fn tail_counts_the_records_of_each_ring_that_came_too_late_for_the_order() {
+    let Some(loaded) = Loaded::new() else { return };
+    let (events, spans) = (loaded.path("t_events"), loaded.path("t_spans"));
+    let mut tail = command(&["tail", &events, &spans, "--from", "first", "--stamp", "ns", "--stamp", "time"]);
+    let mut tail = Running(tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut stdout = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let mut next = || stdout.next().unwrap().unwrap();
+    loaded.fill(1);
+    assert!(next().contains(" t_events ["));
+    loaded.fill_spans(1, 1, 1000);
+    assert!((0..40).all(|_| next().contains("t_spans [")));
+    let said = end(&mut tail);
+    assert!(said.contains("mapring: t_spans: 40 records came after one with a later time stamp\n"), "{said}");
+    assert!(said.contains("41 records, none lost") && !said.contains("mapring: t_events"), "{said}");
+}
+
+/// Ends a command as Ctrl-C does; returns what it says.
+fn end(command: &mut Running) -> String {
+    let id = rustix::process::Pid::from_child(&command.0);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let mut said = String::new();
+    command.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(command.0.wait().unwrap().success());
+    said
+}
+
+#[test]
 fn tail_follows_a_restarted_loader() {
     let Some(old) = Loaded::new() else { return };
     let Some(new) = Loaded::new() else { return };

@@ -27,11 +27,12 @@ impl Filter {
         Expr::parse(text).map(Self)
     }
 
-    /// Checks that it can hold of a record. `empty` is a decoded record of zeros, with an empty tail if records have tails.
+    /// Checks that it can hold of a record. `empty` has for each type of records a decoded one of zeros, with an empty tail if
+    /// they have tails.
     ///
     /// # Errors
     /// If it names a field that no record has, or has a comparison that never holds.
-    pub fn check(&self, empty: Names<'_>) -> Result<()> {
+    pub fn check(&self, empty: &[Names<'_>]) -> Result<()> {
         self.0.check(empty)
     }
 

@@ -14,10 +14,11 @@ use crate::value;
 /// Options of commands that read records in the order of time.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Wanted {
-    /// The field with the time in nanoseconds, by which CPUs are merged; `none` for no field [default: ns, ts, time or
-    /// similar, if its values fit a clock]
+    /// The field with the time in nanoseconds, by which CPUs are merged; `none` for no field. May be given several
+    /// times: each ring uses the first of these fields that it has [default: ns, ts, time or similar, if its values fit a
+    /// clock]
     #[arg(long, value_name = "FIELD")]
-    stamp: Option<String>,
+    stamp: Vec<String>,
     /// The clock of the time stamps [default: the one that they fit]
     #[arg(long, value_name = "CLOCK", value_enum)]
     clock: Option<StampClock>,
@@ -32,24 +33,21 @@ pub type Found = (Option<Stamp>, Option<String>);
 impl Wanted {
     /// Finds the stamp that these options name, or else one that fits a clock.
     pub fn find(&self, target: &Target) -> Result<Found> {
-        let wanted = self.stamp.as_deref();
-        if wanted == Some("none") {
+        let is_named = !self.stamp.is_empty();
+        if self.stamp == ["none"] {
             ensure!(self.clock.is_none(), "--clock needs a time stamp, and --stamp is none");
             return Ok((None, None));
         }
-        let ty = match (target.ty(), wanted) {
-            (Ok(ty), _) => ty,
-            (Err(why), Some(_)) => bail!("--stamp: the fields are not known: {why}"),
-            (Err(why), None) if self.clock.is_some() => bail!("--clock: the fields are not known: {why}"),
-            (Err(_), None) => return Ok((None, None)),
+        let ty = match target.ty() {
+            Ok(ty) => ty,
+            Err(why) if is_named => bail!("--stamp: the fields are not known: {why}"),
+            Err(why) if self.clock.is_some() => bail!("--clock: the fields are not known: {why}"),
+            Err(_) => return Ok((None, None)),
         };
-        let fields = value::stamps(ty, wanted);
+        let named = || self.stamp.iter().flat_map(|name| value::stamps(ty, Some(name)));
+        let fields = if is_named { named().collect() } else { value::stamps(ty, None) };
         let Some((name, at)) = fields.first() else {
-            ensure!(
-                wanted.is_none(),
-                "--stamp: {} has no field of 8 bytes with this name",
-                value::type_name(ty)
-            );
+            ensure!(!is_named, "--stamp: {} has no field of 8 bytes with this name", value::type_name(ty));
             ensure!(self.clock.is_none(), "--clock: name the field of the time stamps with --stamp");
             return Ok((None, None));
         };
@@ -57,7 +55,7 @@ impl Wanted {
             let others = "--stamp and --clock name others, --stamp none takes none";
             format!("field {name} is taken as the time stamp, in nanoseconds of {clock}: {others}")
         };
-        if let (Some(_), Some(clock)) = (wanted, self.clock) {
+        if let Some(clock) = self.clock.filter(|_| is_named) {
             return Ok((Some(Stamp::new(*at, clock, 0)), None));
         }
         let clocks = self.clock.map_or(StampClock::ALL.to_vec(), |clock| vec![clock]);
@@ -65,7 +63,7 @@ impl Wanted {
             let stamps = Stamps::of(target, *at)?;
             let fits = |clock: &StampClock| stamps.fit(*clock, target);
             let (clock, since) = match clocks.iter().copied().find(fits) {
-                found if wanted.is_some() => (found.unwrap_or(StampClock::Monotonic), 0),
+                found if is_named => (found.unwrap_or(StampClock::Monotonic), 0),
                 // Records that are not there yet are checked as they come.
                 _ if stamps.count == 0 => {
                     let clock = self.clock.unwrap_or(StampClock::Monotonic);
@@ -104,7 +102,7 @@ struct Stamps {
 
 impl Stamps {
     fn of(target: &Target, at: usize) -> Result<Self> {
-        let mut records = target.records(Start::Oldest, None)?;
+        let mut records = target.records(Start::Oldest)?;
         let mut found = Self::default();
         let mut see = |item: Item<'_>| {
             let Some(ns) = item.bytes.get(at..).and_then(<[u8]>::first_chunk) else { return };

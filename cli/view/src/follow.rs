@@ -1,19 +1,22 @@
-//! Reads a ring to its present end, or follows it when its loader starts again: for `tail` and `record`.
+//! Reads rings to their present end, or follows them when their loaders start again: for `tail` and `record`.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use mapring::Start;
 use mapring::any::AnyMap;
+use mapring::liveness::Unended;
+use mapring::time::Clock;
+use mapring::{Loss, Merged, Start};
 use mapring_kit::output;
 
 use crate::find::Location;
 use crate::find_stamp;
 use crate::stamp::Stamp;
-use crate::target::Target;
-use crate::untyped::Records;
+use crate::target::{self, Target};
+use crate::untyped::{Item, Records};
 
 /// Where to start.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,13 +47,39 @@ pub fn has_passed(records: &dyn Records, ends: &Ends) -> bool {
     records.positions().iter().all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
 }
 
-/// The ring that is read now.
+/// A ring that is read.
 pub(crate) struct Source {
     pub(crate) target: Target,
-    pub(crate) records: Box<dyn Records>,
     pub(crate) stamp: Option<Stamp>,
-    wanted: find_stamp::Wanted,
+    /// What tells it from the other rings; empty if there are none.
+    pub(crate) label: String,
     checked: PinChecks,
+}
+
+/// Where records go.
+pub(crate) trait Sink {
+    fn take(&mut self, of: &Source, item: Item<'_>) -> Result<()>;
+}
+
+/// One ring or several that are read, and where their records go. If they have time stamps, which several must have, all
+/// records come in the order of these.
+pub(crate) struct Rings<S> {
+    reader: Reader<S>,
+    receiver: Receiver<S>,
+    wanted: find_stamp::Wanted,
+}
+
+enum Reader<S> {
+    ByShard(Box<dyn Records>),
+    ByTime(Merged<'static, Receiver<S>>),
+}
+
+struct Receiver<S> {
+    sources: Vec<Source>,
+    sink: S,
+    /// Of each ring: records from here on are left out.
+    ends: Vec<Ends>,
+    failed: Option<anyhow::Error>,
 }
 
 /// What earlier checks of a pin have found.
@@ -98,46 +127,176 @@ pub fn check_pin<T>(
                 if times == 2 { Pinned::Unfit(e) } else { Pinned::Same }
             }
         },
-        Err(e) if !std::mem::replace(&mut checked.gone, true) => Pinned::Gone(e),
+        Err(e) if !mem::replace(&mut checked.gone, true) => Pinned::Gone(e),
         Err(_) => Pinned::Same,
     })
 }
 
 impl Source {
-    /// Opens the ring at a location. Its shards are merged by the stamp that is wanted, or else by one that fits a clock.
-    pub(crate) fn open(location: Location, wanted: &find_stamp::Wanted, start: Start) -> Result<Self> {
+    /// Opens the ring at a location. Its stamp is the one that is wanted, or else one that fits a clock.
+    fn open(location: Location, wanted: &find_stamp::Wanted, is_one: bool) -> Result<Self> {
         let target = Target::open(location)?;
-        let (stamp, guess) = wanted.find(&target)?;
-        let records = target.records(start, stamp)?;
-        if let Some(guess) = guess {
-            output::note(format_args!("mapring: {guess}"));
+        let found = wanted.find(&target);
+        let (stamp, guess) =
+            if is_one { found? } else { found.with_context(|| target.location.to_string())? };
+        let size = target.region().map_or(0, |region| region.geometry().record());
+        let stamp = stamp.filter(|stamp| stamp.at.checked_add(8).is_some_and(|end| end <= size));
+        if !is_one && stamp.is_none() {
+            target.records(Start::Now)?;
+            let why = match (&guess, target.ty()) {
+                (Some(guess), _) => guess,
+                (None, Err(why)) => &format!("its fields are not known: {why}"),
+                (None, Ok(_)) => "--stamp FIELD names its time stamp",
+            };
+            bail!("{}: several rings are read in the order of their time stamps: {why}", target.location);
         }
-        Ok(Self { target, records, stamp, wanted: wanted.clone(), checked: PinChecks::default() })
+        if let Some(guess) = guess {
+            let of = if is_one { String::new() } else { format!("{}: ", target.location) };
+            output::note(format_args!("mapring: {of}{guess}"));
+        }
+        Ok(Self { target, stamp, label: String::new(), checked: PinChecks::default() })
+    }
+}
+
+impl<S: Sink> Receiver<S> {
+    fn take(&mut self, ring: usize, item: Item<'_>) {
+        let ends = self.ends.get(ring);
+        let is_new = ends.is_some_and(|ends| ends.get(&item.shard).is_none_or(|end| item.ticket >= *end));
+        if self.failed.is_none() && !is_new {
+            self.failed = self.sink.take(&self.sources[ring], item).err();
+        }
+    }
+}
+
+impl<S: Sink> Reader<S> {
+    /// Of these rings, of which the first has this number.
+    fn of(sources: &[Source], first: usize, start: Start) -> Result<Self> {
+        let mut merged = Merged::new(Clock::Monotonic);
+        for (ring, Source { target, stamp, .. }) in (first..).zip(sources) {
+            let Some(stamp) = *stamp else { return Ok(Self::ByShard(target.records(start)?)) };
+            let take = move |receiver: &mut Receiver<S>, item: Item<'_>| receiver.take(ring, item);
+            merged = target.join(merged, start, stamp, take)?;
+        }
+        Ok(Self::ByTime(merged))
+    }
+}
+
+/// Another ring that is pinned in the place of one.
+pub(crate) struct Next<S>(Source, Reader<S>);
+
+impl<S: Sink> Rings<S> {
+    /// Opens the rings at these locations, and then where their records go.
+    pub(crate) fn open(
+        locations: Vec<Location>,
+        wanted: &find_stamp::Wanted,
+        start: Start,
+        sink: impl FnOnce(&[Source]) -> Result<S>,
+    ) -> Result<Self> {
+        let is_one = locations.len() == 1;
+        let open = |location| Source::open(location, wanted, is_one);
+        let mut sources: Vec<_> = locations.into_iter().map(open).collect::<Result<_>>()?;
+        if !is_one {
+            let labels = target::labels(sources.iter().map(|source| &source.target));
+            sources.iter_mut().zip(labels).for_each(|(source, label)| source.label = label);
+        }
+        let reader = Reader::of(&sources, 0, start)?;
+        let receiver = Receiver { sink: sink(&sources)?, sources, ends: Vec::new(), failed: None };
+        Ok(Self { reader, receiver, wanted: wanted.clone() })
     }
 
-    /// The present end of each shard.
-    pub(crate) fn ends(&self) -> Result<Ends> {
-        Ok(self.target.records(Start::Now, None)?.positions().into_iter().collect())
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.receiver.sources
     }
 
-    /// Calls `batch` until all records before `ends` were read. `batch` returns whether there was a record, or `None` to
-    /// stop.
-    pub(crate) fn present(
-        &mut self,
-        ends: &Ends,
-        mut batch: impl FnMut(&mut Self) -> Result<Option<bool>>,
-    ) -> Result<()> {
+    pub(crate) fn sink(&mut self) -> &mut S {
+        &mut self.receiver.sink
+    }
+
+    /// Reads up to `limit` records; returns how many.
+    pub(crate) fn read(&mut self, limit: usize) -> Result<usize> {
+        let Self { reader, receiver, .. } = self;
+        let count = match reader {
+            Reader::ByShard(records) => records.each(limit, &mut |item| receiver.take(0, item)),
+            Reader::ByTime(merged) => merged.for_each(receiver, limit),
+        };
+        receiver.failed.take().map_or(Ok(count), Err)
+    }
+
+    /// Waits for records, at most for `timeout`.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<()> {
+        match &mut self.reader {
+            Reader::ByShard(records) => records.wait(timeout),
+            Reader::ByTime(merged) => Ok(merged.wait(timeout).map(drop)?),
+        }
+    }
+
+    /// What was lost of a ring since the last call: the shard if it is known, the cause, and how many.
+    pub(crate) fn take_losses(&mut self, ring: usize) -> Vec<Loss> {
+        match &mut self.reader {
+            Reader::ByShard(records) => records.take_losses(),
+            Reader::ByTime(merged) => merged.reader_mut(ring).take_losses(),
+        }
+    }
+
+    /// See [`Records::take_lost_bytes`].
+    pub(crate) fn take_lost_bytes(&mut self) -> u64 {
+        match &mut self.reader {
+            Reader::ByShard(records) => records.take_lost_bytes(),
+            Reader::ByTime(_) => 0,
+        }
+    }
+
+    /// Records of a ring that were reserved and have not ended.
+    pub(crate) fn unended(&mut self, ring: usize) -> Vec<Unended> {
+        match &mut self.reader {
+            Reader::ByShard(records) => records.unended(),
+            Reader::ByTime(merged) => merged.reader_mut(ring).unended(),
+        }
+    }
+
+    /// The last failed system call of a ring.
+    pub(crate) fn take_error(&mut self, ring: usize) -> Option<mapring::Error> {
+        match &mut self.reader {
+            Reader::ByShard(records) => records.take_error(),
+            Reader::ByTime(merged) => merged.reader_mut(ring).take_error(),
+        }
+    }
+
+    /// How many records of a ring came after one with a later time stamp.
+    pub(crate) fn late(&self, ring: usize) -> u64 {
+        match &self.reader {
+            Reader::ByShard(_) => 0,
+            Reader::ByTime(merged) => merged.reader(ring).stats().late,
+        }
+    }
+
+    fn has_passed_ends(&self) -> bool {
+        let mut ends = self.receiver.ends.iter().enumerate();
+        ends.all(|(ring, ends)| match &self.reader {
+            Reader::ByShard(records) => has_passed(&**records, ends),
+            Reader::ByTime(merged) => {
+                let position = |shard: &usize| merged.reader(ring).position(*shard);
+                ends.iter().all(|(shard, end)| position(shard).is_none_or(|next| next >= *end))
+            }
+        })
+    }
+
+    /// Calls `batch` until all records that the rings hold now were read. `batch` returns whether there was a record, or
+    /// `None` to stop.
+    pub(crate) fn present(&mut self, mut batch: impl FnMut(&mut Self) -> Result<Option<bool>>) -> Result<()> {
+        let ends = |source: &Source| Ok(source.target.records(Start::Now)?.positions().into_iter().collect());
+        self.receiver.ends = self.sources().iter().map(ends).collect::<Result<_>>()?;
         let mut since: Option<Instant> = None;
         while let Some(some) = batch(self)? {
             // The merged reader may still hold records, or wait for one that is being written.
-            let is_done = has_passed(&*self.records, ends) || !some;
+            let is_done = self.has_passed_ends() || !some;
             since = if is_done { since.or(Some(Instant::now())) } else { None };
             if since.is_some_and(|since| since.elapsed() > HELD) {
                 batch(self)?;
                 break;
             }
             if !some {
-                self.records.wait(HELD)?;
+                self.wait(HELD)?;
             }
         }
         Ok(())
@@ -145,17 +304,26 @@ impl Source {
 
     /// Looks whether another ring is now pinned in the place of this one, and whether it fits. For what it returns, see
     /// [`check_pin`].
-    pub(crate) fn check_pin(&mut self, fits: impl FnOnce(&Target) -> Result<()>) -> Result<Pinned<Self>> {
-        let open = |location| {
-            let next = Self::open(location, &self.wanted, Start::First)?;
-            fits(&next.target)?;
-            Ok(next)
-        };
-        check_pin(&self.target, &mut self.checked, open)
+    pub(crate) fn check_pin(
+        &mut self,
+        ring: usize,
+        fits: impl FnOnce(&[&Target]) -> Result<()>,
+    ) -> Result<Pinned<Next<S>>> {
+        let sources = &mut self.receiver.sources;
+        let mut checked = mem::take(&mut sources[ring].checked);
+        let pinned = check_pin(&sources[ring].target, &mut checked, |location| {
+            let next = Source::open(location, &self.wanted, sources.len() == 1)?;
+            let mut targets: Vec<_> = sources.iter().map(|source| &source.target).collect();
+            targets[ring] = &next.target;
+            fits(&targets)?;
+            let reader = Reader::of(std::slice::from_ref(&next), ring, Start::First)?;
+            Ok(Next(next, reader))
+        });
+        sources[ring].checked = checked;
+        pinned
     }
 
-    /// Calls `batch` until this ring, which another one replaced, has no more records. For `batch`, see
-    /// [`present`](Self::present).
+    /// Calls `batch` until a ring that another one replaced has no more records. For `batch`, see [`present`](Self::present).
     pub(crate) fn rest(&mut self, mut batch: impl FnMut(&mut Self) -> Result<Option<bool>>) -> Result<()> {
         let end = Instant::now() + HELD;
         while let Some(some) = batch(self)? {
@@ -163,8 +331,18 @@ impl Source {
             if !some && now > end || now > end + CHECK_INTERVAL {
                 break; // Its programs may still write it.
             }
-            self.records.wait(Duration::from_millis(1))?;
+            self.wait(Duration::from_millis(1))?;
         }
         Ok(())
+    }
+
+    /// Reads another ring in the place of this one.
+    pub(crate) fn replace(&mut self, ring: usize, next: Next<S>) {
+        let before = &mut self.receiver.sources[ring];
+        *before = Source { label: mem::take(&mut before.label), ..next.0 };
+        match (&mut self.reader, next.1) {
+            (Reader::ByTime(merged), Reader::ByTime(next)) => merged.replace(ring, next),
+            (reader, next) => *reader = next,
+        }
     }
 }

@@ -17,11 +17,14 @@ pub fn time(time: SystemTime) -> String {
     output::wall(time, humantime::format_rfc3339_micros).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// The line, without its end.
-pub fn json(item: &Item<'_>, time: Option<&str>, value: &Value) -> String {
+/// The line, without its end. `ring` tells it from others, and is empty if there are none.
+pub fn json(ring: &str, item: &Item<'_>, time: Option<&str>, value: &Value) -> String {
     let time = time.filter(|time| *time != UNKNOWN);
     let json = json!({ "shard": item.shard, "ticket": item.ticket, "time": time, "tail": null });
     let Json::Object(mut object) = json else { return String::new() };
+    if !ring.is_empty() {
+        object.insert("ring".to_owned(), ring.into());
+    }
     value.put("record", &mut object);
     if let Some(tail) = item.tail {
         Value::Text(Chars::tail(tail)).put("tail", &mut object);

@@ -5,26 +5,29 @@ use std::fmt;
 
 use mapring_kit::output;
 
-/// How many records were lost, by cause.
+/// How many records were lost, by ring and cause.
 #[derive(Default)]
 pub(crate) struct Losses {
-    sums: BTreeMap<&'static str, u64>,
+    sums: BTreeMap<(String, &'static str), u64>,
     /// Of each shard, since the last report.
-    new: BTreeMap<(Option<usize>, &'static str), u64>,
+    new: BTreeMap<(String, Option<usize>, &'static str), u64>,
 }
 
 impl Losses {
-    pub(crate) fn add(&mut self, shard: Option<usize>, cause: &'static str, count: u64) {
-        for sum in [self.sums.entry(cause).or_default(), self.new.entry((shard, cause)).or_default()] {
+    /// `ring` is empty if there is one.
+    pub(crate) fn add(&mut self, ring: &str, shard: Option<usize>, cause: &'static str, count: u64) {
+        let ring = if ring.is_empty() { String::new() } else { format!("{ring}: ") };
+        let new = self.new.entry((ring.clone(), shard, cause)).or_default();
+        for sum in [self.sums.entry((ring, cause)).or_default(), new] {
             *sum = sum.saturating_add(count);
         }
     }
 
     /// A line for each shard and cause with losses since the last call.
     pub(crate) fn report(&mut self, mut say: impl FnMut(String)) {
-        for ((shard, cause), count) in std::mem::take(&mut self.new) {
+        for ((ring, shard, cause), count) in std::mem::take(&mut self.new) {
             let shard = shard.map_or(String::new(), |shard| format!("shard {shard}: "));
-            say(format!("mapring: lost: {shard}{count} {cause}"));
+            say(format!("mapring: lost: {ring}{shard}{count} {cause}"));
         }
     }
 
@@ -42,10 +45,11 @@ impl Losses {
     }
 }
 
-/// `12 overwritten, 3 no free slot`
+/// `12 overwritten, 3 no free slot`, or `calls: 12 overwritten, switches: 3 no free slot`
 impl fmt::Display for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sums: Vec<_> = self.sums.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+        let sums: Vec<_> =
+            self.sums.iter().map(|((ring, cause), count)| format!("{ring}{count} {cause}")).collect();
         f.write_str(&sums.join(", "))
     }
 }

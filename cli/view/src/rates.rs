@@ -86,7 +86,7 @@ impl Meter {
         Ok(Some(match target.content()? {
             Content::Ring => {
                 let stamp = target.stamp();
-                let mut records = target.records(Start::Now, None)?;
+                let mut records = target.records(Start::Now)?;
                 records.newest(&mut |item| note(newest, stamp, item));
                 let slots = target.region().map_or(0, |region| region.geometry().capacity());
                 let limit = slots.saturating_mul(records.positions().len());

@@ -15,7 +15,7 @@ use crate::find::{self, All, Location};
 use crate::follow::{CHECK_INTERVAL, PinChecks, Pinned};
 use crate::rates::{Meter, Reading, per_second};
 use crate::shortage;
-use crate::target::{Layout, Target};
+use crate::target::{self, Layout, Target};
 use crate::unended::{self, Earlier};
 
 /// Show how fast regions are written: records of each shard, counters, updates, and what programs dropped
@@ -167,13 +167,8 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
             }
         }
     }
-    let names: Vec<_> = meters.iter().map(|meter| meter.name.clone()).collect();
-    for meter in &mut meters {
-        let id = meter.target.map.as_ref().map(|map| map.facts().id);
-        if let Some(id) = id.filter(|_| names.iter().filter(|name| **name == meter.name).count() > 1) {
-            meter.label = format!("{} id:{id}", meter.name);
-        }
-    }
+    let labels = target::labels(meters.iter().map(|meter| &meter.target));
+    meters.iter_mut().zip(labels).for_each(|(meter, label)| meter.label = label);
     Ok(meters)
 }
 

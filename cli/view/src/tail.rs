@@ -1,4 +1,4 @@
-//! `mapring tail`: the records of a ring as programs write them. Other readers still get them.
+//! `mapring tail`: the records of rings as programs write them. Other readers still get them.
 
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
@@ -13,19 +13,19 @@ use mapring_kit::text::ascii;
 use crate::filter::{Filter, Names};
 use crate::find;
 use crate::find_stamp;
-use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
+use crate::follow::{CHECK_INTERVAL, From, Pinned, Rings, Sink, Source};
 use crate::line;
 use crate::losses::Losses;
-use crate::stamp::Stamp;
 use crate::target::{Layout, Target};
 use crate::untyped::Item;
 use crate::value::Chars;
 
-/// Print the records of a ring as they are written, decoded, merged by time and filtered. Other readers still get them
+/// Print the records of rings as they are written, decoded, merged by time and filtered. Other readers still get them
 #[derive(clap::Args)]
 pub struct Args {
-    /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)
-    region: String,
+    /// Pins, id:42, names of maps, or memory files (/proc/PID/fd/N). Several rings are read in the order of their time stamps
+    #[arg(required = true)]
+    region: Vec<String>,
     /// Where to start [default: now; with --no-follow: first]
     #[arg(long, value_enum)]
     from: Option<From>,
@@ -37,7 +37,7 @@ pub struct Args {
     count: Option<u64>,
     #[command(flatten)]
     stamp: find_stamp::Wanted,
-    /// Stop at the last record that the ring holds now
+    /// Stop at the last record that the rings hold now
     #[arg(long)]
     no_follow: bool,
     /// Print one JSON object for each record, in a line
@@ -50,98 +50,105 @@ const STEP: Duration = Duration::from_millis(100);
 /// The most records between two checks of anything else.
 const BATCH: usize = 4096;
 
-/// What was printed and lost so far.
+/// What was lost and named so far.
 struct Tail<'a> {
     args: &'a Args,
-    filter: Option<&'a Filter>,
-    clock: WallClock,
-    out: BufWriter<io::StdoutLock<'static>>,
-    printed: u64,
     /// When losses were last reported.
     reported: Instant,
     losses: Losses,
-    /// The tickets that were named because they were not ended.
-    unended: HashSet<(usize, u64)>,
+    /// The rings, shards and tickets that were named because they were not ended.
+    unended: HashSet<(usize, usize, u64)>,
+}
+
+/// Prints records.
+struct Printer<'a> {
+    args: &'a Args,
+    clock: WallClock,
+    out: BufWriter<io::StdoutLock<'static>>,
+    printed: u64,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let filter = args.r#where.as_ref();
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
     let interrupted = Interrupted::new()?;
-    let mut source = Source::open(find::find(&args.region)?, &args.stamp, from.start())?;
-    check_fields(&source.target, filter)?;
-    if let Err(why) = source.target.ty() {
-        output::note(format_args!("mapring: records are shown as bytes: {why}"));
-    }
+    let locations = args.region.iter().map(|region| find::find(region)).collect::<Result<_>>()?;
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let clock = WallClock::new(Clock::Monotonic)?;
-    let (reported, losses) = (Instant::now(), Losses::default());
-    let mut tail = Tail { args, filter, clock, out, printed: 0, reported, losses, unended: HashSet::new() };
+    let printer = Printer { args, clock: WallClock::new(Clock::Monotonic)?, out, printed: 0 };
+    let mut rings = Rings::open(locations, &args.stamp, from.start(), |sources| {
+        let targets: Vec<_> = sources.iter().map(|source| &source.target).collect();
+        check_fields(&targets, args.r#where.as_ref())?;
+        for why in targets.iter().filter_map(|target| target.ty().err()) {
+            output::note(format_args!("mapring: records are shown as bytes: {why}"));
+        }
+        Ok(printer)
+    })?;
+    let mut tail =
+        Tail { args, reported: Instant::now(), losses: Losses::default(), unended: HashSet::new() };
     let done = match args.no_follow {
-        true => tail.present(&mut source, &interrupted),
-        false => tail.follow(&mut source, &interrupted),
+        true => tail.present(&mut rings, &interrupted),
+        false => tail.follow(&mut rings, &interrupted),
     };
-    tail.report(&mut source);
-    let flushed = tail.out.flush();
-    tail.losses.conclude(tail.printed, "");
+    tail.report(&mut rings);
+    let flushed = rings.sink().out.flush();
+    tail.losses.conclude(rings.sink().printed, "");
+    for (ring, source) in rings.sources().iter().enumerate().filter(|(_, source)| !source.label.is_empty()) {
+        match rings.late(ring) {
+            0 => {}
+            late => {
+                eprintln!("mapring: {}: {late} records came after one with a later time stamp", source.label)
+            }
+        }
+    }
     done?;
     flushed?;
     Ok(())
 }
 
-/// Refuses a filter with a field that no record has.
-fn check_fields(target: &Target, filter: Option<&Filter>) -> Result<()> {
+/// Refuses a filter with a field that no record of these rings has.
+fn check_fields(targets: &[&Target], filter: Option<&Filter>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
-    let geometry = target.region().map(|region| region.geometry());
-    let (ty, tail) = (target.ty(), geometry.and_then(|geometry| geometry.tails()).map(|_| &[][..]));
-    if let (Err(why), None) = (ty, tail) {
-        bail!("--where: the fields are not known: {why}");
+    let mut empty = Vec::new();
+    for target in targets {
+        let geometry = target.region().map(|region| region.geometry());
+        let (ty, tail) = (target.ty(), geometry.and_then(|geometry| geometry.tails()).map(|_| &[][..]));
+        if let (Err(why), None) = (ty, tail) {
+            bail!("--where: the fields are not known: {why}");
+        }
+        let record = geometry.map_or(0, |geometry| geometry.record());
+        empty.push((target.decode(&vec![0; record]), tail, ty.ok()));
     }
-    let record = geometry.map_or(0, |geometry| geometry.record());
-    filter.check(Names { value: &target.decode(&vec![0; record]), tail, ty: ty.ok() })
+    filter.check(
+        &empty.iter().map(|(value, tail, ty)| Names { value, tail: *tail, ty: *ty }).collect::<Vec<_>>(),
+    )
 }
 
-impl Tail<'_> {
+impl Printer<'_> {
     fn is_over(&self) -> bool {
         self.args.count.is_some_and(|count| self.printed >= count)
     }
+}
 
-    /// Prints records until there are none; returns whether there was one.
-    fn batch(&mut self, source: &mut Source, ends: Option<&Ends>) -> Result<bool> {
-        let Source { target, records, stamp, .. } = source;
-        let mut failed = None;
-        let limit = self.args.count.map_or(BATCH as u64, |count| count.saturating_sub(self.printed));
-        // A filter may need many records to find one.
-        let limit =
-            if self.filter.is_some() { BATCH } else { usize::try_from(limit).unwrap_or(BATCH).min(BATCH) };
-        let count = records.each(limit, &mut |item| {
-            let is_new = ends.is_some_and(|ends| ends.get(&item.shard).is_none_or(|end| item.ticket >= *end));
-            if failed.is_none() && !is_new && !self.is_over() {
-                failed = self.print(target, *stamp, item).err();
-            }
-        });
-        if self.reported.elapsed() > CHECK_INTERVAL {
-            self.report(source);
-        }
-        failed.map_or(Ok(count > 0), Err)
-    }
-
-    fn print(&mut self, target: &Target, stamp: Option<Stamp>, item: Item<'_>) -> Result<()> {
+impl Sink for Printer<'_> {
+    fn take(&mut self, of: &Source, item: Item<'_>) -> Result<()> {
+        let Source { target, stamp, label, .. } = of;
         let value = target.decode(item.bytes);
         let names = Names { value: &value, tail: item.tail, ty: target.ty().ok() };
-        if self.filter.is_some_and(|filter| !filter.holds(names)) {
+        let is_wanted = self.args.r#where.as_ref().is_none_or(|filter| filter.holds(names));
+        if self.is_over() || !is_wanted {
             return Ok(());
         }
         self.printed += 1;
         let time = stamp.and_then(|stamp| stamp.time(item.bytes, &self.clock)).map(line::time);
         if self.args.json {
-            writeln!(self.out, "{}", line::json(&item, time.as_deref(), &value))?;
+            writeln!(self.out, "{}", line::json(label, &item, time.as_deref(), &value))?;
             return Ok(());
         }
         // The time of day, in UTC.
         let time = time.as_deref().and_then(|time| time.get(11..26)).unwrap_or("");
-        let space = if time.is_empty() { "" } else { " " };
-        write!(self.out, "{time}{space}[{}] {value}", item.shard)?;
+        for word in [time, label].into_iter().filter(|word| !word.is_empty()) {
+            write!(self.out, "{word} ")?;
+        }
+        write!(self.out, "[{}] {value}", item.shard)?;
         match item.tail.map(Chars::tail) {
             Some(tail) => writeln!(self.out, " {tail}")?,
             None if matches!(target.layout, Layout::Ringbuf) => {
@@ -151,78 +158,94 @@ impl Tail<'_> {
         }
         Ok(())
     }
+}
+
+impl Tail<'_> {
+    /// Prints records until there are none; returns whether there was one.
+    fn batch(&mut self, rings: &mut Rings<Printer<'_>>) -> Result<bool> {
+        // A filter may need many records to find one.
+        let count = self.args.count.filter(|_| self.args.r#where.is_none());
+        let left = count.map_or(BATCH as u64, |count| count.saturating_sub(rings.sink().printed));
+        let count = rings.read(usize::try_from(left).unwrap_or(BATCH).min(BATCH))?;
+        if self.reported.elapsed() > CHECK_INTERVAL {
+            self.report(rings);
+        }
+        Ok(count > 0)
+    }
 
     /// Says what was lost since the last time.
-    fn report(&mut self, source: &mut Source) {
+    fn report(&mut self, rings: &mut Rings<Printer<'_>>) {
         self.reported = Instant::now();
-        for loss in source.records.take_losses() {
-            self.losses.add(loss.shard, loss.cause.as_str(), loss.count);
-        }
-        match source.records.take_lost_bytes() {
-            0 => {}
-            bytes => self.losses.add(None, "bytes of records overwritten", bytes),
-        }
-        self.losses.report(|line| eprintln!("{line}"));
-        for unended in source.records.unended() {
-            // A program may be interrupted for a moment.
-            let lasts = unended.noticed >= CHECK_INTERVAL || self.args.no_follow;
-            if lasts && self.unended.insert((unended.shard, unended.ticket)) {
-                output::note(format_args!("mapring: {unended}"));
+        let labels: Vec<_> = rings.sources().iter().map(|source| source.label.clone()).collect();
+        for (ring, label) in labels.iter().enumerate() {
+            for loss in rings.take_losses(ring) {
+                self.losses.add(label, loss.shard, loss.cause.as_str(), loss.count);
+            }
+            if let bytes @ 1.. = rings.take_lost_bytes() {
+                self.losses.add(label, None, "bytes of records overwritten", bytes);
+            }
+            let of = if label.is_empty() { String::new() } else { format!("{label}: ") };
+            for unended in rings.unended(ring) {
+                // A program may be interrupted for a moment.
+                let lasts = unended.noticed >= CHECK_INTERVAL || self.args.no_follow;
+                if lasts && self.unended.insert((ring, unended.shard, unended.ticket)) {
+                    output::note(format_args!("mapring: {of}{unended}"));
+                }
+            }
+            if let Some(e) = rings.take_error(ring) {
+                eprintln!("mapring: {of}{e}");
             }
         }
-        if let Some(e) = source.records.take_error() {
-            eprintln!("mapring: {e}");
-        }
+        self.losses.report(|line| eprintln!("{line}"));
     }
 
     /// Prints what is there, and ends.
-    fn present(&mut self, source: &mut Source, interrupted: &Interrupted) -> Result<()> {
-        let ends = source.ends()?;
-        source.present(&ends, |source| match interrupted.is_set() || self.is_over() {
+    fn present(&mut self, rings: &mut Rings<Printer<'_>>, interrupted: &Interrupted) -> Result<()> {
+        rings.present(|rings| match interrupted.is_set() || rings.sink().is_over() {
             true => Ok(None),
-            false => self.batch(source, Some(&ends)).map(Some),
+            false => self.batch(rings).map(Some),
         })
     }
 
-    /// Prints records until it is interrupted or there were enough. Continues with the ring of a restarted loader.
-    fn follow(&mut self, source: &mut Source, interrupted: &Interrupted) -> Result<()> {
+    /// Prints records until it is interrupted or there were enough. Continues with the rings of restarted loaders.
+    fn follow(&mut self, rings: &mut Rings<Printer<'_>>, interrupted: &Interrupted) -> Result<()> {
         let mut checked = Instant::now();
-        while !interrupted.is_set() && !self.is_over() {
-            let some = self.batch(source, None)?;
+        while !interrupted.is_set() && !rings.sink().is_over() {
+            let some = self.batch(rings)?;
             if checked.elapsed() > CHECK_INTERVAL {
                 checked = Instant::now();
-                self.clock.update();
-                self.check_pin(source)?;
+                rings.sink().clock.update();
+                (0..rings.sources().len()).try_for_each(|ring| self.check_pin(rings, ring))?;
             }
-            if !some && !self.is_over() {
-                self.out.flush()?;
-                source.records.wait(STEP)?;
+            if !some && !rings.sink().is_over() {
+                rings.sink().out.flush()?;
+                rings.wait(STEP)?;
             }
         }
         Ok(())
     }
 
     /// Continues with the ring that is now pinned in the place of this one, if it is another one.
-    fn check_pin(&mut self, source: &mut Source) -> Result<()> {
-        match source.check_pin(|next| check_fields(next, self.filter))? {
+    fn check_pin(&mut self, rings: &mut Rings<Printer<'_>>, ring: usize) -> Result<()> {
+        let pinned = rings.check_pin(ring, |targets| check_fields(targets, self.args.r#where.as_ref()))?;
+        if !matches!(pinned, Pinned::Same) {
+            rings.sink().out.flush()?;
+        }
+        let location = rings.sources()[ring].target.location.clone();
+        match pinned {
             Pinned::Same => {}
             Pinned::Other(next) => {
-                source.rest(|source| match self.is_over() {
+                rings.rest(|rings| match rings.sink().is_over() {
                     true => Ok(None),
-                    false => self.batch(source, None).map(Some),
+                    false => self.batch(rings).map(Some),
                 })?;
-                self.out.flush()?;
-                let location = &source.target.location;
+                rings.sink().out.flush()?;
+                self.report(rings);
+                rings.replace(ring, next);
                 eprintln!("mapring: {location}: another ring is pinned there now; continuing with it");
-                *source = next;
             }
-            Pinned::Gone(e) => {
-                self.out.flush()?;
-                eprintln!("mapring: {e}; waiting for another ring there");
-            }
+            Pinned::Gone(e) => eprintln!("mapring: {e}; waiting for another ring there"),
             Pinned::Unfit(e) => {
-                self.out.flush()?;
-                let location = &source.target.location;
                 eprintln!("mapring: {location}: not continuing with the map that is pinned there now: {e:#}");
             }
         }

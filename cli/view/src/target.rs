@@ -1,5 +1,6 @@
 //! A map or memory file with what is known of it: its content, its types, and how this user reads it.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -8,14 +9,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
 use mapring::record::UncheckedReason;
-use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
+use mapring::{Access, Error, ErrorKind, Merged, OpenOptions, Refusal, Region, Source, Start};
 use mapring_sys::btf::{self, Btf};
 
 use crate::find::Location;
 use crate::ringbuf::Observed;
 use crate::shortage;
 use crate::stamp::Stamp;
-use crate::untyped::{self, Records};
+use crate::untyped::{self, Item as Record, Records};
 use crate::value::{self, Value};
 
 /// A map or memory file.
@@ -110,13 +111,32 @@ impl Target {
     }
 
     /// A reader of its records, if it is a ring or a BPF ringbuf.
-    pub fn records(&self, start: mapring::Start, stamp: Option<Stamp>) -> Result<Box<dyn Records>> {
+    pub fn records(&self, start: Start) -> Result<Box<dyn Records>> {
         match &self.layout {
-            Layout::RingInMaps(regions) => untyped::records(regions, start, stamp),
-            Layout::Region(region) if region.geometry().kind() == Kind::Ring => {
-                untyped::records(&[(0, region.clone())], start, stamp)
-            }
             Layout::Ringbuf => self.observed(start).map(|observed| Box::new(observed) as Box<dyn Records>),
+            _ => untyped::records(&self.ring()?, start),
+        }
+        .with_context(|| self.location.to_string())
+    }
+
+    /// Adds it to a merge by this stamp, if it is a ring. `f` gets the records.
+    pub(crate) fn join<C>(
+        &self,
+        merged: Merged<'static, C>,
+        start: Start,
+        stamp: Stamp,
+        f: impl FnMut(&mut C, Record<'_>) + Send + 'static,
+    ) -> Result<Merged<'static, C>> {
+        untyped::join(merged, &self.ring()?, start, stamp, f).with_context(|| self.location.to_string())
+    }
+
+    /// The regions of its ring, each with the number of its first shard.
+    fn ring(&self) -> Result<Cow<'_, [(usize, Region)]>> {
+        match &self.layout {
+            Layout::RingInMaps(regions) => Ok(regions.into()),
+            Layout::Region(region) if region.geometry().kind() == Kind::Ring => {
+                Ok(vec![(0, region.clone())].into())
+            }
             Layout::Damaged(e) => bail!("{}: {e}", self.location),
             _ => bail!(
                 "{} is not a mapring ring, but of kind {}: see `mapring show`",
@@ -124,11 +144,10 @@ impl Target {
                 self.facts(&[], false).kind
             ),
         }
-        .with_context(|| self.location.to_string())
     }
 
     /// An observer, if it is a BPF ringbuf.
-    pub(crate) fn observed(&self, start: mapring::Start) -> Result<Observed> {
+    pub(crate) fn observed(&self, start: Start) -> Result<Observed> {
         Ok(Observed::new(self.map.as_ref().context("not a map")?, start)?)
     }
 
@@ -189,6 +208,18 @@ impl Target {
             _ => None,
         }
     }
+}
+
+/// What tells targets apart: their names, with the ids of maps that share one.
+pub(crate) fn labels<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<String> {
+    let all: Vec<_> = targets.into_iter().map(|target| (target.name(), target)).collect();
+    let label = |(name, target): &(String, &Target)| match &target.map {
+        Some(map) if all.iter().filter(|(other, _)| other == name).count() > 1 => {
+            format!("{name} id:{}", map.facts().id)
+        }
+        _ => name.clone(),
+    };
+    all.iter().map(label).collect()
 }
 
 /// The types, or why there are none.

@@ -22,9 +22,9 @@ impl Earlier {
         let Some(region) = target.region().filter(|_| target.kind() == Some(Kind::Ring)) else {
             return Ok(None);
         };
-        let ends: Ends = target.records(Start::Now, None)?.positions().into_iter().collect();
+        let ends: Ends = target.records(Start::Now)?.positions().into_iter().collect();
         let limit = region.geometry().capacity().saturating_mul(ends.len());
-        let mut records = target.records(Start::Oldest, None)?;
+        let mut records = target.records(Start::Oldest)?;
         let end = Instant::now() + HELD;
         loop {
             records.each(limit, &mut |_| {});

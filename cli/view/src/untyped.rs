@@ -9,9 +9,10 @@ use mapring::abi::{Kind, Tails};
 use mapring::any::{AnyMap, AnyRecord};
 use mapring::liveness::Unended;
 use mapring::loader::PinOptions;
-use mapring::reading::Order;
 use mapring::table::Snapshot;
-use mapring::{Cells, Event, Latches, Loss, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start};
+use mapring::{
+    Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start,
+};
 
 use crate::stamp::Stamp;
 
@@ -108,18 +109,46 @@ pub(crate) fn copies<'a>(
     }))
 }
 
-/// A reader of the ring in these regions, each with the number of its first shard. With `stamp` it merges the shards by it;
-/// each shard stays in the order of its tickets.
-pub fn records(regions: &[(usize, Region)], start: Start, stamp: Option<Stamp>) -> Result<Box<dyn Records>> {
-    let Some((_, first)) = regions.first() else { bail!("the ring has no region") };
-    let has_tails = first.geometry().tails().is_some();
-    let bytes = first.geometry().record().saturating_sub(if has_tails { Tails::PREFIX } else { 0 });
+/// A reader of the ring in these regions, each with the number of its first shard.
+pub fn records(regions: &[(usize, Region)], start: Start) -> Result<Box<dyn Records>> {
+    let (bytes, has_tails) = record(regions)?;
     with_size!(bytes, N => {
         let reader = ring::<AnyRecord<N>>(regions)?.reader_from(start);
-        let Some(at) = fitting(stamp, bytes) else { return Ok(Box::new(Typed { reader, bytes, has_tails })) };
-        let reader = reader.merged(move |record| at.order(record.bytes(bytes))).with_ticket_order();
         Ok(Box::new(Typed { reader, bytes, has_tails }))
     })
+}
+
+/// Adds the ring in these regions to a merge, by this stamp; each shard stays in the order of its tickets. `f` gets the
+/// records.
+pub(crate) fn join<C>(
+    merged: Merged<'static, C>,
+    regions: &[(usize, Region)],
+    start: Start,
+    stamp: Stamp,
+    mut f: impl FnMut(&mut C, Item<'_>) + Send + 'static,
+) -> Result<Merged<'static, C>> {
+    let (bytes, has_tails) = record(regions)?;
+    with_size!(bytes, N => {
+        let reader = ring::<AnyRecord<N>>(regions)?.reader_from(start);
+        let reader = reader.merged(move |record| stamp.order(record.bytes(bytes))).with_ticket_order();
+        Ok(merged.with(reader, move |context, event| f(context, item(&event, bytes, has_tails))))
+    })
+}
+
+/// The bytes of a record without its tail, and whether it has one.
+fn record(regions: &[(usize, Region)]) -> Result<(usize, bool)> {
+    let Some((_, first)) = regions.first() else { bail!("the ring has no region") };
+    let has_tails = first.geometry().tails().is_some();
+    Ok((first.geometry().record().saturating_sub(if has_tails { Tails::PREFIX } else { 0 }), has_tails))
+}
+
+fn item<'a, const N: usize>(
+    event: &Event<&'a AnyRecord<N>, &'a [u8]>,
+    bytes: usize,
+    has_tails: bool,
+) -> Item<'a> {
+    let Event { shard, ticket, record, tail } = *event;
+    Item { shard, ticket, bytes: record.bytes(bytes), tail: has_tails.then_some(tail) }
 }
 
 /// The ring in these regions, each with the number of its first shard.
@@ -156,24 +185,17 @@ pub fn table(region: &Region) -> Result<Box<dyn Table>> {
     }))
 }
 
-/// The stamp, if records of this size have it.
-fn fitting(stamp: Option<Stamp>, bytes: usize) -> Option<Stamp> {
-    stamp.filter(|stamp| stamp.at.checked_add(8).is_some_and(|end| end <= bytes))
-}
-
-/// Records of up to 16 × `N` bytes, in any order.
-struct Typed<const N: usize, O> {
-    reader: Reader<AnyRecord<N>, O>,
+/// Records of up to 16 × `N` bytes.
+struct Typed<const N: usize> {
+    reader: Reader<AnyRecord<N>>,
     bytes: usize,
     has_tails: bool,
 }
 
-impl<const N: usize, O: Order<AnyRecord<N>>> Records for Typed<N, O> {
+impl<const N: usize> Records for Typed<N> {
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
         let Self { bytes, has_tails, .. } = *self;
-        self.reader.for_each(limit, |Event { shard, ticket, record, tail }| {
-            f(Item { shard, ticket, bytes: record.bytes(bytes), tail: has_tails.then_some(tail) });
-        })
+        self.reader.for_each(limit, |event| f(item(&event, bytes, has_tails)))
     }
 
     fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {

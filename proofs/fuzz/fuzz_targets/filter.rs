@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
         let decoded = |bytes: &[u8]| ty.map_or_else(|| Value::Bytes(bytes.to_vec()), |ty| decode(ty, bytes));
         for tail in [None, Some(&rest[record.len()..])] {
             let empty = Names { value: &decoded(&[0; RECORD]), tail: tail.map(|_| &[][..]), ty };
-            let _ = filter.check(empty);
+            let _ = filter.check(&[empty]);
             filter.holds(Names { value: &decoded(record), tail, ty });
         }
     }

@@ -101,6 +101,16 @@ impl<'a, C> Merged<'a, C> {
         self
     }
 
+    /// Reads the ring of `other` in the place of this one, for example after its loader has started again. This drops the
+    /// records that the old reader holds, and its counts: read them before.
+    ///
+    /// # Panics
+    /// If there is no such ring, or if `other` does not have exactly one.
+    pub fn replace(&mut self, ring: usize, other: Self) {
+        let mut next = other.rings;
+        self.rings[ring..=ring].swap_with_slice(&mut next);
+    }
+
     /// Delivers up to `limit` records in the order of their stamps, each to the function of its ring, with this context.
     /// Ends even if programs are faster. Returns the number of records. May [stop early](Self::stopped_early).
     ///

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, AsyncIterator, Deque, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, AsyncIterator, List, NamedTuple, Optional, Tuple
 
+from ._ahead import BATCH, Ahead
 from ._mapring import Error, Opened, Reader
 from ._types import Layout, Record, record_class, to_arrow
-
-#: How many events an iterator reads at once.
-_BATCH = 256
-
 
 class Event(Record):
     """A record with its place. Its fields are attributes; a field that is called as one of these is ``event["name"]``."""
@@ -106,19 +101,20 @@ class Liveness(NamedTuple):
         return self.text
 
 
-class Ring:
+class Ring(Ahead[Event]):
     """A ring, and a position in it. Iterating waits for records, for ever; `events` has a timeout.
 
     Reading a mapped ring makes no system call, and has no effect on programs. Threads that share a ring take turns: give each its
     own `reader`. Records of different CPUs have no order, unless the ring is `merged`.
     """
 
+    _reader: Reader
+
     def __init__(self, opened: Opened, layout: Layout, start: str, reader: Optional[Reader] = None) -> None:
+        super().__init__()
         self._opened, self._layout, self._start = opened, layout, start
         self._reader = opened.reader(start) if reader is None else reader
         self._event = record_class(Event, layout.node)
-        # What an iterator has read, and not given out.
-        self._ahead: Deque[Any] = deque()
 
     def reader(self, start: str = "oldest") -> Ring:
         """Another reader of the same ring, independent of this one."""
@@ -137,12 +133,11 @@ class Ring:
 
     # Reading
 
-    def read(self, limit: int = 1024) -> List[Event]:
-        """Up to ``limit`` events that are present. Does not wait."""
-        found = [self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))]
-        if len(found) < limit:
-            found += [self._event(*parts) for parts in self._reader.read(limit - len(found))]
-        return found
+    def _read(self, limit: int) -> List[Event]:
+        return [self._event(*parts) for parts in self._reader.read(limit)]
+
+    def _ended(self) -> bool:
+        return self._reader.ended()
 
     def newest(self) -> List[Event]:
         """The newest event of each CPU, without its tail. Changes nothing that the reader reads next."""
@@ -169,37 +164,16 @@ class Ring:
         """The same as a ``pyarrow.Table``."""
         return to_arrow(self.read_numpy(limit))
 
-    def events(self, timeout: Optional[float] = None) -> Iterator[Event]:
-        """Events as they come. Ends once none came for ``timeout`` seconds, or if another ring replaced this one.
-
-        Events that are read ahead of the loop count as delivered; the next read begins with them.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            if self._ahead:
-                yield self._ahead.popleft()
-                end = None if timeout is None else time.monotonic() + timeout
-                continue
-            self._ahead.extend(self.read(_BATCH))
-            if not self._ahead:
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0 or self._reader.ended():
-                    return
-                self.wait(1.0 if left is None else min(left, 1.0))
-
-    def __iter__(self) -> Iterator[Event]:
-        return self.events()
-
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Events as they come, for ``async for``. Sleeps until a program rings, if the ring is WAKEABLE; else looks once in a
         millisecond, at least."""
         while True:
             while self._ahead:
                 yield self._ahead.popleft()
-            self._ahead.extend(self.read(_BATCH))
+            self._ahead.extend(self.read(BATCH))
             if self._ahead:
                 await asyncio.sleep(0)  # a ring that never ends must not keep other tasks waiting
-            elif self._reader.ended():
+            elif self._ended():
                 return
             else:
                 await self._armed()
@@ -227,11 +201,6 @@ class Ring:
             await asyncio.wait([rung], timeout=seconds)
         finally:
             loop.remove_reader(bell)
-
-    def wait(self, timeout: Optional[float] = None) -> bool:
-        """Waits until there are records, at most for ``timeout`` seconds. Returns whether there may be some. Sleeps until a program
-        rings, if the ring is WAKEABLE; else looks once in a millisecond, at least. Other threads go on meanwhile."""
-        return bool(self._ahead) or self._reader.wait(timeout)
 
     def fileno(self) -> int:
         """The descriptor that is readable once a program has rung for this reader: for ``select`` and event loops. Call `arm` before each

@@ -1,5 +1,7 @@
 //! Refuses expressions that can't be true of any record, and says why.
 
+use std::collections::HashSet;
+
 use anyhow::{Result, bail};
 use mapring_sys::btf::{Kind, Type};
 
@@ -7,18 +9,24 @@ use super::{Compare, Expr, Literal, Names, Part, trimmed};
 use crate::value::{self, VALUE, Value};
 
 impl Expr {
-    /// Refuses a field that no record has, and a comparison that never holds. `empty` is a decoded record of zeros, with an
-    /// empty tail if records have tails.
-    pub(super) fn check(&self, empty: Names<'_>) -> Result<()> {
-        let known = |path: &str| empty.at(path).is_some() || Field::find(path, empty).is_some();
+    /// Refuses a field that no record has, and a comparison that never holds. `empty` has for each type of records a decoded
+    /// one of zeros, with an empty tail if they have tails.
+    pub(super) fn check(&self, empty: &[Names<'_>]) -> Result<()> {
+        let find =
+            |path: &str| empty.iter().filter_map(|empty| Field::find(path, *empty)).collect::<Vec<_>>();
+        let known = |path: &str| empty.iter().any(|empty| empty.at(path).is_some()) || !find(path).is_empty();
         if let Some(field) = self.unknown(&known) {
-            let names = names(empty);
+            let mut names: Vec<String> = Vec::new();
+            for empty in empty {
+                let known: HashSet<_> = names.iter().cloned().collect();
+                names.extend(names_of(*empty).into_iter().filter(|name| !known.contains(name)));
+            }
             let more = names.len().saturating_sub(LISTED);
             let more = if more > 0 { format!(" and {more} others") } else { String::new() };
             let names = names.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
             bail!("--where: no field {field}; the fields are {names}{more}");
         }
-        match self.mismatch(&|path| Field::find(path, empty)) {
+        match self.mismatch(&find) {
             Some(why) => bail!("--where: {why}"),
             None => Ok(()),
         }
@@ -36,15 +44,20 @@ impl Expr {
     }
 
     /// Why a comparison can never be true.
-    fn mismatch<'t>(&self, find: &impl Fn(&str) -> Option<Field<'t>>) -> Option<String> {
+    fn mismatch<'t>(&self, find: &impl Fn(&str) -> Vec<Field<'t>>) -> Option<String> {
         match self {
             Self::Any(parts) | Self::All(parts) => parts.iter().find_map(|part| part.mismatch(find)),
             Self::Not(part) => part.mismatch(find),
             Self::Field(_) | Self::Match(..) => None,
             Self::Compare(path, how, with) => {
-                let Field { ty, comparable } = find(path)?;
-                let ty = ty.map_or(String::new(), |ty| format!("; its type is {ty}"));
-                comparable.mismatch(*how, with).map(|why| format!("{path} is {}{why}{ty}", comparable.name()))
+                let why = |Field { ty, comparable }: Field<'_>| {
+                    let ty = ty.map_or(String::new(), |ty| format!("; its type is {ty}"));
+                    comparable
+                        .mismatch(*how, with)
+                        .map(|why| format!("{path} is {}{why}{ty}", comparable.name()))
+                };
+                // In another type it may hold.
+                find(path).into_iter().map(why).collect::<Option<Vec<_>>>()?.into_iter().next()
             }
         }
     }
@@ -54,7 +67,7 @@ impl Expr {
 const LISTED: usize = 50;
 
 /// The names at the top, also of variants that a record of zeros does not have.
-fn names(empty: Names<'_>) -> Vec<String> {
+fn names_of(empty: Names<'_>) -> Vec<String> {
     let fields = empty.ty.map_or(Vec::new(), |ty| ty.resolved().fields_within(|field| field.name.is_empty()));
     let mut names: Vec<_> = match empty.value {
         _ if !fields.is_empty() => fields

@@ -23,7 +23,7 @@ fn holds(text: &str, value: &Value) -> bool {
 }
 
 fn refused(text: &str, value: &Value) -> Option<String> {
-    let checked = Expr::parse(text).unwrap().check(Names { value, tail: None, ty: None });
+    let checked = Expr::parse(text).unwrap().check(&[Names { value, tail: None, ty: None }]);
     checked.err().map(|e| e.to_string())
 }
 
@@ -148,7 +148,7 @@ fn bytes_and_tails_are_compared_whole() {
     ] {
         let expr = Expr::parse(text).unwrap();
         assert_eq!(expr.holds(names), expected, "{text}");
-        assert!(expr.check(names).is_ok(), "{text}");
+        assert!(expr.check(&[names]).is_ok(), "{text}");
     }
     for text in [
         "mac[1] == 256",
@@ -159,7 +159,7 @@ fn bytes_and_tails_are_compared_whole() {
         "tail == 3",
         "args.bytes == 3",
     ] {
-        assert!(Expr::parse(text).unwrap().check(names).is_err(), "{text}");
+        assert!(Expr::parse(text).unwrap().check(&[names]).is_err(), "{text}");
     }
 }
 
@@ -190,8 +190,28 @@ fn typed(types: &[Vec<u32>], id: u32, bytes: &[u8], text: &str) -> Result<bool, 
     let names = |value| Names { value, tail: None, ty: Some(ty) };
     let expr = Expr::parse(text).unwrap();
     let [empty, value] = [&vec![0; bytes.len()], bytes].map(|bytes| decode(ty, bytes));
-    expr.check(names(&empty)).map_err(|e| e.to_string())?;
+    expr.check(&[names(&empty)]).map_err(|e| e.to_string())?;
     Ok(expr.holds(names(&value)))
+}
+
+/// Of several types, one must have the field, and the comparison must make sense for one.
+#[test]
+fn a_filter_of_several_types_names_fields_of_each() {
+    let record = |name: &str, value| {
+        Value::Struct(vec![("ns".to_owned(), Value::Unsigned(1)), (name.to_owned(), value)])
+    };
+    let text = || Value::Text(Chars::array(b"sh"));
+    let values = [record("pid", Value::Unsigned(1)), record("comm", text()), record("pid", text())];
+    let all = values.each_ref().map(|value| Names { value, tail: None, ty: None });
+    let check = |text: &str, of: &[Names<'_>]| {
+        Expr::parse(text).unwrap().check(of).map_err(|e| e.to_string().replace("--where: ", ""))
+    };
+    for text in ["pid == 1 || comm == \"sh\"", "ns > 0 && pid == 1", "comm == \"sh\""] {
+        assert_eq!(check(text, &all[..2]), Ok(()), "{text}");
+    }
+    assert_eq!(check("pdi", &all), Err("no field pdi; the fields are ns, pid, comm".to_owned()));
+    assert!(check("pid == \"sh\"", &all[..2]).unwrap_err().contains("pid is a number"));
+    assert_eq!(check("pid == \"sh\" || pid == 1", &all), Ok(()));
 }
 
 #[test]

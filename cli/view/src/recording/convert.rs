@@ -225,7 +225,7 @@ impl Visit for Convert {
             if let (Err(why), false) = (&ty, is_known) {
                 bail!("--where: the fields are not known: {}", printable(why));
             }
-            filter.check(Names { value: &empty, tail, ty: ty.ok() })?;
+            filter.check(&[Names { value: &empty, tail, ty: ty.ok() }])?;
         }
         if let To::Ndjson(_) = self.to {
             return Ok(());
@@ -248,7 +248,7 @@ impl Visit for Convert {
         }
         let time = of.time(&item, arrived).map(line::time);
         if let To::Ndjson(out) = &mut self.to {
-            let written = writeln!(out, "{}", line::json(&item, time.as_deref(), &value));
+            let written = writeln!(out, "{}", line::json("", &item, time.as_deref(), &value));
             return self.checked(written.map_err(Into::into));
         }
         self.row(&[Some(item.shard as u64), Some(item.ticket)], time, &value, item.tail)
@@ -272,7 +272,7 @@ impl Visit for Convert {
     }
 
     fn lost(&mut self, lost: Lost) -> Result<()> {
-        self.losses.add(None, lost.cause, lost.count);
+        self.losses.add("", None, lost.cause, lost.count);
         Ok(())
     }
 }

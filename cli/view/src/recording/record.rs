@@ -7,16 +7,17 @@ use mapring::abi::Kind;
 use mapring_kit::exit::WrongUsage;
 use mapring_kit::output;
 
+use super::format::Source as Description;
 use super::output::Output;
 use super::sample::{self, Sampling};
 use super::source;
 use super::stop::Stop;
 use crate::find;
 use crate::find_stamp;
-use crate::follow::{CHECK_INTERVAL, Ends, From, Pinned, Source};
+use crate::follow::{CHECK_INTERVAL, From, Pinned, Rings, Sink, Source};
 use crate::losses::Losses;
-
 use crate::target::{Layout, Target};
+use crate::untyped::Item;
 
 /// Write the records of a ring, or samples of other regions and arrays, into a file with their types
 #[derive(clap::Args)]
@@ -63,35 +64,46 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     drop(target);
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
-    let mut ring = Source::open(location, &args.stamp, from.start())?;
-    let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
-    let mut recorder = Recorder {
-        out: Output::new(&args.files)?,
-        losses: Losses::default(),
-        taken: Instant::now(),
-        reported: Instant::now(),
-    };
-    if let Some(why) = &description.no_types {
-        output::note(format_args!("mapring: records are written without types: {why}"));
-    }
-    recorder.out.source(description, btf)?;
+    let mut ring = Rings::open(vec![location], &args.stamp, from.start(), |sources| {
+        let (description, btf) = described(&sources[0])?;
+        let mut out = Output::new(&args.files)?;
+        if let Some(why) = &description.no_types {
+            output::note(format_args!("mapring: records are written without types: {why}"));
+        }
+        out.source(description, btf)?;
+        Ok(out)
+    })?;
+    let mut recorder =
+        Recorder { losses: Losses::default(), taken: Instant::now(), reported: Instant::now() };
     if !args.no_follow {
         recorder.follow(&mut ring, &stop)?;
     }
     // What is there now is recorded in any case.
-    let ends = ring.ends()?;
-    ring.present(&ends, |ring| match stop.is_interrupted() && args.no_follow {
+    ring.present(|ring| match stop.is_interrupted() && args.no_follow {
         true => Ok(None),
-        false => recorder.batch(ring, Some(&ends)).map(Some),
+        false => recorder.batch(ring).map(Some),
     })?;
     recorder.report(&mut ring)?;
-    let bytes = output::bytes(recorder.out.finish()?);
-    recorder.losses.conclude(recorder.out.count, &format!(", {bytes}"));
+    let bytes = output::bytes(ring.sink().finish()?);
+    recorder.losses.conclude(ring.sink().count, &format!(", {bytes}"));
     Ok(())
 }
 
-struct Recorder<'a> {
-    out: Output<'a>,
+/// What the recording says of a ring, and its BTF.
+fn described(ring: &Source) -> Result<(Description, Vec<u8>)> {
+    source::of(&ring.target, ring.stamp, None)
+}
+
+impl Sink for Output<'_> {
+    fn take(&mut self, _: &Source, item: Item<'_>) -> Result<()> {
+        self.record(&item)
+    }
+}
+
+/// A recording has one ring.
+type Ring<'a> = Rings<Output<'a>>;
+
+struct Recorder {
     losses: Losses,
     /// When losses were last recorded.
     taken: Instant,
@@ -99,88 +111,79 @@ struct Recorder<'a> {
     reported: Instant,
 }
 
-impl Recorder<'_> {
+impl Recorder {
     /// Records until there are no more for now; returns whether there was one.
-    fn batch(&mut self, ring: &mut Source, ends: Option<&Ends>) -> Result<bool> {
-        let mut failed = None;
-        let out = &mut self.out;
-        let count = ring.records.each(BATCH, &mut |item| {
-            let is_new = ends.is_some_and(|ends| ends.get(&item.shard).is_none_or(|end| item.ticket >= *end));
-            if failed.is_none() && !is_new {
-                failed = out.record(&item).err();
-            }
-        });
-        failed.map_or(Ok(()), Err)?;
+    fn batch(&mut self, ring: &mut Ring<'_>) -> Result<bool> {
+        let count = ring.read(BATCH)?;
         if self.taken.elapsed() > LOSSES {
             self.take_losses(ring)?;
         }
         if self.reported.elapsed() > CHECK_INTERVAL {
             self.report(ring)?;
         }
-        self.out.tick()?;
+        ring.sink().tick()?;
         Ok(count > 0)
     }
 
     /// Records until it is time to stop. Continues with the ring of a restarted loader.
-    fn follow(&mut self, ring: &mut Source, stop: &Stop) -> Result<()> {
+    fn follow(&mut self, ring: &mut Ring<'_>, stop: &Stop) -> Result<()> {
         let mut checked = Instant::now();
         while !stop.is_due() {
-            let some = self.batch(ring, None)?;
+            let some = self.batch(ring)?;
             if checked.elapsed() > CHECK_INTERVAL {
                 checked = Instant::now();
-                self.out.update_clock()?;
+                ring.sink().update_clock()?;
                 self.check_pin(ring)?;
             }
             if !some && !stop.is_due() {
-                ring.records.wait(STEP)?;
+                ring.wait(STEP)?;
             }
         }
         Ok(())
     }
 
-    fn check_pin(&mut self, ring: &mut Source) -> Result<()> {
-        match ring.check_pin(|next| source::of(next, None, None).map(drop))? {
+    fn check_pin(&mut self, ring: &mut Ring<'_>) -> Result<()> {
+        let pinned = ring.check_pin(0, |targets| source::of(targets[0], None, None).map(drop))?;
+        let location = ring.sources()[0].target.location.clone();
+        match pinned {
             Pinned::Same => {}
             Pinned::Other(next) => {
-                ring.rest(|ring| self.batch(ring, None).map(Some))?;
+                ring.rest(|ring| self.batch(ring).map(Some))?;
                 self.report(ring)?;
-                let location = &ring.target.location;
-                self.out.print(format_args!(
+                ring.replace(0, next);
+                ring.sink().print(format_args!(
                     "mapring: {location}: another ring is pinned there now; continuing with it"
                 ));
-                let (description, btf) = source::of(&next.target, next.stamp, None)?;
-                self.out.source(description, btf)?;
-                *ring = next;
+                let (description, btf) = described(&ring.sources()[0])?;
+                ring.sink().source(description, btf)?;
             }
-            Pinned::Gone(e) => self.out.print(format_args!("mapring: {e}; waiting for another ring there")),
-            Pinned::Unfit(e) => {
-                let location = &ring.target.location;
-                self.out.print(format_args!(
-                    "mapring: {location}: not continuing with the map that is pinned there now: {e:#}"
-                ));
+            Pinned::Gone(e) => {
+                ring.sink().print(format_args!("mapring: {e}; waiting for another ring there"))
             }
+            Pinned::Unfit(e) => ring.sink().print(format_args!(
+                "mapring: {location}: not continuing with the map that is pinned there now: {e:#}"
+            )),
         }
         Ok(())
     }
 
     /// Records what was lost since the last time.
-    fn take_losses(&mut self, ring: &mut Source) -> Result<()> {
+    fn take_losses(&mut self, ring: &mut Ring<'_>) -> Result<()> {
         self.taken = Instant::now();
-        for loss in ring.records.take_losses() {
-            self.out.loss(&loss)?;
-            self.losses.add(loss.shard, loss.cause.as_str(), loss.count);
+        for loss in ring.take_losses(0) {
+            ring.sink().loss(&loss)?;
+            self.losses.add("", loss.shard, loss.cause.as_str(), loss.count);
         }
         Ok(())
     }
 
     /// Says what was lost since the last time.
-    fn report(&mut self, ring: &mut Source) -> Result<()> {
+    fn report(&mut self, ring: &mut Ring<'_>) -> Result<()> {
         self.take_losses(ring)?;
         self.reported = Instant::now();
-        let out = &mut self.out;
-        self.losses.report(|line| out.print(line));
-        if let Some(e) = ring.records.take_error() {
-            self.out.print(format_args!("mapring: {e}"));
+        self.losses.report(|line| ring.sink().print(line));
+        if let Some(e) = ring.take_error(0) {
+            ring.sink().print(format_args!("mapring: {e}"));
         }
         Ok(())
     }

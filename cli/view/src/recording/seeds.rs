@@ -60,7 +60,7 @@ fn seeds_are_types_and_filters_of_them() {
         let text = format!("{filter}\n{}", "bash\0\u{1}".repeat(RECORD / 6 + 1));
         assert_eq!(seed("filter", &number.to_string(), text.as_bytes()), text.as_bytes());
         let empty = Names { value: &decode(ty, &[0; RECORD]), tail: Some(&[]), ty: Some(ty) };
-        Filter::parse(filter).unwrap().check(empty).unwrap();
+        Filter::parse(filter).unwrap().check(&[empty]).unwrap();
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) fn content<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Re
 fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     out.zeros = None;
     let stamp = target.stamp();
-    let mut records = target.records(Start::Oldest, None)?;
-    let ends: Ends = target.records(Start::Now, None)?.positions().into_iter().collect();
+    let mut records = target.records(Start::Oldest)?;
+    let ends: Ends = target.records(Start::Now)?.positions().into_iter().collect();
     let (mut latest, mut orders) = (VecDeque::new(), HashMap::new());
     let (most, mut present) = (out.left.max(1) as u64, 0);
     let mut keep = |item: Item<'_>| {

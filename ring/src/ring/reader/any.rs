@@ -15,6 +15,8 @@ use crate::region::Region;
 pub trait AnyReader {
     /// See [`Reader::region`].
     fn region(&self) -> &Region;
+    /// See [`Reader::position`].
+    fn position(&self, shard: usize) -> Option<u64>;
     /// See [`Reader::stats`].
     fn stats(&self) -> ReadStats;
     /// See [`Reader::take_losses`].
@@ -40,6 +42,10 @@ pub trait AnyReader {
 impl<T: AnyBitPattern, O: Order<T>> AnyReader for Reader<T, O> {
     fn region(&self) -> &Region {
         self.region()
+    }
+
+    fn position(&self, shard: usize) -> Option<u64> {
+        self.position(shard)
     }
 
     fn stats(&self) -> ReadStats {
