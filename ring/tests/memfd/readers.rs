@@ -77,10 +77,10 @@ fn the_end_of_a_record_wakes_the_readers_that_sleep_until_then() {
             words.shared(ASLEEP).store(0b11, Ordering::Relaxed);
             thread::scope(|scope| {
                 let sleepers: Vec<_> = [0, 1]
-                    .map(|place| {
+                    .map(|seat| {
                         let words = &words;
                         scope.spawn(move || {
-                            let bit = std::num::NonZeroU32::new(1 << place).unwrap();
+                            let bit = std::num::NonZeroU32::new(1 << seat).unwrap();
                             while let seen = words.sleepers().load(Ordering::Relaxed)
                                 && seen & bit.get() != 0
                             {
@@ -164,7 +164,7 @@ fn a_reader_sleeps_only_where_writers_can_wake_it() {
     assert_eq!(refused.filter(|kind| *kind == ErrorKind::NoSeat).count(), 1, "the first has a seat");
 }
 
-/// A reader that can't write the file has no place: it naps, and can't be required.
+/// A reader that can't write the file has no seat: it naps, and can't be required.
 #[test]
 fn a_reader_without_write_access_naps() {
     for options in [wakeable(), keeping()] {
@@ -181,7 +181,7 @@ fn a_reader_without_write_access_naps() {
             assert!(said.contains("memfd is read-only") && said.contains("reading and writing"), "{said}");
         }
         assert_eq!(ring.readers().unwrap(), []);
-        // One whose descriptor can write has a place, though it maps the ring for reading.
+        // One whose descriptor can write has a seat, though it maps the ring for reading.
         let descriptor = Ring::<u64>::open(fd_of(&ring.region())).unwrap();
         assert!(descriptor.region().writable().is_err());
         let mut reader = descriptor.reader_from(Start::Now);
@@ -211,7 +211,7 @@ fn a_dead_reader_holds_writers_back_until_its_lease_ends() {
         thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(Scribble::of(&ring).shared(REQUIRED).load(Ordering::Relaxed), 0);
-    // The next reader gets the place.
+    // The next reader gets the seat.
     let mut reader = ring.reader();
     reader.require(Duration::from_millis(20)).unwrap();
     assert_eq!(ring.readers().unwrap().len(), 1);

@@ -333,9 +333,9 @@ static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int fl
 	return mapring__region_of(r, fd, flags, NULL);
 }
 
-static inline int mapring__region_open(struct mapring_region *r, const struct mapring__place *place)
+static inline int mapring__region_open(struct mapring_region *r, const struct mapring__locator *locator)
 {
-	return mapring__region_of(r, mapring__place_open(place), place->flags, place->path);
+	return mapring__region_of(r, mapring__locator_open(locator), locator->flags, locator->path);
 }
 
 #endif

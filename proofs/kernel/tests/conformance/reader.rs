@@ -76,7 +76,7 @@ pub(crate) struct Said {
     pub(crate) wakes: u64,
     /// A command's number, and how many were carried out when it ended.
     pub(crate) pushed: (u64, u64),
-    /// The pid of each reader that has a place, and how it is required.
+    /// The pid of each reader that has a seat, and how it is required.
     pub(crate) readers: Vec<(u64, Option<Required>)>,
 }
 

@@ -20,7 +20,7 @@ fn a_program_wakes_it() {
     on_one_cpu();
     let object = &bpf::WAKEABLE.load(fitted);
     let publish = Runner::new(object, "publish");
-    // It gives its place back when it ends: more of them than there are places.
+    // It gives its seat back when it ends: more of them than there are seats.
     for _ in 0..66 {
         assert_eq!(Reader::once(&["--wait", "ring", &place(object, "events")]).0, "mapped");
     }

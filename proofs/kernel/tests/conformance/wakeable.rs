@@ -1,4 +1,4 @@
-//! The places of readers, and the words about loaders and drops.
+//! The seats of readers, and the words about loaders and drops.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,7 +10,7 @@ use super::quiet::{Odd, place};
 use super::reader::Reader;
 
 #[test]
-fn the_places_of_readers() {
+fn the_seats_of_readers() {
     require_bpf!();
     on_one_cpu();
     let object = &bpf::KEEP.load(fitted);

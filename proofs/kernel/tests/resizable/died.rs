@@ -19,7 +19,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
     followers(&require_bpf!(RESIZABLE));
 }
 
-/// The readers stay: one that sleeps is woken by the next record, and one that comes finds its place and its bell, in whatever
+/// The readers stay: one that sleeps is woken by the next record, and one that comes finds its seat and its bell, in whatever
 /// state the rings are.
 #[test]
 fn sleepers_of_a_process_that_died_while_it_resized() {

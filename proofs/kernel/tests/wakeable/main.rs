@@ -119,7 +119,7 @@ fn programs_look_as_often_as_readers_want() {
     drop(first);
     assert_eq!(look(object), 3);
 
-    // One that was killed is forgotten once another reader takes a place, or has slept often.
+    // One that was killed is forgotten once another reader takes a seat, or has slept often.
     let readers = map(object, "events__readers");
     let mut owners = readers.lookup(&1_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
     assert_eq!(owners[8..16], owners[..8], "both are of this process");
