@@ -30,7 +30,7 @@ impl Record {
 }
 
 /// The message of an error of this kind.
-fn said_of<T: std::fmt::Debug>(result: mapring::Result<T>, kind: ErrorKind) -> String {
+fn message_of<T: std::fmt::Debug>(result: mapring::Result<T>, kind: ErrorKind) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
@@ -255,7 +255,10 @@ fn nothing_is_recovered_beside_another_writer() {
     assert_eq!(others(&writer.recover(0, &Record::new(1)).unwrap_err()), ("table".to_owned(), 1));
     drop(other);
     assert!(!writer.recover(0, &Record::new(1)).unwrap(), "no write was abandoned");
-    assert_eq!(said_of(writer.recover(2, &Record::new(1)), ErrorKind::OutOfRange), "no cell 2: there are 2");
+    assert_eq!(
+        message_of(writer.recover(2, &Record::new(1)), ErrorKind::OutOfRange),
+        "no cell 2: there are 2"
+    );
 }
 
 #[test]

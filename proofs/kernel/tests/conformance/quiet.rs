@@ -46,8 +46,8 @@ fn maps_of_maps_are_told_apart() {
     let resizable = &bpf::RESIZABLE.load(fitted);
     assert!(Reader::refuses(&["numa", &maps(resizable)]).contains("not a PER_CPU_MAPS ring"));
     // Before its loader has opened it, one CPU has a ring, which its types describe.
-    let (_, said) = Reader::once(&["numa", &maps(numa)]);
-    assert_eq!(said.stats, ReadStats::default());
+    let (_, report) = Reader::once(&["numa", &maps(numa)]);
+    assert_eq!(report.stats, ReadStats::default());
     let ring = Ring::<Numbered>::open(&map(resizable, "numbers")).unwrap();
     assert_eq!(push(&Runner::new(resizable, "push_run"), 1, 0, 5), 0);
     assert_eq!(Reader::once(&["ring", &maps(resizable)]).1.records.len(), 5);
@@ -75,12 +75,12 @@ fn latches_that_user_space_writes() {
         assert!(global.set(&Odd::new(u32::try_from(number).unwrap())).unwrap());
         let bss = place(object, bss(object).as_str());
         for lookup in [&["--lookup"][..], &[]] {
-            let (_, said) = Reader::once(&[lookup, &["latches", &place(object, "latches")]].concat());
+            let (_, report) = Reader::once(&[lookup, &["latches", &place(object, "latches")]].concat());
             let right = bytemuck::bytes_of(&Numbered::new(7, number)).to_vec();
-            assert_eq!(said.values, [(0, 1, number + 1, right)]);
-            let (_, said) = Reader::once(&[lookup, &["global", &bss, "global_latch"]].concat());
+            assert_eq!(report.values, [(0, 1, number + 1, right)]);
+            let (_, report) = Reader::once(&[lookup, &["global", &bss, "global_latch"]].concat());
             let right = bytemuck::bytes_of(&Odd::new(u32::try_from(number).unwrap())).to_vec();
-            assert_eq!(said.values, [(0, 0, number + 1, right)]);
+            assert_eq!(report.values, [(0, 0, number + 1, right)]);
         }
     }
     let bss = place(object, bss(object).as_str());

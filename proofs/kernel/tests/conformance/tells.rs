@@ -31,9 +31,9 @@ fn a_program_wakes_it() {
     }
     let (_, readers) = Reader::once(&["readers", &place(object, "events__readers")]);
     assert_eq!(readers.readers.len(), 1, "{readers:?}");
-    let said = reader.stop();
-    assert_eq!(first_words(&said.records), (0..40).collect::<Vec<_>>());
-    assert!(said.wakes > 0, "{said:?}");
+    let report = reader.stop();
+    assert_eq!(first_words(&report.records), (0..40).collect::<Vec<_>>());
+    assert!(report.wakes > 0, "{report:?}");
     everywhere();
 }
 
@@ -51,9 +51,9 @@ fn programs_wait_for_it() {
     reader.wait_until(|now| now.lines >= 64);
     // It says how far it has read: there is room again.
     publish.run(&mut [200, 50]);
-    let said = reader.stop();
+    let report = reader.stop();
     let right: Vec<_> = (0..64).chain(200..250).collect();
-    assert_eq!((first_words(&said.records), said.dropped), (right, 36), "{:?}", said.stats);
+    assert_eq!((first_words(&report.records), report.dropped), (right, 36), "{:?}", report.stats);
     // One whose lease has ended, because it was stopped, says so.
     let reader = Reader::start(&["--require", "1", "ring", &place(object, "events")]);
     reader.signal(Signal::SIGSTOP);
@@ -77,14 +77,14 @@ fn records_of_all_cpus_in_the_order_of_their_stamps() {
     }
     everywhere();
     for way in [&["--merged"][..], &["--lookup", "--merged"], &["--merged", "--wait"]] {
-        let (_, said) = Reader::once(&[way, &["ring", &place(object, "events")]].concat());
-        assert_eq!(first_words(&said.records), (0..60).collect::<Vec<_>>(), "{way:?}");
-        assert_eq!(said.stats.delivered, 60);
+        let (_, report) = Reader::once(&[way, &["ring", &place(object, "events")]].concat());
+        assert_eq!(first_words(&report.records), (0..60).collect::<Vec<_>>(), "{way:?}");
+        assert_eq!(report.stats.delivered, 60);
     }
     on_one_cpu();
     Runner::new(object, "publish_tailed").run(&mut [0, 20]);
-    let (_, said) = Reader::once(&["--merged", "ring", &place(object, "tailed")]);
-    assert_eq!(said.tails, (0..20_u64).map(|n| n.to_ne_bytes().to_vec()).collect::<Vec<_>>());
+    let (_, report) = Reader::once(&["--merged", "ring", &place(object, "tailed")]);
+    assert_eq!(report.tails, (0..20_u64).map(|n| n.to_ne_bytes().to_vec()).collect::<Vec<_>>());
     everywhere();
 }
 
@@ -101,10 +101,10 @@ fn records_of_two_rings_in_the_order_of_their_stamps() {
     everywhere();
     let places = ["events", "tailed"].map(|ring| place(object, ring));
     for way in [&["--merged"][..], &["--merged", "--wait"]] {
-        let (_, said) = Reader::once(&[way, &["rings", &places[0], &places[1]]].concat());
-        assert_eq!(first_words(&said.records), (0..60).collect::<Vec<_>>(), "{way:?}");
-        assert_eq!(said.rings_of, (0..60).map(of).collect::<Vec<_>>(), "{way:?}");
-        assert_eq!((said.stats.delivered, said.rings), (60, 2));
+        let (_, report) = Reader::once(&[way, &["rings", &places[0], &places[1]]].concat());
+        assert_eq!(first_words(&report.records), (0..60).collect::<Vec<_>>(), "{way:?}");
+        assert_eq!(report.rings_of, (0..60).map(of).collect::<Vec<_>>(), "{way:?}");
+        assert_eq!((report.stats.delivered, report.rings), (60, 2));
     }
     // A program of either ring wakes it.
     let reader = Reader::start(&["--merged", "--wait", "rings", &places[0], &places[1]]);

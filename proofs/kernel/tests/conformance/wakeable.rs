@@ -23,11 +23,11 @@ fn the_seats_of_readers() {
         assert!(asleep.poll().is_some());
     }
     while reader.for_each(usize::MAX, |_| ()) > 0 {}
-    let (_, said) = Reader::once(&["readers", &place(object, "events__readers")]);
+    let (_, report) = Reader::once(&["readers", &place(object, "events__readers")]);
     let next = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
     let lease = u64::try_from(lease.as_nanos()).unwrap();
     let us = u64::from(std::process::id());
-    assert_eq!(said.readers, [(us, Some((lease, next))), (us, None)]);
+    assert_eq!(report.readers, [(us, Some((lease, next))), (us, None)]);
     everywhere();
 }
 
@@ -51,11 +51,11 @@ fn when_programs_dropped_records() {
     assert_eq!(abandon(3).sum::<u64>(), 3);
     let end = Clock::Monotonic.now();
     for way in [&["ring", &*place][..], &["--lookup", "ring", &place]] {
-        let (_, said) = Reader::once(way);
-        let drops: Vec<_> = said.drops.values().collect();
+        let (_, report) = Reader::once(way);
+        let drops: Vec<_> = report.drops.values().collect();
         let &[&(since, until)] = &drops[..] else { panic!("{drops:?}") };
         assert!(begin <= since && since < until && until <= end, "{begin} {since} {until} {end}");
-        assert_eq!(said.dropped, 3);
+        assert_eq!(report.dropped, 3);
     }
     let ring = Ring::<Odd>::open(&map(object, "odds")).unwrap();
     assert_eq!(ring.reader().stats().dropped(), 3);
