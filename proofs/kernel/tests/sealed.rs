@@ -46,7 +46,7 @@ fn sealed_for_a_group_and_for_lookups() {
     region.freeze_and_pin(path("group_lookups"), pin(0o440).group(NOBODY)).unwrap();
     assert_eq!(fs::metadata(path("group")).unwrap().gid(), NOBODY);
 
-    assert_eq!(nobody_reads(object, &[&path("group"), "5000", "quiet"]), "Mapped Err(NotAsked)");
+    assert_eq!(nobody_reads(object, &[&path("group"), "5000", "no_syscalls"]), "Mapped Err(NotAsked)");
     let refused = Command::new(READER).args([&path("others"), "1"]).output().unwrap();
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(message.contains("ermission denied") && message.contains("chmod 0666"), "{message}");
@@ -86,10 +86,10 @@ fn handed_over_a_socket() {
         }
     });
     let socket = format!("socket:{}", path.display());
-    let mapped = nobody_reads(object, &[&socket, "5000", "quiet"]);
+    let mapped = nobody_reads(object, &[&socket, "5000", "no_syscalls"]);
     assert_eq!(mapped, "Mapped Err(Frozen)");
     // Lookups are system calls, so the reader's filter kills it.
-    let reader = Command::new(READER).args([&socket, "1000000", "quiet"]).output().unwrap();
+    let reader = Command::new(READER).args([&socket, "1000000", "no_syscalls"]).output().unwrap();
     // What it lacks, if this kernel does not let it read.
     eprint!("{}", String::from_utf8_lossy(&reader.stderr));
     assert_eq!(String::from_utf8(reader.stdout).unwrap(), "Syscall(ReadOnlyFd) Err(ReadOnlyFd)\nready\n");

@@ -186,7 +186,7 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
     let writers: Vec<_> = (0..ring.shards()).map(|shard| ring.writer(shard).unwrap()).collect();
     let mut readers = [ring.reader(), ring.reader(), ring.reader()];
     let mut pushed = 0;
-    // Long enough that every shard is quiet most of the time, and has its laps.
+    // Long enough that every shard is idle most of the time, and has its laps.
     for round in 0..3000 {
         let shard = round * 7 % SHARDS;
         writers[shard].push(&(round as u64)).unwrap();
@@ -209,7 +209,7 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
 }
 
 #[test]
-fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
+fn a_ticket_nobody_claims_is_passed_in_a_shard_that_seems_idle() {
     for (patience, most) in [(Duration::ZERO, 2), (Duration::from_secs(3600), 1 << 17)] {
         let ring = Ring::<u64>::create_memfd(4, 3).unwrap();
         let mut reader = ring.reader().with_patience(patience);

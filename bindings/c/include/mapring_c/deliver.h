@@ -164,17 +164,17 @@ MAPRING__FAST uint32_t mapring__next_of(const struct mapring_reader *r, uint32_t
 }
 
 /* Passes over shards whose next ticket is not claimed: one load each. Returns how many are left. */
-MAPRING__FAST uint32_t mapring__pass_quiet(const struct mapring_reader *r, uint32_t *i, uint32_t left)
+MAPRING__FAST uint32_t mapring__pass_idle(const struct mapring_reader *r, uint32_t *i, uint32_t left)
 {
-	const struct mapring__quiet *quiet = r->quiet;
+	const struct mapring__idle_shard *idle = r->idle;
 	uint32_t at = *i, end = (uint32_t)mapring__least(r->count, (uint64_t)at + left), begin = at;
 
-	while (at < end && mapring__state(mapring__load(quiet[at].slot)) == quiet[at].free)
+	while (at < end && mapring__state(mapring__load(idle[at].slot)) == idle[at].free)
 		at++;
 	left -= at - begin;
 	*i = at;
 	if (at == r->count) {
-		for (at = 0; at < left && mapring__state(mapring__load(quiet[at].slot)) == quiet[at].free; at++)
+		for (at = 0; at < left && mapring__state(mapring__load(idle[at].slot)) == idle[at].free; at++)
 			;
 		left -= at;
 		*i = at < r->count ? at : 0;
@@ -212,7 +212,7 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 		uint64_t steps = lap;
 
 		if (!r->look)
-			left = mapring__pass_quiet(r, &i, left);
+			left = mapring__pass_idle(r, &i, left);
 		r->turn = i;
 		if (left == 0)
 			break;

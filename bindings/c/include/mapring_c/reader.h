@@ -33,14 +33,14 @@ struct mapring_event {
 typedef int (*mapring_event_fn)(void *context, const struct mapring_event *event);
 
 /* The slot of a shard's next ticket, with its state while that ticket is not claimed. */
-struct mapring__quiet {
+struct mapring__idle_shard {
 	const uint64_t *slot;
 	uint64_t free;
 };
 
 struct mapring_reader {
 	struct mapring__shard *shards;
-	struct mapring__quiet *quiet;
+	struct mapring__idle_shard *idle;
 	uint32_t count, turn;
 	struct mapring_region *regions; /* one for all shards, or one for each */
 	uint32_t region_count;
@@ -158,7 +158,7 @@ static inline void mapring_reader__free(struct mapring_reader *r)
 	mapring__merge_free(r->merge);
 	mapring__reader_forget(r);
 	free(r->shards);
-	free(r->quiet);
+	free(r->idle);
 	free(r->buffer);
 	free(r->locator.path);
 	if (r->locator.fd >= 0)
@@ -172,8 +172,8 @@ MAPRING__FAST void mapring__note(struct mapring_reader *r, uint32_t i)
 	const struct mapring__shard *s = &r->shards[i];
 
 	if (s->region->words) {
-		r->quiet[i].slot = s->region->words + mapring__slot_at(s, s->next);
-		r->quiet[i].free = mapring__free_for(s, s->next);
+		r->idle[i].slot = s->region->words + mapring__slot_at(s, s->next);
+		r->idle[i].free = mapring__free_for(s, s->next);
 	}
 }
 
@@ -206,12 +206,12 @@ static inline int mapring__reader_ready(struct mapring_reader *r)
 	r->record = l->record - 8 * r->prefix;
 	r->portion = l->capacity;
 	r->shards = (struct mapring__shard *)calloc(r->count, sizeof(*r->shards));
-	r->quiet = (struct mapring__quiet *)calloc(r->count, sizeof(*r->quiet));
+	r->idle = (struct mapring__idle_shard *)calloc(r->count, sizeof(*r->idle));
 	/* Stores that cross lines take longer. */
 	r->buffer = (uint64_t *)aligned_alloc(MAPRING__LINE, mapring__round_up(8 * (words + mapring__words_of(l->longest) + 1), MAPRING__LINE));
 	if (r->opts.stamp)
 		r->merge = mapring__merge_new(r->count, words);
-	if (!r->shards || !r->quiet || !r->buffer || (r->opts.stamp && !r->merge))
+	if (!r->shards || !r->idle || !r->buffer || (r->opts.stamp && !r->merge))
 		return mapring__refuse(ENOMEM, "no memory for a reader");
 	r->by_steps = r->merge || tails || !mapring_reader__is_mapped(r);
 	r->steps = mapring_reader__is_mapped(r) ? MAPRING__STEPS : MAPRING__STEPS_BY_CALL;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use mapring_kernel_tests::prelude::*;
 
-use super::quiet::{Odd, bss, maps, place};
 use super::reader::{Reader, Report};
+use super::written_before::{Odd, bss, maps, place};
 
 /// Both ways to read.
 pub(crate) const WAYS: [(&str, &[&str]); 2] = [("mapped", &[]), ("lookup", &["--lookup"])];

@@ -5,8 +5,8 @@ use std::fs::{Permissions, set_permissions};
 use mapring_kernel_tests::prelude::*;
 
 use super::load::{WAYS, check_values, written_meanwhile};
-use super::quiet::{Odd, bss, place};
 use super::reader::{Reader, Report};
+use super::written_before::{Odd, bss, place};
 
 /// Modes of pins, and how readers then read.
 const MODES: [(u32, &str); 2] = [(0o666, "mapped"), (0o444, "lookup")];

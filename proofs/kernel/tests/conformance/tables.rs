@@ -6,8 +6,8 @@ use mapring_kernel_tests::prelude::*;
 
 use super::memfd::read_until;
 use super::nobody::in_every_way;
-use super::quiet::place;
 use super::reader::{Reader, Report};
+use super::written_before::place;
 
 /// Log2 of the nanoseconds of a gauge's window.
 const WINDOW: u32 = 20;

@@ -10,8 +10,8 @@ use mapring_kernel_tests::tails::{
 };
 
 use super::memfd::read_until;
-use super::quiet::{place, read_counts};
 use super::reader::{Progress, Reader, Report};
+use super::written_before::{place, read_counts};
 
 /// A record, and its tail.
 type Found = (u64, u64, Vec<u8>, Vec<u8>);

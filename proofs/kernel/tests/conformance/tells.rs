@@ -3,8 +3,8 @@
 use mapring_kernel_tests::prelude::*;
 use nix::sys::signal::Signal;
 
-use super::quiet::place;
 use super::reader::Reader;
+use super::written_before::place;
 
 fn hex<T: bytemuck::Pod>(value: &T) -> String {
     bytemuck::bytes_of(value).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use mapring::time::Clock;
 use mapring_kernel_tests::prelude::*;
 
-use super::quiet::{Odd, place};
 use super::reader::Reader;
+use super::written_before::{Odd, place};
 
 #[test]
 fn the_seats_of_readers() {
