@@ -67,20 +67,20 @@ pub struct ByTime<T, F> {
     is_past: bool,
 }
 
-/// A merge of records, and one of records with the places of their tails. One of them has no shards.
-pub struct Merges<T> {
-    pub(super) plain: Merge<T>,
-    pub(super) tailed: Merge<Tailed<T>>,
+/// The merge: of records, or of records with the places of their tails.
+pub enum Merges<T> {
+    Plain(Merge<T>),
+    Tailed(Merge<Tailed<T>>),
 }
 
-impl<T: AnyBitPattern> Merges<T> {
-    fn is_ready(&self) -> bool {
-        self.plain.is_ready() || self.tailed.is_ready()
-    }
-
-    fn held(&self) -> u64 {
-        self.plain.held() + self.tailed.held()
-    }
+/// Does the same with the merge, whatever its records are.
+macro_rules! with_merge {
+    ($merges:expr, $merge:ident => $do:expr) => {
+        match $merges {
+            Merges::Plain($merge) => $do,
+            Merges::Tailed($merge) => $do,
+        }
+    };
 }
 
 /// The shards of the ring that is being read.
@@ -108,9 +108,11 @@ impl<T: AnyBitPattern> Reader<T> {
         self.rings.sweep.settle();
         let [delay, settle] = [Self::DELAY, Self::SETTLE].map(nanoseconds);
         let shards = self.rings.sweep.count();
-        let [plain, tailed] = if self.rings.sweep.has_tails { [0, shards] } else { [shards, 0] };
-        let merges =
-            Merges { plain: Merge::new(plain, delay, settle), tailed: Merge::new(tailed, delay, settle) };
+        let merges = if self.tails.is_some() {
+            Merges::Tailed(Merge::new(shards, delay, settle))
+        } else {
+            Merges::Plain(Merge::new(shards, delay, settle))
+        };
         let numbers = self.shards().collect();
         let _ = Clock::default().now(); // reads the time namespace, so that no later call does
         self.in_order(ByTime { merges, numbers, stamp, clock: Clock::default(), is_past: false })
@@ -124,8 +126,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Reader<T, ByTime<T, F>> {
     /// shard are present, it is lost.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
-        self.order.merges.plain.set_delay(nanoseconds(delay));
-        self.order.merges.tailed.set_delay(nanoseconds(delay));
+        with_merge!(&mut self.order.merges, merge => merge.set_delay(nanoseconds(delay)));
         self
     }
 
@@ -149,8 +150,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Reader<T, ByTime<T, F>> {
     /// stamp than the one before it then takes its place directly after that one.
     #[must_use]
     pub fn with_ticket_order(mut self) -> Self {
-        self.order.merges.plain.keep_ticket_order();
-        self.order.merges.tailed.keep_ticket_order();
+        with_merge!(&mut self.order.merges, merge => merge.keep_ticket_order());
         self
     }
 }
@@ -169,8 +169,8 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
 
     #[inline(always)] // so that the record is copied once
     fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>> {
-        let found = R::merge(&mut self.merges).is_ready()
-            || rings.sweep.holds::<R>() && (self.has_next::<R>(rings) || self.round::<R>(rings));
+        let found =
+            R::merge(&mut self.merges).is_ready() || self.has_next::<R>(rings) || self.round::<R>(rings);
         found.then(|| self.take(tail))?
     }
 
@@ -231,7 +231,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
             if rest.is_zero() {
                 return Ok(false);
             }
-            if order.merges.held() > 0 || reader.wait_for_unread(rest)? {
+            if order.held() > 0 || reader.wait_for_unread(rest)? {
                 // Their turn has not come. Or this ring is being replaced, and the next one is not there yet.
                 thread::sleep(nap.min(rest));
                 nap = (2 * nap).min(Reader::<T>::NAP);
@@ -244,15 +244,13 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
         if order.is_ready(rings) {
             return None;
         }
-        if order.merges.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell(false) }
+        if order.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell(false) }
     }
 
     fn count(&self, stats: &mut ReadStats) {
-        let Merges { plain, tailed } = &self.merges;
-        let held = self.merges.held();
-        stats.delivered = stats.delivered.wrapping_sub(held);
         (stats.late, stats.ahead, stats.held) =
-            (plain.late() + tailed.late(), plain.ahead() + tailed.ahead(), held);
+            with_merge!(&self.merges, merge => (merge.late(), merge.ahead(), merge.held()));
+        stats.delivered = stats.delivered.wrapping_sub(stats.held);
     }
 }
 
@@ -305,13 +303,14 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
 
     /// The records that are held.
     pub(super) fn held(&self) -> u64 {
-        self.merges.held()
+        with_merge!(&self.merges, merge => merge.held())
     }
 
     fn is_ready(&mut self, rings: &mut Rings<T>) -> bool {
-        let has_tails = rings.sweep.has_tails;
-        self.merges.is_ready()
-            || if has_tails { self.round::<Tailed<T>>(rings) } else { self.round::<T>(rings) }
+        match &self.merges {
+            Merges::Plain(merge) => merge.is_ready() || self.round::<T>(rings),
+            Merges::Tailed(merge) => merge.is_ready() || self.round::<Tailed<T>>(rings),
+        }
     }
 
     /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver. Returns whether there

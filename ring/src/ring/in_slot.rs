@@ -15,7 +15,7 @@ pub trait InSlot<T>: AnyBitPattern {
     fn record(&self) -> &T;
     /// The part of a `Tailed` that has room for it.
     fn place(of: &mut Tailed<T>) -> &mut Self;
-    /// The merge of what such slots contain.
+    /// The merge of what such slots contain, if the ring has such slots.
     fn merge(of: &mut Merges<T>) -> &mut Merge<Self>;
 }
 
@@ -34,7 +34,8 @@ impl<T: AnyBitPattern> InSlot<T> for T {
 
     #[inline(always)]
     fn merge(of: &mut Merges<T>) -> &mut Merge<Self> {
-        &mut of.plain
+        let Merges::Plain(merge) = of else { unreachable!("the reader knows whether its ring has tails") };
+        merge
     }
 }
 
@@ -53,6 +54,7 @@ impl<T: AnyBitPattern> InSlot<T> for Tailed<T> {
 
     #[inline(always)]
     fn merge(of: &mut Merges<T>) -> &mut Merge<Self> {
-        &mut of.tailed
+        let Merges::Tailed(merge) = of else { unreachable!("as above") };
+        merge
     }
 }

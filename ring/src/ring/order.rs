@@ -10,7 +10,7 @@ use super::Reader;
 use super::event::Event;
 use super::in_slot::InSlot;
 use super::rings::Rings;
-use super::sweep::{Pass, Search};
+use super::sweep::Pass;
 use crate::error::Result;
 
 /// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
@@ -21,7 +21,7 @@ pub trait Order<T: AnyBitPattern>: Sized {
     #[doc(hidden)]
     type Pass: fmt::Debug;
 
-    /// See [`Reader::poll`]. `None` if the slots do not contain an `R`. The event gets this tail: to build another one from it
+    /// See [`Reader::poll`]. The slots contain an `R`. The event gets this tail: to build another one from it
     /// would copy the record twice.
     #[doc(hidden)]
     fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>>;
@@ -64,26 +64,20 @@ pub trait Order<T: AnyBitPattern>: Sized {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByShard;
 
-/// A pass over all shards.
-#[derive(Debug)]
-pub struct Sweeping {
-    pass: Pass,
-    search: Search,
-}
-
 #[allow(private_interfaces)]
 impl<T: AnyBitPattern> Order<T> for ByShard {
-    type Pass = Sweeping;
+    /// `None` until a call of `poll` finds no record in the run.
+    type Pass = Option<Pass>;
 
     #[inline(always)] // so that the record need not go through memory
     fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>> {
-        let mut search = Search::new(&rings.sweep);
+        let mut pass = None;
         loop {
             match rings.sweep.take() {
                 Ok(Event { shard, ticket, record, .. }) => {
                     return Some(Event { shard, ticket, record, tail });
                 }
-                Err(no) if find::<T, R>(rings, no, &mut search) => {}
+                Err(no) if find(rings, no, &mut pass) => {}
                 Err(_) => return None,
             }
         }
@@ -106,16 +100,16 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
         0
     }
 
-    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Sweeping {
-        Sweeping { pass: rings.sweep.begin_pass(), search: Search::new(&rings.sweep) }
+    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Option<Pass> {
+        Some(Pass::of_laps(&mut rings.sweep))
     }
 
     #[inline(always)] // as in `poll`
-    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Sweeping) -> Option<Event<R>> {
+    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Option<Pass>) -> Option<Event<R>> {
         loop {
             match rings.sweep.take() {
                 Ok(event) => return Some(event),
-                Err(no) if pass.find(rings, no) => {}
+                Err(no) if find(rings, no, pass) => {}
                 Err(_) => return None,
             }
         }
@@ -124,22 +118,13 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
 
 /// Whether there may be a record, in this ring or in one that replaced it.
 #[inline(always)]
-fn find<T: AnyBitPattern, R: InSlot<T>>(rings: &mut Rings<T>, no: NoRecord, search: &mut Search) -> bool {
-    rings.sweep.find::<R>(no, search) || rings.follow() && search.go_on(&rings.sweep)
+fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, pass: &mut Option<Pass>) -> bool {
+    // Most calls of a reader that only polls end here.
+    !(rings.sweep.has_only_idle_shards() && rings.is_the_last()) && search(rings, no, pass)
 }
 
-impl Sweeping {
-    /// The same for a pass.
-    #[inline(never)]
-    fn find<T: AnyBitPattern>(&mut self, rings: &mut Rings<T>, no: NoRecord) -> bool {
-        let Self { pass, search } = self;
-        if rings.sweep.find_in(pass, no, search) {
-            return true;
-        }
-        let followed = rings.follow() && search.go_on(&rings.sweep);
-        if followed {
-            *pass = rings.sweep.begin_pass();
-        }
-        followed
-    }
+#[inline(never)] // as little code as possible where records are read
+fn search<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, pass: &mut Option<Pass>) -> bool {
+    let pass = pass.get_or_insert_with(|| Pass::of_few(&rings.sweep));
+    rings.sweep.find(pass, no) || rings.follow() && pass.go_on(&rings.sweep)
 }

@@ -55,7 +55,7 @@ use mapring_core::protocol::ring::{Loss, OPEN, ReadStats, Start};
 pub struct Reader<T, O = ByShard> {
     pub(super) rings: Rings<T>,
     /// Only of a ring with tails.
-    tails: Option<Box<TailReader>>,
+    pub(super) tails: Option<Box<TailReader>>,
     pub(super) order: O,
     waiting: Waiting,
     /// Its seat among the readers that programs know, once it has one.
@@ -160,14 +160,12 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// this call [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T, &[u8]>> {
-        // First a record without a tail, of which a ring with tails has none: so records without tails cost no check.
-        let without = self.order.poll::<T, _>(&mut self.rings, [].as_slice());
-        if without.is_none() && self.tails.is_some() {
+        if self.tails.is_some() {
             let Event { shard, ticket, record: len, .. } = self.poll_with_tail()?;
             let tail = self.tails.as_deref()?.tail(len);
             return Some(Event { shard, ticket, record: self.rings.sweep.record.record, tail });
         }
-        without
+        self.order.poll::<T, _>(&mut self.rings, [].as_slice())
     }
 
     /// The next record with a tail, which stay in the sweep and in `tails`, and how long the tail is. If it returned the

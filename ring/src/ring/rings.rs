@@ -83,6 +83,12 @@ impl<T: AnyBitPattern> Rings<T> {
         Self { sweep, resizable, next: Next::default() }
     }
 
+    /// Whether no other ring can replace this one.
+    #[inline(always)]
+    pub(super) fn is_the_last(&self) -> bool {
+        !self.resizable
+    }
+
     /// After nothing was found: continues with the ring that replaced this one, if there is one and this one is read to
     /// its end.
     pub(super) fn follow(&mut self) -> bool {

@@ -12,8 +12,7 @@ use crate::ring::in_slot::InSlot;
 /// was taken until the run [ends](Sweep::settle).
 #[derive(Debug)]
 pub(super) struct Ahead {
-    /// Index 1 is for rings with tails. The unused run is always empty, so callers need no check.
-    runs: [Run; 2],
+    run: Run,
     begun: bool,
     /// The number of the shard, for [`Event::shard`].
     number: usize,
@@ -23,7 +22,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// No run; `place` is that of any shard.
     pub(super) fn new(place: &ShardPlace) -> Self {
-        Self { runs: Default::default(), begun: false, number: 0, place: *place }
+        Self { run: Run::default(), begun: false, number: 0, place: *place }
     }
 
     /// Whether there is a run, which may be over.
@@ -34,17 +33,11 @@ impl Ahead {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
-    /// Whether its slots contain an `R`.
-    #[inline]
-    pub(in crate::ring) fn holds<R: InSlot<T>>(&self) -> bool {
-        R::HAS_TAIL == self.has_tails
-    }
-
     /// The next record of the run.
     #[inline(always)] // so that the record need not go through memory
     pub(in crate::ring) fn take<R: InSlot<T>>(&mut self) -> Result<Event<R>, NoRecord> {
-        let Ahead { runs, number: shard, place, .. } = &mut self.ahead;
-        let (run, shard) = (&mut runs[usize::from(R::HAS_TAIL)], *shard);
+        let Ahead { run, number: shard, place, .. } = &mut self.ahead;
+        let shard = *shard;
         if run.is_over() {
             return Err(NoRecord::End);
         }
@@ -67,34 +60,26 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// compiler would also keep the events of the other paths in memory.
     #[cold]
     fn take_by_call<R: InSlot<T>>(&mut self) -> Result<u64, NoRecord> {
-        let Ahead { runs, place, .. } = &mut self.ahead;
+        let Ahead { run, place, .. } = &mut self.ahead;
         let (Slots::Lookup(window), shard) = self.sources.of_mut(self.turn) else {
             return Err(NoRecord::End);
         };
-        runs[usize::from(R::HAS_TAIL)].take(&mut window.of(shard, place), R::place(&mut self.record))
+        run.take(&mut window.of(shard, place), R::place(&mut self.record))
     }
 
     /// Begins a run of the shard whose turn it is, of at most `limit` records.
     #[inline]
-    pub(super) fn begin_run(&mut self, limit: u32) {
+    pub(super) fn begin_run(&mut self, limit: usize) {
         let Part { number, place, cursor, .. } = &self.shards[self.turn];
-        let limit = limit as usize;
         let run = match self.sources.of_mut(self.turn) {
             (Slots::Mapped(shared), _) => cursor.begin_run(&Shard::new(shared.words(), place), limit),
             (Slots::Lookup(window), shard) => cursor.begin_run(&window.of(shard, place), limit),
         };
-        let mut runs = [Run::default(); 2];
-        runs[usize::from(self.has_tails)] = run;
-        self.ahead = Ahead { runs, begun: true, number: *number, place: *place };
+        self.ahead = Ahead { run, begun: true, number: *number, place: *place };
     }
 
-    /// The step after a run that has ended, unless all its records were taken.
-    #[inline(always)]
-    pub(super) fn after_run(&mut self, no: NoRecord) -> Option<Step> {
-        (no != NoRecord::End).then(|| self.step_after(no))
-    }
-
-    fn step_after(&mut self, no: NoRecord) -> Step {
+    /// The step after a run that has ended before all its records were taken.
+    pub(super) fn step_after(&mut self, no: NoRecord) -> Step {
         let Part { place, cursor, .. } = &mut self.shards[self.turn];
         match self.sources.of_mut(self.turn) {
             (Slots::Mapped(shared), _) => cursor.without(&mut Shard::new(shared.words(), place), no),
@@ -103,21 +88,21 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// Ends the run, if there is one: its shard's cursor counts what was taken. Returns how many records.
-    #[inline(never)] // as little code as possible where records are read
-    pub(in crate::ring) fn settle(&mut self) -> u32 {
+    #[inline]
+    pub(in crate::ring) fn settle(&mut self) -> usize {
         if !std::mem::take(&mut self.ahead.begun) {
             return 0;
         }
-        let run = std::mem::take(&mut self.ahead.runs)[usize::from(self.has_tails)];
+        let run = std::mem::take(&mut self.ahead.run);
         self.shards[self.turn].cursor.end_run(&run);
         #[allow(clippy::cast_possible_truncation)] // at most the limit
-        let taken = run.taken() as u32;
-        self.burst = self.burst.saturating_add(taken);
+        let taken = run.taken() as usize;
+        self.burst += taken;
         taken
     }
 
     /// The records that were taken from the shard at `at`, and that its cursor does not count yet.
     pub(super) fn taken(&self, at: usize) -> u64 {
-        if at == self.turn { self.ahead.runs.iter().map(Run::taken).sum() } else { 0 }
+        if at == self.turn { self.ahead.run.taken() } else { 0 }
     }
 }

@@ -88,16 +88,16 @@ impl<T: AnyBitPattern> Sweep<T> {
         passed
     }
 
-    /// Stores the next ticket of a shard, whose slot shows whether the shard is idle. `empty` says whether the shard
-    /// has no more records. Then nothing was lost before the clock was last read.
+    /// After a shard had no more records: stores its next ticket, whose slot shows whether the shard is idle. Nothing was
+    /// lost before the clock was last read.
     #[inline(always)]
-    pub(super) fn came_to_the_end(&mut self, at: usize, empty: bool) {
+    pub(super) fn came_to_the_end(&mut self, at: usize) {
         let shard = &mut self.shards[at];
         let idle = IdleShard::new(&shard.place, shard.cursor.next());
         if idle != self.idle[at] {
             self.recheck.found();
         }
-        if empty && !self.sources.of(at).failed() {
+        if !self.sources.of(at).failed() {
             shard.cursor.caught_up(self.recheck.read);
         }
         self.idle[at] = idle;

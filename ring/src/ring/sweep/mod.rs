@@ -7,7 +7,6 @@ mod losses;
 mod one;
 mod pass;
 mod required;
-mod search;
 mod sources;
 
 use std::sync::Arc;
@@ -21,17 +20,13 @@ use losses::Drops;
 use parking_lot::Mutex;
 pub(super) use pass::Pass;
 use required::{Required, eighth};
-pub(super) use search::Search;
 use sources::{DROPS, Slots, Sources};
 
-use super::in_slot::InSlot;
 use super::seat::ReaderSeat;
 use crate::abi::{Epoch, Gate};
 use crate::record::Tailed;
 use crate::region::Region;
-use mapring_core::protocol::ring::{
-    Cursor, END, NoRecord, PROGRAM_GATE, Shard, ShardPlace, Start, Step, Unread,
-};
+use mapring_core::protocol::ring::{Cursor, END, PROGRAM_GATE, Shard, ShardPlace, Start, Unread};
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
 /// are copied to the reader.
@@ -65,16 +60,14 @@ pub(super) struct Sweep<T> {
     /// When idle shards are stepped into, by the clock.
     recheck: RecheckClock,
     turn: usize,
-    /// Records in a row from the shard whose turn it is, apart from those of the run.
-    burst: u32,
+    /// Records and steps in a row from the shard whose turn it is, apart from those of the run.
+    burst: usize,
     ahead: Ahead,
-    /// The most records in a row from one shard: [`Sweep::BURST`], or less if programs wait for this reader.
-    most: u32,
+    /// The most records of a run: if programs wait for this reader, they are told after each.
+    portion: usize,
     /// The most steps of a call between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
-    /// Whether its records have tails.
-    pub(super) has_tails: bool,
     /// The drops without a shard that were reported as losses.
     no_shard: Drops,
     /// Set if programs must not overwrite what this reader has not read.
@@ -92,8 +85,6 @@ impl<T: AnyBitPattern> Sweep<T> {
     pub(super) const STEPS: u32 = 1 << 14;
     /// See [`Reader::STEPS_BY_CALL`](super::Reader::STEPS_BY_CALL).
     pub(super) const STEPS_BY_CALL: u32 = 1 << 11;
-    /// Records that [`poll`](Self::poll) takes from a shard before it advances to the next one.
-    const BURST: u32 = 64;
 
     /// A shard whose next ticket is not claimed is checked by one load, without a step. Only in one of this number of
     /// turns (a power of two), and each millisecond ([`RecheckClock`]), a step checks for later tickets. Only a writer that
@@ -145,10 +136,9 @@ impl<T: AnyBitPattern> Sweep<T> {
             recheck: RecheckClock::new(),
             turn: 0,
             burst: 0,
-            most: Self::BURST,
+            portion: usize::MAX,
             steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
             stopped_early: false,
-            has_tails: first.geometry().tails().is_some(),
             no_shard: Drops::default(),
             required: None,
             error: Mutex::new(None),
@@ -160,59 +150,6 @@ impl<T: AnyBitPattern> Sweep<T> {
     pub(super) fn set_patience(&mut self, patience: u64) {
         self.shards.iter_mut().for_each(|shard| shard.cursor.set_patience(patience));
         self.mask = if patience == 0 { 0 } else { Self::LOOK_EVERY - 1 };
-    }
-
-    /// Begins a run in the next shard that may have a record, for [`Reader::poll`](super::Reader::poll). `no` is why the
-    /// run before has no record. Returns whether there is such a shard; false if the slots do not contain an `R`.
-    #[inline(always)]
-    pub(super) fn find<R: InSlot<T>>(&mut self, no: NoRecord, search: &mut Search) -> bool {
-        // Most calls of a reader that only polls end here.
-        if self.burst == 0 && !self.ahead.has_begun() && self.all_idle(&mut search.left) {
-            return false;
-        }
-        self.holds::<R>() && self.find_after(no, search)
-    }
-
-    /// Whether all shards are idle. Passes over those that are.
-    #[inline(never)]
-    fn all_idle(&mut self, left: &mut u32) -> bool {
-        self.pass_idle(left, self.shards.len()) == self.shards.len() && *left > 0
-    }
-
-    #[inline(never)]
-    fn find_after(&mut self, no: NoRecord, Search { left, empty, .. }: &mut Search) -> bool {
-        self.settle();
-        match self.after_run(no) {
-            Some(Step::Empty) => {
-                *empty += 1;
-                self.came_to_the_end(self.turn, true);
-                self.next_shard();
-            }
-            Some(_) => {
-                *left = left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
-                if *left == 0 {
-                    self.next_shard();
-                }
-            }
-            None => {}
-        }
-        while *empty < self.shards.len() && *left > 0 {
-            if self.burst == 0 {
-                *empty += self.pass_idle(left, self.shards.len() - *empty);
-                if *empty >= self.shards.len() || *left == 0 {
-                    break;
-                }
-            }
-            *left -= 1;
-            if self.burst < self.most {
-                self.begin_run(self.most - self.burst);
-                return true;
-            }
-            self.has_read(self.turn);
-            self.next_shard();
-        }
-        self.stopped_early |= *left == 0;
-        false
     }
 
     /// Makes [`stopped_early`](Self::stopped_early) true.
@@ -230,7 +167,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.settle();
         let positions = self.shards.iter().map(|shard| (shard.number, shard.cursor.next()));
         self.required = Some(Box::new(Required::new(seat, nanoseconds(lease), positions)));
-        self.most = u32::try_from(eighth(self.region.geometry())).unwrap_or(u32::MAX).min(Self::BURST);
+        self.portion = eighth(self.region.geometry());
     }
 
     /// Whether programs wait for this reader.
@@ -244,7 +181,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// Tells programs how far a shard was read, if they wait for this reader.
-    #[inline]
+    #[inline(always)]
     fn has_read(&mut self, at: usize) {
         if let Some(required) = &mut self.required {
             required.has_read(at, self.shards[at].cursor.next());

@@ -31,8 +31,9 @@ impl<T: AnyBitPattern> Sweep<T> {
         room: &mut [R],
         f: impl FnMut(u64, &[R]),
     ) -> Found {
-        let has_tails = self.has_tails;
-        if has_tails && let Some(required) = &mut self.required {
+        if R::HAS_TAIL
+            && let Some(required) = &mut self.required
+        {
             required.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
         }
         // All shards together take no more steps than a call may.
@@ -51,13 +52,13 @@ impl<T: AnyBitPattern> Sweep<T> {
         let passed = cursor.next() != next;
         // A lost tail is found when its record is delivered. So the last time but one is kept while records are held from
         // before the last one: it must not be later than the loss.
-        if found == Found::End && !(has_tails && held.is_some_and(|held| after(read_all[0], held))) {
+        if found == Found::End && !(R::HAS_TAIL && held.is_some_and(|held| after(read_all[0], held))) {
             cursor.read_all(self.recheck.time());
             *read_all = [cursor.next(), read_all[0]];
         }
         if passed {
             self.recheck.found();
-            if !has_tails {
+            if !R::HAS_TAIL {
                 self.has_read(at);
             }
         }

@@ -1,28 +1,127 @@
-//! One pass over all shards, each in turn and at most one lap of it: the loop of `drain` and `for_each`.
+//! What a call reads: the shards in turn, and how much of each. `poll`, `drain` and `for_each` go from shard to shard here.
 
 use bytemuck::AnyBitPattern;
-use mapring_core::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
+use mapring_core::protocol::ring::{Follow, NoRecord, Shard, Step};
 
-use super::required::eighth;
 use super::sources::Slots;
-use super::{Part, SMALL, Search, Sweep};
+use super::{Part, SMALL, Sweep};
+use crate::error::Error;
 use crate::ring::event::Event;
 use crate::ring::in_slot::InSlot;
 
-/// The rest of a pass over all shards, each in turn and at most one lap of it.
+/// The most records in a row that `poll` takes from one shard.
+const FEW: usize = 64;
+
+/// What remains of a call of `poll` or `for_each`, or of a `drain`.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::ring) struct Pass {
+pub struct Pass {
     /// The shards that remain, including the current one.
-    left: usize,
-    /// Whether the pass has begun to read the current shard.
-    begun: bool,
-    /// The steps that remain in it until its turn ends, or until programs that wait for this reader are told…
-    steps: usize,
-    /// …and those after that.
-    more: usize,
+    shards: usize,
+    /// The steps that remain until the next record.
+    left: u32,
+    /// How many times the call continued with another ring.
+    rings: u16,
+    /// Whether each shard has one turn, of a lap. Otherwise shards have turns of [`FEW`] until none has a record.
+    once: bool,
+}
+
+impl Pass {
+    /// Until no shard has a record, with a few records of each in turn: a call of `poll`.
+    #[inline]
+    pub(in crate::ring) fn of_few<T>(sweep: &Sweep<T>) -> Self {
+        Self { shards: sweep.shards.len(), left: sweep.steps, rings: 0, once: false }
+    }
+
+    /// At most one lap of each shard: a `drain`, or a call of `for_each`.
+    pub(in crate::ring) fn of_laps<T: AnyBitPattern>(sweep: &mut Sweep<T>) -> Self {
+        sweep.settle();
+        sweep.burst = 0;
+        Self { once: true, ..Self::of_few(sweep) }
+    }
+
+    /// Begins again in another ring. Returns whether the call may do so.
+    pub(in crate::ring) fn go_on<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>) -> bool {
+        *self = Self { rings: self.rings + 1, once: self.once, ..Self::of_few(sweep) };
+        usize::from(self.rings) <= Follow::<Error>::RINGS
+    }
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
+    /// Whether a call that begins finds no record, by one load for each shard.
+    #[inline(always)]
+    pub(in crate::ring) fn has_only_idle_shards(&mut self) -> bool {
+        self.burst == 0 && !self.ahead.has_begun() && self.pass_all_idle()
+    }
+
+    #[inline(never)]
+    fn pass_all_idle(&mut self) -> bool {
+        let mut left = self.steps;
+        self.pass_idle(&mut left, self.shards.len()) == self.shards.len() && left > 0
+    }
+
+    /// Begins a run in the next shard that may have a record. `no` is why the run before has no record. Returns whether
+    /// there is such a shard.
+    #[inline]
+    pub(in crate::ring) fn find(&mut self, pass: &mut Pass, no: NoRecord) -> bool {
+        if self.settle() > 0 {
+            pass.left = self.steps;
+            self.recheck.found();
+            self.has_read(self.turn);
+        }
+        // The run may have ended because all its records were taken.
+        let step = (no != NoRecord::End).then(|| self.step_after(no));
+        let limit = self.next_run(pass, step);
+        if let Some(limit) = limit {
+            self.begin_run(limit);
+        }
+        limit.is_some()
+    }
+
+    /// Advances to the next shard that may have a record. `step` is what came after the last record. Returns the most records
+    /// that may be read there in a row, or `None` if the pass has ended.
+    #[inline]
+    fn next_run(&mut self, pass: &mut Pass, step: Option<Step>) -> Option<usize> {
+        match step {
+            Some(Step::Empty) => self.end_turn(pass, true),
+            Some(_) => {
+                self.burst += 1;
+                pass.left = pass.left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
+                if pass.left == 0 {
+                    self.end_turn(pass, false); // the next call begins with another shard
+                }
+            }
+            None => {}
+        }
+        loop {
+            if self.burst == 0 {
+                pass.shards -= self.pass_idle(&mut pass.left, pass.shards);
+            }
+            if pass.left == 0 {
+                (pass.shards, self.stopped_early) = (0, true);
+            }
+            if pass.shards == 0 {
+                return None;
+            }
+            // Some more steps are for laps that are lost meanwhile.
+            let turn = if pass.once { self.region.geometry().capacity() + 16 } else { FEW };
+            if self.burst < turn {
+                pass.left -= 1;
+                return Some((turn - self.burst).min(self.portion));
+            }
+            self.end_turn(pass, false);
+        }
+    }
+
+    /// Advances to the next shard. `empty` says whether this one has no more records.
+    #[inline]
+    fn end_turn(&mut self, pass: &mut Pass, empty: bool) {
+        if empty {
+            self.came_to_the_end(self.turn);
+        }
+        self.next_shard();
+        pass.shards = pass.shards.saturating_sub(usize::from(empty || pass.once));
+    }
+
     /// See [`Reader::for_each`](crate::Reader::for_each).
     #[inline]
     pub(in crate::ring) fn for_each<R: InSlot<T>>(
@@ -30,179 +129,33 @@ impl<T: AnyBitPattern> Sweep<T> {
         limit: usize,
         f: &mut impl FnMut(Event<&R>),
     ) -> usize {
-        self.settle();
-        let mut left = self.steps;
-        let (mut count, mut shards, whole) = (0, self.shards.len(), self.steps);
-        loop {
-            shards -= self.pass_idle(&mut left, shards);
-            if shards == 0 || left == 0 {
-                break;
-            }
-            (shards, left) = (shards - 1, left - 1);
-            let at = self.turn;
-            let lap = self.step_limit(at);
-            let (portion, _) = self.portion(lap);
-            let (record, required) = (&mut self.record, &mut self.required);
-            let Part { number, place, cursor, .. } = &mut self.shards[at];
-            let mut f = |ticket, record: &R| f(Event { shard: *number, ticket, record, tail: () });
-            let limits = Limits { records: limit - count, lap, portion, whole };
-            let mut has_read = |next| {
-                if let Some(required) = required {
-                    required.has_read(at, next);
-                }
-            };
-            let (run, empty) = match self.sources.of_mut(at) {
+        let mut pass = Pass::of_laps(self);
+        let (mut count, mut step) = (0, None);
+        while count < limit {
+            let Some(most) = self.next_run(&mut pass, step) else { return count };
+            let most = most.min(limit - count);
+            let Part { number, place, cursor, .. } = &mut self.shards[self.turn];
+            let f = |ticket, record: &R| f(Event { shard: *number, ticket, record, tail: () });
+            let (run, next) = match self.sources.of_mut(self.turn) {
                 (Slots::Mapped(shared), _) => {
                     let mut small = R::zeroed();
-                    let record = if size_of::<R>() <= SMALL { &mut small } else { R::place(record) };
-                    let mut shard = Shard::new(shared.words(), place);
-                    drain_shard(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
+                    let record =
+                        if size_of::<R>() <= SMALL { &mut small } else { R::place(&mut self.record) };
+                    cursor.run(&mut Shard::new(shared.words(), place), record, most, f)
                 }
                 (Slots::Lookup(window), shard) => {
-                    let mut shard = window.of(shard, place);
-                    drain_shard(
-                        cursor,
-                        &mut shard,
-                        R::place(record),
-                        limits,
-                        &mut left,
-                        &mut f,
-                        &mut has_read,
-                    )
+                    cursor.run(&mut window.of(shard, place), R::place(&mut self.record), most, f)
                 }
             };
-            count += run;
-            self.came_to_the_end(at, empty);
-            self.next_shard();
-            if count >= limit {
-                return count;
+            if run > 0 {
+                pass.left = self.steps;
+                self.recheck.found();
+                self.has_read(self.turn);
             }
+            (count, step) = (count + run, Some(next));
+            self.burst += run;
         }
-        self.stopped_early |= left == 0;
+        self.end_turn(&mut pass, false);
         count
     }
-
-    /// The most steps that a pass may take in a shard: a lap, and some more for laps that are lost meanwhile.
-    #[inline]
-    fn step_limit(&self, at: usize) -> usize {
-        self.sources.of(at).region().geometry().capacity() + 16
-    }
-
-    /// The first of these steps, and the rest of them: after an [eighth], programs that wait for this reader
-    /// are told.
-    #[inline]
-    fn portion(&self, steps: usize) -> (usize, usize) {
-        let first = if self.required.is_some() { steps.min(eighth(self.region.geometry())) } else { steps };
-        (first, steps - first)
-    }
-
-    /// A pass over all shards that has not begun.
-    pub(in crate::ring) fn begin_pass(&mut self) -> Pass {
-        self.settle();
-        Pass { left: self.shards.len(), begun: false, steps: 0, more: 0 }
-    }
-
-    /// Begins a run in the next shard of a pass that may have a record. `no` is why the run before has no record.
-    /// Returns whether there is such a shard.
-    pub(in crate::ring) fn find_in(&mut self, pass: &mut Pass, no: NoRecord, search: &mut Search) -> bool {
-        let taken = self.settle();
-        if taken > 0 {
-            *search = Search::new(self);
-        }
-        let left = &mut search.left;
-        pass.steps = pass.steps.saturating_sub(taken as usize);
-        if let Some(step) = self.after_run(no) {
-            pass.steps = pass.steps.saturating_sub(1);
-            self.came_to(step, pass, left);
-        }
-        let found = pass.steps > 0 || self.begin(pass, left);
-        if found {
-            self.begin_run(u32::try_from(pass.steps).unwrap_or(u32::MAX).min(self.most));
-        }
-        found
-    }
-
-    /// Advances a pass to the next shard that may have a record. Returns whether there is one.
-    fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
-        if pass.more > 0 {
-            self.has_read(self.turn);
-            (pass.steps, pass.more) = self.portion(pass.more);
-            return true;
-        }
-        if pass.begun {
-            self.end_shard(pass, false);
-        }
-        pass.left -= self.pass_idle(left, pass.left);
-        if pass.left > 0 && *left > 0 {
-            *left -= 1;
-            pass.begun = true;
-            (pass.steps, pass.more) = self.portion(self.step_limit(self.turn));
-            return true;
-        }
-        if *left == 0 {
-            (self.stopped_early, pass.left) = (true, 0);
-        }
-        false
-    }
-
-    /// After a step of a pass that gave no record.
-    fn came_to(&mut self, step: Step, pass: &mut Pass, left: &mut u32) {
-        if step != Step::Empty {
-            *left = left.saturating_sub(self.shards[self.turn].cursor.cost());
-        }
-        if step == Step::Empty || *left == 0 {
-            self.end_shard(pass, step == Step::Empty);
-        }
-    }
-
-    fn end_shard(&mut self, pass: &mut Pass, empty: bool) {
-        self.came_to_the_end(self.turn, empty);
-        self.next_shard();
-        *pass = Pass { left: pass.left - 1, begun: false, steps: 0, more: 0 };
-    }
-}
-
-/// The limits of a pass over a shard.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// The most records.
-    records: usize,
-    /// The most steps and records.
-    lap: usize,
-    /// The most of these before `has_read` is called.
-    portion: usize,
-    /// The steps that remain after a record.
-    whole: u32,
-}
-
-/// One pass over a shard, which takes at most `left` steps between two records. Calls `has_read` with the next ticket
-/// from time to time. Returns the number of records, and whether there are no more.
-#[inline(always)]
-fn drain_shard<T: AnyBitPattern>(
-    cursor: &mut Cursor,
-    source: &mut impl SlotSource,
-    record: &mut T,
-    Limits { records, mut lap, portion, whole }: Limits,
-    left: &mut u32,
-    f: &mut impl FnMut(u64, &T),
-    has_read: &mut impl FnMut(u64),
-) -> (usize, bool) {
-    let mut count = 0;
-    while lap > 0 && count < records {
-        let (run, step) = cursor.run(source, record, portion.min(lap).min(records - count), &mut *f);
-        has_read(cursor.next());
-        count += run;
-        lap = lap.saturating_sub(run.max(1));
-        if run > 0 {
-            *left = whole;
-        }
-        if step == Step::Empty {
-            return (count, true);
-        }
-        *left = left.saturating_sub(cursor.cost());
-        if *left == 0 {
-            break;
-        }
-    }
-    (count, false)
 }

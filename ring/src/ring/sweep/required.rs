@@ -47,7 +47,7 @@ impl Required {
     }
 
     /// Tells programs that the tickets before `next` were read of the shard at this place in the order of reading.
-    #[inline]
+    #[inline(never)] // most readers are not required
     pub(super) fn has_read(&mut self, at: usize, next: u64) {
         let (shard, told) = self.told[at];
         if told == next || shard >= self.seat.shards() {
