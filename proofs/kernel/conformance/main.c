@@ -205,7 +205,7 @@ static int print_record_of(void *ring, const struct mapring_event *event)
 }
 
 /* Prints the records of several rings in one order, and the sum of their counts. */
-static void show_rings(char **places, int count, const struct mapring_reader_opts *opts, const struct manner *manner)
+static void show_rings(char **locators, int count, const struct mapring_reader_opts *opts, const struct manner *manner)
 {
 	struct mapring_merged *merged = mapring_merged__new();
 	struct one_ring *rings = room((uint64_t)count * 2);
@@ -216,7 +216,7 @@ static void show_rings(char **places, int count, const struct mapring_reader_opt
 	if (!merged)
 		abort();
 	for (int i = 0; i < count; i++) {
-		struct mapring_reader *reader = mapring__reader_at(locator_of(places[i], opts->flags), false, opts);
+		struct mapring_reader *reader = mapring__reader_at(locator_of(locators[i], opts->flags), false, opts);
 
 		rings[i] = (struct one_ring){ i, reader };
 		if (!reader || (manner->waits && mapring_reader__fd(reader) < 0) ||

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mapring_kernel_tests::prelude::*;
 
 use super::reader::{Reader, Report};
-use super::written_before::{Odd, bss, maps, place};
+use super::written_before::{Odd, bss, locator, maps};
 
 /// Both ways to read.
 pub(crate) const WAYS: [(&str, &[&str]); 2] = [("mapped", &[]), ("lookup", &["--lookup"])];
@@ -40,7 +40,7 @@ fn a_ring() {
     require_bpf!();
     let object = &bpf::CONFORMANCE.load(watching_us);
     let ring = Ring::<Numbered>::open(&map(object, "numbers")).unwrap();
-    let readers = readers(&["ring", &place(object, "numbers")]);
+    let readers = readers(&["ring", &locator(object, "numbers")]);
     let published = written_by_all(object, || std::thread::sleep(Duration::from_millis(200)));
     readers.into_iter().for_each(|reader| check(&reader.stop(), published));
     assert_eq!(ring.slots(), 4096);
@@ -64,8 +64,8 @@ fn rings_that_are_replaced() {
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
-    let places = [pin.to_str().unwrap().to_owned(), maps(object)];
-    let all = places.map(|place| readers(&["follow", &place]));
+    let locators = [pin.to_str().unwrap().to_owned(), maps(object)];
+    let all = locators.map(|locator| readers(&["follow", &locator]));
     let published = written_by_all(object, || {
         for slots in [64, 8192, 16384, 1024].into_iter().cycle().take(12) {
             ring.resize(slots).unwrap();
@@ -123,7 +123,7 @@ fn cells() {
     let cells = Cells::<Numbered>::open(&map(object, "cells")).unwrap();
     let percpu = PerCpuCells::<Numbered>::open(&map(object, "percpu_cells")).unwrap();
     for (access, way) in WAYS {
-        let reader = Reader::start(&[way, &["cells", &place(object, "cells")]].concat());
+        let reader = Reader::start(&[way, &["cells", &locator(object, "cells")]].concat());
         assert_eq!(reader.access, access);
         let report = written_meanwhile(object, reader);
         check_values(&report, Numbered::is_whole, |_, index| cells.snapshot(index));
@@ -132,7 +132,7 @@ fn cells() {
             (cells.region().dropped().unwrap(), Some(2))
         );
     }
-    let reader = Reader::start(&["cells", &place(object, "percpu_cells")]);
+    let reader = Reader::start(&["cells", &locator(object, "percpu_cells")]);
     assert_eq!(reader.access, "lookup");
     let report = written_meanwhile(object, reader);
     check_values(&report, Numbered::is_whole, |cpu, index| percpu.snapshot(cpu, index));
@@ -146,8 +146,8 @@ fn global_cells() {
     let object = &bpf::CONFORMANCE.load(fitted);
     let cell = Globals::open(section(object, ".bss").unwrap()).unwrap().cell::<Odd>("global_cell").unwrap();
     for (access, way) in WAYS {
-        let place = place(object, &bss(object));
-        let reader = Reader::start(&[way, &["global", &place, "global_cell"]].concat());
+        let locator = locator(object, &bss(object));
+        let reader = Reader::start(&[way, &["global", &locator, "global_cell"]].concat());
         assert_eq!(reader.access, access);
         let report = written_meanwhile(object, reader);
         check_values(&report, |odd: &Odd| *odd == Odd::new(odd.number), |_, _| cell.snapshot());
@@ -163,7 +163,7 @@ fn counters() {
     for (name, ways) in [("counters", &WAYS[..]), ("percpu_counters", &[("lookup", &[])])] {
         let counters = Counters::open(&map(object, name)).unwrap();
         for (access, way) in ways {
-            let reader = Reader::start(&[way, &["counters", &place(object, name)][..]].concat());
+            let reader = Reader::start(&[way, &["counters", &locator(object, name)][..]].concat());
             assert_eq!(reader.access, *access);
             let report = written_meanwhile(object, reader);
             for &cpu in cpus() {

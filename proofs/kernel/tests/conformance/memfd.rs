@@ -14,7 +14,7 @@ const LINES: usize = 1_000;
 const WORDS: usize = 1001;
 
 /// The reader's argument: this process's descriptor.
-pub(crate) fn place(region: &Region) -> String {
+pub(crate) fn locator(region: &Region) -> String {
     format!("memfd:/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd())
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn read_until(
     write: impl Fn(usize) + Sync,
     enough: impl Fn(Progress) -> bool,
 ) -> Report {
-    let reader = Reader::start(&[command, &place(region)]);
+    let reader = Reader::start(&[command, &locator(region)]);
     assert_eq!(reader.access, "mapped");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use mapring_kernel_tests::prelude::*;
 
 use super::load::{WAYS, check_values, written_meanwhile};
 use super::reader::{Reader, Report};
-use super::written_before::{Odd, bss, place};
+use super::written_before::{Odd, bss, locator};
 
 /// Modes of pins, and how readers then read.
 const MODES: [(u32, &str); 2] = [(0o666, "mapped"), (0o444, "lookup")];
@@ -30,10 +30,10 @@ fn publish(object: &Object, name: &str, path: &Path, mode: u32) {
 
 /// Reads a map that has a preamble in every way: mapped and by system call, with privilege and then, frozen, without.
 pub(crate) fn in_every_way(command: &str, object: &Object, name: &str) -> Vec<Report> {
-    let (pins, place, map) = (PublicPins::new(), place(object, name), map(object, name));
+    let (pins, locator, map) = (PublicPins::new(), locator(object, name), map(object, name));
     let mut all = Vec::new();
     for (right, way) in WAYS {
-        let (access, report) = Reader::once(&[way, &[command, &place]].concat());
+        let (access, report) = Reader::once(&[way, &[command, &locator]].concat());
         assert_eq!(access, right);
         all.push(report);
     }
@@ -98,7 +98,7 @@ fn global_variables() {
         let object = &bpf::CONFORMANCE.load(fitted);
         let (name, path) = (bss(object), pins.path("bss"));
         pin(raw::info(map(object, &name).as_fd()).id, &path, mode);
-        let cell_at = Reader::place_of(&["global", &place(object, &name), "global_cell"]);
+        let cell_at = Reader::address_of(&["global", &locator(object, &name), "global_cell"]);
         let reader = nobody("global", &[path.to_str().unwrap(), &cell_at]);
         assert_eq!(reader.access, access);
         let report = written_meanwhile(object, reader);

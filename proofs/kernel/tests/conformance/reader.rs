@@ -145,7 +145,7 @@ impl Reader {
     }
 
     /// Its first line about a global variable: the variable's position, for processes that can't read types.
-    pub(crate) fn place_of(args: &[&str]) -> String {
+    pub(crate) fn address_of(args: &[&str]) -> String {
         let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()

@@ -7,7 +7,7 @@ use mapring_kernel_tests::prelude::*;
 use super::memfd::read_until;
 use super::nobody::in_every_way;
 use super::reader::{Reader, Report};
-use super::written_before::place;
+use super::written_before::locator;
 
 /// Log2 of the nanoseconds of a gauge's window.
 const WINDOW: u32 = 20;
@@ -62,7 +62,7 @@ fn top_keys_are_read_as_the_library_reads_them() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["top", &place(object, "table")]).1];
+    let mut all = vec![Reader::once(&["top", &locator(object, "table")]).1];
     initialize_object(object).unwrap();
     all.extend(in_every_way("top", object, "table"));
     let right = bounds(&TopKeys::open(&map(object, "table")).unwrap());
@@ -83,7 +83,7 @@ fn top_keys_of_programs_that_interrupt_each_other() {
     let top = TopKeys::open(&map(object, "together")).unwrap();
     let ways = [&["top"][..], &["--lookup", "top"]];
     everywhere(); // the readers inherit this
-    let readers = ways.map(|way| Reader::start(&[way, &[&place(object, "together")]].concat()));
+    let readers = ways.map(|way| Reader::start(&[way, &[&locator(object, "together")]].concat()));
     std::thread::scope(|scope| {
         let stopping = Stop(&stop);
         let clock = tick.attach_perf_event(sample_clock(cpu, 50_000).into_raw_fd()).unwrap();
@@ -152,7 +152,7 @@ fn histograms() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["histograms", &place(object, "histograms")]).1];
+    let mut all = vec![Reader::once(&["histograms", &locator(object, "histograms")]).1];
     initialize_object(object).unwrap();
     all.extend(in_every_way("histograms", object, "histograms"));
     let right = counts(&Histograms::open(&map(object, "histograms")).unwrap());
@@ -187,7 +187,7 @@ fn gauges() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["gauges", &place(object, "gauges")]).1];
+    let mut all = vec![Reader::once(&["gauges", &locator(object, "gauges")]).1];
     initialize_object(object).unwrap();
     all.extend(in_every_way("gauges", object, "gauges"));
     let gauges = Gauges::open(&map(object, "gauges")).unwrap();

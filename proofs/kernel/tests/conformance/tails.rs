@@ -11,7 +11,7 @@ use mapring_kernel_tests::tails::{
 
 use super::memfd::read_until;
 use super::reader::{Progress, Reader, Report};
-use super::written_before::{place, read_counts};
+use super::written_before::{locator, read_counts};
 
 /// A record, and its tail.
 type Found = (u64, u64, Vec<u8>, Vec<u8>);
@@ -60,8 +60,8 @@ fn tails_are_read_as_the_library_reads_them() {
         for start in [Start::First, Start::Oldest] {
             let object = &tails::load_only(&bpf::TAILS, &["write_one", "write_how"]);
             write(object, ring);
-            let place = place(object, name);
-            let args = ["--first", "--patience", "8", "ring", &place];
+            let locator = locator(object, name);
+            let args = ["--first", "--patience", "8", "ring", &locator];
             let args = if start == Start::First { &args[..] } else { &args[1..] };
             // No preamble is written yet: at first the reader relies on the types.
             let (_, by_types) = Reader::once(args);
@@ -117,7 +117,7 @@ fn tails_of_programs_that_interrupt_each_other() {
         let object = &tails::load(&bpf::TAILS, &ALL);
         let ours = Ring::<Item>::open(&map(object, name)).unwrap();
         let mut library = ours.reader_from(Start::First);
-        let reader = Reader::start(&["ring", &place(object, name)]);
+        let reader = Reader::start(&["ring", &locator(object, name)]);
         written_by_all(object, || reader.wait_until(has_lost));
         check(&reader.stop(), &mut library, Counts::of(object).published(ring));
     }

@@ -7,7 +7,7 @@ use mapring::time::Clock;
 use mapring_kernel_tests::prelude::*;
 
 use super::reader::Reader;
-use super::written_before::{Odd, place};
+use super::written_before::{Odd, locator};
 
 #[test]
 fn the_seats_of_readers() {
@@ -23,7 +23,7 @@ fn the_seats_of_readers() {
         assert!(asleep.poll().is_some());
     }
     while reader.for_each(usize::MAX, |_| ()) > 0 {}
-    let (_, report) = Reader::once(&["readers", &place(object, "events__readers")]);
+    let (_, report) = Reader::once(&["readers", &locator(object, "events__readers")]);
     let next = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
     let lease = u64::try_from(lease.as_nanos()).unwrap();
     let us = u64::from(std::process::id());
@@ -37,7 +37,7 @@ fn when_programs_dropped_records() {
     on_one_cpu();
     let object = &bpf::CONFORMANCE.load_only(fitted);
     initialize_object(object).unwrap();
-    let (place, push) = (place(object, "odds"), Runner::new(object, "push_odd"));
+    let (locator, push) = (locator(object, "odds"), Runner::new(object, "push_odd"));
     let abandon = |times| {
         (0..times).map(|n| {
             let mut ctx = [2, n, 0, 0];
@@ -46,11 +46,11 @@ fn when_programs_dropped_records() {
         })
     };
     assert_eq!(abandon(8).sum::<u64>(), 0);
-    assert!(Reader::once(&["ring", &place]).1.drops.is_empty());
+    assert!(Reader::once(&["ring", &locator]).1.drops.is_empty());
     let begin = Clock::Monotonic.now();
     assert_eq!(abandon(3).sum::<u64>(), 3);
     let end = Clock::Monotonic.now();
-    for way in [&["ring", &*place][..], &["--lookup", "ring", &place]] {
+    for way in [&["ring", &*locator][..], &["--lookup", "ring", &locator]] {
         let (_, report) = Reader::once(way);
         let drops: Vec<_> = report.drops.values().collect();
         let &[&(since, until)] = &drops[..] else { panic!("{drops:?}") };
