@@ -93,7 +93,7 @@ fn details() -> Vec<(&'static str, String)> {
     });
     let memory = read("/proc/meminfo").lines().next().unwrap_or_default().replace("MemTotal:", "");
     let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-    let said = |program: &str, arguments: &[&str]| {
+    let output = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
         output.status.success().then(|| first(String::from_utf8_lossy(&output.stdout).trim()))
     };
@@ -111,14 +111,14 @@ fn details() -> Vec<(&'static str, String)> {
         ("frequency governor", read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         ("BPF JIT", jit.to_owned()),
         ("Spectre v2", read("/sys/devices/system/cpu/vulnerabilities/spectre_v2")),
-        ("Rust", said("rustc", &["--version"]).unwrap_or_default()),
-        ("clang", said(&clang, &["--version"]).unwrap_or_default()),
+        ("Rust", output("rustc", &["--version"]).unwrap_or_default()),
+        ("clang", output(&clang, &["--version"]).unwrap_or_default()),
         ("libbpf", crate::version_of("libbpf-sys").to_owned()),
         (
             "priority (`nice`)",
             getpriority_process(None).map_or_else(|_| String::new(), |nice| nice.to_string()),
         ),
-        ("commit", said("git", &["-C", repository, "describe", "--always", "--dirty"]).unwrap_or_default()),
+        ("commit", output("git", &["-C", repository, "describe", "--always", "--dirty"]).unwrap_or_default()),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())

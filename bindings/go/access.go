@@ -11,33 +11,33 @@ import (
 // access reads words of a region for one user. It is for one goroutine at a time.
 type access struct {
 	*region
-	looks *looks // if it is not mapped
-	err   error  // the last failed lookup; the words that it was for are 0
+	lookups *lookups // if it is not mapped
+	err     error    // the last failed lookup; the words that it was for are 0
 }
 
 func (r *region) access() *access {
 	a := &access{region: r}
 	if !r.mapped() {
-		a.looks = newLooks(r)
+		a.lookups = newLookups(r)
 	}
 	return a
 }
 
-// word loads a word, counted from the region's start. By system call it is the median of three looks.
+// word loads a word, counted from the region's start. By system call it is the median of three lookups.
 func (a *access) word(at uint64) uint64 {
-	if a.looks == nil {
+	if a.lookups == nil {
 		return a.mem.load(at)
 	}
 	words := a.size / 8
-	if !a.look(at / words) {
+	if !a.lookup(at / words) {
 		return 0
 	}
-	return a.looks.median(0, at%words)
+	return a.lookups.median(0, at%words)
 }
 
-// look makes three looks at an element.
-func (a *access) look(element uint64) bool {
-	if err := a.looks.three(element); err != nil {
+// lookup makes three lookups of an element.
+func (a *access) lookup(element uint64) bool {
+	if err := a.lookups.three(element); err != nil {
 		a.err = err
 		return false
 	}
@@ -46,7 +46,7 @@ func (a *access) look(element uint64) bool {
 
 // takeErr returns the last failed lookup since the last call.
 func (a *access) takeErr() error {
-	if a.looks == nil || a.err == nil {
+	if a.lookups == nil || a.err == nil {
 		return nil
 	}
 	err := a.err
@@ -58,14 +58,14 @@ func (a *access) takeErr() error {
 func (a *access) sum(at uint64) uint64 {
 	sum := a.word(at)
 	for i := 1; i < len(a.cpus) && a.err == nil; i++ {
-		sum += a.looks.median(i, at%(a.size/8))
+		sum += a.lookups.median(i, at%(a.size/8))
 	}
 	return sum
 }
 
 // table is what all handles but rings share: a region, read by any number of goroutines.
 type table struct {
-	mu     sync.Mutex // only by system call: the looks are shared
+	mu     sync.Mutex // only by system call: the lookups are shared
 	closed atomic.Bool
 	a      *access
 	// The word with the number of dropped writes; 0 if there is none.
@@ -115,7 +115,7 @@ func (t *table) Dropped() (uint64, error) {
 	return dropped, t.a.takeErr()
 }
 
-// lock is held while looks are made and used.
+// lock is held while lookups are made and used.
 func (t *table) lock() (unlock func()) {
 	if t.a.mapped() {
 		return func() {}

@@ -175,7 +175,7 @@ func (s *shard) pass(count *uint64, tickets uint64) outcome {
 // take copies the record of t, if its slot stays published meanwhile. Otherwise it returns the slot's sequence.
 func (s *shard) take(t uint64) (seen uint64, whole bool) {
 	at, published := s.slotAt(t), s.ended(t)
-	if s.looks == nil {
+	if s.lookups == nil {
 		if seen = s.mem.load(at); seen != published {
 			return seen, false
 		}
@@ -183,20 +183,20 @@ func (s *shard) take(t uint64) (seen uint64, whole bool) {
 		s.mem.copy(s.record, at+1)
 		return seen, s.mem.load(at) == published
 	}
-	words, copies := s.size/8, &s.looks.copies
-	if s.err = s.looks.look(0, at/words); s.err != nil {
+	words, copies := s.size/8, &s.lookups.copies
+	if s.err = s.lookups.lookup(0, at/words); s.err != nil {
 		return s.free(t), false
 	}
 	if seen = copies[0][0]; seen&1 == 0 && seen <= s.free(t) {
-		return seen, false // one look is enough: a later step looks again
+		return seen, false // one lookup is enough: a later step looks again
 	}
 	for i := 1; i < 3; i++ {
-		if s.err = s.looks.look(i, at/words); s.err != nil {
+		if s.err = s.lookups.lookup(i, at/words); s.err != nil {
 			return s.free(t), false
 		}
 	}
 	if seen != published {
-		return s.looks.median(0, 0), false
+		return s.lookups.median(0, 0), false
 	}
 	copy(s.record, copies[1][1:])
 	return seen, copies[2][0] == published

@@ -30,7 +30,7 @@ const (
 	ErrUnsupported   ErrorKind = "not supported"             // by this kernel or machine
 	ErrNotWakeable   ErrorKind = "wakes no reader"           // the ring was declared without WAKEABLE
 	ErrNotKeeping    ErrorKind = "keeps no oldest records"   // the ring was declared without KEEP_OLDEST
-	ErrNoSeat       ErrorKind = "no seat left"             // 64 readers have a seat
+	ErrNoSeat        ErrorKind = "no seat left"              // 64 readers have a seat
 	ErrLeaseEnded    ErrorKind = "its lease has ended"       // programs no longer wait for this reader
 	ErrBusy          ErrorKind = "a writer was in the value" // at each of many tries
 	ErrFull          ErrorKind = "full"                      // all slots of commands are taken

@@ -57,7 +57,7 @@ type goldenValue struct {
 
 type goldenSeat struct {
 	Seat, Pid, Asleep, Required, Lease uint64
-	Positions                           []uint64
+	Positions                          []uint64
 }
 
 func TestGoldenImages(t *testing.T) {

@@ -87,9 +87,9 @@ func declared(m *ebpf.MapSpec) (*layout, *ebpf.MapSpec) {
 // programs then claim slots by compare-and-swap.
 func guardIsSlow() bool {
 	for _, name := range []string{"spec_rstack_overflow", "retbleed"} {
-		said, _ := os.ReadFile("/sys/devices/system/cpu/vulnerabilities/" + name)
+		known, _ := os.ReadFile("/sys/devices/system/cpu/vulnerabilities/" + name)
 		for _, slow := range []string{"Safe RET", "untrained return thunk", "Stuffing"} {
-			if strings.Contains(string(said), slow) {
+			if strings.Contains(string(known), slow) {
 				return true
 			}
 		}

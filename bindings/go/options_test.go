@@ -124,10 +124,10 @@ func TestProgramsWakeASleepingReader(t *testing.T) {
 		if reader.waiting.bell.producer.load(0) == rung {
 			t.Error(name, "no program rang")
 		}
-		place := reader.waiting.bell.seat.number
+		seat := reader.waiting.bell.seat.number
 		reader.Close()
 		again := readerOf(t, openRing[rec](t, Map(coll.Maps[name])), Oldest)
-		if err := again.Bell(); err != nil || again.waiting.bell.seat.number != place {
+		if err := again.Bell(); err != nil || again.waiting.bell.seat.number != seat {
 			t.Error(name, "the seat was not freed", err)
 		}
 	}

@@ -143,8 +143,8 @@ func TestTheExample(t *testing.T) {
 	defer cancel()
 	run := exec.CommandContext(ctx, binary, object)
 	run.Cancel = func() error { return run.Process.Kill() }
-	var said, out strings.Builder
-	run.Stderr = &said
+	var stderr, out strings.Builder
+	run.Stderr = &stderr
 	lines, err := run.StdoutPipe()
 	if err == nil {
 		err = run.Start()
@@ -160,7 +160,7 @@ func TestTheExample(t *testing.T) {
 		}
 	}
 	if err := run.Wait(); err != nil {
-		t.Fatalf("%v: %s%s", err, out.String(), said.String())
+		t.Fatalf("%v: %s%s", err, out.String(), stderr.String())
 	}
 	contains(t, out.String(), "cpu 0", " delivered, ", "0 dropped; mapped, compared field by field")
 }

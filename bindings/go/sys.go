@@ -171,18 +171,18 @@ func cpuList(path string) (cpus []int, err error) {
 	return cpus, nil
 }
 
-// looks are three lookups of one element, with the copies of all CPUs for a per-CPU map (docs/abi.md, "By system call").
-type looks struct {
+// lookups are three lookups of one element, with the copies of all CPUs for a per-CPU map (docs/abi.md, "By system call").
+type lookups struct {
 	args   lookupArgs
 	key    uint32
 	size   uint64 // words of a copy
 	copies [3][]uint64
 }
 
-func newLooks(r *region) *looks {
+func newLookups(r *region) *lookups {
 	// As many bytes as the kernel writes: round_up(value_size, 8), for each possible CPU of a per-CPU map.
 	size := wordsOf(uint64(r.info.valueSize))
-	l := &looks{size: size}
+	l := &lookups{size: size}
 	for i := range l.copies {
 		l.copies[i] = make([]uint64, size*uint64(len(r.cpus)))
 	}
@@ -190,17 +190,17 @@ func newLooks(r *region) *looks {
 	return l
 }
 
-// look makes one of the three.
-func (l *looks) look(number int, element uint64) error {
-	fence() // SYNC publish, claim: between two looks, which the kernel makes by plain loads
+// lookup makes one of the three.
+func (l *lookups) lookup(number int, element uint64) error {
+	fence() // SYNC publish, claim: between two lookups, which the kernel makes by plain loads
 	l.key, l.args.value = uint32(element), unsafe.Pointer(&l.copies[number][0])
 	_, err := bpf(bpfMapLookupElem, unsafe.Pointer(&l.args), unsafe.Sizeof(l.args))
 	return err
 }
 
-func (l *looks) three(element uint64) error {
+func (l *lookups) three(element uint64) error {
 	for i := range l.copies {
-		if err := l.look(i, element); err != nil {
+		if err := l.lookup(i, element); err != nil {
 			return err
 		}
 	}
@@ -208,7 +208,7 @@ func (l *looks) three(element uint64) error {
 }
 
 // median is the median of a word of a copy, which only grows.
-func (l *looks) median(copy int, at uint64) uint64 {
+func (l *lookups) median(copy int, at uint64) uint64 {
 	at += uint64(copy) * l.size
 	first := l.copies[0][at]
 	a, b := int64(l.copies[1][at]-first), int64(l.copies[2][at]-first)

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// readBank copies words of a shard's bank into private memory. By system call each is the median of three looks.
+// readBank copies words of a shard's bank into private memory. By system call each is the median of three lookups.
 func (a *access) readBank(shard, at uint64, words []uint64) error {
 	element := a.bankAt(shard)
-	if a.looks == nil {
+	if a.lookups == nil {
 		a.mem.copy(words, element*a.size/8+at)
 		return nil
 	}
-	if !a.look(element) {
+	if !a.lookup(element) {
 		return a.takeErr()
 	}
 	for i := range words {
-		words[i] = a.looks.median(0, at+uint64(i))
+		words[i] = a.lookups.median(0, at+uint64(i))
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (a *access) readSeq(at spot, isLatch bool, value []uint64) (seq uint64, who
 		}
 		return 1
 	}
-	if a.looks == nil {
+	if a.lookups == nil {
 		seq = a.mem.load(at.at)
 		if !isLatch && seq&1 == 1 {
 			return seq, false
@@ -35,15 +35,15 @@ func (a *access) readSeq(at spot, isLatch bool, value []uint64) (seq uint64, who
 		return seq, a.mem.load(at.at) == seq
 	}
 	words := a.size / 8
-	if !a.look(at.at / words) {
+	if !a.lookup(at.at / words) {
 		return 0, false
 	}
 	in := uint64(at.copy)*words + at.at%words
-	seq = a.looks.copies[0][in]
-	if a.looks.copies[2][in] != seq || !isLatch && seq&1 == 1 {
+	seq = a.lookups.copies[0][in]
+	if a.lookups.copies[2][in] != seq || !isLatch && seq&1 == 1 {
 		return seq, false
 	}
-	copy(value, a.looks.copies[1][in+from(seq):])
+	copy(value, a.lookups.copies[1][in+from(seq):])
 	return seq, true
 }
 
@@ -189,8 +189,8 @@ func (c *Counters) Shard(shard, index int) (uint64, error) {
 	if !c.a.kind.isPerCPU() {
 		return c.a.word(c.a.bankAt(uint64(shard))*c.a.size/8 + uint64(index)), c.a.takeErr()
 	}
-	if !c.a.look(c.a.first) {
+	if !c.a.lookup(c.a.first) {
 		return 0, c.a.takeErr()
 	}
-	return c.a.looks.median(shard, uint64(index)), nil
+	return c.a.lookups.median(shard, uint64(index)), nil
 }

@@ -278,7 +278,7 @@ func TestAWrongListOfCPUsIsNotBelieved(t *testing.T) {
 			unix.Mount("/sys/devices/system/cpu/kernel_max", "/sys/devices/system/cpu/possible", "", unix.MS_BIND, ""))
 		r := must(openRegion(Map(cells)))
 		defer r.close()
-		found <- []any{err, len(must(listedCPUs())), len(must(possibleCPUs())), len(r.cpus), len(newLooks(r).copies[0])}
+		found <- []any{err, len(must(listedCPUs())), len(must(possibleCPUs())), len(r.cpus), len(newLookups(r).copies[0])}
 	}()
 	if found, expected := <-found, []any{error(nil), 1, len(right), len(right), int(cells.ValueSize()) / 8 * len(right)}; !slices.Equal(found, expected) {
 		t.Error(found)

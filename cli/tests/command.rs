@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use self::common::{Dir, command, lines, mapring, said, text};
+use self::common::{Dir, command, lines, mapring, stderr, text};
 
 /// Each line is an object with an area, a feature, a state and what was seen; what is missing has a fix.
 fn findings(output: &Output) -> Vec<Value> {
@@ -73,7 +73,7 @@ fn completions_and_manual_pages_know_each_command() {
     }
     let output = mapring(&["man", &pages.path("none")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).starts_with("mapring: can't write "));
+    assert!(stderr(&output).starts_with("mapring: can't write "));
 }
 
 /// Arguments can come from names of files.
@@ -118,9 +118,9 @@ fn what_an_argument_has_is_escaped() {
     for hostile in ["a:secret@b", &format!("{HOSTILE}secret")] {
         let output = command(&nats).env("MAPRING_NATS", hostile).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
-        let said = said(&output);
-        assert!(said.contains("$MAPRING_NATS") && !said.contains("secret"), "{said:?}");
-        assert!(!said.contains(['\u{202e}', '\u{9b}']), "{said:?}");
+        let log = stderr(&output);
+        assert!(log.contains("$MAPRING_NATS") && !log.contains("secret"), "{log:?}");
+        assert!(!log.contains(['\u{202e}', '\u{9b}']), "{log:?}");
     }
     let help = text(&command(&["flight", "--help"]).env("MAPRING_FLIGHT_PINS", HOSTILE).output().unwrap());
     assert!(help.contains("--pins") && !help.contains(['\u{202e}', '\u{9b}']), "{help:?}");
@@ -134,7 +134,7 @@ fn a_project_that_fails_leaves_nothing() {
     let script = "ulimit -n 4 && exec \"$0\" new \"$1\"";
     let output =
         Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_mapring"), &path]).output().unwrap();
-    assert!(said(&output).contains("Too many open files"), "{}", said(&output));
+    assert!(stderr(&output).contains("Too many open files"), "{}", stderr(&output));
     assert!(!std::fs::exists(&path).unwrap());
 }
 
@@ -144,7 +144,7 @@ fn times_that_no_clock_can_wait_for() {
         [&["stat", "none", "-i", "18446744073709551615s"], &["replay", "none", "--delay", "300000000000y"]]
     {
         let output = mapring(args);
-        assert!(said(&output).contains("the longest time is 100 years"), "{}", said(&output));
+        assert!(stderr(&output).contains("the longest time is 100 years"), "{}", stderr(&output));
     }
 }
 
@@ -166,13 +166,13 @@ fn a_new_project_is_not_written_over_another() {
     let path = dir.path("mapring-test-new");
     let output = new(&path);
     assert!(output.status.success());
-    assert!(said(&output).contains("cargo build && sudo target/debug/mapring-test-"));
+    assert!(stderr(&output).contains("cargo build && sudo target/debug/mapring-test-"));
     let files = [".gitignore", "Cargo.toml", "build.rs", "src/main.rs", "src/mapring_test_new.bpf.c"];
     assert!(files.iter().all(|file| std::fs::exists(format!("{path}/{file}")).unwrap()));
     std::fs::write(format!("{path}/src/main.rs"), "mine").unwrap();
     let again = new(&path);
     assert_eq!(again.status.code(), Some(1));
-    assert!(said(&again).contains("File exists"));
+    assert!(stderr(&again).contains("File exists"));
     assert_eq!(std::fs::read_to_string(format!("{path}/src/main.rs")).unwrap(), "mine");
     assert_eq!(new("/tmp/a name").status.code(), Some(1));
 }

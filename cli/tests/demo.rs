@@ -79,10 +79,10 @@ fn a_dead_producer_is_reported() {
     let child = rustix::process::Pid::from_raw(child).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
     let output = demo.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    println!("{said}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    println!("{log}");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("is gone: signal: 9"));
+    assert!(log.contains("is gone: signal: 9"));
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn two_capabilities_are_enough() {
         [("", "CAP_BPF and CAP_PERFMON"), ("+bpf", "CAP_PERFMON"), ("+perfmon", "CAP_BPF")]
     {
         let refused = run(capabilities).unwrap();
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(77), "{said}");
-        assert!(said.contains(&format!(": missing {missing}: run as root")), "{said}");
+        let log = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(77), "{log}");
+        assert!(log.contains(&format!(": missing {missing}: run as root")), "{log}");
     }
 }

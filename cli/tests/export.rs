@@ -38,37 +38,37 @@ use self::common::{DEADLINE, Dir, Over, mapring, path, until_some};
 /// A process that ends with the test, and the lines that it printed on stderr.
 struct Running {
     child: common::Running,
-    said: Arc<Mutex<Vec<String>>>,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Running {
     fn new(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (from, said) = (BufReader::new(child.stderr.take().unwrap()), Arc::new(Mutex::new(Vec::new())));
-        let to = said.clone();
+        let (from, log) = (BufReader::new(child.stderr.take().unwrap()), Arc::new(Mutex::new(Vec::new())));
+        let to = log.clone();
         thread::spawn(move || {
             for line in from.lines().map_while(Result::ok) {
                 println!("  {line}");
                 to.lock().unwrap().push(line);
             }
         });
-        Self { child: common::Running(child), said }
+        Self { child: common::Running(child), log }
     }
 
     fn mapring(args: &[&str]) -> Self {
         Self::new(&mut common::command(args))
     }
 
-    fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap().clone()
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
     }
 
     /// Waits for a line with this text.
     fn wait_for(&mut self, text: &str) -> String {
         until_some(&format!("a line with {text:?}"), || {
-            let found = self.said().into_iter().find(|line| line.contains(text));
+            let found = self.log().into_iter().find(|line| line.contains(text));
             let ended = self.child.0.try_wait().unwrap().filter(|_| found.is_none());
-            assert!(ended.is_none(), "it has ended ({ended:?}): {:?}", self.said());
+            assert!(ended.is_none(), "it has ended ({ended:?}): {:?}", self.log());
             found
         })
     }

@@ -291,9 +291,9 @@ fn a_dump_is_whole_and_only_its_owner_reads_it() {
         Ok(output) if !output.stderr.starts_with(b"unshare") => {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             assert_eq!(output.stdout, b"grows.part\nold\nolder\n");
-            let said = String::from_utf8(output.stderr).unwrap();
+            let log = String::from_utf8(output.stderr).unwrap();
             for file in ["old", "new", "grows.part"] {
-                assert!(said.contains(&format!("{file}: No space left on device")), "{said}");
+                assert!(log.contains(&format!("{file}: No space left on device")), "{log}");
             }
         }
         _ => skip::skipped("no unshare, or this user can't make a mount namespace"),
@@ -307,14 +307,14 @@ fn following_can_be_repeated_after_a_kill() {
     let part = recorder.dir.join("f.ndjson.part");
     let follow = Running(recorder.command("dump", &args).spawn().unwrap());
     common::until("the file", || part.exists());
-    let said = |options: &[&str]| {
+    let log = |options: &[&str]| {
         let output = recorder.run("dump", &[&args, options].concat());
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    common::until("the lock", || said(&["--force"]).contains("f.ndjson.part: another `mapring` writes it"));
+    common::until("the lock", || stderr(&["--force"]).contains("f.ndjson.part: another `mapring` writes it"));
     drop(follow);
-    assert!(said(&[]).contains("f.ndjson.part: a command that was killed left it"));
+    assert!(stderr(&[]).contains("f.ndjson.part: a command that was killed left it"));
     fs::write(&part, "left").unwrap();
     let mut follow = recorder.command("dump", &[&args[..], &["--force"]].concat()).spawn().unwrap();
     common::until("the new file", || fs::read(&part).is_ok_and(|text| text != b"left"));
@@ -340,8 +340,8 @@ fn what_goes_wrong_is_said() {
     for options in [&["--out", "a.txt"][..], &["--follow", "--format", "perfetto"], &["--last", "10"]] {
         let output = recorder.run("dump", options);
         assert_eq!(output.status.code(), Some(2), "{options:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("Usage: mapring flight dump ") || said.contains("500ms"), "{said}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.contains("Usage: mapring flight dump ") || log.contains("500ms"), "{log}");
     }
     for options in [&["--format", "ndjson"][..], &["--follow"]] {
         let mut dump =

@@ -168,8 +168,8 @@ fn clean_leaves_what_is_pinned_meanwhile() {
             });
             clean()
         });
-        let said = |removed: bool| found.iter().any(|pin| pin["pin"] == p && pin["removed"] == removed);
-        (removed, left) = (removed + u32::from(said(true)), left + u32::from(said(false)));
+        let log = |removed: bool| found.iter().any(|pin| pin["pin"] == p && pin["removed"] == removed);
+        (removed, left) = (removed + u32::from(log(true)), left + u32::from(log(false)));
         let now = Region::open(p.as_str()).unwrap_or_else(|e| panic!("run {runs}: {e}"));
         assert_eq!(now.preamble(), live.preamble(), "run {runs}");
         fs::remove_file(&p).unwrap();
@@ -220,13 +220,13 @@ fn freeze_explains_and_then_lets_everybody_read() {
     let (id, pin) = (demo.map("cpus"), pins.path("cpus"));
     let explained = mapring(&["freeze", &id, &pin]);
     assert_eq!(explained.status.code(), Some(1));
-    let said = String::from_utf8(explained.stderr).unwrap();
+    let log = String::from_utf8(explained.stderr).unwrap();
     assert!(
-        said.lines().all(|line| line.contains('/') || line.chars().count() <= 80)
-            && said.contains("can't be undone")
-            && said.contains("add --yes")
+        log.lines().all(|line| line.contains('/') || line.chars().count() <= 80)
+            && log.contains("can't be undone")
+            && log.contains("add --yes")
             && !Path::new(&pin).exists(),
-        "{said}"
+        "{log}"
     );
     assert!(mapring(&["freeze", &id, &pin, "--yes"]).status.success());
 

@@ -31,7 +31,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use self::common::{Dir, Running, lines, mapring, path, said, text, until};
+use self::common::{Dir, Running, lines, mapring, path, stderr, text, until};
 
 /// What `inspect --json` says of a recording, whole or not.
 fn inspect(file: &str) -> Value {
@@ -75,10 +75,10 @@ impl Running {
 
     /// Waits for its end; returns whether it succeeded, and what it said on stderr.
     fn end(&mut self) -> (bool, String) {
-        let mut said = String::new();
+        let mut log = String::new();
         until("the end of the command", || self.0.try_wait().unwrap().is_some());
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        eprint!("{said}");
-        (self.0.wait().unwrap().success(), said)
+        self.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        eprint!("{log}");
+        (self.0.wait().unwrap().success(), log)
     }
 }

@@ -31,7 +31,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use self::common::{path, said};
+use self::common::{path, stderr};
 
 fn mapring(args: &[&str]) -> Output {
     let output = common::mapring(args);

@@ -32,7 +32,7 @@ enum Event<'r> {
 
 /// What both mechanisms say about an execve, or about the end of a process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Said {
+enum Row {
     Exec { pid: u32, ppid: u32, uid: u32, ret: i32, comm: String, args: Vec<u8> },
     Exit { pid: u32, ppid: u32, uid: u32, code: i32 },
 }
@@ -85,10 +85,10 @@ fn the_same_events_as_execsnoop() {
 
     let me = std::process::id();
     let mut ours = Vec::new();
-    let mut read = |ours: &mut Vec<Said>| {
+    let mut read = |ours: &mut Vec<Row>| {
         reader.for_each(usize::MAX, |event| {
             ours.push(match event.record.variant().unwrap() {
-                Event::Exec(&skel::types::exec { pid, ppid, uid, ret, comm, .. }) => Said::Exec {
+                Event::Exec(&skel::types::exec { pid, ppid, uid, ret, comm, .. }) => Row::Exec {
                     pid,
                     ppid,
                     uid,
@@ -98,7 +98,7 @@ fn the_same_events_as_execsnoop() {
                 },
                 Event::Exit(&skel::types::exit { pid, ppid, uid, code, .. }) => {
                     assert!(event.tail.is_empty());
-                    Said::Exit { pid, ppid, uid, code }
+                    Row::Exit { pid, ppid, uid, code }
                 }
             });
         })
@@ -110,11 +110,11 @@ fn the_same_events_as_execsnoop() {
             let [pid, ppid, uid, last] = [0, 1, 2, 3].map(|at| word(bytes, at));
             let last = last.cast_signed();
             theirs.borrow_mut().push(match bytes.len() {
-                16 => Said::Exit { pid, ppid, uid, code: last },
+                16 => Row::Exit { pid, ppid, uid, code: last },
                 _ => {
                     let (comm, args) = bytes[24..].split_at(16);
                     let args = args[..word(bytes, 5) as usize].to_vec();
-                    Said::Exec { pid, ppid, uid, ret: last, comm: string(comm).into_owned(), args }
+                    Row::Exec { pid, ppid, uid, ret: last, comm: string(comm).into_owned(), args }
                 }
             });
             0
@@ -155,11 +155,9 @@ fn the_same_events_as_execsnoop() {
     assert_eq!((stats.lost(), stats.dropped()), (0, 0), "{stats}");
     assert_eq!(skel.maps.bss_data.as_ref().unwrap().peer_dropped, 0);
     // Other processes of this machine may start scripts, or programs from several threads, where the two differ.
-    let mine = |all: Vec<Said>| {
-        let mut all: Vec<_> = all
-            .into_iter()
-            .filter(|(Said::Exec { ppid, .. } | Said::Exit { ppid, .. })| *ppid == me)
-            .collect();
+    let mine = |all: Vec<Row>| {
+        let mut all: Vec<_> =
+            all.into_iter().filter(|(Row::Exec { ppid, .. } | Row::Exit { ppid, .. })| *ppid == me).collect();
         all.sort();
         all
     };
@@ -175,9 +173,9 @@ fn the_same_events_as_execsnoop() {
         .collect();
     let mut found: Vec<_> = ours
         .into_iter()
-        .filter_map(|said| match said {
-            Said::Exec { ret, args, .. } => Some((ret, args)),
-            Said::Exit { .. } => None,
+        .filter_map(|row| match row {
+            Row::Exec { ret, args, .. } => Some((ret, args)),
+            Row::Exit { .. } => None,
         })
         .collect();
     expected.sort();

@@ -26,7 +26,7 @@ mapring::skeleton_records!("opens_both.skel.rs": skel::types::{open_event});
 
 /// What both mechanisms say about a call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Said {
+struct Row {
     name: String,
     ret: i32,
     flags: u64,
@@ -45,12 +45,12 @@ const NAME: &str = "opens-our-files";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads all records, with whole names. Opensnoop has room for 255 bytes of a name.
-fn read(reader: &mut Reader<skel::types::open_event>, all: &mut Vec<Said>) {
+fn read(reader: &mut Reader<skel::types::open_event>, all: &mut Vec<Row>) {
     reader.for_each(usize::MAX, |event| {
         let name = &event.tail[..event.tail.len().min(255)];
         let &skel::types::open_event { ret, flags, pid, uid, comm, .. } = event.record;
         let (name, comm) = (string(name).into_owned(), string(&comm).into_owned());
-        all.push(Said { name, ret, flags, pid, uid, comm });
+        all.push(Row { name, ret, flags, pid, uid, comm });
     });
 }
 
@@ -103,7 +103,7 @@ fn compare(slow: bool) {
             let text = |at: usize, len: usize| string(&bytes[at..at + len]).into_owned();
             let [pid, uid, ret] = [8, 12, 16].map(word);
             let ret = ret.cast_signed();
-            theirs.borrow_mut().push(Said { name: text(40, 256), ret, flags, pid, uid, comm: text(24, 16) });
+            theirs.borrow_mut().push(Row { name: text(40, 256), ret, flags, pid, uid, comm: text(24, 16) });
         })
         .lost_cb(|_, count| *lost.borrow_mut() += count)
         .build()
@@ -112,7 +112,7 @@ fn compare(slow: bool) {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("there"), "").unwrap();
     skel.attach().unwrap();
-    let is_ours = |said: &Said| said.pid == me && said.comm == NAME;
+    let is_ours = |row: &Row| row.pid == me && row.comm == NAME;
     let mut ours = Vec::new();
     let ended = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -147,7 +147,7 @@ fn compare(slow: bool) {
     // All calls have ended. A record of another process may be in front of some of theirs, and not ended yet.
     let counts = skel.maps.bss_data.as_ref().unwrap();
     let (dropped, peer_dropped) = (counts.ours_dropped, counts.peer_dropped);
-    let count = |all: &[Said]| all.iter().filter(|said| is_ours(said)).count() as u64;
+    let count = |all: &[Row]| all.iter().filter(|row| is_ours(row)).count() as u64;
     let (peers, started) = (count(&theirs.borrow()), Instant::now());
     while count(&ours) + dropped < peers && started.elapsed() < PATIENCE {
         read(&mut reader, &mut ours);
@@ -160,14 +160,14 @@ fn compare(slow: bool) {
     assert_eq!((stats.lost(), reader.take_error().is_some()), (0, false), "{stats}");
     assert_eq!((peer_dropped, *lost.borrow()), (0, 0));
     let folder = folder.to_str().unwrap();
-    let mine = |all: Vec<Said>| {
+    let mine = |all: Vec<Row>| {
         let mut all: Vec<_> = all.into_iter().filter(is_ours).collect();
         all.sort();
         all
     };
     let (mut ours, theirs) = (mine(ours), mine(theirs.into_inner()));
     println!("{} of theirs, {} of ours, {dropped} dropped, {} in all", theirs.len(), ours.len(), stats.full);
-    assert_eq!(theirs.iter().filter(|said| said.name.starts_with(folder)).count(), THREADS * EACH);
+    assert_eq!(theirs.iter().filter(|row| row.name.starts_with(folder)).count(), THREADS * EACH);
     // What ours lacks was dropped because this reader was too slow, and is counted: by the program that could not write
     // it, and by the ring, with those of all other processes.
     assert_eq!(ours.len() as u64 + dropped, theirs.len() as u64, "{stats}");
@@ -179,9 +179,9 @@ fn compare(slow: bool) {
     }
     let all = ours.len();
     let mut at = ours.drain(..).peekable();
-    let found = theirs.iter().filter(|said| at.next_if_eq(said).is_some()).count();
+    let found = theirs.iter().filter(|row| at.next_if_eq(row).is_some()).count();
     assert_eq!((found, at.next()), (all, None), "the same events, field by field");
-    assert!(theirs.iter().any(|said| said.ret == ENOENT && said.name.len() == 255));
+    assert!(theirs.iter().any(|row| row.ret == ENOENT && row.name.len() == 255));
 }
 
 #[test]

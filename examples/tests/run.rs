@@ -233,7 +233,7 @@ mod bpf {
         let mut expected = vec![begin()];
         let (_reader, mut lines) = start(&["read", pin]);
         let mut rings = 1;
-        for (more, said) in [
+        for (more, log) in [
             (&[][..], "the pinned ring"),
             (&["larger"], "a new ring, as "),
             (&["larger"], "the pinned ring"),
@@ -241,7 +241,7 @@ mod bpf {
         ] {
             expected.push(begin());
             drop(loader);
-            loader = load(more, said);
+            loader = load(more, log);
             expected.push(begin());
             // Each CPU's records are in order.
             while !expected.is_empty() {
@@ -269,23 +269,23 @@ mod bpf {
         let pin = pin.to_str().unwrap();
         wait_for(pin);
 
-        let said = run(FOREIGN, &[pin, "5"]);
-        assert!(said.contains(" shards of 4096 switch_event\nread: mapped\ncompared: field by field with"));
-        assert!(said.contains("\nwritten: not by this process: the map is frozen"));
+        let log = run(FOREIGN, &[pin, "5"]);
+        assert!(log.contains(" shards of 4096 switch_event\nread: mapped\ncompared: field by field with"));
+        assert!(log.contains("\nwritten: not by this process: the map is frozen"));
         assert!(
-            said.contains("\nas another type: ") && said.contains("32 bytes) in C, and 2 times an integer")
+            log.contains("\nas another type: ") && log.contains("32 bytes) in C, and 2 times an integer")
         );
-        assert_eq!(said.lines().filter(|line| line.contains("] -> [")).count(), 5);
-        assert!(said.lines().last().unwrap().starts_with("lost "));
+        assert_eq!(log.lines().filter(|line| line.contains("] -> [")).count(), 5);
+        assert!(log.lines().last().unwrap().starts_with("lost "));
 
         // The same without any privilege, by a copy of the program that everyone may execute.
         let copy = folder.0.with_extension("copy");
         fs::copy(FOREIGN, &copy).unwrap();
-        let said = text(&Command::new(&copy).args([pin, "3"]).uid(65534).gid(65534).output().unwrap());
+        let log = text(&Command::new(&copy).args([pin, "3"]).uid(65534).gid(65534).output().unwrap());
         fs::remove_file(&copy).unwrap();
-        assert!(said.contains("\nread: mapped\ncompared: by size alone (reading BTF takes CAP_SYS_ADMIN)\n"));
-        assert!(said.contains("records of 32 bytes (switch_event), but [u64; 2] has 16\n"));
-        assert!(said.contains("\nlost "));
+        assert!(log.contains("\nread: mapped\ncompared: by size alone (reading BTF takes CAP_SYS_ADMIN)\n"));
+        assert!(log.contains("records of 32 bytes (switch_event), but [u64; 2] has 16\n"));
+        assert!(log.contains("\nlost "));
     }
 
     #[test]
@@ -293,9 +293,9 @@ mod bpf {
         for (pin, expected) in [("/nowhere", "can't open /nowhere: No such file"), ("/dev/null", "/dev/null")]
         {
             let output = Command::new(FOREIGN).arg(pin).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            println!("{said}");
-            assert!(!output.status.success() && said.contains(expected));
+            let log = String::from_utf8_lossy(&output.stderr);
+            println!("{log}");
+            assert!(!output.status.success() && log.contains(expected));
         }
     }
 

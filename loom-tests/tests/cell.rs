@@ -61,7 +61,7 @@ fn new() -> Words3 {
 }
 
 /// Reads `count` times: sequences never decrease, and no value is torn.
-fn looks(cell: &Words3, count: usize) -> Vec<(u64, u64)> {
+fn reads(cell: &Words3, count: usize) -> Vec<(u64, u64)> {
     let mut found: Vec<(u64, u64)> = Vec::new();
     for _ in 0..count {
         let mut out = Value::default();
@@ -81,7 +81,7 @@ fn judge(cell: &Words3, found: &[(u64, u64)], written: &BTreeMap<u64, u64>) {
     }
     assert!(written.keys().copied().eq((1..=written.len() as u64).map(|n| 2 * n)), "{written:?}");
     let last = written.last_key_value().map_or((0, 0), |(&seq, &value)| (seq, value));
-    assert_eq!(looks(cell, 1), [last]);
+    assert_eq!(reads(cell, 1), [last]);
 }
 
 /// Each model once for each writer.
@@ -108,7 +108,7 @@ fn a_value_is_never_torn(writer: impl Writer) {
     check(Some(3), move || {
         let cell = new();
         let there = Arc::clone(&cell);
-        let reader = thread::spawn(move || looks(&there, 2));
+        let reader = thread::spawn(move || reads(&there, 2));
         let mut written = writer.set(&cell, 1);
         written.append(&mut writer.set(&cell, 2));
         let found = reader.join().unwrap();
@@ -125,7 +125,7 @@ fn two_writers_and_a_reader(writer: impl Writer) {
     check(Some(3), move || {
         let cell = new();
         let (there, here) = (Arc::clone(&cell), Arc::clone(&cell));
-        let reader = thread::spawn(move || looks(&there, 1));
+        let reader = thread::spawn(move || reads(&there, 1));
         let other = thread::spawn(move || writer.set(&here, 11));
         let mut written = writer.set(&cell, 1);
         let mut others = other.join().unwrap();
@@ -152,7 +152,7 @@ fn updates_follow_each_other(writer: impl Writer) {
         let there = Arc::clone(&cell);
         let other = thread::spawn(move || count(&there) + count(&there));
         let updates = count(&cell) + count(&cell) + other.join().unwrap();
-        assert_eq!(looks(&cell, 1), [(2 * updates, updates)]);
+        assert_eq!(reads(&cell, 1), [(2 * updates, updates)]);
     });
 }
 
@@ -161,7 +161,7 @@ fn a_writer_that_never_ends(writer: impl Writer) {
         let cell = new();
         let written = writer.set(&cell, 1);
         let there = Arc::clone(&cell);
-        let reader = thread::spawn(move || looks(&there, 2));
+        let reader = thread::spawn(move || reads(&there, 2));
         assert_eq!(writer.begin(&cell), Some(3));
         WordsMut::new(&cell).write(1, &9_u64);
         let there = Arc::clone(&cell);
@@ -169,7 +169,7 @@ fn a_writer_that_never_ends(writer: impl Writer) {
         assert_eq!(other.join().unwrap(), BTreeMap::new());
         let found = reader.join().unwrap();
         assert!(found.iter().all(|&(seq, value)| (seq, value) == (2, written[&2])), "{found:?}");
-        assert_eq!(looks(&cell, 1), []);
+        assert_eq!(reads(&cell, 1), []);
     });
 }
 
@@ -181,7 +181,7 @@ fn a_set_that_finds_another_writer_writes_nothing() {
         let there = Arc::clone(&cell);
         let other = thread::spawn(move || cell::set(WordsMut::new(&there), &[11_u64; 2]));
         let done = [cell::set(WordsMut::new(&cell), &[1_u64; 2]), other.join().unwrap()];
-        let found = looks(&cell, 1);
+        let found = reads(&cell, 1);
         let expected: &[&[(u64, u64)]] = match done {
             [true, true] => &[&[(4, 1)], &[(4, 11)]],
             [true, false] => &[&[(2, 1)]],
@@ -210,7 +210,7 @@ fn what_was_abandoned_is_never_seen(writer: impl Writer) {
         let cell = new();
         let mut written = writer.set(&cell, 1);
         let there = Arc::clone(&cell);
-        let reader = thread::spawn(move || looks(&there, 2));
+        let reader = thread::spawn(move || reads(&there, 2));
         dies(&cell, writer);
         assert!(cell::recover(WordsMut::new(&cell), &[7_u64; 2]));
         written.insert(4, 7);
@@ -235,7 +235,7 @@ fn a_writer_that_comes_while_another_recovers(writer: impl Writer) {
         let other = thread::spawn(move || writer.set(&there, 11));
         assert!(cell::recover(WordsMut::new(&cell), &[7_u64; 2]));
         // Before the join: this thread has seen all words except the other writer's.
-        let found = looks(&cell, 2);
+        let found = reads(&cell, 2);
         let mut written = other.join().unwrap();
         noted.note("gave up", written.is_empty());
         noted.note("came after", found.contains(&(4, 11)));

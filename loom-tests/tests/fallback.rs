@@ -232,10 +232,10 @@ fn a_word_that_grows_survives_a_torn_copy() {
                 }
             });
             let map = Torn { word: Arc::clone(&word), copies: Cell::new(0), when, mask };
-            let mut looks = TripleRead::new(1, 1);
+            let mut triple = TripleRead::new(1, 1);
             let before = word[0].load(Ordering::Relaxed);
-            let Ok(()) = looks.fetch(&map, 0, 1);
-            let (found, after) = (looks.word(0, 0), word[0].load(Ordering::Relaxed));
+            let Ok(()) = triple.fetch(&map, 0, 1);
+            let (found, after) = (triple.word(0, 0), word[0].load(Ordering::Relaxed));
             assert!((before..=after).contains(&found), "{found:#x} between {before:#x} and {after:#x}");
             noted.note("before the carry", found < 0x100);
             noted.note("behind it", found >= 0x100);

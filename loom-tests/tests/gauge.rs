@@ -28,12 +28,12 @@ fn no_extreme_value_is_lost() {
         assert!([5, 7].map(|value| gauge::set(WordsMut::new(&gauge), 0, value)).iter().all(|set| *set));
         assert!(other.join().unwrap());
         assert_eq!(look(&gauge), Some((0, 5, 9)));
-        let looks = reader.join().unwrap();
-        for (window, min, max) in looks.into_iter().flatten() {
+        let reads = reader.join().unwrap();
+        for (window, min, max) in reads.into_iter().flatten() {
             assert!(window == 0 && min <= max && [5, 7, 9].contains(&min) && [5, 7, 9].contains(&max));
         }
-        if let [Some(first), second] = looks {
-            assert!(second.is_some_and(|second| second.2 >= first.2 && second.1 <= first.1), "{looks:?}");
+        if let [Some(first), second] = reads {
+            assert!(second.is_some_and(|second| second.2 >= first.2 && second.1 <= first.1), "{reads:?}");
         }
     });
 }

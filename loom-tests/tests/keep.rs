@@ -17,7 +17,7 @@ fn readers() -> Readers {
     words(mapring_core::abi::readers::words(1)).into()
 }
 
-fn place(readers: &Readers) -> Seat<'_> {
+fn seat(readers: &Readers) -> Seat<'_> {
     Seat::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
 }
 
@@ -56,9 +56,9 @@ fn records_from_then_on_are_kept() {
         let (ring, readers) = (Ring::<1>::new(2), readers());
         let mut own = Writer::default();
         own.push(&ring, &readers, 0);
-        // An earlier reader in this place had read more.
+        // An earlier reader in this seat had read more.
         readers[position(0, 0)].store(9, Ordering::Relaxed);
-        let place = place(&readers);
+        let seat = seat(&readers);
         let writer = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             move || {
@@ -66,8 +66,8 @@ fn records_from_then_on_are_kept() {
                 own
             }
         });
-        place.has_read(0, 1);
-        place.require(u64::MAX);
+        seat.has_read(0, 1);
+        seat.require(u64::MAX);
         let kept = Cursor::new(&mut ring.shard(), Start::Now, PATIENT).next();
         let own = writer.join().unwrap();
         assert!(own.claimed <= kept + ring.slots(), "{kept} is overwritten: {} were claimed", own.claimed);
@@ -87,21 +87,21 @@ fn a_required_reader_is_not_overrun() {
     check(Some(3), move || {
         let (ring, readers) = (Ring::<2>::new(1), readers());
         let number = {
-            let place = place(&readers);
-            place.has_read(0, 0);
-            place.require(u64::MAX);
-            place.number()
+            let seat = seat(&readers);
+            seat.has_read(0, 0);
+            seat.require(u64::MAX);
+            seat.number()
         };
         let reader = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             move || {
-                let place = Seat::at(WordsMut::new(&readers), number);
+                let seat = Seat::at(WordsMut::new(&readers), number);
                 let mut cursor = Cursor::at(0, PATIENT);
                 let mut out = [0_u64; 2];
                 for _ in 0..3 {
                     if let Step::Record(t) = cursor.step(&mut ring.shard(), &mut out) {
                         assert_eq!(out[0], out[1]);
-                        place.has_read(0, t + 1);
+                        seat.has_read(0, t + 1);
                     }
                 }
                 cursor
@@ -127,7 +127,7 @@ fn writers_in_parallel_keep_the_same_records() {
     let noted = seen.clone();
     check(Some(2), move || {
         let (ring, readers) = (Ring::<1>::new(1), readers());
-        let place = place(&readers);
+        let seat = seat(&readers);
         let writers = [0, 1].map(|number| {
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             thread::spawn(move || {
@@ -136,8 +136,8 @@ fn writers_in_parallel_keep_the_same_records() {
                 own
             })
         });
-        place.has_read(0, 0);
-        place.require(u64::MAX);
+        seat.has_read(0, 0);
+        seat.require(u64::MAX);
         let kept = Cursor::new(&mut ring.shard(), Start::Now, PATIENT).next();
         let claimed: u64 = writers.map(|writer| writer.join().unwrap().claimed).iter().sum();
         assert!(claimed <= kept + ring.slots(), "{kept} is overwritten: {claimed} were claimed");

@@ -19,7 +19,7 @@ fn set(latch: &Words5, number: u64) {
 }
 
 /// Reads `count` times: each whole value belongs to its sequence, and is never older than the one before.
-fn looks(latch: &Words5, count: usize) -> Vec<u64> {
+fn reads(latch: &Words5, count: usize) -> Vec<u64> {
     let mut found: Vec<u64> = Vec::new();
     for _ in 0..count {
         let mut out = Value::default();
@@ -39,12 +39,12 @@ fn a_value_is_always_whole() {
     check(Some(3), move || {
         let latch = new();
         let there = Arc::clone(&latch);
-        let reader = thread::spawn(move || looks(&there, 2));
+        let reader = thread::spawn(move || reads(&there, 2));
         (1..=3).for_each(|number| set(&latch, number));
         let found = reader.join().unwrap();
         noted.note("changed", found.len() == 2 && found[0] < found[1]);
         noted.note("looked again", found.len() < 2);
-        assert_eq!(looks(&latch, 1), [3]);
+        assert_eq!(reads(&latch, 1), [3]);
     });
     seen.expect(&["changed", "looked again"]);
 }
@@ -56,7 +56,7 @@ fn readers_never_wait_for_a_writer() {
         let latch = new();
         set(&latch, 1);
         let there = Arc::clone(&latch);
-        let reader = thread::spawn(move || looks(&there, 2));
+        let reader = thread::spawn(move || reads(&there, 2));
         let second = latch::copy_at::<Value>(2, latch.len()).0;
         latch[second].store(2, Ordering::Relaxed);
         assert_eq!(reader.join().unwrap(), [1, 1]);
@@ -71,9 +71,9 @@ fn the_next_writer_goes_on() {
         set(&latch, 1);
         latch[latch::copy_at::<Value>(2, latch.len()).0].store(77, Ordering::Relaxed);
         let there = Arc::clone(&latch);
-        let reader = thread::spawn(move || looks(&there, 2));
+        let reader = thread::spawn(move || reads(&there, 2));
         set(&latch, 2);
         reader.join().unwrap();
-        assert_eq!(looks(&latch, 1), [2]);
+        assert_eq!(reads(&latch, 1), [2]);
     });
 }

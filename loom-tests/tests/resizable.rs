@@ -57,7 +57,7 @@ fn a_program_while_its_ring_is_replaced() {
             noted.note("left what was given back", left && back);
             noted.note("in the old one", at == Some(0));
             noted.note("read, then left", left && !follower.log().is_empty());
-            let follower = conserved(&rings, follower, &[(shard, 1, at.expect("there was place"))]);
+            let follower = conserved(&rings, follower, &[(shard, 1, at.expect("there was room"))]);
             assert_eq!((follower.stats().lost(), follower.stats().delivered), (0, 1));
         });
         seen.expect(&["left", "given back", "left what was given back", "in the old one", "read, then left"]);
@@ -79,7 +79,7 @@ fn two_programs_while_their_ring_is_replaced() {
         let other = other.join().unwrap();
         noted.note("one in each", mine.0 != other.0);
         noted.note("both given back", mine.1 && other.1);
-        let at = |(at, _): (Option<usize>, bool)| at.expect("there was place");
+        let at = |(at, _): (Option<usize>, bool)| at.expect("there was room");
         let follower = Reader::new(&rings, PATIENT);
         let follower = conserved(&rings, follower, &[(0, 1, at(mine)), (1, 11, at(other))]);
         assert_eq!(follower.stats().lost(), 0);

@@ -23,7 +23,7 @@ fn readers() -> Readers {
     words((FIRST + OF_SHARD * 2) * SEATS).into()
 }
 
-fn place(readers: &Readers) -> Seat<'_> {
+fn seat(readers: &Readers) -> Seat<'_> {
     Seat::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
 }
 
@@ -61,7 +61,7 @@ fn wake(rings: &Rings, readers: &Readers) -> bool {
 /// A program that publishes a record. Returns the ring that has it, and whether it woke the reader.
 fn publish(rings: &Rings, readers: &Readers, value: u64) -> (usize, bool) {
     let (at, _) = rings.push(SHARD, value);
-    (at.expect("there is place"), wake(rings, readers))
+    (at.expect("there is room"), wake(rings, readers))
 }
 
 /// A reader of a ring in use sleeps until any record is there, or until two are unread, while another ring takes the place of
@@ -76,10 +76,10 @@ fn a_record_of_either_ring_wakes_the_reader() {
             let (there, also) = ((Arc::clone(&rings), Arc::clone(&readers)), Arc::clone(&rings));
             let resizer = thread::spawn(move || also.resize(0));
             let program = thread::spawn(move || publish(&there.0, &there.1, 7));
-            let place = place(&readers);
+            let seat = seat(&readers);
             let until = epoch(&rings, 0).ticket(1);
-            place.sleeps_until(SHARD, (many > 1).then_some(until));
-            place.asleep();
+            seat.sleeps_until(SHARD, (many > 1).then_some(until));
+            seat.asleep();
             let found = Cursor::at(0, PATIENT).unread(&mut rings.shard(0, SHARD).shard(), many);
             let in_use = rings.gate(0) == Gate::Open;
             let (at, woken) = program.join().unwrap();
@@ -107,9 +107,9 @@ fn a_reader_that_sleeps_is_woken_by_the_next_record() {
     let noted = seen.clone();
     check(Some(3), move || {
         let (rings, readers) = (Rings::new(&[2, 2]), readers());
-        let place = place(&readers);
-        place.sleeps_until(SHARD, Some(epoch(&rings, 0).ticket(1)));
-        place.asleep();
+        let seat = seat(&readers);
+        seat.sleeps_until(SHARD, Some(epoch(&rings, 0).ticket(1)));
+        seat.asleep();
         let there = (Arc::clone(&rings), Arc::clone(&readers));
         let program = thread::spawn(move || publish(&there.0, &there.1, 7));
         rings.resize(0);
@@ -128,16 +128,16 @@ fn a_reader_that_sleeps_is_woken_by_the_next_record() {
 fn a_watermark_is_one_of_the_ring_that_is_read() {
     check(None, || {
         let (rings, readers) = (Rings::new(&[2, 2, 2]), readers());
-        let place = place(&readers);
+        let seat = seat(&readers);
         for ring in 0..3 {
             let first = if ring == 0 { 0 } else { 1 };
-            place.sleeps_until(SHARD, Some(epoch(&rings, ring).ticket(first + 1)));
-            place.asleep();
+            seat.sleeps_until(SHARD, Some(epoch(&rings, ring).ticket(first + 1)));
+            seat.asleep();
             let woken = [publish(&rings, &readers, 1), publish(&rings, &readers, 2)];
             assert_eq!(woken, [(ring, false), (ring, true)]);
             if ring < 2 {
-                place.sleeps_until(SHARD, Some(epoch(&rings, ring).ticket(first + 3)));
-                place.asleep();
+                seat.sleeps_until(SHARD, Some(epoch(&rings, ring).ticket(first + 3)));
+                seat.asleep();
                 rings.resize(ring);
                 assert_eq!(epoch(&rings, ring + 1), epoch(&rings, ring).next(), "also once it is closed");
                 assert_eq!(publish(&rings, &readers, 3), (ring + 1, true));

@@ -37,7 +37,7 @@ fn publisher<const N: usize>(ring: &Arc<Ring>, readers: &Readers) -> thread::Joi
     thread::spawn(move || std::array::from_fn(|ticket| publish(ticket as u64)))
 }
 
-fn place(readers: &Readers, me: u64) -> Seat<'_> {
+fn seat(readers: &Readers, me: u64) -> Seat<'_> {
     Seat::take(WordsMut::new(readers), me, |_, _| true).unwrap()
 }
 
@@ -49,8 +49,8 @@ fn a_record_is_found_or_it_wakes() {
         let (ring, readers) = (Ring::<1>::new(4), readers());
         let writer = publisher(&ring, &readers);
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
-        let place = place(&readers, 1);
-        place.asleep();
+        let seat = seat(&readers, 1);
+        seat.asleep();
         let found = cursor.unread(&mut ring.shard(), 1);
         let [woken] = writer.join().unwrap();
         assert!(
@@ -70,8 +70,8 @@ fn a_reader_is_woken_once() {
     check(Some(3), || {
         let rings = [Ring::<1>::new(1), Ring::new(1)];
         let readers = readers();
-        let place = place(&readers, 1);
-        place.asleep();
+        let seat = seat(&readers, 1);
+        seat.asleep();
         let writers = rings.each_ref().map(|ring| publisher::<1>(ring, &readers));
         let woken: usize = writers.into_iter().flat_map(|writer| writer.join().unwrap()).sum();
         assert_eq!(woken, 1);
@@ -87,12 +87,12 @@ fn the_ticket_of_a_watermark_wakes() {
     check(Some(3), move || {
         let (ring, readers) = (Ring::<1>::new(4), readers());
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
-        let place = place(&readers, 1);
+        let seat = seat(&readers, 1);
         // An earlier sleep ended by its age. Its ticket is further on, and must not be used again.
-        place.sleeps_until(0, Some(3));
+        seat.sleeps_until(0, Some(3));
         let writer = publisher::<2>(&ring, &readers);
-        place.sleeps_until(0, Some(1));
-        place.asleep();
+        seat.sleeps_until(0, Some(1));
+        seat.asleep();
         let found = cursor.unread(&mut ring.shard(), 2);
         let woken = writer.join().unwrap();
         assert_eq!(woken[0], 0, "one is too few");
@@ -123,14 +123,14 @@ fn programs_look_after_a_grace_period() {
                     if steps.contains(&1) { wake(&ring, &readers, 0) } else { 0 }
                 })
             };
-            let place = place(&readers, 1);
+            let seat = seat(&readers, 1);
             let first = program(0..before);
-            place.will_sleep(look(1));
+            seat.will_sleep(look(1));
             let mut woken = first.join().unwrap();
 
             let rest = program(before..2);
             let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
-            place.asleep();
+            seat.asleep();
             let found = cursor.unread(&mut ring.shard(), 1);
             woken += rest.join().unwrap();
             assert!(found == Unread::Many || woken == 1, "{before} {found:?}: the reader sleeps for ever");
@@ -149,8 +149,8 @@ fn programs_stop_looking_where_nobody_sleeps() {
     let noted = seen.clone();
     check(Some(3), move || {
         let (ring, readers) = (Ring::<1>::new(4), readers());
-        let place = place(&readers, 1);
-        place.will_sleep(0);
+        let seat = seat(&readers, 1);
+        seat.will_sleep(0);
         // Long ago for a writer whose clock shows half of all time.
         readers[IDLE_SINCE].store(1, Ordering::Relaxed);
         let stops = thread::spawn({
@@ -158,8 +158,8 @@ fn programs_stop_looking_where_nobody_sleeps() {
             move || wake_by(&ring, &readers, ring.slots() - 1, 1 << 63)
         });
         let writer = publisher(&ring, &readers);
-        place.asleep();
-        let looked_for = place.look() == 0;
+        seat.asleep();
+        let looked_for = seat.look() == 0;
         let found = Cursor::new(&mut ring.shard(), Start::First, PATIENT).unread(&mut ring.shard(), 1);
         let [by_writer] = writer.join().unwrap();
         let woken = stops.join().unwrap() + by_writer;
@@ -183,11 +183,11 @@ fn programs_look_at_some_tickets() {
     check(Some(3), move || {
         let (ring, readers) = (Ring::<1>::new(4), readers());
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
-        let place = place(&readers, 1);
+        let seat = seat(&readers, 1);
         readers[LOOK].store(NEVER, Ordering::Relaxed);
-        place.will_sleep(look(8));
+        seat.will_sleep(look(8));
         let writer = publisher::<2>(&ring, &readers);
-        place.asleep();
+        seat.asleep();
         let found = cursor.unread(&mut ring.shard(), 2);
         let woken = writer.join().unwrap();
         assert_eq!(woken[0], 0, "no program looks at the first ticket");
@@ -228,22 +228,22 @@ fn readers_agree_how_often_programs_look() {
     }
 }
 
-/// Readers that come at once take different places; that of one that is gone is free again.
+/// Readers that come at once take different seats; that of one that is gone is free again.
 #[test]
 fn seats_are_taken_once() {
     check(Some(3), || {
         let readers = readers();
-        assert_eq!(place(&readers, 9).number(), 0);
+        assert_eq!(seat(&readers, 9).number(), 0);
         let takers = [1, 2].map(|me| {
             let readers = Arc::clone(&readers);
             thread::spawn(move || {
                 Seat::take(WordsMut::new(&readers), me, |owner, _| owner != 9).unwrap().number()
             })
         });
-        let mut places = takers.map(|taker| taker.join().unwrap());
-        places.sort_unstable();
-        assert_eq!(places, [0, 1]);
+        let mut seats = takers.map(|taker| taker.join().unwrap());
+        seats.sort_unstable();
+        assert_eq!(seats, [0, 1]);
         Seat::at(WordsMut::new(&readers), 1).leave(77);
-        assert_eq!(place(&readers, 3).number(), 2, "the place of another is not freed");
+        assert_eq!(seat(&readers, 3).number(), 2, "the seat of another is not freed");
     });
 }

@@ -13,15 +13,15 @@ const UNION: &str = "#[derive(Clone, Copy, AnyBitPattern, Record)]\n#[repr(C)]\n
 /// What `cargo check` says of a program.
 fn check(dir: &Path, source: &str) -> String {
     fs::write(dir.join("src/main.rs"), format!("{HEAD}{source}fn main() {{}}\n")).unwrap();
-    let said = Command::new(env!("CARGO"))
+    let output = Command::new(env!("CARGO"))
         .args(["check", "--offline", "--quiet", "--color=never"])
         .env("CARGO_TARGET_DIR", dir.join("target"))
         .env_remove("RUSTFLAGS")
         .current_dir(dir)
         .output()
         .unwrap();
-    assert!(!said.status.success(), "compiled: {source}");
-    String::from_utf8(said.stderr).unwrap()
+    assert!(!output.status.success(), "compiled: {source}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]

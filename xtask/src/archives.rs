@@ -54,8 +54,8 @@ impl Archive {
             return Ok(Some(Mirror::Known(uri)));
         }
         // This reads sources of every format, without contacting a server or taking a lock.
-        let said = cmd::output(Command::new("apt-get").args(["update", "--print-uris"]))?;
-        Ok(self.find(&said))
+        let text = cmd::output(Command::new("apt-get").args(["update", "--print-uris"]))?;
+        Ok(self.find(&text))
     }
 
     /// The first mirror in a list of the indexes that apt reads.

@@ -75,9 +75,9 @@ pub(crate) fn speed(tools: &Tools) -> Result<Times> {
     let mut compile =
         headers::clang(clang, &headers::libbpf_include()?, &headers::host_includes(clang)?, &options);
     cmd::run(compile.arg("-c").arg("bindings/go/testdata/beside.bpf.c").arg("-o").arg(&object))?;
-    let said = cmd::output(Command::new(&program).arg(&object))?;
+    let log = cmd::output(Command::new(&program).arg(&object))?;
     times(
-        &said,
+        &log,
         &[
             ("for_each", "`mapring_reader__for_each`"),
             ("consume", "libbpf, `ring_buffer__consume` of a BPF ringbuf"),
@@ -171,7 +171,7 @@ fn loads(tools: &Tools, c: &Path, prefix: &Path, libbpf: &Path) -> Result<()> {
     let options = &loaded[LOADED.iter().position(|name| *name == "options").context("no options")?];
     let replaced = REPLACED.iter().try_for_each(|name| {
         cmd::output(load(&program).args(["replace", name]).arg(pins.join(name)).arg(options))
-            .map(|said| eprint!("{said}"))
+            .map(|log| eprint!("{log}"))
     });
     let unfit = UNFIT
         .iter()
@@ -302,9 +302,9 @@ fn example(tools: &Tools, folder: &Path, prefix: &Path, libbpf: &Path) -> Result
 }
 
 fn prints_switches(program: &Path) -> Result<()> {
-    let said = cmd::output(Command::new(program).stderr(Stdio::inherit()))?;
-    let last = said.lines().last().unwrap_or_default();
-    ensure!(said.contains(" cpu ") && last.contains(" delivered, 0 lost"), "it ends with {last:?}");
+    let log = cmd::output(Command::new(program).stderr(Stdio::inherit()))?;
+    let last = log.lines().last().unwrap_or_default();
+    ensure!(log.contains(" cpu ") && last.contains(" delivered, 0 lost"), "it ends with {last:?}");
     println!("{last}");
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(crate) fn install(name: &str, version: &str) -> Result<PathBuf> {
     let folder = cmd::target_dir().join("tools");
     let tool = folder.join(format!("bin/cargo-{name}"));
     let is_there = || cmd::output(Command::new(&tool).args([name, "--version"]));
-    if !is_there().is_ok_and(|said| said.contains(version)) {
+    if !is_there().is_ok_and(|text| text.contains(version)) {
         let mut install = cmd::line("cargo install --locked --version");
         cmd::run(install.arg(version).arg(format!("cargo-{name}")).arg("--root").arg(folder))?;
     }

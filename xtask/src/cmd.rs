@@ -95,7 +95,7 @@ pub(crate) fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
     let program = format!("{:?}", command.get_program());
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {program}"))?;
-    let mut said = Vec::new();
+    let mut log = Vec::new();
     let mut buffer = [0; 4096];
     let mut pipe = child.stdout.take().context("stdout was piped")?;
     loop {
@@ -103,10 +103,10 @@ pub(crate) fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
         if count == 0 {
             break;
         }
-        said.extend_from_slice(&buffer[..count]);
+        log.extend_from_slice(&buffer[..count]);
         io::Write::write_all(&mut io::stderr(), &buffer[..count])?;
     }
-    Ok((String::from_utf8_lossy(&said).into_owned(), child.wait()?))
+    Ok((String::from_utf8_lossy(&log).into_owned(), child.wait()?))
 }
 
 /// Whether a command succeeds, without output, with `stdin` as its input.

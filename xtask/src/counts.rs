@@ -32,15 +32,15 @@ impl std::ops::AddAssign for Counts {
 
 impl Counts {
     /// Parses the output of test programs; `succeeded` is their exit status.
-    pub(crate) fn of_tests(said: &str, succeeded: bool) -> Self {
+    pub(crate) fn of_tests(output: &str, succeeded: bool) -> Self {
         let results =
-            || said.lines().filter_map(|line| line.split_once("test result: ").map(|(_, rest)| rest));
+            || output.lines().filter_map(|line| line.split_once("test result: ").map(|(_, rest)| rest));
         let sum = |what: &str| results().map(|result| number_before(result, what)).sum::<u64>();
         let failures = sum(" failed").max(u64::from(!succeeded));
-        let (mutants, killed) = (sum_after(said, "mutants "), sum_after(said, "killed "));
-        let (tests, explored) = (sum(" passed") + sum(" failed"), sum_after(said, "explored "));
+        let (mutants, killed) = (sum_after(output, "mutants "), sum_after(output, "killed "));
+        let (tests, explored) = (sum(" passed") + sum(" failed"), sum_after(output, "explored "));
         // A test with many cases prints their number.
-        let cases = Some(sum_after(said, "cases ")).filter(|&cases| cases > 0).unwrap_or(tests);
+        let cases = Some(sum_after(output, "cases ")).filter(|&cases| cases > 0).unwrap_or(tests);
         Self { cases, explored, mutants, killed, failures }
     }
 
@@ -53,8 +53,8 @@ impl Counts {
 
 /// Runs test programs, and counts from their output.
 pub(crate) fn of(command: &mut Command) -> Result<Counts> {
-    let (said, status) = cmd::tee(command)?;
-    Ok(Counts::of_tests(&said, status.success()))
+    let (output, status) = cmd::tee(command)?;
+    Ok(Counts::of_tests(&output, status.success()))
 }
 
 /// The number before `what`, or 0.

@@ -71,9 +71,9 @@ fn go(tools: &Tools) -> Result<Command> {
 pub(crate) fn speed(tools: &Tools) -> Result<Times> {
     fetch()?;
     let bench = ["test", "-run", "^$", "-bench", "Next|Drain|ReadBatch|Cilium", "."];
-    let said = cmd::output(go(tools)?.args(bench))?;
+    let text = cmd::output(go(tools)?.args(bench))?;
     times(
-        &said,
+        &text,
         &[
             ("BenchmarkNext", "`Next`"),
             ("BenchmarkReadBatch", "`ReadBatch`"),

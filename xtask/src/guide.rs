@@ -83,26 +83,26 @@ fn prints_switches(program: &Path) -> Result<()> {
     let mut program = Command::new(program);
     cmd::announce(&program);
     let mut program = program.stdout(Stdio::piped()).spawn()?;
-    let said = BufReader::new(program.stdout.take().context("piped")?).lines().map_while(Result::ok);
+    let output = BufReader::new(program.stdout.take().context("piped")?).lines().map_while(Result::ok);
     let (sender, lines) = mpsc::channel();
     // What prints each switch causes switches: it can be a lot.
-    std::thread::spawn(move || said.map(|line| sender.send(line)).all(|sent| sent.is_ok()));
-    let (end, mut said, mut names, mut counts) = (Instant::now() + LONGEST, Vec::new(), false, false);
+    std::thread::spawn(move || output.map(|line| sender.send(line)).all(|sent| sent.is_ok()));
+    let (end, mut output, mut names, mut counts) = (Instant::now() + LONGEST, Vec::new(), false, false);
     while !(names && counts) {
         let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) else { break };
         // Names of threads, not the numbers of their bytes.
         let name = line.strip_prefix("cpu ").and_then(|line| Some(line.split_once(": ")?.1));
         names |= name.is_some_and(|name| name.starts_with(char::is_alphabetic));
         counts |= line.contains(" delivered, ") && line.contains(" lost");
-        said.push(line);
+        output.push(line);
     }
     let ended = program.try_wait()?;
     program.kill()?;
     program.wait()?;
-    said.truncate(100);
-    let said = said.join("\n");
-    ensure!(ended.is_none(), "the guide's program ended: {ended:?}\n{said}");
-    ensure!(names && counts, "the guide's program says:\n{said}");
+    output.truncate(100);
+    let output = output.join("\n");
+    ensure!(ended.is_none(), "the guide's program ended: {ended:?}\n{output}");
+    ensure!(names && counts, "the guide's program says:\n{output}");
     Ok(())
 }
 

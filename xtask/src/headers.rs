@@ -158,7 +158,7 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
     let dir = cmd::target_dir().join(format!("bpf-refused-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
     let program = dir.join("refused.bpf.c");
-    let said = |header: &str, text: &str, bytes: usize| -> Result<Option<String>> {
+    let log = |header: &str, text: &str, bytes: usize| -> Result<Option<String>> {
         let text = format!(
             "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n#include <mapring/{header}.bpf.h>\n\
              struct r {{ char bytes[{bytes}]; }};\n{text}\n"
@@ -169,20 +169,20 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
             .map(|error| format!("{error:#}")))
     };
     for (header, text, remedy) in REFUSED {
-        let refused = said(header, text, LARGE)?.with_context(|| format!("{header}: compiled"))?;
+        let refused = log(header, text, LARGE)?.with_context(|| format!("{header}: compiled"))?;
         for part in ["clang copies at most 1024 bytes", remedy] {
             ensure!(refused.contains(part), "{header}: no {part:?} in {refused}");
         }
         // The largest two sizes that clang copies in a ring; elsewhere it may need more stack than BPF has.
         let copied: &[usize] = if header == "ring" { &[1, 56, 1018, 1024] } else { &[1, 56] };
         for &bytes in copied {
-            let refused = said(header, text, bytes)?;
+            let refused = log(header, text, bytes)?;
             ensure!(refused.is_none(), "{header}, {bytes} bytes: {}", refused.unwrap_or_default());
         }
     }
     for (header, declared, remedy) in IMPOSSIBLE {
         let text = format!("struct none {{}}; struct s {{ long l; }}; {declared}");
-        let refused = said(header, &text, 1)?.with_context(|| format!("{declared} compiled"))?;
+        let refused = log(header, &text, 1)?.with_context(|| format!("{declared} compiled"))?;
         ensure!(refused.contains(&format!("mapring: {remedy}")), "{declared}: no {remedy:?} in {refused}");
     }
     // Ends of records that do not name the ring, or name another ring. A `void *` is a record of the ring that it names.
@@ -195,7 +195,7 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
                 "{declared} struct other {{ long l; }};\nvoid *f(struct r *r, struct other *o, void *v) {{{calls} \
                  return r ? o : v; }}"
             );
-            said("ring", &text, 56)
+            log("ring", &text, 56)
         };
         let wrong = ["r", "v", "&map, o", "r, &map"];
         let refused = calls(&wrong)?.with_context(|| format!("{declared}: ends without a ring compiled"))?;
@@ -262,12 +262,12 @@ pub(crate) fn libbpf_include() -> Result<[PathBuf; 2]> {
 
 /// The folders that this clang searches when it compiles for the host.
 pub(crate) fn host_includes(clang: &Path) -> Result<Vec<String>> {
-    let said = Command::new(clang).args(["-v", "-E", "-x", "c", "/dev/null", "-o", "/dev/null"]).output()?;
-    Ok(search_list(&String::from_utf8_lossy(&said.stderr)))
+    let log = Command::new(clang).args(["-v", "-E", "-x", "c", "/dev/null", "-o", "/dev/null"]).output()?;
+    Ok(search_list(&String::from_utf8_lossy(&log.stderr)))
 }
 
-fn search_list(said: &str) -> Vec<String> {
-    let list = said.lines().skip_while(|line| !line.starts_with("#include <...>")).skip(1);
+fn search_list(log: &str) -> Vec<String> {
+    let list = log.lines().skip_while(|line| !line.starts_with("#include <...>")).skip(1);
     list.take_while(|line| line.starts_with(' ')).map(|line| line.trim().to_owned()).collect()
 }
 
@@ -284,11 +284,11 @@ mod tests {
 
     #[test]
     fn the_search_list_is_cut_out() {
-        let said = "clang version 14\n#include \"...\" search starts here:\n#include <...> search starts here:\n \
+        let log = "clang version 14\n#include \"...\" search starts here:\n#include <...> search starts here:\n \
                     /usr/lib/llvm-14/lib/clang/14.0.6/include\n /usr/include/x86_64-linux-gnu\n /usr/include\nEnd of \
                     search list.\n";
         assert_eq!(
-            search_list(said),
+            search_list(log),
             ["/usr/lib/llvm-14/lib/clang/14.0.6/include", "/usr/include/x86_64-linux-gnu", "/usr/include"]
         );
     }

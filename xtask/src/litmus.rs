@@ -29,7 +29,7 @@ struct Herd {
 }
 
 /// What herd7 says about a test.
-struct Said {
+struct Seen {
     is_allowed: bool,
     /// The final states: the values of what the condition names, in its order.
     states: BTreeSet<Vec<String>>,
@@ -52,23 +52,23 @@ pub(crate) fn run(dialects: &[Dialect]) -> Result<Counts> {
             for (n, case) in shape.cases(dialect).with_context(|| format!("{name}"))?.iter().enumerate() {
                 let file = lowered.join(format!("{name}.{dialect}.{n}.litmus"));
                 fs::write(&file, &case.text)?;
-                let said = herd.judge(dialect, &file)?;
-                let mut wrong = match (said.is_allowed, case.is_mutant) {
+                let seen = herd.judge(dialect, &file)?;
+                let mut wrong = match (seen.is_allowed, case.is_mutant) {
                     (false, true) => "  WRONG: must be allowed",
                     (true, false) => "  WRONG: must be forbidden",
                     _ => "",
                 };
-                if n == 0 && by_hand.remove(&twin) && herd.judge(dialect, &twin)?.states != said.states {
+                if n == 0 && by_hand.remove(&twin) && herd.judge(dialect, &twin)?.states != seen.states {
                     wrong = "  WRONG: by hand it has other final states";
                 }
-                let verdict = if said.is_allowed { "allowed" } else { "forbidden" };
-                let (title, states) = (&case.title, said.states.len());
+                let verdict = if seen.is_allowed { "allowed" } else { "forbidden" };
+                let (title, states) = (&case.title, seen.states.len());
                 eprintln!("{name:18} {dialect:9} {title:76} {verdict:9} {states:4}{wrong}");
                 counts.explored += states as u64;
                 counts.failures += u64::from(!wrong.is_empty());
                 counts.cases += u64::from(!case.is_mutant);
                 counts.mutants += u64::from(case.is_mutant);
-                counts.killed += u64::from(case.is_mutant && said.is_allowed);
+                counts.killed += u64::from(case.is_mutant && seen.is_allowed);
             }
         }
     }
@@ -119,25 +119,24 @@ impl Herd {
         Ok(Self { command, model })
     }
 
-    fn judge(&self, dialect: Dialect, test: &Path) -> Result<Said> {
+    fn judge(&self, dialect: Dialect, test: &Path) -> Result<Seen> {
         let mut herd = Command::new(&self.command[0]);
         herd.args(&self.command[1..]);
         if dialect == Dialect::Lkmm {
             herd.current_dir(&self.model).args(["-conf", "linux-kernel.cfg"]);
         }
-        let said = cmd::output(herd.arg(test))?;
-        let is_allowed = match said.split_once("\nObservation ").and_then(|(_, rest)| rest.split(' ').nth(1))
-        {
+        let log = cmd::output(herd.arg(test))?;
+        let is_allowed = match log.split_once("\nObservation ").and_then(|(_, rest)| rest.split(' ').nth(1)) {
             Some("Never") => false,
             Some("Sometimes" | "Always") => true,
-            _ => bail!("herd7 does not judge {}:\n{said}", test.display()),
+            _ => bail!("herd7 does not judge {}:\n{log}", test.display()),
         };
         // Of a place; not in a condition in C.
         let brackets = ['[', ']'];
         let text = fs::read_to_string(test)?;
         let asked = text.rsplit_once("exists").map_or("", |(_, condition)| condition);
         let asked = asked.split(['(', ')', ' ', '~']).filter_map(|word| Some(word.split_once('=')?.0));
-        let states = said.lines().skip_while(|line| !line.starts_with("States ")).skip(1);
+        let states = log.lines().skip_while(|line| !line.starts_with("States ")).skip(1);
         let states = states.take_while(|line| line.ends_with(';')).map(|line| {
             let values = line.trim_end_matches(';').split("; ").filter_map(|item| item.split_once('='));
             let values: HashMap<_, _> =
@@ -145,8 +144,8 @@ impl Herd {
             asked.clone().map(|name| Some((*values.get(name.trim_matches(brackets))?).to_owned())).collect()
         });
         let states: Option<_> = states.collect();
-        let states = states.with_context(|| format!("{}: not all values in:\n{said}", test.display()))?;
-        Ok(Said { is_allowed, states })
+        let states = states.with_context(|| format!("{}: not all values in:\n{log}", test.display()))?;
+        Ok(Seen { is_allowed, states })
     }
 }
 

@@ -160,8 +160,8 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         let mut install = cmd::line(&format!("{prefix} {line}"));
         cmd::announce(&install);
         if let Err(error) = cmd::output(install.stdin(Stdio::null())) {
-            let said = cmd::last_lines(&error.to_string(), 6);
-            return Err(refusal(&missing, &format!("`{line}` did not help:\n{said}")));
+            let text = cmd::last_lines(&error.to_string(), 6);
+            return Err(refusal(&missing, &format!("`{line}` did not help:\n{text}")));
         }
     }
     let missing = self::missing(tools);

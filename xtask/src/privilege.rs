@@ -105,15 +105,15 @@ mod tests {
 
     #[test]
     fn each_obstacle_is_named_with_its_remedy() {
-        let said = |facts| explain(&facts).join("\n");
+        let output = |facts| explain(&facts).join("\n");
         assert!(
-            said(Facts { effective: NONE, ..ROOT })
+            output(Facts { effective: NONE, ..ROOT })
                 .starts_with("missing CAP_BPF and CAP_PERFMON\nrun as root")
         );
-        assert!(said(Facts { effective: BPF, ..ROOT }).starts_with("missing CAP_PERFMON\nrun as root"));
-        assert!(said(Facts { effective: NONE, bounding: BPF, ..ROOT }).contains("--cap-add"));
-        assert!(said(Facts { first_namespace: false, ..ROOT }).contains("user namespace"));
-        assert!(said(Facts { btf: false, ..ROOT }).contains("CONFIG_DEBUG_INFO_BTF"));
+        assert!(output(Facts { effective: BPF, ..ROOT }).starts_with("missing CAP_PERFMON\nrun as root"));
+        assert!(output(Facts { effective: NONE, bounding: BPF, ..ROOT }).contains("--cap-add"));
+        assert!(output(Facts { first_namespace: false, ..ROOT }).contains("user namespace"));
+        assert!(output(Facts { btf: false, ..ROOT }).contains("CONFIG_DEBUG_INFO_BTF"));
     }
 
     #[test]

@@ -111,24 +111,24 @@ pub(crate) fn is_loud(line: &str) -> bool {
 fn run_one((name, mut command): (String, Command)) -> Result<Counts> {
     let start = Instant::now();
     // Not pipes: what a failed test left running would keep them open.
-    let [mut said, mut errors] = [memory()?, memory()?];
-    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(errors.try_clone()?);
+    let [mut log, mut errors] = [memory()?, memory()?];
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(errors.try_clone()?);
     let limit = env::var(LIMIT).ok().and_then(|limit| limit.parse().ok());
     let status = times::of(&name, || within(limit, &mut command)).with_context(|| cmd::shown(&command))?;
     let is_ok = status.is_some_and(|status| status.success());
-    let [said, errors] = [text_of(&mut said)?, text_of(&mut errors)?];
+    let [log, errors] = [text_of(&mut log)?, text_of(&mut errors)?];
     let result = if is_ok { "ok" } else { "FAILED" };
     // One write, since other threads print as well.
     let mut text = format!("{result:6} {:6.1} s  {name}\n", start.elapsed().as_secs_f32());
     if !is_ok {
         let hung = if status.is_none() { "It did not end, and was killed.\n" } else { "" };
-        text += &format!("{said}{errors}{hung}\n");
+        text += &format!("{log}{errors}{hung}\n");
     } else {
-        let loud = said.lines().chain(errors.lines()).filter(|line| is_loud(line));
+        let loud = log.lines().chain(errors.lines()).filter(|line| is_loud(line));
         text.extend(loud.map(|line| format!("       {line}\n")));
     }
     print!("{text}");
-    Ok(Counts::of_tests(&said, is_ok))
+    Ok(Counts::of_tests(&log, is_ok))
 }
 
 /// The variable with the seconds after which a test program counts as hung.

@@ -241,11 +241,11 @@ mod tests {
 
     #[test]
     fn the_object_has_the_keys_that_are_promised() {
-        let said = json(&rows()).unwrap();
+        let text = json(&rows()).unwrap();
         let loom = r#"{"methods":[{"name":"loom","cases":4,"explored":1000000,"mutants":9,"killed":8,"failures":1},"#;
-        assert!(said.starts_with(loom), "{said}");
-        assert!(said.contains(r#""failures":0,"skipped":"no herd7\nmore"}"#), "{said}");
-        assert!(said.ends_with(r#""failures":1,"error":"died"}]}"#), "{said}");
+        assert!(text.starts_with(loom), "{text}");
+        assert!(text.contains(r#""failures":0,"skipped":"no herd7\nmore"}"#), "{text}");
+        assert!(text.ends_with(r#""failures":1,"error":"died"}]}"#), "{text}");
     }
 
     #[test]

@@ -102,9 +102,9 @@ fn test(tools: &Tools, requires_bpf: bool) -> Result<(PathBuf, Counts)> {
     if requires_bpf {
         tests.env("MAPRING_REQUIRE_BPF", "1");
     }
-    let (said, status) = cmd::tee(&mut tests)?;
+    let (text, status) = cmd::tee(&mut tests)?;
     let last =
-        said.lines().rfind(|line| line.contains(" passed") || line.contains(" failed")).unwrap_or_default();
+        text.lines().rfind(|line| line.contains(" passed") || line.contains(" failed")).unwrap_or_default();
     let sum = |words: &[&str]| {
         let numbers = Counts::numbers(last).into_iter();
         numbers.filter(|(_, word)| words.contains(word)).map(|(number, _)| number).sum::<u64>()
@@ -118,14 +118,14 @@ pub(crate) fn speed(tools: &Tools) -> Result<Times> {
     packages::ensure(&[BCC])?;
     let fresh = prepare(tools)?.1;
     let mut ours = in_tests(tools, &fresh.join("bin/python"))?;
-    let mut said = cmd::output(ours.args(["-m", "pytest", "-p", "no:cacheprovider", "tests/test_speed.py"]))?;
+    let mut text = cmd::output(ours.args(["-m", "pytest", "-p", "no:cacheprovider", "tests/test_speed.py"]))?;
     // bcc is a package of the system's Python, and the tests' helpers need pytest.
     let packages = "import pytest, pathlib; print(pathlib.Path(pytest.__file__).parents[1])";
     let packages = cmd::output(Command::new(fresh.join("bin/python")).args(["-c", packages]))?;
     let mut theirs = in_tests(tools, Path::new("/usr/bin/python3"))?;
-    said += &cmd::output(theirs.arg("tests/bcc_speed.py").env("PYTHONPATH", packages.trim()))?;
+    text += &cmd::output(theirs.arg("tests/bcc_speed.py").env("PYTHONPATH", packages.trim()))?;
     times(
-        &said,
+        &text,
         &[
             ("read_numpy", "`read_numpy`"),
             ("events", "`read`, an object for each record, and one of its fields"),

@@ -225,13 +225,13 @@ fn look_for_needs(mut chosen: Vec<Chosen>, sender: Sender<Event>) {
 const LAST: usize = 400;
 
 fn report(name: &'static str, outcome: &Outcome, at: f32, seconds: f32) {
-    let said = std::fs::read_to_string(step::log(name)).unwrap_or_default();
+    let text = std::fs::read_to_string(step::log(name)).unwrap_or_default();
     println!("[{at:6.0} s]   {outcome} {name}: {seconds:.1} s");
     if let Outcome::Failed(_) = outcome {
-        println!("=== the end of {} ===\n{}\n===", step::log(name).display(), cmd::last_lines(&said, LAST));
+        println!("=== the end of {} ===\n{}\n===", step::log(name).display(), cmd::last_lines(&text, LAST));
     } else {
         // What a test could not show, it says.
-        said.lines().filter(|line| programs::is_loud(line)).for_each(|line| println!("  {line}"));
+        text.lines().filter(|line| programs::is_loud(line)).for_each(|line| println!("  {line}"));
     }
 }
 

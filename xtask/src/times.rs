@@ -104,9 +104,9 @@ mod tests {
             ("unit".into(), vec![time("a", 1.0), time("b", 30.5)]),
             ("loom".into(), (0..20).map(|_| time("c", 2.0)).collect()),
         ]);
-        let said = table(&steps);
-        assert_eq!(said.lines().count(), 1 + SLOWEST);
-        assert_eq!(said.lines().nth(1), Some("   30.5  unit             run    b"), "{said}");
-        assert!(!said.ends_with("a\n"), "{said}");
+        let output = table(&steps);
+        assert_eq!(output.lines().count(), 1 + SLOWEST);
+        assert_eq!(output.lines().nth(1), Some("   30.5  unit             run    b"), "{output}");
+        assert!(!output.ends_with("a\n"), "{output}");
     }
 }

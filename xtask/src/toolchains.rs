@@ -53,8 +53,8 @@ fn usable_clang(path: &Path) -> Option<Clang> {
     usable.then(|| Clang { path: path.to_owned(), version, major })
 }
 
-fn clang_version(said: &str) -> Option<(String, u32)> {
-    let version = said.split_once("clang version ")?.1.split_whitespace().next()?;
+fn clang_version(text: &str) -> Option<(String, u32)> {
+    let version = text.split_once("clang version ")?.1.split_whitespace().next()?;
     let number = version.split(['-', '+', '~']).next()?;
     Some((number.to_owned(), number.split('.').next()?.parse().ok()?))
 }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn versions_of_distributions_are_read() {
-        let version = |said| clang_version(said).map(|(_, major)| major);
+        let version = |text| clang_version(text).map(|(_, major)| major);
         assert_eq!(version("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu"), Some(14));
         assert_eq!(version("Ubuntu clang version 18.1.3 (1ubuntu1)\n"), Some(18));
         assert_eq!(version("clang version 21.1.0-rc2 (https://github.com/llvm)\n"), Some(21));

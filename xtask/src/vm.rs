@@ -265,14 +265,14 @@ fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result
     eprintln!("\n=== {} ({}), emulated by QEMU's TCG ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
-    let (mut row, said) = boot::again_after_death(kernel.name, |died| {
+    let (mut row, log) = boot::again_after_death(kernel.name, |died| {
         let (arch, package) = (args.arch.name().to_owned(), image.package.clone());
         let mut row = Row { kernel: kernel.name.to_owned(), arch, package, died, ..Row::default() };
         let hear = |message| row.hear(message).into_iter().for_each(|progress| eprintln!("{progress}"));
-        let said = boot::run(args.arch, kernel, &image.path, initramfs, limit, hear)?;
-        Ok((row, said))
+        let log = boot::run(args.arch, kernel, &image.path, initramfs, limit, hear)?;
+        Ok((row, log))
     })?;
-    row.end(&said);
+    row.end(&log);
     row.seconds = start.elapsed().as_secs_f32();
     if args.test_args.is_empty() && !args.rust_bpf {
         let kept = kept(kernel, args.arch);

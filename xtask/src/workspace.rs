@@ -105,8 +105,8 @@ fn relative(path: &Path) -> &Path {
 
 impl Workspace {
     pub(crate) fn load() -> Result<Self> {
-        let said = cmd::output(&mut cmd::line("cargo metadata --no-deps --format-version 1"))?;
-        let Metadata { packages } = serde_json::from_str(&said)?;
+        let metadata = cmd::output(&mut cmd::line("cargo metadata --no-deps --format-version 1"))?;
+        let Metadata { packages } = serde_json::from_str(&metadata)?;
         let packages = packages.into_iter().map(|package| (package.name.clone(), package)).collect();
         let lock = fs::read_to_string(cmd::root().join("Cargo.lock")).context("Cargo.lock")?;
         Ok(Self { packages, lock: toml::from_str::<Lock>(&lock)?.package })
@@ -138,11 +138,11 @@ impl Workspace {
             self.package(name)?.dependencies(tests).map(|it| it.name.as_str()).collect();
         let locked = self.lock.iter().find(|locked| locked.name == name);
         let locked = locked.with_context(|| format!("{name} is not in Cargo.lock"))?;
-        let named = |said: &&String| wanted.contains(said.split(' ').next().unwrap_or_default());
+        let named = |package: &&String| wanted.contains(package.split(' ').next().unwrap_or_default());
         let mut left: Vec<&String> = locked.dependencies.iter().filter(named).collect();
         let mut found = BTreeSet::new();
-        while let Some(said) = left.pop() {
-            let (name, version) = said.split_once(' ').unwrap_or((said, ""));
+        while let Some(package) = left.pop() {
+            let (name, version) = package.split_once(' ').unwrap_or((package, ""));
             let is_it = |it: &&Locked| it.name == name && (version.is_empty() || it.version == version);
             for it in self.lock.iter().filter(is_it).filter(|it| !self.packages.contains_key(&it.name)) {
                 if found.insert(format!("{} {}", it.name, it.version)) {

@@ -93,10 +93,10 @@ impl Exporter {
         exporter.args(["export", "prometheus", "--listen", "127.0.0.1:0"]).args(args);
         exporter.arg(format!("id:{}", map.info()?.info.id));
         let mut child = exporter.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let mut said = String::new();
-        BufReader::new(child.stderr.take().context("its stderr")?).read_line(&mut said)?;
-        let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next());
-        let stream = TcpStream::connect(address.with_context(|| said.clone())?)?;
+        let mut output = String::new();
+        BufReader::new(child.stderr.take().context("its stderr")?).read_line(&mut output)?;
+        let address = output.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+        let stream = TcpStream::connect(address.with_context(|| output.clone())?)?;
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(child.id())?))?;
         Ok(Self { child, clock, stream, page: vec![0; 1 << 20] })
     }

@@ -61,7 +61,7 @@
 #include "mapring_c/kernel.h"
 #include "mapring_c/layout.h"
 #include "mapring_c/btf.h"
-#include "mapring_c/place.h"
+#include "mapring_c/locator.h"
 #include "mapring_c/region.h"
 #include "mapring_c/ring.h"
 #include "mapring_c/merge.h"

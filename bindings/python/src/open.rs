@@ -26,14 +26,14 @@ use crate::{banks, error, types, wrong};
 const BPF_FS: u64 = 0xcafe_4a11;
 
 /// Where a map or memory file is.
-enum Place {
+enum Locator {
     Pin(PathBuf),
     /// A file or a descriptor.
     Fd(OwnedFd),
     Id(u32),
 }
 
-impl Place {
+impl Locator {
     fn source(&self) -> Source {
         match self {
             Self::Pin(path) => path.as_path().into(),
@@ -71,7 +71,7 @@ impl<'py> IntoPyObject<'py> for Found {
     }
 }
 
-/// Opens what is in one of these places.
+/// Opens what one of these names.
 #[pyfunction]
 #[pyo3(signature = (path=None, fd=None, id=None))]
 pub(crate) fn open_place(
@@ -80,13 +80,13 @@ pub(crate) fn open_place(
     fd: Option<i32>,
     id: Option<u32>,
 ) -> PyResult<Found> {
-    let place = match (path, fd, id) {
-        (Some(path), None, None) => place_of(path)?,
-        (None, Some(fd), None) => Place::Fd(duplicate(fd)?),
-        (None, None, Some(id)) => Place::Id(id),
+    let locator = match (path, fd, id) {
+        (Some(path), None, None) => locator_of(path)?,
+        (None, Some(fd), None) => Locator::Fd(duplicate(fd)?),
+        (None, None, Some(id)) => Locator::Id(id),
         _ => return Err(PyValueError::new_err("name a path, a file descriptor or an id: one of them")),
     };
-    py.detach(|| open(&place))
+    py.detach(|| open(&locator))
 }
 
 #[pymethods]
@@ -215,12 +215,12 @@ impl Opened {
 
 /// A path in a BPF file system is a pin; another one is a memory file, which is opened only if it is a regular file: others could
 /// wait, or do something.
-fn place_of(path: PathBuf) -> PyResult<Place> {
+fn locator_of(path: PathBuf) -> PyResult<Locator> {
     let pinned = |path: &Path| {
         rustix::fs::statfs(path).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == BPF_FS))
     };
     if pinned(&path) || !path.exists() {
-        return Ok(Place::Pin(path)); // if it does not exist, the error of the pin says so
+        return Ok(Locator::Pin(path)); // if it does not exist, the error of the pin says so
     }
     let refused = |e: std::io::Error| {
         wrong(ErrorKind::Open, format!("{}: {e}: is it a path of a BPF file system?", path.display()))
@@ -232,7 +232,7 @@ fn place_of(path: PathBuf) -> PyResult<Place> {
         return Err(wrong(ErrorKind::WrongType, text));
     }
     let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(refused)?;
-    Ok(Place::Fd(file.into()))
+    Ok(Locator::Fd(file.into()))
 }
 
 /// A duplicate of a descriptor of this process, of which Python has only the number.
@@ -249,18 +249,18 @@ fn duplicate(fd: i32) -> PyResult<OwnedFd> {
         .map_err(|e| PyOSError::new_err((e.raw_os_error(), format!("file descriptor {fd}: {e}"))))
 }
 
-fn open(place: &Place) -> PyResult<Found> {
-    if let Place::Pin(path) = place
+fn open(locator: &Locator) -> PyResult<Found> {
+    if let Locator::Pin(path) = locator
         && path.is_dir()
     {
         let regions = in_directory(path)?;
         let types = types_of(&regions[0].1);
         return Ok(Found::Region(Opened { regions, types }));
     }
-    let map = match AnyMap::open(place.source()) {
+    let map = match AnyMap::open(locator.source()) {
         Ok(map) => map,
-        Err(e) if matches!(place, Place::Fd(_)) && e.kind() == ErrorKind::WrongType => {
-            let region = region(place.source()).map_err(error)?;
+        Err(e) if matches!(locator, Locator::Fd(_)) && e.kind() == ErrorKind::WrongType => {
+            let region = region(locator.source()).map_err(error)?;
             let types = Err("a memory file has no BTF".to_owned());
             return Ok(Found::Region(Opened { regions: vec![(0, region)], types }));
         }
@@ -268,16 +268,16 @@ fn open(place: &Place) -> PyResult<Found> {
     };
     let (regions, types) = match (map.facts().kind.as_str(), map.types()) {
         ("array_of_maps", _) => {
-            let regions = in_maps(place).map_err(error)?;
+            let regions = in_maps(locator).map_err(error)?;
             let types = types_of(&regions[0].1);
             (regions, types)
         }
         (_, Ok((btf, id))) if btf.get(id).is_some_and(|ty| ty.kind() == btf::Kind::DataSec) => {
-            let section = Globals::open(place.source()).map_err(error)?;
+            let section = Globals::open(locator.source()).map_err(error)?;
             return Ok(Found::Section(Section { section, btf, id }));
         }
         (_, types) => {
-            let region = region(place.source()).map_err(error)?;
+            let region = region(locator.source()).map_err(error)?;
             (vec![(0, region)], types.map_err(|why| why.to_string()))
         }
     };
@@ -298,8 +298,8 @@ fn types_of(region: &Region) -> Result<(Btf, u32), String> {
 }
 
 /// The ring in an array of maps: a resizable one, or one with a map for each CPU.
-fn in_maps(place: &Place) -> mapring::Result<Vec<(usize, Region)>> {
-    let inner = |key: u32| region(Source::inner(place.source(), &key.to_ne_bytes()));
+fn in_maps(locator: &Locator) -> mapring::Result<Vec<(usize, Region)>> {
+    let inner = |key: u32| region(Source::inner(locator.source(), &key.to_ne_bytes()));
     let first = inner(0)?;
     let per_cpu = first.geometry().options().has_per_cpu_maps();
     let mut regions = vec![(0, first)];

@@ -76,11 +76,11 @@ struct Builder {
 }
 
 /// How many times a value has this part, and how deep its types may still be nested.
-type Place = (usize, usize);
+type Budget = (usize, usize);
 
 impl Builder {
     /// Whether a part of `size` bytes may be taken apart.
-    fn may_visit(&mut self, ty: Type<'_>, size: usize, (times, depth): Place) -> bool {
+    fn may_visit(&mut self, ty: Type<'_>, size: usize, (times, depth): Budget) -> bool {
         self.steps = self.steps.saturating_sub(1 + ty.members_len());
         self.parts = self.parts.saturating_sub(times);
         self.bytes = self.bytes.saturating_sub(times.saturating_mul(size));
@@ -92,9 +92,9 @@ impl Builder {
     }
 
     /// The node of a type that has `size` bytes.
-    fn node(&mut self, ty: Type<'_>, size: usize, place: Place) -> Node {
+    fn node(&mut self, ty: Type<'_>, size: usize, budget: Budget) -> Node {
         let (ty, opaque) = (ty.resolved(), Node::Leaf(format!("V{size}")));
-        if !self.may_visit(ty, size, place) {
+        if !self.may_visit(ty, size, budget) {
             return opaque;
         }
         let number = |code: &str| Node::Leaf(format!("{code}{size}"));
@@ -104,10 +104,10 @@ impl Builder {
             (Kind::Enum | Kind::Enum64, 1 | 2 | 4 | 8) => number(if ty.is_signed() { "i" } else { "u" }),
             (Kind::Ptr, 8) => number("u"),
             (Kind::Float, 4 | 8) => number("f"),
-            (Kind::Array, _) => self.array(ty, size, place).unwrap_or(opaque),
+            (Kind::Array, _) => self.array(ty, size, budget).unwrap_or(opaque),
             (Kind::Struct | Kind::Union, _) => {
                 let (mut fields, mut bits, mut names) = (Vec::new(), Vec::new(), HashSet::new());
-                self.fields(ty, size, 0, place, &mut |part| match part {
+                self.fields(ty, size, 0, budget, &mut |part| match part {
                     Part::Field(name, ..) | Part::Bits((name, ..)) if !names.insert(name.clone()) => {}
                     Part::Field(name, at, node) => fields.push((name, at, node)),
                     Part::Bits(field) => bits.push(field),
@@ -118,7 +118,7 @@ impl Builder {
         }
     }
 
-    fn array(&mut self, ty: Type<'_>, size: usize, (times, depth): Place) -> Option<Node> {
+    fn array(&mut self, ty: Type<'_>, size: usize, (times, depth): Budget) -> Option<Node> {
         let (of, count) = ty.array()?;
         let each = bytes(of).filter(|each| each.checked_mul(count) == Some(size))?;
         let inner = of.resolved();
@@ -134,8 +134,8 @@ impl Builder {
 
     /// The fields of a struct or union of `size` bytes that begins at `base` of the whole. Those of a part without a name belong
     /// to the whole, as in C. What the macros add has no field.
-    fn fields(&mut self, ty: Type<'_>, size: usize, base: usize, place: Place, found: &mut dyn FnMut(Part)) {
-        let inside = (place.0, place.1 - 1);
+    fn fields(&mut self, ty: Type<'_>, size: usize, base: usize, budget: Budget, found: &mut dyn FnMut(Part)) {
+        let inside = (budget.0, budget.1 - 1);
         for field in ty.fields() {
             if self.is_spent() {
                 return;
@@ -146,7 +146,7 @@ impl Builder {
                 let end = field.from.checked_add(field.bits as usize).filter(|end| *end <= 8 * size);
                 if end.is_some() && field.bits <= 64 && !name.is_empty() && !hidden {
                     let inner = field.ty.resolved();
-                    self.may_visit(inner, size_of::<u64>(), place);
+                    self.may_visit(inner, size_of::<u64>(), budget);
                     let signed = inner.encoding() & 5 == 1 || inner.kind() != Kind::Int && inner.is_signed();
                     found(Part::Bits((name, 8 * base + field.from, field.bits, signed)));
                 }

@@ -34,8 +34,8 @@ class Producer:
     def __init__(self, *args):
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([program(), *map(str, args)], stdin=pipe, stdout=pipe, text=True)
-        self.said = self.process.stdout.readline().strip()
-        assert self.said, "the producer ended"
+        self.line = self.process.stdout.readline().strip()
+        assert self.line, "the producer ended"
 
     def do(self, line):
         self.process.stdin.write(line + "\n")

@@ -305,5 +305,5 @@ def test_the_program_of_the_manual(programs):
     blocks = (ROOT / "docs/python.md").read_text().split("```python\n")[1:]
     (program,) = [block.split("```")[0] for block in blocks if block.startswith("import sys")]
     programs.run("push_samples", 1, 3)
-    said = subprocess.run([sys.executable, "-c", program, programs.pin("samples")], stdout=subprocess.PIPE, text=True, check=True).stdout
-    assert " cpu " in said and "[3]" in said and " 0 dropped; idle for " in said, said
+    output = subprocess.run([sys.executable, "-c", program, programs.pin("samples")], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert " cpu " in output and "[3]" in output and " 0 dropped; idle for " in output, output

@@ -30,7 +30,7 @@ class Memory:
     """The words of an empty region, whose preamble can be put back."""
 
     def __init__(self, memory, what):
-        self.path = memory("empty", *what.split()).said
+        self.path = memory("empty", *what.split()).line
         self.fd = os.open(self.path, os.O_RDWR)
         self.words = numpy.frombuffer(mmap.mmap(self.fd, os.fstat(self.fd).st_size), "u8")
         self.preamble = self.words[:PREAMBLE].copy()

@@ -17,7 +17,7 @@ ROW = numpy.dtype([("n", "u8"), ("words", "u8", 5), ("twice", "u8")])
 
 def test_records_come_whole_and_once(memory):
     producer = memory(1024)
-    ring = mapring.open(producer.said, dtype=ROW)
+    ring = mapring.open(producer.line, dtype=ROW)
     assert (ring.shards, ring.slots, ring.record_size, ring.access) == (1, 1024, 56, "mapped")
     producer.do("300")
     first = ring.read(100)
@@ -33,7 +33,7 @@ def test_records_come_whole_and_once(memory):
 
 def test_what_an_iterator_reads_ahead_is_not_lost(memory):
     producer = memory(1024)
-    ring = mapring.open(producer.said, dtype=ROW)
+    ring = mapring.open(producer.line, dtype=ROW)
     producer.do("600")
     for event in ring:
         if event.n == 9:
@@ -46,7 +46,7 @@ def test_what_an_iterator_reads_ahead_is_not_lost(memory):
 
 def test_losses_are_counted(memory):
     producer = memory(64)
-    ring = mapring.open(producer.said, dtype=ROW)
+    ring = mapring.open(producer.line, dtype=ROW)
     assert ring.losses() == []
     producer.do("1000")
     found = ring.read_numpy()
@@ -55,14 +55,14 @@ def test_losses_are_counted(memory):
     assert stats.delivered + stats.lost == 1000 and stats.lost == stats.lapped
     (loss,) = ring.losses()
     assert (loss.count, loss.tickets, loss.cause, loss.dropped) == (stats.lost, (0, stats.lost), "overwritten", False)
-    assert mapring.open(producer.said, start="first", dtype=ROW).read() != []
-    assert mapring.open(producer.said, start="now", dtype=ROW).read() == []
+    assert mapring.open(producer.line, start="first", dtype=ROW).read() != []
+    assert mapring.open(producer.line, start="now", dtype=ROW).read() == []
 
 
 def test_descriptors(memory):
     producer = memory(64)
     producer.do("3")
-    with open(producer.said, "rb") as file:
+    with open(producer.line, "rb") as file:
         rings = [mapring.open(file, dtype=ROW), mapring.open(file.fileno(), dtype=ROW)]
     assert [[event.n for event in ring.read()] for ring in rings] == [[0, 1, 2]] * 2
 
@@ -70,7 +70,7 @@ def test_descriptors(memory):
 def test_without_types_records_are_bytes(memory):
     producer = memory(64)
     producer.do("2")
-    ring = mapring.open(producer.said)
+    ring = mapring.open(producer.line)
     assert ring.dtype == numpy.dtype("V56") and "no BTF" in ring.types and "untyped" in repr(ring)
     assert ring.read(1)[0].raw == bytes(56)
     with pytest.raises(AttributeError):
@@ -78,7 +78,7 @@ def test_without_types_records_are_bytes(memory):
     with pytest.raises(ValueError, match="no field 'n'"):
         ring.merged("n")
     with pytest.raises(ValueError, match="records of 56 bytes, but"):
-        mapring.open(producer.said, dtype="u8")
+        mapring.open(producer.line, dtype="u8")
 
 
 def test_events_need_no_numpy(memory):
@@ -88,7 +88,7 @@ def test_events_need_no_numpy(memory):
         import sys
         sys.modules["numpy"] = None
         import mapring
-        ring = mapring.open({producer.said!r})
+        ring = mapring.open({producer.line!r})
         assert len(ring.read(1)) == 1
         ring.read_numpy()
     """
@@ -99,7 +99,7 @@ def test_events_need_no_numpy(memory):
 def test_merged(memory):
     producer = memory(64)
     producer.do("20")
-    ring = mapring.open(producer.said, dtype=ROW).merged("n")
+    ring = mapring.open(producer.line, dtype=ROW).merged("n")
     assert [event.n for event in ring.read()] == list(range(20))
     with pytest.raises(ValueError, match="8 bytes"):
         ring.merged("words")
@@ -109,7 +109,7 @@ def test_two_rings_in_one_order(memory):
     few, many = memory(64), memory(4096)
     for _ in range(10):
         few.do("1"), many.do("3")
-    few, many = (mapring.open(ring.said, dtype=ROW) for ring in (few, many))
+    few, many = (mapring.open(ring.line, dtype=ROW) for ring in (few, many))
     with mapring.Merged(few.merged("n"), many.merged("n")) as both:
         assert both.wait() and repr(both) == "<Merged of 2 rings>"
         found = both.read(5) + list(both.events(timeout=0.01))
@@ -135,7 +135,7 @@ def test_two_rings_in_one_order(memory):
 
 def test_others_run_during_a_wait(memory):
     producer = memory(64)
-    ring = mapring.open(producer.said, dtype=ROW)
+    ring = mapring.open(producer.line, dtype=ROW)
     assert not ring.wait(0) and not ring.wait(0.01)
     pushes = threading.Thread(target=lambda: (time.sleep(0.05), producer.do("1")))
     pushes.start()
@@ -149,7 +149,7 @@ def test_others_run_during_a_wait(memory):
 
 def test_threads_take_turns(memory):
     producer = memory(4096)
-    ring = mapring.open(producer.said, dtype=ROW)
+    ring = mapring.open(producer.line, dtype=ROW)
     producer.do("4000")
     found = []
     threads = [threading.Thread(target=lambda: [found.extend(ring.read(7)) for _ in range(200)]) for _ in range(4)]
@@ -160,7 +160,7 @@ def test_threads_take_turns(memory):
 
 def test_signals_end_a_wait(memory):
     producer = memory(64)
-    script = f"import mapring; print(1, flush=True); mapring.open({producer.said!r}).wait()"
+    script = f"import mapring; print(1, flush=True); mapring.open({producer.line!r}).wait()"
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     child.stdout.readline()
     child.send_signal(2)
@@ -169,7 +169,7 @@ def test_signals_end_a_wait(memory):
 
 def test_asyncio(memory):
     producer = memory(1024)
-    ring = mapring.open(producer.said, dtype=ROW)
+    ring = mapring.open(producer.line, dtype=ROW)
 
     async def read(count):
         found = []

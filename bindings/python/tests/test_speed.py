@@ -12,9 +12,9 @@ def test_speed(memory, capsys):
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})  # all read from the same caches
     producer = memory(SLOTS)
-    in_rust = memory("read", producer.said)
+    in_rust = memory("read", producer.line)
     rust, array, objects = [], [], []
-    arrays, events = (mapring.open(producer.said, dtype=[("n", "u8"), ("words", "u8", 6)]) for _ in range(2))
+    arrays, events = (mapring.open(producer.line, dtype=[("n", "u8"), ("words", "u8", 6)]) for _ in range(2))
     for _ in range(ROUNDS):
         producer.do(str(BATCH))
         ns, count = map(int, in_rust.do(str(SLOTS)).split())

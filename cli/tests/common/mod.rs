@@ -28,12 +28,12 @@ pub(crate) fn mapring(args: &[&str]) -> Output {
 
 /// What it printed.
 pub(crate) fn text(output: &Output) -> String {
-    assert!(output.status.success(), "{}", said(output));
+    assert!(output.status.success(), "{}", stderr(output));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// What it said on stderr.
-pub(crate) fn said(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

@@ -136,7 +136,7 @@ fn a_connection_stays_until_another_client_needs_its_place() {
 fn a_connection_ends_as_the_client_says() {
     let (running, address, _counters) = exporter("");
     let get = "GET /metrics HTTP/1.1\r\n";
-    for (requests, said) in [
+    for (requests, log) in [
         (format!("{get}Connection: Keep-Alive, Close\r\n\r\n"), "Connection: close"),
         ("GET /metrics HTTP/1.0\r\n\r\n".to_owned(), "Connection: close"),
         // A body, or another request before the answer.
@@ -146,7 +146,7 @@ fn a_connection_ends_as_the_client_says() {
         (format!("{get}\r\nG"), "Connection: close"),
     ] {
         let answer = exchange(&address, requests.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(said), "{requests:?}: {answer:?}");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(log), "{requests:?}: {answer:?}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{requests:?}");
     }
     // A request in pieces, and one after it.

@@ -119,13 +119,13 @@ fn nobody_exports_what_is_readable_and_is_told_what_is_not() {
     let Some(loaded) = Loaded::new() else { return };
     loaded.fill(5);
     let denied = as_nobody(&["export", "prometheus", "--once", &loaded.path("t_calls")]);
-    let said = String::from_utf8(denied.stderr).unwrap();
-    assert!(denied.status.code() == Some(77) && said.contains(&loaded.path("t_calls")), "{said}");
+    let log = String::from_utf8(denied.stderr).unwrap();
+    assert!(denied.status.code() == Some(77) && log.contains(&loaded.path("t_calls")), "{log}");
     let denied = as_nobody(&["export", "nats", "--stream", "s", "--subject", "r", &loaded.path("t_events")]);
     assert_eq!(denied.status.code(), Some(77));
     let all = as_nobody(&["export", "prometheus", "--once"]);
-    let said = String::from_utf8(all.stderr).unwrap();
-    assert!(all.status.success() && !said.is_empty(), "it says what is hidden");
+    let log = String::from_utf8(all.stderr).unwrap();
+    assert!(all.status.success() && !log.is_empty(), "it says what is hidden");
 }
 
 /// Sets the most open files of a process, which may raise it again. `None`: as many as it has now.
@@ -148,12 +148,12 @@ fn an_exporter_without_descriptors_says_what_it_leaves_out() {
         let mut shell = std::process::Command::new("sh");
         let shell = shell.args(["-c", "ulimit -n 12; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_mapring")]);
         let output = shell.args(command).output().unwrap();
-        let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         // `ls` needs fewer descriptors.
-        assert!(said.contains("Too many open files") || command[0] == "ls", "{command:?}: {said}");
+        assert!(log.contains("Too many open files") || command[0] == "ls", "{command:?}: {log}");
         for region in &regions {
-            let is_named = said.contains(region.as_str());
-            assert!(text.contains(region.as_str()) || is_named, "{command:?}: {region}: {said}");
+            let is_named = log.contains(region.as_str());
+            assert!(text.contains(region.as_str()) || is_named, "{command:?}: {region}: {log}");
             let up = value(&text, &format!("mapring_up{{region=\"{region}\"}}"));
             assert!(command[0] != "export" || up == Some(if is_named { 0.0 } else { 1.0 }));
         }

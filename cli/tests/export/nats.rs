@@ -162,8 +162,8 @@ fn each_record_is_published_once() {
     assert!(once(&server, &region, &[]).contains("0 records published"));
     // Many more than fit are lost, and the stream says so.
     push(&ring, 0, 100);
-    let said = once(&server, &region, &["--pending", "3"]);
-    assert!(said.contains("36 lost, and published as lost"), "{said}");
+    let log = once(&server, &region, &["--pending", "3"]);
+    assert!(log.contains("36 lost, and published as lost"), "{log}");
     let found = server.messages();
     assert_eq!((tickets(&found["r.0"]), tickets(&found["r.1"])), ((130, 36), (20, 0)));
     assert_eq!(found["r.0"].len(), 30 + 1 + 64);
@@ -262,10 +262,10 @@ fn wrong_streams_and_servers_are_named() {
     for bad in ["a b", "a.*", "", "a..b", ">"] {
         assert_eq!(mapring(&[&common[..], &["--subject", bad]].concat()).status.code(), Some(2), "{bad}");
     }
-    let refused = |to: &str, subject: &str, said: &str| {
+    let refused = |to: &str, subject: &str, log: &str| {
         let output = mapring(&[&common[..], &["--subject", subject, "--to", to]].concat());
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && stderr.contains(said), "{stderr}");
+        assert!(output.status.code() == Some(1) && stderr.contains(log), "{stderr}");
     };
     refused("nats://127.0.0.1:1", "r", "127.0.0.1:1: ");
     let Some(server) = Server::start() else { return };

@@ -93,13 +93,10 @@ fn a_refusal_that_recurs_is_a_loss_at_its_place() {
         let ring = Ring::<[u64; 2]>::create_memfd(64, 1).unwrap();
         push(&ring, 0, 20);
         let output = super::mapring(&export(&fake, &path(&ring.region()), &["--once"]));
-        let said = common::said(&output);
-        assert!(
-            output.status.success() && said.contains("shard 0: 1 refused") && said.contains(why),
-            "{said}"
-        );
+        let log = common::stderr(&output);
+        assert!(output.status.success() && log.contains("shard 0: 1 refused") && log.contains(why), "{log}");
         assert_eq!(found(&fake, 0), (20, 2), "{why}");
-        assert!(said.contains("2 lost, and published as lost"), "{said}");
+        assert!(log.contains("2 lost, and published as lost"), "{log}");
     }
 }
 
@@ -126,8 +123,8 @@ fn a_full_stream_is_waited_for_and_a_signal_ends_the_wait() {
             has_room.store(true, Ordering::Relaxed);
             let end = until_some("its end", || exporter.child.0.try_wait().unwrap());
             assert!(end.success());
-            let said = exporter.said();
-            assert_eq!(said.iter().filter(|line| line.contains("maximum")).count(), 1, "{said:?}");
+            let log = exporter.log();
+            assert_eq!(log.iter().filter(|line| line.contains("maximum")).count(), 1, "{log:?}");
         } else {
             assert_eq!(exporter.interrupt(), Some(0));
         }
@@ -173,8 +170,8 @@ fn a_record_that_is_too_large_for_the_stream_is_a_loss() {
         let tail = if n == 2 { [b'x'; 400].to_vec() } else { b"short".to_vec() };
         assert!(writer.push_with_tail(&[n, 7], &tail).is_some());
     }
-    let said = once(&server, &path(&ring.region()), &[]);
-    assert!(said.contains("shard 0: 1 larger than the stream takes, tickets 2 to 2"), "{said}");
+    let log = once(&server, &path(&ring.region()), &[]);
+    assert!(log.contains("shard 0: 1 larger than the stream takes, tickets 2 to 2"), "{log}");
     let messages = &server.messages()["r.0"];
     assert_eq!((messages.len(), tickets(messages)), (12, (12, 1)));
     assert_eq!(messages[2], json!({ "shard": 0, "ticket": 2, "until": 3, "lost": 1 }));

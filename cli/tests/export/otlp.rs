@@ -149,8 +149,8 @@ fn what_a_server_rejects_slows_nothing_and_its_warnings_are_told() {
     }
     answer(&listener, "200 OK");
     exporter.wait_for("takes all values again");
-    let said = exporter.said();
-    let count = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    let log = exporter.log();
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(
         (
             count("3 values were rejected: no \\u{1b}3"),
@@ -158,7 +158,7 @@ fn what_a_server_rejects_slows_nothing_and_its_warnings_are_told() {
             count("a warning: do it")
         ),
         (1, 1, 1),
-        "{said:?}"
+        "{log:?}"
     );
     assert_eq!(exporter.interrupt(), Some(0));
     for (body, code) in [(rejected, 1), (warning, 0)] {
@@ -176,8 +176,8 @@ fn once_fails_if_there_is_no_server() {
     let region = path(counters.region());
     let output =
         mapring(&["export", "otlp", "--once", "--to", &format!("http://{free}/v1/metrics"), &region]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains(free), "{said}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && log.contains(free), "{log}");
     for bad in ["https://127.0.0.1/v1/metrics", "127.0.0.1:4318", "http:///x"] {
         assert_eq!(mapring(&["export", "otlp", "--to", bad, &region]).status.code(), Some(2), "{bad}");
     }

@@ -140,7 +140,7 @@ fn a_configuration_names_metrics() {
     assert!(text.starts_with("# HELP calls_total Calls.\n# TYPE calls_total counter\n"), "{text}");
     assert!(text.contains(&format!("\ncalls_total{{{labels},call=\"read\",cpu=\"1\"}} 1.5\n")), "{text}");
     assert!(text.contains(&format!("\ncalls_total{{{labels},call=\"wr\\\"ite\",cpu=\"0\"}} 0\n")), "{text}");
-    for (bad, said) in [
+    for (bad, log) in [
         (format!("{metric}unknown = 1"), "unknown field `unknown`, expected one of `region`, `name`"),
         (format!("{metric}unknown = 1"), "line 5"),
         (format!("{metric}kind = \"histogram\""), "this region has counter or gauge"),
@@ -153,7 +153,7 @@ fn a_configuration_names_metrics() {
         let output = once(&bad);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{bad}");
-        assert!(stderr.starts_with("mapring: ") && stderr.contains(said), "{bad}: {stderr}");
+        assert!(stderr.starts_with("mapring: ") && stderr.contains(log), "{bad}: {stderr}");
     }
     assert_eq!(mapring(&["export", "prometheus", "--listen", "nowhere"]).status.code(), Some(2));
 }

@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use mapring_flight::pins;
 
-use crate::recorder::{Recorder, output as output_of, said};
+use crate::recorder::{Recorder, output as output_of, stderr};
 use crate::skip;
 
 #[test]
@@ -60,12 +60,12 @@ fn a_second_start_is_refused() {
     );
     let (programs, second) = (recorder.programs(), recorder.run(&["start"]));
     assert_eq!(second.status.code(), Some(1));
-    assert!(said(&second).contains("is recording already"));
+    assert!(stderr(&second).contains("is recording already"));
     assert_eq!((recorder.programs(), programs.len()), (programs.clone(), 3));
 
     let stopped = recorder.run(&["stop"]);
     assert!(stopped.status.success());
-    assert!(said(&stopped).starts_with("Stopped. Recorded events: "));
+    assert!(stderr(&stopped).starts_with("Stopped. Recorded events: "));
     recorder.expect_nothing_left(&programs);
     let two =
         [(); 2].map(|()| recorder.command(&["start", "--size", "8M", "--events", "exec"]).spawn().unwrap());
@@ -75,7 +75,7 @@ fn a_second_start_is_refused() {
     assert!(recorder.run(&["stop"]).status.success());
     let again = recorder.run(&["stop"]);
     assert_eq!(again.status.code(), Some(1));
-    assert!(said(&again).contains("nothing is recorded at"));
+    assert!(stderr(&again).contains("nothing is recorded at"));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn what_a_killed_start_left_is_removed() {
     assert!(programs.is_disjoint(&others));
     unfinished();
     let stopped = recorder.run(&["stop"]);
-    assert!(stopped.status.success() && said(&stopped).contains("what a killed `start` or `stop` left"));
+    assert!(stopped.status.success() && stderr(&stopped).contains("what a killed `start` or `stop` left"));
     recorder.expect_nothing_left(&(&programs | &others));
 
     // `clean` finds it, and says whose pins these are.
@@ -152,7 +152,7 @@ fn what_does_not_fit_is_refused() {
     let expect = |options: &[&str], code, text: &str| {
         let output = recorder.run(&[&["start"], options].concat());
         assert_eq!(output.status.code(), Some(code), "{options:?}");
-        assert!(said(&output).contains(text), "{options:?}");
+        assert!(stderr(&output).contains(text), "{options:?}");
         assert!(!recorder.dir.exists());
     };
     expect(&["--size", "4K"], 1, "--size 4K is too small: 7 groups");
@@ -165,7 +165,7 @@ fn what_does_not_fit_is_refused() {
     let elsewhere = Recorder { dir: std::env::temp_dir().join("mapring-no-bpffs") };
     let output = elsewhere.run(&["start"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("is not in a BPF file system") && !elsewhere.dir.exists());
+    assert!(stderr(&output).contains("is not in a BPF file system") && !elsewhere.dir.exists());
     // No BPF file system at all. The mount namespace is this command's own.
     let mut without = Command::new("unshare");
     without.args([
@@ -175,10 +175,10 @@ fn what_does_not_fit_is_refused() {
         "umount --all-targets --lazy /sys/fs/bpf && exec \"$0\" flight start",
     ]);
     let output = if_there(without.arg(env!("CARGO_BIN_EXE_mapring")));
-    match output.filter(|output| said(output).starts_with("mapring")) {
+    match output.filter(|output| stderr(output).starts_with("mapring")) {
         Some(output) => {
             assert_eq!(output.status.code(), Some(77));
-            assert!(said(&output).contains("no BPF file system is mounted at /sys/fs/bpf: mount -t bpf"));
+            assert!(stderr(&output).contains("no BPF file system is mounted at /sys/fs/bpf: mount -t bpf"));
         }
         None => skip::skipped("no unshare, or this user can't make a mount namespace"),
     }
@@ -200,9 +200,9 @@ fn stop_leaves_nothing_behind() {
                   test ! -e /sys/fs/bpf/recording";
     let mut command = Command::new("unshare");
     let output = if_there(command.args(["--mount", "sh", "-c", script]).arg(env!("CARGO_BIN_EXE_mapring")));
-    match output.filter(|output| !said(output).starts_with("unshare")) {
+    match output.filter(|output| !stderr(output).starts_with("unshare")) {
         Some(output) => {
-            assert!(output.status.success(), "{}", said(&output));
+            assert!(output.status.success(), "{}", stderr(&output));
             assert_eq!(output.stdout, b"mine\n");
         }
         None => skip::skipped("no unshare, or this user can't make a mount namespace"),

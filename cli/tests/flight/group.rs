@@ -9,7 +9,7 @@ use std::process::Command;
 use mapring_flight::pins;
 use serde_json::Value;
 
-use crate::recorder::{Recorder, output, said};
+use crate::recorder::{Recorder, output, stderr};
 use crate::skip;
 
 /// A BPF file system of its own.
@@ -72,7 +72,7 @@ fn members_of_the_group_look_without_privilege() {
     let [other, stop, start] = [run(65534, &["status"]), run(gid, &["stop"]), run(gid, &["start"])];
     fs::remove_file(&binary).unwrap();
 
-    if !member.status.success() && said(&member).contains("before Linux 5.19") {
+    if !member.status.success() && stderr(&member).contains("before Linux 5.19") {
         assert_eq!(member.status.code(), Some(77));
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert!(release.starts_with("5.1"), "{release}");
@@ -85,7 +85,7 @@ fn members_of_the_group_look_without_privilege() {
     assert!(calls["records"].as_u64().unwrap() > 0 && calls["ns_per_event"].is_null());
     assert!(status["recording"]["costs_unknown"].as_str().unwrap().contains("root"));
     assert_eq!(other.status.code(), Some(77));
-    assert!(said(&other).contains("as root"));
+    assert!(stderr(&other).contains("as root"));
     assert_eq!((stop.status.code(), start.status.code()), (Some(77), Some(77)));
     assert_eq!(recorder.groups(), ["syscalls"]);
     let permissions = fs::metadata(pins::recording(&recorder.dir).join("maps/syscalls")).unwrap();
@@ -104,6 +104,6 @@ fn a_group_that_could_not_reach_the_pins_is_refused() {
     let (name, _) = some_group();
     let output = recorder.run(&["start", "--size", "8M", "--events", "syscalls", "--group", &name]);
     assert_eq!(output.status.code(), Some(77));
-    assert!(said(&output).contains(&format!("chmod o+x {}", fs.0.display())));
+    assert!(stderr(&output).contains(&format!("chmod o+x {}", fs.0.display())));
     assert!(!recorder.dir.exists());
 }

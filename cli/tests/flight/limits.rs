@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
-use crate::recorder::{Recorder, output, said};
+use crate::recorder::{Recorder, output, stderr};
 use crate::skip;
 
 /// A memory cgroup of this size, in a hierarchy of either version that is mounted.
@@ -67,8 +67,8 @@ fn a_small_cgroup_is_named_and_nothing_is_left() {
     let refused = group.run(&recorder, &["start", "--size", "64M"]);
     assert_eq!(refused.status.code(), Some(1));
     let name = group.0.display().to_string();
-    assert!(said(&refused).contains(&format!("the memory cgroup {name} has a limit of 64M")));
-    assert!(said(&refused).contains("smaller --size"));
+    assert!(stderr(&refused).contains(&format!("the memory cgroup {name} has a limit of 64M")));
+    assert!(stderr(&refused).contains("smaller --size"));
     assert!(!recorder.dir.exists());
     assert!(group.run(&recorder, &["start", "--size", "32M"]).status.success());
 }
@@ -91,7 +91,9 @@ fn few_descriptors_are_named_and_nothing_is_left() {
     for limit in [8, 12, 16, 20, 24] {
         let refused = start(&format!("-n {limit}"));
         assert_eq!(refused.status.code(), Some(1), "{limit}");
-        assert!(said(&refused).contains(&format!("RLIMIT_NOFILE: this process may have {limit} open files")));
+        assert!(
+            stderr(&refused).contains(&format!("RLIMIT_NOFILE: this process may have {limit} open files"))
+        );
         assert!(!recorder.dir.exists());
     }
     // It raises a limit that it may raise.

@@ -10,7 +10,7 @@ use mapring_flight::pins;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::nobody::{NOBODY, become_nobody};
-use crate::recorder::{Recorder, output, said};
+use crate::recorder::{Recorder, output, stderr};
 
 const SMALL: [&str; 4] = ["--size", "1M", "--events", "exec"];
 
@@ -88,7 +88,7 @@ fn pins_of_another_user_are_not_used() {
         for command in [&["hold"][..], &["resume"], &["mark", "x"], &["status"], &["report"], &save, &dump] {
             let refused = his.run(command);
             assert_eq!(refused.status.code(), Some(1), "{command:?}");
-            assert!(said(&refused).contains("belongs to user 65534, who could exchange"), "{command:?}");
+            assert!(stderr(&refused).contains("belongs to user 65534, who could exchange"), "{command:?}");
         }
     }
     assert!(!file.exists() && recorder.status()["recording"]["stopped"].is_null());

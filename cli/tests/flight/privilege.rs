@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::nobody::{NOBODY, as_nobody_with};
-use crate::recorder::{Recorder, said};
+use crate::recorder::{Recorder, stderr};
 use crate::skip;
 
 /// A directory of pins that nobody owns.
@@ -30,7 +30,7 @@ impl Drop for Place {
 fn run(dir: &Path, capabilities: &str, options: &[&str]) -> Option<Output> {
     let output =
         as_nobody_with(capabilities, &[&["flight", "--pins", dir.to_str().unwrap()], options].concat());
-    output.inspect(|output| eprint!("{}", said(output)))
+    output.inspect(|output| eprint!("{}", stderr(output)))
 }
 
 #[test]
@@ -49,14 +49,14 @@ fn two_capabilities_are_enough() {
             return;
         };
         assert_eq!(refused.status.code(), Some(77));
-        assert!(said(&refused).contains(&format!(": missing {missing}: run as root")));
+        assert!(stderr(&refused).contains(&format!(": missing {missing}: run as root")));
         assert!(!recorder.dir.exists());
     }
     let run = |options: &[&str]| run(&recorder.dir, "+bpf,+perfmon", options).unwrap();
     assert!(run(&start).status.success());
     // Root does not run what this user can exchange.
     let refused = recorder.run(&["hold"]);
-    assert!(refused.status.code() == Some(1) && said(&refused).contains("belongs to user 65534"));
+    assert!(refused.status.code() == Some(1) && stderr(&refused).contains("belongs to user 65534"));
     let status = run(&["status"]);
     assert!(
         status.status.success() && String::from_utf8_lossy(&status.stdout).contains("take CAP_SYS_ADMIN")
@@ -69,12 +69,12 @@ fn two_capabilities_are_enough() {
     for options in [&["mark", "by nobody"][..], &["hold"], &["resume"]] {
         assert!(run(options).status.success(), "{options:?}");
     }
-    assert!(said(&run(&["stop"])).starts_with("Stopped. Recorded events: "));
+    assert!(stderr(&run(&["stop"])).starts_with("Stopped. Recorded events: "));
     assert!(!recorder.dir.exists());
 
     // A directory that is not this user's.
     chown(&place.0, Some(0), Some(0)).unwrap();
     let refused = run(&start);
     assert_eq!(refused.status.code(), Some(77));
-    assert!(said(&refused).contains("or name a directory of yours"));
+    assert!(stderr(&refused).contains("or name a directory of yours"));
 }

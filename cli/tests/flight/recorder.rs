@@ -38,11 +38,11 @@ impl Recorder {
     pub(crate) fn start(&self, options: &[&str]) -> bool {
         let output = self.run(&[&["start"], options].concat());
         if output.status.code() == Some(77) {
-            skip::without_bpf(said(&output));
+            skip::without_bpf(stderr(&output));
             return false;
         }
         assert!(output.status.success());
-        let mut notes = said(&output).lines().filter(|line| !line.starts_with("mapring: "));
+        let mut notes = stderr(&output).lines().filter(|line| !line.starts_with("mapring: "));
         assert!(notes.all(|line| line.chars().count() <= 80));
         true
     }
@@ -114,7 +114,7 @@ pub(crate) fn output(command: &mut Command) -> Output {
     output
 }
 
-pub(crate) fn said(output: &Output) -> &str {
+pub(crate) fn stderr(output: &Output) -> &str {
     str::from_utf8(&output.stderr).unwrap()
 }
 

@@ -13,7 +13,7 @@ use std::{fs, thread};
 use mapring_flight::event::{Event, Interface, What};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::recorder::{Recorder, said};
+use crate::recorder::{Recorder, stderr};
 use crate::skip;
 
 /// The events that a thread did or suffered.
@@ -199,7 +199,7 @@ fn page_faults_are_recorded() {
     if !cfg!(target_arch = "x86_64") {
         let output = recorder.run(&["start", "--events", "faults"]);
         assert_eq!(output.status.code(), Some(77));
-        assert!(said(&output).contains("no event page_fault_user"));
+        assert!(stderr(&output).contains("no event page_fault_user"));
         return;
     }
     if !recorder.start(&["--size", AMPLE, "--events", "faults"]) {

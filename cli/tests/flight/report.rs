@@ -12,7 +12,7 @@ use rustix::process::{Pid, setpriority_process};
 use serde_json::Value;
 
 use crate::fuse::SlowDisk;
-use crate::recorder::{Busy, Recorder, said};
+use crate::recorder::{Busy, Recorder, stderr};
 use crate::skip;
 use crate::triggers::stopped;
 
@@ -162,12 +162,12 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
 
     // A file is only replaced on request, and its name says what it is.
     let again = recorder.run(&["report", "--out", file]);
-    assert!(!again.status.success() && said(&again).contains("--force replaces it"));
+    assert!(!again.status.success() && stderr(&again).contains("--force replaces it"));
     let json = path.with_extension("json");
     assert!(recorder.run(&["report", "--force", "--out", json.to_str().unwrap()]).status.success());
     assert!(serde_json::from_str::<Value>(&fs::read_to_string(&json).unwrap()).is_ok());
     let wrong = recorder.run(&["report", "--out", "incident.pdf"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(said(&wrong).contains(".html or .json"));
+    assert!(stderr(&wrong).contains(".html or .json"));
     [path, json].iter().for_each(|file| fs::remove_file(file).unwrap());
 }

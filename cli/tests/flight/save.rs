@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::recorder::{Recorder, output, said};
+use crate::recorder::{Recorder, output, stderr};
 
 /// A directory that any user may enter. Dropping it removes it.
 struct Dir(PathBuf);
@@ -63,7 +63,7 @@ fn saved(dir: &Dir, events: &str) -> Option<(String, Vec<Value>, Value)> {
     assert!(wrote.status.success());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let again = recorder.run(&["save", &file]);
-    assert!(again.status.code() == Some(1) && said(&again).contains("--force"));
+    assert!(again.status.code() == Some(1) && stderr(&again).contains("--force"));
     let events = lines(&recorder.run(&["dump", "--format", "ndjson"]));
     let report = recorder.run(&["report", "--json"]);
     Some((file, events, serde_json::from_slice(&report.stdout).unwrap()))
@@ -236,8 +236,8 @@ fn damage_is_refused() {
         let mut other = bytes.clone();
         other[place] ^= 1 << (place % 8);
         assert!(read(&changed, &other).is_err(), "byte {place}");
-        let said = read(&changed, &bytes[..place]).unwrap_err();
-        assert!(said.contains("is cut") || said.contains("not a file of"), "{place}: {said}");
+        let log = read(&changed, &bytes[..place]).unwrap_err();
+        assert!(log.contains("is cut") || log.contains("not a file of"), "{place}: {log}");
     }
     let longer = [&bytes[..], b"x"].concat();
     assert!(read(&changed, &longer).unwrap_err().contains("after its end"));

@@ -18,7 +18,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 use crate::common::Over;
-use crate::recorder::{Recorder, said};
+use crate::recorder::{Recorder, stderr};
 use crate::skip;
 
 /// A program whose functions call each other: main, outer, middle, and one that spins or waits.
@@ -280,7 +280,7 @@ fn what_the_kernel_lacks_is_said_and_the_other_groups_are_recorded() {
     let recorder = Recorder::new("lacking");
     let output = recorder.run(&["start", "--size", "16M", "--events", "exec,locks"]);
     if output.status.code() == Some(77) {
-        skip::without_bpf(said(&output));
+        skip::without_bpf(stderr(&output));
         return;
     }
     assert!(output.status.success());
@@ -289,7 +289,7 @@ fn what_the_kernel_lacks_is_said_and_the_other_groups_are_recorded() {
     // The kernel itself says whether it has them.
     let types = fs::read("/sys/kernel/btf/vmlinux").unwrap();
     let is_there = types.split(|byte| *byte == 0).any(|name| name == b"btf_trace_contention_end");
-    let is_said = said(&output).contains("mapring: group locks needs Linux 5.19 or newer, and this is ");
+    let is_said = stderr(&output).contains("mapring: group locks needs Linux 5.19 or newer, and this is ");
     assert_eq!((has_locks, is_said), (is_there, !is_there));
 }
 
@@ -334,9 +334,9 @@ fn wrong_times_and_rates_are_refused() {
         [("--hz", "9", "profile"), ("--waits", "1s", "waits"), ("--locks", "1s", "locks")]
     {
         let output = recorder.run(&["start", option, value]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(&format!("add it with --events default,{group}")), "{said}");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{log}");
+        assert!(log.contains(&format!("add it with --events default,{group}")), "{log}");
     }
     assert!(!recorder.dir.exists());
 }

@@ -37,7 +37,9 @@ fn links_of_another_user_are_not_followed() {
     for command in [&["stop"][..], &["start", "--events", "exec", "--size", "1M"]] {
         let output = mapring(&[&["flight", "--pins", &flight], command].concat());
         assert_eq!(output.status.code(), Some(1));
-        assert!(common::said(&output).contains("mapring belongs to user 65534, who could exchange the pins"));
+        assert!(
+            common::stderr(&output).contains("mapring belongs to user 65534, who could exchange the pins")
+        );
     }
     assert!(mapring(&["clean", "--yes", &pins.path("")]).status.success());
     assert_eq!(fs::read(victim.0.join("passwd")).unwrap(), b"precious");
@@ -56,9 +58,9 @@ fn what_another_user_names_is_neither_pinned_nor_frozen() {
     let refused = |what: &str| {
         for command in [&["pin", &evil, &leak, "--mode", "666"][..], &["freeze", "--yes", &evil, &leak]] {
             let output = mapring(command);
-            let said = common::said(&output);
-            assert!(output.status.code() == Some(1) && said.contains(what), "{command:?}: {said}");
-            assert!(said.contains("or name the map itself, as id:NUMBER") && !Path::new(&leak).exists());
+            let log = common::stderr(&output);
+            assert!(output.status.code() == Some(1) && log.contains(what), "{command:?}: {log}");
+            assert!(log.contains("or name the map itself, as id:NUMBER") && !Path::new(&leak).exists());
         }
         fs::remove_file(&evil).unwrap();
     };
@@ -127,8 +129,8 @@ fn what_another_user_exchanges_is_not_followed() {
                 let output = common::command(command).output().unwrap();
                 let is_clean = command[0] == "clean";
                 assert!(output.status.success() == is_clean, "{command:?}: {output:?}");
-                let said = common::said(&output);
-                assert!(is_clean || said.contains("belongs to user 65534"), "{command:?}: {said}");
+                let log = common::stderr(&output);
+                assert!(is_clean || log.contains("belongs to user 65534"), "{command:?}: {log}");
                 runs += 1;
             }
             assert!(runs < 100 * RUNS, "no turn for the attacker");

@@ -5,7 +5,7 @@ use std::fs;
 use mapring::Ring;
 use serde_json::{Value, json};
 
-use super::{Dir, inspect, lines, mapring, path, said};
+use super::{Dir, inspect, lines, mapring, path, stderr};
 
 /// A small recording of two blocks of records.
 fn small(dir: &Dir) -> Vec<u8> {
@@ -41,7 +41,7 @@ fn a_cut_recording_is_read_up_to_the_cut() {
         assert_eq!(found, if len >= end { &whole[..] } else { &[] }, "{len} bytes");
     }
     fs::write(&file, &bytes[..end]).unwrap();
-    assert!(said(&mapring(&["inspect", &file])).contains("has no end"));
+    assert!(stderr(&mapring(&["inspect", &file])).contains("has no end"));
     fs::write(&file, &bytes[..end - 1]).unwrap();
     let damage = &inspect(&file)["damage"];
     let block = end - 32 - 3 * 32; // a header, and three records of 16 bytes after 16 bytes
@@ -159,8 +159,8 @@ fn what_is_no_recording_is_refused_with_its_name() {
     ] {
         for command in ["inspect", "replay"] {
             let output = mapring(&[command, &name]);
-            let said = said(&output);
-            assert!(output.status.code() == Some(1) && said.contains(why) && said.contains(&name), "{said}");
+            let log = stderr(&output);
+            assert!(output.status.code() == Some(1) && log.contains(why) && log.contains(&name), "{log}");
         }
     }
 }

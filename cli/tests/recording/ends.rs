@@ -29,11 +29,11 @@ fn a_signal_that_follows_at_once_cuts_nothing() {
             running.signal(Signal::TERM);
             running.signal(Signal::TERM);
         }
-        let (ended, said) = record.end();
-        assert!(ended && said.contains("1 records, none lost"), "{said}");
+        let (ended, log) = record.end();
+        assert!(ended && log.contains("1 records, none lost"), "{log}");
         assert_eq!(inspect(&file)["whole"], true);
-        let (ended, said) = tail.end();
-        assert!(ended && said.contains("1 records, none lost"), "{said}");
+        let (ended, log) = tail.end();
+        assert!(ended && log.contains("1 records, none lost"), "{log}");
         std::fs::remove_file(&file).unwrap();
     }
 }

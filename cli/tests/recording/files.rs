@@ -8,7 +8,7 @@ use mapring::Ring;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Dir, Running, growing, inspect, lines, mapring, path, said, tickets, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, path, stderr, tickets, until};
 
 fn ring(slots: usize) -> Ring<[u64; 8]> {
     Ring::create_memfd(slots, 1).unwrap()
@@ -26,9 +26,9 @@ fn a_full_disk_is_an_error_that_says_so() {
     let ring = ring(1024);
     fill(&ring, 0..1000);
     let output = mapring(&["record", &path(&ring.region()), "--no-follow", "--out", "/dev/full"]);
-    let said = said(&output);
-    assert!(output.status.code() == Some(1) && said.contains("/dev/full"), "{said}");
-    assert!(said.contains("No space left on device"), "{said}");
+    let log = stderr(&output);
+    assert!(output.status.code() == Some(1) && log.contains("/dev/full"), "{log}");
+    assert!(log.contains("No space left on device"), "{log}");
 }
 
 #[test]
@@ -41,8 +41,8 @@ fn a_file_that_may_not_grow_ends_with_a_whole_block() {
     command.args(["-c", "trap '' XFSZ; ulimit -f 1200; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_mapring")]);
     command.args(["record", &path(&ring.region()), "--no-follow", "--out", &file]);
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains("the recording ends after "), "{said}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && log.contains("the recording ends after "), "{log}");
     // A recording that is cut short does not get its name.
     assert!(!fs::exists(&file).unwrap());
     let file = growing(&file);
@@ -71,8 +71,8 @@ fn files_are_rotated_and_each_is_whole() {
     }
     until("the file", || fs::exists(growing(&file)).unwrap());
     recorder.signal(Signal::INT);
-    let (ended, said) = recorder.end();
-    assert!(ended && said.contains(&format!("{written} records, none lost")), "{said}");
+    let (ended, log) = recorder.end();
+    assert!(ended && log.contains(&format!("{written} records, none lost")), "{log}");
     assert!(!fs::exists(dir.path("ring.rec.4")).unwrap());
     let names = ["ring.rec.3", "ring.rec.2", "ring.rec.1", "ring.rec"];
     let mut all = Vec::new();
@@ -98,7 +98,7 @@ fn an_existing_file_is_not_overwritten() {
     let (ring_path, file) = (path(&ring.region()), dir.path("mine"));
     fs::write(&file, "mine").unwrap();
     let output = mapring(&["record", &ring_path, "--no-follow", "-o", &file]);
-    assert!(output.status.code() == Some(1) && said(&output).contains("--force replaces it"));
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("--force replaces it"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     assert!(mapring(&["record", &ring_path, "--no-follow", "-o", &file, "--force"]).status.success());
     assert_eq!(inspect(&file)["whole"], true);
@@ -107,14 +107,14 @@ fn an_existing_file_is_not_overwritten() {
     assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o077, 0, "only its owner reads it");
     // A conversion does not replace its own input.
     let output = mapring(&["inspect", &new, "--format", "csv", "--out", &new]);
-    assert!(output.status.code() == Some(1) && said(&output).contains("is the recording itself"));
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("is the recording itself"));
     assert_eq!(inspect(&new)["whole"], true);
     // A second recorder does not overwrite a file that is being written.
     let other = dir.path("other");
     let recorder = Running::new(&["record", &ring_path, "-o", &other]);
     until("the file", || fs::metadata(growing(&other)).is_ok_and(|file| file.len() > 100));
     let output = mapring(&["record", &ring_path, "--no-follow", "-o", &other, "--force"]);
-    assert!(output.status.code() == Some(1) && said(&output).contains("another `mapring` writes it"));
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("another `mapring` writes it"));
     drop(recorder);
 }
 
@@ -137,7 +137,7 @@ fn after_a_kill_the_file_is_read_up_to_the_last_block() {
     let found = tickets(&file);
     assert!(found.len() > 100 && found.iter().copied().eq(0..found.len() as u64));
     let output = mapring(&["inspect", &file]);
-    assert!(output.status.code() == Some(1) && said(&output).contains("its recorder was killed"));
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("its recorder was killed"));
 }
 
 #[test]
@@ -155,11 +155,11 @@ fn recordings_go_through_pipes() {
     assert_eq!(lines(&output.stdout).len(), 50);
     for (size, why) in [("1M", "need a file"), ("1K", "need a file")] {
         let refused = mapring(&["record", &ring_path, "--out", "-", "--rotate-size", size]);
-        assert!(refused.status.code() == Some(2) && said(&refused).contains(why));
+        assert!(refused.status.code() == Some(2) && stderr(&refused).contains(why));
     }
     for options in [["--rotate-size", "1K"], ["--rotate-age", "1ms"], ["--every", "0s"]] {
         let refused = mapring(&[&["record", "no-such-map", "--out", "no-such-file"], &options[..]].concat());
         assert_eq!(refused.status.code(), Some(2), "{options:?}");
-        assert!(said(&refused).contains("Usage: mapring record "));
+        assert!(stderr(&refused).contains("Usage: mapring record "));
     }
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::loaded::Loaded;
-use super::{Dir, Running, growing, inspect, lines, mapring, said, text, tickets, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, stderr, text, tickets, until};
 
 fn converted(file: &str, options: &[&str]) -> Vec<Value> {
     let output = mapring(&[&["inspect", file, "--format", "ndjson"], options].concat());
@@ -21,7 +21,7 @@ fn a_ring_is_decoded_from_the_file() {
     let (ring, dir) = (loaded.path("t_events"), Dir::new());
     let file = dir.path("events.rec");
     let recorded = mapring(&["record", &ring, "--no-follow", "-o", &file]);
-    assert!(recorded.status.success() && said(&recorded).contains("50 records, none lost"));
+    assert!(recorded.status.success() && stderr(&recorded).contains("50 records, none lost"));
     let mut tail = lines(&mapring(&["tail", &ring, "--no-follow", "--json"]).stdout);
     drop(loaded); // The file describes itself.
     let mut found = converted(&file, &[]);
@@ -34,7 +34,7 @@ fn a_ring_is_decoded_from_the_file() {
     let pids: Vec<_> = filtered.iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect();
     assert_eq!(pids, [41, 43, 45, 47, 49]);
     let unknown = mapring(&["inspect", &file, "--format", "csv", "--where", "pdi == 1"]);
-    assert!(said(&unknown).contains("no field pdi; the fields are ns, pid, state"));
+    assert!(stderr(&unknown).contains("no field pdi; the fields are ns, pid, state"));
 
     let part = &inspect(&file)["parts"][0];
     assert_eq!((&part["type"], &part["records"]), (&json!("struct event"), &json!(50)));
@@ -52,7 +52,7 @@ fn a_ring_is_decoded_from_the_file() {
     assert_eq!([&row[at("pid")], &row[at("state")], &row[at("comm")]], ["2", "STOPPED", "x\\u{1b}[2Jy"]);
 
     let replayed = mapring(&["replay", &file, "--exit", "--speed", "100"]);
-    assert!(replayed.status.success() && said(&replayed).contains("50 records were written"));
+    assert!(replayed.status.success() && stderr(&replayed).contains("50 records were written"));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn rings_of_each_flavour_are_recorded() {
         assert_eq!((found.len(), &found[0]["record"]["number"]), (1, &json!(number)), "{name}");
         assert_eq!(found[0]["tail"], if name == "t_names" { json!("a tail") } else { Value::Null });
         let replayed = mapring(&["replay", &file, "--exit"]);
-        assert!(said(&replayed).contains("1 records were written"), "{name}");
+        assert!(stderr(&replayed).contains("1 records were written"), "{name}");
     }
 }
 
@@ -144,8 +144,8 @@ fn record_follows_a_restarted_loader() {
     fs::rename(new.path("t_events"), &path).unwrap();
     until("the second ring", || pids(&growing(&file)).len() == 110);
     recorder.signal(Signal::INT);
-    let (ended, said) = recorder.end();
-    assert!(ended && said.contains("another ring is pinned there now"), "{said}");
+    let (ended, log) = recorder.end();
+    assert!(ended && log.contains("another ring is pinned there now"), "{log}");
     assert!(pids(&file).into_iter().eq((1..=50).chain(1..=60)));
     let summary = inspect(&file);
     assert_eq!((summary["parts"].as_array().unwrap().len(), &summary["whole"]), (2, &json!(true)));
@@ -161,8 +161,8 @@ fn a_stamp_that_was_guessed_of_an_empty_ring_is_checked_in_the_file() {
     loaded.fill_spans(0, 7919, 1000);
     until("a record", || !tickets(&growing(&file)).is_empty());
     recorder.signal(Signal::INT);
-    let (ended, said) = recorder.end();
-    assert!(ended && said.contains("field time is taken as the time stamp"), "{said}");
+    let (ended, log) = recorder.end();
+    assert!(ended && log.contains("field time is taken as the time stamp"), "{log}");
     assert!(converted(&file, &[]).iter().all(|line| line["time"].is_null()));
     let part = &inspect(&file)["parts"][0];
     let first = humantime::parse_rfc3339(part["first"].as_str().unwrap()).unwrap();
@@ -184,8 +184,8 @@ fn samples_follow_a_restarted_loader() {
     fs::rename(new.path("t_loads"), &path).unwrap();
     until("the second map", || samples() == 2);
     recorder.signal(Signal::INT);
-    let (ended, said) = recorder.end();
-    assert!(ended && said.contains("another map is pinned there now"), "{said}");
+    let (ended, log) = recorder.end();
+    assert!(ended && log.contains("another map is pinned there now"), "{log}");
     let filtered = mapring(&["inspect", &file, "--format", "csv", "--where", "number == 42 && at.x < 0"]);
     assert_eq!(text(&filtered).lines().count(), 3);
     assert!(text(&filtered).starts_with("index,cpu,version,time,number,at.x,at.y\n3,,1,"));

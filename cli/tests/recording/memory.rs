@@ -6,7 +6,7 @@ use mapring::{Cells, Counters, Latches, Ring};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Dir, Running, growing, inspect, lines, mapring, path, said, text, tickets, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, path, stderr, text, tickets, until};
 
 /// A ring whose records tell their shard and number.
 fn ring(slots: usize, records: u64) -> Ring<[u64; 2]> {
@@ -34,7 +34,7 @@ fn what_is_recorded_is_what_tail_prints() {
     let (ring, dir) = (ring(64, 100), Dir::new());
     let (ring_path, file) = (path(&ring.region()), dir.path("ring.rec"));
     let recorded = mapring(&["record", &ring_path, "--no-follow", "--out", &file]);
-    assert!(recorded.status.success() && said(&recorded).contains("100 records, none lost"));
+    assert!(recorded.status.success() && stderr(&recorded).contains("100 records, none lost"));
     let tail = lines(&mapring(&["tail", &ring_path, "--no-follow", "--json"]).stdout);
     let converted = mapring(&["inspect", &file, "--format", "ndjson"]);
     assert_eq!(sorted(lines(text(&converted).as_bytes())), sorted(tail.clone()));
@@ -58,7 +58,7 @@ fn what_is_recorded_is_what_tail_prints() {
     assert_eq!(rows.headers().unwrap(), &csv::StringRecord::from(vec!["shard", "ticket", "time", "record"]));
     assert_eq!(rows.records().map(Result::unwrap).filter(|row| &row[0] == "1").count(), 50);
     let filtered = mapring(&["inspect", &file, "--format", "csv", "--where", "pid == 1"]);
-    assert!(filtered.status.code() == Some(1) && said(&filtered).contains("a memory file has no BTF"));
+    assert!(filtered.status.code() == Some(1) && stderr(&filtered).contains("a memory file has no BTF"));
 }
 
 #[test]
@@ -72,19 +72,19 @@ fn losses_are_in_the_file_with_their_place() {
     fill(&ring, 10..200);
     recorder.signal(Signal::CONT);
     recorder.signal(Signal::INT);
-    let (ended, said) = recorder.end();
-    assert!(ended, "{said}");
+    let (ended, log) = recorder.end();
+    assert!(ended, "{log}");
     let part = &inspect(&file)["parts"][0];
     let lost: u64 =
         part["losses"].as_array().unwrap().iter().map(|loss| loss["count"].as_u64().unwrap()).sum();
     let records = part["records"].as_u64().unwrap();
     assert_eq!(records + lost, 200, "{part}");
-    assert!(lost > 100 && said.contains("overwritten"), "{said}");
+    assert!(lost > 100 && log.contains("overwritten"), "{log}");
     let loss = &part["losses"][0];
     assert!(loss["cause"] == "overwritten" && loss["tickets"][0].as_u64().unwrap() >= 5, "{loss}");
     // Replay tells them too.
     let replayed = mapring(&["replay", &file, "--speed", "max", "--exit"]);
-    assert!(replayed.status.success() && super::said(&replayed).contains("overwritten, tickets "));
+    assert!(replayed.status.success() && super::stderr(&replayed).contains("overwritten, tickets "));
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn a_replayed_ring_has_each_record() {
         );
         assert!(text(&mapring(&["show", &again])).contains("100 records reserved, 100 still in the ring"));
         replay.signal(Signal::INT);
-        let (ended, said) = replay.end();
-        assert!(ended && said.contains("100 records were written"), "{said}");
+        let (ended, log) = replay.end();
+        assert!(ended && log.contains("100 records were written"), "{log}");
     }
     let other = mapring(&["replay", &file, "--speed", "0"]);
     assert_eq!(other.status.code(), Some(2));
@@ -167,7 +167,7 @@ fn values_are_recorded_when_they_change() {
             assert_eq!((&found[1]["index"], &found[1]["cpu"]), (&json!(3), &json!(1)));
         }
         assert_eq!((&inspect(&file)["whole"], found.len()), (&json!(true), 2));
-        assert!(said(&mapring(&["replay", &file, "--exit"])).contains("only rings can be replayed"));
+        assert!(stderr(&mapring(&["replay", &file, "--exit"])).contains("only rings can be replayed"));
     }
 }
 
@@ -179,7 +179,7 @@ fn without_parquet_it_says_how_to_get_it() {
     assert!(mapring(&["record", &path(&ring.region()), "--no-follow", "-o", &file]).status.success());
     for options in [&["--out", &table][..], &["--format", "parquet"]] {
         let refused = mapring(&[&["inspect", &file], options].concat());
-        assert!(refused.status.code() == Some(77) && said(&refused).contains("--features bpf,parquet"));
+        assert!(refused.status.code() == Some(77) && stderr(&refused).contains("--features bpf,parquet"));
     }
     assert!(!std::fs::exists(table).unwrap());
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use mapring::Ring;
 
 use super::common::command;
-use super::{Dir, mapring, path, said, text};
+use super::{Dir, mapring, path, stderr, text};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_mapring");
 const NOBODY: u32 = 65534;
@@ -57,14 +57,14 @@ fn a_full_disk_leaves_the_older_file_and_no_other() {
                       \"$0\" inspect \"$1\" --format \"$2\" --out old --force; test $? = 1 || exit 9; ls -A; cat old";
         let Some(output) = on_a_small_disk(script, &[&file, format]) else { return };
         assert_eq!(text(&output), "old\nolder\n");
-        assert!(said(&output).contains("new: No space left on device"), "{}", said(&output));
+        assert!(stderr(&output).contains("new: No space left on device"), "{}", stderr(&output));
     }
     // What was recorded until then can be read, but not under the name of the recording.
     let script = "echo older > old; \"$0\" record \"$1\" --no-follow --out new; test $? = 1 || exit 9; \
                   \"$0\" record \"$1\" --no-follow --out old --force; test $? = 1 || exit 9; ls -A; cat old";
     let output = on_a_small_disk(script, &[&ring]).unwrap();
     assert_eq!(text(&output), "new.part\nold\nold.part\nolder\n");
-    assert!(said(&output).contains("new.part: the recording ends after "), "{}", said(&output));
+    assert!(stderr(&output).contains("new.part: the recording ends after "), "{}", stderr(&output));
     let script =
         "head -c 60000 /dev/zero > full; \"$0\" new project --mapring \"$1\"; test $? = 1 || exit 9; ls -A";
     let output = on_a_small_disk(script, &[concat!(env!("CARGO_MANIFEST_DIR"), "/../ring")]).unwrap();
@@ -98,7 +98,7 @@ fn a_planted_link_is_not_followed() {
             };
             let output = mapring(&args);
             assert_eq!(output.status.code(), Some(1), "{args:?} to {to}");
-            assert!(said(&output).contains("the file exists; --force replaces it"));
+            assert!(stderr(&output).contains("the file exists; --force replaces it"));
             // With --force the link is replaced, not what it names.
             assert!(mapring(&[&args[..], &["--force"]].concat()).status.success());
             let made = fs::symlink_metadata(&link).unwrap();
@@ -109,7 +109,7 @@ fn a_planted_link_is_not_followed() {
     // The name under which a recording grows.
     let link = planted("grows.part", &mine);
     let output = mapring(&["record", &ring, "--no-follow", "--force", "--out", &dir.path("grows")]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     fs::remove_file(link).unwrap();
     assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
     assert!(!fs::exists(&nowhere).unwrap() && !dir.path("grows").is_empty());
@@ -165,10 +165,10 @@ fn streams_are_written_directly() {
         // Of another user: nothing waits until he reads it.
         chown(&pipe, Some(NOBODY), Some(NOBODY)).unwrap();
         let output = mapring(&["inspect", &file, "--format", "csv", "--out", &pipe]);
-        assert!(self::said(&output).contains("another user made this pipe"), "{output:?}");
+        assert!(self::stderr(&output).contains("another user made this pipe"), "{output:?}");
     }
-    let said = said(&mapring(&["inspect", &file, "--format", "csv", "--out", dir.0.to_str().unwrap()]));
-    assert!(said.contains("a directory"), "{said}");
+    let log = stderr(&mapring(&["inspect", &file, "--format", "csv", "--out", dir.0.to_str().unwrap()]));
+    assert!(log.contains("a directory"), "{log}");
     symlink("/dev/null", dir.path("link")).unwrap();
     let output = mapring(&["inspect", &file, "--format", "csv", "--out", &dir.path("link")]);
     assert_eq!(output.status.code(), Some(1), "a link may lead to any device");
@@ -183,7 +183,7 @@ fn what_a_killed_recorder_left_is_kept() {
     let args = ["record", &ring, "--no-follow", "--out", &file];
     let output = mapring(&args);
     assert!(
-        output.status.code() == Some(1) && said(&output).contains("again.part: a command that was killed")
+        output.status.code() == Some(1) && stderr(&output).contains("again.part: a command that was killed")
     );
     assert_eq!(fs::read_to_string(&left).unwrap(), "left");
     // With rotation it becomes a full file.

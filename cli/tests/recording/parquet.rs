@@ -7,7 +7,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Value, json};
 
-use super::{Dir, lines, mapring, path, said, text};
+use super::{Dir, lines, mapring, path, stderr, text};
 
 /// The rows of a recording as Parquet: each as a JSON object, with numbers as they are.
 fn rows(dir: &Dir, file: &str, options: &[&str]) -> Vec<Value> {
@@ -69,7 +69,7 @@ fn samples_of_counters_are_numbers() {
     let piped = mapring(&["inspect", &file, "--format", "parquet"]);
     assert!(piped.status.success() && piped.stdout.starts_with(b"PAR1") && piped.stdout.ends_with(b"PAR1"));
     let unknown = mapring(&["inspect", &file, "--out", &dir.path("table.txt")]);
-    assert!(unknown.status.code() == Some(2) && said(&unknown).contains("add --format"));
+    assert!(unknown.status.code() == Some(2) && stderr(&unknown).contains("add --format"));
     assert_eq!(mapring(&["inspect", &file, "--where", "value > 7"]).status.code(), Some(2));
     assert_eq!(mapring(&["inspect", &file, "--json", "--out", "x.csv"]).status.code(), Some(2));
 }

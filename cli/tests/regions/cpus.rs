@@ -6,7 +6,7 @@ use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapHandle, MapType};
 
 use super::loaded::Loaded;
-use super::{lines, said};
+use super::{lines, stderr};
 
 /// The command where `list` is mounted over the list of possible CPUs, in a mount namespace of its own.
 fn with_list(list: &str, args: &[&str]) -> Output {
@@ -55,9 +55,9 @@ fn a_wrong_list_of_cpus_makes_no_command_fail() {
         }
         for args in [&["doctor"] as &[_], &["show", &loaded.path("t_nodes")], &["ls", "--json"]] {
             let output = with_list(list, args);
-            let said = said(&output);
+            let log = stderr(&output);
             assert!(
-                matches!(output.status.code(), Some(0 | 1)) && !said.contains("panicked"),
+                matches!(output.status.code(), Some(0 | 1)) && !log.contains("panicked"),
                 "{list:?} {args:?}"
             );
         }

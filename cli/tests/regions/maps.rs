@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::common::{DEADLINE, Running, command};
 use super::loaded::Loaded;
-use super::{lines, mapring, said, text};
+use super::{lines, mapring, stderr, text};
 
 impl Loaded {
     fn show(&self, name: &str, options: &[&str]) -> String {
@@ -142,16 +142,16 @@ fn tail_filters_and_shows_losses() {
     let unknown = tail(&["--where", "pdi == 3"]);
     assert!(
         unknown.status.code() == Some(1)
-            && said(&unknown).contains("no field pdi; the fields are ns, pid, state")
+            && stderr(&unknown).contains("no field pdi; the fields are ns, pid, state")
     );
     let text_of_number = tail(&["--where", "pid == \"3\""]);
-    assert!(said(&text_of_number).contains("pid is a number, and is compared with a text"));
+    assert!(stderr(&text_of_number).contains("pid is a number, and is compared with a text"));
     assert_eq!(tail(&["--where", "pid = 3"]).status.code(), Some(2));
-    assert!(said(&tail(&["--stamp", "comm"])).contains("no field of 8 bytes"));
+    assert!(stderr(&tail(&["--stamp", "comm"])).contains("no field of 8 bytes"));
     let people = text(&mapring(&["tail", &path, "--no-follow", "-n", "1"]));
     assert!(people.contains("] ns=") && people.contains(" pid=37 "), "{people}");
     let frozen = mapring(&["freeze", &loaded.path("t_each"), &loaded.path("frozen")]);
-    assert!(said(&frozen).contains("t_each is not a region, but of kind per-CPU array"));
+    assert!(stderr(&frozen).contains("t_each is not a region, but of kind per-CPU array"));
     let names = lines(&mapring(&["tail", &loaded.path("t_names"), "--no-follow", "--json"]));
     assert_eq!((&names[0]["tail"], &names[0]["record"]["number"]), (&json!("a tail"), &json!(8)));
 }
@@ -340,9 +340,9 @@ fn tail_follows_a_restarted_loader() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let rest = read.join().unwrap();
-    let mut said = String::new();
-    tail.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    println!("{said}");
+    let mut log = String::new();
+    tail.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    println!("{log}");
     assert!(tail.0.wait().unwrap().success());
     let records: Vec<Value> =
         (line + &rest).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -350,9 +350,9 @@ fn tail_follows_a_restarted_loader() {
     let pids: Vec<_> = records.iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect();
     assert_eq!(pids[..50], (1..=50).collect::<Vec<_>>());
     assert!(pids[50..].is_sorted() && pids[50] < 200, "{pids:?}");
-    assert!(said.contains("another ring is pinned there now") && said.contains("150 records"));
+    assert!(log.contains("another ring is pinned there now") && log.contains("150 records"));
     let lost = pids[50] - 1;
-    assert!(lost == 0 || said.contains(&format!("{lost} overwritten")), "{said}");
+    assert!(lost == 0 || log.contains(&format!("{lost} overwritten")), "{log}");
 }
 
 #[test]
@@ -378,9 +378,9 @@ fn stat_follows_a_restarted_loader() {
     fs::rename(new.path("t_events"), &path).unwrap();
     until(1000);
     stat.0.kill().unwrap();
-    let mut said = String::new();
-    stat.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("another region is pinned there now"), "{said}");
+    let mut log = String::new();
+    stat.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("another region is pinned there now"), "{log}");
 }
 
 #[test]
@@ -445,16 +445,16 @@ fn nobody_reads_what_is_frozen_for_all_and_is_told_what_else_is_needed() {
     assert!(shown[1]["value"].as_str().unwrap().starts_with("0x"));
     let tail = as_nobody(&["tail", &frozen, "--no-follow", "--json"]);
     assert_eq!(lines(&tail).len(), 64);
-    assert!(said(&tail).contains("CAP_SYS_ADMIN") && said(&tail).contains("64 records, none lost"));
+    assert!(stderr(&tail).contains("CAP_SYS_ADMIN") && stderr(&tail).contains("64 records, none lost"));
     let filtered = as_nobody(&["tail", &frozen, "--no-follow", "--where", "pid == 3"]);
-    assert!(!filtered.status.success() && said(&filtered).contains("CAP_SYS_ADMIN"));
+    assert!(!filtered.status.success() && stderr(&filtered).contains("CAP_SYS_ADMIN"));
 
     let denied = as_nobody(&["show", &loaded.path("t_calls")]);
     assert_eq!(denied.status.code(), Some(77));
-    assert!(said(&denied).contains("t_calls") && said(&denied).contains("permission"));
+    assert!(stderr(&denied).contains("t_calls") && stderr(&denied).contains("permission"));
     let by_id = as_nobody(&["show", &format!("id:{}", shown[0]["id"])]);
-    assert!(by_id.status.code() == Some(77) && said(&by_id).contains("CAP_SYS_ADMIN"));
+    assert!(by_id.status.code() == Some(77) && stderr(&by_id).contains("CAP_SYS_ADMIN"));
     let ls = as_nobody(&["ls", "--json"]);
-    assert!(said(&ls).contains("CAP_SYS_ADMIN is needed to list maps by id"));
+    assert!(stderr(&ls).contains("CAP_SYS_ADMIN is needed to list maps by id"));
     assert!(lines(&ls).iter().any(|map| map["pins"].as_array().unwrap().contains(&json!(frozen))));
 }

@@ -9,7 +9,7 @@ use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Counters, Histograms, Ring};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use super::{lines, mapring, path, said, text};
+use super::{lines, mapring, path, stderr, text};
 
 /// A sealed memory file with these bytes.
 fn file(bytes: &[u8]) -> OwnedFd {
@@ -62,7 +62,7 @@ fn tail_prints_each_record_once_and_takes_none() {
         let expected =
             if cfg!(target_endian = "little") { "0x0200000000000000_1400000000000000" } else { "" };
         assert!(cfg!(target_endian = "big") || found.iter().any(|line| line["record"] == expected));
-        assert!(said(&output).contains("20 records, none lost"));
+        assert!(stderr(&output).contains("20 records, none lost"));
     }
     assert_eq!(mapring(&["tail", &path, "--from", "now", "--no-follow"]).stdout, b"");
     assert_eq!(ring.reader().drain().count(), 20);
@@ -70,7 +70,7 @@ fn tail_prints_each_record_once_and_takes_none() {
     for option in [["--where", "pid == 1"], ["--stamp", "ns"]] {
         let output = mapring(&["tail", &path, "--no-follow", option[0], option[1]]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("a memory file has no BTF"));
+        assert!(stderr(&output).contains("a memory file has no BTF"));
     }
 }
 
@@ -101,7 +101,7 @@ fn a_record_that_is_not_ended_is_named_and_lost_once() {
     let facts = &lines(&mapring(&["show", &path, "--json"]))[0];
     assert_eq!((&facts["stepped_over"], &facts["unended"][0]["shard"]), (&1.into(), &1.into()), "{facts}");
     let output = mapring(&["tail", &path, "--no-follow"]);
-    assert!(said(&output).contains(named), "{}", said(&output));
+    assert!(stderr(&output).contains(named), "{}", stderr(&output));
 
     // Although nothing is written any more.
     let reported = text(&mapring(&["stat", &path, "--count", "2", "--interval", "50ms"]));
@@ -194,26 +194,26 @@ fn what_is_no_region_is_refused_with_its_name() {
         for command in ["show", "tail", "stat"] {
             let output = mapring(&[command, name]);
             assert_eq!(output.status.code(), Some(1), "{command} {name}");
-            assert!(output.stdout.is_empty() && said(&output).starts_with("mapring: "));
-            assert!(said(&output).contains(name.trim_start_matches("id:")), "{}", said(&output));
+            assert!(output.stdout.is_empty() && stderr(&output).starts_with("mapring: "));
+            assert!(stderr(&output).contains(name.trim_start_matches("id:")), "{}", stderr(&output));
         }
     }
     assert!(
-        said(&mapring(&["show", "id:4294967295"])).contains("no map has the id 4294967295: `mapring ls`")
+        stderr(&mapring(&["show", "id:4294967295"])).contains("no map has the id 4294967295: `mapring ls`")
     );
-    assert!(said(&mapring(&["show", "id:x"])).contains("write a map's id as id:42"));
+    assert!(stderr(&mapring(&["show", "id:x"])).contains("write a map's id as id:42"));
     let counters = Counters::create_memfd(2, 1).unwrap();
     let tail = mapring(&["tail", &path(counters.region())]);
-    assert!(said(&tail).contains("is not a mapring ring, but of kind counters"));
+    assert!(stderr(&tail).contains("is not a mapring ring, but of kind counters"));
     // A pipe that nobody writes: it must not wait.
     let dir = std::env::temp_dir().join(format!("mapring-fifo-{}", std::process::id()));
     rustix::fs::mknodat(rustix::fs::CWD, &dir, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let output = mapring(&["show", dir.to_str().unwrap()]);
     std::fs::remove_file(&dir).unwrap();
-    assert!(output.status.code() == Some(1) && said(&output).contains("not a memory file"));
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("not a memory file"));
     let ring = ring(1);
     let no_terminal = mapring(&["top", &path(&ring.region())]);
-    assert!(no_terminal.status.code() == Some(1) && said(&no_terminal).contains("needs a terminal"));
+    assert!(no_terminal.status.code() == Some(1) && stderr(&no_terminal).contains("needs a terminal"));
     assert_eq!(mapring(&["tail"]).status.code(), Some(2));
 }
 

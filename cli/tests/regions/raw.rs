@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::common::{Dir, command};
 use super::loaded::Loaded;
-use super::{lines, mapring, said, text};
+use super::{lines, mapring, stderr, text};
 
 /// Bytes as in the outputs.
 const ARGS: &str = "0x6c73002d6c002f74_6d70000000000000";
@@ -82,10 +82,10 @@ fn each_field_can_be_named_as_it_is_printed() {
     ] {
         let output = tail(filter);
         assert_eq!(output.status.code(), Some(1), "{filter}");
-        assert!(said(&output).contains(why), "{filter}: {}", said(&output));
+        assert!(stderr(&output).contains(why), "{filter}: {}", stderr(&output));
     }
     let output = tail("sk == 1");
-    assert!(said(&output).contains("the fields are number, address, mac, pad, error, low, args, tail"));
+    assert!(stderr(&output).contains("the fields are number, address, mac, pad, error, low, args, tail"));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn maps_are_found_by_their_names_in_c() {
     Region::open(loaded.path("t_loads")).unwrap().pin(loaded.path(&pin), 0o600).unwrap();
     // Other tests may have loaded maps with the same name: then all of them are named.
     let shown = mapring(&["show", "t_name_of_many_words", "--json"]);
-    let found = if shown.status.success() { text(&shown) } else { said(&shown) };
+    let found = if shown.status.success() { text(&shown) } else { stderr(&shown) };
     assert!(found.contains(&words) && !found.contains(&bytes), "{found}");
     // Maps of maps have no types of their own.
     let (bells, ring, nodes) = (loaded.path("r__bells"), loaded.path("ring"), loaded.path("nodes"));
@@ -108,14 +108,14 @@ fn maps_are_found_by_their_names_in_c() {
     let of_maps = [("bytes", &ring), ("words", &nodes), ("bytes__bells", &bells)];
     for (name, pin) in of_maps {
         let shown = mapring(&["ls", &format!("t_ring_of_many_{name}"), "--json"]);
-        let found = if shown.status.success() { text(&shown) } else { said(&shown) };
+        let found = if shown.status.success() { text(&shown) } else { stderr(&shown) };
         assert!(
             of_maps.iter().all(|(_, other)| found.contains(*other) == (*other == pin)),
             "{name}: {found}"
         );
     }
     for name in ["t_name_of_many_letters", "t_ring_of_many_letters"] {
-        assert!(said(&mapring(&["show", name])).contains("no map has the name"), "{name}");
+        assert!(stderr(&mapring(&["show", name])).contains("no map has the name"), "{name}");
     }
     // A file or a directory with the name of a map hides none.
     let dir = Dir::new();
@@ -167,7 +167,7 @@ fn a_stamp_is_guessed_only_if_it_fits_a_clock() {
         assert_eq!(inspected, records);
         assert!((0..40).all(|at| records[at]["ticket"] == at), "the order of the tickets");
         let time = records[0]["time"].as_str().map(str::to_owned);
-        Some((time, said(&tail), said(&recorded)))
+        Some((time, stderr(&tail), stderr(&recorded)))
     };
     let monotonic = mapring::time::Clock::Monotonic.now();
     for (first, step, modulo, options, has_time, why) in [

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::common::{Running, command, until};
 use super::loaded::Loaded;
-use super::{lines, mapring, said, text};
+use super::{lines, mapring, stderr, text};
 
 /// The bytes of a record, with its header.
 const BYTES: u64 = 24;
@@ -57,9 +57,9 @@ fn show_and_tail_take_no_record() {
         let tail = mapring(&["tail", &path, "--no-follow", "--json"]);
         let positions: Vec<_> = lines(&tail).iter().map(|line| line["ticket"].as_u64().unwrap()).collect();
         assert_eq!(positions, (0..5).map(|n| n * BYTES).collect::<Vec<_>>());
-        assert!(said(&tail).contains("5 records, none lost"));
+        assert!(stderr(&tail).contains("5 records, none lost"));
         assert!(
-            said(&tail).contains("records are shown as bytes: a BPF ringbuf does not say what is in its")
+            stderr(&tail).contains("records are shown as bytes: a BPF ringbuf does not say what is in its")
         );
     }
     let people = text(&mapring(&["tail", &path, "--no-follow", "-n", "1"]));
@@ -76,7 +76,7 @@ fn show_and_tail_take_no_record() {
         (&["freeze", &path, "/sys/fs/bpf/x"], "is not a region, but of kind ringbuf"),
     ] {
         let refused = mapring(args);
-        assert!(refused.status.code() == Some(1) && said(&refused).contains(why), "{args:?}");
+        assert!(refused.status.code() == Some(1) && stderr(&refused).contains(why), "{args:?}");
     }
 
     assert_eq!(loaded.take_kernel(), 5);
@@ -109,12 +109,12 @@ fn tail_follows_and_counts_the_bytes_that_it_lost() {
     loaded.fill_kernel(1);
     kill_process(pid, Signal::CONT).unwrap();
     assert_eq!(next()["ticket"], 305 * BYTES);
-    let mut said = String::new();
-    tail.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut log = String::new();
+    tail.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(tail.0.wait().unwrap().success());
     let lost = 300 * BYTES;
     assert_eq!(
-        said,
+        log,
         format!(
             "mapring: lost: {lost} bytes of records overwritten\n\
              mapring: 6 records; lost: {lost} bytes of records overwritten\n"

@@ -240,7 +240,7 @@ fn what_was_stepped_over_is_not_lost(producer: impl Producer) {
 }
 
 /// Slots are free behind the stuck ticket, so only patience counts. Reads of the slot are 16 steps apart, and each
-/// advances the models' clock by one. An earlier quiet period does not count.
+/// advances the models' clock by one. An earlier idle period does not count.
 fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
     for (patience, steps) in [(0, 1), (1, 32), (3, 64)] {
         check(None, move || {

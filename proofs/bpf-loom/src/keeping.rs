@@ -29,9 +29,9 @@ pub(crate) const BECOMES: &[&str] = &["held back at once", "not seen at first", 
 fn require(keeping: &Arc<Waking>) -> JoinHandle<u64> {
     let keeping = Arc::clone(keeping);
     thread::spawn(move || {
-        let place = keeping.place(0);
-        place.has_read(0, 1);
-        place.require(LEASE);
+        let seat = keeping.seat(0);
+        seat.has_read(0, 1);
+        seat.require(LEASE);
         Cursor::new(&mut keeping.0.shard(), Start::Now, PATIENT).next()
     })
 }
@@ -77,16 +77,16 @@ const SEQ: crate::ring::Word = crate::ring::Word::Seq(0);
 pub(crate) fn reads(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(Some(3), move || {
         let keeping = Waking::new(name, 1);
-        let place = keeping.place(0);
-        place.has_read(0, 0);
-        place.require(LEASE);
+        let seat = keeping.seat(0);
+        seat.has_read(0, 0);
+        seat.require(LEASE);
         let reader = thread::spawn({
             let keeping = Arc::clone(&keeping);
             move || {
                 let mut reader = Reader::at(0, PATIENT);
                 for _ in 0..3 {
                     if let Step::Record(t) = reader.step(&keeping.0) {
-                        keeping.place(0).has_read(0, t + 1);
+                        keeping.seat(0).has_read(0, t + 1);
                     }
                 }
                 reader
@@ -109,8 +109,8 @@ pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
             let keeping = Waking::new(name, 1);
             let (program, order) = (&*code.program, code.order);
             let mut history: History = keeping.0.push_all(program, order, [1]);
-            keeping.place(0).has_read(0, position);
-            keeping.place(0).require(LEASE);
+            keeping.seat(0).has_read(0, position);
+            keeping.seat(0).require(LEASE);
             let mut nest =
                 Nest { ring: &keeping.0, programs: &[program], discards: false, order, seen: &mut |_| () };
             nest.run(choices, &mut { INTERRUPTS }, &mut history);
@@ -133,7 +133,7 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let keeping = Waking::new(name, 1);
     let header = keeping.0.head_word();
-    keeping.place(0).require(LEASE);
+    keeping.seat(0).require(LEASE);
     let first = keeping.parts().0;
     let (bits, read) = (first + REQUIRED, first + position(0, 0));
     let mut mutants = Vec::new();

@@ -22,15 +22,15 @@ use crate::sync::{AtomicU64, Ordering};
 
 pub use self::mutants::{mutants, of_barrier};
 
-/// The ring of a model, with a reader in the first places.
+/// The ring of a model, with a reader in the first seats.
 pub(crate) struct Waking(pub(crate) Ring);
 
 impl Waking {
     pub(crate) fn new(name: &'static str, readers: u64) -> Arc<Self> {
         let waking = Self(Ring::new(name));
         for me in 1..=readers {
-            let place = Seat::take(WordsMut::new(waking.words()), me, |_, _| true).unwrap();
-            assert_eq!(place.number() as u64, me - 1);
+            let seat = Seat::take(WordsMut::new(waking.words()), me, |_, _| true).unwrap();
+            assert_eq!(seat.number() as u64, me - 1);
         }
         Arc::new(waking)
     }
@@ -44,7 +44,7 @@ impl Waking {
         &self.0.map.words[self.parts().0..]
     }
 
-    pub(crate) fn place(&self, number: usize) -> Seat<'_> {
+    pub(crate) fn seat(&self, number: usize) -> Seat<'_> {
         Seat::at(WordsMut::new(self.words()), number)
     }
 
@@ -58,14 +58,14 @@ impl Waking {
         self.words()[ASLEEP].load(Ordering::Relaxed)
     }
 
-    fn rung(&self, place: usize) -> usize {
-        self.parts().1.rung(place)
+    fn rung(&self, seat: usize) -> usize {
+        self.parts().1.rung(seat)
     }
 
     /// A program of a CPU: it ends one ticket. Returns whether it saw that a reader's bell is to be rung.
     fn run(&self, code: &Code, cpu: u64, value: u64) -> bool {
         let mut machine = Machine::new(&code.program, &self.0.map, code.order, cpu, [value, 0]);
-        assert_eq!(machine.run() & 0xffff_ffff, 0, "there is place");
+        assert_eq!(machine.run() & 0xffff_ffff, 0, "there is room");
         machine.changes().iter().any(|change| self.0.word(change.word) == Word::Readers)
     }
 
@@ -73,11 +73,11 @@ impl Waking {
     fn sleeps(self: &Arc<Self>, many: u64) -> JoinHandle<Unread> {
         let waking = Arc::clone(self);
         thread::spawn(move || {
-            let place = waking.place(0);
+            let seat = waking.seat(0);
             if many > 1 {
-                place.sleeps_until(0, Some(many - 1));
+                seat.sleeps_until(0, Some(many - 1));
             }
-            place.asleep();
+            seat.asleep();
             Cursor::at(0, PATIENT).unread(&mut waking.0.shard(), many)
         })
     }
@@ -129,7 +129,7 @@ pub(crate) fn grace_period(name: &'static str, code: Code, seen: Seen) -> u64 {
             waking.look(NEVER);
             let reader = thread::spawn({
                 let waking = Arc::clone(&waking);
-                move || waking.place(0).will_sleep(0)
+                move || waking.seat(0).will_sleep(0)
             });
             let mut machine = waking.0.machine(&code.program, code.order, 7);
             let mut ended = run_until(&mut machine, at);
@@ -205,10 +205,10 @@ pub(crate) fn idle(name: &'static str, code: Code, seen: Seen) -> u64 {
             let reader = thread::spawn({
                 let waking = Arc::clone(&waking);
                 move || {
-                    let place = waking.place(0);
-                    place.sleeps_until(0, until);
-                    place.asleep();
-                    let looked_for = place.look() == 0;
+                    let seat = waking.seat(0);
+                    seat.sleeps_until(0, until);
+                    seat.asleep();
+                    let looked_for = seat.look() == 0;
                     (looked_for, Cursor::at(3, PATIENT).unread(&mut waking.0.shard(), until.map_or(1, |_| 2)))
                 }
             });
@@ -239,7 +239,7 @@ pub(crate) fn watermark(name: &'static str, code: Code, seen: Seen) -> u64 {
             let waking = Waking::new(name, 1);
             waking.look(bits);
             // An earlier sleep ended by its age. Its ticket is further on.
-            waking.place(0).sleeps_until(0, Some(3));
+            waking.seat(0).sleeps_until(0, Some(3));
             let reader = waking.sleeps(2);
             waking.run(&code, 0, 1);
             assert_eq!(waking.rung(0), 0, "one is too few");
@@ -261,7 +261,7 @@ fn two_cpus(name: &'static str, code: &Code, seen: &Seen, refuses: bool) -> u64 
         if refuses {
             waking.parts().1.refuse();
         }
-        waking.place(0).asleep();
+        waking.seat(0).asleep();
         let other = thread::spawn({
             let (waking, code) = (Arc::clone(&waking), code.clone());
             move || waking.run(&code, 1, 11)
@@ -290,11 +290,11 @@ pub(crate) fn one_is_refused(name: &'static str, code: Code, seen: Seen) -> u64 
 pub(crate) fn refused(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
         let waking = Waking::new(name, 2);
-        waking.place(0).asleep();
+        waking.seat(0).asleep();
         waking.parts().1.refuse();
         let other = thread::spawn({
             let waking = Arc::clone(&waking);
-            move || waking.place(1).asleep()
+            move || waking.seat(1).asleep()
         });
         waking.run(&code, 0, 1);
         other.join().unwrap();
@@ -314,11 +314,11 @@ pub(crate) fn again(name: &'static str, code: Code, seen: Seen) -> u64 {
         let waking = Waking::new(name, 1);
         let also = Arc::clone(&waking);
         let reader = thread::spawn(move || {
-            let place = also.place(0);
-            place.asleep();
-            place.awake();
+            let seat = also.seat(0);
+            seat.asleep();
+            seat.awake();
             let before = also.rung(0);
-            place.asleep();
+            seat.asleep();
             (Cursor::at(0, PATIENT).unread(&mut also.0.shard(), 1), before)
         });
         waking.run(&code, 0, 1);
@@ -371,8 +371,8 @@ pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
         let (code, seen) = (code.clone(), seen.clone());
         Choices::explore_alone(move |choices| {
             let waking = Waking::new(name, 1);
-            waking.place(0).sleeps_until(0, until);
-            waking.place(0).asleep();
+            waking.seat(0).sleeps_until(0, until);
+            waking.seat(0).asleep();
             let (program, order, mut history) = (&*code.program, code.order, History::default());
             let mut nest =
                 Nest { ring: &waking.0, programs: &[program], discards: false, order, seen: &mut |_| () };

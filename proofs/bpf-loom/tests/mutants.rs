@@ -155,9 +155,9 @@ fn every_mutant_fails_a_model() {
                 let mut child = Command::new(std::env::current_exe().unwrap());
                 child.args(["--exact", "one_mutant", "--ignored", "--nocapture"]).env(VARIABLE, &which);
                 let output = child.env("RUST_BACKTRACE", "0").output().unwrap();
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                assert!(said.contains("running 1 test"), "{output:?}");
-                let model = said.lines().filter_map(|line| line.strip_prefix("model: ")).next_back();
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(text.contains("running 1 test"), "{output:?}");
+                let model = text.lines().filter_map(|line| line.strip_prefix("model: ")).next_back();
                 let errors = String::from_utf8_lossy(&output.stderr).into_owned();
                 let why = errors
                     .lines()

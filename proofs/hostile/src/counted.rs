@@ -1,4 +1,4 @@
-//! A shard whose reader's looks are counted.
+//! A shard whose reader's loads are counted.
 
 use bytemuck::AnyBitPattern;
 use mapring::abi::seq::{Slots, TRIES};
@@ -9,13 +9,13 @@ use mapring_core::protocol::ring::{NoRecord, Shard, SlotSource};
 pub struct Counted<'a> {
     shard: Shard<'a>,
     /// Loads since this was last set to 0; a record counts as one.
-    pub looks: u64,
+    pub loads: u64,
 }
 
 impl<'a> Counted<'a> {
     /// Counts for `shard`.
     pub fn new(shard: Shard<'a>) -> Self {
-        Self { shard, looks: 0 }
+        Self { shard, loads: 0 }
     }
 
     /// The maximum number of loads in one step of a reader.
@@ -32,12 +32,12 @@ impl<'a> SlotSource for Counted<'a> {
     }
 
     fn head(&mut self) -> u64 {
-        self.looks += 1;
+        self.loads += 1;
         self.shard.head()
     }
 
     fn peek(&mut self, t: u64) -> u64 {
-        self.looks += 1;
+        self.loads += 1;
         self.shard.peek(t)
     }
 
@@ -55,7 +55,7 @@ impl<'a> SlotSource for Counted<'a> {
         published: u64,
         out: &mut T,
     ) -> Result<(), NoRecord> {
-        self.looks += 2;
+        self.loads += 2;
         self.shard.take::<T, TO_MEMORY>(slot, published, out)
     }
 }

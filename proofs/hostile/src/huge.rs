@@ -28,8 +28,8 @@ impl HugePage {
     /// # Errors
     /// Returns why no huge page is available, for `SKIPPED`.
     pub fn borrow() -> Result<Self, String> {
-        let said = fs::read_to_string(OVERCOMMIT).map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
-        let before = said.trim().parse::<u64>().map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
+        let text = fs::read_to_string(OVERCOMMIT).map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
+        let before = text.trim().parse::<u64>().map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
         fs::write(OVERCOMMIT, (before + 2).to_string()).map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
         Ok(Self { before })
     }

@@ -1,7 +1,7 @@
 //! Shared code of the tests against dead writers and hostile processes.
 //!
 //! - `victim`: a writer in its own process, single-stepped, and killed after its n-th store.
-//! - `counted`: a shard whose reader's looks are counted.
+//! - `counted`: a shard whose reader's loads are counted.
 //! - `huge`: a huge page borrowed from the kernel during a test.
 //! - `memory`: direct access to a region's words, without the library.
 //! - `merged`: reads a ring of unknown content in the order of its records' stamps.

@@ -106,7 +106,7 @@ fn is_ours(call: &Call) -> bool {
     !["MAP_ANONYMOUS", "BPF_PROG_TEST_RUN"].iter().any(|word| call.line.contains(word))
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     format!("{} {}{}", output.status, text(&output.stdout), text(&output.stderr))
 }
@@ -115,7 +115,7 @@ fn said(output: &Output) -> String {
 fn calls_of(scenario: &str, every: usize) -> Result<Vec<Call>, String> {
     let all_well = run(scenario, None);
     if !all_well.output.status.success() || all_well.calls.is_empty() {
-        return Err(format!("{scenario}, where nothing fails: {}", said(&all_well.output)));
+        return Err(format!("{scenario}, where nothing fails: {}", stderr(&all_well.output)));
     }
     Ok(all_well.calls.into_iter().filter(is_ours).step_by(every).collect())
 }
@@ -124,9 +124,9 @@ fn calls_of(scenario: &str, every: usize) -> Result<Vec<Call>, String> {
 fn fails_once(scenario: &str, call: &Call, errno: &str) -> Result<bool, String> {
     let ran = run(scenario, Some((call, errno)));
     if !ran.output.status.success() {
-        Err(format!("{scenario}: {errno} from {}\n{}", call.line, said(&ran.output)))
+        Err(format!("{scenario}: {errno} from {}\n{}", call.line, stderr(&ran.output)))
     } else if !ran.injected {
-        Err(format!("{scenario}: no call of {} failed: {}", call.name, said(&ran.output)))
+        Err(format!("{scenario}: no call of {} failed: {}", call.name, stderr(&ran.output)))
     } else {
         Ok(ran.output.stdout.starts_with(b"ok"))
     }

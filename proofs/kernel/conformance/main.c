@@ -72,19 +72,19 @@ static void become_nobody(void)
 	}
 }
 
-static struct mapring__place place_of(const char *where, int flags)
+static struct mapring__locator locator_of(const char *where, int flags)
 {
-	struct mapring__place place = { .fd = -1, .flags = flags };
+	struct mapring__locator locator = { .fd = -1, .flags = flags };
 	const char *number = strchr(where, ':');
 	bool is_maps = strncmp(where, "maps:", 5) == 0;
 
 	if (is_maps || strncmp(where, "id:", 3) == 0) {
-		place.is_maps = is_maps;
-		place.fd = mapring__open_id((uint32_t)strtoul(number + 1, NULL, 10), !is_maps && (flags & MAPRING_LOOKUP));
+		locator.is_maps = is_maps;
+		locator.fd = mapring__open_id((uint32_t)strtoul(number + 1, NULL, 10), !is_maps && (flags & MAPRING_LOOKUP));
 	} else {
-		place.path = strdup(strncmp(where, "memfd:", 6) == 0 ? number + 1 : where);
+		locator.path = strdup(strncmp(where, "memfd:", 6) == 0 ? number + 1 : where);
 	}
-	return place;
+	return locator;
 }
 
 static int print_record(void *reader, const struct mapring_event *event)
@@ -159,10 +159,10 @@ struct manner {
 	uint64_t lease_ms; /* 0: not required */
 };
 
-static void show_ring(const struct mapring__place *place, bool per_cpu, const struct mapring_reader_opts *opts,
+static void show_ring(const struct mapring__locator *locator, bool per_cpu, const struct mapring_reader_opts *opts,
 		      const struct manner *manner)
 {
-	struct mapring_reader *reader = mapring__reader_at(*place, per_cpu, opts);
+	struct mapring_reader *reader = mapring__reader_at(*locator, per_cpu, opts);
 	struct mapring_stats stats = { .rings = 1 };
 	uint64_t wakes = 0;
 	bool stopped;
@@ -205,7 +205,7 @@ static int print_record_of(void *ring, const struct mapring_event *event)
 }
 
 /* Prints the records of several rings in one order, and the sum of their counts. */
-static void show_rings(char **places, int count, const struct mapring_reader_opts *opts, const struct manner *manner)
+static void show_rings(char **locators, int count, const struct mapring_reader_opts *opts, const struct manner *manner)
 {
 	struct mapring_merged *merged = mapring_merged__new();
 	struct one_ring *rings = room((uint64_t)count * 2);
@@ -216,7 +216,7 @@ static void show_rings(char **places, int count, const struct mapring_reader_opt
 	if (!merged)
 		abort();
 	for (int i = 0; i < count; i++) {
-		struct mapring_reader *reader = mapring__reader_at(place_of(places[i], opts->flags), false, opts);
+		struct mapring_reader *reader = mapring__reader_at(locator_of(locators[i], opts->flags), false, opts);
 
 		rings[i] = (struct one_ring){ i, reader };
 		if (!reader || (manner->waits && mapring_reader__fd(reader) < 0) ||
@@ -276,7 +276,7 @@ int main(int argc, char **argv)
 {
 	struct mapring_reader_opts opts = { .start = MAPRING_OLDEST };
 	const char *command, *where;
-	struct mapring__place place;
+	struct mapring__locator locator;
 	struct manner manner = { false, 0 };
 	int at = 1;
 
@@ -304,20 +304,20 @@ int main(int argc, char **argv)
 		return reads(where, at < argc ? argv[at] : "");
 	}
 	if (where)
-		place = place_of(where, opts.flags);
+		locator = locator_of(where, opts.flags);
 	if (strcmp(command, "layout") == 0)
 		print_layouts();
 	else if (where && (strcmp(command, "ring") == 0 || strcmp(command, "follow") == 0))
-		show_ring(&place, false, &opts, &manner);
+		show_ring(&locator, false, &opts, &manner);
 	else if (where && strcmp(command, "rings") == 0)
 		show_rings(argv + at - 1, argc - at + 1, &opts, &manner);
 	else if (where && strcmp(command, "numa") == 0)
-		show_ring(&place, true, &opts, &manner);
+		show_ring(&locator, true, &opts, &manner);
 	else if (where && strcmp(command, "global") == 0 && at < argc)
-		show_global(&place, argv[at]);
+		show_global(&locator, argv[at]);
 	else if (where && at < argc && (strcmp(command, "push") == 0 || strcmp(command, "set") == 0))
-		write_value(&place, command[0] == 'p', argv[at]);
-	else if (!where || !show_region(command, &place)) {
+		write_value(&locator, command[0] == 'p', argv[at]);
+	else if (!where || !show_region(command, &locator)) {
 		fputs(USAGE, stderr);
 		return 2;
 	}

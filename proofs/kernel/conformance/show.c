@@ -196,7 +196,7 @@ static void show_readers(struct mapring_region *r)
 	}
 }
 
-bool show_region(const char *command, const struct mapring__place *place)
+bool show_region(const char *command, const struct mapring__locator *locator)
 {
 	static const struct {
 		const char *name;
@@ -217,7 +217,7 @@ bool show_region(const char *command, const struct mapring__place *place)
 
 		if (strcmp(command, KINDS[i].name) != 0)
 			continue;
-		r = mapring__region_new(mapring__place_open(place), place->path, KINDS[i].kind, 0, place->flags);
+		r = mapring__region_new(mapring__locator_open(locator), locator->path, KINDS[i].kind, 0, locator->flags);
 		if (!r)
 			fail("the region");
 		KINDS[i].show(r);
@@ -227,7 +227,7 @@ bool show_region(const char *command, const struct mapring__place *place)
 	return false;
 }
 
-void show_global(const struct mapring__place *place, const char *name)
+void show_global(const struct mapring__locator *locator, const char *name)
 {
 	struct bpf_map_info info;
 	struct mapring_region r;
@@ -235,7 +235,7 @@ void show_global(const struct mapring__place *place, const char *name)
 	bool told;
 	char kind[6];
 
-	check(mapring__open_section(&r, mapring__place_open(place), place->flags, &info), "the section");
+	check(mapring__open_section(&r, mapring__locator_open(locator), locator->flags, &info), "the section");
 	told = sscanf(name, "%5[a-z]@%" SCNu64 ":%" SCNu64, kind, &offset, &bytes) == 3;
 	if (told)
 		check(mapring__place_global(&r, strcmp(kind, "cell") == 0 ? MAPRING_KIND_CELLS : MAPRING_KIND_LATCHES, offset, bytes),
@@ -249,10 +249,10 @@ void show_global(const struct mapring__place *place, const char *name)
 	mapring__region_close(&r);
 }
 
-void write_value(const struct mapring__place *place, bool is_command, const char *hex)
+void write_value(const struct mapring__locator *locator, bool is_command, const char *hex)
 {
 	enum mapring_kind kind = is_command ? MAPRING_KIND_COMMANDS : MAPRING_KIND_LATCHES;
-	struct mapring_region *r = mapring__region_new(mapring__place_open(place), place->path, kind, 0, MAPRING_WRITE);
+	struct mapring_region *r = mapring__region_new(mapring__locator_open(locator), locator->path, kind, 0, MAPRING_WRITE);
 	unsigned char *value;
 	uint64_t number = 0, done = 0;
 

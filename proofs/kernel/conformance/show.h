@@ -6,11 +6,11 @@
 #include <mapring.h>
 
 /* Prints a region of the kind that `command` names. Returns false if it names none. */
-bool show_region(const char *command, const struct mapring__place *place);
+bool show_region(const char *command, const struct mapring__locator *locator);
 /* A variable: its name, or its position such as `cell@8:20`. */
-void show_global(const struct mapring__place *place, const char *name);
+void show_global(const struct mapring__locator *locator, const char *name);
 /* Pushes a command, and waits until programs have carried it out; or sets latch 0. */
-void write_value(const struct mapring__place *place, bool is_command, const char *hex);
+void write_value(const struct mapring__locator *locator, bool is_command, const char *hex);
 
 /* Reads the ring that is pinned there as kernel-tests-reads does. Returns the program's exit code. */
 int reads(const char *pin, const char *how);

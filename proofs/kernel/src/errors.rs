@@ -12,7 +12,7 @@ pub fn assert_error<T>(result: Result<T>, kind: ErrorKind, part: &str) {
 /// Checks that an error says all of this.
 #[track_caller]
 pub fn says(error: impl std::fmt::Display, parts: &[&str]) {
-    let said = error.to_string();
-    let missing: Vec<_> = parts.iter().filter(|part| !said.contains(**part)).collect();
-    assert!(missing.is_empty(), "{said:?} does not say {missing:?}");
+    let message = error.to_string();
+    let missing: Vec<_> = parts.iter().filter(|part| !message.contains(**part)).collect();
+    assert!(missing.is_empty(), "{message:?} does not say {missing:?}");
 }

@@ -9,12 +9,12 @@ mod errors;
 mod image;
 mod jumps;
 mod load;
+mod no_syscalls;
 mod numbered;
 mod perf;
 mod pins;
 mod privilege;
 mod process;
-mod quiet;
 pub mod raw;
 mod records;
 mod slow_pages;
@@ -32,12 +32,12 @@ pub use load::{
     raw_map, read_only, send, unfitted, update, without_batches, without_bpf, without_commands,
     without_programs, word_at,
 };
+pub use no_syscalls::{end, no_syscalls, only_exit};
 pub use numbered::{EMPTY, Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::{sample_clock, sample_switches, stress_seconds, ticks};
 pub use pins::{PinDir, PublicPins};
 pub use privilege::{may_disturb, may_use_bpf, skipped};
 pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, written_for};
-pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Order, Rec, Sample, words_of};
 pub use slow_pages::SlowPages;
 pub use sysctl::UnprivilegedBpf;

@@ -28,7 +28,7 @@ pub fn try_child(program: &str, args: &[&str]) -> std::result::Result<String, St
 /// # Panics
 /// Panics if it fails.
 pub fn child(program: &str, args: &[&str]) -> String {
-    try_child(program, args).unwrap_or_else(|said| panic!("{args:?}: {said}"))
+    try_child(program, args).unwrap_or_else(|log| panic!("{args:?}: {log}"))
 }
 
 /// Starts a reader, one of this package's programs, and calls `write` until it ends. Returns the line in which it

@@ -15,7 +15,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 pub use self::programs::{nothing, overwriting, overwriting_inner, program, run_filter};
 
 /// The kernel's result: an errno if it refused.
-pub type Said<T = ()> = Result<T, i32>;
+pub type SysResult<T = ()> = Result<T, i32>;
 
 /// A map to create.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl RawMap {
     ///
     /// # Errors
     /// Returns the kernel's errno.
-    pub fn make(self) -> Said<OwnedFd> {
+    pub fn make(self) -> SysResult<OwnedFd> {
         self.create(&[], 0)
     }
 
@@ -54,7 +54,7 @@ impl RawMap {
     ///
     /// # Errors
     /// Returns the kernel's errno; E2BIG before 6.18.
-    pub fn make_exclusive(self, program: &[u8; 32]) -> Said<OwnedFd> {
+    pub fn make_exclusive(self, program: &[u8; 32]) -> SysResult<OwnedFd> {
         self.create(program, 0)
     }
 
@@ -62,11 +62,11 @@ impl RawMap {
     ///
     /// # Errors
     /// Returns the kernel's errno.
-    pub fn make_of(self, inner: BorrowedFd<'_>) -> Said<OwnedFd> {
+    pub fn make_of(self, inner: BorrowedFd<'_>) -> SysResult<OwnedFd> {
         self.create(&[], inner.as_raw_fd())
     }
 
-    fn create(self, program: &[u8], inner: i32) -> Said<OwnedFd> {
+    fn create(self, program: &[u8], inner: i32) -> SysResult<OwnedFd> {
         let opts = bpf_map_create_opts {
             sz: size_of::<bpf_map_create_opts>() as u64,
             map_flags: self.flags,
@@ -105,7 +105,7 @@ pub fn info(fd: impl AsFd) -> bpf_map_info {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn by_id(id: u32, flags: u32) -> Said<OwnedFd> {
+pub fn by_id(id: u32, flags: u32) -> SysResult<OwnedFd> {
     let opts = bpf_get_fd_by_id_opts {
         sz: size_of::<bpf_get_fd_by_id_opts>() as u64,
         open_flags: flags,
@@ -119,7 +119,7 @@ pub fn by_id(id: u32, flags: u32) -> Said<OwnedFd> {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn btf_by_id(id: u32) -> Said<OwnedFd> {
+pub fn btf_by_id(id: u32) -> SysResult<OwnedFd> {
     // SAFETY: any id is valid.
     descriptor(unsafe { libbpf_sys::bpf_btf_get_fd_by_id(id) })
 }
@@ -128,7 +128,7 @@ pub fn btf_by_id(id: u32) -> Said<OwnedFd> {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> Said {
+pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> SysResult {
     let (mut options, fd) = (MmapOptions::new(), fd.as_fd().as_raw_fd());
     options.len(bytes);
     let done = if write { options.map_raw(fd) } else { options.map_raw_read_only(fd) };
@@ -139,7 +139,7 @@ pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> Said {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn map_as(fd: impl AsFd, offset: u64, protection: ProtFlags, flags: MapFlags) -> Said {
+pub fn map_as(fd: impl AsFd, offset: u64, protection: ProtFlags, flags: MapFlags) -> SysResult {
     const PAGE: usize = 4096;
     // SAFETY: a new mapping at an address that the kernel chooses, and nothing accesses it.
     let made = unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, offset) };
@@ -151,22 +151,24 @@ pub fn map_as(fd: impl AsFd, offset: u64, protection: ProtFlags, flags: MapFlags
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn lookup(fd: impl AsFd, index: u32, value: &mut [u64]) -> Said {
+pub fn lookup(fd: impl AsFd, index: u32, value: &mut [u64]) -> SysResult {
     check(&fd, value.len(), 1);
     let to = value.as_mut_ptr().cast();
     // SAFETY: the key has 4 bytes, and the length of the value was checked.
-    said(unsafe { libbpf_sys::bpf_map_lookup_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), to) })
+    sys_result(unsafe {
+        libbpf_sys::bpf_map_lookup_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), to)
+    })
 }
 
 /// Looks up `count` elements, from the first on.
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn lookup_batch(fd: impl AsFd, mut count: u32, values: &mut [u64]) -> Said {
+pub fn lookup_batch(fd: impl AsFd, mut count: u32, values: &mut [u64]) -> SysResult {
     check(&fd, values.len(), count as usize);
     let (mut last, mut keys) = (0_u32, vec![0_u32; count as usize]);
     // SAFETY: keys and values have room for `count` elements.
-    said(unsafe {
+    sys_result(unsafe {
         libbpf_sys::bpf_map_lookup_batch(
             fd.as_fd().as_raw_fd(),
             std::ptr::null_mut(),
@@ -183,11 +185,11 @@ pub fn lookup_batch(fd: impl AsFd, mut count: u32, values: &mut [u64]) -> Said {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn update(fd: impl AsFd, index: u32, value: &[u64]) -> Said {
+pub fn update(fd: impl AsFd, index: u32, value: &[u64]) -> SysResult {
     check(&fd, value.len(), 1);
     let from = value.as_ptr().cast();
     // SAFETY: the key has 4 bytes, and the length of the value was checked.
-    said(unsafe {
+    sys_result(unsafe {
         libbpf_sys::bpf_map_update_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), from, 0)
     })
 }
@@ -209,11 +211,11 @@ pub fn region(geometry: Geometry, record: &str, flags: u32) -> OwnedFd {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn update_batch(fd: impl AsFd, indices: &[u32], values: &[u64]) -> Said {
+pub fn update_batch(fd: impl AsFd, indices: &[u32], values: &[u64]) -> SysResult {
     check(&fd, values.len(), indices.len());
     let mut count = u32::try_from(indices.len()).unwrap();
     // SAFETY: `count` keys, and values for all of them.
-    said(unsafe {
+    sys_result(unsafe {
         libbpf_sys::bpf_map_update_batch(
             fd.as_fd().as_raw_fd(),
             indices.as_ptr().cast(),
@@ -228,20 +230,20 @@ pub fn update_batch(fd: impl AsFd, indices: &[u32], values: &[u64]) -> Said {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn delete(fd: impl AsFd, index: u32) -> Said {
+pub fn delete(fd: impl AsFd, index: u32) -> SysResult {
     // SAFETY: the key has 4 bytes.
-    said(unsafe { libbpf_sys::bpf_map_delete_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast()) })
+    sys_result(unsafe { libbpf_sys::bpf_map_delete_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast()) })
 }
 
 /// The index after this one.
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn next_key(fd: impl AsFd, index: Option<u32>) -> Said<u32> {
+pub fn next_key(fd: impl AsFd, index: Option<u32>) -> SysResult<u32> {
     let mut next = 0_u32;
     let before = index.as_ref().map_or(std::ptr::null(), |index| &raw const *index);
     // SAFETY: the keys have 4 bytes.
-    said(unsafe {
+    sys_result(unsafe {
         libbpf_sys::bpf_map_get_next_key(fd.as_fd().as_raw_fd(), before.cast(), (&raw mut next).cast())
     })
     .map(|()| next)
@@ -251,9 +253,9 @@ pub fn next_key(fd: impl AsFd, index: Option<u32>) -> Said<u32> {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn freeze(fd: impl AsFd) -> Said {
+pub fn freeze(fd: impl AsFd) -> SysResult {
     // SAFETY: any descriptor is valid.
-    said(unsafe { libbpf_sys::bpf_map_freeze(fd.as_fd().as_raw_fd()) })
+    sys_result(unsafe { libbpf_sys::bpf_map_freeze(fd.as_fd().as_raw_fd()) })
 }
 
 /// Checks that the buffer is as long as the kernel's access to `count` elements.
@@ -266,13 +268,13 @@ fn check(fd: &impl AsFd, words: usize, count: usize) {
     assert!(words >= (info.value_size as usize).div_ceil(8) * copies * count, "{words} words");
 }
 
-fn descriptor(ret: i32) -> Said<OwnedFd> {
-    said(ret)?;
+fn descriptor(ret: i32) -> SysResult<OwnedFd> {
+    sys_result(ret)?;
     // SAFETY: libbpf returns a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(ret) })
 }
 
-fn said(ret: i32) -> Said {
+fn sys_result(ret: i32) -> SysResult {
     if ret < 0 { Err(-ret) } else { Ok(()) }
 }
 

@@ -122,11 +122,11 @@ fn the_wrong_rust_type_or_kind() {
         Ring::<Filled<14>>::open(&map(object, "counters_10")).unwrap_err(),
         Counters::open(&map(object, "cells_56")).unwrap_err(),
     ];
-    let said =
+    let parts =
         ["holds ring, expected cells", "holds counters, expected ring", "holds cells, expected counters"];
-    for (error, said) in kinds.iter().zip(said) {
+    for (error, parts) in kinds.iter().zip(parts) {
         assert!(error.kind() == ErrorKind::WrongType, "{error:?}");
-        says(error, &[said]);
+        says(error, &[parts]);
     }
 }
 

@@ -317,7 +317,7 @@ fn second_process(
     counters: &Counters,
     pins: &[String; 3],
 ) {
-    let said = |kind: &str, pin: &str| child(env!("CARGO_BIN_EXE_kernel-tests-child"), &[kind, pin]);
+    let output = |kind: &str, pin: &str| child(env!("CARGO_BIN_EXE_kernel-tests-child"), &[kind, pin]);
     let head = |region: &mapring::Region| format!("Mapped {:?}\n", region.preamble());
 
     let mut reader = ring.reader();
@@ -326,9 +326,9 @@ fn second_process(
         expected += &format!("{} {} {:x?}\n", event.shard, event.ticket, event.record);
     }
     expected += &format!("{:?} dropped 0\n", reader.stats());
-    assert_eq!(said("ring", &pins[0]), expected);
+    assert_eq!(output("ring", &pins[0]), expected);
     let lines = (0..3).map(|i| format!("{:x?}\n", cells.snapshot(i).unwrap())).collect::<String>();
-    assert_eq!(said("cells", &pins[1]), head(cells.region()) + &lines);
+    assert_eq!(output("cells", &pins[1]), head(cells.region()) + &lines);
     let lines = (0..10).map(|i| format!("{}\n", counters.sum(i).unwrap())).collect::<String>();
-    assert_eq!(said("counters", &pins[2]), head(counters.region()) + &lines);
+    assert_eq!(output("counters", &pins[2]), head(counters.region()) + &lines);
 }

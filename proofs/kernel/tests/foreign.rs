@@ -184,8 +184,8 @@ fn plain(from: &From<'_>, number: u32) {
     let error = from.array::<[u64; 2]>("samples").unwrap_err();
     assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(": sample is "), "{error}");
     assert!(error.to_string().contains("struct sample (16 bytes) in C, and 2 times"), "{error}");
-    let said = " in C, and ";
-    assert_error(from.array::<u64>("numbers"), ErrorKind::Layout, said);
+    let message = " in C, and ";
+    assert_error(from.array::<u64>("numbers"), ErrorKind::Layout, message);
 }
 
 #[test]
@@ -272,8 +272,8 @@ fn loaded_by_aya_without_types() {
         let error =
             from.region("cells", OpenOptions::new().assume_layout(other).write_preamble(true)).unwrap_err();
         assert!(error.to_string().contains("makes the number of entries "), "{error}");
-        let said = "is a map of type percpu_array, expected array; its preamble or description says so";
-        assert_error(from.region("percpu_cells", described("cells")), ErrorKind::WrongType, said);
+        let message = "is a map of type percpu_array, expected array; its preamble or description says so";
+        assert_error(from.region("percpu_cells", described("cells")), ErrorKind::WrongType, message);
         assert_error(from.array::<u32>("samples"), ErrorKind::Layout, "has records of 16 bytes (");
         assert_error(from.array::<u32>("samples"), ErrorKind::Layout, "but u32 has 4");
     }

@@ -98,7 +98,7 @@ fn programs_drop_the_newest_records_while_a_reader_is_required() {
 }
 
 #[test]
-fn a_reader_that_holds_programs_back_by_tails_loses_its_place() {
+fn a_reader_that_holds_programs_back_by_tails_loses_its_seat() {
     require_bpf!();
     on_one_cpu();
     let pattern = pattern();

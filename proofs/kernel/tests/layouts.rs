@@ -139,10 +139,10 @@ fn differs<T: Record>(map: &Map<'_>, field: &str, c: &str, rust: &str) {
         Cells::<T>::open(Source::id(id)).unwrap_err(),
         OpenOptions::new().expect_record::<T>().open(fd()).unwrap_err(),
     ] {
-        let said = error.to_string();
-        assert_eq!(error.kind(), ErrorKind::Layout, "{said}");
-        assert!(said.contains(std::any::type_name::<T>()), "{said}");
-        assert!(said.ends_with(&format!(": {field} is {c} in C, and {rust} in Rust")), "{said}");
+        let message = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Layout, "{message}");
+        assert!(message.contains(std::any::type_name::<T>()), "{message}");
+        assert!(message.ends_with(&format!(": {field} is {c} in C, and {rust} in Rust")), "{message}");
     }
 }
 
@@ -332,8 +332,8 @@ fn who_may_not_read_btf_is_told() {
     let path = pins.path("cells");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
     let program = env!("CARGO_BIN_EXE_kernel-tests-child");
-    let said = child(program, &["nobody", "compared", path.to_str().unwrap()]);
-    assert_eq!(said, "Mapped by size alone (reading BTF takes CAP_SYS_ADMIN)\n");
-    let said = child(program, &["compared", path.to_str().unwrap()]);
-    assert_eq!(said, "Mapped field by field with the map's BTF\n");
+    let output = child(program, &["nobody", "compared", path.to_str().unwrap()]);
+    assert_eq!(output, "Mapped by size alone (reading BTF takes CAP_SYS_ADMIN)\n");
+    let output = child(program, &["compared", path.to_str().unwrap()]);
+    assert_eq!(output, "Mapped field by field with the map's BTF\n");
 }

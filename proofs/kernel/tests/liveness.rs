@@ -331,8 +331,8 @@ fn without_privilege_the_loader_is_known_and_the_programs_are_not() {
     let path = pins.path("calls");
     Ring::<Rec>::open(&map(object, "calls")).unwrap().region().pin(&path, 0o666).unwrap();
     set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-    let said = child(CHILD, &["nobody", "alive", path.to_str().unwrap()]);
+    let output = child(CHILD, &["nobody", "alive", path.to_str().unwrap()]);
     let me = std::process::id();
-    assert!(said.contains(&format!("loader {me} lives; programs unknown: ")), "{said}");
-    assert!(said.contains("CAP_SYS_ADMIN: run as root"), "{said}");
+    assert!(output.contains(&format!("loader {me} lives; programs unknown: ")), "{output}");
+    assert!(output.contains("CAP_SYS_ADMIN: run as root"), "{output}");
 }

@@ -279,11 +279,14 @@ fn sizes_that_the_kernel_makes_no_array_of() {
         ),
     ] {
         let error = error.unwrap_err();
-        let said = error.to_string();
-        assert_eq!(error.kind(), ErrorKind::Shape, "{said}");
-        assert!(said.contains(&format!(": a {part} of {found} bytes, ")), "{said}");
+        let message = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Shape, "{message}");
+        assert!(message.contains(&format!(": a {part} of {found} bytes, ")), "{message}");
         let numbers = [allowed.start(), allowed.end(), &found].map(u32::to_string);
-        assert!(numbers.iter().all(|number| said.contains(number)) && said.contains(remedy), "{said}");
+        assert!(
+            numbers.iter().all(|number| message.contains(number)) && message.contains(remedy),
+            "{message}"
+        );
         // The sizes that the kernel reports.
         let (ty, key) = match (part, found) {
             ("key", key) => (MapType::Array, key),

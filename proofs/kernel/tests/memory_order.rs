@@ -10,8 +10,11 @@ fn objects_for_x86_are_refused_elsewhere() {
     match mapring_loader::prepare_object(&mut bpf::TSO.open()) {
         Ok(_) if X86 => {}
         Err(error) if !X86 && error.kind() == ErrorKind::Unsupported => {
-            let said = error.to_string();
-            assert!(said.contains("map ring ") && said.contains("compile it for this machine"), "{said}");
+            let message = error.to_string();
+            assert!(
+                message.contains("map ring ") && message.contains("compile it for this machine"),
+                "{message}"
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -80,8 +80,8 @@ fn programs_with_fetching_atomics_fit_where_they_load() {
     let loads = open.load();
     assert_eq!(fits.is_ok(), loads.is_ok(), "{fits:?} {:?}", loads.err());
     if let Err(refused) = fits {
-        let said = refused.to_string();
+        let message = refused.to_string();
         let parts = ["on_shared", "since 5.12", "newer kernel", "mapring_cell_begin_single_writer"];
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     }
 }

@@ -78,10 +78,10 @@ fn a_node_that_is_not_there() {
     let mut open = bpf::FLAGS.open();
     let refused = Prepare::new().node(beyond).object(&mut open).unwrap_err();
     assert!(refused.to_string().starts_with(&format!("no NUMA node {beyond}: ")), "{refused}");
-    let said = refused.to_string();
+    let message = refused.to_string();
     assert!(
-        said.contains(&format!("no NUMA node {beyond}")) && said.contains("choose one of them"),
-        "{said}"
+        message.contains(&format!("no NUMA node {beyond}")) && message.contains("choose one of them"),
+        "{message}"
     );
 }
 

@@ -59,11 +59,11 @@ fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
 fn refused<T>(result: mapring::Result<Ring<T>>, cpu: usize, parts: [&str; 2]) {
     let error = result.expect_err("it is refused");
     assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
-    let said = error.to_string();
-    let says = |part: &str| said.contains(part);
+    let message = error.to_string();
+    let says = |part: &str| message.contains(part);
     assert!(
         says(&format!(" can't be the ring of CPU {cpu}: it is ")) && parts.into_iter().all(says),
-        "{said}"
+        "{message}"
     );
 }
 
@@ -179,14 +179,14 @@ fn what_is_no_ring_for_nodes_is_named() {
     });
     let error = Numbers::open(&map(object, "numbers")).unwrap_err().to_string();
     let last = cpus().last().unwrap();
-    let said =
+    let message =
         format!("has {} shards, expected {}, one for each possible CPU (0 to {last})", last + 3, last + 1);
-    assert!(error.contains(&said), "{error}");
+    assert!(error.contains(&message), "{error}");
     let object = &bpf::NUMA.load(fitted);
     let error = Region::open(&map(object, "numbers")).unwrap_err();
-    let said = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a PER_CPU_MAPS ring with \
+    let message = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a PER_CPU_MAPS ring with \
                 Ring::open, and an entry with Source::inner";
-    assert!(error.kind() == ErrorKind::WrongType && error.to_string().ends_with(said), "{error}");
+    assert!(error.kind() == ErrorKind::WrongType && error.to_string().ends_with(message), "{error}");
     let error = Ring::<[u32; 3]>::open(&map(object, "numbers")).unwrap_err();
     assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(" in C, and "), "{error}");
     let error = Numbers::open(&map(object, "numbers")).unwrap().resize(64).unwrap_err();

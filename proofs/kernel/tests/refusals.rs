@@ -301,7 +301,7 @@ fn what_only_its_maker_may_not() {
         });
         let pins = PinDir::new();
         MapHandle::try_from(&map(object, "hits")).unwrap().pin(pins.path("hits")).unwrap();
-        let said = match Region::open(fd_of(&map(object, "hits"))) {
+        let log = match Region::open(fd_of(&map(object, "hits"))) {
             Err(error) => {
                 assert_eq!(
                     (error.kind(), error.refusal()),
@@ -315,7 +315,7 @@ fn what_only_its_maker_may_not() {
                 region.access().to_string()
             }
         };
-        assert!(said.contains("by id or pin"), "{said}");
+        assert!(log.contains("by id or pin"), "{log}");
         for region in [
             OpenOptions::new().write(true).open(pins.path("hits")).unwrap(),
             OpenOptions::new()
@@ -337,9 +337,9 @@ fn maps_of_each_cpu_are_mapped_for_nobody() {
         (region.access(), region.writable()),
         (Access::Syscall(Refusal::MapType), Err(Refusal::MapType))
     );
-    let said = Counters::from_region(region).unwrap().writer(0).unwrap_err();
-    assert!((said.kind(), said.refusal()) == (ErrorKind::NotWritable, Some(Refusal::MapType)), "{said}");
-    assert!(said.to_string().contains("an ARRAY made with BPF_F_MMAPABLE"), "{said}");
+    let log = Counters::from_region(region).unwrap().writer(0).unwrap_err();
+    assert!((log.kind(), log.refusal()) == (ErrorKind::NotWritable, Some(Refusal::MapType)), "{log}");
+    assert!(log.to_string().contains("an ARRAY made with BPF_F_MMAPABLE"), "{log}");
 }
 
 /// An error that is in no table: no room for the mapping in this process.
@@ -352,12 +352,12 @@ fn an_errno_that_is_passed_on_whole() {
     if std::env::var_os(CHILD).is_none() {
         let name = "an_errno_that_is_passed_on_whole";
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-        let said = again.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
-        let text = String::from_utf8_lossy(&said.stdout);
+        let log = again.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&log.stdout);
         assert!(
-            said.status.success() && text.contains("1 passed"),
+            log.status.success() && text.contains("1 passed"),
             "{text}{}",
-            String::from_utf8_lossy(&said.stderr)
+            String::from_utf8_lossy(&log.stderr)
         );
         return;
     }
@@ -381,6 +381,6 @@ fn an_errno_that_is_passed_on_whole() {
         (refused.kind(), refused.refusal()) == (ErrorKind::NotWritable, Some(Refusal::Errno(libc::ENOMEM))),
         "{refused}"
     );
-    let said = refused.to_string();
-    assert!(said.contains("Cannot allocate memory (os error 12)"), "{said}");
+    let log = refused.to_string();
+    assert!(log.contains("Cannot allocate memory (os error 12)"), "{log}");
 }

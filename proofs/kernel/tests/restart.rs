@@ -69,8 +69,8 @@ fn pin(object: &Object, name: &str, path: &Path, freeze: bool) -> Result<(), Err
 /// As procfs says.
 fn is_frozen(pin: &Path) -> bool {
     let region = Region::open(pin).unwrap();
-    let said = fs::read_to_string(format!("/proc/self/fdinfo/{}", region.as_fd().as_raw_fd())).unwrap();
-    said.lines().any(|line| line.split_whitespace().eq(["frozen:", "1"]))
+    let message = fs::read_to_string(format!("/proc/self/fdinfo/{}", region.as_fd().as_raw_fd())).unwrap();
+    message.lines().any(|line| line.split_whitespace().eq(["frozen:", "1"]))
 }
 
 #[test]
@@ -244,8 +244,8 @@ fn what_is_pinned_in_part_or_is_something_else() {
     let object = &bpf::REUSE.load(fitted);
     let mut open = bpf::REUSE.open();
     let mut found = |name: &str, at: &str| reuse(&mut open, name, pins.path(at));
-    let mut unfit = |name: &str, at: &str, said: &str| match found(name, at) {
-        Ok(Reuse::Unfit(why)) => assert!(why.to_string().contains(said), "{why}"),
+    let mut unfit = |name: &str, at: &str, message: &str| match found(name, at) {
+        Ok(Reuse::Unfit(why)) => assert!(why.to_string().contains(message), "{why}"),
         other => panic!("{name} at {at}: {other:?}"),
     };
     pin(object, "kept", &pins.path("kept"), false).unwrap();

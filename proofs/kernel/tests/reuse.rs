@@ -70,10 +70,10 @@ fn reusing(new: &Compiled, first: bool, old: &Object, names: &[&str]) -> Result<
     Ok(object)
 }
 
-fn refused(new: &Compiled, first: bool, old: &Object, names: &[&str], said: &[&str]) {
+fn refused(new: &Compiled, first: bool, old: &Object, names: &[&str], message: &[&str]) {
     let Err(error) = reusing(new, first, old, names) else { panic!("{names:?} was accepted") };
     assert_eq!(error.kind(), ErrorKind::NotReusable, "{names:?}: {error}");
-    assert!(said.iter().all(|part| error.to_string().contains(part)), "{names:?}: {error}");
+    assert!(message.iter().all(|part| error.to_string().contains(part)), "{names:?}: {error}");
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn maps_with_other_shards_are_refused() {
         let mut same = object.maps_mut().find(|map| map.name() == "same").unwrap();
         same.set_max_entries(u32::try_from(shape.entries()).unwrap()).unwrap();
     });
-    let said = [shards + 1, shards].map(|shards| format!("ring: 64 of 16 bytes, {shards} shards"));
-    refused(&bpf::REUSE, true, old, &["same"], &[&said[0], &said[1]]);
+    let message = [shards + 1, shards].map(|shards| format!("ring: 64 of 16 bytes, {shards} shards"));
+    refused(&bpf::REUSE, true, old, &["same"], &[&message[0], &message[1]]);
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn a_ring_without_its_readers_and_bells_is_refused() {
             (&[&readers, &bells], ring),
         ];
         for (names, missing) in cases {
-            let said = format!("can't be reused without {missing}");
-            refused(&bpf::REUSE_OTHER, true, old, names, &[&said, "together, or none"]);
+            let message = format!("can't be reused without {missing}");
+            refused(&bpf::REUSE_OTHER, true, old, names, &[&message, "together, or none"]);
             // Made anew, they belong to no ring yet, or to the new one.
             if names.contains(&ring) {
                 refused(&bpf::REUSE_OTHER, false, old, names, &["can't be reused"]);

@@ -4,7 +4,7 @@ use libbpf_rs::RingBufferBuilder;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use mapring::any::RingbufObserver;
 use mapring_kernel_tests::prelude::*;
-use mapring_kernel_tests::raw::{RawMap, Said, by_id, info};
+use mapring_kernel_tests::raw::{RawMap, SysResult, by_id, info};
 
 const WRITERS: usize = 2;
 const CAPACITY: u64 = 4096;
@@ -188,7 +188,7 @@ fn place_nothing(object: &Object, writer: u64) -> u64 {
     args[1]
 }
 
-fn made(ty: MapType, key: u32, value: u32, entries: u32) -> Said<OwnedFd> {
+fn made(ty: MapType, key: u32, value: u32, entries: u32) -> SysResult<OwnedFd> {
     RawMap { ty, key, value, entries, flags: 0, node: 0, btf: (0, 0, 0) }.make()
 }
 

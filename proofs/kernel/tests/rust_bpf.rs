@@ -94,14 +94,10 @@ fn each_program_loads_by_itself() {
                 program.set_prog_type(ProgramType::RawTracepoint);
             }
             let loads = object.load().is_ok();
-            let said = std::mem::take(&mut *SAID.lock().unwrap());
+            let log = std::mem::take(&mut *SAID.lock().unwrap());
             let should = has_atomics || ["count_calls", "add_time"].contains(&&*name);
-            if loads != should || !(loads || said.contains("BPF_STX uses reserved fields")) {
-                wrong.push(format!(
-                    "{}: {name}: {}",
-                    file.display(),
-                    &said[said.len().saturating_sub(500)..]
-                ));
+            if loads != should || !(loads || log.contains("BPF_STX uses reserved fields")) {
+                wrong.push(format!("{}: {name}: {}", file.display(), &log[log.len().saturating_sub(500)..]));
             }
         }
     }

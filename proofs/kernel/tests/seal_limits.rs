@@ -38,20 +38,20 @@ fn sealed_and_overwritten(who: &str, mode: u32) -> (Result<String, String>, bool
     let (region, pins) = (ring(), PublicPins::new());
     let path = pins.path("ring");
     region.freeze_and_pin(&path, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
-    let said = try_child(CHILD, &[who, "overwrite", path.to_str().unwrap()]);
+    let message = try_child(CHILD, &[who, "overwrite", path.to_str().unwrap()]);
     let opened = Region::open(path.as_path());
     let spoilt =
         opened.as_ref().is_err_and(|e| e.preamble_error() == Some(&PreambleError::Magic { found: 0x666 }));
     assert!(spoilt || opened.is_ok(), "{opened:?}");
-    (said, opened.is_ok())
+    (message, opened.is_ok())
 }
 
 #[test]
 fn cap_bpf_overwrites_a_sealed_map() {
     require_bpf!();
     for mode in [0o444, 0o666] {
-        let (said, intact) = sealed_and_overwritten("cap_bpf", mode);
-        assert_eq!(said.as_deref(), Ok("overwritten\n"), "mode {mode:o}");
+        let (message, intact) = sealed_and_overwritten("cap_bpf", mode);
+        assert_eq!(message.as_deref(), Ok("overwritten\n"), "mode {mode:o}");
         assert!(!intact, "mode {mode:o}");
     }
 }
@@ -61,11 +61,11 @@ fn nobody_overwrites_a_sealed_map_where_everybody_loads_programs() {
     require_bpf!();
     let _alone = alone();
     if !nobody_may_load() {
-        let (said, intact) = sealed_and_overwritten("nobody", 0o666);
+        let (message, intact) = sealed_and_overwritten("nobody", 0o666);
         // Before 5.19: the pin can't be opened at all.
-        match said {
-            Ok(said) => assert_eq!(said, "refused: EPERM\n"),
-            Err(said) => assert!(said.contains("Operation not permitted"), "{said}"),
+        match message {
+            Ok(message) => assert_eq!(message, "refused: EPERM\n"),
+            Err(message) => assert!(message.contains("Operation not permitted"), "{message}"),
         }
         assert!(intact);
     }
@@ -73,9 +73,9 @@ fn nobody_overwrites_a_sealed_map_where_everybody_loads_programs() {
         Ok(everybody) => everybody,
         Err(why) => return skipped("nobody_overwrites_a_sealed_map_where_everybody_loads_programs", &why),
     };
-    let (said, intact) = sealed_and_overwritten("nobody", 0o444);
+    let (message, intact) = sealed_and_overwritten("nobody", 0o444);
     drop(everybody);
-    assert_eq!(said.as_deref(), Ok("overwritten\n"));
+    assert_eq!(message.as_deref(), Ok("overwritten\n"));
     assert!(!intact);
 }
 
@@ -102,9 +102,9 @@ fn a_seal_that_is_worth_nothing_is_refused() {
     for error in refused {
         let error = error.unwrap_err();
         assert!(error.kind() == ErrorKind::CannotSeal, "{error:?}");
-        let said = error.to_string();
+        let message = error.to_string();
         for part in ["kernel.unprivileged_bpf_disabled=2", "mode 600", "PinOptions::allow_unprivileged_bpf"] {
-            assert!(said.contains(part), "{said}");
+            assert!(message.contains(part), "{message}");
         }
     }
     assert!(!pins.path("refused").exists());
@@ -125,9 +125,9 @@ fn a_pin_is_pinned_again() {
         let pin = pins.path("ring");
         MapHandle::from_map_id(raw::info(region).id).unwrap().pin(&pin).unwrap();
         fs::set_permissions(&pin, Permissions::from_mode(0o444)).unwrap();
-        let said = child(CHILD, &["nobody", "repin", pin.to_str().unwrap(), again.to_str().unwrap()]);
+        let message = child(CHILD, &["nobody", "repin", pin.to_str().unwrap(), again.to_str().unwrap()]);
         fs::remove_file(&pin).unwrap();
-        said
+        message
     };
     // Unfrozen: written.
     let (region, again) = (ring(), open.path("unfrozen"));
@@ -147,8 +147,8 @@ fn a_pin_is_pinned_again() {
     let (region, pin) = (ring(), pins.path("ring"));
     region.freeze_and_pin(&pin, PinOptions::new(0o444).allow_unprivileged_bpf(true)).unwrap();
     let elsewhere = pins.path("again");
-    let said = try_child(CHILD, &["nobody", "repin", pin.to_str().unwrap(), elsewhere.to_str().unwrap()]);
-    assert!(said.unwrap_err().contains("ermission denied"));
+    let message = try_child(CHILD, &["nobody", "repin", pin.to_str().unwrap(), elsewhere.to_str().unwrap()]);
+    assert!(message.unwrap_err().contains("ermission denied"));
 }
 
 /// A process that may not call bpf(2) opens and maps a descriptor that it received.
@@ -165,8 +165,8 @@ fn a_descriptor_needs_no_bpf_call() {
         assert_eq!(opened.geometry(), region.geometry());
         assert_eq!(opened.layout_check::<u64>(), LayoutCheck::Size(UncheckedReason::NotAsked));
         // Maps that Linux refuses to map need bpf(2), and the error contains that.
-        let said = Region::open(read_only).unwrap_err().to_string();
-        assert!(said.contains("Operation not permitted"), "{said}");
+        let message = Region::open(read_only).unwrap_err().to_string();
+        assert!(message.contains("Operation not permitted"), "{message}");
     });
 }
 

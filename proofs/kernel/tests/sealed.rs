@@ -27,12 +27,12 @@ fn plain() -> (Object, Ring<Rec>) {
 fn nobody_reads(object: &Object, args: &[&str]) -> String {
     everywhere();
     let (push, mut n) = (Runner::new(object, "push_plain"), 0);
-    let (said, _) = written_for(READER, args, || {
+    let (message, _) = written_for(READER, args, || {
         on_one_cpu();
         (n..n + 64).for_each(|n| push.run(&mut [n, 0]));
         n += 64;
     });
-    said
+    message
 }
 
 #[test]
@@ -46,10 +46,10 @@ fn sealed_for_a_group_and_for_lookups() {
     region.freeze_and_pin(path("group_lookups"), pin(0o440).group(NOBODY)).unwrap();
     assert_eq!(fs::metadata(path("group")).unwrap().gid(), NOBODY);
 
-    assert_eq!(nobody_reads(object, &[&path("group"), "5000", "quiet"]), "Mapped Err(NotAsked)");
+    assert_eq!(nobody_reads(object, &[&path("group"), "5000", "no_syscalls"]), "Mapped Err(NotAsked)");
     let refused = Command::new(READER).args([&path("others"), "1"]).output().unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("ermission denied") && said.contains("chmod 0666"), "{said}");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("ermission denied") && message.contains("chmod 0666"), "{message}");
     for name in ["lookups", "group_lookups"] {
         assert!(nobody_reads(object, &[&path(name), "2000"]).starts_with("Syscall(ReadOnlyFd) "), "{name}");
     }
@@ -86,10 +86,10 @@ fn handed_over_a_socket() {
         }
     });
     let socket = format!("socket:{}", path.display());
-    let mapped = nobody_reads(object, &[&socket, "5000", "quiet"]);
+    let mapped = nobody_reads(object, &[&socket, "5000", "no_syscalls"]);
     assert_eq!(mapped, "Mapped Err(Frozen)");
     // Lookups are system calls, so the reader's filter kills it.
-    let reader = Command::new(READER).args([&socket, "1000000", "quiet"]).output().unwrap();
+    let reader = Command::new(READER).args([&socket, "1000000", "no_syscalls"]).output().unwrap();
     // What it lacks, if this kernel does not let it read.
     eprint!("{}", String::from_utf8_lossy(&reader.stderr));
     assert_eq!(String::from_utf8(reader.stdout).unwrap(), "Syscall(ReadOnlyFd) Err(ReadOnlyFd)\nready\n");
@@ -103,8 +103,8 @@ fn what_can_not_be_sealed() {
     let pins = PublicPins::new();
     let says = |error: Error, parts: &[&str]| {
         assert!(error.kind() == ErrorKind::CannotSeal);
-        let said = error.to_string();
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        let message = error.to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     };
     let region = Region::open(&map(object, "ring")).unwrap();
     let writable = OpenOptions::new().write(true).open(&map(object, "ring")).unwrap();

@@ -127,7 +127,7 @@ fn a_stream_can_be_dropped_while_it_sleeps() {
         assert_eq!(asleep(object), 0, "nobody rings for a stream that is gone");
         publish.run(&mut [8, 1]);
 
-        // Another takes its place, with a bell of its own.
+        // Another takes its seat, with a bell of its own.
         let mut stream = events(object).reader().into_stream().unwrap();
         assert_eq!((next(&mut stream).await, next(&mut stream).await), (7, 8));
         assert!(timeout(SHORT, next(&mut stream)).await.is_err());

@@ -152,7 +152,7 @@ macro_rules! refused {
 fn variants_that_differ_from_c_are_refused_with_both_sides() {
     let object = &require_bpf!(TAGGED);
     on_one_cpu();
-    for (said, parts) in [
+    for (output, parts) in [
         (
             refused!(object, "plain", 1 Entered: [u64; 2]),
             ["event.entered is struct entered (16 bytes) in C", "2 times an integer of 8 bytes in Rust"],
@@ -182,7 +182,7 @@ fn variants_that_differ_from_c_are_refused_with_both_sides() {
             ["event.n is no such field in C", "an integer of 8 bytes at byte 0 in Rust"],
         ),
     ] {
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        assert!(parts.iter().all(|part| output.contains(part)), "{output}");
     }
     // Any spelling of a name, and a part of the variants.
     #[derive(Debug, Tagged)]

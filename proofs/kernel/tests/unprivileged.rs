@@ -24,16 +24,16 @@ fn write(object: &Object, n: u64, count: u64) {
 /// Checks everything that user nobody reads through the pins, after `total` records, by `access`.
 fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
     for name in MAPS {
-        let said = child(CHILD, &["nobody", name, pins.path(name).to_str().unwrap()]);
-        assert!(said.starts_with(access), "{name}: {said}");
-        let body: Vec<_> = said.lines().skip(1).collect();
+        let output = child(CHILD, &["nobody", name, pins.path(name).to_str().unwrap()]);
+        assert!(output.starts_with(access), "{name}: {output}");
+        let body: Vec<_> = output.lines().skip(1).collect();
         match name {
             "ring" => {
                 let lines = (0..total)
                     .map(|n| format!("{} {n} {:x?}", cpus()[0], words_of::<14>(n)))
                     .collect::<Vec<_>>();
                 assert_eq!(body[..body.len() - 1], lines);
-                assert!(body[body.len() - 1].contains(&format!("delivered: {total}, lapped: 0")), "{said}");
+                assert!(body[body.len() - 1].contains(&format!("delivered: {total}, lapped: 0")), "{output}");
             }
             "cells" => {
                 let value: Filled<14> = words_of(total - 1);
@@ -112,18 +112,18 @@ fn closed_pins_and_folders_say_what_to_ask_for() {
     published(
         |object, pins| {
             for name in MAPS {
-                let said =
+                let output =
                     try_child(CHILD, &["nobody", name, pins.path(name).to_str().unwrap()]).unwrap_err();
-                assert!(said.contains(&format!("can't open {}", pins.path(name).display())), "{said}");
-                assert!(said.contains("ermission") && said.contains("chmod 0666"), "{said}");
+                assert!(output.contains(&format!("can't open {}", pins.path(name).display())), "{output}");
+                assert!(output.contains("ermission") && output.contains("chmod 0666"), "{output}");
             }
             // A pin for everybody inside a folder for root only.
             let closed = PinDir::new();
             set_permissions(closed.path(""), Permissions::from_mode(0o700)).unwrap();
             pin(object, "ring", &closed.path("ring"), 0o666);
-            let said =
+            let output =
                 try_child(CHILD, &["nobody", "ring", closed.path("ring").to_str().unwrap()]).unwrap_err();
-            assert!(said.contains("search permission on its directory"), "{said}");
+            assert!(output.contains("search permission on its directory"), "{output}");
         },
         0o600,
         false,

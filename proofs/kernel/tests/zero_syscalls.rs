@@ -18,7 +18,7 @@ fn reader(how: &str, paths: &[PathBuf], mut write: impl FnMut(u64)) -> (ExitStat
     everywhere();
     let mut child = Guard(
         Command::new(env!("CARGO_BIN_EXE_kernel-tests-child"))
-            .args(["quiet", how])
+            .args(["no_syscalls", how])
             .args(paths)
             .stdout(Stdio::piped())
             .spawn()
@@ -130,7 +130,7 @@ fn died_of_a_system_call(status: ExitStatus) {
 
 #[test]
 fn readers_of_maps_make_no_system_call_and_map_read_only() {
-    let object = &require_bpf!(QUIET);
+    let object = &require_bpf!(NO_SYSCALLS);
     made_no_system_call(reader_of_maps(object, "read"), MAPS.len() + 1);
 }
 
@@ -141,14 +141,14 @@ fn readers_of_files_make_no_system_call_and_map_read_only() {
 
 #[test]
 fn a_reader_that_does_call_dies() {
-    let object = &require_bpf!(QUIET);
+    let object = &require_bpf!(NO_SYSCALLS);
     died_of_a_system_call(reader_of_maps(object, "call").0);
     died_of_a_system_call(reader_of_files("call").0);
 }
 
 #[test]
 fn the_fallback_dies_too() {
-    let object = &require_bpf!(QUIET);
+    let object = &require_bpf!(NO_SYSCALLS);
     let (status, maps) = reader_of_maps(object, "lookup");
     assert!(maps.is_empty(), "{maps:?}");
     died_of_a_system_call(status);

@@ -29,7 +29,7 @@
 //!    [cause](protocol::ring::LossCause).
 //!
 //! [`protocol::ring::Merge`] orders the shards of a ring by time; [`protocol::ring::Follow`] follows a ring to its
-//! replacement; [`protocol::readers`] has the places of readers that programs wake, or for which they keep records.
+//! replacement; [`protocol::readers`] has the seats of readers that programs wake, or for which they keep records.
 //!
 //! # The other kinds
 //!

@@ -170,17 +170,17 @@ fn a_producer_goes_on_behind_the_slots_that_it_tried() {
 
 /// Looks until the writers are done, and once more: what is seen never goes back.
 fn watch(done: &AtomicBool, mut look: impl FnMut() -> Option<u64>) -> u64 {
-    let (mut looks, mut latest) = (0_u64, 0);
+    let (mut reads, mut latest) = (0_u64, 0);
     loop {
         let last = done.load(Ordering::Acquire);
         let seen = look();
         if let Some(seen) = seen {
             assert!(seen >= latest, "{seen} after {latest}");
             latest = seen;
-            looks += 1;
+            reads += 1;
         }
         if last {
-            println!("explored {looks} looks");
+            println!("explored {reads} reads");
             return seen.expect("nobody writes any more");
         }
         if seen.is_none() {

@@ -106,8 +106,8 @@ mod tests {
         assert!(refused("enum A<'r> { #[tag(4294967296)] B(&'r u8) }").contains("from 1 to"));
         assert!(refused("enum A<'r> { #[tag(1)] B(&'r u8), #[tag(0x1)] C(&'r u8) }").contains("this tag"));
         for variant in ["B", "B(u8)", "B(&'r mut u8)", "B(&'r u8, &'r u8)", "B { a: &'r u8 }"] {
-            let said = refused(&format!("enum A<'r> {{ #[tag(1)] {variant} }}"));
-            assert!(said.contains("reference to one record"), "{variant}: {said}");
+            let message = refused(&format!("enum A<'r> {{ #[tag(1)] {variant} }}"));
+            assert!(message.contains("reference to one record"), "{variant}: {message}");
         }
     }
 

@@ -80,10 +80,10 @@ mod tests {
 
     #[test]
     fn ranges_are_written_as_one_says_them() {
-        let said = |allowed| {
+        let message = |allowed| {
             Refused::MapSize { map: "m".into(), part: "key", found: 8, allowed, hint: ": use 4" }.to_string()
         };
-        assert_eq!(said(4..=4), "map m: a key of 8 bytes, where this kernel accepts 4: use 4");
-        assert_eq!(said(1..=7), "map m: a key of 8 bytes, where this kernel accepts 1 to 7: use 4");
+        assert_eq!(message(4..=4), "map m: a key of 8 bytes, where this kernel accepts 4: use 4");
+        assert_eq!(message(1..=7), "map m: a key of 8 bytes, where this kernel accepts 1 to 7: use 4");
     }
 }

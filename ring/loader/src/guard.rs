@@ -20,8 +20,8 @@ const SLOW: [&str; 3] = ["Safe RET", "untrained return thunk", "Stuffing"];
 /// Whether calls of kernel functions are slow on this machine. Reads two files of sysfs.
 pub(crate) fn is_slow() -> bool {
     MITIGATIONS.iter().any(|name| {
-        let said = fs::read_to_string(format!("/sys/devices/system/cpu/vulnerabilities/{name}"));
-        said.is_ok_and(|said| is_slow_with(&said))
+        let text = fs::read_to_string(format!("/sys/devices/system/cpu/vulnerabilities/{name}"));
+        text.is_ok_and(|text| is_slow_with(&text))
     })
 }
 
@@ -37,7 +37,7 @@ const FUNCTION: &str = "bpf_preempt_disable";
 const GPL_COMPATIBLE: [&str; 6] =
     ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
 
-/// Refuses an object whose license keeps this kernel from loading its guard: the kernel's message names no remedy. Objects
+/// Refuses an object whose license keeps this kernel from loading its guard: the kernel's text names no remedy. Objects
 /// without the guard, and kernels without its functions, take any license.
 pub(crate) fn check_license(object: &OpenObject, btf: &Btf) -> Result<()> {
     let is_called =

@@ -303,9 +303,9 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_one_says_them() {
-        let said = |shards| Cause::NotFitted { what: "map r".into(), shards, last: 3 }.to_string();
-        assert!(said(1).starts_with("map r has 1 shard, expected 4, one for"), "{}", said(1));
-        assert!(said(2).starts_with("map r has 2 shards, expected 4, one for"), "{}", said(2));
+        let message = |shards| Cause::NotFitted { what: "map r".into(), shards, last: 3 }.to_string();
+        assert!(message(1).starts_with("map r has 1 shard, expected 4, one for"), "{}", message(1));
+        assert!(message(2).starts_with("map r has 2 shards, expected 4, one for"), "{}", message(2));
     }
 
     #[test]

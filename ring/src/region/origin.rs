@@ -9,7 +9,7 @@ use crate::loader::LoadedObject;
 
 /// Where a map was found, so that it can be opened again from there, and its id.
 pub(crate) struct Origin {
-    pub(super) place: MapLocator,
+    pub(super) locator: MapLocator,
     pub(super) id: u32,
     pub(super) options: OpenOptions,
     /// The maps of a ring's readers and bells, as they were pinned when the ring was opened.
@@ -19,7 +19,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// The path of its pin, if it was found by one.
     pub(super) fn pin(&self) -> Option<&Path> {
-        match &self.place {
+        match &self.locator {
             MapLocator::Pin(path) => Some(path),
             MapLocator::Inner(_) | MapLocator::Loaded(_) => None,
         }
@@ -32,7 +32,7 @@ impl Origin {
 
     /// The object of its map, if this process has loaded it.
     pub(super) fn object(&self) -> Option<&Arc<LoadedObject>> {
-        match &self.place {
+        match &self.locator {
             MapLocator::Loaded(map) => map.object.as_ref(),
             MapLocator::Pin(_) | MapLocator::Inner(_) => None,
         }

@@ -121,9 +121,9 @@ impl<T> Commands<T> {
     #[cold]
     fn look(&self, word: usize) -> Result<u64, ReadError> {
         let words = self.region.geometry().element_words();
-        let mut looks = TripleRead::new(1, words);
-        looks.fetch(lookup(&self.region), self.region.geometry().first() + word / words, 1)?;
-        Ok(looks.word(0, word % words))
+        let mut triple = TripleRead::new(1, words);
+        triple.fetch(lookup(&self.region), self.region.geometry().first() + word / words, 1)?;
+        Ok(triple.word(0, word % words))
     }
 }
 

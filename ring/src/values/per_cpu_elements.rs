@@ -76,22 +76,22 @@ impl PerCpuElements {
                 let Ok(at) = copies.binary_search(&cpus.start) else { return Ok(()) };
                 banks = at..at + 1;
             }
-            let mut looks = TripleRead::new(copies.len(), words);
+            let mut triple = TripleRead::new(copies.len(), words);
             if banks.len() == 1 && lookup.one_cpu() {
-                looks.fetch_by(1, |out| lookup.copy(geometry.first(), cpus.start, out))?;
+                triple.fetch_by(1, |out| lookup.copy(geometry.first(), cpus.start, out))?;
                 banks = 0..1;
             } else {
-                looks.fetch_by(copies.len(), |out| lookup.run(geometry.first(), 1, out))?;
+                triple.fetch_by(copies.len(), |out| lookup.run(geometry.first(), 1, out))?;
             }
-            banks.for_each(|at| f(&|index| looks.word(at, index)));
+            banks.for_each(|at| f(&|index| triple.word(at, index)));
             return Ok(());
         }
         let most = batch(words).min(cpus.len());
-        let mut looks = TripleRead::new(most, words);
+        let mut triple = TripleRead::new(most, words);
         for first in cpus.clone().step_by(most) {
             let count = most.min(cpus.end - first);
-            looks.fetch(lookup, geometry.shard(first), count)?;
-            (0..count).for_each(|at| f(&|index| looks.word(at, index)));
+            triple.fetch(lookup, geometry.shard(first), count)?;
+            (0..count).for_each(|at| f(&|index| triple.word(at, index)));
         }
         Ok(())
     }

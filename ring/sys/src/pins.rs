@@ -332,8 +332,8 @@ impl PinDir {
 
     fn expect_pins(self) -> io::Result<Self> {
         if fstatfs(&self.fd)?.f_type != BPF_FS {
-            let said = format!("{} is not in a BPF file system", self.shown());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, said));
+            let message = format!("{} is not in a BPF file system", self.shown());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         Ok(self)
     }

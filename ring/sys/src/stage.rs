@@ -66,8 +66,8 @@ impl Stage {
             }
             sleep(NAP);
         }
-        let said = format!("another process is at work in {}", dir.path().join(name).display());
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, said))
+        let message = format!("another process is at work in {}", dir.path().join(name).display());
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, message))
     }
 
     /// An error if something has the name with this suffix. An empty directory has only a name.

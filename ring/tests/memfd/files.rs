@@ -52,7 +52,7 @@ fn mistakes_get_errors_that_name_both_sides() {
         let error = message(Ring::<Record>::create_memfd(slots, 1).unwrap_err());
         assert!(error.contains("power of two") && error.contains(&slots.to_string()), "{error}");
     }
-    assert_eq!(said_of(ring.writer(1), ErrorKind::OutOfRange), "no shard 1: there are 1");
+    assert_eq!(message_of(ring.writer(1), ErrorKind::OutOfRange), "no shard 1: there are 1");
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let error = Region::open(file).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType && error.to_string().contains(" is not a"), "{error}");
@@ -73,11 +73,11 @@ fn files_that_can_not_be_sealed() {
     std::fs::remove_file(&path).unwrap();
     let error = Region::open(file).unwrap_err();
     assert!(error.kind() == ErrorKind::Untrusted, "{error}");
-    let said = error.to_string();
-    assert!(said.contains("files of a tmpfs (/dev/shm)") && said.contains("use a memfd"), "{said}");
+    let output = error.to_string();
+    assert!(output.contains("files of a tmpfs (/dev/shm)") && output.contains("use a memfd"), "{output}");
     let plain = memfd_create("plain", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    let said = Region::open(plain).unwrap_err().to_string();
-    assert!(said.contains("have its creator seal it"), "{said}");
+    let output = Region::open(plain).unwrap_err().to_string();
+    assert!(output.contains("have its creator seal it"), "{output}");
 }
 
 mod forged {

@@ -30,7 +30,7 @@ impl Record {
 }
 
 /// The message of an error of this kind.
-fn said_of<T: std::fmt::Debug>(result: mapring::Result<T>, kind: ErrorKind) -> String {
+fn message_of<T: std::fmt::Debug>(result: mapring::Result<T>, kind: ErrorKind) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
@@ -186,7 +186,7 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
     let writers: Vec<_> = (0..ring.shards()).map(|shard| ring.writer(shard).unwrap()).collect();
     let mut readers = [ring.reader(), ring.reader(), ring.reader()];
     let mut pushed = 0;
-    // Long enough that every shard is quiet most of the time, and has its laps.
+    // Long enough that every shard is idle most of the time, and has its laps.
     for round in 0..3000 {
         let shard = round * 7 % SHARDS;
         writers[shard].push(&(round as u64)).unwrap();
@@ -209,7 +209,7 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
 }
 
 #[test]
-fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
+fn a_ticket_nobody_claims_is_passed_in_a_shard_that_seems_idle() {
     for (patience, most) in [(Duration::ZERO, 2), (Duration::from_secs(3600), 1 << 17)] {
         let ring = Ring::<u64>::create_memfd(4, 3).unwrap();
         let mut reader = ring.reader().with_patience(patience);
@@ -255,7 +255,10 @@ fn nothing_is_recovered_beside_another_writer() {
     assert_eq!(others(&writer.recover(0, &Record::new(1)).unwrap_err()), ("table".to_owned(), 1));
     drop(other);
     assert!(!writer.recover(0, &Record::new(1)).unwrap(), "no write was abandoned");
-    assert_eq!(said_of(writer.recover(2, &Record::new(1)), ErrorKind::OutOfRange), "no cell 2: there are 2");
+    assert_eq!(
+        message_of(writer.recover(2, &Record::new(1)), ErrorKind::OutOfRange),
+        "no cell 2: there are 2"
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Scribble {
         self.word(self.table + word)
     }
 
-    /// The half of the word of sleepers with the bits of the first places.
+    /// The half of the word of sleepers with the bits of the first seats.
     pub(crate) fn sleepers(&self) -> &AtomicU32 {
         let word = std::ptr::from_ref(self.shared(ASLEEP)).cast::<u32>().cast_mut();
         // SAFETY: the first half of an aligned word (tests run on little-endian machines).

@@ -43,20 +43,23 @@ fn options_combine_and_what_means_nothing_is_refused_by_name() {
     }
     let tails = Tails::new(64, 4096).unwrap();
     let both = Ring::<u64>::create_memfd_with(SLOTS, 1, keeping().tails(tails));
-    let said = said_of(both, ErrorKind::Shape);
-    assert!(said.contains("KEEP_OLDEST, TAILS") && said.contains("WAKEABLE together with TAILS"), "{said}");
+    let message = message_of(both, ErrorKind::Shape);
+    assert!(
+        message.contains("KEEP_OLDEST, TAILS") && message.contains("WAKEABLE together with TAILS"),
+        "{message}"
+    );
     let plain = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
     for (geometry, name) in [(plain.resizable(), "RESIZABLE"), (plain.of_cpu(), "PER_CPU_MAPS")] {
-        let said = said_of(Region::create_memfd(geometry.unwrap(), "u64"), ErrorKind::Shape);
-        assert!(said.contains(name), "{said}");
+        let message = message_of(Region::create_memfd(geometry.unwrap(), "u64"), ErrorKind::Shape);
+        assert!(message.contains(name), "{message}");
     }
-    let said = said_of(ring(wakeable()).reader().require(FOREVER), ErrorKind::NotKeepOldest);
-    assert!(said.contains("MemfdOptions::keep_oldest"), "{said}");
+    let message = message_of(ring(wakeable()).reader().require(FOREVER), ErrorKind::NotKeepOldest);
+    assert!(message.contains("MemfdOptions::keep_oldest"), "{message}");
     let mut plain = ring(MemfdOptions::default());
-    assert_eq!(said_of(plain.readers(), ErrorKind::NotWakeable), said_of_bell(&mut plain));
+    assert_eq!(message_of(plain.readers(), ErrorKind::NotWakeable), message_of_bell(&mut plain));
 }
 
-fn said_of_bell(ring: &mut Ring<u64>) -> String {
+fn message_of_bell(ring: &mut Ring<u64>) -> String {
     ring.reader().bell().unwrap_err().to_string()
 }
 
@@ -77,10 +80,10 @@ fn the_end_of_a_record_wakes_the_readers_that_sleep_until_then() {
             words.shared(ASLEEP).store(0b11, Ordering::Relaxed);
             thread::scope(|scope| {
                 let sleepers: Vec<_> = [0, 1]
-                    .map(|place| {
+                    .map(|seat| {
                         let words = &words;
                         scope.spawn(move || {
-                            let bit = std::num::NonZeroU32::new(1 << place).unwrap();
+                            let bit = std::num::NonZeroU32::new(1 << seat).unwrap();
                             while let seen = words.sleepers().load(Ordering::Relaxed)
                                 && seen & bit.get() != 0
                             {
@@ -151,8 +154,8 @@ fn a_reader_sleeps_only_where_writers_can_wake_it() {
     let words = Scribble::of(&ring);
     let mut reader = ring.reader();
     // An event loop has nothing to watch, so it is told to look again soon.
-    let said = reader.bell().unwrap_err().to_string();
-    assert!(said.contains("only in Reader::wait"), "{said}");
+    let message = reader.bell().unwrap_err().to_string();
+    assert!(message.contains("only in Reader::wait"), "{message}");
     assert!(reader.arm().unwrap() <= mapring::Reader::<u64>::NAP);
     assert_eq!(words.shared(ASLEEP).load(Ordering::Relaxed), 0, "nobody would wake it");
     assert!(!reader.wait(Duration::from_millis(1)).unwrap());
@@ -164,7 +167,7 @@ fn a_reader_sleeps_only_where_writers_can_wake_it() {
     assert_eq!(refused.filter(|kind| *kind == ErrorKind::NoSeat).count(), 1, "the first has a seat");
 }
 
-/// A reader that can't write the file has no place: it naps, and can't be required.
+/// A reader that can't write the file has no seat: it naps, and can't be required.
 #[test]
 fn a_reader_without_write_access_naps() {
     for options in [wakeable(), keeping()] {
@@ -177,11 +180,14 @@ fn a_reader_without_write_access_naps() {
         assert!(reader.wait(FOREVER).unwrap());
         assert_eq!(reader.poll().unwrap().record, 7);
         if options == keeping() {
-            let said = said_of(reader.require(FOREVER), ErrorKind::NotWritable);
-            assert!(said.contains("memfd is read-only") && said.contains("reading and writing"), "{said}");
+            let message = message_of(reader.require(FOREVER), ErrorKind::NotWritable);
+            assert!(
+                message.contains("memfd is read-only") && message.contains("reading and writing"),
+                "{message}"
+            );
         }
         assert_eq!(ring.readers().unwrap(), []);
-        // One whose descriptor can write has a place, though it maps the ring for reading.
+        // One whose descriptor can write has a seat, though it maps the ring for reading.
         let descriptor = Ring::<u64>::open(fd_of(&ring.region())).unwrap();
         assert!(descriptor.region().writable().is_err());
         let mut reader = descriptor.reader_from(Start::Now);
@@ -211,7 +217,7 @@ fn a_dead_reader_holds_writers_back_until_its_lease_ends() {
         thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(Scribble::of(&ring).shared(REQUIRED).load(Ordering::Relaxed), 0);
-    // The next reader gets the place.
+    // The next reader gets the seat.
     let mut reader = ring.reader();
     reader.require(Duration::from_millis(20)).unwrap();
     assert_eq!(ring.readers().unwrap().len(), 1);

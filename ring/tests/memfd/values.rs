@@ -17,7 +17,7 @@ fn cells_hold_the_latest_value() {
     assert_eq!((snapshot.version, snapshot.value), (4, Record::new(3)));
     assert_eq!(cells.read(2).unwrap(), Record::zeroed());
     assert!(matches!(cells.read(3), Err(ReadError::Index { thing: "cell", index: 3, count: 3 })));
-    assert_eq!(said_of(writer.set(3, &Record::new(0)), ErrorKind::OutOfRange), "no cell 3: there are 3");
+    assert_eq!(message_of(writer.set(3, &Record::new(0)), ErrorKind::OutOfRange), "no cell 3: there are 3");
 
     let one = Cells::<Record>::create_memfd(1).unwrap();
     one.writer().unwrap().set(0, &Record::new(9)).unwrap();
@@ -35,7 +35,7 @@ fn latches_hold_the_last_value_that_was_finished() {
     }
     assert_eq!(latches.read(0).unwrap(), Record::zeroed());
     assert!(matches!(latches.read(2), Err(ReadError::Index { thing: "latch", index: 2, count: 2 })));
-    assert_eq!(said_of(writer.set(2, &Record::new(0)), ErrorKind::OutOfRange), "no latch 2: there are 2");
+    assert_eq!(message_of(writer.set(2, &Record::new(0)), ErrorKind::OutOfRange), "no latch 2: there are 2");
     let wrong_kind = Cells::<Record>::from_region(latches.region().clone()).unwrap_err().to_string();
     assert!(wrong_kind.contains("holds latches, expected cells"), "{wrong_kind}");
 }
@@ -74,8 +74,8 @@ fn histograms_are_read_apart_and_summed() {
     assert!(matches!(histograms.snapshot(2), Err(ReadError::Index { thing: "histogram", .. })));
     assert!(matches!(histograms.snapshot_of(3, 0), Err(ReadError::Index { thing: "shard", .. })));
     let writer = histograms.writer(2).unwrap();
-    assert_eq!(said_of(writer.add(2, 0), ErrorKind::OutOfRange), "no histogram 2: there are 2");
-    assert_eq!(said_of(histograms.writer(3).map(drop), ErrorKind::OutOfRange), "no shard 3: there are 3");
+    assert_eq!(message_of(writer.add(2, 0), ErrorKind::OutOfRange), "no histogram 2: there are 2");
+    assert_eq!(message_of(histograms.writer(3).map(drop), ErrorKind::OutOfRange), "no shard 3: there are 3");
     let reopened = Histograms::open(histograms.region().as_fd().try_clone_to_owned().unwrap()).unwrap();
     assert_eq!(reopened.snapshot(1).unwrap(), expected);
 }

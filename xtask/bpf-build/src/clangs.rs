@@ -14,9 +14,9 @@ pub fn clangs() -> Vec<(String, u32)> {
     let names = env::var("CLANG").into_iter().chain(["clang".into()]);
     let mut found: Vec<(String, u32)> = Vec::new();
     for name in names.chain((14..40).map(|major| format!("clang-{major}"))) {
-        let Ok(said) = Command::new(&name).arg("--version").output() else { continue };
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let version = said.split("clang version ").nth(1).and_then(|v| v.split('.').next()?.parse().ok());
+        let Ok(text) = Command::new(&name).arg("--version").output() else { continue };
+        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        let version = text.split("clang version ").nth(1).and_then(|v| v.split('.').next()?.parse().ok());
         if let Some(major) = version
             && found.iter().all(|&(_, other)| other != major)
         {

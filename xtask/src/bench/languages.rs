@@ -19,14 +19,14 @@ pub(super) fn run(tools: &Tools) -> Result<()> {
 }
 
 /// The times in a program's output: for each name in it, the first number that is followed by `ns`.
-pub(crate) fn times(said: &str, names: &[(&str, &'static str)]) -> Result<Times> {
+pub(crate) fn times(output: &str, names: &[(&str, &'static str)]) -> Result<Times> {
     let time = |&(name, title): &(&str, &'static str)| {
-        let words: Vec<_> = said.split_once(name)?.1.split_whitespace().collect();
+        let words: Vec<_> = output.split_once(name)?.1.split_whitespace().collect();
         let ns = words.windows(2).find(|pair| pair[1].starts_with("ns"))?[0].parse().ok()?;
         Some((title, ns))
     };
     let found =
-        names.iter().map(|name| time(name).with_context(|| format!("no time of {:?} in {said:?}", name.0)));
+        names.iter().map(|name| time(name).with_context(|| format!("no time of {:?} in {output:?}", name.0)));
     found.collect()
 }
 
@@ -36,9 +36,9 @@ mod tests {
 
     #[test]
     fn times_are_found_by_their_names() {
-        let said = "BenchmarkNext-2  100  17.5 ns/op  0 B/op\nours 2 ns, theirs 5.7 ns";
+        let output = "BenchmarkNext-2  100  17.5 ns/op  0 B/op\nours 2 ns, theirs 5.7 ns";
         let names = [("theirs", "b"), ("BenchmarkNext", "a")];
-        assert_eq!(times(said, &names).unwrap(), [("b", 5.7), ("a", 17.5)]);
-        assert!(times(said, &[("others", "c")]).is_err());
+        assert_eq!(times(output, &names).unwrap(), [("b", 5.7), ("a", 17.5)]);
+        assert!(times(output, &[("others", "c")]).is_err());
     }
 }

@@ -31,17 +31,17 @@ const CONTROL: (&str, u32) = ("control", 60);
 pub(super) fn run(seconds: u32) -> Result<Counts> {
     let tool = cargo_tools::install("fuzz", VERSION)?;
     let (control, limit) = CONTROL;
-    let (said, _) = fuzz(&tool, control, None, limit)?;
-    let is_found = said.contains("deadly signal");
+    let (output, _) = fuzz(&tool, control, None, limit)?;
+    let is_found = output.contains("deadly signal");
     eprintln!("{control}: {}", if is_found { "noticed" } else { "NOT NOTICED" });
     let killed = is_found.into();
     let mut all = Counts { mutants: 1, killed, failures: 1 - killed, ..Counts::default() };
     for (target, seeds) in TARGETS {
-        let (said, is_sound) = fuzz(&tool, target, Some(seeds), seconds)?;
-        let (explored, edges) = figures(&said);
+        let (output, is_sound) = fuzz(&tool, target, Some(seeds), seconds)?;
+        let (explored, edges) = figures(&output);
         println!("{target}: {explored} executions, {edges} edges");
         if !is_sound {
-            eprintln!("{}", cmd::last_lines(&said, 20));
+            eprintln!("{}", cmd::last_lines(&output, 20));
         }
         all += Counts { cases: 1, explored, failures: (!is_sound).into(), ..Counts::default() };
     }
@@ -67,10 +67,10 @@ fn fuzz(tool: &Path, target: &str, seeds: Option<&str>, seconds: u32) -> Result<
 }
 
 /// The executions, and the edges of the program that they reached.
-fn figures(said: &str) -> (u64, u64) {
+fn figures(output: &str) -> (u64, u64) {
     let last = |after: &str| {
         let number = |line: &str| line.split_once(after)?.1.split_whitespace().next()?.parse().ok();
-        said.lines().rev().find_map(number).unwrap_or(0)
+        output.lines().rev().find_map(number).unwrap_or(0)
     };
     (last("stat::number_of_executed_units:"), last(" cov: "))
 }
@@ -81,10 +81,10 @@ mod tests {
 
     #[test]
     fn figures_are_those_of_the_last_line() {
-        let said = "#2\tINITED cov: 190 ft: 191 corp: 1/512b exec/s: 0 rss: 50Mb\n\
+        let output = "#2\tINITED cov: 190 ft: 191 corp: 1/512b exec/s: 0 rss: 50Mb\n\
             #900\tDONE   cov: 301 ft: 800 corp: 9/2Kb lim: 4096 exec/s: 450 rss: 60Mb\n\
             Done 900 runs in 2 second(s)\nstat::number_of_executed_units: 900\nstat::average_exec_per_sec: 450\n";
-        assert_eq!(figures(said), (900, 301));
+        assert_eq!(figures(output), (900, 301));
         assert_eq!(figures("error: could not compile"), (0, 0));
     }
 

@@ -83,12 +83,12 @@ fn noticed(command: &mut Command, control: &str, says: &str) -> Result<Counts> {
     command.args(["--", "--ignored", "--exact", "--nocapture", control]);
     cmd::announce(command);
     let out = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    let said = String::from_utf8_lossy(&out.stderr);
+    let text = String::from_utf8_lossy(&out.stderr);
     let ran = String::from_utf8_lossy(&out.stdout).contains("running 1 test");
     if !ran {
-        bail!("`{}` did not run:\n{said}", cmd::shown(command));
+        bail!("`{}` did not run:\n{text}", cmd::shown(command));
     }
-    let killed = !out.status.success() && said.contains(says);
+    let killed = !out.status.success() && text.contains(says);
     eprintln!("{control}: {}", if killed { "noticed" } else { "NOT NOTICED" });
     Ok(Counts { mutants: 1, killed: killed.into(), failures: (!killed).into(), ..Counts::default() })
 }

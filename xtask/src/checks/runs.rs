@@ -15,11 +15,11 @@ use crate::{aarch64, cmd, times, vm};
 
 /// Runs a demo for a second: stdout must contain one JSON object and nothing else.
 pub(super) fn one_json_object(demo: &mut Command) -> Result<()> {
-    let said = cmd::output(demo.args(["--json", "--seconds", "1"]).stderr(Stdio::inherit()))?;
+    let text = cmd::output(demo.args(["--json", "--seconds", "1"]).stderr(Stdio::inherit()))?;
     let object: serde_json::Value =
-        serde_json::from_str(&said).with_context(|| format!("not JSON: {said:?}"))?;
-    ensure!(object.is_object(), "not a JSON object: {said:?}");
-    println!("{}", said.trim_end());
+        serde_json::from_str(&text).with_context(|| format!("not JSON: {text:?}"))?;
+    ensure!(object.is_object(), "not a JSON object: {text:?}");
+    println!("{}", text.trim_end());
     Ok(())
 }
 
@@ -109,9 +109,9 @@ pub(super) fn count_hostile(given: &Given<'_>) -> Result<Counts> {
     cargo.env("MAPRING_HOSTILE_SECONDS", given.seconds.to_string());
     // Ten kinds of images exist; a thousand images of one kind take a second or two.
     cargo.env("MAPRING_HOSTILE_IMAGES", given.seconds.saturating_mul(100).max(1000).to_string());
-    let (said, status) = cmd::tee(cargo.args(["--", "--nocapture", "--test-threads=1"]))?;
-    let mut counts = Counts::of_tests(&said, status.success());
-    let numbers = said.lines().flat_map(Counts::numbers);
+    let (text, status) = cmd::tee(cargo.args(["--", "--nocapture", "--test-threads=1"]))?;
+    let mut counts = Counts::of_tests(&text, status.success());
+    let numbers = text.lines().flat_map(Counts::numbers);
     let looked_at = |word: &str| ["images", "rounds", "shapes"].contains(&word.trim_end_matches(':'));
     counts.explored += numbers.filter(|(_, word)| looked_at(word)).map(|(number, _)| number).sum::<u64>();
     Ok(counts)

@@ -100,7 +100,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
                 ("SURVIVED", mutant.equivalent.iter().map(|why| format!("equivalent: {why}")).collect())
             }
             Outcome::Timeout => ("TIMEOUT", format!("no failure within {} s", TIMEOUT.as_secs())),
-            Outcome::Error(said) => ("ERROR", said.clone()),
+            Outcome::Error(text) => ("ERROR", text.clone()),
         };
         // One write, since other threads print as well.
         let mut line =
@@ -178,18 +178,18 @@ fn run_one(mutant: &Mutant, program: &Path, log: &Path) -> Result<Outcome> {
 }
 
 /// A test fails by a panic (101) or by a panic during a panic (SIGABRT); any other status is no result.
-fn judge(status: ExitStatus, said: &str, weakened: Option<&str>) -> Outcome {
+fn judge(status: ExitStatus, text: &str, weakened: Option<&str>) -> Outcome {
     const SIGABRT: i32 = 6;
-    if said.contains("running 0 tests") {
+    if text.contains("running 0 tests") {
         Outcome::Error("no such test in the model".into())
     } else if let Some(weakened) = weakened
-        && !said.lines().any(|line| line == format!("weakened {weakened}"))
+        && !text.lines().any(|line| line == format!("weakened {weakened}"))
     {
         Outcome::Error(format!("{status}; the model asks for no such ordering"))
     } else if status.success() {
         Outcome::Survived
     } else if status.code() == Some(101) || status.signal() == Some(SIGABRT) {
-        let panic = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+        let panic = text.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
         Outcome::Killed(panic.unwrap_or_default().to_owned())
     } else {
         Outcome::Error(status.to_string())
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn only_a_failed_test_kills() {
-        let judge = |status, said: &str| judge(ExitStatus::from_raw(status), said, None);
+        let judge = |status, text: &str| judge(ExitStatus::from_raw(status), text, None);
         let failed = "running 1 test\nthread 'x' panicked at a.rs:1:2:\ntorn: 1 != 2\n";
         assert_eq!(judge(101 << 8, failed), Outcome::Killed("torn: 1 != 2".into()));
         assert_eq!(judge(0, "running 1 test\n"), Outcome::Survived);
@@ -212,11 +212,11 @@ mod tests {
 
     #[test]
     fn a_model_that_does_not_reach_the_weakened_place_has_no_result() {
-        let judge = |status, said| judge(ExitStatus::from_raw(status), said, Some("RingClaim=Release"));
+        let judge = |status, text| judge(ExitStatus::from_raw(status), text, Some("RingClaim=Release"));
         assert_eq!(judge(0, "running 1 test\nweakened RingClaim=Release\n"), Outcome::Survived);
-        for said in ["running 1 test\n", "running 1 test\nweakened RingClaim=Acquire\n"] {
-            assert!(matches!(judge(0, said), Outcome::Error(_)));
-            assert!(matches!(judge(101 << 8, said), Outcome::Error(_)));
+        for text in ["running 1 test\n", "running 1 test\nweakened RingClaim=Acquire\n"] {
+            assert!(matches!(judge(0, text), Outcome::Error(_)));
+            assert!(matches!(judge(101 << 8, text), Outcome::Error(_)));
         }
     }
 

@@ -46,11 +46,11 @@ mod tests {
         for comment in text.split("SYNC ").skip(1) {
             let before = known.len();
             let mut rest = Some(comment);
-            while let Some(said) = rest {
-                let found = ORDERINGS.iter().map(|named| named.name).filter(|name| said.starts_with(name));
+            while let Some(names) = rest {
+                let found = ORDERINGS.iter().map(|named| named.name).filter(|name| names.starts_with(name));
                 let found = found.max_by_key(|name| name.len());
                 known.extend(found);
-                rest = found.and_then(|name| said[name.len()..].strip_prefix(", "));
+                rest = found.and_then(|name| names[name.len()..].strip_prefix(", "));
             }
             if known.len() == before {
                 unknown.extend(comment.lines().next());
@@ -60,8 +60,8 @@ mod tests {
     }
 
     /// The preamble is not part of a protocol.
-    fn is_of_protocols(said: &&str) -> bool {
-        !said.starts_with("none: ") && !said.starts_with("preamble: ")
+    fn is_of_protocols(names: &&str) -> bool {
+        !names.starts_with("none: ") && !names.starts_with("preamble: ")
     }
 
     #[test]

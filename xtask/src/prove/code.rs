@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn comments_and_format_are_no_code_and_each_token_is() {
         let plain = "fn a<'a>(b: &'a str) -> char { let _ = r#\"// \"no\"#; '\"' }";
-        let said = "//! Docs.\n\n/// A.\nfn a<'a>(b: &'a str) -> char { // c\n/* d */ let _ = r#\"// \"no\"#;\n\n'\"' }";
-        assert!(same("a.rs", plain, said));
+        let source = "//! Docs.\n\n/// A.\nfn a<'a>(b: &'a str) -> char { // c\n/* d */ let _ = r#\"// \"no\"#;\n\n'\"' }";
+        assert!(same("a.rs", plain, source));
         for (from, to) in [("str", "u8"), ("// ", "//"), ("'\"'", "'`'"), ("let", "; let")] {
             assert!(!same("a.rs", plain, &plain.replacen(from, to, 1)), "{from}");
         }

@@ -89,8 +89,8 @@ impl Sources {
     pub(crate) fn depends(&self, covers: &Covers, file: &str) -> Result<(bool, bool)> {
         let Some(&how) = self.covered(covers)?.get(file) else { return Ok((false, false)) };
         let text = fs::read_to_string(cmd::root().join(file)).unwrap_or_default();
-        let said = format!("{} a comment\n{text}", if file.ends_with(".py") { "#" } else { "//!" });
-        Ok((true, how.comments || code(file, &said, how.tests) != code(file, &text, how.tests)))
+        let changed = format!("{} a comment\n{text}", if file.ends_with(".py") { "#" } else { "//!" });
+        Ok((true, how.comments || code(file, &changed, how.tests) != code(file, &text, how.tests)))
     }
 
     /// The packages, and whether their tests run.

@@ -37,23 +37,23 @@ impl Pass {
     pub(super) fn now(key: String, covered: BTreeSet<&str>, counts: &Counts, seconds: f32) -> Result<Self> {
         let Counts { cases, explored, mutants, killed, .. } = counts;
         let killed = if *mutants == 0 { String::new() } else { format!("{killed}/{mutants}") };
-        let when = said("date -u +%F_%R")?.replace('_', " ");
+        let when = output("date -u +%F_%R")?.replace('_', " ");
         let rest =
             vec![when, format!("{seconds:.0}"), cases.to_string(), explored.to_string(), killed, machine()?];
         let mut changes = cmd::line("git status --porcelain --untracked-files --");
         let changes = if cmd::output(changes.args(covered))?.is_empty() { "" } else { "+" };
-        Ok(Self { key, commit: said("git rev-parse --short=12 HEAD")? + changes, rest })
+        Ok(Self { key, commit: output("git rev-parse --short=12 HEAD")? + changes, rest })
     }
 }
 
-fn said(line: &str) -> Result<String> {
+fn output(line: &str) -> Result<String> {
     Ok(cmd::output(&mut cmd::line(line))?.trim().to_owned())
 }
 
 fn machine() -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    Ok(format!("{}, Linux {}", model.map_or("unknown", |(_, model)| model), said("uname -r")?))
+    Ok(format!("{}, Linux {}", model.map_or("unknown", |(_, model)| model), output("uname -r")?))
 }
 
 type Passes = BTreeMap<String, Pass>;
@@ -70,7 +70,7 @@ fn released() -> PathBuf {
 
 /// All worktrees have this file, and no `cargo clean` removes it.
 fn later() -> Result<PathBuf> {
-    Ok(cmd::root().join(said("git rev-parse --git-common-dir")?).join("last-proved.md"))
+    Ok(cmd::root().join(output("git rev-parse --git-common-dir")?).join("last-proved.md"))
 }
 
 impl Record {

@@ -31,7 +31,7 @@ const LAST_WORDS: usize = 20;
 pub(super) const NODES: [&str; 2] = ["0", "1"];
 
 /// What was on a machine's console beside the messages: the kernel's last words, if it died.
-pub(super) struct Said {
+pub(super) struct BootLog {
     pub(super) console: Vec<String>,
     /// This program switched the machine off.
     pub(super) late: bool,
@@ -39,7 +39,7 @@ pub(super) struct Said {
     pub(super) silent: bool,
 }
 
-impl Said {
+impl BootLog {
     /// Why the kernel died, if it did.
     pub(super) fn death(&self) -> Option<&str> {
         self.panic().or(self.silent.then_some(SILENT))
@@ -72,7 +72,7 @@ pub(super) fn run(
     initramfs: &Path,
     limit: Duration,
     mut hear: impl FnMut(Message),
-) -> Result<Said> {
+) -> Result<BootLog> {
     let stop = interrupted()?;
     let mut qemu = qemu(arch, kernel, image, initramfs);
     let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -87,7 +87,7 @@ pub(super) fn run(
         }
     });
 
-    let mut said = Said { console: Vec::new(), late: false, silent: false };
+    let mut log = BootLog { console: Vec::new(), late: false, silent: false };
     let (end, mut heard) = (Instant::now() + limit, Instant::now());
     loop {
         let line = lines.recv_timeout(TICK);
@@ -102,14 +102,14 @@ pub(super) fn run(
             Ok(line) => match protocol::parse(&line) {
                 Some(Ok(message)) => hear(message),
                 // A garbled message counts as missing in the end; the line explains why.
-                Some(Err(_)) | None => said.console.push(line),
+                Some(Err(_)) | None => log.console.push(line),
             },
-            Err(RecvTimeoutError::Disconnected) => return Ok(said),
+            Err(RecvTimeoutError::Disconnected) => return Ok(log),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        (said.late, said.silent) = (Instant::now() > end, heard.elapsed() > SILENCE);
-        if said.late || said.silent {
-            return Ok(said);
+        (log.late, log.silent) = (Instant::now() > end, heard.elapsed() > SILENCE);
+        if log.late || log.silent {
+            return Ok(log);
         }
     }
 }
@@ -118,8 +118,8 @@ pub(super) fn run(
 /// failure. `boot` gets the cause of the first death.
 pub(super) fn again_after_death<R>(
     kernel: &str,
-    mut boot: impl FnMut(Option<String>) -> Result<(R, Said)>,
-) -> Result<(R, Said)> {
+    mut boot: impl FnMut(Option<String>) -> Result<(R, BootLog)>,
+) -> Result<(R, BootLog)> {
     let (row, first) = boot(None)?;
     let Some(why) = first.death() else { return Ok((row, first)) };
     shout(&format!("{kernel}: {why}\nIt is booted once more. It said:\n{}", first.last_words()));
@@ -188,8 +188,8 @@ mod tests {
         );
     }
 
-    fn said(console: &[&str]) -> Said {
-        Said { console: console.iter().map(|&line| line.to_owned()).collect(), late: false, silent: false }
+    fn log(console: &[&str]) -> BootLog {
+        BootLog { console: console.iter().map(|&line| line.to_owned()).collect(), late: false, silent: false }
     }
 
     /// The panic message of Linux 7.2 under QEMU 7.2.
@@ -204,12 +204,12 @@ mod tests {
     #[test]
     fn a_panic_is_recognised_among_all_that_is_on_the_console() {
         let panic = "Kernel panic - not syncing: Fatal exception in interrupt";
-        assert_eq!(said(&PANIC).panic(), Some(panic));
-        let garbled = said(&["SeaBIOS (version 1.16.2)", "\u{1b}[2JKernel panic - not syncing: x\r"]);
+        assert_eq!(log(&PANIC).panic(), Some(panic));
+        let garbled = log(&["SeaBIOS (version 1.16.2)", "\u{1b}[2JKernel panic - not syncing: x\r"]);
         assert_eq!(garbled.panic(), Some("Kernel panic - not syncing: x"));
-        assert_eq!(said(&PANIC[..2]).panic(), None, "an oops ends a process, and its test fails");
-        assert_eq!(said(&["test kernel_panic_is_shown ... ok"]).panic(), None);
-        assert_eq!(said(&[]).panic(), None);
+        assert_eq!(log(&PANIC[..2]).panic(), None, "an oops ends a process, and its test fails");
+        assert_eq!(log(&["test kernel_panic_is_shown ... ok"]).panic(), None);
+        assert_eq!(log(&[]).panic(), None);
     }
 
     #[test]
@@ -219,10 +219,10 @@ mod tests {
             let mut left = consoles.iter();
             let boot = |died: Option<String>| {
                 let &console = left.next().expect("one boot too many");
-                Ok((died.is_some(), Said { silent: console == [silent], ..said(console) }))
+                Ok((died.is_some(), BootLog { silent: console == [silent], ..log(console) }))
             };
-            let (died, said) = again_after_death("x", boot).unwrap();
-            (died, said.death().is_some(), left.len())
+            let (died, log) = again_after_death("x", boot).unwrap();
+            (died, log.death().is_some(), left.len())
         };
         assert_eq!(boots(&[&["fine"], &[]]), (false, false, 1));
         assert_eq!(boots(&[&PANIC, &["fine"], &[]]), (true, false, 1));

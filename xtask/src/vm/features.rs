@@ -67,14 +67,14 @@ pub(super) const FEATURES: [Feature; 15] = [
         used: "programs that write rings and cells",
         without: "`mapring_loader::prepare` refuses them, and says what to do; single writers on x86-64, counters, \
                   latches, readers and writers in userspace work (see below)",
-        refused: |said| {
+        refused: |output| {
             let words = [
                 "BPF_STX uses reserved fields",
                 "claims by fetching atomics",
                 "NoFetchingAtomics",
                 "the flight recorder needs Linux 5.15",
             ];
-            words.iter().any(|words| said.contains(words))
+            words.iter().any(|words| output.contains(words))
         },
         probe: || atomic(STACK, 1, FETCH_ADD).and_then(|()| atomic(STACK, 1, COMPARE_EXCHANGE)),
     },
@@ -91,7 +91,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         since: (5, 13),
         used: "programs that walk their own arrays",
         without: "a bounded loop of lookups",
-        refused: |said| said.contains("#164"),
+        refused: |output| output.contains("#164"),
         probe: || helper(164),
     },
     Feature {
@@ -100,7 +100,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         used: "most tests on a real kernel",
         without: "such tests cannot run",
         // The type is unknown, so the kernel fails before the verifier reports anything.
-        refused: |said| said.contains("failed to load: -EINVAL") && !said.contains("PROG LOAD LOG"),
+        refused: |output| output.contains("failed to load: -EINVAL") && !output.contains("PROG LOAD LOG"),
         probe: probe::run_by_hand,
     },
     Feature {
@@ -110,7 +110,9 @@ pub(super) const FEATURES: [Feature; 15] = [
         without: "a bounded loop",
         // Before 5.13 a function can't be passed to a helper: the verifier rejects this before it checks the helper's
         // number.
-        refused: |said| said.contains("#181") || said.contains("number of funcs in func_info doesn't match"),
+        refused: |output| {
+            output.contains("#181") || output.contains("number of funcs in func_info doesn't match")
+        },
         probe: || helper(181),
     },
     Feature {
@@ -118,7 +120,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         since: (5, 19),
         used: "programs that read other CPUs' values",
         without: "an `ARRAY` with an element for each CPU",
-        refused: |said| said.contains("#195"),
+        refused: |output| output.contains("#195"),
         probe: || helper(195),
     },
     Feature {
@@ -127,9 +129,9 @@ pub(super) const FEATURES: [Feature; 15] = [
         used: "pins that processes without CAP_BPF open",
         without: "bpf(2) is refused to them as a whole: hand the file descriptor over (SCM_RIGHTS or inheritance), \
                   which they map without bpf(2)",
-        refused: |said| {
+        refused: |output| {
             let places = ["can't open", "Error: Operation not permitted", "Error: bpf("];
-            said.contains("Operation not permitted") && places.iter().any(|place| said.contains(place))
+            output.contains("Operation not permitted") && places.iter().any(|place| output.contains(place))
         },
         probe: probe::open_pin_without_privilege,
     },
@@ -138,7 +140,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         since: (5, 19),
         used: "the group `locks` of `mapring flight`",
         without: "`mapring flight start` says so, and records the other groups",
-        refused: |said| said.contains("group locks needs Linux 5.19"),
+        refused: |output| output.contains("group locks needs Linux 5.19"),
         probe: || probe::tracepoint("contention_end"),
     },
     Feature {
@@ -146,7 +148,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         since: (6, 0),
         used: "large records",
         without: "a record has at most about 4 MiB (E2BIG)",
-        refused: |said| said.contains("failed to create: -E2BIG"),
+        refused: |output| output.contains("failed to create: -E2BIG"),
         probe: || probe::map(ARRAY, 64 << 20, probe::MMAPABLE).map(drop),
     },
     Feature {
@@ -154,7 +156,7 @@ pub(super) const FEATURES: [Feature; 15] = [
         since: (6, 15),
         used: "publishing on other than x86-64, where clang knows them",
         without: "an exchange, which is a full barrier",
-        refused: |said| said.contains("invalid atomic opcode"),
+        refused: |output| output.contains("invalid atomic opcode"),
         probe: || atomic(STACK, 1, STORE_RELEASE).and_then(|()| atomic(2, STACK, LOAD_ACQUIRE)),
     },
     Feature {
@@ -214,13 +216,13 @@ pub(super) fn version(release: &str) -> Option<Version> {
 }
 
 /// The feature that a kernel lacks and whose refusal a failed test printed.
-pub(super) fn lacking(probed: &[Probed], said: &str) -> Option<&'static Feature> {
+pub(super) fn lacking(probed: &[Probed], output: &str) -> Option<&'static Feature> {
     let lacks = |feature: &Feature, probed: &Probed| {
         probed.feature == feature.name && matches!(probed.answer, Answer::Unsupported(_))
     };
     FEATURES
         .iter()
-        .find(|feature| probed.iter().any(|probed| lacks(feature, probed)) && (feature.refused)(said))
+        .find(|feature| probed.iter().any(|probed| lacks(feature, probed)) && (feature.refused)(output))
 }
 
 /// The features where the kernel's answer differs from the expectation for its release.
@@ -282,12 +284,12 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_missing_feature_only_where_the_probe_says_so() {
-        let log = |said: &str| format!("-- BEGIN PROG LOAD LOG --\n{said}\nprocessed 0 insns");
-        let said = &log("BPF_STX uses reserved fields");
+        let log = |output: &str| format!("-- BEGIN PROG LOAD LOG --\n{output}\nprocessed 0 insns");
+        let output = &log("BPF_STX uses reserved fields");
         let no = probed(|_| Answer::Unsupported("no".into()));
-        assert_eq!(lacking(&no, said).unwrap().name, "fetching atomics");
+        assert_eq!(lacking(&no, output).unwrap().name, "fetching atomics");
         assert!(lacking(&no, "assertion failed").is_none());
-        assert!(lacking(&probed(|_| Answer::Supported), said).is_none());
+        assert!(lacking(&probed(|_| Answer::Supported), output).is_none());
         let unknown_type = "prog 'x': failed to load: -EINVAL";
         let callback = &log("number of funcs in func_info doesn't match number of subprogs");
         assert_eq!(lacking(&no, callback).unwrap().name, "`bpf_loop`");

@@ -201,12 +201,12 @@ fn of_one(args: &[String]) -> impl Iterator<Item = &String> {
 }
 
 /// A test has passed if libtest counted exactly this one, and the test did not report a skip.
-fn judge(status: ExitStatus, said: &str) -> End {
-    let failed = |why: &dyn fmt::Display| End::Failed(format!("{}\n({why})", said.trim()));
+fn judge(status: ExitStatus, printed: &str) -> End {
+    let failed = |why: &dyn fmt::Display| End::Failed(format!("{}\n({why})", printed.trim()));
     if !status.success() {
         return failed(&status);
     }
-    let after = |word| said.lines().find_map(|line| line.split_once(word).map(|(_, rest)| rest));
+    let after = |word| printed.lines().find_map(|line| line.split_once(word).map(|(_, rest)| rest));
     let count = |what| {
         let (number, _) = after("test result: ok. ")?.split_once(what)?;
         number.rsplit(' ').next()?.parse::<u32>().ok()
@@ -286,15 +286,15 @@ mod tests {
         let ignored =
             "test a ... ignored, until then\n\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured\n";
         assert_eq!(judge(ok, ignored), End::Skipped("ignored, until then".into()));
-        assert!(matches!(judge(failed, "why\n"), End::Failed(said) if said.starts_with("why\n(")));
+        assert!(matches!(judge(failed, "why\n"), End::Failed(printed) if printed.starts_with("why\n(")));
     }
 
     #[test]
     fn one_test_is_one_test() {
         let ok = ExitStatus::from_raw(0);
-        let said =
+        let printed =
             "test a ... ok\ntest a_b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
-        assert!(matches!(judge(ok, said), End::Failed(_)));
+        assert!(matches!(judge(ok, printed), End::Failed(_)));
         let none = "\nrunning 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured\n";
         assert!(matches!(judge(ok, none), End::Failed(_)));
         assert!(matches!(judge(ok, ""), End::Failed(_)));

@@ -132,15 +132,15 @@ fn variables(here: impl Iterator<Item = (String, String)>) -> Vec<(String, Strin
 
 /// The shared libraries that a program loads, and its loader.
 fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
-    let said = cmd::output(Command::new("ldd").arg(program))?;
-    loaded(&said).with_context(|| format!("`ldd {}` misses something:\n{said}", program.display()))
+    let text = cmd::output(Command::new("ldd").arg(program))?;
+    loaded(&text).with_context(|| format!("`ldd {}` misses something:\n{text}", program.display()))
 }
 
-fn loaded(said: &str) -> Option<BTreeSet<PathBuf>> {
-    if said.contains("not found") {
+fn loaded(text: &str) -> Option<BTreeSet<PathBuf>> {
+    if text.contains("not found") {
         return None;
     }
-    let words = said.lines().filter_map(|line| {
+    let words = text.lines().filter_map(|line| {
         let place = line.split_once("=> ").map_or(line, |(_, place)| place);
         place.split_whitespace().next()
     });
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn libraries_are_where_the_loader_finds_them() {
-        let said = "\tlinux-vdso.so.1 (0x1)\n\tlibelf.so.1 => /lib/x/libelf.so.1 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
-        let found: Vec<_> = loaded(said).unwrap().into_iter().collect();
+        let text = "\tlinux-vdso.so.1 (0x1)\n\tlibelf.so.1 => /lib/x/libelf.so.1 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
+        let found: Vec<_> = loaded(text).unwrap().into_iter().collect();
         assert_eq!(found, [Path::new("/lib/x/libelf.so.1"), Path::new("/lib64/ld-linux-x86-64.so.2")]);
         assert!(loaded("\tlibz.so.1 => not found\n").is_none());
         assert_eq!(loaded("\tstatically linked\n").unwrap().len(), 0);

@@ -105,10 +105,10 @@ mod tests {
     fn messages_survive_the_console() {
         let end = End::Failed("two\nlines and a \u{1e}\r\n".into());
         let message = Message::Ended(Test { name: "basic::works".into(), end, milliseconds: 7 });
-        let said = line(&message);
-        assert!(!said.contains('\n'));
-        assert_eq!(parse(&format!("\x1b[2J{said}\r")).unwrap().unwrap(), message);
+        let output = line(&message);
+        assert!(!output.contains('\n'));
+        assert_eq!(parse(&format!("\x1b[2J{output}\r")).unwrap().unwrap(), message);
         assert!(parse("[    0.1] Booting").is_none());
-        assert!(parse(&said[..said.len() - 9]).unwrap().is_err());
+        assert!(parse(&output[..output.len() - 9]).unwrap().is_err());
     }
 }

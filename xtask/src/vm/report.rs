@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::boot::Said;
+use super::boot::BootLog;
 use super::features;
 use super::protocol::{Answer, End, Machine, Message, Probed, Test};
 
@@ -46,18 +46,18 @@ impl Row {
             Message::Booted(machine) => {
                 let Machine { release, version, cpus, nodes, preempt } = &machine;
                 let preempt = preempt.as_ref().map(|mode| format!(", preempt={mode}")).unwrap_or_default();
-                let said =
+                let output =
                     format!("{kernel:12} {release} {version}, {cpus} CPUs, by NUMA node: {nodes:?}{preempt}");
                 self.machine = machine;
-                return Some(said);
+                return Some(output);
             }
             Message::Probed(features) => self.features = features,
             Message::Started(name) => {
                 self.tests.push(Test { name, end: End::Unfinished, milliseconds: 0 });
             }
             Message::Ended(mut test) => {
-                if let End::Failed(said) = &test.end
-                    && let Some(feature) = features::lacking(&self.features, said)
+                if let End::Failed(output) = &test.end
+                    && let Some(feature) = features::lacking(&self.features, output)
                 {
                     test.end = End::Lacking(feature.name.to_owned());
                 }
@@ -68,10 +68,10 @@ impl Row {
                     End::Failed(_) | End::Unfinished => "failed",
                 };
                 let seconds = test.milliseconds as f32 / 1000.0;
-                let said = format!("{kernel:12} {end:7} {} ({seconds:.1} s)", test.name);
+                let output = format!("{kernel:12} {end:7} {} ({seconds:.1} s)", test.name);
                 self.tests.pop_if(|last| last.end == End::Unfinished && last.name == test.name);
                 self.tests.push(test);
-                return Some(said);
+                return Some(output);
             }
             Message::Finished { tests, warnings } => (self.ran, self.warnings) = (Some(tests), warnings),
         }
@@ -79,18 +79,18 @@ impl Row {
     }
 
     /// Judges the run, from what is on the console beside the messages.
-    pub(super) fn end(&mut self, said: &Said) {
+    pub(super) fn end(&mut self, log: &BootLog) {
         let ended = self.tests.iter().filter(|test| test.end != End::Unfinished).count();
-        let trouble = match (said.death(), self.ran) {
+        let trouble = match (log.death(), self.ran) {
             (Some(why), _) => format!("{}{why}\n", if self.died.is_some() { "again: " } else { "" }),
-            (None, _) if said.late => "time was up".to_owned(),
+            (None, _) if log.late => "time was up".to_owned(),
             (None, None) if self.machine.release.is_empty() => "it did not boot:\n".to_owned(),
             (None, None) => "it ended before its tests:\n".to_owned(),
             (None, Some(0)) => "no test was run".to_owned(),
             (None, Some(ran)) if ran != ended => format!("{} of {ran} results are lost:\n", ran - ended),
             (None, Some(_)) => return,
         };
-        let words = if trouble.ends_with('\n') { said.last_words() } else { String::new() };
+        let words = if trouble.ends_with('\n') { log.last_words() } else { String::new() };
         self.trouble = Some(trouble + &words);
     }
 
@@ -136,7 +136,7 @@ impl fmt::Display for Row {
         for Test { name, end, .. } in &self.tests {
             match end {
                 End::Passed | End::Lacking(_) => {}
-                End::Failed(said) => writeln!(f, "--- {kernel}: FAILED {name}\n{said}")?,
+                End::Failed(output) => writeln!(f, "--- {kernel}: FAILED {name}\n{output}")?,
                 End::Unfinished => writeln!(f, "--- {kernel}: UNFINISHED {name}")?,
                 End::Skipped(why) => writeln!(f, "--- {kernel}: SKIPPED {name}: {why}")?,
             }
@@ -214,7 +214,7 @@ mod tests {
         let died = died.map(str::to_owned);
         let mut row = Row { kernel: "x".into(), died, seconds: 9.0, ..Row::default() };
         messages.into_iter().for_each(|message| _ = row.hear(message));
-        row.end(&Said { console: vec![console.into()], late, silent: false });
+        row.end(&BootLog { console: vec![console.into()], late, silent: false });
         row
     }
 

@@ -54,8 +54,8 @@ fn row(what: &str, (none, more): (Vec<f64>, Vec<Vec<f64>>)) -> Result<Row> {
 fn sources() -> Result<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version=1", "--offline", "--manifest-path"]);
-    let said = cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).output()?;
-    let metadata: Value = serde_json::from_slice(&said.stdout).context("cargo metadata")?;
+    let output = cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).output()?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
     let libbpf = packages.iter().find(|package| package["name"] == "libbpf-sys").context("no libbpf-sys")?;
     let manifest = libbpf["manifest_path"].as_str().context("libbpf-sys is nowhere")?;

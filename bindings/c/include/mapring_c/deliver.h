@@ -103,17 +103,17 @@ MAPRING__FAST long mapring__for_each_merged(struct mapring_reader *r, mapring_ev
 	mapring__round(m, mapring__in_use(r));
 	while (most-- > 0 && (i = mapring__next_shard(m, r->shards, r->prefix, &budget)) >= 0) {
 		struct mapring__held next = mapring__take_first(m, (uint32_t)i);
-		int said = 0;
+		int result = 0;
 
 		memcpy(r->buffer, next.record, words * 8);
 		if (mapring__take_tail(&r->shards[i], r->buffer)) {
 			count++;
-			said = mapring__deliver(r, (uint32_t)i, next.ticket, fn, context);
+			result = mapring__deliver(r, (uint32_t)i, next.ticket, fn, context);
 		}
 		if (r->required && (uint64_t)count % r->portion == 0)
 			mapring__tell(r, (uint32_t)i);
-		if (said < 0)
-			return said;
+		if (result < 0)
+			return result;
 	}
 	for (uint32_t at = 0; r->required && at < r->count; at++)
 		mapring__tell(r, at);
@@ -128,22 +128,22 @@ MAPRING__FAST long mapring__for_each_step(struct mapring_reader *r, mapring_even
 	uint64_t lap = r->regions[0].layout.capacity + MAPRING__SLACK;
 	uint32_t budget = r->steps;
 	long count = 0;
-	int said = 0;
+	int result = 0;
 
-	for (uint32_t left = r->count; left > 0 && budget > 0 && said >= 0; left--) {
+	for (uint32_t left = r->count; left > 0 && budget > 0 && result >= 0; left--) {
 		uint32_t i = r->turn;
 		struct mapring__shard *s = &r->shards[i];
 
 		r->turn = i + 1 < r->count ? i + 1 : 0;
 		if (r->look)
 			s->idle = MAPRING__CHECK_EVERY - 1;
-		for (uint64_t steps = lap; steps > 0 && budget > 0 && said >= 0; steps--) {
+		for (uint64_t steps = lap; steps > 0 && budget > 0 && result >= 0; steps--) {
 			enum mapring__took took = mapring__take(s, r->buffer);
 
 			if (took == MAPRING__TOOK && mapring__take_tail(s, r->buffer)) {
 				budget = r->steps;
 				count++;
-				said = mapring__deliver(r, i, s->next - 1, fn, context);
+				result = mapring__deliver(r, i, s->next - 1, fn, context);
 			} else {
 				budget--;
 			}
@@ -155,7 +155,7 @@ MAPRING__FAST long mapring__for_each_step(struct mapring_reader *r, mapring_even
 		if (r->required)
 			mapring__tell(r, i);
 	}
-	return said < 0 ? said : count;
+	return result < 0 ? result : count;
 }
 
 MAPRING__FAST uint32_t mapring__next_of(const struct mapring_reader *r, uint32_t i)
@@ -164,17 +164,17 @@ MAPRING__FAST uint32_t mapring__next_of(const struct mapring_reader *r, uint32_t
 }
 
 /* Passes over shards whose next ticket is not claimed: one load each. Returns how many are left. */
-MAPRING__FAST uint32_t mapring__pass_quiet(const struct mapring_reader *r, uint32_t *i, uint32_t left)
+MAPRING__FAST uint32_t mapring__pass_idle(const struct mapring_reader *r, uint32_t *i, uint32_t left)
 {
-	const struct mapring__quiet *quiet = r->quiet;
+	const struct mapring__idle_shard *idle = r->idle;
 	uint32_t at = *i, end = (uint32_t)mapring__least(r->count, (uint64_t)at + left), begin = at;
 
-	while (at < end && mapring__state(mapring__load(quiet[at].slot)) == quiet[at].free)
+	while (at < end && mapring__state(mapring__load(idle[at].slot)) == idle[at].free)
 		at++;
 	left -= at - begin;
 	*i = at;
 	if (at == r->count) {
-		for (at = 0; at < left && mapring__state(mapring__load(quiet[at].slot)) == quiet[at].free; at++)
+		for (at = 0; at < left && mapring__state(mapring__load(idle[at].slot)) == idle[at].free; at++)
 			;
 		left -= at;
 		*i = at < r->count ? at : 0;
@@ -195,10 +195,10 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 	struct mapring_event event;
 	long count = 0;
 	uint32_t budget = r->steps;
-	int said = mapring__begin(r, size);
+	int result = mapring__begin(r, size);
 
-	if (said < 0)
-		return said;
+	if (result < 0)
+		return result;
 	if (r->by_steps) {
 		count = r->merge ? mapring__for_each_merged(r, fn, context) : mapring__for_each_step(r, fn, context);
 		return count == 0 ? mapring__end_empty(r) : count;
@@ -212,7 +212,7 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 		uint64_t steps = lap;
 
 		if (!r->look)
-			left = mapring__pass_quiet(r, &i, left);
+			left = mapring__pass_idle(r, &i, left);
 		r->turn = i;
 		if (left == 0)
 			break;
@@ -227,7 +227,7 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 			const uint64_t *slot = s->region->words + s->slots + mapring__slot(s, t) * stride;
 
 			n = mapring__least(n, mapring__least(steps, r->portion));
-			for (done = 0, seen = ended; done < n && said >= 0; done++, slot += stride) {
+			for (done = 0, seen = ended; done < n && result >= 0; done++, slot += stride) {
 				seen = mapring__load(slot);
 				if (seen != ended)
 					break;
@@ -239,7 +239,7 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 					break;
 				}
 				event.ticket = t + done;
-				said = fn(context, &event);
+				result = fn(context, &event);
 			}
 			if (done > 0) {
 				mapring__passed(s, &s->stats.delivered, done);
@@ -248,7 +248,7 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 				steps -= done;
 				if (r->required)
 					mapring__tell(r, i);
-				if (said < 0)
+				if (result < 0)
 					break;
 			}
 			if (done < n) {
@@ -261,8 +261,8 @@ MAPRING__FAST long mapring_reader__for_each(struct mapring_reader *r, size_t siz
 		if (r->required)
 			mapring__tell(r, i);
 		mapring__note(r, i);
-		if (said < 0)
-			return said;
+		if (result < 0)
+			return result;
 	}
 	return count == 0 ? mapring__end_empty(r) : count;
 }

@@ -50,10 +50,10 @@ MAPRING__COLD int mapring__go_on(struct mapring_reader *r)
 		return 0;
 	for (uint32_t i = 0; i < r->count; i++)
 		finished = mapring__is_finished(&r->shards[i]) && finished;
-	id = finished ? mapring__place_id(&r->place) : 0;
+	id = finished ? mapring__locator_id(&r->locator) : 0;
 	if (id == 0 || id == old->map_id)
 		return 0;
-	error = mapring__region_open(&next, &r->place);
+	error = mapring__region_open(&next, &r->locator);
 	if (error)
 		return error == -ENOENT ? 0 : error;
 	before = mapring__word(&next, 0, MAPRING__BEFORE);

@@ -108,7 +108,7 @@ static inline int mapring__take_turn(struct mapring_merged *m, struct mapring__t
 	struct mapring_reader *r = t->reader;
 	uint32_t i = (uint32_t)t->at;
 	struct mapring__held next;
-	int said = 0;
+	int result = 0;
 
 	r->merge->last = m->last;
 	next = mapring__take_first(r->merge, i);
@@ -116,15 +116,15 @@ static inline int mapring__take_turn(struct mapring_merged *m, struct mapring__t
 	memcpy(r->buffer, next.record, mapring__words_of(r->regions[0].layout.record) * 8);
 	if (mapring__take_tail(&r->shards[i], r->buffer)) {
 		t->count++;
-		said = mapring__deliver(r, i, next.ticket, t->fn, t->context);
+		result = mapring__deliver(r, i, next.ticket, t->fn, t->context);
 	}
 	if (r->required && (uint64_t)t->count % r->portion == 0)
 		mapring__tell(r, i);
-	return said;
+	return result;
 }
 
 /* Ends a call. Continues with the next ring where one is read to its end. */
-static inline long mapring__end_turns(struct mapring_merged *m, int said)
+static inline long mapring__end_turns(struct mapring_merged *m, int result)
 {
 	long count = 0;
 
@@ -140,8 +140,8 @@ static inline long mapring__end_turns(struct mapring_merged *m, int said)
 			m->error = (int)mapring__end_empty(r);
 		count += t->count;
 	}
-	if (said < 0)
-		return said;
+	if (result < 0)
+		return result;
 	if (count == 0 && m->error) {
 		count = m->error;
 		m->error = 0;
@@ -157,7 +157,7 @@ static inline long mapring__end_turns(struct mapring_merged *m, int said)
 static inline long mapring_merged__for_each(struct mapring_merged *m)
 {
 	uint64_t most = 0;
-	int said = 0;
+	int result = 0;
 
 	for (uint32_t i = 0; i < m->count; i++) {
 		struct mapring__turn *t = &m->turns[i];
@@ -169,13 +169,13 @@ static inline long mapring_merged__for_each(struct mapring_merged *m)
 		t->begun = false;
 		mapring__look_for_next(t);
 	}
-	while (said >= 0 && most > 0) {
+	while (result >= 0 && most > 0) {
 		struct mapring__turn *t = mapring__first_turn(m);
 
 		if (!t || (t->at < 0 && t->begun))
 			break;
 		if (t->at >= 0) {
-			said = mapring__take_turn(m, t);
+			result = mapring__take_turn(m, t);
 			most--;
 		} else {
 			t->begun = true;
@@ -183,7 +183,7 @@ static inline long mapring_merged__for_each(struct mapring_merged *m)
 		}
 		mapring__look_for_next(t);
 	}
-	return mapring__end_turns(m, said);
+	return mapring__end_turns(m, result);
 }
 
 /*

@@ -33,18 +33,18 @@ struct mapring_event {
 typedef int (*mapring_event_fn)(void *context, const struct mapring_event *event);
 
 /* The slot of a shard's next ticket, with its state while that ticket is not claimed. */
-struct mapring__quiet {
+struct mapring__idle_shard {
 	const uint64_t *slot;
 	uint64_t free;
 };
 
 struct mapring_reader {
 	struct mapring__shard *shards;
-	struct mapring__quiet *quiet;
+	struct mapring__idle_shard *idle;
 	uint32_t count, turn;
 	struct mapring_region *regions; /* one for all shards, or one for each */
 	uint32_t region_count;
-	struct mapring__place place;
+	struct mapring__locator locator;
 	int beside[2]; /* the readers and bells that are pinned beside the ring, or -1 */
 	struct mapring_reader_opts opts;
 	uint64_t *buffer;    /* a record, and the longest tail behind it */
@@ -158,11 +158,11 @@ static inline void mapring_reader__free(struct mapring_reader *r)
 	mapring__merge_free(r->merge);
 	mapring__reader_forget(r);
 	free(r->shards);
-	free(r->quiet);
+	free(r->idle);
 	free(r->buffer);
-	free(r->place.path);
-	if (r->place.fd >= 0)
-		close(r->place.fd);
+	free(r->locator.path);
+	if (r->locator.fd >= 0)
+		close(r->locator.fd);
 	free(r);
 }
 
@@ -172,8 +172,8 @@ MAPRING__FAST void mapring__note(struct mapring_reader *r, uint32_t i)
 	const struct mapring__shard *s = &r->shards[i];
 
 	if (s->region->words) {
-		r->quiet[i].slot = s->region->words + mapring__slot_at(s, s->next);
-		r->quiet[i].free = mapring__free_for(s, s->next);
+		r->idle[i].slot = s->region->words + mapring__slot_at(s, s->next);
+		r->idle[i].free = mapring__free_for(s, s->next);
 	}
 }
 
@@ -206,12 +206,12 @@ static inline int mapring__reader_ready(struct mapring_reader *r)
 	r->record = l->record - 8 * r->prefix;
 	r->portion = l->capacity;
 	r->shards = (struct mapring__shard *)calloc(r->count, sizeof(*r->shards));
-	r->quiet = (struct mapring__quiet *)calloc(r->count, sizeof(*r->quiet));
+	r->idle = (struct mapring__idle_shard *)calloc(r->count, sizeof(*r->idle));
 	/* Stores that cross lines take longer. */
 	r->buffer = (uint64_t *)aligned_alloc(MAPRING__LINE, mapring__round_up(8 * (words + mapring__words_of(l->longest) + 1), MAPRING__LINE));
 	if (r->opts.stamp)
 		r->merge = mapring__merge_new(r->count, words);
-	if (!r->shards || !r->quiet || !r->buffer || (r->opts.stamp && !r->merge))
+	if (!r->shards || !r->idle || !r->buffer || (r->opts.stamp && !r->merge))
 		return mapring__refuse(ENOMEM, "no memory for a reader");
 	r->by_steps = r->merge || tails || !mapring_reader__is_mapped(r);
 	r->steps = mapring_reader__is_mapped(r) ? MAPRING__STEPS : MAPRING__STEPS_BY_CALL;
@@ -229,16 +229,16 @@ static inline int mapring__reader_ready(struct mapring_reader *r)
 	return mapring__reader_shards(r, r->opts.start);
 }
 
-/* Opens the ring at a place. `*whole`: with what is pinned beside it, unless it was replaced meanwhile. */
+/* Opens the ring of the reader. `*whole`: with what is pinned beside it, unless it was replaced meanwhile. */
 static inline int mapring__open_one(struct mapring_reader *r, bool *whole)
 {
-	const char *pin = r->place.is_maps ? NULL : r->place.path;
+	const char *pin = r->locator.is_maps ? NULL : r->locator.path;
 	int error;
 
 	r->regions = (struct mapring_region *)calloc(1, sizeof(*r->regions));
 	if (!r->regions)
 		return mapring__refuse(ENOMEM, "no memory for a reader");
-	error = mapring__region_open(r->regions, &r->place);
+	error = mapring__region_open(r->regions, &r->locator);
 	r->region_count = error ? 0 : 1;
 	if (!error && r->regions->layout.kind != MAPRING_KIND_RING)
 		error = mapring__refuse(EINVAL, "%s holds %s, expected ring", r->regions->what,
@@ -246,15 +246,15 @@ static inline int mapring__open_one(struct mapring_reader *r, bool *whole)
 	if (!error && pin)
 		*whole = mapring__companions(r->regions, pin, r->beside) &&
 			 (r->beside[1] >= 0 || !(r->regions->layout.options & MAPRING_OPTION_WAKEABLE) ||
-			  mapring__place_id(&r->place) == r->regions->map_id);
+			  mapring__locator_id(&r->locator) == r->regions->map_id);
 	return error;
 }
 
 /* Adds the ring of a CPU. */
-static inline int mapring__add_cpu(struct mapring_reader *r, const struct mapring__place *place)
+static inline int mapring__add_cpu(struct mapring_reader *r, const struct mapring__locator *locator)
 {
 	struct mapring_region *region = &r->regions[r->region_count], *first = r->regions;
-	int error = mapring__region_open(region, place);
+	int error = mapring__region_open(region, locator);
 
 	if (error)
 		return error;
@@ -273,7 +273,7 @@ static inline int mapring__add_cpu(struct mapring_reader *r, const struct maprin
 static inline int mapring__open_per_cpu(struct mapring_reader *r, bool *whole)
 {
 	struct stat before, after;
-	bool is_dir = !r->place.is_maps && stat(r->place.path, &before) == 0;
+	bool is_dir = !r->locator.is_maps && stat(r->locator.path, &before) == 0;
 	unsigned *cpus = (unsigned *)calloc(2 * MAPRING__CPUS, sizeof(*cpus)), *numbers = cpus + MAPRING__CPUS;
 	int possible = cpus ? mapring__possible_cpus(cpus, MAPRING__CPUS) : -1, error = 0;
 	char path[4096];
@@ -283,15 +283,15 @@ static inline int mapring__open_per_cpu(struct mapring_reader *r, bool *whole)
 	if (!r->regions)
 		error = mapring__failed("the list of the possible CPUs");
 	for (int i = 0; i < possible && !error; i++) {
-		struct mapring__place place = r->place;
+		struct mapring__locator locator = r->locator;
 
-		place.key = cpus[i];
-		if (!place.is_maps) {
-			snprintf(path, sizeof(path), "%s/cpu%u", r->place.path, cpus[i]);
-			place.path = path;
+		locator.key = cpus[i];
+		if (!locator.is_maps) {
+			snprintf(path, sizeof(path), "%s/cpu%u", r->locator.path, cpus[i]);
+			locator.path = path;
 		}
 		numbers[r->region_count] = cpus[i];
-		error = mapring__add_cpu(r, &place);
+		error = mapring__add_cpu(r, &locator);
 		if (error == -ENOENT) /* this CPU has no ring yet */
 			error = i + 1 == possible && r->region_count == 0 ? error : 0;
 		else if (!error && r->region_count == 1 && is_dir)
@@ -299,15 +299,15 @@ static inline int mapring__open_per_cpu(struct mapring_reader *r, bool *whole)
 	}
 	/* Another directory may have taken its place, and what was in this one is removed. */
 	if (is_dir)
-		*whole = stat(r->place.path, &after) == 0 && before.st_ino == after.st_ino;
+		*whole = stat(r->locator.path, &after) == 0 && before.st_ino == after.st_ino;
 	for (uint32_t i = 0; i < r->region_count && !error; i++)
 		r->regions[i].number = numbers[i];
 	free(cpus);
 	return error;
 }
 
-/* A reader of the ring at a place, which it owns from now on. NULL if it can't be opened: `errno` and mapring_error() say why. */
-static inline struct mapring_reader *mapring__reader_at(struct mapring__place place, bool per_cpu,
+/* A reader of the ring there, which owns the locator from now on. NULL if it can't be opened: `errno` and mapring_error() say why. */
+static inline struct mapring_reader *mapring__reader_at(struct mapring__locator locator, bool per_cpu,
 							const struct mapring_reader_opts *opts)
 {
 	struct mapring_reader *r = (struct mapring_reader *)calloc(1, sizeof(*r));
@@ -316,13 +316,13 @@ static inline struct mapring_reader *mapring__reader_at(struct mapring__place pl
 
 	if (!r) {
 		mapring__refuse(ENOMEM, "no memory for a reader");
-		free(place.path);
+		free(locator.path);
 		return NULL;
 	}
-	r->place = place;
+	r->locator = locator;
 	if (opts)
 		r->opts = *opts;
-	r->place.flags = r->opts.flags & MAPRING_LOOKUP;
+	r->locator.flags = r->opts.flags & MAPRING_LOOKUP;
 	r->beside[0] = r->beside[1] = -1;
 	for (int again = MAPRING__AGAIN; again > 0 && !whole; again--) {
 		mapring__reader_forget(r);
@@ -356,37 +356,37 @@ static inline bool mapring__is_maps(int fd, int flags, bool *per_cpu)
 /* Opens the ring of this descriptor, which the caller keeps: a map, a map of maps (which needs CAP_SYS_ADMIN), or a memfd. */
 static inline struct mapring_reader *mapring_reader__open_fd(int fd, const struct mapring_reader_opts *opts)
 {
-	struct mapring__place place;
+	struct mapring__locator locator;
 	bool per_cpu = false;
 
-	memset(&place, 0, sizeof(place));
-	place.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	place.is_maps = mapring__is_maps(fd, opts ? opts->flags : 0, &per_cpu);
-	return mapring__reader_at(place, per_cpu, opts);
+	memset(&locator, 0, sizeof(locator));
+	locator.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	locator.is_maps = mapring__is_maps(fd, opts ? opts->flags : 0, &per_cpu);
+	return mapring__reader_at(locator, per_cpu, opts);
 }
 
 /* Opens the ring that is pinned at this path, a directory for a PER_CPU_MAPS ring, or a memfd in /proc. */
 static inline struct mapring_reader *mapring_reader__open(const char *path, const struct mapring_reader_opts *opts)
 {
 	int flags = opts ? opts->flags : 0, fd;
-	struct mapring__place place;
+	struct mapring__locator locator;
 	struct stat found;
 	bool per_cpu = false;
 
-	memset(&place, 0, sizeof(place));
-	place.fd = -1;
+	memset(&locator, 0, sizeof(locator));
+	locator.fd = -1;
 	if (stat(path, &found) == 0 && S_ISDIR(found.st_mode)) {
 		per_cpu = true;
 	} else {
 		fd = mapring__open_path(path, flags);
-		place.is_maps = mapring__is_maps(fd, flags, &per_cpu);
-		if (place.is_maps)
-			place.fd = fd;
+		locator.is_maps = mapring__is_maps(fd, flags, &per_cpu);
+		if (locator.is_maps)
+			locator.fd = fd;
 		else if (fd >= 0)
 			close(fd);
 	}
-	place.path = strdup(path);
-	return mapring__reader_at(place, per_cpu, opts);
+	locator.path = strdup(path);
+	return mapring__reader_at(locator, per_cpu, opts);
 }
 
 #endif

@@ -17,7 +17,7 @@ struct mapring_region {
 	/* The CPUs whose copies each lookup returns, in this order. For an ordinary map: one. */
 	unsigned *cpus;
 	int copies;
-	uint64_t *looks[3]; /* at one element, with all its copies */
+	uint64_t *lookups[3]; /* at one element, with all its copies */
 	/* The errno of the last failed lookup, else 0. A failed lookup returns 0. */
 	int failed;
 	int refusal;    /* the errno with which the kernel refused to map it */
@@ -30,9 +30,9 @@ static inline const char *mapring_error(void)
 	return mapring__text;
 }
 
-static inline bool mapring__look_into(struct mapring_region *r, uint64_t element, uint64_t *into)
+static inline bool mapring__lookup_into(struct mapring_region *r, uint64_t element, uint64_t *into)
 {
-	mapring__fence_full(); /* SYNC publish, claim: between two looks, which the kernel makes by plain loads */
+	mapring__fence_full(); /* SYNC publish, claim: between two lookups, which the kernel makes by plain loads */
 	if (mapring__lookup(r->fd, (uint32_t)element, into) == 0)
 		return true;
 	r->failed = errno;
@@ -42,15 +42,15 @@ static inline bool mapring__look_into(struct mapring_region *r, uint64_t element
 /* Looks up an element three times, for a region that is not mapped. Returns false if a lookup failed. */
 MAPRING__COLD bool mapring__look(struct mapring_region *r, uint64_t element)
 {
-	return mapring__look_into(r, element, r->looks[0]) && mapring__look_into(r, element, r->looks[1]) &&
-	       mapring__look_into(r, element, r->looks[2]);
+	return mapring__lookup_into(r, element, r->lookups[0]) && mapring__lookup_into(r, element, r->lookups[1]) &&
+	       mapring__lookup_into(r, element, r->lookups[2]);
 }
 
 /* The median of the three lookups of a word of a copy. */
 static inline uint64_t mapring__median(const struct mapring_region *r, int copy, uint64_t at)
 {
-	uint64_t word = (uint64_t)copy * r->size + at % r->size, first = r->looks[0][word];
-	int64_t a = (int64_t)(r->looks[1][word] - first), b = (int64_t)(r->looks[2][word] - first);
+	uint64_t word = (uint64_t)copy * r->size + at % r->size, first = r->lookups[0][word];
+	int64_t a = (int64_t)(r->lookups[1][word] - first), b = (int64_t)(r->lookups[2][word] - first);
 	int64_t low = a < b ? a : b, high = a < b ? b : a;
 
 	return first + (uint64_t)(low > 0 ? low : high < 0 ? high : 0);
@@ -130,8 +130,8 @@ static inline int mapring__map_or_look(struct mapring_region *r, const struct bp
 	if (flags & MAPRING_WRITE)
 		return mapring__failed("the kernel does not map it for writing: it is frozen, or is not BPF_F_MMAPABLE");
 	for (int i = 0; i < 3; i++) {
-		r->looks[i] = (uint64_t *)calloc(r->size * (uint64_t)r->copies, 8);
-		if (!r->looks[i])
+		r->lookups[i] = (uint64_t *)calloc(r->size * (uint64_t)r->copies, 8);
+		if (!r->lookups[i])
 			return mapring__failed("no memory for lookups");
 	}
 	return 0;
@@ -293,7 +293,7 @@ static inline void mapring__region_close(struct mapring_region *r)
 
 	mapring__unmap(r);
 	for (int i = 0; i < 3; i++)
-		free(r->looks[i]);
+		free(r->lookups[i]);
 	free(r->cpus);
 	if (r->fd >= 0)
 		close(r->fd);
@@ -333,9 +333,9 @@ static inline int mapring__region_of_fd(struct mapring_region *r, int fd, int fl
 	return mapring__region_of(r, fd, flags, NULL);
 }
 
-static inline int mapring__region_open(struct mapring_region *r, const struct mapring__place *place)
+static inline int mapring__region_open(struct mapring_region *r, const struct mapring__locator *locator)
 {
-	return mapring__region_of(r, mapring__place_open(place), place->flags, place->path);
+	return mapring__region_of(r, mapring__locator_open(locator), locator->flags, locator->path);
 }
 
 #endif

@@ -256,11 +256,11 @@ MAPRING__COLD bool mapring__take_by_call(struct mapring__shard *s, uint64_t *rec
 	if (!mapring__look(r, mapring__slot_at(s, s->next) / r->size))
 		return false;
 	*seen = mapring__median(r, 0, 0);
-	if (r->looks[0][0] != ended || r->looks[2][0] != ended) {
+	if (r->lookups[0][0] != ended || r->lookups[2][0] != ended) {
 		s->stats.torn += *seen == ended;
 		return false;
 	}
-	memcpy(record, r->looks[1] + 1, words * 8);
+	memcpy(record, r->lookups[1] + 1, words * 8);
 	return true;
 }
 

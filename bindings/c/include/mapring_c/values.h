@@ -90,10 +90,10 @@ static inline int mapring__try_value(struct mapring_region *r, uint64_t element,
 	} else {
 		if (!mapring__look(r, element))
 			return mapring__lookup_error(r);
-		seq = r->looks[0][at];
-		if ((!is_latch && (seq & 1)) || r->looks[2][at] != seq)
+		seq = r->lookups[0][at];
+		if ((!is_latch && (seq & 1)) || r->lookups[2][at] != seq)
 			return -EBUSY;
-		memcpy(value, r->looks[1] + at + 1 + (is_latch && (seq & 1) ? words : 0), r->layout.record);
+		memcpy(value, r->lookups[1] + at + 1 + (is_latch && (seq & 1) ? words : 0), r->layout.record);
 	}
 	*version = is_latch ? seq : seq / 2;
 	return 0;

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{dumped, stopped};
-use crate::recorder::{Recorder, said};
+use crate::recorder::{Recorder, stderr};
 
 #[test]
 fn marks_hold_and_resume() {
@@ -29,7 +29,8 @@ fn marks_hold_and_resume() {
     let refused = [recorder.run(&["hold"]), recorder.run(&["mark", "y"])];
     assert_eq!(refused.each_ref().map(|output| output.status.code()), [Some(1); 2]);
     assert!(
-        said(&refused[0]).contains("has stopped already: hold of ") && said(&refused[1]).contains("resume")
+        stderr(&refused[0]).contains("has stopped already: hold of ")
+            && stderr(&refused[1]).contains("resume")
     );
     assert_eq!(run(&["mark", &"x".repeat(89)]), Some(2));
     let stop = stopped(&recorder);
@@ -67,7 +68,7 @@ fn a_wrong_trigger_is_refused() {
         |options: &[&str]| recorder.run(&[&["start", "--size", "1M", "--events", "exec"], options].concat());
     let wrong = start(&["--stop-on", "exit signl=SIGSEGV"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(said(&wrong).contains("is not a field of exit; the nearest is signal"));
+    assert!(stderr(&wrong).contains("is not a field of exit; the nearest is signal"));
     assert_eq!(start(&["--after", "1s"]).status.code(), Some(2));
     let nine = ["--stop-on", "oom"].repeat(9);
     assert_eq!(start(&nine).status.code(), Some(2));
@@ -78,7 +79,7 @@ fn a_wrong_trigger_is_refused() {
         let name = line.split([' ', ':']).find(|word| !word.is_empty()).unwrap();
         let lacking = start(&["--stop-on", name]);
         assert_eq!(lacking.status.code(), Some(77));
-        assert!(said(&lacking).contains("this kernel has no event"));
+        assert!(stderr(&lacking).contains("this kernel has no event"));
     }
     assert!(!recorder.dir.exists());
 }

@@ -47,7 +47,7 @@ impl Ring {
         first
     }
 
-    /// The first reader's place.
+    /// The first reader's seat.
     fn reader(&self) -> readers::Seat<'_> {
         readers::Seat::at(WordsMut::new(&self.map.words[self.readers()..]), 0)
     }

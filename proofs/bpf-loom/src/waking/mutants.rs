@@ -38,7 +38,7 @@ fn of_idle(name: &'static str, code: &Code, look: usize) -> Vec<Mutant> {
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let waking = Waking::new(name, 1);
-    waking.place(0).asleep();
+    waking.seat(0).asleep();
     waking.parts().1.refuse();
     let [bits, look, until] = [ASLEEP, LOOK, wake_at(0, 0)].map(|word| waking.parts().0 + word);
     let mut mutants = Vec::new();

@@ -22,11 +22,11 @@ fn main() {
         ptrace::traceme().expect("no other tracer");
         raise(Signal::SIGSTOP).expect("signals reach their sender");
     }
-    let said = deed();
+    let output = deed();
     if traced {
         raise(Signal::SIGSTOP).expect("signals reach their sender");
     }
-    println!("{said}");
+    println!("{output}");
 }
 
 /// The operations, prepared up to their first write.

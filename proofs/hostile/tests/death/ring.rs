@@ -133,8 +133,8 @@ fn stuck(region: &Region) -> usize {
     seqs(region).iter().filter(|&seq| seq % 2 == 1).count()
 }
 
-fn tickets(said: &str) -> Vec<Option<u64>> {
-    said.split_whitespace().map(|ticket| ticket.parse().ok()).collect()
+fn tickets(output: &str) -> Vec<Option<u64>> {
+    output.split_whitespace().map(|ticket| ticket.parse().ok()).collect()
 }
 
 fn play(scene: &Scene, stores: usize) -> Death {

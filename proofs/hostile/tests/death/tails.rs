@@ -198,12 +198,12 @@ fn play(scene: &Scene, stores: usize) -> Death {
     assert_eq!([witnesses[1].values(), witnesses[2].values()], [there.clone(), there], "{death:?}");
 
     // The next writer continues, or finds the same in its way. Its records reach every reader.
-    let said = next(&ring.region(), &["tails", "2", "1000", "16"]);
-    let refused = said.split(' ').filter(|ticket| *ticket == "-").count();
+    let output = next(&ring.region(), &["tails", "2", "1000", "16"]);
+    let refused = output.split(' ').filter(|ticket| *ticket == "-").count();
     assert_eq!(
         refused,
         if scene.stuck == SLOTS || scene.dead == Tails::WRITERS { 2 } else { 0 },
-        "{said}, {death:?}"
+        "{output}, {death:?}"
     );
     for witness in &mut witnesses {
         witness.read();

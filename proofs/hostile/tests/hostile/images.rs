@@ -146,41 +146,41 @@ fn contents_of_any_kind_are_read_to_the_end() {
 fn no_step_takes_more_than_a_few_dozen_looks() {
     let most = Cell::new(0);
     let rings = contents().prop_filter("rings", |image| image.geometry.kind() == Kind::Ring);
-    with_images("rings, looks counted", &rings, |image| {
+    with_images("rings, loads counted", &rings, |image| {
         // Of exactly this size, so that a sanitizer detects a read beyond the last word.
         let words = shared(&image.words);
         for shard in 0..image.geometry.shards() {
             let place = ShardPlace::new(&image.geometry, shard);
             let shard = Shard::new(Words::new(&words), &place);
             for start in [Start::Oldest, Start::Now] {
-                let looks = match image.geometry.record() {
+                let loads = match image.geometry.record() {
                     1 => most_looks::<u8>(shard, start),
                     8 => most_looks::<u64>(shard, start),
                     13 => most_looks::<[u8; 13]>(shard, start),
                     24 => most_looks::<[u64; 3]>(shard, start),
                     _ => most_looks::<[[u64; 11]; 3]>(shard, start),
                 };
-                most.set(most.get().max(looks));
+                most.set(most.get().max(loads));
             }
         }
     });
-    println!("at most {} looks a step", most.get());
+    println!("at most {} loads a step", most.get());
     assert!(most.get() > 2);
 }
 
 /// The number of reads in the most expensive step from `start` through `shard`. Every step is within the limit, and
 /// none moves backward.
 fn most_looks<T: AnyBitPattern>(shard: Shard<'_>, start: Start) -> u64 {
-    let mut look = Counted::new(shard);
-    let mut cursor = Cursor::new(&mut look, start, 3);
+    let mut counted = Counted::new(shard);
+    let mut cursor = Cursor::new(&mut counted, start, 3);
     let mut most = 0;
     let mut record = T::zeroed();
-    for _ in 0..4 * look.slots().count() {
-        assert!(look.looks <= look.limit(), "{} looks", look.looks);
-        most = most.max(look.looks);
-        look.looks = 0;
+    for _ in 0..4 * counted.slots().count() {
+        assert!(counted.loads <= counted.limit(), "{} loads", counted.loads);
+        most = most.max(counted.loads);
+        counted.loads = 0;
         let before = cursor.next();
-        let step = cursor.step(&mut look, &mut record);
+        let step = cursor.step(&mut counted, &mut record);
         let moved = cursor.next().wrapping_sub(before);
         match step {
             Step::Record(ticket) => assert_eq!((ticket, moved), (before, 1)),
@@ -188,8 +188,8 @@ fn most_looks<T: AnyBitPattern>(shard: Shard<'_>, start: Start) -> u64 {
             Step::Empty => assert_eq!(moved, 0),
         }
         // The calls' own cost, in units of 16 reads.
-        let (looks, cost) = (look.looks, u64::from(cursor.cost()));
-        assert!(matches!(step, Step::Record(_)) || looks <= 16 * cost, "{looks} looks cost {cost}");
+        let (loads, cost) = (counted.loads, u64::from(cursor.cost()));
+        assert!(matches!(step, Step::Record(_)) || loads <= 16 * cost, "{loads} loads cost {cost}");
     }
     most
 }

@@ -157,10 +157,12 @@ pub(crate) fn open_and_read(map: &OwnedFd) -> [u64; 2] {
 
 /// Whether the preamble contradicts the kernel or the BTF.
 fn contradicts(error: &Error) -> bool {
-    let said = error.to_string();
+    let message = error.to_string();
     match error.kind() {
-        ErrorKind::Contradiction => said.contains(", the kernel says ") || said.contains(", its BTF says "),
-        ErrorKind::WrongType => said.ends_with("; its preamble or description says so"),
+        ErrorKind::Contradiction => {
+            message.contains(", the kernel says ") || message.contains(", its BTF says ")
+        }
+        ErrorKind::WrongType => message.ends_with("; its preamble or description says so"),
         _ => false,
     }
 }

@@ -104,8 +104,8 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
     let mut hash = MapHandle::create(MapType::Hash, Some("replaced"), 4, 32, 8, &opts).unwrap();
     hash.pin(&path).unwrap();
-    let said = "is a map of type hash, expected array or percpu_array";
-    assert_error(Region::open(path.as_path()), ErrorKind::WrongType, said);
+    let message = "is a map of type hash, expected array or percpu_array";
+    assert_error(Region::open(path.as_path()), ErrorKind::WrongType, message);
     hash.unpin(&path).unwrap();
 
     // The preamble of a larger ring in a smaller map: the kernel's size counts.
@@ -113,8 +113,8 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     let mut small = array(geometry(4), &larger.encode(), BPF_F_MMAPABLE);
     small.pin(&path).unwrap();
     let [claimed, known] = [64, 4].map(|slots| geometry(slots).entries());
-    let said = format!("makes the number of entries {claimed}, the kernel says {known}");
-    assert_error(Region::open(path.as_path()), ErrorKind::Contradiction, &said);
+    let message = format!("makes the number of entries {claimed}, the kernel says {known}");
+    assert_error(Region::open(path.as_path()), ErrorKind::Contradiction, &message);
 
     push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
@@ -158,8 +158,8 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
         map(geometry, 2)
     };
     for (kind, record) in [(Kind::Cells, 24), (Kind::Latches, 24), (Kind::Counters, 8)] {
-        let said = format!("holds {kind}, expected {}", Kind::Ring);
-        assert_error(opened(&mut of(kind, record, 8)), ErrorKind::WrongType, &said);
+        let message = format!("holds {kind}, expected {}", Kind::Ring);
+        assert_error(opened(&mut of(kind, record, 8)), ErrorKind::WrongType, &message);
     }
     assert_error(
         opened(&mut of(Kind::Ring, 32, 8)),

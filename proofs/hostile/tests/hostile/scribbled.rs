@@ -61,18 +61,18 @@ pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
 }
 
 /// A reader that counts its reads, from its start through some steps: records, and other steps.
-fn count_looks(words: Words<'_>, places: &[ShardPlace]) -> [u64; 2] {
+fn count_loads(words: Words<'_>, places: &[ShardPlace]) -> [u64; 2] {
     let mut steps = [0; 2];
     for place in places {
-        let mut look = Counted::new(Shard::new(words, place));
-        let mut cursor = Cursor::new(&mut look, Start::Oldest, 3);
+        let mut counted = Counted::new(Shard::new(words, place));
+        let mut cursor = Cursor::new(&mut counted, Start::Oldest, 3);
         for _ in 0..2 * SLOTS {
-            assert!(look.looks <= look.limit(), "{} looks", look.looks);
-            look.looks = 0;
-            let delivered = matches!(cursor.step(&mut look, &mut [0_u64; 3]), Step::Record(_));
+            assert!(counted.loads <= counted.limit(), "{} loads", counted.loads);
+            counted.loads = 0;
+            let delivered = matches!(cursor.step(&mut counted, &mut [0_u64; 3]), Step::Record(_));
             steps[usize::from(!delivered)] += 1;
         }
-        assert!(look.looks <= look.limit(), "{} looks", look.looks);
+        assert!(counted.loads <= counted.limit(), "{} loads", counted.loads);
     }
     steps
 }
@@ -149,7 +149,7 @@ fn readers_survive_a_neighbour_that_scribbles_everywhere() {
             let passed = |stats: ReadStats| stats.lost().wrapping_add(stats.discarded);
             [delivered, u64::from(passed(before) != passed(now))]
         });
-        threads.run("ring, looks", || count_looks(*neighbours[0].words(), &places));
+        threads.run("ring, loads", || count_loads(*neighbours[0].words(), &places));
         threads.run("ring, new readers", || read_ring(&mut ring.reader()));
         let mut writers = [0, 1].map(|shard| ring.writer(shard).unwrap());
         let mut n = 0;

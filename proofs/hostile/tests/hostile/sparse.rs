@@ -73,9 +73,9 @@ fn a_sparse_region_is_refused_and_costs_nothing() {
         let fd = sparse("sparse-region", &preamble(kind, record, capacity, shards), bytes);
         let refused = Region::open(fd.try_clone().unwrap()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Untrusted, "{kind}");
-        let said =
+        let message =
             format!("is sparse: of the {bytes} bytes of its region {} are not allocated", bytes - 4096);
-        assert!(refused.to_string().contains(&said), "{kind}: {refused}");
+        assert!(refused.to_string().contains(&message), "{kind}: {refused}");
         // A process that trusts its creator can open it; that alone allocates no memory either.
         let region = OpenOptions::new().allow_unsealed(true).open(fd.try_clone().unwrap()).unwrap();
         assert_eq!(region.geometry().bytes() as u64, bytes);
@@ -104,8 +104,8 @@ fn more_shards_than_cpus_can_be_are_refused() {
             // The file is long enough, so only the number of shards is wrong.
             let fd = sparse("sparse-shards", &preamble(kind, 8, 1, shards), 256 * shards);
             let refused = OpenOptions::new().allow_unsealed(true).open(fd).unwrap_err();
-            let said = PreambleError::Geometry(GeometryError::Shards(shards));
-            assert_eq!(refused.preamble_error(), Some(&said), "{kind} with {shards} shards: {refused}");
+            let error = PreambleError::Geometry(GeometryError::Shards(shards));
+            assert_eq!(refused.preamble_error(), Some(&error), "{kind} with {shards} shards: {refused}");
         }
     }
 }

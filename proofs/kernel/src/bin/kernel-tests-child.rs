@@ -11,8 +11,8 @@
 //! `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of its stdin. `clocks`
 //! prints for each clock how far it is ahead of programs, and the clock before, in and after a program; `unshared OFFSETS
 //! [COMMAND]` runs a command in a new time namespace with these offsets, or without one prints what its parent knows of
-//! its clocks; `jumps` checks merged readers whose clock jumps. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
-//! `src/quiet.rs`.
+//! its clocks; `jumps` checks merged readers whose clock jumps. `no_syscalls HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
+//! `src/no_syscalls.rs`.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt;
@@ -98,14 +98,14 @@ fn main() -> Result<()> {
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,
         ["repin", pin, path] => repin(pin, path)?,
-        ["quiet", how, ring, large, cells, latches, counters, ref globals @ ..] => {
-            quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
+        ["no_syscalls", how, ring, large, cells, latches, counters, ref globals @ ..] => {
+            no_syscalls(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
             "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; \
              reader|tails PIN STAGE...; clocks; jumps; \
              unshared OFFSETS [COMMAND]; \
-             or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
+             or [nobody|cap_bpf] repin PIN PIN; or no_syscalls HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
     Ok(())

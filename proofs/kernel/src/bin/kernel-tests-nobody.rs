@@ -1,6 +1,6 @@
-//! An unprivileged reader of a ring of `bpf/options.bpf.c`: `kernel-tests-nobody PIN COUNT [quiet]` changes to user nobody, opens the
+//! An unprivileged reader of a ring of `bpf/options.bpf.c`: `kernel-tests-nobody PIN COUNT [no_syscalls]` changes to user nobody, opens the
 //! ring by its pin, and reads COUNT records. Each must be whole and in order on its CPU, and missing ones must be counted. With
-//! `quiet` it makes no system call. For PIN, `socket:PATH` is a Unix socket over which the ring's descriptor comes.
+//! `no_syscalls` it makes no system call. For PIN, `socket:PATH` is a Unix socket over which the ring's descriptor comes.
 
 use std::io::{IoSliceMut, Write};
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,10 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let (pin, count, is_quiet) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let (pin, count, is_filtered) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [pin, count] => (pin, count, false),
-        [pin, count, "quiet"] => (pin, count, true),
-        _ => bail!("kernel-tests-nobody PIN COUNT [quiet]"),
+        [pin, count, "no_syscalls"] => (pin, count, true),
+        _ => bail!("kernel-tests-nobody PIN COUNT [no_syscalls]"),
     };
     let count: u64 = count.parse()?;
     become_nobody()?;
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     println!("{:?} {:?}\nready", ring.access(), ring.region().writable());
     std::io::stdout().flush()?;
 
-    if is_quiet {
+    if is_filtered {
         only_exit()?;
     }
     // The numbers on each CPU: the first one that came, and the next one to come.
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     let stats = reader.stats();
     let missing = written.saturating_sub(stats.delivered);
     let uncounted = missing > stats.lost() + stats.stepped_over;
-    if is_quiet {
+    if is_filtered {
         mapring_kernel_tests::end(i32::from(wrong.is_some() || uncounted));
     }
     ensure!(wrong.is_none(), "{wrong:?}");

@@ -6,13 +6,13 @@ use std::os::unix::net::UnixDatagram;
 
 use libbpf_rs::libbpf_sys::{self, bpf_insn};
 
-use super::{Said, descriptor};
+use super::{SysResult, descriptor};
 
 /// Loads a program that reads the first word of the map's first element, or that writes it.
 ///
 /// # Errors
 /// Returns the kernel's errno: the verifier's answer.
-pub fn program(map: BorrowedFd<'_>, writes: bool) -> Said<OwnedFd> {
+pub fn program(map: BorrowedFd<'_>, writes: bool) -> SysResult<OwnedFd> {
     load(&on_first_word(map, if writes { insn(0x7a, 0, 0, 0, 0) } else { insn(0x79, 1, 0, 0, 0) }))
 }
 
@@ -41,7 +41,7 @@ fn on_first_word(map: BorrowedFd<'_>, access: bpf_insn) -> [bpf_insn; 10] {
 ///
 /// # Errors
 /// Returns the kernel's errno: the verifier's answer, or EPERM.
-pub fn overwriting(map: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
+pub fn overwriting(map: BorrowedFd<'_>, value: i32) -> SysResult<OwnedFd> {
     load_as(libbpf_sys::BPF_PROG_TYPE_SOCKET_FILTER, &on_first_word(map, insn(0x7a, 0, 0, 0, value)))
 }
 
@@ -49,7 +49,7 @@ pub fn overwriting(map: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
 ///
 /// # Errors
 /// As for [`overwriting`].
-pub fn overwriting_inner(maps: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
+pub fn overwriting_inner(maps: BorrowedFd<'_>, value: i32) -> SysResult<OwnedFd> {
     let [first @ .., _, _, _, _] = on_first_word(maps, insn(0, 0, 0, 0, 0));
     let mut insns = first.to_vec();
     insns.extend([
@@ -91,7 +91,7 @@ pub fn run_filter(program: impl AsFd) {
 ///
 /// # Errors
 /// Returns the kernel's errno.
-pub fn nothing() -> Said<OwnedFd> {
+pub fn nothing() -> SysResult<OwnedFd> {
     load(&[insn(0xb7, 0, 0, 0, 0), insn(0x95, 0, 0, 0, 0)])
 }
 
@@ -103,11 +103,11 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
 }
 
 /// Loads a classifier, since tracing programs may not use maps with locks and timers.
-fn load(insns: &[bpf_insn]) -> Said<OwnedFd> {
+fn load(insns: &[bpf_insn]) -> SysResult<OwnedFd> {
     load_as(libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, insns)
 }
 
-fn load_as(ty: u32, insns: &[bpf_insn]) -> Said<OwnedFd> {
+fn load_as(ty: u32, insns: &[bpf_insn]) -> SysResult<OwnedFd> {
     // SAFETY: C strings, as many instructions as stated, no options.
     descriptor(unsafe {
         libbpf_sys::bpf_prog_load(

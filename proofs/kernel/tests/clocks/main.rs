@@ -46,9 +46,9 @@ fn stamps_become_wall_time_and_back() {
 }
 
 /// The offset of each clock, and the clock before, in and after a program.
-fn parsed(said: &str) -> Vec<[i64; 4]> {
+fn parsed(output: &str) -> Vec<[i64; 4]> {
     let number = |word: &str| word.parse::<i64>().unwrap();
-    said.lines().map(|line| line.split(' ').map(number).collect::<Vec<_>>().try_into().unwrap()).collect()
+    output.lines().map(|line| line.split(' ').map(number).collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
 fn has_namespaces(test: &str) -> bool {
@@ -86,7 +86,10 @@ fn programs_do_not_know_time_namespaces() {
         assert!((before..=after).contains(&stamp), "{outside:?} {inside:?}");
     }
     // A process that is not in the namespace of its children can't find out how far its clocks are ahead.
-    let said = child(CHILD, &["unshared", offsets]);
-    assert!(said.starts_with(&format!("Err(({:?}, ", ErrorKind::System)), "{said}");
-    assert!(said.contains("/proc/self: this process is not in the time namespace of its children"), "{said}");
+    let output = child(CHILD, &["unshared", offsets]);
+    assert!(output.starts_with(&format!("Err(({:?}, ", ErrorKind::System)), "{output}");
+    assert!(
+        output.contains("/proc/self: this process is not in the time namespace of its children"),
+        "{output}"
+    );
 }

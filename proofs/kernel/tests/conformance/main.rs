@@ -5,10 +5,10 @@
 mod load;
 mod memfd;
 mod nobody;
-mod quiet;
 mod reader;
 mod sizes;
 mod tables;
 mod tails;
 mod tells;
 mod wakeable;
+mod written_before;

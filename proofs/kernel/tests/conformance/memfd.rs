@@ -5,7 +5,7 @@ use std::sync::{Mutex, RwLock};
 
 use mapring_kernel_tests::prelude::*;
 
-use super::reader::{Progress, Reader, Said};
+use super::reader::{Progress, Reader, Report};
 
 /// Output lines of the reader before the writers stop: enough to show that it read while they wrote.
 const LINES: usize = 1_000;
@@ -14,7 +14,7 @@ const LINES: usize = 1_000;
 const WORDS: usize = 1001;
 
 /// The reader's argument: this process's descriptor.
-pub(crate) fn place(region: &Region) -> String {
+pub(crate) fn locator(region: &Region) -> String {
     format!("memfd:/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd())
 }
 
@@ -24,8 +24,8 @@ pub(crate) fn read_until(
     region: &Region,
     write: impl Fn(usize) + Sync,
     enough: impl Fn(Progress) -> bool,
-) -> Said {
-    let reader = Reader::start(&[command, &place(region)]);
+) -> Report {
+    let reader = Reader::start(&[command, &locator(region)]);
     assert_eq!(reader.access, "mapped");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -48,7 +48,7 @@ pub(crate) fn read_until(
     reader.stop()
 }
 
-fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) -> Said {
+fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) -> Report {
     read_until(command, region, write, |now| now.lines >= LINES)
 }
 
@@ -105,7 +105,7 @@ fn a_ring() {
         };
         // Each way to lose a record occurs: copies are overwritten midway where there is one slot, and tickets that do
         // not end are skipped where there are many.
-        let said = read_until("ring", &ring.region(), write, |Progress { lines, stats, .. }| {
+        let report = read_until("ring", &ring.region(), write, |Progress { lines, stats, .. }| {
             let rare = if slots == 1 { stats.torn } else { stats.skipped };
             lines >= LINES && stats.lapped > 0 && stats.discarded > 0 && (rare > 0 || slots == 4)
         });
@@ -114,7 +114,7 @@ fn a_ring() {
         let published = published.into_inner();
         let mut seen = [const { BTreeSet::new() }; 2];
         let mut tickets = [0; 2];
-        for (shard, ticket, bytes) in &said.records {
+        for (shard, ticket, bytes) in &report.records {
             let [writer, number, ..] = decoded(bytes);
             assert_eq!(decoded(bytes), record(writer, number));
             assert!(seen[writer as usize].insert(number), "{number} came twice");
@@ -122,13 +122,13 @@ fn a_ring() {
             assert!(*ticket >= *at, "{ticket} after {at}");
             *at = ticket + 1;
         }
-        let stats = said.stats;
-        assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
+        let stats = report.stats;
+        assert!(stats.delivered > 0 && stats.delivered == report.records.len() as u64);
         assert!(published - stats.delivered <= stats.lost(), "{published} published: {stats:?}");
         // Both passed the same tickets: all of them.
         let passed = |t: ReadStats| t.passed();
         assert_eq!(
-            (passed(stats), said.dropped),
+            (passed(stats), report.dropped),
             (passed(mine.stats()), mine.stats().dropped()),
             "{slots} slots"
         );
@@ -136,9 +136,9 @@ fn a_ring() {
 }
 
 /// Each value found is whole and later than the one before; the last one found is the last one written.
-fn check_values(said: &Said, count: usize, snapshot: impl Fn(usize) -> (u64, Filled<WORDS>)) {
+fn check_values(report: &Report, count: usize, snapshot: impl Fn(usize) -> (u64, Filled<WORDS>)) {
     let mut versions = vec![0; count];
-    for (_, index, version, bytes) in &said.values {
+    for (_, index, version, bytes) in &report.values {
         let at = &mut versions[usize::try_from(*index).unwrap()];
         assert!(version > at, "{version} after {at}");
         *at = *version;
@@ -150,7 +150,7 @@ fn check_values(said: &Said, count: usize, snapshot: impl Fn(usize) -> (u64, Fil
     for (index, &version) in versions.iter().enumerate() {
         let (right, value) = snapshot(index);
         assert_eq!(version, right, "of value {index}");
-        let last = said.values.iter().rfind(|(_, of, ..)| *of == index as u64);
+        let last = report.values.iter().rfind(|(_, of, ..)| *of == index as u64);
         assert!(version > 0 && last.is_some_and(|(.., bytes)| bytes == bytemuck::bytes_of(&value)));
     }
 }
@@ -160,28 +160,28 @@ fn cells() {
     let cells = Cells::<Filled<WORDS>>::create_memfd(3).unwrap();
     let writer = cells.writer().unwrap();
     let number = AtomicU64::new(0);
-    let said = read_meanwhile("cells", cells.region(), |_| {
+    let report = read_meanwhile("cells", cells.region(), |_| {
         let n = number.fetch_add(1, Ordering::Relaxed);
         let _ = writer.set(usize::try_from(n % 3).unwrap(), &words_of(n)).unwrap();
     });
-    check_values(&said, 3, |index| {
+    check_values(&report, 3, |index| {
         let snapshot = cells.snapshot(index).unwrap();
         (snapshot.version, snapshot.value)
     });
-    assert_eq!(said.dropped, cells.region().dropped().unwrap());
+    assert_eq!(report.dropped, cells.region().dropped().unwrap());
 }
 
 #[test]
 fn latches() {
     let latches = Latches::<Filled<WORDS>>::create_memfd(1).unwrap();
     let writer = Mutex::new((latches.writer().unwrap(), 0));
-    let said = read_meanwhile("latches", latches.region(), |_| {
+    let report = read_meanwhile("latches", latches.region(), |_| {
         let mut writer = writer.lock().unwrap();
         let n = writer.1;
         writer.0.set(0, &words_of(n)).unwrap();
         writer.1 += 1;
     });
-    check_values(&said, 1, |index| {
+    check_values(&report, 1, |index| {
         let snapshot = latches.snapshot(index).unwrap();
         (snapshot.version, snapshot.value)
     });
@@ -191,12 +191,12 @@ fn latches() {
 fn counters() {
     let counters = Counters::create_memfd(9, 2).unwrap();
     let writers = [0, 1].map(|shard| counters.writer(shard).unwrap());
-    let said = read_meanwhile("counters", counters.region(), |thread| {
+    let report = read_meanwhile("counters", counters.region(), |thread| {
         (0..9).for_each(|index| writers[thread].add(index, index as u64 + 1).unwrap());
     });
     for shard in 0..2 {
         for index in 0..9 {
-            let found = said.counters[&(shard as u64, index as u64)];
+            let found = report.counters[&(shard as u64, index as u64)];
             assert!(found > 0 && found == counters.get(shard, index).unwrap());
         }
     }

@@ -5,8 +5,8 @@ use std::fs::{Permissions, set_permissions};
 use mapring_kernel_tests::prelude::*;
 
 use super::load::{WAYS, check_values, written_meanwhile};
-use super::quiet::{Odd, bss, place};
-use super::reader::{Reader, Said};
+use super::reader::{Reader, Report};
+use super::written_before::{Odd, bss, locator};
 
 /// Modes of pins, and how readers then read.
 const MODES: [(u32, &str); 2] = [(0o666, "mapped"), (0o444, "lookup")];
@@ -29,21 +29,21 @@ fn publish(object: &Object, name: &str, path: &Path, mode: u32) {
 }
 
 /// Reads a map that has a preamble in every way: mapped and by system call, with privilege and then, frozen, without.
-pub(crate) fn in_every_way(command: &str, object: &Object, name: &str) -> Vec<Said> {
-    let (pins, place, map) = (PublicPins::new(), place(object, name), map(object, name));
+pub(crate) fn in_every_way(command: &str, object: &Object, name: &str) -> Vec<Report> {
+    let (pins, locator, map) = (PublicPins::new(), locator(object, name), map(object, name));
     let mut all = Vec::new();
     for (right, way) in WAYS {
-        let (access, said) = Reader::once(&[way, &[command, &place]].concat());
+        let (access, report) = Reader::once(&[way, &[command, &locator]].concat());
         assert_eq!(access, right);
-        all.push(said);
+        all.push(report);
     }
     raw::freeze(map.as_fd()).unwrap();
     for (mode, right) in MODES {
         let path = pins.path(&format!("{name}_{mode}"));
         pin(raw::info(map.as_fd()).id, &path, mode);
-        let (access, said) = Reader::once(&["--nobody", command, path.to_str().unwrap()]);
+        let (access, report) = Reader::once(&["--nobody", command, path.to_str().unwrap()]);
         assert_eq!(access, right);
-        all.push(said);
+        all.push(report);
     }
     all
 }
@@ -75,16 +75,16 @@ fn values() {
         check_values(&read("cells", "percpu_cells"), Numbered::is_whole, |cpu, index| {
             cells.snapshot(cpu, index)
         });
-        let said = read("latches", "latches");
-        assert_eq!(said.values, [(0, 2, 1, bytemuck::bytes_of(&Numbered::new(9, 7)).to_vec())]);
+        let report = read("latches", "latches");
+        assert_eq!(report.values, [(0, 2, 1, bytemuck::bytes_of(&Numbered::new(9, 7)).to_vec())]);
         for name in ["counters", "percpu_counters"] {
             let counters = Counters::open(&map(object, name)).unwrap();
-            let said = read("counters", name);
-            for (&(cpu, index), &found) in &said.counters {
+            let report = read("counters", name);
+            for (&(cpu, index), &found) in &report.counters {
                 let [cpu, index] = [cpu, index].map(|number| usize::try_from(number).unwrap());
                 assert_eq!(found, counters.get(cpu, index).unwrap());
             }
-            assert_eq!(said.counters.len(), 9 * cpus().len());
+            assert_eq!(report.counters.len(), 9 * cpus().len());
         }
     }
 }
@@ -98,12 +98,12 @@ fn global_variables() {
         let object = &bpf::CONFORMANCE.load(fitted);
         let (name, path) = (bss(object), pins.path("bss"));
         pin(raw::info(map(object, &name).as_fd()).id, &path, mode);
-        let cell_at = Reader::place_of(&["global", &place(object, &name), "global_cell"]);
+        let cell_at = Reader::address_of(&["global", &locator(object, &name), "global_cell"]);
         let reader = nobody("global", &[path.to_str().unwrap(), &cell_at]);
         assert_eq!(reader.access, access);
-        let said = written_meanwhile(object, reader);
+        let report = written_meanwhile(object, reader);
         let cell =
             Globals::open(section(object, ".bss").unwrap()).unwrap().cell::<Odd>("global_cell").unwrap();
-        check_values(&said, |odd: &Odd| *odd == Odd::new(odd.number), |_, _| cell.snapshot());
+        check_values(&report, |odd: &Odd| *odd == Odd::new(odd.number), |_, _| cell.snapshot());
     }
 }

@@ -41,7 +41,7 @@ pub(crate) type Required = (u64, Vec<u64>);
 
 /// Its output after the line `ready`.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct Report {
     /// Shard, ticket and bytes of each record, in the order in which they came.
     pub(crate) records: Vec<(u64, u64, Vec<u8>)>,
     /// The ring of each of these records, if several are read.
@@ -76,7 +76,7 @@ pub(crate) struct Said {
     pub(crate) wakes: u64,
     /// A command's number, and how many were carried out when it ended.
     pub(crate) pushed: (u64, u64),
-    /// The pid of each reader that has a place, and how it is required.
+    /// The pid of each reader that has a seat, and how it is required.
     pub(crate) readers: Vec<(u64, Option<Required>)>,
 }
 
@@ -114,14 +114,14 @@ impl Reader {
     }
 
     /// Makes it read the rest, and end.
-    pub(crate) fn stop(mut self) -> Said {
+    pub(crate) fn stop(mut self) -> Report {
         drop(self.child.stdin.take());
         let lines = self.lines.join().unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status} after {:?}", lines.last());
-        let mut said = Said::default();
-        lines.iter().for_each(|line| said.add(line));
-        said
+        let mut report = Report::default();
+        lines.iter().for_each(|line| report.add(line));
+        report
     }
 
     /// How it ends by itself.
@@ -131,7 +131,7 @@ impl Reader {
     }
 
     /// Its output for the current content.
-    pub(crate) fn once(args: &[&str]) -> (String, Said) {
+    pub(crate) fn once(args: &[&str]) -> (String, Report) {
         let reader = Self::start(args);
         (reader.access.clone(), reader.stop())
     }
@@ -139,13 +139,13 @@ impl Reader {
     /// Its reason to refuse these arguments.
     pub(crate) fn refuses(args: &[&str]) -> String {
         let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && said.starts_with("can't open"), "{args:?}: {said}");
-        said
+        let report = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && report.starts_with("can't open"), "{args:?}: {report}");
+        report
     }
 
     /// Its first line about a global variable: the variable's position, for processes that can't read types.
-    pub(crate) fn place_of(args: &[&str]) -> String {
+    pub(crate) fn address_of(args: &[&str]) -> String {
         let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()
@@ -168,17 +168,17 @@ impl Progress {
     fn note(&mut self, line: &str) {
         self.lines += 1;
         if line.starts_with("tally ") || line.starts_with("busy ") {
-            let mut said = Said::default();
-            said.add(line);
-            self.busy |= said.busy > 0;
+            let mut report = Report::default();
+            report.add(line);
+            self.busy |= report.busy > 0;
             if line.starts_with("tally ") {
-                self.stats = said.stats;
+                self.stats = report.stats;
             }
         }
     }
 }
 
-impl Said {
+impl Report {
     fn add(&mut self, line: &str) {
         let words: Vec<_> = line.split(' ').collect();
         match words[..] {

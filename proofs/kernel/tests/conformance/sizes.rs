@@ -71,10 +71,10 @@ impl Shape {
 fn computed(shapes: &[Shape]) -> Vec<Option<Vec<u64>>> {
     let mut lines = String::new();
     shapes.iter().for_each(|shape| lines.write_str(&shape.line()).unwrap());
-    let said = Reader::layouts(&lines);
-    assert_eq!(said.len(), shapes.len());
+    let report = Reader::layouts(&lines);
+    assert_eq!(report.len(), shapes.len());
     let numbers = |line: &String| line.split(' ').map(|word| word.parse().ok()).collect();
-    said.iter().map(numbers).collect()
+    report.iter().map(numbers).collect()
 }
 
 /// The reader's results that the library also has: all except `per_lines` and `header`.
@@ -117,8 +117,8 @@ fn the_examples_of_the_document_are_right() {
     let shapes: Vec<_> = rows.iter().map(shape).collect();
     for ((row, shape), computed) in rows.iter().zip(&shapes).zip(computed(&shapes)) {
         let computed = computed.unwrap();
-        let said: Vec<_> = row[4..].iter().map(|word| number(word)).collect();
-        assert_eq!(said, computed[..6], "{row:?}");
+        let report: Vec<_> = row[4..].iter().map(|word| number(word)).collect();
+        assert_eq!(report, computed[..6], "{row:?}");
         assert_eq!(shape.sizes().unwrap(), without_private(&computed), "{row:?}");
     }
 }

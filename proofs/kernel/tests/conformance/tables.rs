@@ -6,8 +6,8 @@ use mapring_kernel_tests::prelude::*;
 
 use super::memfd::read_until;
 use super::nobody::in_every_way;
-use super::quiet::place;
-use super::reader::{Reader, Said};
+use super::reader::{Reader, Report};
+use super::written_before::locator;
 
 /// Log2 of the nanoseconds of a gauge's window.
 const WINDOW: u32 = 20;
@@ -20,9 +20,9 @@ fn bounds(top: &TopKeys) -> (BTreeMap<u64, (u64, u64)>, u64) {
 }
 
 /// Nothing in a bucket is ever removed. Returns the sum of what all buckets have in the end.
-fn check_buckets(said: &Said) -> u64 {
+fn check_buckets(report: &Report) -> u64 {
     let mut last = BTreeMap::new();
-    for (shard, bucket, version, bytes) in &said.values {
+    for (shard, bucket, version, bytes) in &report.values {
         let words: Vec<_> =
             bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
         let (other, counts) = (words[0], words[11..21].iter().sum::<u64>());
@@ -35,16 +35,16 @@ fn check_buckets(said: &Said) -> u64 {
 }
 
 /// Each key is within its bounds.
-fn check_exact(said: &Said, exact: impl IntoIterator<Item = (u64, u64)>) {
+fn check_exact(report: &Report, exact: impl IntoIterator<Item = (u64, u64)>) {
     let mut sum = 0;
     for (key, count) in exact {
-        match said.keys.get(&key) {
+        match report.keys.get(&key) {
             Some((least, most)) => assert!((*least..=*most).contains(&count), "{key}: {count}"),
-            None => assert!(count <= said.unlisted, "{key}: {count} of at most {}", said.unlisted),
+            None => assert!(count <= report.unlisted, "{key}: {count} of at most {}", report.unlisted),
         }
         sum += count;
     }
-    assert_eq!(check_buckets(said), sum, "nothing is lost");
+    assert_eq!(check_buckets(report), sum, "nothing is lost");
 }
 
 #[test]
@@ -62,14 +62,14 @@ fn top_keys_are_read_as_the_library_reads_them() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["top", &place(object, "table")]).1];
+    let mut all = vec![Reader::once(&["top", &locator(object, "table")]).1];
     initialize_object(object).unwrap();
     all.extend(in_every_way("top", object, "table"));
     let right = bounds(&TopKeys::open(&map(object, "table")).unwrap());
     assert!(right.0.len() >= 160 && right.1 > 0, "{right:?}");
-    for said in all {
-        check_exact(&said, exact.clone());
-        assert_eq!((said.keys, said.unlisted), right);
+    for report in all {
+        check_exact(&report, exact.clone());
+        assert_eq!((report.keys, report.unlisted), right);
     }
 }
 
@@ -83,7 +83,7 @@ fn top_keys_of_programs_that_interrupt_each_other() {
     let top = TopKeys::open(&map(object, "together")).unwrap();
     let ways = [&["top"][..], &["--lookup", "top"]];
     everywhere(); // the readers inherit this
-    let readers = ways.map(|way| Reader::start(&[way, &[&place(object, "together")]].concat()));
+    let readers = ways.map(|way| Reader::start(&[way, &[&locator(object, "together")]].concat()));
     std::thread::scope(|scope| {
         let stopping = Stop(&stop);
         let clock = tick.attach_perf_event(sample_clock(cpu, 50_000).into_raw_fd()).unwrap();
@@ -103,9 +103,9 @@ fn top_keys_of_programs_that_interrupt_each_other() {
     let exact: Vec<_> = (0..1024).map(|key| (u64::from(key), word_at(&counts, key, 0))).collect();
     let right = bounds(&top);
     for reader in readers {
-        let said = reader.stop();
-        check_exact(&said, exact.clone());
-        assert_eq!((said.keys, said.unlisted), right);
+        let report = reader.stop();
+        check_exact(&report, exact.clone());
+        assert_eq!((report.keys, report.unlisted), right);
     }
 }
 
@@ -120,10 +120,10 @@ fn top_keys_of_threads() {
         top.writer(usize::try_from(n % 2).unwrap()).unwrap().add(key, n % 7);
         added[usize::try_from(key).unwrap()].fetch_add(n % 7, Ordering::Relaxed);
     };
-    let said = read_until("top", top.region(), write, |now| now.lines >= 1000 && now.busy);
-    assert!(said.busy > 0);
-    check_exact(&said, (0..).zip(added.map(AtomicU64::into_inner)));
-    assert_eq!((said.keys, said.unlisted), bounds(&top));
+    let report = read_until("top", top.region(), write, |now| now.lines >= 1000 && now.busy);
+    assert!(report.busy > 0);
+    check_exact(&report, (0..).zip(added.map(AtomicU64::into_inner)));
+    assert_eq!((report.keys, report.unlisted), bounds(&top));
 }
 
 /// The library's counts of each histogram, in buckets that are not empty.
@@ -152,12 +152,12 @@ fn histograms() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["histograms", &place(object, "histograms")]).1];
+    let mut all = vec![Reader::once(&["histograms", &locator(object, "histograms")]).1];
     initialize_object(object).unwrap();
     all.extend(in_every_way("histograms", object, "histograms"));
     let right = counts(&Histograms::open(&map(object, "histograms")).unwrap());
     assert!(right.len() > cpus().len() * BUCKETS);
-    all.into_iter().for_each(|said| assert_eq!(said.buckets, right));
+    all.into_iter().for_each(|report| assert_eq!(report.buckets, right));
 
     // While threads add.
     let histograms = Histograms::create_memfd(2, 2).unwrap();
@@ -167,8 +167,8 @@ fn histograms() {
         let n = number.fetch_add(1, Ordering::Relaxed);
         writers[thread].add(usize::try_from(n % 2).unwrap(), n * n).unwrap();
     };
-    let said = read_until("histograms", histograms.region(), write, |now| now.lines >= 1000);
-    assert_eq!(said.buckets, counts(&histograms));
+    let report = read_until("histograms", histograms.region(), write, |now| now.lines >= 1000);
+    assert_eq!(report.buckets, counts(&histograms));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn gauges() {
     }
     everywhere();
     // No preamble is written yet: the first reader relies on the types.
-    let mut all = vec![Reader::once(&["gauges", &place(object, "gauges")]).1];
+    let mut all = vec![Reader::once(&["gauges", &locator(object, "gauges")]).1];
     initialize_object(object).unwrap();
     all.extend(in_every_way("gauges", object, "gauges"));
     let gauges = Gauges::open(&map(object, "gauges")).unwrap();
@@ -196,14 +196,14 @@ fn gauges() {
         let right: BTreeMap<_, _> =
             windows.iter().map(|window| (window.ns >> WINDOW, (window.min, window.max))).collect();
         assert!(!right.is_empty());
-        for said in &all {
+        for report in &all {
             let mut merged = BTreeMap::new();
-            for (&(_, _, window), &(min, max)) in said.windows.iter().filter(|(at, _)| at.1 == index) {
+            for (&(_, _, window), &(min, max)) in report.windows.iter().filter(|(at, _)| at.1 == index) {
                 let of = merged.entry(window).or_insert((min, max));
                 *of = (of.0.min(min), of.1.max(max));
             }
             assert_eq!(merged, right);
-            assert_eq!(said.dropped, gauges.region().dropped().unwrap());
+            assert_eq!(report.dropped, gauges.region().dropped().unwrap());
         }
     }
 }

@@ -10,15 +10,15 @@ use mapring_kernel_tests::tails::{
 };
 
 use super::memfd::read_until;
-use super::quiet::{place, read_counts};
-use super::reader::{Progress, Reader, Said};
+use super::reader::{Progress, Reader, Report};
+use super::written_before::{locator, read_counts};
 
 /// A record, and its tail.
 type Found = (u64, u64, Vec<u8>, Vec<u8>);
 
-fn found_by_c(said: &Said) -> Vec<Found> {
-    assert_eq!(said.records.len(), said.tails.len());
-    let records = said.records.iter().zip(&said.tails);
+fn found_by_c(report: &Report) -> Vec<Found> {
+    assert_eq!(report.records.len(), report.tails.len());
+    let records = report.records.iter().zip(&report.tails);
     records.map(|((shard, ticket, record), tail)| (*shard, *ticket, record.clone(), tail.clone())).collect()
 }
 
@@ -60,8 +60,8 @@ fn tails_are_read_as_the_library_reads_them() {
         for start in [Start::First, Start::Oldest] {
             let object = &tails::load_only(&bpf::TAILS, &["write_one", "write_how"]);
             write(object, ring);
-            let place = place(object, name);
-            let args = ["--first", "--patience", "8", "ring", &place];
+            let locator = locator(object, name);
+            let args = ["--first", "--patience", "8", "ring", &locator];
             let args = if start == Start::First { &args[..] } else { &args[1..] };
             // No preamble is written yet: at first the reader relies on the types.
             let (_, by_types) = Reader::once(args);
@@ -89,20 +89,20 @@ fn tails_are_read_as_the_library_reads_them() {
 }
 
 /// Each tail has its bytes, and each ticket is a record or counted.
-fn check(said: &Said, library: &mut Library<Item>, published: u64) {
+fn check(report: &Report, library: &mut Library<Item>, published: u64) {
     let pattern = pattern();
-    for (.., record, tail) in found_by_c(said) {
+    for (.., record, tail) in found_by_c(report) {
         let item: Item = bytemuck::pod_read_unaligned(&record);
         assert_eq!(tail, expected(&pattern, &item), "{item:?}");
     }
     (0..EMPTY).for_each(|_| while library.for_each(usize::MAX, |_| ()) > 0 {});
-    let (stats, mine) = (said.stats, library.stats());
-    assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
+    let (stats, mine) = (report.stats, library.stats());
+    assert!(stats.delivered > 0 && stats.delivered == report.records.len() as u64);
     let missing = published.checked_sub(stats.delivered).expect("no record comes twice");
     // A ticket that was stepped over can be claimed later: docs/guarantees.md.
     assert!(missing <= stats.lost() + stats.stepped_over, "{missing} are missing: {stats:?}");
     let passed = |stats: ReadStats| stats.passed();
-    assert_eq!((passed(stats), said.dropped), (passed(mine), mine.dropped()), "{stats:?}, {mine:?}");
+    assert_eq!((passed(stats), report.dropped), (passed(mine), mine.dropped()), "{stats:?}, {mine:?}");
 }
 
 fn has_lost(now: Progress) -> bool {
@@ -117,7 +117,7 @@ fn tails_of_programs_that_interrupt_each_other() {
         let object = &tails::load(&bpf::TAILS, &ALL);
         let ours = Ring::<Item>::open(&map(object, name)).unwrap();
         let mut library = ours.reader_from(Start::First);
-        let reader = Reader::start(&["ring", &place(object, name)]);
+        let reader = Reader::start(&["ring", &locator(object, name)]);
         written_by_all(object, || reader.wait_until(has_lost));
         check(&reader.stop(), &mut library, Counts::of(object).published(ring));
     }
@@ -138,6 +138,6 @@ fn tails_of_threads() {
         let done = writer.push_with_tail(&item, expected(&pattern, &item)).is_some();
         published[thread].fetch_add(u64::from(done), Ordering::Relaxed);
     };
-    let said = read_until("ring", &ring.region(), write, has_lost);
-    check(&said, &mut library, published.map(AtomicU64::into_inner).iter().sum());
+    let report = read_until("ring", &ring.region(), write, has_lost);
+    check(&report, &mut library, published.map(AtomicU64::into_inner).iter().sum());
 }

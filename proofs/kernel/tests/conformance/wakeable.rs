@@ -1,4 +1,4 @@
-//! The places of readers, and the words about loaders and drops.
+//! The seats of readers, and the words about loaders and drops.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -6,11 +6,11 @@ use std::os::unix::fs::FileExt;
 use mapring::time::Clock;
 use mapring_kernel_tests::prelude::*;
 
-use super::quiet::{Odd, place};
 use super::reader::Reader;
+use super::written_before::{Odd, locator};
 
 #[test]
-fn the_places_of_readers() {
+fn the_seats_of_readers() {
     require_bpf!();
     on_one_cpu();
     let object = &bpf::KEEP.load(fitted);
@@ -23,11 +23,11 @@ fn the_places_of_readers() {
         assert!(asleep.poll().is_some());
     }
     while reader.for_each(usize::MAX, |_| ()) > 0 {}
-    let (_, said) = Reader::once(&["readers", &place(object, "events__readers")]);
+    let (_, report) = Reader::once(&["readers", &locator(object, "events__readers")]);
     let next = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
     let lease = u64::try_from(lease.as_nanos()).unwrap();
     let us = u64::from(std::process::id());
-    assert_eq!(said.readers, [(us, Some((lease, next))), (us, None)]);
+    assert_eq!(report.readers, [(us, Some((lease, next))), (us, None)]);
     everywhere();
 }
 
@@ -37,7 +37,7 @@ fn when_programs_dropped_records() {
     on_one_cpu();
     let object = &bpf::CONFORMANCE.load_only(fitted);
     initialize_object(object).unwrap();
-    let (place, push) = (place(object, "odds"), Runner::new(object, "push_odd"));
+    let (locator, push) = (locator(object, "odds"), Runner::new(object, "push_odd"));
     let abandon = |times| {
         (0..times).map(|n| {
             let mut ctx = [2, n, 0, 0];
@@ -46,16 +46,16 @@ fn when_programs_dropped_records() {
         })
     };
     assert_eq!(abandon(8).sum::<u64>(), 0);
-    assert!(Reader::once(&["ring", &place]).1.drops.is_empty());
+    assert!(Reader::once(&["ring", &locator]).1.drops.is_empty());
     let begin = Clock::Monotonic.now();
     assert_eq!(abandon(3).sum::<u64>(), 3);
     let end = Clock::Monotonic.now();
-    for way in [&["ring", &*place][..], &["--lookup", "ring", &place]] {
-        let (_, said) = Reader::once(way);
-        let drops: Vec<_> = said.drops.values().collect();
+    for way in [&["ring", &*locator][..], &["--lookup", "ring", &locator]] {
+        let (_, report) = Reader::once(way);
+        let drops: Vec<_> = report.drops.values().collect();
         let &[&(since, until)] = &drops[..] else { panic!("{drops:?}") };
         assert!(begin <= since && since < until && until <= end, "{begin} {since} {until} {end}");
-        assert_eq!(said.dropped, 3);
+        assert_eq!(report.dropped, 3);
     }
     let ring = Ring::<Odd>::open(&map(object, "odds")).unwrap();
     assert_eq!(ring.reader().stats().dropped(), 3);

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use mapring::dispatch::Dispatch;
 use mapring_kernel_tests::prelude::*;
-use mapring_kernel_tests::raw::{RawMap, Said};
+use mapring_kernel_tests::raw::{RawMap, SysResult};
 
 use crate::kernel::Kernel;
 use crate::through::through_mapring;
@@ -88,12 +88,12 @@ pub(crate) enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    pub(crate) map_writable: Said,
-    pub(crate) map_read_only: Said,
-    pub(crate) lookup: Said,
-    pub(crate) lookup_batch: Said,
-    pub(crate) update: Said,
-    pub(crate) update_batch: Said,
+    pub(crate) map_writable: SysResult,
+    pub(crate) map_read_only: SysResult,
+    pub(crate) lookup: SysResult,
+    pub(crate) lookup_batch: SysResult,
+    pub(crate) update: SysResult,
+    pub(crate) update_batch: SysResult,
     /// The results of mapring.
     pub(crate) reads: String,
     pub(crate) writes: String,
@@ -177,7 +177,7 @@ impl Workshop {
     }
 
     /// The verifier's result for a program that reads and one that writes, if such a map exists.
-    pub(crate) fn programs_may(&self, case: Case) -> Option<[Said; 2]> {
+    pub(crate) fn programs_may(&self, case: Case) -> Option<[SysResult; 2]> {
         let fd = match case.holds {
             Holds::Programs => self.made_of_programs(case, case.fd, false),
             holds => self.made(case, case.fd, false, &holds.shape(holds.kinds()[0])),
@@ -290,8 +290,9 @@ impl Workshop {
         let fd = self.made_of_programs(case, made, again)?;
         let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
         let (reads, writes) = self.dispatch(&fd);
-        let said = "is a map of type prog_array, expected array or percpu_array; open it with Dispatch::open";
-        assert_error(Region::open(again_of(&fd)), ErrorKind::WrongType, said);
+        let message =
+            "is a map of type prog_array, expected array or percpu_array; open it with Dispatch::open";
+        assert_error(Region::open(again_of(&fd)), ErrorKind::WrongType, message);
         let mut two = [0; 2];
         Ok(Outcome::Facts(Box::new(Facts {
             map_writable: raw::map(&fd, 16, true),

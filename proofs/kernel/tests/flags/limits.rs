@@ -7,7 +7,7 @@ use libbpf_rs::libbpf_sys::{
     BPF_F_WRONLY, BPF_F_ZERO_SEED,
 };
 use mapring_kernel_tests::prelude::*;
-use mapring_kernel_tests::raw::{RawMap, Said};
+use mapring_kernel_tests::raw::{RawMap, SysResult};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::kernel::Kernel;
@@ -23,8 +23,8 @@ pub(crate) fn text(kernel: &Kernel) -> String {
     let array = |value| RawMap::array(value, 1, BPF_F_MMAPABLE);
     let made = |map: RawMap| map.make().map(drop);
     let refused = |maps: &[RawMap]| {
-        let all: Vec<Said> = maps.iter().map(|map| made(*map)).collect();
-        assert!(all[0].is_err() && all.iter().all(|said| *said == all[0]), "{maps:?}: {all:?}");
+        let all: Vec<SysResult> = maps.iter().map(|map| made(*map)).collect();
+        assert!(all[0].is_err() && all.iter().all(|result| *result == all[0]), "{maps:?}: {all:?}");
         raw::errno(all[0].unwrap_err())
     };
     let keys = refused(&[0, 2, 8].map(|key| RawMap { key, ..array(8) }));

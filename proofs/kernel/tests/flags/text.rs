@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use libbpf_rs::libbpf_sys::{BPF_F_INNER_MAP, BPF_F_NUMA_NODE, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG};
 use mapring_kernel_tests::prelude::*;
-use mapring_kernel_tests::raw::Said;
+use mapring_kernel_tests::raw::SysResult;
 
 use crate::cover::{Group, joined};
 use crate::facts::{Case, Facts, Fd, Holds, Outcome, Workshop};
@@ -45,7 +45,7 @@ pub(crate) const SECTIONS: [(&str, &[Holds]); 4] = [
 pub(crate) struct Section {
     name: &'static str,
     all: Vec<Group<Outcome>>,
-    programs: Vec<Group<[Said; 2]>>,
+    programs: Vec<Group<[SysResult; 2]>>,
 }
 
 impl Section {
@@ -143,7 +143,7 @@ pub(crate) fn text(sections: &[Section], whatever: &str) -> String {
     text += OLDER;
     text +=
         "\nThe verifier's result for a program that is loaded after that, and reads or writes elements:\n";
-    let may = |may: &[Said; 2]| Some(may.each_ref().map(said).join(" | "));
+    let may = |may: &[SysResult; 2]| Some(may.each_ref().map(shown).join(" | "));
     let head = "| map | which | reads | writes |";
     table(&mut text, head, sections.iter().map(|section| section.rows(&section.programs, may)));
     text += CONSTANTS;
@@ -173,12 +173,12 @@ fn facts(outcome: &Outcome) -> Option<&Facts> {
 }
 
 fn user_space(facts: &Facts) -> String {
-    let both = |one: &Said, many: &Said| {
-        if one == many { said(one) } else { format!("{}, batch {}", said(one), said(many)) }
+    let both = |one: &SysResult, many: &SysResult| {
+        if one == many { shown(one) } else { format!("{}, batch {}", shown(one), shown(many)) }
     };
     [
-        said(&facts.map_writable),
-        said(&facts.map_read_only),
+        shown(&facts.map_writable),
+        shown(&facts.map_read_only),
         both(&facts.lookup, &facts.lookup_batch),
         both(&facts.update, &facts.update_batch),
         facts.reads.clone(),
@@ -187,6 +187,6 @@ fn user_space(facts: &Facts) -> String {
     .join(" | ")
 }
 
-fn said(said: &Said) -> String {
-    said.map_or_else(raw::errno, |()| "ok".to_owned())
+fn shown(result: &SysResult) -> String {
+    result.map_or_else(raw::errno, |()| "ok".to_owned())
 }

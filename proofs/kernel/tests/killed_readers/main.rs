@@ -1,5 +1,5 @@
-//! Readers that are killed (SIGKILL) with a place in the ring: with a bell, about to sleep, asleep, required, within a tail,
-//! and anywhere else. The others get all their wakeups, programs go on, and the place is free for the next reader.
+//! Readers that are killed (SIGKILL) with a seat in the ring: with a bell, about to sleep, asleep, required, within a tail,
+//! and anywhere else. The others get all their wakeups, programs go on, and the seat is free for the next reader.
 
 mod tails;
 mod victim;
@@ -56,8 +56,8 @@ fn is_woken(reader: &mut Reader<Rec>, program: &Runner, n: u64) {
     assert_eq!(numbers(reader), [n]);
 }
 
-/// Takes all places that living readers do not have.
-fn take_all_places(ring: &Ring<Rec>, living: usize) -> Vec<Reader<Rec>> {
+/// Takes all seats that living readers do not have.
+fn take_all_seats(ring: &Ring<Rec>, living: usize) -> Vec<Reader<Rec>> {
     let mut readers: Vec<_> = (living..SEATS).map(|_| ring.reader_from(Start::Now)).collect();
     for reader in &mut readers {
         reader.bell().unwrap();
@@ -69,7 +69,7 @@ fn take_all_places(ring: &Ring<Rec>, living: usize) -> Vec<Reader<Rec>> {
 }
 
 #[test]
-fn the_others_are_woken_and_the_place_is_free() {
+fn the_others_are_woken_and_the_seat_is_free() {
     let object = &require_bpf!(WAKEABLE);
     on_one_cpu();
     let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
@@ -86,11 +86,11 @@ fn the_others_are_woken_and_the_place_is_free() {
         assert_eq!(numbers(&mut other), [1]);
         // …and after that, as often as it wants.
         (2..100).for_each(|n| is_woken(&mut other, &program, n));
-        let place = victim.place(&ring).expect("nobody needed its place");
-        assert!(!place.alive && !place.asleep, "{stage}: {place:?}");
+        let seat = victim.seat(&ring).expect("nobody needed its seat");
+        assert!(!seat.alive && !seat.asleep, "{stage}: {seat:?}");
 
-        let mut readers = take_all_places(&ring, 1);
-        assert!(victim.place(&ring).is_none());
+        let mut readers = take_all_seats(&ring, 1);
+        assert!(victim.seat(&ring).is_none());
         for reader in &mut readers {
             assert!(reader.arm().is_some() && !rung(reader), "{stage}: nothing is left of the dead one");
         }
@@ -99,7 +99,7 @@ fn the_others_are_woken_and_the_place_is_free() {
     }
 }
 
-/// Killed at moments that the stages do not name: while it takes a place, hangs up its bell, or leaves.
+/// Killed at moments that the stages do not name: while it takes a seat, hangs up its bell, or leaves.
 #[test]
 fn the_others_are_woken_wherever_a_reader_is_killed() {
     let object = &require_bpf!(WAKEABLE);
@@ -116,11 +116,11 @@ fn the_others_are_woken_wherever_a_reader_is_killed() {
         sleep(1 + fastrand::u64(0..500));
         victim.kill();
         sleep(20);
-        dead += usize::from(victim.place(&ring).is_some_and(|place| !place.alive));
+        dead += usize::from(victim.seat(&ring).is_some_and(|seat| !seat.alive));
     }
-    eprintln!("{dead} of 30 had a place when they were killed");
+    eprintln!("{dead} of 30 had a seat when they were killed");
     assert!(dead > 0, "the test did not meet its subject");
-    assert_eq!(take_all_places(&ring, 1).len(), SEATS - 1);
+    assert_eq!(take_all_seats(&ring, 1).len(), SEATS - 1);
 }
 
 /// A reader that wants a wakeup at each record makes programs look for it at each. When it is dead, one that sleeps seldom
@@ -144,7 +144,7 @@ fn programs_do_not_look_for_long_for_a_dead_one() {
         assert!(started.elapsed() < PATIENCE, "after {sleeps} sleeps");
     }
     assert!(sleeps < 4096, "so many sleeps end it in any case: {sleeps}");
-    assert!(victim.place(&ring).is_none());
+    assert!(victim.seat(&ring).is_none());
     assert_eq!((look(), shared(object, ASLEEP)), (7, 0));
     assert!(living.arm().is_some());
     publish(&program, 0, 31);
@@ -170,11 +170,11 @@ fn a_required_one_holds_programs_back_for_its_lease_only() {
     let mut full = 0;
     for stages in [&["require=100"][..], &["bell", "require=100", "arm"], &["require=100", "wait"]] {
         let victim = killed(&ring, "reader", &pin, stages);
-        let behind = victim.place(&ring).unwrap().required.unwrap();
+        let behind = victim.seat(&ring).unwrap().required.unwrap();
         assert_eq!((behind.lease, behind.unread), (Duration::from_millis(100), 0), "{stages:?}");
         assert_eq!(kept(&program, 0, SLOTS), SLOTS);
         assert_eq!(numbers(&mut living), (0..SLOTS).collect::<Vec<_>>());
-        assert!(victim.place(&ring).unwrap().required.is_some_and(|behind| behind.unread == SLOTS));
+        assert!(victim.seat(&ring).unwrap().required.is_some_and(|behind| behind.unread == SLOTS));
         // Its lease begins with the first record that it holds back.
         assert_eq!(kept(&program, 0, 1), 0, "{stages:?}");
         full += 1;
@@ -184,8 +184,8 @@ fn a_required_one_holds_programs_back_for_its_lease_only() {
             assert!(started.elapsed() < PATIENCE, "{stages:?}: its lease does not end");
         }
         assert_eq!(living.stats().full, full);
-        let place = victim.place(&ring).unwrap();
-        assert_eq!((place.alive, place.required), (false, None), "{stages:?}");
+        let seat = victim.seat(&ring).unwrap();
+        assert_eq!((seat.alive, seat.required), (false, None), "{stages:?}");
 
         // Only the living one counts from here on, and it lost nothing.
         assert_eq!(numbers(&mut living), [SLOTS]);
@@ -193,7 +193,7 @@ fn a_required_one_holds_programs_back_for_its_lease_only() {
         full += 100 - SLOTS;
         assert_eq!(numbers(&mut living), (1000..1000 + SLOTS).collect::<Vec<_>>(), "{stages:?}");
         assert_eq!((living.lost(), living.stats().full, living.is_required()), (0, full, true));
-        drop(take_all_places(&ring, 1));
+        drop(take_all_seats(&ring, 1));
     }
 }
 
@@ -205,9 +205,9 @@ fn the_next_reader_ends_the_lease_of_a_dead_one() {
     let victim = killed(&ring, "reader", &pin, &["require=3600000", "arm"]);
     assert_eq!((kept(&program, 0, SLOTS), kept(&program, 0, 100)), (SLOTS, 0));
     let mut next = ring.reader();
-    assert_eq!(kept(&program, 0, 1), 0, "it has no place yet");
+    assert_eq!(kept(&program, 0, 1), 0, "it has no seat yet");
     next.bell().unwrap();
-    assert!(victim.place(&ring).is_none());
+    assert!(victim.seat(&ring).is_none());
     assert_eq!(kept(&program, 0, 200), 200);
     assert_eq!(next.stats().full, 101);
 }

@@ -38,17 +38,17 @@ fn a_required_one_holds_tails_back_for_its_lease_only() {
             // One record for those that read it.
             assert!(publish());
             let victim = killed(&ring, "tails", &pin, stages);
-            let behind = victim.place(&ring).unwrap().required.unwrap();
+            let behind = victim.seat(&ring).unwrap().required.unwrap();
             assert_eq!(behind.lease, Duration::from_millis(100), "{stages:?}");
             assert_eq!(behind.unread > 0, stages.contains(&"within"), "{stages:?}");
             // The dead one holds programs back, even if the living one reads all.
             let (started, full) = (Instant::now(), living.stats().full);
-            while victim.place(&ring).unwrap().required.is_some() {
+            while victim.seat(&ring).unwrap().required.is_some() {
                 assert!(started.elapsed() < PATIENCE, "{stages:?}: its lease does not end");
                 publish();
                 read(&mut living, &pattern);
             }
-            assert!(living.stats().full > full && !victim.place(&ring).unwrap().alive, "{stages:?}");
+            assert!(living.stats().full > full && !victim.seat(&ring).unwrap().alive, "{stages:?}");
 
             // Only the living one counts from here on.
             read(&mut living, &pattern);
@@ -95,13 +95,13 @@ fn the_living_get_every_tail_wherever_a_required_one_is_killed() {
                 };
                 read_some(fastrand::u64(1..200));
                 victim.kill();
-                match victim.place(&ring).and_then(|place| place.required) {
+                match victim.seat(&ring).and_then(|seat| seat.required) {
                     Some(_) => required += 1,
                     None => lease *= 2,
                 }
                 // More than the ring holds: programs went on without the dead one.
                 read_some(300);
-                assert!(victim.place(&ring).is_none_or(|place| place.required.is_none()));
+                assert!(victim.seat(&ring).is_none_or(|seat| seat.required.is_none()));
             }
         });
         let (started, counts) = (Instant::now(), Counts::of(object));

@@ -37,8 +37,8 @@ impl Victim {
         stat[stat.rfind(") ").unwrap() + 2..].chars().next().unwrap()
     }
 
-    /// Its place among the readers.
-    pub(crate) fn place<T: Record>(&self, ring: &Ring<T>) -> Option<RingReader> {
+    /// Its seat among the readers.
+    pub(crate) fn seat<T: Record>(&self, ring: &Ring<T>) -> Option<RingReader> {
         ring.readers().unwrap().into_iter().find(|reader| reader.pid == self.0.id())
     }
 
@@ -63,18 +63,18 @@ pub(crate) fn killed<T: Record>(ring: &Ring<T>, how: &str, pin: &Path, stages: &
         let mut victim = Victim::at(how, pin, stages);
         let started = Instant::now();
         // Between the first and the second it does nothing that could let it wait elsewhere.
-        while sleeps && !(victim.place(ring).is_some_and(|place| place.asleep) && victim.state() == 'S') {
+        while sleeps && !(victim.seat(ring).is_some_and(|seat| seat.asleep) && victim.state() == 'S') {
             assert!(started.elapsed() < PATIENCE, "it does not sleep");
             thread::yield_now();
         }
-        assert!(victim.place(ring).unwrap().alive);
+        assert!(victim.seat(ring).unwrap().alive);
         victim.kill();
-        let place = victim.place(ring).expect("the dead keep their places");
-        assert!(!place.alive, "{place:?}");
+        let seat = victim.seat(ring).expect("the dead keep their seats");
+        assert!(!seat.alive, "{seat:?}");
         // It looks for records once a second; if it was killed then, take another one.
-        if place.asleep == has_armed {
+        if seat.asleep == has_armed {
             return victim;
         }
-        assert!(sleeps, "{place:?}");
+        assert!(sleeps, "{seat:?}");
     }
 }

@@ -96,7 +96,7 @@ fn any_way_of_reading_tells_programs_how_far() {
 }
 
 #[test]
-fn a_reader_that_holds_programs_back_for_longer_than_its_lease_loses_its_place() {
+fn a_reader_that_holds_programs_back_for_longer_than_its_lease_loses_its_seat() {
     require_bpf!();
     let lease = Duration::from_millis(20);
     for_each_keeping(lease, |ring, handle, mut reader| {
@@ -139,7 +139,7 @@ fn a_reader_that_holds_programs_back_for_longer_than_its_lease_loses_its_place()
 }
 
 #[test]
-fn no_more_readers_than_places_can_be_required() {
+fn no_more_readers_than_seats_can_be_required() {
     require_bpf!();
     for_each_keeping(FOREVER, |ring, handle, reader| {
         drop(reader);

@@ -61,17 +61,17 @@ impl Reading {
         let mut text = String::new();
         self.out.read_to_string(&mut text).unwrap();
         let ended = self.child.wait_with_output().unwrap();
-        let said = String::from_utf8(ended.stderr).unwrap();
+        let message = String::from_utf8(ended.stderr).unwrap();
         match ended.status.code() {
             Some(0) => {
-                assert_eq!(said, "", "{}", self.language);
+                assert_eq!(message, "", "{}", self.language);
                 // Shards have no order among each other.
                 let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
                 lines.sort();
                 Ok(lines)
             }
-            Some(1) => Err(said.trim_end().to_owned()),
-            _ => panic!("{}: {} {said}", self.language, ended.status),
+            Some(1) => Err(message.trim_end().to_owned()),
+            _ => panic!("{}: {} {message}", self.language, ended.status),
         }
     }
 }
@@ -139,7 +139,8 @@ fn print_the_same(ring: &str, mut readers: Vec<Reading>, refused: bool) {
         let name = format!("{} of {ring}", reader.language);
         let found = reader.ends();
         assert_eq!(found.is_err(), refused, "{name}: {found:?}");
-        let found = found.map_err(|said| same_words(&said, ": freeze the map and pin it with mode 0666"));
+        let found =
+            found.map_err(|message| same_words(&message, ": freeze the map and pin it with mode 0666"));
         assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{name}");
     }
     println!("{}", right.unwrap().map_or_else(|error| error, |lines| lines[0].clone()));
@@ -203,9 +204,9 @@ fn write(ring: &Subject<'_>, initialized: Option<&Ring<Rec>>, options: RingOptio
 }
 
 /// A text up to the part that is in each language's words, without case and without the numbers of errors that Rust adds.
-fn same_words(said: &str, until: &str) -> String {
-    let end = said.find(until).unwrap_or_else(|| panic!("{said:?} has no {until:?}")) + until.len();
-    let (mut text, mut rest) = (String::new(), &said[..end]);
+fn same_words(message: &str, until: &str) -> String {
+    let end = message.find(until).unwrap_or_else(|| panic!("{message:?} has no {until:?}")) + until.len();
+    let (mut text, mut rest) = (String::new(), &message[..end]);
     while let Some((before, after)) = rest.split_once(" (os error ") {
         text += before;
         rest = after.split_once(')').expect("a number").1;
@@ -307,10 +308,10 @@ fn refuse_the_same(pin: &Path, more: &[&str], until: &str) {
             continue;
         }
         let language = reader.language.clone();
-        let said = reader.ends().expect_err(&format!("{language} opens {name}"));
-        let found = same_words(&said, until);
-        assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{language}: {said}");
-        assert!(name != "wrong" || said.contains("24"), "{language}: {said}");
+        let message = reader.ends().expect_err(&format!("{language} opens {name}"));
+        let found = same_words(&message, until);
+        assert_eq!(found, *right.get_or_insert_with(|| found.clone()), "{language}: {message}");
+        assert!(name != "wrong" || message.contains("24"), "{language}: {message}");
     }
     println!("{name}: {}", right.unwrap());
 }

@@ -41,8 +41,8 @@ fn nobody_reads_every_sealed_ring_without_a_system_call() {
             if mode == 0o444 && options.has_tails() {
                 continue; // a lookup would copy a whole shard: `languages.rs`
             }
-            let quiet: &[&str] = if mode == 0o666 { &["quiet"] } else { &[] };
-            let args = [&[pin, "2000"], quiet].concat();
+            let no_syscalls: &[&str] = if mode == 0o666 { &["no_syscalls"] } else { &[] };
+            let args = [&[pin, "2000"], no_syscalls].concat();
             assert_eq!(nobody_reads(ring, &args, |_| ()), how, "{}", ring.name);
             if options.is_resizable() {
                 let resize = |round| {

@@ -88,7 +88,7 @@ fn a_reader_is_woken_once_for_each_sleep() {
         assert_eq!(asleep(ring), 0b11, "{}", ring.name);
         ring.write(0, 1, DISCARD);
         assert!(has_rung(&mut reader) && has_rung(&mut other) && asleep(ring) == 0, "{}", ring.name);
-        // One that is gone leaves its place, and its bell.
+        // One that is gone leaves its seat, and its bell.
         drop(reader);
         assert!(other.arm().is_none(), "{}: a discarded ticket is to be passed", ring.name);
         assert_eq!(numbers(&mut other), []);
@@ -208,7 +208,7 @@ fn a_reader_that_sleeps_is_woken_by_a_record_of_the_ring_that_replaced_its_own()
 }
 
 #[test]
-fn no_more_readers_than_places_can_sleep() {
+fn no_more_readers_than_seats_can_sleep() {
     require_bpf!();
     for_each_with_bells(|ring, handle, mut last| {
         let mut readers: Vec<_> = (0..SEATS).map(|_| handle.reader_from(Start::Now)).collect();

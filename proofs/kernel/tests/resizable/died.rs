@@ -19,7 +19,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
     followers(&require_bpf!(RESIZABLE));
 }
 
-/// The readers stay: one that sleeps is woken by the next record, and one that comes finds its place and its bell, in whatever
+/// The readers stay: one that sleeps is woken by the next record, and one that comes finds its seat and its bell, in whatever
 /// state the rings are.
 #[test]
 fn sleepers_of_a_process_that_died_while_it_resized() {
@@ -47,7 +47,7 @@ fn followers(object: &Object) {
         next += count;
         next
     };
-    let (mut read, mut before, mut half_way, mut said) = ([0, 0], 0, 0, false);
+    let (mut read, mut before, mut half_way, mut output) = ([0, 0], 0, 0, false);
     for stops in 0.. {
         assert!(stops < 1000, "it does not come to an end");
         write(3);
@@ -74,11 +74,11 @@ fn followers(object: &Object) {
         assert!(!done || !replaced, "what was done is done");
         if replaced {
             half_way += 1;
-            while !said {
+            while !output {
                 assert_eq!(by_map.poll(), None);
                 let error = by_map.take_error();
-                said = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::ResizeUnfinished);
-                assert!(said || error.is_none(), "{error:?}");
+                output = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::ResizeUnfinished);
+                assert!(output || error.is_none(), "{error:?}");
             }
         } else if !done {
             before += 1;
@@ -104,7 +104,7 @@ fn followers(object: &Object) {
     eprintln!(
         "killed {before} times before the next ring was in use, {half_way} times between that and the end"
     );
-    assert!(before > 0 && half_way > 0 && said);
+    assert!(before > 0 && half_way > 0 && output);
     everywhere();
 }
 

@@ -119,7 +119,7 @@ fn programs_look_as_often_as_readers_want() {
     drop(first);
     assert_eq!(look(object), 3);
 
-    // One that was killed is forgotten once another reader takes a place, or has slept often.
+    // One that was killed is forgotten once another reader takes a seat, or has slept often.
     let readers = map(object, "events__readers");
     let mut owners = readers.lookup(&1_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
     assert_eq!(owners[8..16], owners[..8], "both are of this process");
@@ -188,12 +188,15 @@ fn wakeable_rings_that_are_not_linked() {
     let keeping = &bpf::KEEP.load_only(fitted);
     for object in [wakeable, keeping] {
         let mut reader = open(object).reader();
-        let said = reader.bell().unwrap_err().to_string();
-        assert!(said.contains("its loader has not linked it to its maps __readers and __bells"), "{said}");
-        assert!(said.contains("mapring::loader::initialize_wakeable"), "{said}");
+        let message = reader.bell().unwrap_err().to_string();
         assert!(
-            !said.contains("neither WAKEABLE nor KEEP_OLDEST"),
-            "the ring says how it was declared: {said}"
+            message.contains("its loader has not linked it to its maps __readers and __bells"),
+            "{message}"
+        );
+        assert!(message.contains("mapring::loader::initialize_wakeable"), "{message}");
+        assert!(
+            !message.contains("neither WAKEABLE nor KEEP_OLDEST"),
+            "the ring says how it was declared: {message}"
         );
     }
 }

@@ -104,11 +104,11 @@ fn sleep_often(ring: Named, change: Option<u64>, stop: Option<&str>) {
         assert_eq!(next, writer.join().unwrap());
     });
     everywhere();
-    let said = ring.shared(object, LOOK) >> 32;
+    let wanted = ring.shared(object, LOOK) >> 32;
     eprintln!(
-        "explored {sleeps} sleeps, {next} records, {changes} other bells, {said} times said how often to look"
+        "explored {sleeps} sleeps, {next} records, {changes} other bells, {wanted} times that a reader said how often to look"
     );
-    assert!(stop.is_none() || said > 10, "programs did not stop: {said}");
+    assert!(stop.is_none() || wanted > 10, "programs did not stop: {wanted}");
     assert_eq!(change.is_some(), changes > 2, "{changes}");
     assert!(sleeps > 20, "the test did not meet its subject: {sleeps} sleeps, {next} records");
 }

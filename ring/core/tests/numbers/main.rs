@@ -4,6 +4,7 @@
 mod table;
 mod texts;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -27,14 +28,28 @@ fn bit(at: usize) -> u64 {
     1 << at
 }
 
-/// A number as C has it, with the suffix of its type.
-fn c(number: &Number) -> String {
-    let Number { value, suffix, .. } = number;
+/// The groups of the numbers that a language has, but for empty ones.
+fn groups(language: char) -> impl Iterator<Item = (&'static str, &'static str, Vec<&'static Number>)> {
+    GROUPS.iter().filter_map(move |(title, prefix, numbers)| {
+        let of: Vec<_> = numbers.iter().filter(|it| it.of.contains(language)).collect();
+        (!of.is_empty()).then_some((*title, *prefix, of))
+    })
+}
+
+/// A number; `power` writes a large power of two.
+fn written(value: u64, suffix: &str, power: impl Fn(u32) -> String) -> String {
     match value {
-        value if value.is_power_of_two() && *value >= 1 << 16 => format!("(1{suffix} << {})", value.ilog2()),
-        value if (value + 1).is_power_of_two() && *value >= 1 << 16 => format!("{value:#x}{suffix}"),
+        value if value < 1 << 16 => format!("{value}{suffix}"),
+        value if value.is_power_of_two() => power(value.ilog2()),
+        value if (value + 1).is_power_of_two() => format!("{value:#x}{suffix}"),
         value => format!("{value}{suffix}"),
     }
+}
+
+/// A number as C has it, with the suffix of its type.
+fn c(number: &Number) -> String {
+    let suffix = if number.suffix.is_empty() && number.value >= 1 << 28 { "ULL" } else { number.suffix };
+    written(number.value, suffix, |bits| format!("(1{suffix} << {bits})"))
 }
 
 /// `WAKE_AT` as `wakeAt`, with `first` before it.
@@ -53,11 +68,7 @@ fn bpf() -> String {
         "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n/* The numbers of the layout. {FROM} */\n\
          #ifndef MAPRING_NUMBERS_BPF_H\n#define MAPRING_NUMBERS_BPF_H\n"
     );
-    for (title, _, numbers) in GROUPS {
-        let numbers: Vec<_> = numbers.iter().filter(|it| it.of.contains('b')).collect();
-        if numbers.is_empty() {
-            continue;
-        }
+    for (title, _, numbers) in groups('b') {
         let _ = write!(text, "\n/* {title}. */\n");
         for number in numbers {
             let _ = writeln!(text, "#define MAPRING__{} {} /* {} */", number.word, c(number), number.doc);
@@ -87,11 +98,7 @@ fn c_header() -> String {
         let _ = writeln!(text, "\tMAPRING_OPTION_{name} = {},", bit(at));
     }
     let _ = writeln!(text, "\tMAPRING__OPTIONS = {},\n}};", 1 << OPTIONS.len());
-    for (title, _, numbers) in GROUPS {
-        let numbers: Vec<_> = numbers.iter().filter(|it| it.of.contains('c')).collect();
-        if numbers.is_empty() {
-            continue;
-        }
+    for (title, _, numbers) in groups('c') {
         let _ = write!(text, "\n/* {title}. */\n");
         for number in numbers {
             let name = if number.public_in_c.is_empty() {
@@ -150,15 +157,10 @@ fn go() -> String {
     );
     let names: Vec<_> = OPTIONS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let _ = writeln!(text, "{}}}", names.join(", "));
-    for (title, prefix, numbers) in GROUPS {
-        let numbers: Vec<_> = numbers.iter().filter(|it| it.of.contains('g')).collect();
-        if numbers.is_empty() {
-            continue;
-        }
+    for (title, prefix, numbers) in groups('g') {
         let _ = write!(text, "\n// {title}.\nconst (\n");
         for number in numbers {
-            let value = c(&Number { suffix: "", ..*number });
-            let value = value.trim_start_matches('(').trim_end_matches(')');
+            let value = written(number.value, "", |bits| format!("1 << {bits}"));
             let _ = writeln!(text, "\t{} = {value} // {}", camel(prefix, number.word), number.doc);
         }
         text += ")\n";
@@ -186,11 +188,7 @@ fn sentence(doc: &str) -> String {
 
 fn ebpf() -> String {
     let mut text = format!("//! The numbers of the layout. {FROM}\n");
-    for (title, _, numbers) in GROUPS {
-        let numbers: Vec<_> = numbers.iter().filter(|it| it.of.contains('e')).collect();
-        if numbers.is_empty() {
-            continue;
-        }
+    for (title, _, numbers) in groups('e') {
         let _ = write!(text, "\n// {title}.\n");
         for number in numbers {
             let _ = writeln!(
@@ -205,28 +203,27 @@ fn ebpf() -> String {
     text
 }
 
-/// docs/abi.md, with the table between its markers.
+/// docs/abi.md, with the value in each code span `NAME = value`. It has each number.
 fn abi(page: &str) -> String {
-    let (begin, end) = ("<!-- numbers -->\n", "<!-- end of numbers -->");
-    let (before, rest) = page.split_once(begin).unwrap();
-    let (_, after) = rest.split_once(end).unwrap();
-    let mut text = "\n| number | value | |\n|---|---|---|\n".to_owned();
-    for (title, _, numbers) in GROUPS {
-        let _ = writeln!(text, "| **{title}** | | |");
-        for number in *numbers {
-            let value = c(&Number { suffix: "", ..*number }).replace("(1 << ", "2^").replace(')', "");
-            let _ = writeln!(text, "| {} | {value} | {} |", number.word, number.doc);
-        }
-    }
-    text += "| **Kinds** | | |\n";
-    for (at, (name, _)) in KINDS.iter().enumerate() {
-        let _ = writeln!(text, "| {name} | {} | {} |", at + 1, kind(at as u64 + 1));
-    }
-    text += "| **Options, from bit 8 of word 2** | | |\n";
-    for (at, (name, _)) in OPTIONS.iter().enumerate() {
-        let _ = writeln!(text, "| {name} | {} | |", bit(at));
-    }
-    format!("{before}{begin}{text}\n{end}{after}")
+    let numbers = GROUPS.iter().flat_map(|(_, _, numbers)| *numbers).map(|it| (it.word.to_owned(), it.value));
+    let kinds = KINDS.iter().zip(1..).map(|((name, _), value)| (format!("KIND_{name}"), value));
+    let options = OPTIONS.iter().enumerate().map(|(at, (name, _))| (format!("OPTION_{name}"), bit(at)));
+    let version = ("ABI_VERSION".to_owned(), mapring_core::abi::VERSION);
+    let values: BTreeMap<_, _> = numbers.chain(kinds).chain(options).chain([version]).collect();
+    let mut missing: BTreeSet<_> = values.keys().map(String::as_str).collect();
+    let spans = page.split('`').map(|span| {
+        let name = span.split_once(" = ").map_or("", |(name, _)| name);
+        let is_name = name.len() > 1 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        let Some(value) = is_name.then(|| values.get(name).unwrap_or_else(|| panic!("no number {name}")))
+        else {
+            return span.to_owned();
+        };
+        missing.remove(name);
+        format!("{name} = {}", written(*value, "", |bits| format!("2^{bits}")))
+    });
+    let page = spans.collect::<Vec<_>>().join("`");
+    assert!(missing.is_empty(), "docs/abi.md lacks {missing:?}");
+    page
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Opens maps at the places where they were found, and makes others for them.
+//! Opens maps where they were found, and makes others for them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,9 +16,9 @@ use crate::region::{OpenOptions, Region, Source, generation};
 
 /// Opens a map.
 pub(crate) fn open_source(source: Source, options: OpenOptions) -> Result<Region> {
-    let (map, place) = source.map()?;
-    match place {
-        Some(place) => options.adopt(map, place),
+    let (map, locator) = source.map()?;
+    match locator {
+        Some(locator) => options.adopt(map, locator),
         None => open(map, options),
     }
 }
@@ -35,17 +35,17 @@ pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
 }
 
 impl OpenOptions {
-    /// Opens the map that is in this place now.
-    pub(crate) fn find(self, place: MapLocator) -> Result<Region> {
-        self.adopt(place.open()?, place)
+    /// Opens the map that is there now.
+    pub(crate) fn find(self, locator: MapLocator) -> Result<Region> {
+        self.adopt(locator.open()?, locator)
     }
 
-    /// Opens a map that is, or will be, in this place.
-    pub(crate) fn adopt(self, mut opened: MapFd, place: MapLocator) -> Result<Region> {
+    /// Opens a map that is, or will be, there.
+    pub(crate) fn adopt(self, mut opened: MapFd, locator: MapLocator) -> Result<Region> {
         for again in (0..MapLocator::AGAIN).rev() {
             let id = opened.info.id;
             let mut region = open(opened, self)?;
-            let companions = match &place {
+            let companions = match &locator {
                 MapLocator::Pin(path) => Companions::pinned(&region, path),
                 MapLocator::Inner(_) | MapLocator::Loaded(_) => Ok(None),
             };
@@ -53,7 +53,7 @@ impl OpenOptions {
             let others = |e: &Error| e.io_error().and_then(Errno::from_io_error) == Some(Errno::STALE);
             if again > 0
                 && let Err(error) = &companions
-                && let Ok(now) = place.open()
+                && let Ok(now) = locator.open()
                 && (now.info.id != id || others(error))
             {
                 opened = now;
@@ -61,7 +61,7 @@ impl OpenOptions {
             }
             // A process that later finds another map there is not its loader.
             let (options, companions) = (self.write_preamble(false), companions.ok().flatten());
-            region.set_origin(Origin { place, id, options, companions });
+            region.set_origin(Origin { locator, id, options, companions });
             return Ok(region);
         }
         unreachable!("the last round returns")
@@ -79,12 +79,12 @@ pinning!(
 impl Region {
     /// [`replaced`](Self::replaced), or an error if nothing is there.
     pub(crate) fn successor(&self) -> Result<Option<Self>> {
-        let Some(Origin { place, id, options, .. }) = self.origin() else { return Ok(None) };
-        let now = place.open()?;
+        let Some(Origin { locator, id, options, .. }) = self.origin() else { return Ok(None) };
+        let now = locator.open()?;
         if now.info.id == *id {
             return Ok(None);
         }
-        options.adopt(now, place.clone()).map(Some)
+        options.adopt(now, locator.clone()).map(Some)
     }
 
     /// The id of the map, if it was found by its pin, in a map of maps or in a loaded object.
@@ -93,32 +93,32 @@ impl Region {
     }
 
     /// Creates a region like this one but of the shape `geometry`, on `node` if given, and opens it with `options`. It
-    /// will be put in `place`.
+    /// will be put at `locator`.
     pub(crate) fn another(
         &self,
         geometry: Geometry,
         node: Option<usize>,
         options: OpenOptions,
-        place: MapLocator,
+        locator: MapLocator,
     ) -> Result<Self> {
         let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
-        options.adopt(make_like(self.as_fd(), &preamble, node, &place)?, place)
+        options.adopt(make_like(self.as_fd(), &preamble, node, &locator)?, locator)
     }
 }
 
-/// Creates a map with `preamble` and of its shape, to be put in `place`, otherwise like `like`: with its flags, its name,
+/// Creates a map with `preamble` and of its shape, to be put at `locator`, otherwise like `like`: with its flags, its name,
 /// and its types if this process has loaded their object or may read them (CAP_SYS_ADMIN). On `node`, if the flags of `like`
 /// include a node.
 fn make_like(
     like: BorrowedFd<'_>,
     preamble: &Preamble,
     node: Option<usize>,
-    place: &MapLocator,
+    locator: &MapLocator,
 ) -> Result<MapFd> {
     let like = bpf::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
     let geometry = &preamble.geometry;
     let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
-    let known = match place {
+    let known = match locator {
         MapLocator::Inner(maps) => maps.object().and_then(|object| object.types(like.btf_id)),
         MapLocator::Pin(_) | MapLocator::Loaded(_) => None,
     };

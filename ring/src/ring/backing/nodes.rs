@@ -156,11 +156,11 @@ pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
     let first = options.write_preamble(true).find(MapLocator::Inner(maps.at(&key(0))))?;
     let mut made = Vec::new();
     for cpu in cpus {
-        let place = MapLocator::Inner(maps.at(&key(cpu)));
-        match options.find(place.clone()) {
+        let locator = MapLocator::Inner(maps.at(&key(cpu)));
+        match options.find(locator.clone()) {
             Err(e) if is_gone(&e) => {
                 let node = nodes.get(&cpu).copied();
-                made.push((key(cpu), first.another(*first.geometry(), node, options, place)?));
+                made.push((key(cpu), first.another(*first.geometry(), node, options, locator)?));
             }
             found => drop(found?),
         }

@@ -56,15 +56,15 @@ impl Resizable {
     /// See [`Ring::resize`](crate::Ring::resize).
     pub(super) fn resize(&self, slots: usize) -> Result<()> {
         let mut state = self.0.lock();
-        let place = MapLocator::Inner(state.maps.clone());
+        let locator = MapLocator::Inner(state.maps.clone());
         // The mapping must be writable, to close the gate.
-        let region = state.options.write(true).find(place.clone())?;
+        let region = state.options.write(true).find(locator.clone())?;
         let (old, geometry) = (region.shared_mut()?, *region.geometry());
         finish_earlier(&old)?;
         let shape =
             Geometry::new(Kind::Ring, geometry.record() as u64, slots as u64, geometry.shards() as u64)?;
         let shape = shape.with_options(geometry.options(), None)?;
-        let next = region.another(shape, None, OpenOptions::new().write(true), place.clone())?;
+        let next = region.another(shape, None, OpenOptions::new().write(true), locator.clone())?;
         let new = next.shared_mut()?;
         let readers = Linked::to(&region)?;
         if let Some(readers) = &readers {
@@ -82,7 +82,7 @@ impl Resizable {
             pinned = state.pins.iter().map(|path| renew_pin(next.as_fd(), path)).fold(Ok(()), Result::and);
             Ok::<_, Error>(())
         })?;
-        state.region = state.options.find(place)?;
+        state.region = state.options.find(locator)?;
         pinned.map_err(|e| Error::system("replacing the pin", e))
     }
 }

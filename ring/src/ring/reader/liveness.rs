@@ -165,8 +165,8 @@ mod tests {
     fn it_says_what_was_not_ended() {
         let mut unended = Unended { shard: 3, ticket: 7, noticed: Duration::from_millis(12_900) };
         let rest = "and not ended; a path of the program has no commit";
-        let said = format!("shard 3: the record of ticket 7 has been reserved for 12s or more {rest}");
-        assert_eq!(unended.to_string(), said);
+        let message = format!("shard 3: the record of ticket 7 has been reserved for 12s or more {rest}");
+        assert_eq!(unended.to_string(), message);
         unended.noticed = Duration::from_millis(900);
         assert_eq!(unended.to_string(), format!("shard 3: the record of ticket 7 has been reserved {rest}"));
     }

@@ -211,9 +211,9 @@
     view.max = view.min + wide;
     chart.setScale("x", { min: view.min, max: view.max });
     busy.redraw(false);
-    said();
+    describe();
   };
-  const said = () => {
+  const describe = () => {
     const range = at("range"), wide = view.max - view.min;
     range.dataset.from = view.min;
     range.dataset.until = view.max;
@@ -241,7 +241,7 @@
   const choose = (thread) => {
     chosen = thread;
     chart.redraw(false);
-    said();
+    describe();
   };
 
   // The turn under the pointer.

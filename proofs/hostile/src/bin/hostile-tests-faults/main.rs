@@ -59,7 +59,7 @@ fn main() {
     let expected = expected.expect("no system call fails yet");
     let (faulted, left_then) = attempt(scenario, || _ = getppid());
     match &faulted {
-        Ok(said) => assert_eq!(*said, expected, "a result that differs, and no error"),
+        Ok(result) => assert_eq!(*result, expected, "a result that differs, and no error"),
         Err(e) => assert!(!e.to_string().is_empty(), "an error that says nothing: {e:?}"),
     }
     assert_eq!(left_then, left, "descriptors and mappings left behind, after {faulted:?}");

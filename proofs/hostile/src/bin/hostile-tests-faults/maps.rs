@@ -210,9 +210,10 @@ fn freeze_and_pin() -> Act {
             region.freeze_and_pin(&path, PinOptions::new(0o660).group(0))?;
         }
         let other = OpenOptions::new().write(true).open(path.as_path())?;
-        let said = format!("{:?} {}", other.writable().is_err(), Cells::<Record>::from_region(other)?.len());
+        let result =
+            format!("{:?} {}", other.writable().is_err(), Cells::<Record>::from_region(other)?.len());
         first?;
-        Ok(said)
+        Ok(result)
     })
 }
 
@@ -235,9 +236,9 @@ fn replaced() -> Act {
     pin(&regions[1]);
     Box::new(move || {
         let now = cells.replaced()?.expect("another map is pinned there");
-        let said = format!("{} {}", now.read(1)?.n, now.replaced()?.is_some());
+        let result = format!("{} {}", now.read(1)?.n, now.replaced()?.is_some());
         drop(regions);
-        Ok(said)
+        Ok(result)
     })
 }
 
@@ -261,10 +262,10 @@ fn numa() -> Act {
         if let Some(e) = reader.take_error() {
             return Err(e.into());
         }
-        let said = format!("{read:?} {:?}", reader.stats());
+        let result = format!("{read:?} {:?}", reader.stats());
         assert_eq!(read.len(), cpus().len(), "each record is read once");
         first?;
-        Ok(said)
+        Ok(result)
     })
 }
 
@@ -293,8 +294,8 @@ fn resize() -> Act {
             }
         }
         assert_eq!(read, (0..12).collect::<Vec<_>>(), "after {failed:?}");
-        let said = format!("{:?} {}", follower.stats(), ring.slots());
+        let result = format!("{:?} {}", follower.stats(), ring.slots());
         drop((follower, ring));
-        failed.map_or(Ok(said), |e| Err(e.into()))
+        failed.map_or(Ok(result), |e| Err(e.into()))
     })
 }

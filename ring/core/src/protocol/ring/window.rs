@@ -65,10 +65,10 @@ impl<S: Elements> Window<S> {
     /// The result of `f`, or `None` if a copy failed in it.
     pub fn without_error<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let earlier = self.error.take();
-        let said = f(self);
+        let result = f(self);
         let failed = self.error.is_some();
         self.error = self.error.take().or(earlier);
-        (!failed).then_some(said)
+        (!failed).then_some(result)
     }
 
     /// A word of a shard's header that only grows. Allocates.

@@ -1,4 +1,4 @@
-//! Whose place is it: readers of other PID namespaces, readers that fork, and readers that come after another one.
+//! Whose seat is it: readers of other PID namespaces, readers that fork, and readers that come after another one.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -63,11 +63,11 @@ fn required(ring: &Ring<Rec>) -> Vec<RingReader> {
     ring.readers().unwrap().into_iter().filter(|reader| reader.required.is_some()).collect()
 }
 
-/// Takes all places but these.
+/// Takes all seats but these.
 fn take_all_others(ring: &Ring<Rec>, taken: usize) {
     let mut readers: Vec<_> = (taken..SEATS).map(|_| ring.reader_from(Start::Now)).collect();
     for (at, reader) in readers.iter_mut().enumerate() {
-        // Both kinds of readers look for places of the dead.
+        // Both kinds of readers look for seats of the dead.
         if at % 16 == 0 {
             reader.require(FOREVER).unwrap();
         } else {
@@ -80,7 +80,7 @@ fn take_all_others(ring: &Ring<Rec>, taken: usize) {
 
 /// Neither side sees the other's process.
 #[test]
-fn a_reader_of_another_pid_namespace_keeps_its_place() {
+fn a_reader_of_another_pid_namespace_keeps_its_seat() {
     let object = &require_bpf!(KEEP);
     on_one_cpu();
     let (ring, program, pin, _pins) = pinned(object);
@@ -102,16 +102,16 @@ fn a_reader_of_another_pid_namespace_keeps_its_place() {
         assert!(mine.is_required(), "{stage}");
         assert_eq!(required(&ring).len(), 2 + usize::from(stage != "bell"));
     }
-    assert_eq!((required(&ring).len(), ring.readers().unwrap().len()), (2, 2), "they gave their places back");
+    assert_eq!((required(&ring).len(), ring.readers().unwrap().len()), (2, 2), "they gave their seats back");
     drop(other);
     assert_eq!(required(&ring).len(), 1);
     while mine.poll().is_some() {}
     assert_eq!(mine.lost(), 0);
 }
 
-/// A worker that ends takes nothing from its parent. A daemon reads on in a place of its own.
+/// A worker that ends takes nothing from its parent. A daemon reads on in a seat of its own.
 #[test]
-fn only_the_process_that_took_a_place_gives_it_back() {
+fn only_the_process_that_took_a_seat_gives_it_back() {
     let object = &require_bpf!(KEEP);
     on_one_cpu();
     let (ring, program, pin, _pins) = pinned(object);

@@ -32,7 +32,7 @@ const CHANGES: u64 = 100;
 ///
 /// # Errors
 /// Fails if they can't be opened. A later error ends the process by SIGSYS.
-pub fn quiet(how: &str, paths: [&str; 5], globals: Option<&str>) -> Result<()> {
+pub fn no_syscalls(how: &str, paths: [&str; 5], globals: Option<&str>) -> Result<()> {
     let open = |path: &str| -> Result<Region> {
         if path.starts_with("/proc/") {
             return Ok(Region::open(File::open(path)?)?);
@@ -93,7 +93,7 @@ struct Handles {
     turn: u64,
 }
 
-/// A value of `.bss`: `struct rec` in `bpf/quiet.bpf.c`.
+/// A value of `.bss`: `struct rec` in `bpf/no_syscalls.bpf.c`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Rec {

@@ -19,13 +19,13 @@ impl Odd {
 }
 
 /// The reader's argument: the map's id.
-pub(crate) fn place(object: &Object, name: &str) -> String {
+pub(crate) fn locator(object: &Object, name: &str) -> String {
     format!("id:{}", raw::info(map(object, name).as_fd()).id)
 }
 
 /// The same for the map of maps `numbers`.
 pub(crate) fn maps(object: &Object) -> String {
-    place(object, "numbers").replace("id:", "maps:")
+    locator(object, "numbers").replace("id:", "maps:")
 }
 
 /// The library's counts without the dropped records, which the C reader counts all together.
@@ -46,14 +46,14 @@ fn maps_of_maps_are_told_apart() {
     let resizable = &bpf::RESIZABLE.load(fitted);
     assert!(Reader::refuses(&["numa", &maps(resizable)]).contains("not a PER_CPU_MAPS ring"));
     // Before its loader has opened it, one CPU has a ring, which its types describe.
-    let (_, said) = Reader::once(&["numa", &maps(numa)]);
-    assert_eq!(said.stats, ReadStats::default());
+    let (_, report) = Reader::once(&["numa", &maps(numa)]);
+    assert_eq!(report.stats, ReadStats::default());
     let ring = Ring::<Numbered>::open(&map(resizable, "numbers")).unwrap();
     assert_eq!(push(&Runner::new(resizable, "push_run"), 1, 0, 5), 0);
     assert_eq!(Reader::once(&["ring", &maps(resizable)]).1.records.len(), 5);
     assert!(Reader::refuses(&["cells", &maps(resizable)]).contains("holds ring, expected cells"));
     assert!(
-        Reader::refuses(&["ring", &place(resizable, "numbers")])
+        Reader::refuses(&["ring", &locator(resizable, "numbers")])
             .contains("is a map of type array_of_maps, expected array")
     );
     drop(ring);
@@ -73,17 +73,17 @@ fn latches_that_user_space_writes() {
     for number in 0..5 {
         latches.writer().unwrap().set(1, &Numbered::new(7, number)).unwrap();
         assert!(global.set(&Odd::new(u32::try_from(number).unwrap())).unwrap());
-        let bss = place(object, bss(object).as_str());
+        let bss = locator(object, bss(object).as_str());
         for lookup in [&["--lookup"][..], &[]] {
-            let (_, said) = Reader::once(&[lookup, &["latches", &place(object, "latches")]].concat());
+            let (_, report) = Reader::once(&[lookup, &["latches", &locator(object, "latches")]].concat());
             let right = bytemuck::bytes_of(&Numbered::new(7, number)).to_vec();
-            assert_eq!(said.values, [(0, 1, number + 1, right)]);
-            let (_, said) = Reader::once(&[lookup, &["global", &bss, "global_latch"]].concat());
+            assert_eq!(report.values, [(0, 1, number + 1, right)]);
+            let (_, report) = Reader::once(&[lookup, &["global", &bss, "global_latch"]].concat());
             let right = bytemuck::bytes_of(&Odd::new(u32::try_from(number).unwrap())).to_vec();
-            assert_eq!(said.values, [(0, 0, number + 1, right)]);
+            assert_eq!(report.values, [(0, 0, number + 1, right)]);
         }
     }
-    let bss = place(object, bss(object).as_str());
+    let bss = locator(object, bss(object).as_str());
     for (name, why) in [("nothing", "no such variable"), ("calls", "neither a cell nor a latch")] {
         assert!(Reader::refuses(&["global", &bss, name]).contains(why));
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Places of regions: pins, descriptors, maps of maps. */
-#ifndef MAPRING_C_PLACE_H
-#define MAPRING_C_PLACE_H
+/* Where regions are: pins, descriptors, maps of maps. */
+#ifndef MAPRING_C_LOCATOR_H
+#define MAPRING_C_LOCATOR_H
 
 /* Retries if a map of a map of maps is replaced before it is opened. */
 enum { MAPRING__AGAIN = 16 };
@@ -15,7 +15,7 @@ enum {
 };
 
 /* Where a region is, now and after another one replaced it. */
-struct mapring__place {
+struct mapring__locator {
 	char *path;   /* NULL: by descriptor */
 	int fd;       /* -1: by path */
 	bool is_maps; /* the map under `key` of a map of maps */
@@ -56,18 +56,18 @@ static inline int mapring__open_path(const char *path, int flags)
 	return fd < 0 && errno == EACCES && !(flags & MAPRING_WRITE) ? mapring__open_pin(path, true) : fd;
 }
 
-static inline int mapring__place_open(const struct mapring__place *place)
+static inline int mapring__locator_open(const struct mapring__locator *locator)
 {
-	if (place->is_maps)
-		return mapring__open_inner(place->fd, place->key, place->flags);
-	return place->path ? mapring__open_path(place->path, place->flags) : fcntl(place->fd, F_DUPFD_CLOEXEC, 0);
+	if (locator->is_maps)
+		return mapring__open_inner(locator->fd, locator->key, locator->flags);
+	return locator->path ? mapring__open_path(locator->path, locator->flags) : fcntl(locator->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 /* The id of the current map there; 0 if none. */
-static inline uint32_t mapring__place_id(const struct mapring__place *place)
+static inline uint32_t mapring__locator_id(const struct mapring__locator *locator)
 {
 	struct bpf_map_info info;
-	int fd = mapring__place_open(place);
+	int fd = mapring__locator_open(locator);
 	uint32_t id = fd >= 0 && mapring__map_info(fd, &info) == 0 ? info.id : 0;
 
 	if (fd >= 0)
