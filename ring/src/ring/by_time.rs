@@ -1,19 +1,20 @@
 //! Delivers the records of all shards in the order of their timestamps.
 
 use std::fmt;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
-use mapring_core::protocol::ring::{Found, Merge, ReadStats, Shards, Turn, clock_fence};
+use mapring_core::protocol::ring::{Found, ReadStats, Shards, Turn, clock_fence};
 
+#[cfg(doc)]
 use super::Reader;
+#[cfg(doc)]
+use mapring_core::protocol::ring::Merge;
+
 use super::event::Event;
 use super::in_slot::InSlot;
+use super::merges::Merges;
 use super::order::Order;
 use super::rings::Rings;
-use super::sweep::nanoseconds;
-use crate::error::Result;
 use crate::record::Tailed;
 use crate::time::Clock;
 
@@ -58,29 +59,13 @@ use crate::time::Clock;
 /// [`shard_stats`](Reader::shard_stats) count these as read. Those that it still holds when it is dropped are not delivered.
 /// Another reader of the ring is not affected.
 pub struct ByTime<T, F> {
-    merges: Merges<T>,
+    pub(super) merges: Merges<T>,
     /// The numbers of the shards, for [`Event::shard`]. Only resizable rings change, and theirs are in order.
     numbers: Box<[usize]>,
     stamp: F,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// Nothing writes the ring any more.
-    is_past: bool,
-}
-
-/// The merge: of records, or of records with the places of their tails.
-pub enum Merges<T> {
-    Plain(Merge<T>),
-    Tailed(Merge<Tailed<T>>),
-}
-
-/// Does the same with the merge, whatever its records are.
-macro_rules! with_merge {
-    ($merges:expr, $merge:ident => $do:expr) => {
-        match $merges {
-            Merges::Plain($merge) => $do,
-            Merges::Tailed($merge) => $do,
-        }
-    };
+    pub(super) is_past: bool,
 }
 
 /// The shards of the ring that is being read.
@@ -101,57 +86,12 @@ impl<T: AnyBitPattern, R: InSlot<T>> Shards<R> for Here<'_, T> {
     }
 }
 
-impl<T: AnyBitPattern> Reader<T> {
-    /// Delivers the records of all shards in the order of their timestamps, which `stamp` returns. See
-    /// [`ByTime`](crate::reading::ByTime). Allocates.
-    pub fn merged<F: FnMut(&T) -> u64>(mut self, stamp: F) -> Reader<T, ByTime<T, F>> {
-        self.rings.sweep.settle();
-        let [delay, settle] = [Self::DELAY, Self::SETTLE].map(nanoseconds);
-        let shards = self.rings.sweep.count();
-        let merges = if self.tails.is_some() {
-            Merges::Tailed(Merge::new(shards, delay, settle))
-        } else {
-            Merges::Plain(Merge::new(shards, delay, settle))
-        };
-        let numbers = self.shards().collect();
+impl<T: AnyBitPattern, F> ByTime<T, F> {
+    /// For the shards with these numbers. See [`Merge::new`] for the times.
+    pub(super) fn new(numbers: Box<[usize]>, has_tails: bool, delay: u64, settle: u64, stamp: F) -> Self {
+        let merges = Merges::new(numbers.len(), has_tails, delay, settle);
         let _ = Clock::default().now(); // reads the time namespace, so that no later call does
-        self.in_order(ByTime { merges, numbers, stamp, clock: Clock::default(), is_past: false })
-    }
-}
-
-impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Reader<T, ByTime<T, F>> {
-    /// Sets how long a record that is still being written holds back records with later stamps: until the clock is
-    /// `delay` after their stamps. The default is [`DELAY`](Reader::DELAY). If the record is committed after that, it is
-    /// delivered late. If it takes longer than the reader's [patience](Self::with_patience), and later records of its
-    /// shard are present, it is lost.
-    #[must_use]
-    pub fn with_delay(mut self, delay: Duration) -> Self {
-        with_merge!(&mut self.order.merges, merge => merge.set_delay(nanoseconds(delay)));
-        self
-    }
-
-    /// Sets the clock that programs stamp records with. The default is [`Clock::Monotonic`], which
-    /// `bpf_ktime_get_ns()` reads.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.order.clock = clock;
-        self
-    }
-
-    /// For a ring that nothing writes any more, such as a [copy](crate::Region::copy_ring), maybe of another machine: delivers
-    /// all records at once, whatever this machine's clock says. Waits for no record that has not ended.
-    #[must_use]
-    pub fn of_the_past(mut self) -> Self {
-        self.order.is_past = true;
-        self.with_patience(Duration::ZERO)
-    }
-
-    /// Delivers the records of each shard in the order of their tickets, whatever their stamps. A record with an earlier
-    /// stamp than the one before it then takes its place directly after that one.
-    #[must_use]
-    pub fn with_ticket_order(mut self) -> Self {
-        with_merge!(&mut self.order.merges, merge => merge.keep_ticket_order());
-        self
+        Self { merges, numbers, stamp, clock: Clock::default(), is_past: false }
     }
 }
 
@@ -219,37 +159,21 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Order<T> for ByTime<T, F> {
         self.take(())
     }
 
-    fn wait(reader: &mut Reader<T, Self>, timeout: Duration) -> Result<bool> {
-        let end = Instant::now().checked_add(timeout);
-        let mut nap = Reader::<T>::SETTLE;
-        loop {
-            let Reader { order, rings, .. } = reader;
-            if order.is_ready(rings) {
-                return Ok(true);
-            }
-            let rest = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-            if rest.is_zero() {
-                return Ok(false);
-            }
-            if order.held() > 0 || reader.wait_for_unread(rest)? {
-                // Their turn has not come. Or this ring is being replaced, and the next one is not there yet.
-                thread::sleep(nap.min(rest));
-                nap = (2 * nap).min(Reader::<T>::NAP);
-            }
-        }
+    fn is_ready(&mut self, rings: &mut Rings<T>) -> Option<bool> {
+        let is_ready = self.merges.is_ready()
+            || match &self.merges {
+                Merges::Plain(_) => self.round::<T>(rings),
+                Merges::Tailed(_) => self.round::<Tailed<T>>(rings),
+            };
+        Some(is_ready)
     }
 
-    fn arm(reader: &mut Reader<T, Self>) -> Option<Duration> {
-        let Reader { order, rings, .. } = reader;
-        if order.is_ready(rings) {
-            return None;
-        }
-        if order.held() > 0 { Some(Reader::<T>::SETTLE) } else { reader.arm_bell(false) }
+    fn held(&self) -> u64 {
+        self.merges.held()
     }
 
     fn count(&self, stats: &mut ReadStats) {
-        (stats.late, stats.ahead, stats.held) =
-            with_merge!(&self.merges, merge => (merge.late(), merge.ahead(), merge.held()));
+        self.merges.count(stats);
         stats.delivered = stats.delivered.wrapping_sub(stats.held);
     }
 }
@@ -299,18 +223,6 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> ByTime<T, F> {
             f(Event { shard: numbers.get(at).copied().unwrap_or(at), ticket, record, tail: () });
         };
         R::merge(merges).for_each_before(&mut Here(rings), &mut stamp, end, limit, last, each)
-    }
-
-    /// The records that are held.
-    pub(super) fn held(&self) -> u64 {
-        with_merge!(&self.merges, merge => merge.held())
-    }
-
-    fn is_ready(&mut self, rings: &mut Rings<T>) -> bool {
-        match &self.merges {
-            Merges::Plain(merge) => merge.is_ready() || self.round::<T>(rings),
-            Merges::Tailed(merge) => merge.is_ready() || self.round::<Tailed<T>>(rings),
-        }
     }
 
     /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver. Returns whether there

@@ -3,7 +3,7 @@
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::Merge;
 
-use super::by_time::Merges;
+use super::merges::Merges;
 use crate::record::Tailed;
 
 /// A `T` as it is in slots: alone, or with the place of its tail. So a ring without tails does not copy that.

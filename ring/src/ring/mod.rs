@@ -7,6 +7,7 @@ mod event;
 mod in_slot;
 mod memfd;
 mod merged;
+mod merges;
 mod order;
 mod reader;
 mod readers;
@@ -16,6 +17,7 @@ mod seat;
 mod stream;
 mod sweep;
 mod tails;
+mod unended;
 mod writer;
 
 use std::fmt;
@@ -28,10 +30,11 @@ pub use self::event::Event;
 pub use self::memfd::MemfdOptions;
 pub use self::merged::Merged;
 pub use self::order::{ByShard, Order};
-pub use self::reader::{AnyReader, Drain, Liveness, Reader, Unended};
+pub use self::reader::{AnyReader, Drain, Liveness, Reader};
 pub use self::readers::{Behind, RingReader};
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;
+pub use self::unended::Unended;
 pub use self::writer::Writer;
 
 use self::backing::Backing;

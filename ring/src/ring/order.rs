@@ -1,17 +1,16 @@
 //! In which order a reader delivers records: those of each shard in turn, or those of all shards by time.
 
 use std::fmt;
-use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::{NoRecord, ReadStats};
 
+#[cfg(doc)]
 use super::Reader;
 use super::event::Event;
 use super::in_slot::InSlot;
 use super::rings::Rings;
 use super::sweep::Pass;
-use crate::error::Result;
 
 /// The order in which a [`Reader`] delivers records: [`ByShard`], or [`ByTime`](super::ByTime) after
 /// [`Reader::merged`]. No other type can implement it.
@@ -43,16 +42,16 @@ pub trait Order<T: AnyBitPattern>: Sized {
     #[doc(hidden)]
     fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Self::Pass) -> Option<Event<R>>;
 
-    /// See [`Reader::wait`].
+    /// Whether there is a record to deliver. `None` if it delivers each record that is there, and so does not know.
     #[doc(hidden)]
-    fn wait(reader: &mut Reader<T, Self>, timeout: Duration) -> Result<bool> {
-        reader.wait_for_unread(timeout)
+    fn is_ready(&mut self, _rings: &mut Rings<T>) -> Option<bool> {
+        None
     }
 
-    /// See [`Reader::arm`].
+    /// The records that it holds until their turn comes.
     #[doc(hidden)]
-    fn arm(reader: &mut Reader<T, Self>) -> Option<Duration> {
-        reader.arm_bell(false)
+    fn held(&self) -> u64 {
+        0
     }
 
     /// Takes what it holds from these counts, and adds its own.

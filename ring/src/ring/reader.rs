@@ -3,6 +3,7 @@
 mod any;
 mod drain;
 mod liveness;
+mod merged;
 mod required;
 mod turns;
 mod wait;
@@ -16,7 +17,7 @@ use bytemuck::AnyBitPattern;
 
 pub use self::any::AnyReader;
 pub use self::drain::Drain;
-pub use self::liveness::{Liveness, Unended};
+pub use self::liveness::Liveness;
 pub(in crate::ring) use self::turns::Turns;
 use self::wait::Waiting;
 use super::event::Event;
@@ -55,7 +56,7 @@ use mapring_core::protocol::ring::{Loss, OPEN, ReadStats, Start};
 pub struct Reader<T, O = ByShard> {
     pub(super) rings: Rings<T>,
     /// Only of a ring with tails.
-    pub(super) tails: Option<Box<TailReader>>,
+    tails: Option<Box<TailReader>>,
     pub(super) order: O,
     waiting: Waiting,
     /// Its seat among the readers that programs know, once it has one.

@@ -7,9 +7,10 @@ use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::{Loss, ReadStats};
 
 use super::super::order::Order;
-use super::{Liveness, Reader, Unended};
+use super::{Liveness, Reader};
 use crate::error::{Error, Result};
 use crate::region::Region;
+use crate::ring::unended::Unended;
 
 /// A [`Reader`], whatever its records are: what it has read and lost. See the methods of the same names there.
 pub trait AnyReader {

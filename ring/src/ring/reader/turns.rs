@@ -69,7 +69,7 @@ where
     }
 
     fn holds(&self) -> bool {
-        self.0.order.held() > 0
+        self.0.order.merges.held() > 0
     }
 
     fn stopped_early(&mut self) -> bool {

@@ -99,10 +99,28 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) if the machine can't sleep on the bell.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        O::wait(self, timeout)
+        let end = Instant::now().checked_add(timeout);
+        let mut nap = Reader::<T>::SETTLE;
+        loop {
+            match self.order.is_ready(&mut self.rings) {
+                None => return self.wait_for_unread(timeout),
+                Some(true) => return Ok(true),
+                Some(false) => {}
+            }
+            let rest = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            if rest.is_zero() {
+                return Ok(false);
+            }
+            if self.order.held() > 0 || self.wait_for_unread(rest)? {
+                // Their turn has not come. Or this ring is being replaced, and the next one is not there yet.
+                thread::sleep(nap.min(rest));
+                nap = (2 * nap).min(Reader::<T>::NAP);
+            }
+        }
     }
 
-    pub(in crate::ring) fn wait_for_unread(&mut self, timeout: Duration) -> Result<bool> {
+    /// The same for records of any shard, whether their turn has come or not.
+    fn wait_for_unread(&mut self, timeout: Duration) -> Result<bool> {
         let end = Instant::now().checked_add(timeout);
         let rest = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         if self.take_bell().is_err() {
@@ -181,7 +199,11 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// [`SETTLE`](Reader::SETTLE).
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
-        O::arm(self)
+        match self.order.is_ready(&mut self.rings) {
+            Some(true) => None,
+            Some(false) if self.order.held() > 0 => Some(Reader::<T>::SETTLE),
+            _ => self.arm_bell(false),
+        }
     }
 
     /// The same; `in_wait` says that the caller sleeps where the writers of a memfd wake it.

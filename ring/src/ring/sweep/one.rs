@@ -9,9 +9,9 @@ use mapring_core::protocol::ring::{Found, Shard, newest_record, read};
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::abi::seq::after;
-use crate::ring::Unended;
 use crate::ring::event::Event;
 use crate::ring::in_slot::InSlot;
+use crate::ring::unended::Unended;
 use crate::time::Clock;
 
 impl<T: AnyBitPattern> Sweep<T> {
