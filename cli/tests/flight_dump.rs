@@ -312,9 +312,9 @@ fn following_can_be_repeated_after_a_kill() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    common::until("the lock", || stderr(&["--force"]).contains("f.ndjson.part: another `mapring` writes it"));
+    common::until("the lock", || log(&["--force"]).contains("f.ndjson.part: another `mapring` writes it"));
     drop(follow);
-    assert!(stderr(&[]).contains("f.ndjson.part: a command that was killed left it"));
+    assert!(log(&[]).contains("f.ndjson.part: a command that was killed left it"));
     fs::write(&part, "left").unwrap();
     let mut follow = recorder.command("dump", &[&args[..], &["--force"]].concat()).spawn().unwrap();
     common::until("the new file", || fs::read(&part).is_ok_and(|text| text != b"left"));

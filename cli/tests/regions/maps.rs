@@ -197,7 +197,7 @@ fn tail_reads_several_rings_in_the_order_of_their_stamps() {
         [0, 1, 2, 3].map(|at| &records[4 * at + at]["tail"]),
         [&Value::Null, &json!("a tail"), &Value::Null, &Value::Null]
     );
-    assert!(said(&all).contains("20 records, none lost"));
+    assert!(stderr(&all).contains("20 records, none lost"));
     let people = text(&tail(&names, &["--no-follow", "-n", "3"]));
     let lines_of: Vec<_> = people.lines().collect();
     assert!(
@@ -236,7 +236,7 @@ fn tail_reads_several_rings_in_the_order_of_their_stamps() {
     ] {
         let output = tail(names, &[&["--no-follow"], options].concat());
         assert_eq!(output.status.code(), Some(1), "{names:?} {options:?}");
-        assert!(said(&output).contains(why), "{names:?} {options:?}: {}", said(&output));
+        assert!(stderr(&output).contains(why), "{names:?} {options:?}: {}", stderr(&output));
     }
     // The number 7 is the earliest time stamp.
     let named = ["--no-follow", "--json", "--stamp", "ns", "--stamp", "number"];
