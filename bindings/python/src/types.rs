@@ -134,7 +134,14 @@ impl Builder {
 
     /// The fields of a struct or union of `size` bytes that begins at `base` of the whole. Those of a part without a name belong
     /// to the whole, as in C. What the macros add has no field.
-    fn fields(&mut self, ty: Type<'_>, size: usize, base: usize, budget: Budget, found: &mut dyn FnMut(Part)) {
+    fn fields(
+        &mut self,
+        ty: Type<'_>,
+        size: usize,
+        base: usize,
+        budget: Budget,
+        found: &mut dyn FnMut(Part),
+    ) {
         let inside = (budget.0, budget.1 - 1);
         for field in ty.fields() {
             if self.is_spent() {

@@ -65,18 +65,16 @@ pub struct ByShard;
 
 #[allow(private_interfaces)]
 impl<T: AnyBitPattern> Order<T> for ByShard {
-    /// `None` until a call of `poll` finds no record in the run.
-    type Pass = Option<Pass>;
+    type Pass = Pass;
 
     #[inline(always)] // so that the record need not go through memory
     fn poll<R: InSlot<T>, B>(&mut self, rings: &mut Rings<T>, tail: B) -> Option<Event<R, B>> {
-        let mut pass = None;
         loop {
             match rings.sweep.take() {
                 Ok(Event { shard, ticket, record, .. }) => {
                     return Some(Event { shard, ticket, record, tail });
                 }
-                Err(no) if find(rings, no, &mut pass) => {}
+                Err(no) if find(rings, no) => {}
                 Err(_) => return None,
             }
         }
@@ -99,31 +97,40 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
         0
     }
 
-    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Option<Pass> {
-        Some(Pass::of_laps(&mut rings.sweep))
+    fn begin_pass(&mut self, rings: &mut Rings<T>) -> Pass {
+        Pass::of_laps(&mut rings.sweep)
     }
 
     #[inline(always)] // as in `poll`
-    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Option<Pass>) -> Option<Event<R>> {
+    fn next<R: InSlot<T>>(&mut self, rings: &mut Rings<T>, pass: &mut Pass) -> Option<Event<R>> {
         loop {
             match rings.sweep.take() {
                 Ok(event) => return Some(event),
-                Err(no) if find(rings, no, pass) => {}
+                Err(no) if search(rings, no, pass) => {}
                 Err(_) => return None,
             }
         }
     }
 }
 
-/// Whether there may be a record, in this ring or in one that replaced it.
+/// Whether there may be a record for `poll`, in this ring or in one that replaced it.
 #[inline(always)]
-fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, pass: &mut Option<Pass>) -> bool {
+fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord) -> bool {
     // Most calls of a reader that only polls end here.
-    !(rings.sweep.has_only_idle_shards() && rings.is_the_last()) && search(rings, no, pass)
+    !(rings.sweep.has_only_idle_shards() && rings.is_the_last()) && search_few(rings, no)
 }
 
 #[inline(never)] // as little code as possible where records are read
-fn search<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, pass: &mut Option<Pass>) -> bool {
-    let pass = pass.get_or_insert_with(|| Pass::of_few(&rings.sweep));
+fn search_few<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord) -> bool {
+    let mut pass = rings.sweep.few;
+    let found = search(rings, no, &mut pass);
+    // A call that finds nothing ends the pass. After a record, `Sweep::find` begins another one.
+    rings.sweep.few = if found { pass } else { Pass::of_few(&rings.sweep) };
+    found
+}
+
+/// The same for a pass.
+#[inline]
+fn search<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord, pass: &mut Pass) -> bool {
     rings.sweep.find(pass, no) || rings.follow() && pass.go_on(&rings.sweep)
 }

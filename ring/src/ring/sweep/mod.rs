@@ -59,6 +59,8 @@ pub(super) struct Sweep<T> {
     ahead: Ahead,
     budget: Budget,
     lease: Lease,
+    /// What remains of a call of `poll`.
+    pub(super) few: Pass,
     /// The drops without a shard that were reported as losses.
     no_shard: Drops,
     /// The last failed system call of those that no window makes.
@@ -109,6 +111,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             sources: Sources::new(sources.remove(0), sources),
             ahead: Ahead::new(&shards[0].place),
             rotation: Rotation::new(&shards),
+            few: Pass::of(shards.len(), Budget::new(by_call).steps),
             shards: shards.into(),
             budget: Budget::new(by_call),
             lease: Lease::default(),

@@ -26,10 +26,15 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// See [`of_few`](Self::of_few).
+    pub(super) fn of(shards: usize, left: u32) -> Self {
+        Self { shards, left, rings: 0, once: false }
+    }
+
     /// Until no shard has a record, with a few records of each in turn: a call of `poll`.
     #[inline]
     pub(in crate::ring) fn of_few<T>(sweep: &Sweep<T>) -> Self {
-        Self { shards: sweep.shards.len(), left: sweep.budget.steps, rings: 0, once: false }
+        Self::of(sweep.shards.len(), sweep.budget.steps)
     }
 
     /// At most one lap of each shard: a `drain`, or a call of `for_each`.
@@ -65,7 +70,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline]
     pub(in crate::ring) fn find(&mut self, pass: &mut Pass, no: NoRecord) -> bool {
         if self.settle() > 0 {
-            pass.left = self.budget.steps;
+            *pass = if pass.once { Pass { left: self.budget.steps, ..*pass } } else { Pass::of_few(self) };
             self.rotation.recheck.found();
             self.has_read(self.rotation.turn);
         }
