@@ -90,7 +90,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         match step {
             Some(Step::Empty) => self.end_turn(pass, true),
             Some(_) => {
-                self.rotation.burst += 1;
+                self.rotation.burst += usize::from(pass.once); // its turns bound steps, too
                 pass.left = pass.left.saturating_sub(self.shards[self.rotation.turn].cursor.cost() - 1);
                 if pass.left == 0 {
                     self.end_turn(pass, false); // the next call begins with another shard
@@ -171,7 +171,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                 self.rotation.recheck.found();
                 self.has_read(self.rotation.turn);
             }
-            (count, step) = (count + run, Some(next));
+            (count, step) = (count + run, (run < most).then_some(next));
             self.rotation.burst += run;
         }
         self.end_turn(&mut pass, false);
