@@ -124,7 +124,7 @@ fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord) -> bool {
 fn search_few<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord) -> bool {
     let mut pass = rings.sweep.few;
     let found = search(rings, no, &mut pass);
-    // A call that finds nothing ends the pass. After a record, `Sweep::find` begins another one.
+    // A call that finds nothing ends the pass; so does a record.
     rings.sweep.few = if found { pass } else { Pass::of_few(&rings.sweep) };
     found
 }

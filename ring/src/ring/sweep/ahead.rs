@@ -3,6 +3,7 @@
 use bytemuck::AnyBitPattern;
 use mapring_core::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
 
+use super::pass::Pass;
 use super::sources::Slots;
 use super::{Part, SMALL, Sweep};
 use crate::ring::event::Event;
@@ -87,7 +88,8 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
     }
 
-    /// Ends the run, if there is one: its shard's cursor counts what was taken. Returns how many records.
+    /// Ends the run, if there is one: its shard's cursor counts what was taken. Returns how many records. After some, a call of
+    /// `poll` begins anew.
     #[inline]
     pub(in crate::ring) fn settle(&mut self) -> usize {
         if !std::mem::take(&mut self.ahead.begun) {
@@ -98,6 +100,9 @@ impl<T: AnyBitPattern> Sweep<T> {
         #[allow(clippy::cast_possible_truncation)] // at most the limit
         let taken = run.taken() as usize;
         self.rotation.burst += taken;
+        if taken > 0 {
+            self.few = Pass::of_few(self);
+        }
         taken
     }
 

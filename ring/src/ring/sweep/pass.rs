@@ -52,7 +52,7 @@ impl Pass {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
-    /// Whether a call that begins finds no record, by one load for each shard.
+    /// Whether a call of `poll` that begins finds no record, by one load for each shard.
     #[inline(always)]
     pub(in crate::ring) fn has_only_idle_shards(&mut self) -> bool {
         self.rotation.burst == 0 && !self.ahead.has_begun() && self.pass_all_idle()
@@ -60,9 +60,13 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     #[inline(never)]
     fn pass_all_idle(&mut self) -> bool {
-        let Self { rotation, sources, shards, .. } = self;
-        let (mut left, all) = (self.budget.steps, shards.len());
-        rotation.pass_idle(sources, shards, &mut left, all) == all && left > 0
+        let Self { rotation, sources, shards, few, .. } = self;
+        few.shards -= rotation.pass_idle(sources, shards, &mut few.left, few.shards);
+        let is_over = few.shards == 0 && few.left > 0;
+        if is_over {
+            self.few = Pass::of_few(self);
+        }
+        is_over
     }
 
     /// Begins a run in the next shard that may have a record. `no` is why the run before has no record. Returns whether
