@@ -1,7 +1,7 @@
 //! The limit of a ring that keeps its oldest records: programs do not overwrite what a required reader has not read yet. `keep.bpf.h`
 //! is the same in C; `ring/core/src/protocol/readers.rs` is the readers' side, and says why this is correct.
 
-use crate::layout::{HELD, LEASES, OF_SHARD, SEATS, POSITIONS, REQUIRED};
+use crate::layout::{HELD, LEASES, OF_SHARD, POSITIONS, REQUIRED, SEATS};
 use crate::words::{MapPtr, Word, cpu, forget, full_barrier, lookup, now};
 
 /// Whether a lease has ended since the time in `word`. If that is 0, the lease begins now.

@@ -191,7 +191,7 @@ pub(crate) mod values {
     //! The values of maps. The member `mapring_tso` says that programs publish by plain stores, which only x86 keeps in order:
     //! loaders of other machines refuse it. Programs of any machine have `mapring_any`.
 
-    use super::{SEATS, PREAMBLE, TAIL_SLOTS};
+    use super::{PREAMBLE, SEATS, TAIL_SLOTS};
 
     #[repr(C)]
     pub struct mapring_ring__<T, const SLOTS: usize, O> {
