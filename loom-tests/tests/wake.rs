@@ -228,7 +228,7 @@ fn readers_agree_how_often_programs_look() {
     }
 }
 
-/// Readers that come at once take different seats; that of one that is gone is free again.
+/// Readers that come at the same time take different seats. A reader that goes frees its seat.
 #[test]
 fn seats_are_taken_once() {
     check(Some(3), || {

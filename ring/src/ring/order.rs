@@ -117,7 +117,7 @@ impl<T: AnyBitPattern> Order<T> for ByShard {
 #[inline(always)]
 fn find<T: AnyBitPattern>(rings: &mut Rings<T>, no: NoRecord) -> bool {
     // Most calls of a reader that only polls end here.
-    !(rings.sweep.has_only_idle_shards() && rings.is_the_last()) && search_few(rings, no)
+    !(rings.is_the_last() && rings.sweep.has_only_idle_shards()) && search_few(rings, no)
 }
 
 #[inline(never)] // as little code as possible where records are read
