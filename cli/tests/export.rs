@@ -79,10 +79,15 @@ impl Running {
         line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned()
     }
 
-    /// Sends Ctrl-C; returns the exit code.
-    fn interrupt(mut self) -> Option<i32> {
+    /// Sends Ctrl-C.
+    fn ask_to_end(&self) {
         let pid = rustix::process::Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+
+    /// Sends Ctrl-C; returns the exit code.
+    fn interrupt(mut self) -> Option<i32> {
+        self.ask_to_end();
         until_some("its end", || self.child.0.try_wait().unwrap()).code()
     }
 }

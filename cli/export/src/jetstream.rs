@@ -94,10 +94,15 @@ impl Refused {
         self.why.contains("exceeds maximum allowed")
     }
 
+    /// The stream never takes a message again.
+    pub(crate) fn is_for_good(&self) -> bool {
+        self.why.contains("sealed")
+    }
+
     /// The stream, or its server, takes no message now: it is full, for example.
     pub(crate) fn is_for_now(&self) -> bool {
-        const STATES: [&str; 6] =
-            ["maximum messages", "maximum bytes", "resource", "insufficient", "unavailable", "sealed"];
+        const STATES: [&str; 5] =
+            ["maximum messages", "maximum bytes", "resource", "insufficient", "unavailable"];
         (500..600).contains(&self.code) || STATES.iter().any(|state| self.why.contains(state))
     }
 }
@@ -107,6 +112,8 @@ impl fmt::Display for Refused {
         f.write_str(&self.why)
     }
 }
+
+impl std::error::Error for Refused {}
 
 impl Message {
     /// The answer, or what it says is wrong.

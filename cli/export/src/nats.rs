@@ -23,7 +23,7 @@ use mapring_view::find;
 use mapring_view::follow::{CHECK_INTERVAL, Ends, PinChecks, Pinned, check_pin, has_passed};
 
 use self::under_way::Rest;
-use crate::jetstream::{ANSWER, Address, Client, STEP};
+use crate::jetstream::{ANSWER, Address, Client, Refused, STEP};
 use crate::published::{Message, Ring};
 
 /// Publish the records of a ring to NATS JetStream, each once, and go on after a restart where it stopped
@@ -92,6 +92,11 @@ pub(crate) fn takes(pattern: &str, subject: &str) -> bool {
     words.next().is_none()
 }
 
+/// Whether the stream will never take a message again.
+fn is_for_good(e: &anyhow::Error) -> bool {
+    e.downcast_ref::<Refused>().is_some_and(Refused::is_for_good)
+}
+
 pub(crate) struct Export<'a> {
     pub(crate) args: &'a Args,
     clock: WallClock,
@@ -111,6 +116,7 @@ pub(crate) struct Export<'a> {
     /// When messages were sent, or the last answer came.
     pub(crate) heard: Instant,
     pub(crate) rest: Rest,
+    /// The messages that the stream has, and the lost records that these say.
     pub(crate) published: u64,
     pub(crate) lost: u64,
 }
@@ -143,12 +149,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let done = export.connections(&interrupted, ends.as_ref());
     let Export { published, lost, pending, .. } = &export;
+    let unsaid = export.pending_lost();
     match lost {
         0 => output::note(format_args!("mapring: {published} records published, none lost")),
         _ => eprintln!("mapring: {published} records published; {lost} lost, and published as lost"),
     }
     if !pending.is_empty() {
-        eprintln!("mapring: {} records are not acknowledged: the next export publishes them", pending.len());
+        let records = pending.iter().filter(|message| message.is_record()).count();
+        let lost = if unsaid > 0 { format!(", and that {unsaid} are lost") } else { String::new() };
+        eprintln!("mapring: not acknowledged: {records} records{lost}: the next export publishes this");
     }
     done
 }
@@ -165,7 +174,9 @@ impl Export<'_> {
             let e = match done {
                 Ok(()) => return Ok(()),
                 Err(_) if interrupted.is_set() => return Ok(()),
-                Err(e) if !was_connected || self.args.once && tries >= TRIES => return Err(e.context(host)),
+                Err(e) if !was_connected || self.args.once && tries >= TRIES || is_for_good(&e) => {
+                    return Err(e.context(host));
+                }
                 Err(e) => mapring_kit::text::one_line(&e),
             };
             if e != self.rest.last_error {
@@ -272,7 +283,6 @@ impl Export<'_> {
 
     fn queue(&mut self, messages: Vec<Message>) {
         self.bytes += messages.iter().map(|message| message.payload.len()).sum::<usize>();
-        self.lost += messages.iter().map(|message| message.lost).sum::<u64>();
         self.pending.extend(messages);
     }
 }

@@ -179,6 +179,33 @@ fn a_record_that_is_too_large_for_the_stream_is_a_loss() {
 }
 
 #[test]
+fn what_a_sealed_or_full_stream_does_not_take_is_not_said_to_be_in_it() {
+    let Some(server) = Server::start() else { return };
+    let server = server.with_stream(json!({ "max_msgs": 3, "discard": "new" }));
+    let ring = Ring::<[u64; 2]>::create_memfd(8, 1).unwrap();
+    let (region, to) = (path(&ring.region()), server.address());
+    push(&ring, 0, 8);
+    let mut exporter = Running::mapring(&server.export(&region, &to, &[]));
+    exporter.wait_for("maximum messages exceeded; waiting");
+    push(&ring, 0, 20); // laps of the ring: what waits to be published is followed by a loss
+    exporter.ask_to_end();
+    until_some("what is missing", || {
+        exporter.log().into_iter().find(|line| line.contains("not acknowledged: "))
+    });
+    let log = exporter.log();
+    assert!(log.iter().any(|line| line.contains("3 records published, none lost")), "{log:?}");
+
+    server.update(&json!({ "max_msgs": 1000, "discard": "new", "sealed": true }));
+    for more in [&["--once"][..], &[]] {
+        let output = super::mapring(&server.export(&region, &to, more));
+        let log = common::stderr(&output);
+        assert!(!output.status.success() && log.contains("stream s takes no more messages"), "{log}");
+        assert!(log.contains("0 records published, none lost"), "{log}");
+        assert!(log.contains(", and that 1") && log.contains(" are lost"), "{log}");
+    }
+}
+
+#[test]
 fn a_stream_that_becomes_full_gets_the_rest_when_it_has_room() {
     let Some(server) = Server::start() else { return };
     let server = server.with_stream(json!({ "max_msgs": 8, "discard": "new" }));

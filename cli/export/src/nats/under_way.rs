@@ -73,7 +73,6 @@ impl Export<'_> {
         let is_begun = shards.iter().zip(&ids).any(|(shard, id)| self.ring.position(id, *shard).is_some());
         if !is_begun && self.pending.is_empty() {
             let beginning = self.ring.beginning(&ids, self.args.from == From::Now);
-            self.lost += beginning.as_ref().map_or(0, |message| message.lost);
             self.pending.extend(beginning);
         }
         for (shard, id) in shards.into_iter().zip(ids) {
@@ -97,12 +96,13 @@ impl Export<'_> {
 
     /// Drops what the stream has of a shard: all tickets before `position`.
     fn compare(&mut self, shard: usize, position: u64) {
-        let before = self.pending.len();
+        let (before, lost) = (self.pending.len(), self.pending_lost());
         let rest =
             |message: Message| if message.shard == shard { message.after(position) } else { Some(message) };
         self.pending = std::mem::take(&mut self.pending).into_iter().filter_map(rest).collect();
         let dropped = before - self.pending.len();
         self.published += dropped as u64;
+        self.lost += lost - self.pending_lost();
         let known = std::mem::replace(&mut self.last.entry(shard).or_default().1, position);
         if dropped > 0 || position > known {
             self.rest.count = 0; // another export stored them
@@ -110,11 +110,15 @@ impl Export<'_> {
         let first = self.pending.iter().position(|message| message.shard == shard);
         if position < known {
             let loss = Message::of_loss(shard, position..known, known - position, "no longer in the stream");
-            self.lost += loss.lost;
             self.pending.insert(first.unwrap_or(self.pending.len()), loss);
         } else if first.is_none() {
             self.ring.next.insert(shard, position); // read on where the stream ends
         }
+    }
+
+    /// The lost records of which the stream does not know yet.
+    pub(crate) fn pending_lost(&self) -> u64 {
+        self.pending.iter().map(|message| message.lost).sum()
     }
 
     /// Sends the messages of the shard that waits longest, if none are under way.
@@ -155,7 +159,6 @@ impl Export<'_> {
                 // Only now: after an error the record is still pending.
                 if let Some(loss) = loss {
                     self.bytes = self.bytes.saturating_sub(message.payload.len()) + loss.payload.len();
-                    self.lost += 1;
                     *message = loss;
                 }
             }
@@ -194,6 +197,10 @@ impl Export<'_> {
         if self.are_under_way() {
             ensure!(self.heard.elapsed() < ANSWER, "no acknowledgement in {ANSWER:?}");
         } else if let Some((shard, tickets, refused)) = self.rest.refused.take() {
+            if refused.is_for_good() {
+                return Err(refused)
+                    .with_context(|| format!("stream {} takes no more messages", self.args.stream));
+            }
             self.refused(shard, &tickets, &refused);
             self.resume(client)?;
             if self.rest.count > 1 || !refused.is_of_order() {
@@ -214,11 +221,11 @@ impl Export<'_> {
         match answer {
             Ok(answer) => {
                 let seq = answer["seq"].as_u64().context("an answer without a sequence")?;
-                let Some(Message { shard, tickets, payload, .. }) = self.pending.remove(at) else {
+                let Some(Message { shard, tickets, payload, lost, .. }) = self.pending.remove(at) else {
                     return Ok(());
                 };
                 self.bytes = self.bytes.saturating_sub(payload.len());
-                self.published += 1;
+                (self.published, self.lost) = (self.published + 1, self.lost + lost);
                 self.last.insert(shard, (seq, tickets.end));
                 let is_alone = seq == self.newest.wrapping_add(1);
                 self.window = if is_alone { (self.window + 1).min(self.args.pending as usize) } else { 1 };
@@ -249,7 +256,7 @@ impl Export<'_> {
         };
         if let Some(message) = self.pending.iter_mut().find(is_it).filter(|_| recurs) {
             message.lose(&format!("refused ({refused})"));
-            (self.lost, self.rest.count) = (self.lost + 1, 0);
+            self.rest.count = 0;
         } else if !of_order || self.rest.count >= Rest::TRIES {
             let (why, stream) = (refused.to_string(), &self.args.stream);
             if self.rest.last_error != why {
