@@ -172,7 +172,9 @@ impl Part<'_> {
             #[allow(clippy::cast_precision_loss)]
             part => match (part.number()?, with.number, with.float) {
                 // A constant of 0xffffffff is -1 too, if the BTF does not say whether its enum is signed.
-                (value @ ..0, Some(number), _) if part.is_name() && value + (1 << 32) == number => {
+                (value @ ..0, Some(number), _)
+                    if part.is_name() && [32, 64].iter().any(|bits| value + (1 << bits) == number) =>
+                {
                     Some(Ordering::Equal)
                 }
                 (value, Some(number), _) => Some(value.cmp(&number)),

@@ -96,7 +96,8 @@ enum Comparable<'t> {
     Bool(i128),
     Float,
     Pointer,
-    Text,
+    /// Of a char array this long.
+    Text(Option<usize>),
     /// All bytes of a char array of this length, or of a tail.
     AllBytes(Option<usize>),
     Bytes(usize),
@@ -125,13 +126,13 @@ impl<'t> Field<'t> {
             });
         }
         let comparable = match empty.at(path)? {
-            Part::Tail(_) => Comparable::Text,
+            Part::Tail(_) => Comparable::Text(None),
             Part::Bytes(bytes, is_tail) => Comparable::AllBytes((!is_tail).then_some(bytes.len())),
             Part::Byte(_) => Comparable::Whole(0, 255),
             Part::Value(Value::Unsigned(_)) => Comparable::Whole(0, u64::MAX.into()),
             Part::Value(Value::Signed(_)) => Comparable::Whole(i64::MIN.into(), i64::MAX.into()),
             Part::Value(Value::Float(_)) => Comparable::Float,
-            Part::Value(Value::Text(_)) => Comparable::Text,
+            Part::Value(Value::Text(_)) => Comparable::Text(None),
             Part::Value(Value::Bytes(bytes)) => Comparable::Bytes(bytes.len()),
             Part::Value(Value::Struct(_)) => Comparable::Struct,
             Part::Value(Value::List(_)) => Comparable::List,
@@ -188,13 +189,15 @@ impl<'t> Comparable<'t> {
             }
             Kind::Enum | Kind::Enum64 => {
                 let (first, last) = range(ty.is_signed());
-                Self::Enum(ty, first, last)
+                // Compilers before clang 15 keep the lower half of a constant.
+                let is_cut = ty.kind() == Kind::Enum && bits == 64;
+                Self::Enum(ty, first, if is_cut { u64::MAX.into() } else { last })
             }
             Kind::Float => Self::Float,
             Kind::Ptr => Self::Pointer,
             Kind::Struct | Kind::Union => Self::Struct,
             Kind::Array => match value::bytes_of(ty) {
-                Some((true, _)) => Self::Text,
+                Some((true, count)) => Self::Text(Some(count)),
                 Some((false, count)) => Self::Bytes(count),
                 None => Self::List,
             },
@@ -208,7 +211,7 @@ impl<'t> Comparable<'t> {
             Self::Enum(..) => "an enum",
             Self::Bool(_) => "a boolean",
             Self::Pointer => "a pointer",
-            Self::Text => "a text",
+            Self::Text(_) => "a text",
             Self::AllBytes(_) => "the bytes of a text",
             Self::Bytes(_) => "bytes",
             Self::Struct => "a struct",
@@ -252,12 +255,13 @@ impl<'t> Comparable<'t> {
                 (!with.address().is_some_and(holds))
                     .then(|| ": compare it with a number such as 0xffff888100000000".to_owned())
             }
-            Self::Text => match &with.text {
+            Self::Text(count) => match &with.text {
                 None => Some(", and is compared with a number".to_owned()),
                 Some(text) if text.windows(3).any(|c| c == "\u{fffd}".as_bytes()) => {
                     Some(", and U+FFFD stands for other bytes: compare its .bytes".to_owned())
                 }
-                Some(_) => None,
+                Some(text) => (count.filter(|count| how == Compare::Equal && trimmed(text).len() > *count))
+                    .map(|count| format!(", of at most {count} bytes")),
             },
             Self::AllBytes(count) => match with.bytes.as_ref().or(with.text.as_ref()) {
                 None => Some(": compare them with bytes such as 0x6c73, or a text".to_owned()),

@@ -246,6 +246,7 @@ fn types_say_what_the_elements_of_arrays_are() {
             "comm == \"\u{fffd}\"",
             "comm is a text, and U+FFFD stands for other bytes: compare its .bytes; its type is char[4]",
         ),
+        ("comm == \"a\\0bcd\"", "comm is a text, of at most 4 bytes; its type is char[4]"),
         ("state == 4294967294", "state is an enum, from -2147483648 to 2147483647; its type is enum state"),
     ] {
         assert_eq!(of_record(text), Err(format!("--where: {why}")));
@@ -267,6 +268,28 @@ fn a_record_without_fields_is_the_value() {
             typed(&types(), id, bytes, "pid == 1"),
             Err("--where: no field pid; the fields are value".to_owned())
         );
+    }
+}
+
+#[test]
+fn numbers_of_large_enums_are_whole() {
+    const ENUM64: u32 = 19;
+    let constants = [string("IDLE"), 1, 0, string("STOPPED"), u32::MAX, u32::MAX];
+    let unsigned = ["18446744073709551615", "0xffffffffffffffff"].map(|number| (0, number));
+    for (flags, number) in unsigned.into_iter().chain([(1 << 31, "-1")]) {
+        let mut types = types();
+        types.push(ty("large", ENUM64, 2 | flags, 8, &constants)); // 14
+        for text in
+            [format!("value == {number}"), format!("value == {number} && value == STOPPED && value != 1")]
+        {
+            assert_eq!(typed(&types, 14, &[0xff; 8], &text), Ok(true), "{text}");
+        }
+    }
+    // As of clang 14.
+    let mut types = types();
+    types.push(ty("large", ENUM, 2, 8, &[string("IDLE"), 1, string("STOPPED"), u32::MAX])); // 14
+    for text in ["value == 18446744073709551615", "value == STOPPED", "value == -1"] {
+        assert_eq!(typed(&types, 14, &[0xff; 8], text), Ok(true), "{text}");
     }
 }
 
