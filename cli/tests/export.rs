@@ -121,7 +121,7 @@ impl Kept {
     }
 
     fn ask(&mut self, headers: &str) {
-        let _ = write!(self.0, "GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let _ = write!(self.0, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     }
 
     /// The head and the body of a page; the head is empty if the server has closed the connection.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, Read, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Server {
     listener: TcpListener,
+    /// Whether only this machine can connect.
+    is_local: bool,
     limits: Limits,
     clients: Vec<Client>,
     /// The last page, for the next one.
@@ -45,7 +47,8 @@ impl Server {
     pub(crate) fn new(listen: SocketAddr, limits: Limits) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, limits, clients: Vec::new(), spare: Page::default() })
+        let is_local = listener.local_addr()?.ip().is_loopback();
+        Ok(Self { listener, is_local, limits, clients: Vec::new(), spare: Page::default() })
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
@@ -67,7 +70,7 @@ impl Server {
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut of_clients = ready.iter();
         let now = Instant::now();
-        let mut turn = Turn { now, limits: &self.limits, spare: &mut self.spare };
+        let mut turn = Turn { now, is_local: self.is_local, limits: &self.limits, spare: &mut self.spare };
         self.clients.retain_mut(|client| {
             let is_ready = of_clients.next() == Some(&true);
             let is_late = client.end.is_some_and(|end| end <= now);
@@ -93,7 +96,8 @@ impl Server {
                 (500, PLAIN)
             });
             let page = Rc::new(page);
-            let mut turn = Turn { now, limits: &self.limits, spare: &mut self.spare };
+            let mut turn =
+                Turn { now, is_local: self.is_local, limits: &self.limits, spare: &mut self.spare };
             self.clients.retain_mut(|client| match client.does {
                 Does::Wait { format: wanted, last } if wanted == format => {
                     client.give(now, status, content_type, page.clone(), last || status != 200);
@@ -179,6 +183,7 @@ impl Server {
 /// What clients need that are served.
 struct Turn<'a> {
     now: Instant,
+    is_local: bool,
     limits: &'a Limits,
     spare: &'a mut Page,
 }
@@ -276,7 +281,9 @@ impl Client {
         let parsed = match request.parse(&self.request) {
             _ if self.request.len() > turn.limits.request => Err((431, "the request is too long".to_owned())),
             Ok(httparse::Status::Partial) => return Ok(count > 0),
-            Ok(httparse::Status::Complete(length)) => wanted(&request).map(|format| (length, format)),
+            Ok(httparse::Status::Complete(length)) => {
+                wanted(&request, turn.is_local).map(|format| (length, format))
+            }
             Err(httparse::Error::TooManyHeaders) => Err((431, "too many headers".to_owned())),
             Err(_) => Err((400, "not a request of HTTP/1.1".to_owned())),
         };
@@ -329,16 +336,29 @@ impl Client {
 }
 
 /// The format for a request for the page, or the status that refuses it and why.
-fn wanted(request: &httparse::Request<'_, '_>) -> Result<Format, (u16, String)> {
+fn wanted(request: &httparse::Request<'_, '_>, is_local: bool) -> Result<Format, (u16, String)> {
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     if !["GET", "HEAD"].contains(&method) {
         return Err((405, "only GET and HEAD".to_owned()));
+    }
+    // A page in a browser of this machine asks with its own name, which its server has given this address.
+    if is_local && !values(request, "host").all(is_of_this_machine) {
+        return Err((421, "this address has no such name: use localhost, or the address".to_owned()));
     }
     if path.split('?').next() != Some("/metrics") {
         return Err((404, "the values are at /metrics".to_owned()));
     }
     let accept: Vec<_> = values(request, "accept").map(String::from_utf8_lossy).collect();
     Ok(Format::chosen(&accept.join(",")))
+}
+
+/// Whether the value of a `Host` header is an address, or `localhost`.
+fn is_of_this_machine(host: &[u8]) -> bool {
+    let host = String::from_utf8_lossy(host);
+    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(&*host, |(name, _)| name);
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Whether the connection ends after this request.
@@ -362,6 +382,7 @@ fn head(status: u16, content_type: &str, length: usize, last: bool) -> Vec<u8> {
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         _ => "Service Unavailable",

@@ -48,6 +48,11 @@ fn nonsense_is_refused() {
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", " 400 "),
         (&[&b"GET /metrics HTTP/1.1\r\n"[..], &b"a: b\r\n".repeat(100), b"\r\n"].concat(), " 431 "),
         (&[&b"GET /metrics HTTP/1.1\r\na: "[..], &[b'x'; 4096]].concat(), " 431 "),
+        // A page whose server has given its name this address: it may not read the values.
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example:9750\r\n\r\n", " 421 "),
+        (b"GET /metrics HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n", " 421 "),
+        (b"HEAD /metrics HTTP/1.1\r\nHost: LOCALHOST:1\r\nConnection: close\r\n\r\n", " 200 "),
+        (b"HEAD /metrics HTTP/1.1\r\nHost: [::1]:9750\r\nConnection: close\r\n\r\n", " 200 "),
         (b"HEAD /metrics?x=y HTTP/1.1\r\nConnection: close\r\nAccept: \xff\xfe\r\n\r\n", " 200 "),
     ] {
         let answer = exchange(&address, request);
