@@ -132,7 +132,7 @@ impl Args {
             Format::Parquet => "parquet",
             Format::Pprof => "pb.gz",
             Format::Svg => "svg",
-            Format::Ndjson | Format::Csv | Format::Folded => "",
+            Format::Ndjson | Format::Csv | Format::Spreadsheet | Format::Folded => "",
         };
         let path = match &self.out {
             Some(path) if path == Path::new("-") => return Ok((None, Box::new(io::stdout()))),

@@ -23,7 +23,7 @@ pub fn possible_cpus() -> io::Result<Vec<usize>> {
 /// # Errors
 /// As for [`listed_cpus`].
 pub fn online_cpus() -> io::Result<Vec<usize>> {
-    read("/sys/devices/system/cpu/online")
+    some_cpus("/sys/devices/system/cpu/online")
 }
 
 /// The online NUMA nodes: `[0]` on kernels without NUMA support. Reads a file of sysfs.
@@ -59,7 +59,11 @@ fn known(
 /// # Errors
 /// With the path, if there is no sysfs, or the file is not a list of CPUs.
 pub fn listed_cpus() -> io::Result<Vec<usize>> {
-    let path = "/sys/devices/system/cpu/possible";
+    some_cpus("/sys/devices/system/cpu/possible")
+}
+
+/// The CPUs in this file; an error if there are none.
+fn some_cpus(path: &str) -> io::Result<Vec<usize>> {
     read(path).and_then(|listed| match listed.is_empty() {
         true => Err(not_a_list(path, io::ErrorKind::InvalidData, &"an empty list")),
         false => Ok(listed),
@@ -104,6 +108,7 @@ mod tests {
 
     #[test]
     fn this_machine() {
+        assert!(some_cpus("/dev/null").unwrap_err().to_string().contains("an empty list"));
         let (possible, online) = (possible_cpus().unwrap(), online_cpus().unwrap());
         assert!(!online.is_empty() && online.iter().all(|cpu| possible.contains(cpu)));
         let nodes = online_nodes().unwrap();

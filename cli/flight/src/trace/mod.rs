@@ -26,6 +26,8 @@ pub enum Format {
     Ndjson,
     /// A line of values for each event, after a line of names
     Csv,
+    /// As csv, but no text begins as a formula of a spreadsheet: ' stands before =, +, -, @, tab or return
+    Spreadsheet,
     /// A table in columns, for databases. The command must be built with the feature `parquet`
     Parquet,
     /// A line for each stack with its count, for the tools of FlameGraph
@@ -43,6 +45,7 @@ impl Format {
             Self::Perfetto | Self::Folded | Self::Pprof | Self::Svg => None,
             Self::Ndjson => Some(Tables::Ndjson),
             Self::Csv => Some(Tables::Csv),
+            Self::Spreadsheet => Some(Tables::Spreadsheet),
             Self::Parquet => Some(Tables::Parquet),
         }
     }
@@ -53,13 +56,13 @@ impl Format {
             Self::Folded => Some(stacks::Format::Folded),
             Self::Pprof => Some(stacks::Format::Pprof),
             Self::Svg => Some(stacks::Format::Svg),
-            Self::Perfetto | Self::Ndjson | Self::Csv | Self::Parquet => None,
+            Self::Perfetto | Self::Ndjson | Self::Csv | Self::Spreadsheet | Self::Parquet => None,
         }
     }
 
     /// Whether a file without an end makes sense.
     pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Self::Ndjson | Self::Csv)
+        matches!(self, Self::Ndjson | Self::Csv | Self::Spreadsheet)
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "parquet")]
 mod parquet;
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{BufWriter, Write};
@@ -24,6 +25,8 @@ pub enum Format {
     Ndjson,
     /// A line of values for each record, after a line of names
     Csv,
+    /// As csv, but no text begins as a formula of a spreadsheet: ' stands before =, +, -, @, tab or return
+    Spreadsheet,
     /// Columns with types, for databases. The command must be built with the feature `parquet`
     Parquet,
 }
@@ -137,7 +140,8 @@ pub struct Table(Writer);
 
 enum Writer {
     Ndjson(Vec<String>, BufWriter<Out>),
-    Csv(Box<csv::Writer<Out>>),
+    /// And whether no text may be a formula.
+    Csv(Box<csv::Writer<Out>>, bool),
     #[cfg(feature = "parquet")]
     Parquet(Box<parquet::Parquet>),
 }
@@ -154,11 +158,12 @@ impl Table {
             Format::Parquet => Writer::Parquet(Box::new(parquet::Parquet::new(columns, out)?)),
             #[cfg(not(feature = "parquet"))]
             Format::Parquet => return Err(no_parquet()),
-            Format::Csv => {
+            Format::Csv | Format::Spreadsheet => {
                 let builder = &mut csv::WriterBuilder::new();
                 let mut out = builder.has_headers(false).buffer_capacity(1 << 18).from_writer(out);
-                out.write_record(names).map_err(of_csv)?;
-                Writer::Csv(Box::new(out))
+                let is_guarded = format == Format::Spreadsheet;
+                out.write_record(names.map(|name| guarded(name, is_guarded).into_owned())).map_err(of_csv)?;
+                Writer::Csv(Box::new(out), is_guarded)
             }
         }))
     }
@@ -170,9 +175,9 @@ impl Table {
                 serde_json::to_writer(&mut *out, &Object(names, cells)).map_err(std::io::Error::from)?;
                 Ok(out.write_all(b"\n")?)
             }
-            Writer::Csv(out) => {
+            Writer::Csv(out, is_guarded) => {
                 let mut field = |cell: &Cell| match cell {
-                    Cell::Text(text) => out.write_field(text),
+                    Cell::Text(text) => out.write_field(&*guarded(text, *is_guarded)),
                     cell => out.write_field(cell.to_string()),
                 };
                 cells.iter().try_for_each(&mut field).map_err(of_csv)?;
@@ -187,7 +192,7 @@ impl Table {
     pub fn flush(&mut self) -> Result<()> {
         match &mut self.0 {
             Writer::Ndjson(_, out) => out.flush()?,
-            Writer::Csv(out) => out.flush()?,
+            Writer::Csv(out, _) => out.flush()?,
             #[cfg(feature = "parquet")]
             Writer::Parquet(_) => {}
         }
@@ -204,6 +209,12 @@ impl Table {
     }
 }
 
+/// A text that no spreadsheet takes for a formula, if it is to be `is_guarded`.
+fn guarded(text: &str, is_guarded: bool) -> Cow<'_, str> {
+    let is_formula = is_guarded && text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if is_formula { format!("'{text}").into() } else { text.into() }
+}
+
 /// The error of the file itself, so that a closed pipe is found.
 fn of_csv(error: csv::Error) -> anyhow::Error {
     match error.into_kind() {
@@ -215,6 +226,40 @@ fn of_csv(error: csv::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a table has written.
+    #[derive(Clone, Default)]
+    struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_text_is_a_formula_of_a_spreadsheet() {
+        let texts = ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "a=b", ""];
+        let expected = |mark: &str| {
+            format!(
+                "a,n\n{mark}=HYPERLINK(1),-7\n{mark}+1,-7\n{mark}-1,-7\n{mark}@x,-7\n{mark}\tx,-7\na=b,-7\n,-7\n"
+            )
+        };
+        for (format, mark) in [(Format::Csv, ""), (Format::Spreadsheet, "'")] {
+            let file = Shared::default();
+            let columns = [("a", Kind::Text), ("n", Kind::Signed)];
+            let mut table = Table::new(format, &columns, Box::new(file.clone())).unwrap();
+            for text in texts {
+                table.row(&[Cell::Text(text.to_owned()), Cell::Signed(-7)]).unwrap();
+            }
+            table.finish().unwrap();
+            assert_eq!(String::from_utf8(file.0.lock().unwrap().clone()).unwrap(), expected(mark));
+        }
+    }
 
     #[test]
     fn the_name_of_a_file_says_its_format() {
