@@ -78,7 +78,9 @@ fn read(path: &str) -> io::Result<Vec<usize>> {
     let file = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut list));
     file.map_err(|e| not_a_list(path, e.kind(), &e))?;
     let shown = || list.chars().take(64).collect::<String>();
-    parse(&list).ok_or_else(|| not_a_list(path, io::ErrorKind::InvalidData, &format_args!("{:?}", shown())))
+    parse(&list).ok_or_else(|| {
+        not_a_list(path, io::ErrorKind::InvalidData, &format_args!("no list of numbers: {:?}", shown()))
+    })
 }
 
 fn not_a_list(path: &str, kind: io::ErrorKind, why: &dyn fmt::Display) -> io::Error {
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn this_machine() {
-        assert!(some_cpus("/dev/null").unwrap_err().to_string().contains("an empty list"));
+        assert!(some_cpus("/dev/null").unwrap_err().to_string().contains("no list of numbers: \"\""));
         let (possible, online) = (possible_cpus().unwrap(), online_cpus().unwrap());
         assert!(!online.is_empty() && online.iter().all(|cpu| possible.contains(cpu)));
         let nodes = online_nodes().unwrap();
