@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Subcommand};
 
+#[cfg(feature = "bpf")]
+use crate::load;
 use crate::{doctor, new, pins, shell};
 
 #[derive(Subcommand)]
@@ -16,6 +18,10 @@ pub(crate) enum Command {
     Export(mapring_export::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
+    #[cfg(feature = "bpf")]
+    Load(load::Load),
+    #[cfg(feature = "bpf")]
+    Unload(load::Unload),
     Pin(pins::Pin),
     Freeze(pins::Freeze),
     Clean(pins::Clean),
@@ -34,6 +40,10 @@ impl Command {
             Self::View(command) => command.run(),
             Self::Export(args) => mapring_export::run(args),
             Self::Doctor(args) => doctor::run(args),
+            #[cfg(feature = "bpf")]
+            Self::Load(args) => load::load(args),
+            #[cfg(feature = "bpf")]
+            Self::Unload(args) => load::unload(args),
             Self::Pin(args) => pins::pin(args),
             Self::Freeze(args) => pins::freeze(args),
             Self::Clean(args) => pins::clean(args),

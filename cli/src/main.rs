@@ -11,6 +11,8 @@ mod commands;
 mod demo;
 #[cfg(feature = "commands")]
 mod doctor;
+#[cfg(all(feature = "commands", feature = "bpf"))]
+mod load;
 #[cfg(feature = "commands")]
 mod new;
 #[cfg(feature = "commands")]
