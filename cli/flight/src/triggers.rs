@@ -93,27 +93,31 @@ pub(crate) struct Trigger {
     pid: Option<u32>,
 }
 
-/// Reads an expression such as `syscall fsync > 2s comm=nginx`.
+/// Reads an expression such as `syscall fsync > 2s comm=nginx`. Words are quoted as in a shell: `comm="V8 WorkerThread"`.
 ///
 /// # Errors
 /// In words, with what is known at that place and the nearest name.
 pub(crate) fn parse(text: &str) -> Result<Trigger, String> {
-    let spaced = text.replace('>', " > ");
-    let mut words = spaced.split_whitespace().peekable();
-    let name = words.next().ok_or_else(|| format!("a trigger is one of {}", list(names())))?;
+    let name = text.split(|c: char| c.is_whitespace() || c == '>').find(|word| !word.is_empty());
+    let name = name.ok_or_else(|| format!("a trigger is one of {}", list(names())))?;
     let kind =
         KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| unknown("trigger", name, names()))?;
     let mut trigger = Trigger { kind, time: Duration::ZERO, call: None, signal: None, comm: None, pid: None };
+    let (event, fields) = match kind.is_time {
+        true => text.split_once('>').unwrap_or((text, "")),
+        false => (text, ""),
+    };
+    let words = |text| shlex::split(text).ok_or_else(|| format!("a quote of {text:?} has no end"));
+    let (event, fields) = (words(event)?, words(fields)?);
+    let mut words = event[1..].iter().chain(&fields).map(String::as_str);
     if kind.fields.contains(&Call) {
         let calls = || Sysno::iter().map(|call| call.name());
-        let call = words
-            .next()
-            .filter(|word| *word != ">")
-            .ok_or_else(|| format!("{name} needs the name of a system call: {}", kind.usage()))?;
+        let call = event.get(1).and_then(|_| words.next());
+        let call = call.ok_or_else(|| format!("{name} needs the name of a system call: {}", kind.usage()))?;
         trigger.call = Some(call.parse().map_err(|_| unknown("system call", call, calls()))?);
     }
     if kind.is_time {
-        let time = words.next_if_eq(&">").and_then(|_| words.next());
+        let time = fields.first().and_then(|_| words.next());
         let time = time.ok_or_else(|| format!("{name} needs a time: {}", kind.usage()))?;
         trigger.time = output::span(time).map_err(|how| format!("the time {time} of {name}: {how}"))?;
         if trigger.time > LONGEST {
@@ -124,14 +128,26 @@ pub(crate) fn parse(text: &str) -> Result<Trigger, String> {
         let (field, value) = word.split_once('=').unwrap_or((word, ""));
         let fields = || kind.fields.iter().filter_map(|field| field.name());
         let found = kind.fields.iter().find(|known| known.name() == Some(field));
-        match found.ok_or_else(|| unknown(&format!("field of {name}"), field, fields()))? {
-            By => trigger.signal = Some(signal(value)?),
-            Name if (1..16).contains(&value.len()) => trigger.comm = Some(value.to_owned()),
-            Name => return Err(format!("comm={value}: the name of a thread has 1 to 15 bytes")),
+        let is_twice = match found.ok_or_else(|| unknown(&format!("field of {name}"), field, fields()))? {
+            By => trigger.signal.replace(signal(value)?).is_some(),
+            Name if (1..16).contains(&value.len()) && !value.contains(char::is_control) => {
+                trigger.comm.replace(value.to_owned()).is_some()
+            }
+            Name => {
+                return Err(format!(
+                    "comm={value:?}: the name of a thread has 1 to 15 bytes, all of them printable"
+                ));
+            }
             Pid | Call => {
                 let pid = value.parse().ok().filter(|pid| *pid > 0);
-                trigger.pid = Some(pid.ok_or_else(|| format!("pid={value}: write it as pid=4711"))?);
+                trigger
+                    .pid
+                    .replace(pid.ok_or_else(|| format!("pid={value}: write it as pid=4711"))?)
+                    .is_some()
             }
+        };
+        if is_twice {
+            return Err(format!("{field} is there twice: a trigger has one"));
         }
     }
     Ok(trigger)
@@ -218,7 +234,8 @@ impl std::fmt::Display for Trigger {
             write!(f, " > {}", humantime::format_duration(self.time))?;
         }
         self.signal.map_or(Ok(()), |signal| write!(f, " signal={signal}"))?;
-        self.comm.as_ref().map_or(Ok(()), |comm| write!(f, " comm={comm}"))?;
+        let quoted = self.comm.as_ref().map(|comm| shlex::try_quote(comm).unwrap_or_default());
+        quoted.map_or(Ok(()), |comm| write!(f, " comm={comm}"))?;
         self.pid.map_or(Ok(()), |pid| write!(f, " pid={pid}"))
     }
 }
@@ -331,10 +348,20 @@ mod tests {
             "syscall fsync > 2s",
             "irq > 5ms",
             "hung",
+            "exit comm='V8 WorkerThread'",
+            "blocked > 1s comm='a>b' pid=3",
+            "oom comm='GC Thread#0'",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert_eq!(parse(" syscall  fsync>2000ms").unwrap().to_string(), "syscall fsync > 2s");
+        for text in
+            ["exit comm=\"V8 WorkerThread\"", "exit 'comm=V8 WorkerThread'", "exit comm=V8\\ WorkerThread"]
+        {
+            assert_eq!(parse(text).unwrap().comm.as_deref(), Some("V8 WorkerThread"), "{text}");
+        }
+        assert_eq!(parse("exit comm=\"postgres\"").unwrap().to_string(), "exit comm=postgres");
+        assert_eq!(parse("exit comm=a>b").unwrap().comm.as_deref(), Some("a>b"));
         for signal in ["11", "SEGV"] {
             assert_eq!(parse(&format!("exit signal={signal}")).unwrap().to_string(), "exit signal=SIGSEGV");
         }
@@ -364,6 +391,10 @@ mod tests {
             ("exit comm=0123456789abcdef", &["1 to 15 bytes"]),
             ("exit comm=", &["1 to 15 bytes"]),
             ("exit pid=0", &["write it as pid=4711"]),
+            ("exit comm='a", &["has no end"]),
+            ("exit comm=a comm=b", &["comm is there twice"]),
+            ("exit comm='a\nb'", &["all of them printable"]),
+            ("exit comm=V8 WorkerThread", &["\"WorkerThread\" is not a field of exit"]),
         ] {
             let message = refused(text);
             assert!(parts.iter().all(|part| message.contains(part)), "{text}: {message}");
