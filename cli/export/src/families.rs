@@ -57,7 +57,7 @@ impl Families {
         labels: &Labels,
         notes: &mut Vec<String>,
     ) {
-        let map = source.target.map.as_ref().map(|map| map.facts().name).filter(|name| !name.is_empty());
+        let map = source.target.map_name();
         let kind = source.target.kind().map(|kind| kind.to_string());
         let name = format!("mapring_{}", name_of(&map.or(kind).unwrap_or_else(|| "array".to_owned())));
         let count = source.count();

@@ -8,6 +8,20 @@ use super::loaded::Loaded;
 use super::nobody::as_nobody;
 use super::{Dir, Kept, Running, mapring, scrape, until_some, value};
 
+/// The kernel keeps 15 bytes of a name, and these have the first 15 in common.
+#[test]
+fn maps_with_long_names_have_metrics_of_their_own() {
+    let Some(mut loaded) = Loaded::new() else { return };
+    let (words, bytes) = (loaded.path("t_name_of_many_words"), loaded.path("t_name_of_many_bytes"));
+    loaded.skel.maps.t_name_of_many_words.pin(&words).unwrap();
+    loaded.skel.maps.t_name_of_many_bytes.pin(&bytes).unwrap();
+    let output = mapring(&["export", "prometheus", "--once", &words, &bytes]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for name in ["t_name_of_many_words", "t_name_of_many_bytes"] {
+        assert!(text.contains(&format!("# HELP mapring_{name}_number ")), "{text}");
+    }
+}
+
 #[test]
 fn every_kind_is_exported_by_its_types() {
     let Some(mut loaded) = Loaded::new() else { return };

@@ -266,7 +266,7 @@ fn by_name(name: &str) -> Result<Location> {
 }
 
 /// The most bytes of a map's name that the kernel keeps.
-const KEPT: usize = 15;
+pub(crate) const KEPT: usize = 15;
 
 /// Whether a map has this name in C. `None` if the kernel keeps only its first bytes, and the types do not say.
 fn is_called(location: &Location, name: &str) -> Option<bool> {

@@ -1,6 +1,7 @@
 //! A map or memory file with what is known of it: its content, its types, and how this user reads it.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -10,9 +11,10 @@ use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
 use mapring::record::UncheckedReason;
 use mapring::{Access, Error, ErrorKind, Merged, OpenOptions, Refusal, Region, Source, Start};
+use mapring_kit::text::printable;
 use mapring_sys::btf::{self, Btf};
 
-use crate::find::Location;
+use crate::find::{KEPT, Location};
 use crate::ringbuf::Observed;
 use crate::shortage;
 use crate::stamp::Stamp;
@@ -198,8 +200,15 @@ impl Target {
 
     /// The name by which people know it.
     pub fn name(&self) -> String {
-        let by_kernel = self.map.as_ref().map(|map| map.facts().name).filter(|name| !name.is_empty());
-        by_kernel.unwrap_or_else(|| self.location.to_string())
+        self.map_name().unwrap_or_else(|| self.location.to_string())
+    }
+
+    /// The map's name, if it has one. The kernel keeps 15 bytes of it; a pin may have them all.
+    pub fn map_name(&self) -> Option<String> {
+        let kept = self.map.as_ref().map(|map| map.facts().name).filter(|name| !name.is_empty())?;
+        let pin = if let Location::Pin(path) = &self.location { path.file_name() } else { None };
+        let whole = pin.and_then(OsStr::to_str).filter(|pin| kept.len() == KEPT && pin.starts_with(&kept));
+        Some(whole.map_or(kept.clone(), |whole| printable(whole).into_owned()))
     }
 
     pub(crate) fn refusal(&self) -> Option<Refusal> {
