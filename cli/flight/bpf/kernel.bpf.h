@@ -6,8 +6,14 @@ struct thread_info {
 	unsigned int cpu, status;
 	unsigned long flags;
 };
+struct cred {
+	struct {
+		__u32 val;
+	} uid;
+};
 struct task_struct {
 	struct thread_info thread_info;
+	const struct cred *cred;
 	unsigned int __state;
 	int exit_state, exit_code, prio, pid, tgid;
 	char comm[16];

@@ -31,7 +31,7 @@ struct condition {
 	__u64 comm[2], mask[2];
 	__u32 kind;
 	__s32 number; /* of the signal or the system call, or ANY */
-	__u32 pid, unused;
+	__u32 pid, uid; /* 0: any; uid is one more than the number of a user */
 };
 
 const volatile struct {
@@ -132,6 +132,8 @@ static __always_inline void happened(const __u32 kind, __u64 ns, __u64 value, __
 		if (c->kind != kind || value < c->least)
 			continue;
 		if ((c->number != ANY && c->number != number) || (c->pid && c->pid != pid))
+			continue;
+		if (c->uid && (!task || task->cred->uid.val != c->uid - 1))
 			continue;
 		if (task)
 			copy_comm(comm, task);

@@ -33,9 +33,10 @@ enum Field {
     Signal,
     Comm,
     Pid,
+    Uid,
 }
 
-use Field::{Call, Comm as Name, Pid, Signal as By};
+use Field::{Call, Comm as Name, Pid, Signal as By, Uid};
 
 /// The kernel's programs compare as many.
 pub(crate) const MOST: usize = 8;
@@ -48,16 +49,37 @@ const SOFTIRQS: &[&str] = &["irq_soft_enter", "irq_soft_exit"];
 
 /// All triggers.
 pub(crate) static KINDS: [Kind; 11] = [
-    event("runqueue", 1, "a thread that can run waits longer for a CPU", SCHED, "sched_switch", &[Name, Pid])
-        .timed(),
-    event("blocked", 2, "a thread was blocked longer (state D of ps)", SCHED, "sched_switch", &[Name, Pid])
-        .timed(),
-    event("syscall", 3, "a system call took longer", CALLS, "sys_exit", &[Call, Name, Pid]).timed(),
+    event(
+        "runqueue",
+        1,
+        "a thread that can run waits longer for a CPU",
+        SCHED,
+        "sched_switch",
+        &[Name, Pid, Uid],
+    )
+    .timed(),
+    event(
+        "blocked",
+        2,
+        "a thread was blocked longer (state D of ps)",
+        SCHED,
+        "sched_switch",
+        &[Name, Pid, Uid],
+    )
+    .timed(),
+    event("syscall", 3, "a system call took longer", CALLS, "sys_exit", &[Call, Name, Pid, Uid]).timed(),
     event("irq", 4, "an interrupt took longer", &["irq_enter", "irq_exit"], "irq_handler_exit", &[]).timed(),
     event("softirq", 5, "a softirq took longer", SOFTIRQS, "softirq_exit", &[]).timed(),
-    event("exit", 6, "a thread ends", &["exec_exit"], "sched_process_exit", &[By, Name, Pid]),
-    event("oom", 7, "memory is full, and the kernel kills", OOM, "mark_victim", &[Name, Pid]),
-    event("hung", 8, "a thread is blocked for long", &["marks_hung"], "sched_process_hang", &[Name, Pid]),
+    event("exit", 6, "a thread ends", &["exec_exit"], "sched_process_exit", &[By, Name, Pid, Uid]),
+    event("oom", 7, "memory is full, and the kernel kills", OOM, "mark_victim", &[Name, Pid, Uid]),
+    event(
+        "hung",
+        8,
+        "a thread is blocked for long",
+        &["marks_hung"],
+        "sched_process_hang",
+        &[Name, Pid, Uid],
+    ),
     event("rcu_stall", 9, "a CPU holds up RCU", &["marks_rcu_stall"], "rcu_stall_warning", &[]),
     event("machine_check", 10, "the CPU reports an error", &["marks_machine_check"], "mce_record", &[]),
     event("memory_error", 11, "memory reports an error", &["marks_memory_error"], "mc_event", &[]),
@@ -91,6 +113,7 @@ pub(crate) struct Trigger {
     signal: Option<Signal>,
     pub(crate) comm: Option<String>,
     pid: Option<u32>,
+    uid: Option<u32>,
 }
 
 /// Reads an expression such as `syscall fsync > 2s comm=nginx`. Words are quoted as in a shell: `comm="V8 WorkerThread"`.
@@ -102,7 +125,8 @@ pub(crate) fn parse(text: &str) -> Result<Trigger, String> {
     let name = name.ok_or_else(|| format!("a trigger is one of {}", list(names())))?;
     let kind =
         KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| unknown("trigger", name, names()))?;
-    let mut trigger = Trigger { kind, time: Duration::ZERO, call: None, signal: None, comm: None, pid: None };
+    let mut trigger =
+        Trigger { kind, time: Duration::ZERO, call: None, signal: None, comm: None, pid: None, uid: None };
     let (event, fields) = match kind.is_time {
         true => text.split_once('>').unwrap_or((text, "")),
         false => (text, ""),
@@ -137,6 +161,14 @@ pub(crate) fn parse(text: &str) -> Result<Trigger, String> {
                 return Err(format!(
                     "comm={value:?}: the name of a thread has 1 to 15 bytes, all of them printable"
                 ));
+            }
+            Uid => {
+                // The last number means no user.
+                let uid = value.parse().ok().filter(|uid| *uid != u32::MAX);
+                trigger
+                    .uid
+                    .replace(uid.ok_or_else(|| format!("uid={value}: write it as uid=1000"))?)
+                    .is_some()
             }
             Pid | Call => {
                 let pid = value.parse().ok().filter(|pid| *pid > 0);
@@ -206,6 +238,7 @@ impl Field {
             By => Some("signal"),
             Name => Some("comm"),
             Pid => Some("pid"),
+            Uid => Some("uid"),
         }
     }
 }
@@ -236,7 +269,8 @@ impl std::fmt::Display for Trigger {
         self.signal.map_or(Ok(()), |signal| write!(f, " signal={signal}"))?;
         let quoted = self.comm.as_ref().map(|comm| shlex::try_quote(comm).unwrap_or_default());
         quoted.map_or(Ok(()), |comm| write!(f, " comm={comm}"))?;
-        self.pid.map_or(Ok(()), |pid| write!(f, " pid={pid}"))
+        self.pid.map_or(Ok(()), |pid| write!(f, " pid={pid}"))?;
+        self.uid.map_or(Ok(()), |uid| write!(f, " uid={uid}"))
     }
 }
 
@@ -273,7 +307,7 @@ struct Condition {
     kind: u32,
     number: i32,
     pid: u32,
-    unused: u32,
+    uid: u32,
 }
 
 /// The constants of a group's programs.
@@ -324,7 +358,7 @@ impl Trigger {
             kind: self.kind.number,
             number: number.unwrap_or(-1),
             pid: self.pid.unwrap_or(0),
-            unused: 0,
+            uid: self.uid.map_or(0, |uid| uid + 1),
         }
     }
 }
@@ -342,7 +376,7 @@ mod tests {
         for text in [
             "oom",
             "oom comm=postgres",
-            "exit signal=SIGSEGV comm=postgres",
+            "exit signal=SIGSEGV comm=postgres uid=26",
             "runqueue > 50ms",
             "blocked > 30s comm=nginx pid=12",
             "syscall fsync > 2s",
@@ -374,14 +408,19 @@ mod tests {
             ("oon", &["\"oon\" is not a trigger; the nearest is oom; known are runqueue, "]),
             ("zzzzzzzz", &["\"zzzzzzzz\" is not a trigger; known are"]),
             ("syscall fsinc > 2s", &["\"fsinc\" is not a system call; the nearest is fsync"]),
-            ("syscall > 2s", &["needs the name of a system call: syscall NAME > TIME [comm=…] [pid=…]"]),
+            (
+                "syscall > 2s",
+                &["needs the name of a system call: syscall NAME > TIME [comm=…] [pid=…] [uid=…]"],
+            ),
             ("runqueue", &["runqueue needs a time: runqueue > TIME"]),
             ("runqueue >", &["runqueue needs a time"]),
             ("runqueue > long", &["the time long of runqueue: write it as 500ms"]),
             ("blocked > 9h", &["the longest is 8h"]),
             (
                 "exit signl=SIGSEGV",
-                &["\"signl\" is not a field of exit; the nearest is signal; known are signal, comm, pid"],
+                &[
+                    "\"signl\" is not a field of exit; the nearest is signal; known are signal, comm, pid, uid",
+                ],
             ),
             (
                 "exit signal=SIGSEGF",
@@ -391,6 +430,7 @@ mod tests {
             ("exit comm=0123456789abcdef", &["1 to 15 bytes"]),
             ("exit comm=", &["1 to 15 bytes"]),
             ("exit pid=0", &["write it as pid=4711"]),
+            ("exit uid=root", &["write it as uid=1000"]),
             ("exit comm='a", &["has no end"]),
             ("exit comm=a comm=b", &["comm is there twice"]),
             ("exit comm='a\nb'", &["all of them printable"]),

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::UdpSocket;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -54,6 +54,28 @@ fn a_process_that_dies_of_a_signal_stops_the_recording() {
     let text = String::from_utf8(recorder.run(&["status"]).stdout).unwrap();
     assert!(text.contains(&format!("\nstopped by exit of {pid} (sh) by SIGSEGV on ")), "{text}");
     assert!(text.contains("\nrecorded 1.0 s more; "), "{text}");
+}
+
+/// Other users have threads of any name.
+#[test]
+fn a_trigger_of_a_user_is_met_by_no_other_one() {
+    const NOBODY: u32 = 65534;
+    let recorder = Recorder::new("user");
+    let trigger = format!("exit comm=\"V8 WorkerThread\" uid={NOBODY}");
+    if !recorder.start(&["--size", "1M", "--events", "exec", "--stop-on", &trigger, "--after", "0s"]) {
+        return;
+    }
+    let end_as = |user| {
+        let script = "printf 'V8 WorkerThread' > /proc/$$/comm";
+        let mut child = Command::new("/bin/sh").args(["-c", script]).uid(user).spawn().unwrap();
+        assert!(child.wait().unwrap().success());
+        child.id()
+    };
+    end_as(0);
+    assert_eq!(recorder.status()["recording"]["triggers"][0]["met"], 0);
+    let pid = end_as(NOBODY);
+    expect_no_process(&recorder);
+    expect(&recorder, "exit", pid);
 }
 
 #[test]
