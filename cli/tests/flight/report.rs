@@ -106,7 +106,7 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     let text = String::from_utf8(recorder.run(&["report"]).stdout).unwrap();
     println!("{text}");
     let first = text.lines().take(15).collect::<Vec<_>>().join("\n");
-    let most = first.lines().find(|line| line.ends_with(", more than any other")).unwrap();
+    let most = first.lines().find(|line| line.ends_with(", more than any other process")).unwrap();
     let is_named = |hog: &&u32| most.contains(&format!("sh ({hog}) used "));
     let hog = *hogs.iter().find(is_named).unwrap_or_else(|| panic!("{most}: not of {hogs:?}"));
     let mut expected = vec![

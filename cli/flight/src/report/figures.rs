@@ -16,6 +16,10 @@ pub(super) struct Figures {
     pub(super) completeness: Completeness,
     /// Processes by their CPU time, the largest first.
     pub(super) cpu_time: Vec<CpuTime>,
+    /// All processes, also those that are not listed.
+    pub(super) cpu_time_all: Sum,
+    /// Processes of the same name, where there are several, the largest sum first.
+    pub(super) cpu_time_by_name: Vec<NameTime>,
     /// From the moment when a task could run until it ran.
     pub(super) runqueue: Distribution,
     pub(super) runqueue_worst: Vec<Delay>,
@@ -101,6 +105,25 @@ pub(super) struct CpuTime {
     /// Of one CPU, over the time of the report.
     pub(super) percent: f64,
     pub(super) threads: Vec<ThreadTime>,
+}
+
+/// The CPU time of several processes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Sum {
+    pub(super) processes: u64,
+    pub(super) busy_ns: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct NameTime {
+    pub(super) name: String,
+    #[serde(flatten)]
+    pub(super) sum: Sum,
+    /// Of one CPU, over the time of the report.
+    pub(super) percent: f64,
+    /// Who started most of them, and how many, as far as the start was recorded.
+    pub(super) parent: Option<Task>,
+    pub(super) by_parent: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,12 +1,16 @@
 //! The sections of a report for people, from which its text and its page are made: both show the same.
 
 use mapring_kit::output;
+use mapring_kit::text::grouped;
 
-use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Task, Where};
+use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Where};
 use super::text::{Document, Part, Row, Section};
 
 /// The signals of faults in a program.
 const CRASHES: [&str; 7] = ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP"];
+
+/// Those that ask a process to end, as a shell or a service manager does.
+const REQUESTS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGALRM"];
 
 /// The groups that tell slow system calls from those that wait for something.
 const CALLS: &[&str] = &["syscalls", "sched"];
@@ -62,15 +66,30 @@ impl<'f> Text<'f> {
         };
         let mut killed: Vec<_> = figures.ended.iter().filter_map(killed).collect();
         killed.sort_by_key(|(is_kill, distance, ..)| (*is_kill, *distance));
-        for (is_kill, _, signal, it) in killed.into_iter().take(3) {
-            let (of, when) = (if is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
-            first.push((of, format!("{} was killed by {signal}, {when}", named(&it.process))));
+        let story = |(is_kill, _, signal, it): &(bool, u64, &str, &Ended)| {
+            let (of, when) = (if *is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
+            (of, format!("{} was killed by {signal}, {when}", named(&it.process)))
+        };
+        // Those that were asked to end come last.
+        let (asked, killed): (Vec<_>, Vec<_>) =
+            killed.into_iter().partition(|(.., signal, _)| REQUESTS.contains(signal));
+        first.extend(killed.iter().take(3).map(story));
+        // Many of one name, if they used more than any process. Then the busiest one, and others that a CPU was busy with.
+        let largest = figures.cpu_time.first().map_or(0, |it| it.busy_ns);
+        let many = figures.cpu_time_by_name.first();
+        let many = many.filter(|it| it.sum.busy_ns > largest || it.percent > 20.0);
+        if let Some(many) = many {
+            let by = many
+                .parent
+                .as_ref()
+                .map_or(String::new(), |it| format!(", most of them started by {}", named(it)));
+            let (count, name, percent) = (grouped(many.sum.processes), &many.name, many.percent);
+            first.push(("CPU", format!("{count} processes {name} used {percent:.0} % of a CPU{by}")));
         }
-        // The busiest one, and others that a CPU was busy with.
         let busy = figures.cpu_time.iter().take(3).enumerate();
         for (at, it) in busy.filter(|(at, it)| *at == 0 || it.percent > 50.0) {
             let (process, percent) = (named(&it.process), it.percent);
-            let most = if at == 0 { ", more than any other" } else { "" };
+            let most = if at == 0 { ", more than any other process" } else { "" };
             first.push(("CPU", format!("{process} used {percent:.0} % of a CPU{most}")));
         }
         for disk in figures.disks.iter().take(2) {
@@ -102,6 +121,7 @@ impl<'f> Text<'f> {
                 format!("{} of {} {open} {}", call.call, named(&call.task), time(call.ns)),
             ));
         }
+        first.extend(asked.first().map(story));
         let lost: u64 = figures.completeness.lost.iter().map(|it| it.count).sum();
         let lost = if lost == 0 { "nothing".to_owned() } else { format!("{lost} events") };
         let from = figures.completeness.groups.iter().filter_map(|group| group.complete_from_ns).max();
@@ -153,6 +173,21 @@ impl<'f> Text<'f> {
                     vec![named(&it.process), time(it.busy_ns), format!("{:.1}", it.percent), name, busy]
                 }),
             );
+            let Sum { processes, busy_ns } = figures.cpu_time_all;
+            self.more(processes);
+            if processes > 0 {
+                self.line(format!("all {} processes: {}", grouped(processes), time(busy_ns)));
+            }
+            if !figures.cpu_time_by_name.is_empty() {
+                self.table(
+                    &["processes of one name", "number", "time", "% of a CPU", "started most of them"],
+                    figures.cpu_time_by_name.iter().map(|it| {
+                        let parent = it.parent.as_ref().map_or(String::new(), named);
+                        let (count, busy) = (grouped(it.sum.processes), time(it.sum.busy_ns));
+                        vec![it.name.clone(), count, busy, format!("{:.1}", it.percent), parent]
+                    }),
+                );
+            }
         }
         if self.title("Time in the run queue", &["sched"]) {
             self.line(spread(&figures.runqueue));
@@ -367,8 +402,48 @@ pub(super) fn time(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::CpuTime;
+    use super::super::figures::{CpuTime, NameTime};
     use super::*;
+
+    #[test]
+    fn who_was_asked_to_end_is_named_after_the_culprit() {
+        let ended = |pid, signal: &str| Ended {
+            process: Task { pid, tid: pid, name: "x".to_owned() },
+            at_ns: 0,
+            status: 0,
+            signal: Some(signal.to_owned()),
+        };
+        let of = |pid, percent| CpuTime {
+            process: Task { pid, ..Task::default() },
+            percent,
+            ..CpuTime::default()
+        };
+        let many = NameTime {
+            name: "true".to_owned(),
+            sum: Sum { processes: 9197, busy_ns: 1 },
+            percent: 36.0,
+            parent: Some(Task { pid: 5, tid: 5, name: "bash".to_owned() }),
+            by_parent: 9197,
+        };
+        let figures = Figures {
+            ended: vec![ended(1, "SIGTERM"), ended(2, "SIGKILL"), ended(3, "SIGSEGV")],
+            cpu_time: vec![of(4, 16.0)],
+            cpu_time_by_name: vec![many],
+            ..Figures::default()
+        };
+        let text = super::of(&figures).to_string();
+        let (_, first) = text.split_once("What stands out\n").unwrap();
+        let order = [
+            "(3) was killed by SIGSEGV",
+            "(2) was killed by SIGKILL",
+            "9,197 processes true used 36 % of a CPU, most of them started by bash (5)",
+            "(4) used 16 %",
+            "(1) was killed by SIGTERM",
+            "lost ",
+        ];
+        let lines: Vec<_> = first.lines().take(order.len()).collect();
+        assert!(lines.iter().zip(order).all(|(line, part)| line.contains(part)), "{text}");
+    }
 
     #[test]
     fn times_have_three_digits() {
@@ -385,7 +460,7 @@ mod tests {
         };
         let cpu_time = [(1, 98.0), (2, 95.0), (3, 20.0)].map(used).into();
         let text = of(&Figures { cpu_time, ..Figures::default() }).to_string();
-        assert!(text.contains("(1) used 98 % of a CPU, more than any other\n"), "{text}");
+        assert!(text.contains("(1) used 98 % of a CPU, more than any other process\n"), "{text}");
         assert!(text.contains("(2) used 95 % of a CPU\n") && !text.contains("(3) used"), "{text}");
     }
 

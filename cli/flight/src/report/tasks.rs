@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::super::event::{Event, What};
 use super::super::names::Names;
 use super::super::symbols::Symbols;
-use super::figures::{CpuTime, Delay, Figures, Task, ThreadTime};
+use super::figures::{CpuTime, Delay, Figures, NameTime, Sum, Task, ThreadTime};
 use super::largest::{Map, SHOWN, sorted};
 use super::longest::{LONGEST, Longest, Took};
 use super::waits::Waits;
@@ -21,6 +21,8 @@ pub(super) struct Tasks {
     pub(super) from: u64,
     cpus: BTreeMap<u16, Running>,
     threads: Map<u32, Thread>,
+    /// Of each process whose start was recorded.
+    parents: Map<u32, u32>,
     runqueue: Took,
     worst: Longest<Delayed>,
     waits: Waits,
@@ -114,6 +116,9 @@ impl Tasks {
                 return;
             }
             What::Waking { task, .. } => self.wakes(task, event),
+            What::Fork { child_pid, .. } if child_pid != pid => {
+                self.parents.insert(child_pid, pid);
+            }
             What::Wait { ns: away, ref stack, .. } => {
                 self.waits.came_back(tid, ns.saturating_sub(away), ns, stack);
             }
@@ -241,31 +246,57 @@ impl Tasks {
         let mut waits = std::mem::take(&mut self.waits);
         waits.put(figures, &|tid, names| self.task(tid, names, end), names, symbols, end);
         let from = self.from.max(figures.completeness.from_ns);
-        figures.cpu_time = self.cpu_time(names, from, end);
+        self.cpu_time(figures, names, from..end);
     }
 
-    /// The CPU time of the processes that used most.
-    fn cpu_time(&self, names: &mut Names, from: u64, end: u64) -> Vec<CpuTime> {
+    /// The CPU time of the processes that used most, of those with one name, and of the rest.
+    fn cpu_time(&self, figures: &mut Figures, names: &mut Names, times: Range<u64>) {
+        let end = times.end;
         let mut processes: Map<u32, Vec<(u64, u32)>> = Map::default();
         for (&tid, thread) in self.threads.iter().filter(|(tid, thread)| **tid != 0 && thread.busy > 0) {
             let pid = if thread.pid == 0 { tid } else { thread.pid };
             processes.entry(pid).or_default().push((thread.busy, tid));
         }
-        let sum = |threads: &Vec<(u64, u32)>| threads.iter().map(|(busy, _)| busy).sum();
-        let all = end.saturating_sub(from).max(1);
+        let busy_of = |threads: &Vec<(u64, u32)>| threads.iter().map(|(busy, _)| busy).sum::<u64>();
+        let all = times.end.saturating_sub(times.start).max(1);
+        #[allow(clippy::cast_precision_loss)] // shown with a digit after the point
+        let percent = |busy_ns: u64| 100.0 * busy_ns as f64 / all as f64;
+
+        let mut by_name: BTreeMap<String, (Sum, Map<u32, u64>)> = BTreeMap::new();
+        let mut all_of_them = Sum::default();
+        for (&pid, threads) in &processes {
+            let busy_ns = busy_of(threads);
+            let (sum, parents) = by_name.entry(task(pid, pid, names, end).name).or_default();
+            for sum in [sum, &mut all_of_them] {
+                *sum = Sum { processes: sum.processes + 1, busy_ns: sum.busy_ns + busy_ns };
+            }
+            if let Some(parent) = self.parents.get(&pid) {
+                *parents.entry(*parent).or_default() += 1;
+            }
+        }
+        let several = by_name.into_iter().filter(|(name, (sum, _))| sum.processes > 1 && !name.is_empty());
+        let several = several.map(|(name, (sum, parents))| {
+            let most = parents.into_iter().max_by_key(|(pid, count)| (*count, *pid));
+            let parent = most.map(|(pid, _)| task(pid, pid, names, end));
+            let by_parent = most.map_or(0, |(_, count)| count);
+            NameTime { name, sum, percent: percent(sum.busy_ns), parent, by_parent }
+        });
+        figures.cpu_time_by_name = several.collect();
+        figures.cpu_time_by_name.sort_by_key(|it| std::cmp::Reverse(it.sum.busy_ns));
+        figures.cpu_time_by_name.truncate(SHOWN);
+
         let of = |(pid, mut threads): (u32, Vec<(u64, u32)>)| {
-            let busy_ns = sum(&threads);
+            let busy_ns = busy_of(&threads);
             threads.sort_unstable_by_key(|(busy, tid)| (std::cmp::Reverse(*busy), *tid));
             threads.truncate(SHOWN);
             let process = task(pid, pid, names, end);
             let threads = threads.into_iter();
             let threads =
                 threads.map(|(busy_ns, tid)| ThreadTime { thread: task(pid, tid, names, end), busy_ns });
-            #[allow(clippy::cast_precision_loss)] // shown with a digit after the point
-            let percent = 100.0 * busy_ns as f64 / all as f64;
-            CpuTime { process, busy_ns, percent, threads: threads.collect() }
+            CpuTime { process, busy_ns, percent: percent(busy_ns), threads: threads.collect() }
         };
-        sorted(processes, sum).map(of).collect()
+        figures.cpu_time = sorted(processes, busy_of).map(of).collect();
+        figures.cpu_time_all = all_of_them;
     }
 }
 
@@ -276,7 +307,7 @@ pub(super) fn task(pid: u32, tid: u32, names: &mut Names, ns: u64) -> Task {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::event::tests::{comm, event};
+    use super::super::super::event::tests::{comm, event, exec};
     use super::*;
 
     fn switch(ns: u64, cpu: u16, tid: u32, state: u16, next: u32) -> Event {
@@ -310,6 +341,36 @@ mod tests {
         assert_eq!((found.runqueue.count, found.runqueue.max_ns), (1, 20), "7 could run from 150 to 170");
         let worst = &found.runqueue_worst[0];
         assert_eq!((worst.task.tid, worst.instead.tid, worst.ns, worst.at_ns), (7, 8, 20, 170));
+    }
+
+    #[test]
+    fn short_processes_of_one_name_are_summed_and_the_rest_is_said() {
+        let fork = |ns, parent, child| {
+            event(ns, parent, What::Fork { child_pid: child, child_tid: child, comm: comm("sh") })
+        };
+        let mut events = Vec::new();
+        for n in 0..50 {
+            let (ns, child) = (u64::from(n) * 100, 1000 + n);
+            events.extend([fork(ns, 7, child), switch(ns + 10, 0, 7, 0, child)]);
+            events
+                .extend([event(ns + 20, child, exec("/bin/true", "true")), switch(ns + 40, 0, child, 0, 7)]);
+        }
+        let (mut tasks, mut names) = (Tasks::default(), Names::of_events());
+        for event in &events {
+            tasks.see(event);
+            names.update(event);
+        }
+        let mut found = Figures::default();
+        tasks.put(&mut found, &mut names, &mut Symbols::new(&[]), 5000);
+        let [next] = &found.cpu_time_by_name[..] else { panic!("{:?}", found.cpu_time_by_name) };
+        assert_eq!(
+            (&*next.name, next.sum.processes, next.sum.busy_ns, next.by_parent),
+            ("true", 50, 50 * 30, 50)
+        );
+        assert_eq!(next.parent.as_ref().unwrap().pid, 7);
+        // Of 51 processes, 20 are listed.
+        let all = found.cpu_time_all;
+        assert_eq!((found.cpu_time.len(), all.processes, all.busy_ns), (20, 51, 4940));
     }
 
     #[test]
