@@ -362,3 +362,7 @@ fn may_end(source: &mut impl SlotSource, seen: u64, published: u64) -> bool {
     fence(order!(At::RingMayEnd)); // SYNC order: a guarded claim that has ended has claimed its slot before
     may
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod tests;
