@@ -40,3 +40,27 @@ pub fn latest() -> u64 {
 
 #[cfg(loom)]
 std::thread_local!(static NOW: core::cell::Cell<u64> = const { core::cell::Cell::new(0) });
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use nix::time::{ClockId, clock_getres, clock_gettime};
+
+    use super::*;
+
+    #[test]
+    fn it_is_the_kernels_coarse_clock_and_two_ticks_after_it() {
+        const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
+        let nanoseconds = |time: nix::sys::time::TimeSpec| {
+            u64::try_from(std::time::Duration::from(time).as_nanos()).unwrap()
+        };
+        let tick = nanoseconds(clock_getres(CLOCK).unwrap());
+        // Until no tick is between two readings.
+        let found = std::iter::repeat_with(|| {
+            let read = || nanoseconds(clock_gettime(CLOCK).unwrap());
+            (read(), now(), latest(), read())
+        });
+        let (before, now, latest, _) =
+            found.take(1 << 20).find(|(before, .., after)| before == after).unwrap();
+        assert_eq!((now, latest), (before, before + 2 * tick));
+    }
+}

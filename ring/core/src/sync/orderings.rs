@@ -299,3 +299,32 @@ pub(crate) const ORDERINGS: &[Named] = &[
         so_that: "the words of a record are written after the words of the previous record in the slot",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordering_is_weakened_to_less_than_it_was() {
+        let both = SITES.iter().find(|site| site.order == Ordering::AcqRel).unwrap();
+        let one = SITES.iter().find(|site| site.order == Ordering::Release).unwrap();
+        for (site, left, expected) in [
+            (both, "Relaxed", Some(Ordering::Relaxed)),
+            (both, "Acquire", Some(Ordering::Acquire)),
+            (both, "Release", Some(Ordering::Release)),
+            (both, "AcqRel", None),
+            (one, "Relaxed", Some(Ordering::Relaxed)),
+            (one, "Acquire", None),
+            (one, "Release", None),
+        ] {
+            let found = weakened(&format!("{}={left}", site.name));
+            assert_eq!(
+                found.map(|(site, order)| (site.name, order)),
+                expected.map(|order| (site.name, order))
+            );
+        }
+        for text in ["", "Relaxed", "NoSite=Relaxed"] {
+            assert!(weakened(text).is_none(), "{text}");
+        }
+    }
+}

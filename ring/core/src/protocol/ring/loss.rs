@@ -254,8 +254,11 @@ mod tests {
             loss(0, LossCause::Skipped, 9..10),
             loss(1, LossCause::Skipped, 10..11),
         ];
+        assert!(!losses.is_empty());
         assert_eq!(losses.take().collect::<Vec<_>>(), expected);
-        assert_eq!(losses.take().count(), 0);
+        assert!(losses.is_empty() && losses.take().count() == 0);
+        let between = Loss::new(None, LossCause::NoShard, None, 3).between(Some(1), 2);
+        assert_eq!((between.count, between.since, between.until), (3, Some(1), 2));
     }
 
     #[test]

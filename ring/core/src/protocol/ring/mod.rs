@@ -11,6 +11,9 @@ mod copy;
 mod follow;
 mod loss;
 mod memfd_readers;
+#[cfg(test)]
+#[allow(clippy::disallowed_types)]
+mod memory;
 mod merge;
 mod produce;
 mod retire;

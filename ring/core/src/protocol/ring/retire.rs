@@ -195,4 +195,34 @@ mod tests {
         );
         assert_eq!(unfinished(new), None);
     }
+
+    #[test]
+    fn gates_are_opened_and_closed_in_all_shards_and_what_was_begun_is_found() {
+        let geometry = Geometry::new(Kind::Ring, 8, 4, 3).unwrap().resizable().unwrap();
+        let memory: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let ring = Whole { words: WordsMut::new(&memory), geometry: &geometry, id: 7 };
+        let gate = |shard| Shard::new(*ring.words, &ShardPlace::new(&geometry, shard)).gate();
+        open(ring.words, &geometry);
+        assert!([0, 1, 2].map(gate).iter().all(|gate| *gate != 0));
+        // The epoch stays: who sleeps by it is not woken too early.
+        let epoch = Epoch::default().next();
+        gates(ring.words, &geometry, Gate::Open, epoch);
+        let opened = [0, 1, 2].map(gate);
+        assert_eq!(close(ring.words, &geometry), 0);
+        let closed = [0, 1, 2].map(gate);
+        assert!(closed.iter().zip(opened).all(|(closed, opened)| *closed != opened));
+        assert!(closed.iter().all(|closed| Epoch::of(*closed) == epoch));
+
+        // As in docs/abi.md: the gate of a ring that another process is putting in the place of ring 9, and died.
+        mark(ring, 9, 0);
+        assert_eq!(unfinished(ring), Some(9));
+        ring.words.store(BEFORE, 1 << 63 | 5, Ordering::Relaxed);
+        give_up(ring);
+        assert_eq!((unfinished(ring), before(*ring.words)), (None, 5));
+        // One that died before it put another ring in place of this one.
+        let id = 1 << 32 | Gate::Closing.encode(geometry.capacity());
+        ring.words.store(Gate::WORD, id, Ordering::Relaxed);
+        assert_eq!(unfinished(ring), None);
+        assert_eq!(super::gate(*ring.words), Gate::Open, "the attempt is cancelled");
+    }
 }

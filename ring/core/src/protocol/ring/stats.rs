@@ -156,4 +156,20 @@ mod tests {
             assert_eq!((stats.lost(), stats.dropped()), expected, "{cause}");
         }
     }
+
+    #[test]
+    fn counts_are_named_with_their_causes() {
+        let none = ReadStats::default();
+        assert_eq!(none.to_string(), "0 delivered, 0 lost, 0 dropped");
+        let stats =
+            ReadStats { delivered: 5, lapped: 1, skipped: 1, no_slot: 3, stepped_over: 4, held: 2, ..none };
+        assert_eq!(
+            stats.to_string(),
+            "5 delivered, 2 lost (1 overwritten, 1 skipped), 3 dropped (3 no free slot), 4 stepped over, 2 held"
+        );
+        assert_eq!(
+            [LossCause::NoSlot, LossCause::Skipped, LossCause::Full].map(|cause| stats.missing(cause)),
+            [3, 1, 0]
+        );
+    }
 }

@@ -3,99 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use super::super::{ShardMut, ShardPlace};
+use super::super::memory::Memory;
 use super::*;
-use crate::abi::{Geometry, Kind};
-use crate::protocol::WordsMut;
-use crate::sync::AtomicU64;
-
-/// A ring of one shard, in ordinary memory.
-struct Memory {
-    words: Vec<AtomicU64>,
-    place: ShardPlace,
-}
-
-impl Memory {
-    fn new(slots: u64) -> Self {
-        let geometry = Geometry::new(Kind::Ring, 8, slots, 1).unwrap();
-        let words = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        Self { words, place: ShardPlace::new(&geometry, 0) }
-    }
-
-    /// The same after programs pushed records with the values of their tickets.
-    fn with(slots: u64, records: u64) -> Self {
-        let new = Self::new(slots);
-        (0..records).for_each(|t| assert_eq!(new.writer().push(&t), Some(t)));
-        new
-    }
-
-    fn writer(&self) -> ShardMut<'_> {
-        ShardMut::new(WordsMut::new(&self.words), &self.place)
-    }
-
-    fn source(&self) -> Counted<'_> {
-        Counted { shard: Shard::new(*WordsMut::new(&self.words), &self.place), loads: 0 }
-    }
-
-    /// Puts any sequence into the slot of a ticket, as a hostile or a dead writer can.
-    fn put(&self, t: u64, seq: u64) {
-        self.words[self.place.seq(t)].store(seq, Ordering::Relaxed);
-    }
-
-    /// The ticket is being written.
-    fn write(&self, t: u64) {
-        self.put(t, self.place.slots().writing(t));
-    }
-
-    /// The ticket has ended.
-    fn publish(&self, t: u64) {
-        self.put(t, self.place.slots().published(t));
-        self.words[self.place.seq(t) + 1].store(t, Ordering::Relaxed);
-    }
-
-    fn set_head(&self, head: u64) {
-        self.words[self.place.head()].store(head, Ordering::Relaxed);
-    }
-}
-
-/// A source that counts its loads of sequences and of the head.
-struct Counted<'a> {
-    shard: Shard<'a>,
-    loads: u32,
-}
-
-impl SlotSource for Counted<'_> {
-    fn slots(&self) -> Slots {
-        self.shard.slots()
-    }
-
-    fn head(&mut self) -> u64 {
-        self.loads += 1;
-        self.shard.head()
-    }
-
-    fn peek(&mut self, t: u64) -> u64 {
-        self.loads += 1;
-        self.shard.peek(t)
-    }
-
-    fn slot(&self, t: u64) -> usize {
-        self.shard.slot(t)
-    }
-
-    fn stride(&self) -> usize {
-        self.shard.stride()
-    }
-
-    fn take<T: AnyBitPattern, const TO_MEMORY: bool>(
-        &mut self,
-        slot: usize,
-        published: u64,
-        out: &mut T,
-    ) -> Result<(), NoRecord> {
-        self.shard.take::<T, TO_MEMORY>(slot, published, out)
-    }
-}
 
 /// Never skips a ticket that may still end.
 const NEVER: u64 = u64::MAX;
@@ -172,7 +81,8 @@ fn a_ticket_that_is_being_written_is_skipped_after_the_patience_and_named_until_
 #[test]
 fn who_waited_for_one_ticket_has_waited_for_those_claimed_before_the_end_of_that_wait() {
     let memory = Memory::new(16);
-    [0, 1].map(|t| memory.write(t));
+    memory.write(0);
+    memory.write(1);
     memory.publish(2);
     let mut cursor = Cursor::at(0, 0);
     assert_eq!(check(&mut cursor, &memory), Step::Moved);
@@ -266,6 +176,7 @@ fn a_ring_ends_where_no_slot_is_claimed() {
     cursor.set_patience(0);
     assert!(!at_end(&mut cursor, &memory));
     assert_eq!((cursor.next(), cursor.stats().skipped), (12, 1));
+    assert_eq!(cursor.unended(&mut memory.source()).map(|(ticket, _)| ticket), Some(11));
     assert!(at_end(&mut cursor, &memory));
 
     // One that was stepped over: later ones come after it.
@@ -359,6 +270,9 @@ fn whether_a_ticket_is_claimed_is_said_of_the_next_one_and_all_later_ones() {
     let is_free = |t, memory: &Memory| Cursor::at(t, NEVER).nothing_claimed(&mut memory.source());
     let memory = Memory::with(8, 11);
     assert!(is_free(11, &memory) && !is_free(10, &memory));
+    let mut source = memory.source();
+    assert!(Cursor::at(11, NEVER).nothing_claimed(&mut source));
+    assert_eq!(source.loads, 2, "the slot and the hint are enough");
     memory.set_head(11 | PENDING);
     assert!(is_free(11, &memory), "a claim that goes on, of a ticket from now on");
     memory.write(11);
@@ -416,7 +330,7 @@ fn the_newest_record_is_the_last_that_was_not_discarded() {
     assert_eq!(newest(&memory), Some((3, 3)));
     // All of it was discarded.
     let memory = Memory::with(2, 2);
-    [0, 1].map(|t| memory.put(t, memory.place.slots().published(t) | DISCARDED));
+    (0..2).for_each(|t| memory.put(t, memory.place.slots().published(t) | DISCARDED));
     assert_eq!(newest(&memory), None);
 }
 
@@ -435,6 +349,13 @@ fn the_end_is_found_from_any_hint() {
     memory.set_head(10);
     assert_eq!(last_taken(&mut memory.source(), 26), Some(40));
     assert_eq!(last_taken(&mut Memory::new(8).source(), 0), None);
+    // A hint that its slot confirms is enough, where the slot of `t` was never taken.
+    for end in [Memory::write, Memory::publish] {
+        let memory = Memory::new(64);
+        end(&memory, 40);
+        memory.set_head(41);
+        assert_eq!(last_taken(&mut memory.source(), 0), Some(40));
+    }
 }
 
 #[test]
@@ -464,4 +385,57 @@ fn a_cursor_skips_to_the_last_record_that_is_early_enough() {
         assert_eq!(skipped(&memory, 0, before), expected, "before {before}");
     }
     assert_eq!(skipped(&Memory::new(8), 0, 5), 0);
+}
+
+#[test]
+fn a_search_goes_on_after_what_is_overwritten_meanwhile() {
+    /// Programs write a lap and a half when the first record is copied.
+    struct Flooded<'a>(&'a Memory, bool);
+
+    impl SlotSource for Flooded<'_> {
+        fn slots(&self) -> Slots {
+            self.0.place.slots()
+        }
+
+        fn head(&mut self) -> u64 {
+            self.0.source().head()
+        }
+
+        fn peek(&mut self, t: u64) -> u64 {
+            self.0.source().peek(t)
+        }
+
+        fn slot(&self, t: u64) -> usize {
+            self.0.source().slot(t)
+        }
+
+        fn stride(&self) -> usize {
+            self.0.source().stride()
+        }
+
+        fn take<T: AnyBitPattern, const TO_MEMORY: bool>(
+            &mut self,
+            slot: usize,
+            published: u64,
+            out: &mut T,
+        ) -> Result<(), NoRecord> {
+            if !std::mem::replace(&mut self.1, true) {
+                (256..356).for_each(|t| assert_eq!(self.0.writer().push(&t), Some(t)));
+            }
+            self.0.source().take::<T, TO_MEMORY>(slot, published, out)
+        }
+    }
+
+    // The first half of the tickets is gone, and what is searched for is in the second half.
+    for (before, expected) in [(200, 199), (256, 255)] {
+        let memory = Memory::with(256, 256);
+        let mut cursor = Cursor::at(0, NEVER);
+        cursor.skip_before(&mut Flooded(&memory, false), &mut 0_u64, |value| *value < before);
+        assert_eq!(cursor.next(), expected, "before {before}");
+    }
+    // All of it is gone.
+    let memory = Memory::with(64, 256);
+    let mut cursor = Cursor::at(192, NEVER);
+    cursor.skip_before(&mut Flooded(&memory, false), &mut 0_u64, |value| *value < 220);
+    assert_eq!(cursor.next(), 192);
 }

@@ -412,7 +412,9 @@ impl<T: AnyBitPattern> Merge<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Memory;
     use super::*;
+    use crate::abi::seq::DISCARDED;
 
     /// Shards of records that are their own stamps, and what ends each.
     struct Lists {
@@ -541,6 +543,61 @@ mod tests {
         assert_eq!(merge.ahead(), 1, "5000 counts as 1011");
         assert_eq!(stamps(&round(&mut merge, &mut lists, 1022)), [1010, 1011, 5000]);
         assert_eq!((merge.late(), merge.held()), (2, 0));
+    }
+
+    #[test]
+    fn a_record_is_told_by_its_shard_and_what_waits_is_counted() {
+        let mut lists = Lists::new(&[(&[], Found::End), (&[30, 70], Found::End), (&[20], Found::End)]);
+        let mut merge = merge(3);
+        assert!(merge.round(&mut lists, 1000, &mut |record| *record));
+        assert_eq!((merge.held(), merge.pop()), (3, Some((2, 0, &20))));
+        let mut found = None;
+        let see = |shard, ticket, record: &u64| found = Some((shard, ticket, *record));
+        assert_eq!((merge.held(), merge.for_each(&mut lists, &mut |record| *record, 1, see)), (2, 1));
+        assert_eq!((merge.held(), found), (1, Some((1, 0, 30))));
+        let see = |shard, ticket, record: &u64| found = Some((shard, ticket, *record));
+        let count = merge.for_each_before(&mut lists, &mut |record| *record, 1000, 9, &mut 0, see);
+        assert_eq!((merge.held(), count, found), (0, 1, Some((1, 1, 70))));
+    }
+
+    #[test]
+    fn a_record_that_is_earlier_than_those_read_before_it_comes_first() {
+        let mut merge = merge(1);
+        let mut lists = Lists::new(&[(&[500], Found::Blocked)]);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 505)), []);
+        lists.shards[0] = (vec![500, 300, 400], Found::End);
+        assert_eq!(stamps(&round(&mut merge, &mut lists, 1000)), [300, 400, 500]);
+        assert_eq!(merge.late(), 0);
+    }
+
+    #[test]
+    fn a_shard_is_read_until_there_is_no_room_no_record_or_a_claim() {
+        let memory = Memory::with(8, 13);
+        let read = |memory: &Memory, from, room: usize, steps| {
+            let (mut cursor, mut found) = (Cursor::at(from, u64::MAX), vec![]);
+            let mut room = vec![0_u64; room];
+            let end = super::read(&mut cursor, &mut memory.source(), &mut room, steps, |first, records| {
+                found.extend((first..).zip(records.iter().copied()));
+            });
+            (found, end, cursor.next())
+        };
+        let all = |tickets: std::ops::Range<u64>| tickets.map(|t| (t, t)).collect::<Vec<_>>();
+        // Through the end of a lap.
+        assert_eq!(read(&memory, 6, 9, 5), (all(6..13), Found::End, 13));
+        assert_eq!(read(&memory, 6, 4, 5), (all(6..10), Found::More, 10));
+        assert_eq!(read(&memory, 13, 4, 5), (vec![], Found::End, 13));
+        memory.write(13);
+        assert_eq!(read(&memory, 12, 4, 5), (all(12..13), Found::Blocked, 13));
+        // Tickets without a record: as many in a row as the steps allow, whatever came before.
+        let memory = Memory::new(64);
+        let seq = memory.place.slots();
+        (0..20).for_each(|t| memory.put(t, seq.published(t) | DISCARDED));
+        memory.publish(20);
+        (21..30).for_each(|t| memory.put(t, seq.published(t) | DISCARDED));
+        memory.set_head(30);
+        assert_eq!(read(&memory, 0, 4, 5), (vec![], Found::Blocked, 5));
+        assert_eq!(read(&memory, 16, 4, 6), (all(20..21), Found::Blocked, 28));
+        assert_eq!(read(&memory, 16, 4, 10), (all(20..21), Found::End, 30));
     }
 
     #[test]
