@@ -213,6 +213,8 @@ mod tests {
         words: usize,
         elements: Cell<usize>,
         fails: Cell<bool>,
+        /// The next copy has other bits.
+        tears: Cell<bool>,
     }
 
     impl Elements for Copied<'_> {
@@ -222,6 +224,9 @@ mod tests {
             self.elements.set(self.elements.get() + count);
             let from = &self.memory[first * self.words..][..count * self.words];
             out.iter_mut().zip(from).for_each(|(out, word)| *out = word.load(Ordering::Relaxed));
+            if self.tears.replace(false) {
+                out.iter_mut().for_each(|word| *word = !*word);
+            }
             if self.fails.get() { Err("no copy") } else { Ok(()) }
         }
     }
@@ -238,7 +243,13 @@ mod tests {
 
     fn window(memory: &[AtomicU64]) -> Window<Copied<'_>> {
         let words = geometry().element_words();
-        let source = Copied { memory, words, elements: Cell::new(0), fails: Cell::new(false) };
+        let source = Copied {
+            memory,
+            words,
+            elements: Cell::new(0),
+            fails: Cell::new(false),
+            tears: Cell::new(false),
+        };
         Window::new(source, &geometry())
     }
 
@@ -274,9 +285,76 @@ mod tests {
         assert!(copied <= 12, "looks for nothing cost little: {copied}");
         assert_eq!(cursors[0].stats(), ReadStats { delivered: 11, ..ReadStats::default() });
         assert_eq!((window.header(0, HEAD), window.header(1, HEAD)), (Ok(11), Ok(1)));
-        let word = places[1].head() + 5;
+        let word = places[1].head() + 6;
         memory[word].store(77, Ordering::Relaxed);
-        assert_eq!(window.header(1, 5), Ok(77), "in the second element of the header");
+        assert_eq!(window.header(1, 6), Ok(77), "in the second element of the header");
+        let mut cursor = Cursor::at(5, u64::MAX);
+        let (mut found, mut value) = (vec![], [0_u64; 3]);
+        let see = |t, value: &[u64; 3]| found.push((t, value[2]));
+        assert_eq!(cursor.run(&mut window.of(0, &places[0]), &mut value, 9, see), (3, Step::Moved));
+        assert_eq!(found, [(5, 15), (6, 16), (7, 17)], "a run goes from slot to slot");
+    }
+
+    #[test]
+    fn one_slot_is_copied_where_none_is_expected_and_many_where_a_window_goes_on() {
+        let memory = memory();
+        let places = [0, 1].map(|shard| ShardPlace::new(&geometry(), shard));
+        let writer = ShardMut::new(WordsMut::new(&memory), &places[0]);
+        let push = |count: u64| (0..count).for_each(|n| assert!(writer.push(&[n; 3]).is_some()));
+        let mut window = window(&memory);
+        // The result for a slot with this sequence, and how many elements were copied for it.
+        let take = |window: &mut Window<Copied<'_>>, shard: usize, slot, published| {
+            let before = window.source().elements.get();
+            let mut of = window.of(shard, &places[shard]);
+            let taken = of.take::<[u64; 3], true>(slot, published, &mut [0; 3]);
+            (taken, window.source().elements.get() - before)
+        };
+        assert_eq!(take(&mut window, 0, 0, 2), (Err(NoRecord::Not(0)), 1), "it is free");
+        push(8);
+        // The slots from 5 to the end, three times, after one was copied as often.
+        assert_eq!(take(&mut window, 0, 5, 2), (Ok(()), 3 + 3 * 3));
+        assert_eq!([6, 7].map(|slot| take(&mut window, 0, slot, 2)), [(Ok(()), 0); 2]);
+        assert_eq!(take(&mut window, 1, 0, 2), (Err(NoRecord::Not(0)), 1), "another shard does not go on");
+        // Its first slot is free, and the next one has a record.
+        assert_eq!(take(&mut window, 0, 0, 4).0, Err(NoRecord::Not(2)));
+        memory[places[0].seq(9)].store(4, Ordering::Relaxed);
+        assert_eq!(take(&mut window, 0, 1, 4).0, Ok(()));
+        push(8);
+        assert_eq!(
+            [(); 2].map(|()| take(&mut window, 0, 5, 4).0),
+            [Err(NoRecord::Not(2)), Ok(())],
+            "once as it was"
+        );
+        assert_eq!(
+            take(&mut window, 0, 0, 4),
+            (Err(NoRecord::Not(6)), 3 + 8),
+            "the window goes on, and is behind"
+        );
+        assert_eq!(take(&mut window, 0, 5, 4).0, Ok(()));
+        push(5);
+        assert_eq!(take(&mut window, 0, 0, 6), (Ok(()), 3 * 8));
+    }
+
+    #[test]
+    fn a_slot_that_was_returned_is_copied_again() {
+        let memory = memory();
+        let place = ShardPlace::new(&geometry(), 1);
+        let writer = ShardMut::new(WordsMut::new(&memory), &place);
+        let push = |count: u64| (0..count).for_each(|n| assert!(writer.push(&[n; 3]).is_some()));
+        let mut window = window(&memory);
+        let take = |window: &mut Window<Copied<'_>>, slot, published| {
+            window.of(1, &place).take::<[u64; 3], true>(slot, published, &mut [0; 3])
+        };
+        push(8);
+        assert!((0..8).all(|slot| take(&mut window, slot, 2) == Ok(())));
+        push(8);
+        assert!((0..8).all(|slot| take(&mut window, slot, 2) == Err(NoRecord::Not(4))));
+        assert!((0..8).all(|slot| take(&mut window, slot, 4) == Ok(())));
+        // A word is what two of three copies say; and a single copy is not mixed with those before.
+        window.source().tears.set(true);
+        assert_eq!(window.of(1, &place).head(), 16);
+        let empty = ShardPlace::new(&geometry(), 0);
+        assert_eq!(window.of(0, &empty).take::<[u64; 3], true>(0, 2, &mut [0; 3]), Err(NoRecord::Not(0)));
     }
 
     #[test]
