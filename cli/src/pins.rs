@@ -14,7 +14,7 @@ use mapring::liveness::is_alive;
 use mapring::loader::PinOptions;
 use mapring::{ErrorKind, Region};
 use mapring_kit::exit::{self, Refused};
-use mapring_kit::group;
+use mapring_kit::lookup;
 use mapring_kit::output::{bytes, note};
 use mapring_kit::text::{one_line, printable};
 use mapring_sys::PinDir;
@@ -46,7 +46,7 @@ pub(crate) struct Freeze {
     region: String,
     /// The new pin, in a BPF file system
     path: PathBuf,
-    /// Let only the members of this group read it
+    /// Let only the members of this group (a name or a number) read it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     /// Do it
@@ -92,7 +92,7 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     let (options, readers) = match &args.group {
         None => (PinOptions::new(0o666), "Every user".to_owned()),
         Some(name) => (
-            PinOptions::new(0o660).group(group::number(name)?),
+            PinOptions::new(0o660).group(lookup::group(name)?),
             format!("Each member of {}", printable(name)),
         ),
     };

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Only waits for locks of this time and longer are recorded by `locks` [default: 100us]
     #[arg(long, value_name = "TIME", value_parser = stack_time)]
     locks: Option<Duration>,
-    /// Let the members of this group of users read the recording. Only the kernel's programs can write it
+    /// Let the members of this group of users (a name or a number) read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     /// Stop recording when this happens: oom, 'exit signal=SIGSEGV comm=postgres', 'runqueue > 50ms'. More than once: the first
@@ -125,7 +125,7 @@ mod with_programs {
     /// If something is recorded already; if the kernel, the user or the memory do not allow it.
     pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
         let readers = match args.group.as_deref() {
-            Some(name) => Some((mapring_kit::group::number(name)?, name)),
+            Some(name) => Some((mapring_kit::lookup::group(name)?, name)),
             None => None,
         };
         if args.stop_on.len() > triggers::MOST {
