@@ -121,7 +121,11 @@ fn open(name: &str) -> Result<(Location, Vec<(usize, Region)>)> {
     let location = find(name)?;
     if let Location::Pin(pin) = &location {
         // It may be a link of another user, to a region that he may not read.
-        match PinDir::of(pin).and_then(|(dir, name)| dir.open_our_pin(name)) {
+        let ours = match pin.is_dir() {
+            true => PinDir::open(pin).map(drop),
+            false => PinDir::of(pin).and_then(|(dir, name)| dir.open_our_pin(name)).map(drop),
+        };
+        match ours {
             Err(e) if e.kind() == io::ErrorKind::Other => bail!("{e}; or name the map itself, as id:NUMBER"),
             _ => {} // what can't be opened is said below
         }
