@@ -27,7 +27,7 @@ use mapring::loader::{BELLS, FIRST, PinOptions, READERS};
 use mapring_kit::exit::Refused;
 use mapring_kit::output::note;
 use mapring_kit::text::printable;
-use mapring_kit::{group, privilege};
+use mapring_kit::{lookup, privilege};
 use mapring_loader::Reuse;
 use mapring_sys::PinDir;
 use mapring_sys::fdinfo::is_map;
@@ -75,7 +75,7 @@ const LARGEST: u64 = 256 << 20;
 pub(crate) fn load(args: &Load) -> Result<ExitCode> {
     privilege::listen();
     let readers = match &args.group {
-        Some(name) => PinOptions::new(0o660).group(group::number(name)?),
+        Some(name) => PinOptions::new(0o660).group(lookup::group(name)?),
         None => PinOptions::new(0o666),
     };
     let is_new = !args.dir.try_exists().unwrap_or(false);

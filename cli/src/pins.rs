@@ -14,7 +14,7 @@ use mapring::liveness::is_alive;
 use mapring::loader::PinOptions;
 use mapring::{ErrorKind, Region};
 use mapring_kit::exit::{self, Refused};
-use mapring_kit::group;
+use mapring_kit::lookup;
 use mapring_kit::output::{bytes, note};
 use mapring_kit::text::{one_line, printable};
 use mapring_sys::PinDir;
@@ -46,7 +46,7 @@ pub(crate) struct Freeze {
     region: String,
     /// The new pin, in a BPF file system
     path: PathBuf,
-    /// Let only the members of this group read it
+    /// Let only the members of this group (a name or a number) read it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     /// Do it
@@ -92,7 +92,7 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     let (options, readers) = match &args.group {
         None => (PinOptions::new(0o666), "Every user".to_owned()),
         Some(name) => (
-            PinOptions::new(0o660).group(group::number(name)?),
+            PinOptions::new(0o660).group(lookup::group(name)?),
             format!("Each member of {}", printable(name)),
         ),
     };
@@ -121,7 +121,11 @@ fn open(name: &str) -> Result<(Location, Vec<(usize, Region)>)> {
     let location = find(name)?;
     if let Location::Pin(pin) = &location {
         // It may be a link of another user, to a region that he may not read.
-        match PinDir::of(pin).and_then(|(dir, name)| dir.open_our_pin(name)) {
+        let ours = match pin.is_dir() {
+            true => PinDir::open(pin).map(drop),
+            false => PinDir::of(pin).and_then(|(dir, name)| dir.open_our_pin(name)).map(drop),
+        };
+        match ours {
             Err(e) if e.kind() == io::ErrorKind::Other => bail!("{e}; or name the map itself, as id:NUMBER"),
             _ => {} // what can't be opened is said below
         }

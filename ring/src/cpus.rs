@@ -74,6 +74,6 @@ mod tests {
     fn a_node_that_does_not_exist_is_named() {
         let beyond = online_nodes().unwrap().last().unwrap() + 1;
         let refused = cpus_of_node(beyond).unwrap_err();
-        assert!(matches!(refused.into_cause(), Cause::Node { node, .. } if node == beyond));
+        assert!(matches!(refused.cause(), Cause::Node { node, .. } if *node == beyond));
     }
 }

@@ -18,6 +18,17 @@ const LONGEST: Duration = Duration::from_secs(120);
 /// The page with the project for aya.
 pub(crate) const LOADING: &str = "docs/guide/loading.md";
 
+/// An ordinary map of a program.
+const HASH: &str = r#"
+#include <linux/bpf.h>
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} seen SEC(".maps");
+"#;
+
 /// Checks that the documents show the files of `mapring new`, and an example; then creates such a project, builds it and runs it.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
     let read = |path: &str| fs::read_to_string(cmd::root().join(path)).with_context(|| path.to_owned());
@@ -40,6 +51,9 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     }
     fs::create_dir_all(&target)?;
     cmd::run(programs::command(tools)?.arg("new").arg(&project))?;
+    // What most programs have beside a ring.
+    let source = project.join("src/switches.bpf.c");
+    fs::write(&source, fs::read_to_string(&source)? + HASH)?;
     let mut build = Command::new("cargo");
     build.arg("build").current_dir(&project);
     build.env("CARGO_TARGET_DIR", target.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "false");

@@ -241,7 +241,7 @@ impl<T: Row + 'static, O: Order<T> + Send + 'static> Records for Typed<T, O> {
     }
 
     fn bell(&mut self) -> PyResult<i32> {
-        self.reader.bell().map(|bell| bell.as_raw_fd()).map_err(error_of)
+        self.reader.bell().map(|bell| bell.as_raw_fd()).map_err(|e| error_of(&e))
     }
 
     fn require(&mut self, lease: Duration) -> mapring::Result<()> {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine;
+use mapring_kit::lookup;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::printable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -137,8 +138,8 @@ impl Message {
 /// A connection to the first address of the host that takes it.
 fn connected(host: &str) -> Result<TcpStream> {
     let mut last = None;
-    let stream = host
-        .to_socket_addrs()?
+    let stream = lookup::addresses(host)?
+        .into_iter()
         .find_map(|to| TcpStream::connect_timeout(&to, ANSWER).map_err(|e| last = Some(e)).ok());
     match (stream, last) {
         (Some(stream), _) => Ok(stream),

@@ -1,12 +1,17 @@
 //! `mapring export otlp`: pushes values to a collector of OpenTelemetry, as protobuf over HTTP.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail, ensure};
-use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
 use mapring_kit::text::printable;
+use mapring_kit::{lookup, output};
 use prost::Message;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::What;
 use crate::messages::otlp::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
@@ -83,14 +88,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut sampler = args.what.sampler()?;
     let interrupted = Interrupted::new()?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
         .timeout_global(Some(TIMEOUT))
         .user_agent(concat!("mapring/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into();
+        .build();
+    let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), Lookup);
     if !args.once {
         output::note(format_args!("mapring: {} regions to {}", sampler.regions(), printable(&args.to)));
     }
@@ -139,6 +144,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return Ok(());
         }
         sampler.reopen();
+    }
+}
+
+/// Looks hosts up as all of the command does.
+#[derive(Debug)]
+struct Lookup;
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let of = uri.scheme().zip(uri.authority());
+        let of = of.and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority));
+        let of = of.ok_or_else(|| ureq::Error::BadUri(uri.to_string()))?;
+        let (answer, answered) = mpsc::sync_channel(1);
+        thread::spawn(move || answer.send(lookup::addresses(&of)));
+        let found =
+            answered.recv_timeout(*timeout.after).map_err(|_| ureq::Error::Timeout(timeout.reason))?;
+        let mut addresses = self.empty();
+        let found = found.map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+        found.into_iter().take(16).for_each(|address| addresses.push(address));
+        Ok(addresses)
     }
 }
 

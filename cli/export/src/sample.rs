@@ -309,11 +309,11 @@ impl Open {
 
 /// Whether a source is still what is there. Of what can't be looked at for want of descriptors, nothing else is known.
 fn is_same((source, location, _): &Opened) -> bool {
-    let pin = match location {
-        Location::Pin(pin) => pin,
+    match location {
+        Location::Pin(_) => {}
         Location::File(path) => return path.exists(),
         Location::Id(_) => return true,
-    };
+    }
     let id = source.target.map.as_ref().map(|map| map.facts().id);
     let moved = match source.target.region() {
         Some(region) if matches!(source.target.layout, Layout::RingInMaps(_)) => match region.replaced() {
@@ -323,10 +323,10 @@ fn is_same((source, location, _): &Opened) -> bool {
         _ => false,
     };
     !moved
-        && match AnyMap::open(pin.as_path()) {
+        && location.map().is_ok_and(|map| match AnyMap::open(map) {
             Ok(map) => Some(map.facts().id) == id,
             Err(e) => shortage::of_library(&e),
-        }
+        })
 }
 
 fn own(name: &str, help: &str, kind: Kind) -> Family {

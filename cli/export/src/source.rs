@@ -9,7 +9,7 @@ use mapring::time::{Clock, WallClock};
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 use mapring_kit::text::one_line;
 use mapring_view::content::Content;
-use mapring_view::target::Target;
+use mapring_view::target::{self, Target};
 use mapring_view::untyped::{Copied, Table};
 use mapring_view::value::{self, Value};
 
@@ -181,13 +181,7 @@ impl Source {
             Values::Ring { read } => {
                 let records = target.records(Start::Now)?;
                 *read = records.positions();
-                let stats = records.stats();
-                dropped.extend([
-                    ("no_slot", stats.no_slot),
-                    ("held_by_reader", stats.full),
-                    ("no_shard", stats.no_shard),
-                    ("no_tail_space", stats.no_tail),
-                ]);
+                dropped.extend(target::drops(&records.stats()));
             }
             Values::Table { table, count, copies, fields, read } => {
                 let mut numbers = Numbers::new(target, fields, read);
@@ -212,10 +206,8 @@ impl Source {
                 }
             }
         }
-        if dropped.is_empty()
-            && let Some(region) = target.region()
-        {
-            dropped.push(("no_place", region.dropped()?));
+        if dropped.is_empty() {
+            dropped.extend(target.dropped()?.unwrap_or_default());
         }
         Ok(())
     }

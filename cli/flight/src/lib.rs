@@ -43,6 +43,7 @@ mod triggers;
 
 mod clocks;
 mod machine;
+mod made_by;
 mod names;
 mod procfs;
 mod symbols;

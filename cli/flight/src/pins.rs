@@ -12,11 +12,13 @@
 //!     hz              a symbolic link to no file: its text is how often it does, in a second
 //!     triggers        another one: its text is what stops the recording
 //!     cost            another one: its text is what an event costs, in nanoseconds
+//!     made-by         another one: the version of mapring, and a hash of what it records
 //!     clocks          another one: how far the wall clock and CLOCK_BOOTTIME were ahead of CLOCK_MONOTONIC at the start
 //! ```
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,9 @@ use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 
 use mapring_kit::exit::Refused;
+
+#[cfg(feature = "bpf")]
+use crate::made_by;
 
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -48,6 +53,7 @@ pub(crate) const TRIGGERS: &str = "triggers";
 pub(crate) const HZ: &str = "hz";
 pub(crate) const COST: &str = "cost";
 pub(crate) const CLOCKS: &str = "clocks";
+pub(crate) const MADE_BY: &str = "made-by";
 
 /// Options that all commands of the recorder have.
 #[derive(clap::Args)]
@@ -85,7 +91,7 @@ fn is_left(lock: &PinDir) -> Result<bool> {
         return Ok(lock.entries()?.is_empty());
     }
     let new = lock.dir(NEW)?;
-    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS])? {
+    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS, MADE_BY])? {
         return Ok(false);
     }
     let mut pins = Vec::new();
@@ -267,8 +273,10 @@ fn remove(from: &PinDir, name: &str) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         dir => dir.map_err(|error| denied(error, &path))?,
     };
-    for part in [LINKS, CONTROL, SAMPLER, MAPS, HZ, TRIGGERS, COST, CLOCKS] {
-        dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
+    // Another version may have more.
+    let all = dir.entries().map_err(|error| denied(error, &path))?.into_iter().map(|(part, _)| part);
+    for part in iter::once(LINKS.into()).chain(all) {
+        dir.remove_all(&part).map_err(|error| denied(error, &path.join(&part)))?;
     }
     from.remove_dir(name).map_err(|error| denied(error, &path))
 }
@@ -303,10 +311,13 @@ impl Lock {
         kept.with_context(|| recording(&self.path).join(COST).display().to_string())
     }
 
-    /// Keeps what [`Recording`](super::recording::Recording) says of samples, clocks and triggers with the recording that is being made.
+    /// Keeps what [`Recording`](super::recording::Recording) says of samples, clocks, triggers and this version with the recording
+    /// that is being made.
     pub(crate) fn keep_texts(new: &PinDir, hz: Option<u32>, clocks: &str, triggers: &str) -> Result<()> {
         let hz = hz.map(|hz| (hz.to_string(), HZ));
-        let texts = [(clocks.to_owned(), CLOCKS), (triggers.to_owned(), TRIGGERS)].into_iter().chain(hz);
+        let texts =
+            [(clocks.to_owned(), CLOCKS), (triggers.to_owned(), TRIGGERS), (made_by::text(), MADE_BY)];
+        let texts = texts.into_iter().chain(hz);
         texts.into_iter().try_for_each(|(text, name)| {
             new.link(&text, name).with_context(|| new.path().join(name).display().to_string())
         })

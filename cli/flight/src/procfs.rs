@@ -66,16 +66,41 @@ pub(crate) fn process(tid: u32, ticks: &Ticks) -> Option<Process> {
     Some(process)
 }
 
-/// All processes and threads that are present, by their numbers. Empty if /proc numbers them in another way than the records.
-pub(crate) fn all() -> Vec<(u32, Process)> {
+/// Those that were present, by their numbers.
+#[derive(Default)]
+pub(crate) struct Present {
+    pub(crate) all: Vec<(u32, Process)>,
+    /// Command lines, or threads, are left out.
+    pub(crate) is_cut: bool,
+}
+
+/// All processes, and then their other threads, without the command line that they share. Of what takes more than `most` bytes
+/// of JSON, command lines are left out first. Empty if /proc numbers them in another way than the records.
+pub(crate) fn all(most: usize) -> Present {
     let numbers = |dir: &str| {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
     };
     let ticks = Ticks::new();
-    let pids = is_initial_namespace().then(|| numbers("/proc")).into_iter().flatten();
-    let tids = pids.flat_map(|pid| numbers(&format!("/proc/{pid}/task")));
-    tids.filter_map(|tid| Some((tid, process(tid, &ticks)?))).collect()
+    let pids: Vec<_> = is_initial_namespace().then(|| numbers("/proc")).into_iter().flatten().collect();
+    let threads = |&pid: &u32| numbers(&format!("/proc/{pid}/task")).filter(move |tid| *tid != pid);
+    let bytes_of = |process: &Process| serde_json::to_string(process).map_or(0, |text| text.len() + 16);
+    let (mut present, mut bytes) = (Present::default(), 0);
+    for tid in pids.iter().copied().chain(pids.iter().flat_map(threads)) {
+        let Some(mut process) = process(tid, &ticks) else { continue };
+        let is_too_long = bytes + bytes_of(&process) > most / 2;
+        present.is_cut |= is_too_long && process.pid == tid && !process.cmdline.is_empty();
+        if is_too_long || process.pid != tid {
+            process.cmdline.clear();
+        }
+        bytes += bytes_of(&process);
+        if bytes > most {
+            present.is_cut = true;
+            break;
+        }
+        present.all.push((tid, process));
+    }
+    present
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {
@@ -165,6 +190,17 @@ mod tests {
         let pid = std::process::id();
         let me = process(pid, &Ticks::new()).unwrap();
         assert_eq!((me.pid, me.nspids.last().copied()), (pid, Some(pid)));
+        let present = all(64 << 20);
+        let found = |tid| present.all.iter().find(|(found, _)| *found == tid).map(|(_, process)| process);
+        if is_initial_namespace() {
+            // Tests run in threads of their own.
+            let tid = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+            let thread = found(tid).unwrap();
+            assert!(!present.is_cut && found(pid).unwrap().cmdline == me.cmdline);
+            assert!(tid != pid && thread.pid == pid && thread.cmdline.is_empty());
+            let few = all(20_000);
+            assert!(few.is_cut && serde_json::to_string(&few.all).unwrap().len() <= 20_000);
+        }
         assert!(me.start <= Clock::Monotonic.now() && me.pid_ns.is_some() && !me.cmdline.is_empty());
     }
 }

@@ -354,7 +354,7 @@ pub(crate) struct Marks {
 pub(crate) const MARK: u32 = 32;
 pub(crate) const HOLD: u32 = 33;
 pub(crate) const RESUME: u32 = 34;
-const OFFLINE: u32 = 35;
+pub(crate) const OFFLINE: u32 = 35;
 
 recorded!(Marks, self => {
     let text: [u8; 88] = bytemuck::cast(self.text);

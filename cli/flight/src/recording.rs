@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mapring_sys::PinDir;
 
-use crate::pins::{CLOCKS, COST, HZ, LINKS, MAPS, RECORDING, TRIGGERS, denied, unreadable};
+use crate::made_by;
+use crate::pins::{CLOCKS, COST, HZ, LINKS, MADE_BY, MAPS, RECORDING, TRIGGERS, denied, unreadable};
 
 pub(crate) struct Recording(PinDir);
 
@@ -18,7 +19,8 @@ impl Recording {
     /// The one in the recorder's directory.
     ///
     /// # Errors
-    /// If nothing is recorded, this process may not see it, or another user could exchange its pins.
+    /// If nothing is recorded, this process may not see it, another user could exchange its pins, or another mapring has
+    /// started it.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let none =
             || format!("{}: nothing is recorded: `mapring flight start` starts a recording", dir.display());
@@ -31,7 +33,16 @@ impl Recording {
     /// As for [`open`](Self::open).
     pub(crate) fn find(dir: &Path) -> Result<Option<Self>> {
         let found = PinDir::open(dir).and_then(|dir| dir.dir(RECORDING));
-        Ok(if_there(found).map_err(|error| unreadable(error, dir))?.map(Self))
+        let found = if_there(found).map_err(|error| unreadable(error, dir))?.map(Self);
+        if let Some(recording) = &found {
+            let kept = if_there(fs::read_link(within(&recording.0, MADE_BY)));
+            let kept = kept.map_err(|error| unreadable(error, dir))?;
+            let kept = kept.as_ref().map(|kept| kept.to_string_lossy());
+            if let Some(complaint) = made_by::complaint(kept.as_deref()) {
+                bail!("{}: {complaint}", dir.display());
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn dir(&self) -> &PinDir {

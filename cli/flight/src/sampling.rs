@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 use std::{fs, io};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aya::programs::PerfEvent;
 use aya::programs::links::FdLink;
 use aya::programs::perf_event::{
@@ -14,6 +14,7 @@ use aya::programs::perf_event::{
 };
 use mapring::cpus::online_cpus;
 use mapring::time::{Clock, WallClock};
+use mapring_kit::exit::Refused;
 use mapring_sys::PinDir;
 
 use crate::event::What;
@@ -65,6 +66,9 @@ pub(crate) fn again(dir: &Path, recording: &Recording) -> Result<usize> {
 /// # Errors
 /// If the kernel refuses.
 pub(crate) fn attach(recording: &PinDir, links: &PinDir, cpus: &[usize], hz: u32) -> Result<()> {
+    if let Some(why) = too_often(hz) {
+        bail!(Refused(why));
+    }
     let mut program = PerfEvent::from_pin(within(recording, pins::SAMPLER)).context(pins::SAMPLER)?;
     for cpu in cpus {
         let cpu = u32::try_from(*cpu)?;
@@ -79,6 +83,16 @@ pub(crate) fn attach(recording: &PinDir, links: &PinDir, cpus: &[usize], hz: u32
         }
     }
     Ok(())
+}
+
+/// Why the kernel does not take so many samples in a second. It lowers its limit by itself when they take long.
+pub(crate) fn too_often(hz: u32) -> Option<String> {
+    const LIMIT: &str = "kernel.perf_event_max_sample_rate";
+    let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok()?;
+    let limit: u32 = limit.trim().parse().ok()?;
+    (hz > limit).then(|| {
+        format!("the kernel takes at most {limit} samples a second, not {hz}: use --hz {limit}, or raise {LIMIT} (sysctl)")
+    })
 }
 
 /// Counts the cycles of the CPU if it can: their interrupts also come where others are off. Otherwise the kernel's clock.

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// The memory of all rings together, split over groups and CPUs
     #[arg(long, value_parser = output::size, default_value = "64M")]
     size: u64,
-    /// How many samples `profile` takes of each CPU in a second [default: 99]
+    /// How many samples `profile` takes of each CPU in a second: 1 to 10000, and at most what the kernel allows (kernel.perf_event_max_sample_rate) [default: 99]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     hz: Option<u32>,
     /// Only waits of this time and longer are recorded by `waits` [default: 1ms]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Only waits for locks of this time and longer are recorded by `locks` [default: 100us]
     #[arg(long, value_name = "TIME", value_parser = stack_time)]
     locks: Option<Duration>,
-    /// Let the members of this group of users read the recording. Only the kernel's programs can write it
+    /// Let the members of this group of users (a name or a number) read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     /// Stop recording when this happens: oom, 'exit signal=SIGSEGV comm=postgres', 'runqueue > 50ms'. More than once: the first
@@ -114,7 +114,10 @@ mod with_programs {
     use crate::plan::{self, Planned};
     use crate::recording::Recording;
     use crate::rings::{GROUPS, MARKS};
-    use crate::{clocks, cost, limits, rings};
+    use crate::{clocks, cost, limits, rings, sampling};
+
+    /// The group that takes samples.
+    const PROFILE: &str = "profile";
 
     /// The first Linux that lets processes without privilege open pins, while they may not load programs.
     const OPENS_PINS: (u32, u32) = (5, 19);
@@ -125,7 +128,7 @@ mod with_programs {
     /// If something is recorded already; if the kernel, the user or the memory do not allow it.
     pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
         let readers = match args.group.as_deref() {
-            Some(name) => Some((mapring_kit::group::number(name)?, name)),
+            Some(name) => Some((mapring_kit::lookup::group(name)?, name)),
             None => None,
         };
         if args.stop_on.len() > triggers::MOST {
@@ -138,7 +141,17 @@ mod with_programs {
             ));
         }
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
-        let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots)?;
+        let mut groups = args.groups();
+        if groups.iter().any(|group| group.name == PROFILE)
+            && let Some(why) = sampling::too_often(args.hz())
+        {
+            groups.retain(|group| group.name != PROFILE);
+            if groups.is_empty() {
+                bail!(Refused(why));
+            }
+            eprintln!("mapring: group {PROFILE} is not recorded: {why}");
+        }
+        let planned = plan::split(args.size, &groups, cpus, load::log2_slots)?;
         check_memory(args.size)?;
         limits::check_cgroups(planned.iter().map(|ring| ring.bytes).sum())?;
         limits::allow_descriptors(planned.len() + args.watched().count() + 1)?;
@@ -176,7 +189,7 @@ mod with_programs {
             }
         }
         let smallest = *load::log2_slots(&MARKS).start();
-        let hz = planned.iter().any(|ring| ring.group.name == "profile").then_some(args.hz.unwrap_or(99));
+        let hz = planned.iter().any(|ring| ring.group.name == PROFILE).then_some(args.hz());
         let wanted = |group, log2, is_recorded| Wanted {
             group,
             log2,
@@ -246,6 +259,10 @@ mod with_programs {
     }
 
     impl Args {
+        fn hz(&self) -> u32 {
+            self.hz.unwrap_or(99)
+        }
+
         /// Groups that are not recorded, and whose programs find triggers.
         fn watched(&self) -> impl Iterator<Item = &'static rings::Group> {
             let finds = |group: &rings::Group| {

@@ -5,7 +5,7 @@
 //! - [`output`]: colours, notes, progress; sizes and times on the command line.
 //! - [`signals`]: Ctrl-C and the signals that end a command.
 //! - [`privilege`] (feature `bpf`): why libbpf could not load programs.
-//! - [`group`] (feature `files`): groups of users.
+//! - [`lookup`]: groups of users and hosts, by their names.
 //! - [`outfile`] (feature `files`): files that get their name once they are whole.
 //! - [`table`] (feature `files`): rows of typed columns as NDJSON, CSV or, with the feature `parquet`, Parquet.
 #![deny(unsafe_code)]
@@ -15,8 +15,7 @@ pub mod exit;
 pub mod text;
 #[macro_use]
 pub mod output;
-#[cfg(feature = "files")]
-pub mod group;
+pub mod lookup;
 #[cfg(feature = "files")]
 pub mod outfile;
 #[cfg(feature = "bpf")]

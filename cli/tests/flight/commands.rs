@@ -47,6 +47,45 @@ fn status_says_what_is_recorded() {
     assert_eq!(text.contains("\nAn event cost "), !measured.is_null());
 }
 
+/// What it recorded has other words than this version knows. Nothing may read them, and anybody may end it.
+#[test]
+fn a_recorder_of_another_version_is_only_stopped() {
+    let recorder = Recorder::new("version");
+    if !recorder.start(&["--size", "8M", "--events", "exec"]) {
+        return;
+    }
+    let (recording, programs) = (pins::recording(&recorder.dir), recorder.programs());
+    let made_by = recording.join("made-by");
+    fs::remove_file(&made_by).unwrap();
+    let other = |by: &str| {
+        let file = std::env::temp_dir().join(format!("mapring-version-{}", std::process::id()));
+        let file = file.to_str().unwrap();
+        for command in
+            [&["status"][..], &["dump"], &["report"], &["save", file], &["hold"], &["resume"], &["mark", "x"]]
+        {
+            let output = recorder.run(command);
+            assert_eq!(output.status.code(), Some(1), "{command:?}");
+            assert!(
+                stderr(&output).contains(&format!(": started by {by}: read it with that one")),
+                "{command:?}"
+            );
+        }
+        assert!(!std::path::Path::new(file).exists());
+    };
+    other("an older mapring");
+    std::os::unix::fs::symlink("9.8.7 00000000", &made_by).unwrap();
+    other("mapring 9.8.7");
+    // It may have other pins, too.
+    fs::create_dir(recording.join("later")).unwrap();
+    std::os::unix::fs::symlink("text", recording.join("later/still")).unwrap();
+    let stopped = recorder.run(&["stop"]);
+    assert_eq!(stopped.status.code(), Some(0));
+    assert!(
+        stderr(&stopped).contains("Stopped, and not read: ") && stderr(&stopped).contains("mapring 9.8.7")
+    );
+    recorder.expect_nothing_left(&programs);
+}
+
 #[test]
 fn a_second_start_is_refused() {
     let recorder = Recorder::new("second");

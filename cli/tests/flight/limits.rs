@@ -126,3 +126,42 @@ fn a_dump_needs_little_memory() {
     }
     fs::remove_dir(&dir).unwrap();
 }
+
+/// The limit of samples. Dropping it restores what was there.
+struct SampleRate(String);
+
+impl SampleRate {
+    const FILE: &str = "/proc/sys/kernel/perf_event_max_sample_rate";
+
+    /// `None` if this process may not lower it.
+    fn lower(to: &str) -> Option<Self> {
+        let before = fs::read_to_string(Self::FILE).ok()?;
+        fs::write(Self::FILE, to).ok().map(|()| Self(before))
+    }
+}
+
+impl Drop for SampleRate {
+    fn drop(&mut self) {
+        fs::write(Self::FILE, &self.0).unwrap();
+    }
+}
+
+#[test]
+fn more_samples_than_the_kernel_takes_are_refused() {
+    let recorder = Recorder::new("samples");
+    let Some(_lowered) = SampleRate::lower("5000") else {
+        return skip::skipped("the limit of samples is not ours");
+    };
+    if !recorder.start(&["--size", "8M", "--events", "exec"]) {
+        return;
+    }
+    assert!(recorder.run(&["stop"]).status.success());
+    let often = ["start", "--size", "8M", "--hz", "9000", "--events"];
+    let why = "the kernel takes at most 5000 samples a second, not 9000: use --hz 5000, or raise kernel.perf_event_max_sample_rate";
+    let alone = recorder.run(&[&often[..], &["profile"]].concat());
+    assert!(alone.status.code() == Some(77) && stderr(&alone).contains(why) && !recorder.dir.exists());
+    let beside = recorder.run(&[&often[..], &["exec,profile"]].concat());
+    assert!(beside.status.success() && stderr(&beside).contains(why));
+    assert_eq!(recorder.groups(), ["exec"]);
+    assert!(recorder.status()["recording"]["not_sampled"].is_null());
+}

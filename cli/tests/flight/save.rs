@@ -272,7 +272,11 @@ fn forged_files_do_no_harm() {
     });
     assert!(with("exec", &|ring| ring.truncate(100)).unwrap_err().contains("the ring of exec"));
     let other = json("about", &|about| about["layouts"]["exec"] = json!("ns@0:8"));
-    assert!(other.unwrap_err().contains("that this mapring"));
+    assert!(other.unwrap_err().contains("with \"exec\" that this mapring"));
+    let other = json("about", &|about| about["layouts"]["stop"] = json!("1 at@0:8 oom=6"));
+    assert!(other.unwrap_err().contains("another build of mapring"));
+    let other = json("about", &|about| *about = json!({"machine": {"mapring": "9.8.7"}}));
+    assert!(other.unwrap_err().contains(": mapring 9.8.7 wrote it, "));
     for huge in [json!(0), json!(u64::MAX)] {
         for name in ["until", "since"] {
             let _ = json("about", &|about| about[name] = huge.clone());
@@ -293,7 +297,7 @@ fn forged_files_do_no_harm() {
     assert!(read(&forged, &file_of(twice)).unwrap_err().contains("two rings"));
     let newer =
         parts[..2].iter().cloned().chain([("other".to_owned(), vec![])]).chain(parts[2..].iter().cloned());
-    assert!(read(&forged, &file_of(newer)).unwrap_err().contains("read it with that version"));
+    assert!(read(&forged, &file_of(newer)).unwrap_err().contains("read it with that one"));
     // A ring that says that it is large, and a newer format.
     let mut large = file_of(parts[..2].iter().cloned());
     let at = 16 + 32 + parts[0].1.len() + 16;

@@ -156,6 +156,33 @@ fn tail_filters_and_shows_losses() {
     assert_eq!((&names[0]["tail"], &names[0]["record"]["number"]), (&json!("a tail"), &json!(8)));
 }
 
+/// Its name works only as long as the map of maps lives.
+#[test]
+fn a_ring_of_maps_of_its_own_is_read_by_its_directory() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(10);
+    let dir = loaded.path("ring_of_nodes");
+    assert!(mapring(&["pin", &loaded.path("t_nodes"), &dir]).status.success());
+    std::fs::remove_file(loaded.path("t_nodes")).unwrap();
+
+    let shown = lines(&mapring(&["show", &dir, "--json"]));
+    let facts = ["kind", "type", "pins"].map(|name| &shown[0][name]);
+    assert_eq!(facts, [&json!("ring (PER_CPU_MAPS)"), &json!("struct on_node"), &json!([dir])]);
+    assert!(shown[0]["shards"].as_u64() > Some(0) && shown[1]["value"]["number"] == 10, "{shown:?}");
+    let read = lines(&mapring(&["tail", &dir, "--no-follow", "--json"]));
+    assert_eq!((read.len(), &read[0]["record"]["number"]), (1, &json!(10)));
+    let stat = text(&mapring(&["stat", &dir, "-n", "1", "--interval", "50ms"]));
+    assert!(stat.contains("\nring_of_nodes "), "{stat}");
+    let exported = text(&mapring(&["export", "prometheus", "--once", &dir]));
+    assert!(exported.contains("mapring_dropped_total") && exported.contains(&dir), "{exported}");
+    let again = loaded.path("again");
+    assert!(mapring(&["freeze", &dir, &again, "--yes"]).status.success());
+    assert_eq!(lines(&mapring(&["show", &again, "--json"]))[1]["value"]["number"], 10);
+    // Another directory is no ring.
+    let other = mapring(&["show", loaded.dir.to_str().unwrap()]);
+    assert!(stderr(&other).contains("is a directory: `mapring ls` lists the maps"));
+}
+
 #[test]
 fn records_with_tails_of_several_cpus_come_in_order() {
     let Some(loaded) = Loaded::new() else { return };

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mapring::abi::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble, Tails};
+use mapring::writers::MemfdOptions;
 use mapring::{Counters, Histograms, Ring};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -71,6 +72,32 @@ fn tail_prints_each_record_once_and_takes_none() {
         let output = mapring(&["tail", &path, "--no-follow", option[0], option[1]]);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("a memory file has no BTF"));
+    }
+}
+
+/// By whatever cause.
+#[test]
+fn what_programs_dropped_is_the_same_number_everywhere() {
+    let create = |options| Ring::<[u64; 2]>::create_memfd_with(16, 1, options).unwrap();
+    let full = create(MemfdOptions::default().keep_oldest());
+    let mut reader = full.reader();
+    reader.require(Duration::from_secs(60)).unwrap();
+    let writer = full.writer(0).unwrap();
+    let dropped = (0..50).filter(|n| writer.push(&[*n, 0]).is_none()).count();
+    let tails = create(MemfdOptions::default().tails(Tails::new(64, 4096).unwrap()));
+    let writer = tails.writer(0).unwrap();
+    assert!(dropped > 0 && (0..3).all(|n| writer.push_with_tail(&[n, 0], &[0; 65]).is_none()));
+
+    for (ring, number, cause) in [(&full, dropped, "held_by_reader"), (&tails, 3, "tail_too_long")] {
+        let path = path(&ring.region());
+        let facts = &lines(&mapring(&["show", &path, "--json"]))[0];
+        assert_eq!(facts["dropped"], number, "{facts}");
+        let shown = text(&mapring(&["show", &path]));
+        assert!(shown.contains(&format!("dropped   {number} by programs")), "{shown}");
+        assert!(shown.contains(&format!("still in the ring, {number} dropped by programs")), "{shown}");
+        let exported = text(&mapring(&["export", "prometheus", "--once", &path]));
+        let line = exported.lines().find(|line| line.contains(&format!("cause=\"{cause}\"")));
+        assert!(line.is_some_and(|line| line.ends_with(&format!(" {number}"))), "{exported}");
     }
 }
 

@@ -117,6 +117,8 @@ impl Target {
                 }
             }
         }
+        let dropped = self.dropped().ok().flatten();
+        facts.dropped = dropped.map(|dropped| dropped.iter().map(|(_, count)| count).sum());
         facts
     }
 }
@@ -149,7 +151,6 @@ impl Facts {
         }
         let loader = region.loader().ok().flatten();
         self.loader = loader.map(|loader| Loader { pid: loader.pid, lives: is_alive(loader) });
-        self.dropped = region.dropped().ok();
         if !writers || self.id.is_none() {
             return;
         }

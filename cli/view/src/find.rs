@@ -25,7 +25,7 @@ const BPF_FS: u64 = 0xcafe_4a11;
 /// Where a map or memory file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// A pin in a BPF file system.
+    /// A pin in a BPF file system, or the directory in which a `PER_CPU_MAPS` ring is pinned.
     Pin(PathBuf),
     /// A map, by its id.
     Id(u32),
@@ -42,6 +42,35 @@ impl Location {
             Self::File(path) => open_file(path)?.into(),
         })
     }
+
+    /// The source of its map; of a ring that is pinned in a directory, of the first one.
+    pub fn map(&self) -> Result<Source> {
+        match self.pins()?.into_iter().next() {
+            Some((_, pin)) => Ok(pin.as_path().into()),
+            None => self.source(),
+        }
+    }
+
+    /// The pins of a ring that is pinned in a directory, each with its CPU; otherwise none.
+    pub(crate) fn pins(&self) -> io::Result<Vec<(usize, PathBuf)>> {
+        match self {
+            Self::Pin(path) if path.is_dir() => pins_of_cpus(path),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The pins of a `PER_CPU_MAPS` ring in a directory, by their CPUs.
+fn pins_of_cpus(dir: &Path) -> io::Result<Vec<(usize, PathBuf)>> {
+    let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?.into_iter();
+    let mut pins: Vec<_> = entries
+        .filter_map(|entry| {
+            let cpu = entry.file_name().to_str()?.strip_prefix("cpu")?.parse().ok()?;
+            Some((cpu, entry.path()))
+        })
+        .collect();
+    pins.sort();
+    Ok(pins)
 }
 
 /// As the user names it, escaped.
@@ -231,7 +260,8 @@ pub fn find(name: &str) -> Result<Location> {
     if !(name.contains('/') || path.is_file() && is_pinned(path)) {
         return by_name(name).map_err(|e| if path.is_dir() { e.context(is_dir()) } else { e });
     }
-    ensure!(!path.is_dir(), is_dir());
+    let has_ring = || is_pinned(path) && pins_of_cpus(path).is_ok_and(|pins| !pins.is_empty());
+    ensure!(!path.is_dir() || has_ring(), is_dir());
     let in_bpf_fs = is_pinned(path) || !path.exists() && path.parent().is_some_and(is_pinned);
     Ok(if in_bpf_fs { Location::Pin(path.to_owned()) } else { Location::File(path.to_owned()) })
 }

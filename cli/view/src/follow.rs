@@ -112,7 +112,7 @@ pub fn check_pin<T>(
 ) -> Result<Pinned<T>> {
     let Location::Pin(_) = target.location else { return Ok(Pinned::Same) }; // only a pin can be replaced
     let Some(id) = target.map.as_ref().map(|map| map.facts().id) else { return Ok(Pinned::Same) };
-    let now = AnyMap::open(target.location.source()?).map(|map| map.facts().id);
+    let now = AnyMap::open(target.location.map()?).map(|map| map.facts().id);
     Ok(match now {
         Ok(now) if now == id => {
             checked.gone = false;

@@ -182,10 +182,8 @@ impl Meter {
                 }
             }
         }
-        if losses.is_empty()
-            && let Some(region) = self.target.region()
-        {
-            losses.push(("dropped", region.dropped()?));
+        if losses.is_empty() {
+            losses.extend(self.target.dropped()?.into_iter().flatten().map(|(_, count)| ("dropped", count)));
         }
         *at = Instant::now();
         Ok(())

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
 use mapring::record::UncheckedReason;
-use mapring::{Access, Error, ErrorKind, Merged, OpenOptions, Refusal, Region, Source, Start};
+use mapring::{Access, Error, ErrorKind, Merged, OpenOptions, ReadStats, Refusal, Region, Source, Start};
 use mapring_kit::text::printable;
 use mapring_sys::btf::{self, Btf};
 
@@ -37,7 +39,7 @@ pub struct Target {
 pub enum Layout {
     /// A region of mapring.
     Region(Region),
-    /// A ring in a map of maps: the regions that hold it now, each with the number of its first shard.
+    /// A ring in a map of maps, or whose maps are pinned in a directory: the regions that hold it now, each with the number of its first shard.
     RingInMaps(Vec<(usize, Region)>),
     /// An array without a protocol.
     Array,
@@ -69,7 +71,12 @@ impl Target {
             return Ok(Self { location, map: None, layout: Layout::Region(region), types });
         }
         let is_absent = |e: &Error| e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
-        let map = AnyMap::open(source()?).map_err(|e| match location {
+        let in_dir = ring_in_directory(&location)?;
+        let map = match in_dir.first() {
+            Some((_, first)) => AnyMap::open(first.as_fd()),
+            None => AnyMap::open(source()?),
+        };
+        let map = map.map_err(|e| match location {
             Location::Id(id) if is_absent(&e) => {
                 anyhow!("no map has the id {id}: `mapring ls` lists the maps")
             }
@@ -78,6 +85,7 @@ impl Target {
         let mut types = types_of(&map).with_context(|| location.to_string())?;
         let kind = map.facts().kind;
         let layout = match kind.as_str() {
+            _ if !in_dir.is_empty() => Layout::RingInMaps(in_dir),
             "array" | "percpu_array" => match open(source()?) {
                 Ok(region) => Layout::Region(region),
                 Err(e) if shortage::of_library(&e) => return Err(e.into()),
@@ -119,6 +127,20 @@ impl Target {
             _ => untyped::records(&self.ring()?, start),
         }
         .with_context(|| self.location.to_string())
+    }
+
+    /// Records or updates that programs dropped, by cause in a word. `None` if it is no region.
+    ///
+    /// # Errors
+    /// A failed system call.
+    pub fn dropped(&self) -> Result<Option<Vec<(&'static str, u64)>>> {
+        Ok(match self.region() {
+            Some(region) if region.geometry().kind() == Kind::Ring => {
+                Some(drops(&self.records(Start::Now)?.stats()).to_vec())
+            }
+            Some(region) => Some(vec![("no_place", region.dropped()?)]),
+            None => None,
+        })
     }
 
     /// Adds it to a merge by this stamp, if it is a ring. `f` gets the records.
@@ -200,6 +222,12 @@ impl Target {
 
     /// The name by which people know it.
     pub fn name(&self) -> String {
+        // Its maps have names of their own.
+        if let (Layout::RingInMaps(_), Location::Pin(dir)) = (&self.layout, &self.location)
+            && let Some(name) = dir.file_name().filter(|_| dir.is_dir())
+        {
+            return printable(&name.to_string_lossy()).into_owned();
+        }
         self.map_name().unwrap_or_else(|| self.location.to_string())
     }
 
@@ -217,6 +245,17 @@ impl Target {
             _ => None,
         }
     }
+}
+
+/// The records that programs dropped, by cause in a word: these are labels of `export`.
+pub fn drops(stats: &ReadStats) -> [(&'static str, u64); 5] {
+    [
+        ("no_slot", stats.no_slot),
+        ("held_by_reader", stats.full),
+        ("no_shard", stats.no_shard),
+        ("no_tail_space", stats.no_tail),
+        ("tail_too_long", stats.too_long),
+    ]
 }
 
 /// What tells targets apart: their names, with the ids of maps that share one.
@@ -290,6 +329,24 @@ fn ring_in_maps(map: &AnyMap, source: impl Fn() -> Result<Source>) -> Result<Opt
         }
     }
     Ok(Some(regions))
+}
+
+/// The ring whose maps are pinned in a directory, if the location is one.
+fn ring_in_directory(location: &Location) -> Result<Vec<(usize, Region)>> {
+    // Another ring's directory may get the name meanwhile.
+    let identity = || match location {
+        Location::Pin(path) => std::fs::metadata(path).ok().map(|of| (of.dev(), of.ino())),
+        _ => None,
+    };
+    let mut before = identity();
+    for _ in 0..10 {
+        let pins = location.pins()?.into_iter();
+        let regions: Result<Vec<_>, _> = pins.map(|(cpu, pin)| Ok((cpu, open(pin.as_path())?))).collect();
+        if mem::replace(&mut before, identity()) == before {
+            return regions.map_err(|e: Error| anyhow::Error::from(e).context(location.to_string()));
+        }
+    }
+    bail!("{location}: other rings replace it all the time")
 }
 
 /// Whether the loader chose the type of its records; in others they are the library's.

@@ -45,10 +45,20 @@ pub(crate) enum Cause {
     BtfMismatch { what: String, preamble: String, btf: String },
     /// An object reuses a map that holds another region than the object declares.
     #[error(
-        "{what} can't be reused: it holds {found}, but the object declares {declared}; remove its pin, so that the loader \
-         pins a new map, or load the object that declared it"
+        "{what} can't be reused: it holds {found}, but the object declares {declared}; {}",
+        one_with(
+            *is_left,
+            "the object makes a new map, and PinOptions::replace puts it in its place",
+            "remove its pin, so that the loader pins a new map, or load the object that declared it"
+        )
     )]
-    Mismatch { what: String, found: String, declared: String },
+    Mismatch {
+        what: String,
+        found: String,
+        declared: String,
+        /// The object does not reuse it.
+        is_left: bool,
+    },
     /// An object reuses only some of the maps of a ring.
     #[error("{what} can't be reused without {missing}: {why}; reuse {names} together, or none of them")]
     Companions { what: String, missing: String, why: &'static str, names: String },
@@ -192,6 +202,12 @@ pub(crate) enum Cause {
         )
     )]
     NotResizable { what: String, memfd: bool },
+    /// A resizable ring that was opened without the map of maps.
+    #[error(
+        "{what} is opened without its map of maps, in which another ring would take its place: open that one to resize it, by its \
+         pin or its id, or in the loader, by the ring's name in the object"
+    )]
+    WithoutMaps { what: String },
     /// A ring in a memfd can't have these options.
     #[error(
         "{what} can't be a ring with {options}: a ring in a memfd can have WAKEABLE, KEEP_OLDEST or TAILS, and WAKEABLE \
@@ -261,7 +277,7 @@ impl Cause {
             Self::Sealed { .. } => ErrorKind::Sealed,
             Self::Seal { .. } | Self::UnprivilegedBpf { .. } => ErrorKind::CannotSeal,
             Self::NotInMemfd { .. } => ErrorKind::Shape,
-            Self::NotResizable { .. } => ErrorKind::NotResizable,
+            Self::NotResizable { .. } | Self::WithoutMaps { .. } => ErrorKind::NotResizable,
             Self::NotWakeable { .. } | Self::NoDescriptor { .. } => ErrorKind::NotWakeable,
             Self::NoSeat { .. } => ErrorKind::NoSeat,
             Self::NotKeeping { .. } => ErrorKind::NotKeepOldest,
@@ -285,9 +301,9 @@ impl Cause {
     }
 }
 
-/// The remedy for a ring in a memfd, or for one in a BPF map.
-fn one_with(memfd: bool, in_memfd: &'static str, in_map: &'static str) -> &'static str {
-    if memfd { in_memfd } else { in_map }
+/// The remedy in one case, or in the other.
+fn one_with(is: bool, then: &'static str, otherwise: &'static str) -> &'static str {
+    if is { then } else { otherwise }
 }
 
 /// `1 shard`, or `4 shards`.
@@ -311,14 +327,8 @@ mod tests {
     #[test]
     fn who_may_not_write_is_told_whether_that_is_for_good() {
         for refusal in [Refusal::Frozen, Refusal::Sealed] {
-            assert!(
-                matches!(Error::not_writable("r", refusal).into_cause(), Cause::Sealed { .. }),
-                "{refusal:?}"
-            );
+            assert!(matches!(Error::not_writable("r", refusal).cause(), Cause::Sealed { .. }), "{refusal:?}");
         }
-        assert!(matches!(
-            Error::not_writable("r", Refusal::ReadOnlyFd).into_cause(),
-            Cause::NotWritable { .. }
-        ));
+        assert!(matches!(Error::not_writable("r", Refusal::ReadOnlyFd).cause(), Cause::NotWritable { .. }));
     }
 }

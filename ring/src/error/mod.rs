@@ -4,6 +4,7 @@ mod cause;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use thiserror::Error as ThisError;
 
@@ -16,7 +17,8 @@ use crate::access::Refusal;
 /// Its text is complete: what was found, what was expected, what the kernel reported, and the remedy where there is one.
 /// So there is no [`source`](std::error::Error::source), which would be printed again: [`io_error`](Self::io_error) and
 /// [`preamble_error`](Self::preamble_error) return it.
-pub struct Error(Box<Cause>);
+#[derive(Clone)]
+pub struct Error(Arc<Cause>);
 
 /// The kinds of [`Error`]s, for programs that react to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,10 +116,6 @@ impl Error {
         &self.0
     }
 
-    pub(crate) fn into_cause(self) -> Cause {
-        *self.0
-    }
-
     pub(crate) fn not_writable(what: &str, refusal: Refusal) -> Self {
         let what = what.to_owned();
         Self::from(match refusal {
@@ -128,7 +126,18 @@ impl Error {
 
     /// The error for a map that holds something else than a loader declares.
     pub(crate) fn mismatch(what: &str, found: String, declared: String) -> Self {
-        Self::from(Cause::Mismatch { what: what.to_owned(), found, declared })
+        Self::from(Cause::Mismatch { what: what.to_owned(), found, declared, is_left: false })
+    }
+
+    /// The same error for a map that the object leaves alone.
+    pub(crate) fn of_left(self) -> Self {
+        match self.cause() {
+            Cause::Mismatch { what, found, declared, .. } => {
+                let [what, found, declared] = [what, found, declared].map(Clone::clone);
+                Self::from(Cause::Mismatch { what, found, declared, is_left: true })
+            }
+            _ => self,
+        }
     }
 
     pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
@@ -138,7 +147,7 @@ impl Error {
 
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(cause))
+        Self(Arc::new(cause))
     }
 }
 

@@ -200,7 +200,7 @@ impl Declarations {
         };
         match pinned(self, name, pin) {
             Ok(maps) if maps.is_empty() => Ok(Pinned::Nothing),
-            Err(e) if is_unfit(&e) => Ok(Pinned::Unfit(e)),
+            Err(e) if is_unfit(&e) => Ok(Pinned::Unfit(e.of_left())),
             maps => Ok(Pinned::Fits(maps?)),
         }
     }

@@ -163,7 +163,7 @@ fn a_reader_sleeps_only_where_writers_can_wake_it() {
     ring.writer(0).unwrap().push(&7).unwrap();
     assert!(reader.wait(FOREVER).unwrap());
     let mut many: Vec<_> = (0..SEATS).map(|_| ring.reader()).collect();
-    let refused = many.iter_mut().filter_map(|reader| reader.bell().err().map(Error::kind));
+    let refused = many.iter_mut().filter_map(|reader| reader.bell().err().map(|e| e.kind()));
     assert_eq!(refused.filter(|kind| *kind == ErrorKind::NoSeat).count(), 1, "the first has a seat");
 }
 

@@ -24,7 +24,8 @@ pub(crate) fn count(given: &Given<'_>) -> Result<Counts> {
     let made = make(&[], given.tools()?)?;
     cmd::output(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(&made))?;
     alone(&made)?;
-    let mut cases = 2;
+    names(&made)?;
+    let mut cases = 3;
     for arch in all() {
         package(&made, arch)?;
         cases += 1;
@@ -64,6 +65,18 @@ fn alone(made: &Path) -> Result<()> {
     let events = fs::read_to_string(root.join("tmp/all.ndjson"))?;
     ensure!(events.lines().any(|line| line.contains("\"sched_switch\"")), "no switches in the dump");
     eprintln!("alone in an empty root: {} events", events.lines().count());
+    Ok(())
+}
+
+/// Looks for a group that nobody has on this machine, whose name service may have modules for another libc.
+fn names(made: &Path) -> Result<()> {
+    let mut start = Command::new(made.join(executable(Arch::HOST)));
+    start.args(["flight", "--pins", PINS, "start", "--group", "nosuchgroup"]);
+    let refused = cmd::output(&mut start).err();
+    ensure!(
+        refused.is_some_and(|e| e.to_string().contains("there is no group nosuchgroup")),
+        "it finds a group"
+    );
     Ok(())
 }
 

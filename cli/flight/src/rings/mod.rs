@@ -69,7 +69,7 @@ impl Group {
 }
 
 /// `ns@0:8 comm@8:2x8`: for each field of a struct its name, its offset, and its bytes.
-fn text_of(layout: &TypeLayout) -> String {
+pub(crate) fn text_of(layout: &TypeLayout) -> String {
     match layout {
         TypeLayout::Array(of, count) => format!("{count}x{}", text_of(of)),
         TypeLayout::Struct(_, fields) => {

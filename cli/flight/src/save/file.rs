@@ -2,19 +2,23 @@
 //! readers of live rings read them. It can have any content: each number is checked, and memory grows only with the bytes that
 //! are present.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use mapring_kit::output;
 use mapring_kit::text::printable;
 use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{About, Known};
 use crate::event::Interface;
 use crate::input::Input;
+use crate::made_by;
 use crate::names::Names;
 use crate::rings::{GROUPS, GroupRings, MARKS};
 use crate::stopped::Stop;
@@ -33,7 +37,7 @@ pub(super) const NAMES: &str = "names";
 pub(super) const SYMBOLS: &str = "symbols";
 const END: &str = "end";
 /// The longest part that is not a ring.
-const TEXT: u64 = 64 << 20;
+pub(super) const TEXT: usize = 64 << 20;
 
 pub(super) struct Writer<W> {
     out: W,
@@ -59,6 +63,25 @@ impl<W: Write> Writer<W> {
         self.bytes += (HEADER + content.len()) as u64;
         self.out.write_all(&header)?;
         self.out.write_all(content)
+    }
+
+    /// A part of JSON, which is cut until a reader takes it. Returns whether it was.
+    pub(super) fn json<T: Serialize>(
+        &mut self,
+        name: &str,
+        mut content: T,
+        mut shorten: impl FnMut(&mut T) -> bool,
+    ) -> Result<bool> {
+        let mut is_cut = false;
+        loop {
+            let text = serde_json::to_vec(&content)?;
+            if text.len() <= TEXT {
+                self.part(name, &text)?;
+                return Ok(is_cut);
+            }
+            ensure!(shorten(&mut content), "{name:?} has {}", output::bytes(text.len() as u64));
+            is_cut = true;
+        }
     }
 
     /// Returns the bytes of the file.
@@ -89,12 +112,13 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
     ensure!(
         version == VERSION,
         "a file of version {version}: this mapring {} reads version {VERSION}",
-        env!("CARGO_PKG_VERSION")
+        made_by::VERSION
     );
     ensure!(zero == 0, "damaged: its first bytes");
     let first = reader.part()?;
     ensure!(first.name == ABOUT, "damaged: it does not begin with {ABOUT:?}");
-    let about: About = serde_json::from_slice(&reader.text(&first)?).context("damaged")?;
+    let about = about(&reader.text(&first)?)?;
+    let known_layouts = made_by::layouts();
     let mut known = Known::default();
     let mut symbols = Saved::default();
     let mut rings = Vec::new();
@@ -107,15 +131,8 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
             END => break,
             name => {
                 let group = GROUPS.iter().chain([&MARKS]).find(|group| group.name == name);
-                let is_known = |layout| Some(&layout) == about.layouts.get(name);
-                let by = printable(&about.machine.mapring);
-                let Some(group) = group.filter(|group| is_known(group.layout())) else {
-                    bail!(
-                        "mapring {by} wrote it, with records of {:?} that this mapring {} does not know: read it \
-                         with that version",
-                        name,
-                        env!("CARGO_PKG_VERSION")
-                    );
+                let Some(group) = group.filter(|_| about.layouts.get(name) == known_layouts.get(name)) else {
+                    return Err(unknown(name, &about.machine.mapring));
                 };
                 ensure!(
                     rings.iter().all(|ring: &GroupRings| ring.name() != name),
@@ -137,6 +154,24 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
     let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces);
     Ok(Input { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
+}
+
+/// The first part. Other versions may have other things in it.
+fn about(text: &[u8]) -> Result<About> {
+    let value: Value = serde_json::from_slice(text).context("damaged")?;
+    let by = value["machine"]["mapring"].as_str().unwrap_or_default();
+    if value["layouts"][made_by::STOP].as_str() != made_by::layouts().get(made_by::STOP).map(String::as_str) {
+        return Err(unknown("triggers", by));
+    }
+    About::deserialize(&value).context("damaged")
+}
+
+fn unknown(what: &str, by: &str) -> anyhow::Error {
+    let (by, this) = (printable(by), made_by::VERSION);
+    let which = if by == this { "another build of ".into() } else { Cow::Borrowed("") };
+    anyhow!(
+        "{which}mapring {by} wrote it, with {what:?} that this mapring {this} does not know: read it with that one"
+    )
 }
 
 /// The most bytes of all rings.
@@ -176,7 +211,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn text(&mut self, part: &Part) -> Result<Vec<u8>> {
-        ensure!(part.len <= TEXT, "damaged: {} of {:?}", output::bytes(part.len), part.name);
+        ensure!(part.len <= TEXT as u64, "damaged: {} of {:?}", output::bytes(part.len), part.name);
         let mut text = Vec::new();
         self.copy(part, &mut text)?;
         Ok(text)

@@ -5,7 +5,7 @@ mod file;
 mod seeds;
 
 use std::collections::BTreeMap;
-use std::io::BufWriter;
+use std::io::{BufReader, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,9 @@ use mapring_kit::output;
 use mapring_kit::text::printable;
 
 use super::machine::Machine;
+use super::made_by;
 use super::names::Names;
-use super::procfs::{self, Process};
+use super::procfs::{self, Present, Process};
 use super::recording::Recording;
 use super::rings::{self, GroupRings};
 use super::stopped;
@@ -53,7 +54,7 @@ pub(crate) struct About {
     pub(crate) cost: Option<f64>,
     /// The words of what stops the recording.
     pub(crate) stop: Option<Vec<u64>>,
-    /// For each ring its records in words: other ones are not read.
+    /// As [`made_by::layouts`] has them: other ones are not read.
     pub(crate) layouts: BTreeMap<String, String>,
 }
 
@@ -72,7 +73,7 @@ impl About {
         UNIX_EPOCH + Duration::from_nanos(self.since)
     }
 
-    fn of(recording: &Recording, rings: &[GroupRings], until: u64) -> Result<Self> {
+    fn of(recording: &Recording, until: u64) -> Result<Self> {
         let since = recording.since()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             machine: Machine::here(),
@@ -83,24 +84,23 @@ impl About {
             hz: recording.hz(),
             cost: recording.cost(),
             stop: stopped::read(recording)?.map(|stop| stop.words()),
-            layouts: rings.iter().map(|ring| (ring.name().to_owned(), ring.group().layout())).collect(),
+            layouts: made_by::layouts(),
         })
     }
 }
 
 impl Known {
-    fn now() -> Self {
+    /// Also whether something is left out.
+    fn now() -> (Self, bool) {
         let interface = |entry: std::io::Result<std::fs::DirEntry>| {
             let entry = entry.ok()?;
             let number = std::fs::read_to_string(entry.path().join("ifindex")).ok()?.trim().parse().ok()?;
             Some((number, escape(entry.file_name().as_encoded_bytes())))
         };
         let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().filter_map(interface);
-        Self {
-            processes: procfs::all(),
-            net_ns: procfs::namespace("self", "net").unwrap_or(0),
-            interfaces: interfaces.collect(),
-        }
+        let Present { all, is_cut } = procfs::all(file::TEXT - (8 << 20)); // interfaces are few
+        let net_ns = procfs::namespace("self", "net").unwrap_or(0);
+        (Self { processes: all, net_ns, interfaces: interfaces.collect() }, is_cut)
     }
 
     /// Texts of a file can be anything.
@@ -121,21 +121,38 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
     let rings = rings::open_all(&recording)?;
     let out = OutFile::create(&args.file, args.force)?;
     let until = rings::present();
-    let about = About::of(&recording, &rings, until)?;
+    let about = About::of(&recording, until)?;
     let shown = || out.shown();
     let mut to = file::Writer::new(BufWriter::new(out.writer()?)).with_context(shown)?;
-    to.part(file::ABOUT, &serde_json::to_vec(&about)?).with_context(shown)?;
+    to.json(file::ABOUT, about, |_| false).with_context(shown)?;
     for ring in &rings {
         let copy = ring.region().copy_ring();
         let copy =
             copy.with_context(|| format!("group {}: this kernel does not map its ring", ring.name()))?;
         to.part(ring.name(), bytemuck::cast_slice(&copy)).with_context(shown)?;
     }
-    if let Some(symbols) = symbols(&rings, until) {
-        to.part(file::SYMBOLS, &serde_json::to_vec(&symbols)?).with_context(shown)?;
+    if let Some(symbols) = symbols(&rings, until)
+        && to.json(file::SYMBOLS, symbols, Saved::shorten).with_context(shown)?
+    {
+        eprintln!(
+            "mapring: names of frames are left out: all of them take more than {}",
+            output::bytes(file::TEXT as u64)
+        );
     }
-    to.part(file::NAMES, &serde_json::to_vec(&Known::now())?).with_context(shown)?;
+    let (known, is_cut) = Known::now();
+    to.json(file::NAMES, known, |_| false).with_context(shown)?;
+    if is_cut {
+        eprintln!(
+            "mapring: command lines are left out: all names of processes take more than {}",
+            output::bytes(file::TEXT as u64)
+        );
+    }
     let bytes = to.finish().with_context(shown)?;
+    if out.is_regular() {
+        let mut written = out.writer()?;
+        written.rewind().with_context(shown)?;
+        input(BufReader::new(written)).context("what was written can't be read").with_context(shown)?;
+    }
     out.finish()?;
     output::note(format_args!(
         "{} saved: `mapring flight report --from FILE` reads them anywhere",

@@ -1,7 +1,6 @@
 //! The seed of the fuzz target `flight` in `proofs/fuzz`: a small file with records of each group. `MAPRING_BLESS=1` writes
 //! it anew.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -67,8 +66,6 @@ fn write() -> Vec<u8> {
         is_here: false,
         ..Machine::here()
     };
-    let layouts: BTreeMap<_, _> =
-        GROUPS.iter().chain([&MARKS]).map(|group| (group.name.to_owned(), group.layout())).collect();
     let about = About {
         machine,
         until: 100_000_000,
@@ -78,7 +75,7 @@ fn write() -> Vec<u8> {
         hz: Some(99),
         cost: None,
         stop: None,
-        layouts,
+        layouts: made_by::layouts(),
     };
     let high = |word: u64| word << 32;
     let mut bytes = Vec::new();

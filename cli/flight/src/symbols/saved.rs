@@ -20,6 +20,13 @@ impl Saved {
         Self(known.iter().map(|(&(code, is_return), frame)| (code, is_return, (**frame).clone())).collect())
     }
 
+    /// Leaves out half of the frames. Returns whether there were any.
+    pub(crate) fn shorten(&mut self) -> bool {
+        let is_some = !self.0.is_empty();
+        self.0.truncate(self.0.len() / 2);
+        is_some
+    }
+
     /// Texts of a file can be anything.
     pub(super) fn known(&self) -> Known {
         let escaped = |text: &String| shown(text.as_bytes());

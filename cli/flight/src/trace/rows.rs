@@ -26,7 +26,7 @@ macro_rules! columns {
 }
 
 columns! {
-    time: Text,
+    time: Time,
     ns: Unsigned,
     cpu: Unsigned,
     pid: Unsigned,

@@ -110,7 +110,7 @@ impl Destination {
 
     /// A new file.
     pub(super) fn create(&self, mode: u32) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(&self.directory, self.name(), flags, Mode::from_raw_mode(mode))?.into())
     }
 

@@ -65,6 +65,8 @@ fn no_parquet() -> anyhow::Error {
 pub enum Kind {
     /// UTF-8.
     Text,
+    /// A text with a time in UTC, as RFC 3339 has it; in Parquet a timestamp in nanoseconds.
+    Time,
     /// A `u64`.
     Unsigned,
     /// An `i64`.

@@ -2,9 +2,10 @@
 
 use std::iter::repeat;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Result, bail};
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
+use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
@@ -35,6 +36,7 @@ struct Column {
 
 enum Values {
     Words(Vec<i64>),
+    Times(Vec<i64>),
     Floats(Vec<f64>),
     Bools(Vec<bool>),
     Texts(Vec<ByteArray>),
@@ -91,6 +93,7 @@ impl Column {
     fn new(kind: Kind) -> Self {
         let values = match kind {
             Kind::Text => Values::Texts(Vec::new()),
+            Kind::Time => Values::Times(Vec::new()),
             Kind::Unsigned | Kind::Signed | Kind::Hex => Values::Words(Vec::new()),
             Kind::Float => Values::Floats(Vec::new()),
             Kind::Bool => Values::Bools(Vec::new()),
@@ -105,6 +108,10 @@ impl Column {
         match (&mut self.values, cell) {
             (Values::Words(to), Cell::Unsigned(value) | Cell::Hex(value)) => to.push(value.cast_signed()),
             (Values::Words(to), Cell::Signed(value)) => to.push(*value),
+            (Values::Times(to), Cell::Text(text)) => match nanoseconds(text) {
+                Some(time) => to.push(time),
+                None => self.set_absent(),
+            },
             (Values::Floats(to), Cell::Float(value)) => to.push(*value),
             (Values::Bools(to), Cell::Bool(value)) => to.push(*value),
             // A byte of the C type bool that is neither 0 nor 1.
@@ -130,7 +137,7 @@ impl Column {
     fn write(&mut self, out: &mut ColumnWriter<'_>) -> Result<()> {
         let present = Some(&self.present[..]);
         match (out, &mut self.values) {
-            (ColumnWriter::Int64ColumnWriter(out), Values::Words(values)) => {
+            (ColumnWriter::Int64ColumnWriter(out), Values::Words(values) | Values::Times(values)) => {
                 out.write_batch(values, present, None)?;
                 values.clear();
             }
@@ -153,9 +160,16 @@ impl Column {
     }
 }
 
+/// Since 1970. `None` of a time that is later than a timestamp can be.
+fn nanoseconds(text: &str) -> Option<i64> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    since.as_nanos().try_into().ok()
+}
+
 fn field(name: &str, kind: Kind) -> Result<Arc<Type>> {
     let (physical, logical) = match kind {
         Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+        Kind::Time => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::NANOS))),
         Kind::Signed => (Physical::INT64, Some(LogicalType::integer(64, true))),
         Kind::Unsigned | Kind::Hex => (Physical::INT64, Some(LogicalType::integer(64, false))),
         Kind::Float => (Physical::DOUBLE, None),
@@ -204,6 +218,24 @@ mod tests {
             assert!(row.get_bool(2).is_err());
         }
         assert_eq!(written(0, "").metadata().num_row_groups(), 0);
+    }
+
+    #[test]
+    fn times_are_timestamps() {
+        let file = File::from(memfd_create("parquet", MemfdFlags::empty()).unwrap());
+        let mut table = Parquet::new(&[("time", Kind::Time)], Box::new(file.try_clone().unwrap())).unwrap();
+        for time in
+            ["1970-01-01T00:00:01.000000007Z", "2026-12-01T03:25:24.5Z", "9999-12-31T23:59:59Z", "soon"]
+        {
+            table.row(&[Cell::Text(time.to_owned())]).unwrap();
+        }
+        table.finish().unwrap();
+        let file = SerializedFileReader::new(file).unwrap();
+        let schema = file.metadata().file_metadata().schema_descr();
+        assert_eq!(schema.column(0).logical_type_ref(), Some(&LogicalType::timestamp(true, TimeUnit::NANOS)));
+        let times = file.get_row_iter(None).unwrap().map(|row| row.unwrap().get_long(0).ok());
+        let expected = [Some(1_000_000_007), Some(1_796_095_524_500_000_000), None, None];
+        assert!(times.eq(expected), "later times than 2262 have no timestamp");
     }
 
     #[test]

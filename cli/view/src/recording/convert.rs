@@ -186,7 +186,7 @@ fn columns(of: &StoredSource, empty: &Value) -> (Vec<(String, Kind)>, bool) {
         (fields, texts) = (vec![(WHOLE.to_owned(), Kind::Text)], Vec::new());
     }
     let mut columns: Vec<_> = location.iter().map(|name| ((*name).to_owned(), Kind::Unsigned)).collect();
-    columns.push(("time".to_owned(), Kind::Text));
+    columns.push(("time".to_owned(), Kind::Time));
     let first = columns.len();
     let mut known: HashSet<_> = columns.iter().map(|(name, _)| name.clone()).collect();
     let tail = of.source.tails.map(|_| ("tail".to_owned(), Kind::Text));

@@ -28,7 +28,7 @@ fn what_cannot_be_resized_is_named() {
     // A map, but not a map of maps; a map of maps, but not of such rings; a key of another length.
     let first = map(object, "numbers__first");
     let error = Ring::<Numbered>::open(&first).unwrap().resize(64);
-    assert_error(error, ErrorKind::NotResizable, "isn't a resizable ring");
+    assert_error(error, ErrorKind::NotResizable, "is opened without its map of maps");
     let error = Region::open(&map(object, "numbers")).unwrap_err();
     assert!(
         error.to_string().contains("open a resizable ring or a PER_CPU_MAPS ring with Ring::open"),

@@ -25,11 +25,11 @@ pub(crate) fn open_source(source: Source, options: OpenOptions) -> Result<Region
 
 /// Opens a file descriptor that is not a memfd.
 pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
-    let opened = MapFd::fd(fd).map_err(|e| match e.into_cause() {
+    let opened = MapFd::fd(fd).map_err(|e| match e.cause() {
         Cause::NotARegion { what, hint, .. } => {
-            Error::from(Cause::NotARegion { what, expected: "a BPF map or a memfd", hint })
+            Error::from(Cause::NotARegion { what: what.clone(), expected: "a BPF map or a memfd", hint })
         }
-        cause => cause.into(),
+        _ => e,
     })?;
     open(opened, options)
 }

@@ -1,6 +1,6 @@
 //! The map in which programs and the readers of a ring find each other, and how it is found.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -190,14 +190,15 @@ fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
         Some(Err(e)) if !is_gone(&e) => Some(e),
         _ => None,
     };
-    MapFd::of(origin.and_then(Origin::object), id).map_err(|by_id| match (by_id.into_cause(), refused) {
+    MapFd::of(origin.and_then(Origin::object), id).map_err(|by_id| match (by_id.cause(), refused) {
         (Cause::Open { error, .. }, Some(e)) if error.kind() == ErrorKind::PermissionDenied => e,
         (Cause::Open { error, .. }, None) if error.kind() == ErrorKind::PermissionDenied => {
+            let error = error.raw_os_error().map_or(ErrorKind::PermissionDenied.into(), io::Error::from_raw_os_error);
             let what = format!("the map {suffix} of {}", ring.what());
             let hint = "; it isn't pinned beside the ring, and opening it by id needs CAP_SYS_ADMIN: run as root, or have the \
                         ring pinned by Ring::pin, Ring::freeze_and_pin or `mapring pin`, which also pin its readers and bells";
             Error::from(Cause::Open { what, error, hint })
         }
-        (cause, _) => cause.into(),
+        _ => by_id,
     })
 }

@@ -127,15 +127,19 @@ impl<T: AnyBitPattern> Ring<T> {
     /// `mapring_loader::initialize` or the next resize finishes it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings,
+    /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings, and for a ring that was opened by the pin or the
+    /// id of the map in use instead of the map of maps,
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape), [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable),
     /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn resize(&self, slots: usize) -> Result<()> {
         match &self.backing {
             Backing::Replaceable(ring) => ring.resize(slots),
             _ => {
-                let (what, memfd) = (self.region().what().to_owned(), self.region().is_memfd());
-                Err(Error::from(Cause::NotResizable { what, memfd }))
+                let (region, what) = (self.region(), self.region().what().to_owned());
+                Err(Error::from(match region.geometry().options().is_resizable() {
+                    true => Cause::WithoutMaps { what },
+                    false => Cause::NotResizable { what, memfd: region.is_memfd() },
+                }))
             }
         }
     }

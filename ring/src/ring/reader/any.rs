@@ -37,7 +37,7 @@ pub trait AnyReader {
     ///
     /// # Errors
     /// As there.
-    fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error>;
+    fn bell(&mut self) -> Result<BorrowedFd<'_>>;
 }
 
 impl<T: AnyBitPattern, O: Order<T>> AnyReader for Reader<T, O> {
@@ -73,7 +73,7 @@ impl<T: AnyBitPattern, O: Order<T>> AnyReader for Reader<T, O> {
         self.require(lease)
     }
 
-    fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
+    fn bell(&mut self) -> Result<BorrowedFd<'_>> {
         self.bell()
     }
 }

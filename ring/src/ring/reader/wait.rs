@@ -162,8 +162,15 @@ impl<T: AnyBitPattern, O: Order<T>> Reader<T, O> {
     /// memfd, whose writers wake a reader only in [`wait`](Self::wait);
     /// [`ErrorKind::NoSeat`](crate::ErrorKind::NoSeat) if 64 readers have a seat already; else why this process has no
     /// access. [`wait`](Self::wait) then naps between two checks instead.
-    pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
-        self.take_bell()?.descriptor()
+    ///
+    /// ```no_run
+    /// # use std::os::fd::OwnedFd;
+    /// fn watched(reader: &mut mapring::Reader<u64>) -> Result<OwnedFd, Box<dyn std::error::Error + Send + Sync>> {
+    ///     Ok(reader.bell()?.try_clone_to_owned()?)
+    /// }
+    /// ```
+    pub fn bell(&mut self) -> Result<BorrowedFd<'_>> {
+        self.take_bell().and_then(Bell::descriptor).map_err(Clone::clone)
     }
 
     /// The bell, or why it has none. The first call makes system calls.
