@@ -295,13 +295,13 @@ mod tests {
     fn a_reader_whose_lease_has_ended_is_required_no_more() {
         for seat in 0..3 {
             let region = Region::new();
-            let _others: Vec<_> = (0..seat).map(|me| region.reader(10 + me)).collect();
+            let _others: Vec<_> = (10..).take(seat).map(|me| region.reader(me)).collect();
             let reader = region.reader(1);
             reader.has_read(0, 0);
             reader.require(1_000_000_000);
             (0..8).for_each(|_| assert_eq!(region.keep(), Ok(())));
             assert_eq!((region.keep(), reader.is_required()), (Err(Dropped::Full), true), "seat {seat}");
-            let at = held(0, seat as usize);
+            let at = held(0, seat);
             let long_ago = |nanoseconds| region.words().store(at, now() - nanoseconds, Ordering::Relaxed);
             long_ago(500_000_000);
             assert_eq!((region.keep(), reader.is_required()), (Err(Dropped::Full), true));

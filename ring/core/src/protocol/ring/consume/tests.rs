@@ -389,7 +389,7 @@ fn a_cursor_skips_to_the_last_record_that_is_early_enough() {
 
 #[test]
 fn a_search_goes_on_after_what_is_overwritten_meanwhile() {
-    /// Programs write a lap and a half when the first record is copied.
+    /// Programs write 194 more records when the first one is copied.
     struct Flooded<'a>(&'a Memory, bool);
 
     impl SlotSource for Flooded<'_> {
@@ -420,13 +420,13 @@ fn a_search_goes_on_after_what_is_overwritten_meanwhile() {
             out: &mut T,
         ) -> Result<(), NoRecord> {
             if !std::mem::replace(&mut self.1, true) {
-                (256..356).for_each(|t| assert_eq!(self.0.writer().push(&t), Some(t)));
+                (256..450).for_each(|t| assert_eq!(self.0.writer().push(&t), Some(t)));
             }
             self.0.source().take::<T, TO_MEMORY>(slot, published, out)
         }
     }
 
-    // The first half of the tickets is gone, and what is searched for is in the second half.
+    // Three quarters of the tickets are gone, and what is searched for is in the last one.
     for (before, expected) in [(200, 199), (256, 255)] {
         let memory = Memory::with(256, 256);
         let mut cursor = Cursor::at(0, NEVER);
