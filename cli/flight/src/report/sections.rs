@@ -3,6 +3,7 @@
 use mapring_kit::output;
 use mapring_kit::text::grouped;
 
+use super::super::sum;
 use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Where};
 use super::text::{Document, Part, Row, Section};
 
@@ -122,7 +123,7 @@ impl<'f> Text<'f> {
             ));
         }
         first.extend(asked.first().map(story));
-        let lost: u64 = figures.completeness.lost.iter().map(|it| it.count).sum();
+        let lost = sum(figures.completeness.lost.iter().map(|it| it.count));
         let lost = if lost == 0 { "nothing".to_owned() } else { format!("{lost} events") };
         let from = figures.completeness.groups.iter().filter_map(|group| group.complete_from_ns).max();
         let from = from.map(|ns| format!("; all groups are complete from {} on", ago(figures, ns)));
@@ -402,8 +403,16 @@ pub(super) fn time(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::{CpuTime, NameTime};
+    use super::super::figures::{CpuTime, Lost, NameTime};
     use super::*;
+
+    #[test]
+    fn counts_that_a_file_makes_up_have_a_largest_sum() {
+        let lost = |count| Lost { group: "sched", cause: "x".to_owned(), count };
+        let mut figures = Figures::default();
+        figures.completeness.lost = vec![lost(u64::MAX), lost(1)];
+        assert!(super::of(&figures).to_string().contains("18446744073709551615 events"));
+    }
 
     #[test]
     fn who_was_asked_to_end_is_named_after_the_culprit() {

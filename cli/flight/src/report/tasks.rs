@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::super::event::{Event, What};
 use super::super::names::Names;
+use super::super::sum;
 use super::super::symbols::Symbols;
 use super::figures::{CpuTime, Delay, Figures, NameTime, Sum, Task, ThreadTime};
 use super::largest::{Map, SHOWN, sorted};
@@ -54,7 +55,8 @@ impl Running {
     fn longest_since(&self, since: u64) -> Option<u32> {
         let mut ran: Map<u32, u64> = Map::default();
         for (tid, turn) in self.turns.iter().rev().take_while(|(_, turn)| turn.end > since) {
-            *ran.entry(*tid).or_default() += turn.end - turn.start.max(since);
+            let ns = ran.entry(*tid).or_default();
+            *ns = ns.saturating_add(turn.end - turn.start.max(since));
         }
         ran.into_iter().max_by_key(|(tid, ns)| (*ns, *tid)).map(|(tid, _)| tid)
     }
@@ -147,7 +149,7 @@ impl Tasks {
             self.cpus.get(&cpu).filter(|running| running.tid == tid).map_or(ns, |running| running.since);
         let thread = self.threads.entry(tid).or_default();
         thread.pid = pid;
-        thread.busy += ns.saturating_sub(since);
+        thread.busy = thread.busy.saturating_add(ns.saturating_sub(since));
     }
 
     fn leaves(&mut self, tid: u32, ns: u64, state: u16) {
@@ -182,7 +184,7 @@ impl Tasks {
         let thread = self.threads.entry(tid).or_default();
         if let State::Waiting { since, is_interruptible } = thread.state {
             let ns = event.ns.saturating_sub(since);
-            thread.interruptible += if is_interruptible { ns } else { 0 };
+            thread.interruptible = thread.interruptible.saturating_add(if is_interruptible { ns } else { 0 });
             self.waits.see(is_interruptible, ns, tid, since, Some(event.tid));
         }
         // If it runs now, its next switch says what becomes of it.
@@ -217,7 +219,7 @@ impl Tasks {
     pub(super) fn finish(&mut self, end: u64) {
         for running in self.cpus.values() {
             let thread = self.threads.entry(running.tid).or_default();
-            thread.busy += end.saturating_sub(running.since);
+            thread.busy = thread.busy.saturating_add(end.saturating_sub(running.since));
             if thread.pid == 0 {
                 thread.pid = running.pid;
             }
@@ -257,7 +259,7 @@ impl Tasks {
             let pid = if thread.pid == 0 { tid } else { thread.pid };
             processes.entry(pid).or_default().push((thread.busy, tid));
         }
-        let busy_of = |threads: &Vec<(u64, u32)>| threads.iter().map(|(busy, _)| busy).sum::<u64>();
+        let busy_of = |threads: &Vec<(u64, u32)>| sum(threads.iter().map(|(busy, _)| *busy));
         let all = times.end.saturating_sub(times.start).max(1);
         #[allow(clippy::cast_precision_loss)] // shown with a digit after the point
         let percent = |busy_ns: u64| 100.0 * busy_ns as f64 / all as f64;
@@ -268,7 +270,7 @@ impl Tasks {
             let busy_ns = busy_of(threads);
             let (sum, parents) = by_name.entry(task(pid, pid, names, end).name).or_default();
             for sum in [sum, &mut all_of_them] {
-                *sum = Sum { processes: sum.processes + 1, busy_ns: sum.busy_ns + busy_ns };
+                *sum = Sum { processes: sum.processes + 1, busy_ns: sum.busy_ns.saturating_add(busy_ns) };
             }
             if let Some(parent) = self.parents.get(&pid) {
                 *parents.entry(*parent).or_default() += 1;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use mapring_kit::output;
 
+use crate::sum;
+
 use super::{Loader, Recording, Trigger};
 
 /// A time span for people: with a digit after the point, if it is short.
@@ -21,7 +23,7 @@ impl Recording {
         table.load_preset(presets::NOTHING);
         table.set_header(["group", "events/s", "ns/event", "memory", "records", "history", "lost"]);
         for group in &self.groups {
-            let lost: u64 = group.lost.values().sum();
+            let lost = sum(group.lost.values().copied());
             let all = if group.since_start { " (all)" } else { "" };
             table.add_row([
                 group.group.to_owned(),
