@@ -138,6 +138,16 @@ func TestWaitReturnsWithARecordOrItsContext(t *testing.T) {
 	if err := reader.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
+	// A loop ends with its context, however many records there are.
+	for n := range uint64(8) {
+		image.push(0, commit, n)
+	}
+	if err := reader.Wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := reader.Wait(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	if err := reader.Bell(); !errors.Is(err, ErrNotWakeable) {
 		t.Fatal(err)
 	}

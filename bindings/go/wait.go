@@ -58,8 +58,8 @@ func look(records uint64) uint64 { return (1<<(bits.Len64(max(records/4, 1))-1) 
 // watermark is the ticket until which such a reader sleeps, from its next ticket on.
 func watermark(next, records uint64) uint64 { return (next + records - 1) | look(records) }
 
-// Wait returns nil once there are records to read: Next, ReadBatch or Drain may still find that programs discarded them. When
-// the context ends it returns the context's error.
+// Wait returns nil once there are records to read: Next, ReadBatch or Drain may still find that programs discarded them. Once
+// the context has ended it returns the context's error, also if there are records.
 //
 // A reader of a ring with WAKEABLE sleeps until a program rings its bell, which costs a program one ring for each sleep, and
 // the reader one system call (Bell). Any other reader naps between two checks: for 50 µs at first, for 1 ms at most.
@@ -82,10 +82,9 @@ func wait(ctx context.Context, readers []*reader) error {
 		defer timer.Stop()
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-timer.C:
-			return nil
 		}
+		return ctx.Err()
 	}
 	for _, r := range readers {
 		ring = r.Bell() == nil && ring
@@ -131,8 +130,12 @@ func wait(ctx context.Context, readers []*reader) error {
 	}
 }
 
-// isOver says whether the wait is over: there are as many records as a reader waits for, or any.
+// isOver says whether the wait is over: the context has ended, or there are as many records as a reader waits for, or any. A
+// ring that always has records must not keep a loop from its end.
 func isOver(ctx context.Context, readers []*reader, any bool) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return true, err
+	}
 	for _, r := range readers {
 		count := r.watermark.count
 		if any {
@@ -143,8 +146,7 @@ func isOver(ctx context.Context, readers []*reader, any bool) (bool, error) {
 			return true, r.err
 		}
 	}
-	err := ctx.Err()
-	return err != nil, err
+	return false, nil
 }
 
 // napUntil naps between two checks.

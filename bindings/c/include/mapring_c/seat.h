@@ -14,6 +14,7 @@ struct mapring__seat {
 	uint32_t number;
 	uint64_t me;
 	pid_t pid;
+	int64_t ahead; /* how far CLOCK_MONOTONIC of this process is ahead of that of programs: read once, as it does not change */
 	/* The bell: a ringbuf, its two positions, and the bits of a ticket at which programs look for this reader. */
 	int bell;
 	uint64_t *consumer;
@@ -41,9 +42,9 @@ static inline int64_t mapring__ahead(const char *clock)
 }
 
 /* CLOCK_MONOTONIC of programs. */
-static inline uint64_t mapring__program_time(void)
+static inline uint64_t mapring__program_time(const struct mapring__seat *seat)
 {
-	return mapring__now() - (uint64_t)mapring__ahead("monotonic");
+	return mapring__now() - (uint64_t)seat->ahead;
 }
 
 /* A process of this PID namespace as the owner of a seat. */
@@ -97,7 +98,7 @@ static inline bool mapring__owner_lives(struct mapring__seat *seat, uint64_t num
 	}
 	since = mapring__load(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + number));
 	return since == 0 || (mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) >> number & 1) ||
-	       (int64_t)(mapring__program_time() - since) < (int64_t)MAPRING__SILENT;
+	       (int64_t)(mapring__program_time(seat) - since) < (int64_t)MAPRING__SILENT;
 }
 
 /* Says how often programs must look for the reader of this seat: 1 + the bits of a ticket, or 0. */
@@ -154,7 +155,7 @@ static inline bool mapring__seat_is_mine(struct mapring__seat *seat)
 static inline void mapring__shows_life(struct mapring__seat *seat)
 {
 	if (!(mapring__load(mapring__seat_word(seat, MAPRING__REQUIRED)) & mapring__bit(seat)))
-		mapring__store(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + seat->number), mapring__program_time());
+		mapring__store(mapring__seat_word(seat, MAPRING__SEATS * MAPRING__LEASES + seat->number), mapring__program_time(seat));
 }
 
 /* Opens the map with this id that is pinned beside a ring. A process that replaces pins may not have moved it to its place yet. Returns -1
@@ -289,6 +290,7 @@ static inline int mapring__seat_open(struct mapring__seat *seat, struct mapring_
 	}
 	seat->bells = mapring__companion(ring, beside[1], "__bells", (uint32_t)(link >> 32));
 	seat->pid = getpid();
+	seat->ahead = mapring__ahead("monotonic");
 	if (seat->bells >= 0 && mapring__start_time((uint64_t)seat->pid, &time) > 0)
 		seat->me = mapring__owner((uint64_t)seat->pid, time);
 	if (seat->me == 0) {

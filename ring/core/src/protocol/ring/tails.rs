@@ -458,6 +458,53 @@ mod tests {
     }
 
     #[test]
+    fn claims_are_allowed_in_eighths_of_the_area() {
+        let region = Region::new();
+        for (n, high) in [(0, 64), (1, 96), (2, 160)] {
+            assert_eq!(region.push(n, &bytes(n, 40)), Some(n)); // 48 bytes each
+            assert_eq!((region.word(NEXT), region.word(HIGH)), (48 * (n + 1), high));
+        }
+    }
+
+    #[test]
+    fn a_tail_is_gone_once_its_bytes_may_be_written_again() {
+        let region = Region::new();
+        assert_eq!((region.push(0, &bytes(0, 16)), region.push(1, &bytes(1, 16))), (Some(0), Some(1)));
+        let mut out = [0; 48];
+        for (high, is_there) in [(16 + CAPACITY, true), (17 + CAPACITY, false), (32 + CAPACITY, false)] {
+            region.words().store(region.area.header + HIGH, high, Ordering::Relaxed);
+            assert_eq!(
+                region.area.copy(*region.words(), 16, 16, &mut out).is_some(),
+                is_there,
+                "up to {high}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_copy_of_the_area_has_its_bytes_and_its_header() {
+        let region = Region::new();
+        (0..4).for_each(|n| assert_eq!(region.push(n, &bytes(n, 40)), Some(n)));
+        let mut copy = vec![u64::MAX; region.memory.len()];
+        region.area.copy_to(*region.words(), &mut copy);
+        let Area { header, first, .. } = region.area;
+        for (at, found) in copy.iter().enumerate() {
+            let is_copied =
+                (header..header + 32).contains(&at) || (first..first + region.area.words()).contains(&at);
+            let expected = if is_copied { region.memory[at].load(Ordering::Relaxed) } else { u64::MAX };
+            assert_eq!(*found, expected, "word {at}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_beside_its_tail_claims_nothing() {
+        let region = Region::new();
+        let larger = || region.shard().reserve_with_tail::<[u64; 2]>(&region.tails()).is_ok();
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(larger)).is_err());
+        assert!(region.memory.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
     fn no_position_and_no_length_is_read_outside_of_the_area() {
         let region = Region::new();
         let mut out = [0; 48];

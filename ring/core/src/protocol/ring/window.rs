@@ -213,8 +213,8 @@ mod tests {
         words: usize,
         elements: Cell<usize>,
         fails: Cell<bool>,
-        /// The next copy has other bits.
-        tears: Cell<bool>,
+        /// The copy after so many others has other bits.
+        tears: Cell<Option<usize>>,
     }
 
     impl Elements for Copied<'_> {
@@ -224,8 +224,9 @@ mod tests {
             self.elements.set(self.elements.get() + count);
             let from = &self.memory[first * self.words..][..count * self.words];
             out.iter_mut().zip(from).for_each(|(out, word)| *out = word.load(Ordering::Relaxed));
-            if self.tears.replace(false) {
-                out.iter_mut().for_each(|word| *word = !*word);
+            match self.tears.take() {
+                Some(0) => out.iter_mut().for_each(|word| *word = !*word),
+                later => self.tears.set(later.map(|left| left - 1)),
             }
             if self.fails.get() { Err("no copy") } else { Ok(()) }
         }
@@ -248,7 +249,7 @@ mod tests {
             words,
             elements: Cell::new(0),
             fails: Cell::new(false),
-            tears: Cell::new(false),
+            tears: Cell::new(None),
         };
         Window::new(source, &geometry())
     }
@@ -351,8 +352,10 @@ mod tests {
         assert!((0..8).all(|slot| take(&mut window, slot, 2) == Err(NoRecord::Not(4))));
         assert!((0..8).all(|slot| take(&mut window, slot, 4) == Ok(())));
         // A word is what two of three copies say; and a single copy is not mixed with those before.
-        window.source().tears.set(true);
-        assert_eq!(window.of(1, &place).head(), 16);
+        for torn in 0..3 {
+            window.source().tears.set(Some(torn));
+            assert_eq!(window.of(1, &place).head(), 16);
+        }
         let empty = ShardPlace::new(&geometry(), 0);
         assert_eq!(window.of(0, &empty).take::<[u64; 3], true>(0, 2, &mut [0; 3]), Err(NoRecord::Not(0)));
     }
