@@ -105,7 +105,8 @@ struct Stopped {
     after_seconds: f64,
     /// Still recording: the time after the trigger is not over.
     recording: bool,
-    /// How far back from the end all records are present.
+    /// How far back from the end all records of this group are present: of the trigger's, or of the one that kept least.
+    history_of: Option<&'static str>,
     history_seconds: f64,
 }
 
@@ -187,7 +188,11 @@ fn recording(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<
     };
     let costs = || programs.as_ref().map(Programs::costs).unwrap_or_default();
     let (written, before, start) = (written(rings), costs(), Instant::now());
-    thread::sleep(SAMPLE);
+    let is_over = |stop: Stop| stop.end().is_some_and(|end| end <= Clock::Monotonic.now());
+    let has_stopped = stopped::read(pins)?.is_some_and(is_over);
+    if !has_stopped {
+        thread::sleep(SAMPLE);
+    }
     let (now, after, sampled) = (self::written(rings), costs(), start.elapsed());
 
     let stop = stopped::read(pins)?;
@@ -217,13 +222,16 @@ fn recording(pins: &Pins, rings: &[GroupRings], marks: &[GroupRings]) -> Result<
         seconds,
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: is_alive(loader) }),
         memory: marks.iter().chain(rings).map(GroupRings::bytes).sum(),
-        cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
+        cpu_percent: (statistics.is_ok() && !has_stopped)
+            .then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
         measured_ns_per_event: pins.cost(),
         groups,
         not_sampled: marks.first().and_then(|marks| sampling::missing(pins, marks)),
         triggers,
         stopped,
-        costs_unknown: statistics.err(),
+        costs_unknown: statistics
+            .err()
+            .or_else(|| has_stopped.then(|| "it has stopped, and is not measured".to_owned())),
         saved: None,
     })
 }
@@ -258,6 +266,11 @@ fn triggers(
         let (stop, by) = (stop?, stop?.cause(wall)?);
         let condition =
             usize::try_from(stop.condition).ok().filter(|_| super::triggers::kind(stop.kind).is_some());
+        // The programs that find a trigger have the name of their group.
+        let finders = super::triggers::kind(stop.kind).map_or(&[][..], |kind| kind.programs);
+        let finds = |group: &&Group| finders.iter().any(|name| name.split('_').next() == Some(group.group));
+        let least = || groups.iter().min_by(|a, b| a.history_seconds.total_cmp(&b.history_seconds));
+        let of = groups.iter().find(finds).or_else(least);
         Some(Stopped {
             by,
             trigger: condition.and_then(|at| kept.get(at).cloned()),
@@ -268,7 +281,8 @@ fn triggers(
             thread: stop.thread(),
             after_seconds: stop.after().as_secs_f64(),
             recording: stop.end()? > now,
-            history_seconds: groups.iter().map(|group| group.history_seconds).fold(f64::INFINITY, f64::min),
+            history_of: of.map(|group| group.group),
+            history_seconds: of.map_or(0.0, |group| group.history_seconds),
         })
     };
     (all.collect(), stopped())
@@ -322,5 +336,5 @@ fn written(rings: &[GroupRings]) -> Vec<u64> {
 
 #[allow(clippy::cast_precision_loss)] // a rate is shown with a few digits
 fn per_second(count: u64, time: Duration) -> f64 {
-    count as f64 / time.as_secs_f64()
+    if count == 0 { 0.0 } else { count as f64 / time.as_secs_f64() }
 }

@@ -68,8 +68,9 @@ impl Recording {
         if let Some(stopped) = &self.stopped {
             let (verb, goes) =
                 if stopped.recording { ("stopping", "recording") } else { ("stopped", "recorded") };
+            let of = stopped.history_of.unwrap_or("no group");
             text += &format!(
-                "{verb} by {};\n{goes} {:.1} s more; {:.0} s of history are kept\n",
+                "{verb} by {};\n{goes} {:.1} s more; {:.1} s of history are kept, of {of}\n",
                 stopped.by, stopped.after_seconds, stopped.history_seconds
             );
         }

@@ -39,7 +39,10 @@ fn marks_hold_and_resume() {
         (&json!("mapring"), &Value::Null, &json!(0.0))
     );
     let text = String::from_utf8(recorder.run(&["status"]).stdout).unwrap();
-    assert!(text.contains("\nstopped by hold of ") && text.contains(" s of history are kept\n"), "{text}");
+    assert!(
+        text.contains("\nstopped by hold of ") && text.contains(" s of history are kept, of exec\n"),
+        "{text}"
+    );
 
     let has = |events: &[Value], pid: u32| events.iter().any(|event| event["tid"] == pid);
     let events = dumped(&recorder, &[]);

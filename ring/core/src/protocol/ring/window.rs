@@ -244,13 +244,8 @@ mod tests {
 
     fn window(memory: &[AtomicU64]) -> Window<Copied<'_>> {
         let words = geometry().element_words();
-        let source = Copied {
-            memory,
-            words,
-            elements: Cell::new(0),
-            fails: Cell::new(false),
-            tears: Cell::new(None),
-        };
+        let source =
+            Copied { memory, words, elements: Cell::new(0), fails: Cell::new(false), tears: Cell::new(None) };
         Window::new(source, &geometry())
     }
 
