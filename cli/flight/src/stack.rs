@@ -1,7 +1,7 @@
 //! The stack of a thread, as the kernel recorded it: numbers, without names.
 
 /// The frames that were found by frame pointers, the innermost one first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stack {
     /// Addresses of instructions in the kernel; empty if the thread was in userspace.
     pub kernel: Vec<u64>,
@@ -12,7 +12,7 @@ pub struct Stack {
 }
 
 /// A frame of userspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UserFrame {
     /// An offset in the file with this build id, zeros at its end. It has a meaning without the process.
     File {

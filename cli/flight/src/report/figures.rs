@@ -27,6 +27,11 @@ pub(super) struct Figures {
     pub(super) waits_uninterruptible: Vec<Wait>,
     /// Waits that a signal ends, too.
     pub(super) waits_interruptible: Vec<Wait>,
+    /// Waits in sum, as the group `waits` recorded them, without those that only their own time ends.
+    pub(super) wait_sums: Vec<WaitSum>,
+    pub(super) sleeps: Total,
+    /// Waits for locks of the kernel in sum, as the group `locks` recorded them.
+    pub(super) lock_sums: Vec<WaitSum>,
     /// System calls by their time apart from interruptible waits, the longest first.
     pub(super) slow_calls: Vec<Call>,
     pub(super) calls: Vec<Calls>,
@@ -170,6 +175,35 @@ pub(super) struct Wait {
     pub(super) waker: Option<Task>,
     /// `None`: the group `waits` has not recorded it, or it is not over.
     pub(super) stack: Option<Where>,
+}
+
+/// Many times.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Total {
+    pub(super) count: u64,
+    #[serde(rename = "total_ns")]
+    pub(super) ns: u64,
+    pub(super) max_ns: u64,
+}
+
+impl Total {
+    pub(super) fn add(&mut self, more: Self) {
+        self.count += more.count;
+        (self.ns, self.max_ns) = (self.ns.saturating_add(more.ns), self.max_ns.max(more.max_ns));
+    }
+}
+
+/// The waits of a thread at one place that one thread ended.
+#[derive(Debug, Serialize)]
+pub(super) struct WaitSum {
+    pub(super) task: Task,
+    /// The state in which it waited, or the kind of the lock.
+    pub(super) how: String,
+    /// `None`: an interrupt, while no thread ran.
+    pub(super) waker: Option<Task>,
+    #[serde(flatten)]
+    pub(super) total: Total,
+    pub(super) stack: Where,
 }
 
 /// A stack, as names of functions, the innermost one first.

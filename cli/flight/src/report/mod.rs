@@ -8,6 +8,7 @@ mod lists;
 mod longest;
 mod requests;
 mod sections;
+mod sums;
 mod tasks;
 mod text;
 mod waits;
@@ -27,6 +28,7 @@ use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
 use self::html::{Extra, Lanes};
 use self::lists::Lists;
 use self::requests::Requests;
+use self::sums::Sums;
 use self::tasks::Tasks;
 use super::event::{Event, Gap, What};
 use super::input::{From, Input};
@@ -159,6 +161,7 @@ struct Report {
     tasks: Tasks,
     requests: Requests,
     lists: Lists,
+    sums: Sums,
     symbols: Symbols,
     /// For a page.
     extra: Option<Extra>,
@@ -168,9 +171,9 @@ impl Report {
     fn new(end: u64, complete: BTreeMap<&'static str, u64>) -> Self {
         let (groups, cpus, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let tasks = Tasks::new(complete.get("sched").copied().unwrap_or(0));
-        let (requests, lists) = (Requests::default(), Lists::default());
+        let (requests, lists, sums) = (Requests::default(), Lists::default(), Sums::default());
         let symbols = Symbols::new(&[]);
-        Self { end, groups, complete, cpus, lost, tasks, requests, lists, symbols, extra: None }
+        Self { end, groups, complete, cpus, lost, tasks, requests, lists, sums, symbols, extra: None }
     }
 
     /// The figures, and the lanes and flame graphs of a page; `recorded` are the groups that were recorded.
@@ -195,6 +198,8 @@ impl Report {
             lost: self.lost,
         };
         let mut figures = Figures { completeness, ..Figures::default() };
+        let task = |tid, names: &mut Names| self.tasks.task(tid, names, self.end);
+        self.sums.put(&mut figures, &task, names, symbols, self.end);
         self.tasks.put(&mut figures, names, symbols, self.end);
         self.requests.put(&mut figures, names, self.end);
         self.lists.put(&mut figures, names, self.end);
@@ -224,6 +229,7 @@ impl Sink for Report {
         self.tasks.see(event);
         self.requests.see(event, &self.tasks, names);
         self.lists.see(event, names);
+        self.sums.see(event);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use mapring_kit::output;
 use mapring_kit::text::grouped;
 
 use super::super::sum;
-use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Where};
+use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Total, WaitSum, Where};
 use super::text::{Document, Part, Row, Section};
 
 /// The signals of faults in a program.
@@ -22,6 +22,7 @@ pub(super) fn of(figures: &Figures) -> Document {
     text.summary();
     text.completeness();
     text.tasks();
+    text.sums();
     text.calls();
     text.devices();
     text.programs();
@@ -111,6 +112,27 @@ impl<'f> Text<'f> {
             first.push((
                 "run queue",
                 format!("{task} could run, and waited {waited} for {instead} on CPU {cpu}"),
+            ));
+        }
+        // A thread that waits for locks of its own process, or of the kernel, for a fifth of the time.
+        let is_long = |it: &&WaitSum| it.total.ns > (until_ns - from_ns) / 5;
+        let of_process =
+            |it: &&WaitSum| it.stack.user.iter().take(4).any(|name| is_lock(name)) && it.waker.is_some();
+        for (it, what) in [
+            (figures.wait_sums.iter().filter(of_process).find(is_long), "a lock of its program"),
+            (figures.lock_sums.iter().find(is_long), "a lock of the kernel"),
+        ] {
+            let Some(it) = it else { continue };
+            let waker = it
+                .waker
+                .as_ref()
+                .map_or(String::new(), |waker| format!(", which {} gave back", named(waker)));
+            let (total, count) = (time(it.total.ns), grouped(it.total.count));
+            let place = it.stack.user.iter().chain(&it.stack.kernel).find(|name| is_lock(name));
+            let place = place.map_or(String::new(), |name| format!(" ({name})"));
+            first.push((
+                "lock",
+                format!("{} waited {total} in {count} waits for {what}{place}{waker}", named(&it.task)),
             ));
         }
         if let Some(call) = figures.slow_calls.first()
@@ -222,6 +244,45 @@ impl<'f> Text<'f> {
                 missing.into_iter().for_each(|line| self.line(format!("where they waited: {line}")));
             }
         }
+    }
+
+    /// Waits in sum, and locks of the kernel: many short ones are in no list of the longest.
+    fn sums(&mut self) {
+        let figures = self.figures;
+        if figures.completeness.groups.iter().any(|group| group.group == "waits" && group.is_recorded) {
+            self.title("Waits in sum, by where and by who ended them", &["waits"]);
+            self.wait_sums("state", &figures.wait_sums);
+            let Total { count, ns, .. } = figures.sleeps;
+            if count > 0 {
+                self.line(format!(
+                    "and {} sleeps that only their own time ended: {}",
+                    grouped(count),
+                    time(ns)
+                ));
+            }
+        }
+        if figures.completeness.groups.iter().any(|group| group.group == "locks" && group.is_recorded) {
+            self.title("Locks of the kernel, by the time that threads waited for them", &["locks"]);
+            self.wait_sums("lock", &figures.lock_sums);
+        }
+    }
+
+    fn wait_sums(&mut self, how: &'static str, sums: &[WaitSum]) {
+        let header: &'static [&'static str] = match how {
+            "lock" => &["waited", "times", "longest", "task", "lock"],
+            _ => &["waited", "times", "longest", "task", "state", "woken by"],
+        };
+        self.table(
+            header,
+            sums.iter().map(|it| {
+                let Total { count, ns, max_ns } = it.total;
+                let mut cells = vec![time(ns), grouped(count), time(max_ns), named(&it.task), it.how.clone()];
+                if how != "lock" {
+                    cells.push(it.waker.as_ref().map_or("an interrupt".to_owned(), named));
+                }
+                Row { under: it.stack.innermost(), ..cells.into() }
+            }),
+        );
     }
 
     fn calls(&mut self) {
@@ -345,6 +406,14 @@ impl<'f> Text<'f> {
         let rows: Vec<_> = rows.map(Into::into).collect();
         self.part(Part::Table { header, all: None, rows });
     }
+}
+
+/// Whether a function with this name takes a lock, by its name.
+fn is_lock(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["mutex", "rwlock", "spin_lock", "spinlock", "lll_lock", "rwsem", "sem_wait", "lock_slow", "futex_lock"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// Says which of these groups were not recorded, if there are some.

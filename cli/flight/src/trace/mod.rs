@@ -8,7 +8,7 @@ pub(super) mod stacks;
 mod table;
 
 pub(super) use self::calls::Abi;
-pub(super) use self::rows::softirq_name;
+pub(super) use self::rows::{lock_kind, softirq_name};
 
 use anyhow::Result;
 use clap::ValueEnum;

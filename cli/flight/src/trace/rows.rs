@@ -375,7 +375,7 @@ pub(super) fn state_letters(state: u16) -> String {
 }
 
 /// The kind of a contended lock: the kernel's bits LCB_F_, such as `mutex` or `spin,write`. A semaphore has none.
-pub(super) fn lock_kind(flags: u32) -> String {
+pub(crate) fn lock_kind(flags: u32) -> String {
     const NAMES: [&str; 6] = ["spin", "read", "write", "rt", "percpu", "mutex"];
     let names = NAMES.iter().enumerate().filter(|(bit, _)| flags & 1 << bit != 0);
     names.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
