@@ -4,7 +4,9 @@ use mapring_kit::output;
 use mapring_kit::text::grouped;
 
 use super::super::sum;
-use super::figures::{Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Total, WaitSum, Where};
+use super::figures::{
+    Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Total, Wait, WaitSum, Where,
+};
 use super::text::{Document, Part, Row, Section};
 
 /// The signals of faults in a program.
@@ -105,6 +107,16 @@ impl<'f> Text<'f> {
                 }
             };
             first.push(("disk", format!("{shown}: {took}")));
+        }
+        // Those that are not over, or took long.
+        let is_stuck = |it: &&Wait| it.ns >= 1_000_000_000;
+        for it in figures.waits_uninterruptible.iter().filter(is_stuck).take(2) {
+            let end = if it.is_open { ", and nothing has woken it yet" } else { "" };
+            let place = it.stack.as_ref().and_then(|stack| stack.innermost().into_iter().next());
+            let place = place
+                .map_or(String::new(), |place| format!(": {}", place.trim_start_matches("kernel").trim()));
+            let line = format!("{} waited {} in state D{end}{place}", named(&it.task), time(it.ns));
+            first.push(("blocked", line));
         }
         if let Some(worst) = figures.runqueue_worst.first() {
             let (task, instead, cpu) = (named(&worst.task), named(&worst.instead), worst.cpu);
@@ -225,10 +237,10 @@ impl<'f> Text<'f> {
         }
         for (title, waits) in [
             (
-                "Longest waits that no signal ends (disks, locks of the kernel)",
+                "Longest uninterruptible waits (state D: disks, locks of the kernel, children of vfork)",
                 &figures.waits_uninterruptible,
             ),
-            ("Longest waits for other things", &figures.waits_interruptible),
+            ("Longest interruptible waits", &figures.waits_interruptible),
         ] {
             if self.title(title, &["sched"]) {
                 self.table(
@@ -287,7 +299,7 @@ impl<'f> Text<'f> {
 
     fn calls(&mut self) {
         let figures = self.figures;
-        if self.title("Slow system calls, without the time of waits that a signal ends", CALLS) {
+        if self.title("Slow system calls, without the time of interruptible waits", CALLS) {
             self.table(
                 &["time", "in all", "task", "call", "result"],
                 figures.slow_calls.iter().map(|it| {
@@ -474,6 +486,36 @@ pub(super) fn time(ns: u64) -> String {
 mod tests {
     use super::super::figures::{CpuTime, Lost, NameTime};
     use super::*;
+
+    #[test]
+    fn a_thread_that_is_stuck_stands_out_with_its_function() {
+        let wait = |ns, is_open, kernel: &[&str]| Wait {
+            task: Task { pid: 7, tid: 8, name: "writer".to_owned() },
+            ns,
+            from_ns: 0,
+            is_open,
+            waker: None,
+            stack: (!kernel.is_empty()).then(|| Where {
+                kernel: kernel.iter().map(|name| (*name).to_owned()).collect(),
+                ..Where::default()
+            }),
+        };
+        let figures = Figures {
+            waits_uninterruptible: vec![
+                wait(5_000_000_000, true, &[]),
+                wait(2_000_000_000, false, &["io_schedule", "folio_wait"]),
+                wait(900_000_000, true, &[]),
+            ],
+            ..Figures::default()
+        };
+        let text = super::of(&figures).to_string();
+        assert!(
+            text.contains("writer (8) waited 5.00 s in state D, and nothing has woken it yet\n"),
+            "{text}"
+        );
+        assert!(text.contains("writer (8) waited 2.00 s in state D: io_schedule ← folio_wait\n"), "{text}");
+        assert!(!text.contains("waited 900 ms in state D"), "{text}");
+    }
 
     #[test]
     fn counts_that_a_file_makes_up_have_a_largest_sum() {

@@ -126,7 +126,7 @@ mod tests {
         }
         tasks.put(&mut figures, &mut Names::of_events(), &mut symbols, 9_900_000);
         let text = sections::of(&figures).to_string();
-        let (_, text) = text.split_once("Longest waits").unwrap();
+        let (_, text) = text.split_once("Longest uninterruptible waits").unwrap();
         let lines: Vec<_> = text.lines().skip(2).take(3).map(str::trim).collect();
         assert!(lines[0].starts_with("9.00 ms"), "{text}");
         let id = format!("[build id {}]", "01".repeat(20));
