@@ -1,6 +1,7 @@
 //! Recordings as Parquet: written by the command, read back by another library's reader, and compared with the NDJSON.
 
 use std::fs::File;
+use std::time::UNIX_EPOCH;
 
 use mapring::{Counters, Ring};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -30,9 +31,17 @@ fn value(field: &Field) -> Value {
     }
 }
 
-/// The same records as NDJSON.
+/// The same records as NDJSON, with times as in Parquet: nanoseconds since 1970.
 fn expected(file: &str, options: &[&str]) -> Vec<Value> {
-    lines(text(&mapring(&[&["inspect", file, "--format", "ndjson"], options].concat())).as_bytes())
+    let mut all =
+        lines(text(&mapring(&[&["inspect", file, "--format", "ndjson"], options].concat())).as_bytes());
+    for line in &mut all {
+        if let Value::String(time) = &line["time"] {
+            let since = humantime::parse_rfc3339(time).unwrap().duration_since(UNIX_EPOCH).unwrap();
+            line["time"] = json!(u64::try_from(since.as_nanos()).unwrap());
+        }
+    }
+    all
 }
 
 #[test]
