@@ -11,11 +11,15 @@ use super::super::trace::lock_kind;
 use super::figures::{Figures, Task, Total, WaitSum, Where};
 use super::largest::Map;
 use super::longest::LONGEST;
+use super::waits::KTHREADD;
 
 /// So many different waits are told apart. Those that come later are left out: a file can make up any number.
 const DIFFERENT: usize = 1 << 14;
 /// So many sums get the names of their functions, the largest first.
 const NAMED: usize = 256;
+
+/// The state that only the event ends, not a signal.
+const UNINTERRUPTIBLE: u32 = 2;
 
 #[derive(Default)]
 pub(super) struct Sums {
@@ -54,9 +58,10 @@ impl Sums {
         symbols: &mut Symbols,
         end: u64,
     ) {
-        let (waits, sleeps) = listed(self.waits, state, task, names, symbols, end);
+        let is_idle = |wait: &Wait| wait.how != UNINTERRUPTIBLE;
+        let (waits, sleeps) = listed(self.waits, state, is_idle, task, names, symbols, end);
         (figures.wait_sums, figures.sleeps) = (waits, sleeps);
-        (figures.lock_sums, _) = listed(self.locks, lock_kind, task, names, symbols, end);
+        (figures.lock_sums, _) = listed(self.locks, lock_kind, |_| false, task, names, symbols, end);
     }
 }
 
@@ -65,7 +70,7 @@ fn state(state: u32) -> String {
     let text = match state {
         0 | 0x100 => "for a CPU",
         1 => "interruptible",
-        2 => "uninterruptible",
+        UNINTERRUPTIBLE => "uninterruptible",
         _ => "other",
     };
     text.to_owned()
@@ -76,6 +81,7 @@ fn state(state: u32) -> String {
 fn listed(
     sums: Map<Wait, Total>,
     how: fn(u32) -> String,
+    is_idle: fn(&Wait) -> bool,
     task: &dyn Fn(u32, &mut Names) -> Task,
     names: &mut Names,
     symbols: &mut Symbols,
@@ -87,6 +93,10 @@ fn listed(
     for (wait, total) in all.into_iter().take(NAMED) {
         let of = task(wait.tid, names);
         let process = names.process(of.pid, end);
+        // Threads of the kernel wait until there is work for them.
+        if is_idle(&wait) && process.is_some_and(|it| it.parent == KTHREADD) {
+            continue;
+        }
         let stack = Where::of(&symbols.frames_of_wait(&wait.stack, process));
         if stack.kernel.iter().any(|name| name.contains("nanosleep")) {
             sleeps.add(total);

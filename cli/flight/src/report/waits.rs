@@ -7,7 +7,7 @@ use super::figures::{Figures, Task, Wait, Where};
 use super::longest::{LONGEST, Longest};
 
 /// The process whose children are the threads of the kernel.
-const KTHREADD: u32 = 2;
+pub(super) const KTHREADD: u32 = 2;
 
 /// Those that only the event ends, and those that a signal ends, too.
 #[derive(Default)]
