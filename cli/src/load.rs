@@ -22,18 +22,19 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libbpf_rs::{ErrorKind, Link, Map, MapCore, MapType, Object, ObjectBuilder, OpenObject, ProgramMut};
 use mapring::Region;
-use mapring::abi::Kind;
 use mapring::loader::{BELLS, FIRST, PinOptions, READERS};
 use mapring_kit::exit::Refused;
 use mapring_kit::output::note;
-use mapring_kit::text::printable;
-use mapring_kit::{lookup, privilege};
+use mapring_kit::privilege;
+use mapring_kit::text::printable_path;
 use mapring_loader::Reuse;
 use mapring_sys::PinDir;
 use mapring_sys::fdinfo::is_map;
 use mapring_view::find::Location;
 use mapring_view::target::{Layout, Target};
 use mapring_view::untyped;
+
+use crate::pins;
 
 /// Load a BPF object, attach its programs, pin them with its regions, and end
 #[derive(clap::Args)]
@@ -74,10 +75,7 @@ const LARGEST: u64 = 256 << 20;
 
 pub(crate) fn load(args: &Load) -> Result<ExitCode> {
     privilege::listen();
-    let readers = match &args.group {
-        Some(name) => PinOptions::new(0o660).group(lookup::group(name)?),
-        None => PinOptions::new(0o666),
-    };
+    let readers = pins::for_readers(args.group.as_deref())?;
     let is_new = !args.dir.try_exists().unwrap_or(false);
     // Others only pass through it; what they may open is said by each pin.
     let dir = PinDir::create(&args.dir, if args.freeze { 0o755 } else { 0o700 })
@@ -87,12 +85,12 @@ pub(crate) fn load(args: &Load) -> Result<ExitCode> {
         !is_used || args.reuse || args.replace,
         "{0} is not empty: add --reuse to go on with its regions, --replace to make new ones, or end it first with mapring \
          unload {0}",
-        shown(&args.dir)
+        printable_path(&args.dir)
     );
     ensure!(
         !is_used || !args.replace || is_ours(&dir)?,
         "{} has pins that `mapring load` did not make: name another directory",
-        shown(&args.dir)
+        printable_path(&args.dir)
     );
     let done = Loading { args, dir: &dir, readers }.run();
     if done.is_err() && is_new {
@@ -145,13 +143,14 @@ impl Loading<'_> {
             maps.iter().filter(|(_, pinned)| is_region(pinned)).map(|(name, _)| text(name)).collect();
         let attached = links.iter().map(|(name, _)| text(name)).collect();
         let others = programs.iter().map(|(name, _)| text(name)).collect();
-        let below = format!("Programs below {}, for you to attach", shown(&self.args.dir.join(PROGRAMS)));
+        let below =
+            format!("Programs below {}, for you to attach", printable_path(self.args.dir.join(PROGRAMS)));
         let lists: [(&str, Vec<_>); 3] = [("Regions", regions), ("Attached", attached), (&below, others)];
         let mut said = "Loaded.".to_owned();
         for (title, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
             let _ = write!(said, "\n{title}: {}", names.join(", "));
         }
-        Ok(format!("{said}\n`mapring unload {}` ends it.", shown(&self.args.dir)))
+        Ok(format!("{said}\n`mapring unload {}` ends it.", printable_path(&self.args.dir)))
     }
 
     /// Gives the object the regions that are pinned, as far as they fit.
@@ -202,8 +201,7 @@ impl Loading<'_> {
                 }
                 Pinned::Regions(regions) => {
                     let kind = regions[0].1.geometry().kind();
-                    let is_frozen =
-                        self.args.freeze && !matches!(kind, Kind::Latches | Kind::Commands | Kind::Readers);
+                    let is_frozen = self.args.freeze && !pins::is_written_by_processes(kind);
                     let access = if is_frozen { self.readers } else { PinOptions::new(0o600) };
                     untyped::pin(regions, &path, access.replace(true), is_frozen)?;
                 }
@@ -232,19 +230,19 @@ impl Loading<'_> {
 
 /// Reads the object once: others may change the file meanwhile.
 fn opened(path: &Path) -> Result<OpenObject> {
-    let file = File::open(path).with_context(|| shown(path))?;
+    let file = File::open(path).with_context(|| printable_path(path))?;
     let found = file.metadata()?;
     ensure!(
         found.is_file() && found.mode() & 0o002 == 0,
         "{}: every user may write it, so it could be anything",
-        shown(path)
+        printable_path(path)
     );
     let mut bytes = Vec::new();
-    file.take(LARGEST).read_to_end(&mut bytes).with_context(|| shown(path))?;
+    file.take(LARGEST).read_to_end(&mut bytes).with_context(|| printable_path(path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = ObjectBuilder::default();
     builder.name(name.split('.').next().unwrap_or_default())?;
-    builder.open_memory(&bytes).with_context(|| format!("{}: not a BPF object", shown(path)))
+    builder.open_memory(&bytes).with_context(|| format!("{}: not a BPF object", printable_path(path)))
 }
 
 /// The maps to pin, by name. The library pins the readers and bells of a ring, and the maps in a map of maps, with it.
@@ -289,11 +287,15 @@ fn is_named(name: &OsStr) -> bool {
 pub(crate) fn unload(args: &Unload) -> Result<ExitCode> {
     let (above, name) = PinDir::of(&args.dir).map_err(|e| unusable(e, &args.dir))?;
     let dir = above.dir(&name).map_err(|e| unusable(e, &args.dir))?;
-    ensure!(is_ours(&dir)?, "{} has no links of `mapring load`: nothing was removed", shown(&args.dir));
+    ensure!(
+        is_ours(&dir)?,
+        "{} has no links of `mapring load`: nothing was removed",
+        printable_path(&args.dir)
+    );
     // First those that write.
     [LINKS, NEW].iter().try_for_each(|links| dir.remove_all(links))?;
     above.remove_all(&name)?;
-    note(format_args!("{} is gone. Processes that have a region open keep it.", shown(&args.dir)));
+    note(format_args!("{} is gone. Processes that have a region open keep it.", printable_path(&args.dir)));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -306,16 +308,12 @@ fn unusable(error: io::Error, dir: &Path) -> anyhow::Error {
     let why = match error.kind() {
         io::ErrorKind::InvalidInput => "name a directory below /sys/fs/bpf",
         io::ErrorKind::PermissionDenied => "run as root, or name a directory of yours in a BPF file system",
-        _ => return anyhow!(error).context(shown(dir)),
+        _ => return anyhow!(error).context(printable_path(dir)),
     };
-    let text = format!("{}: {error}: {why}", shown(dir));
+    let text = format!("{}: {error}: {why}", printable_path(dir));
     if error.kind() == io::ErrorKind::PermissionDenied { Refused(text).into() } else { anyhow!(text) }
 }
 
 fn text(name: &OsStr) -> Cow<'_, str> {
     name.to_string_lossy()
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy()).into_owned()
 }

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
 use mapring_kit::outfile::Destination;
 use mapring_kit::output::note;
-use mapring_kit::text::printable;
+use mapring_kit::text::{printable, printable_path};
 
 /// The files of a project of this name, which docs/guide/start.md explains.
 const EXAMPLE: &str = "switches";
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         (None, None) => origin(Path::new(BUILT_FROM))
             .map_or_else(|| Dependency::directory(Path::new(BUILT_FROM)), |url| Ok(Dependency::Git(url)))?,
     };
-    let what = || format!("can't create {}", printable(&args.path.to_string_lossy()));
+    let what = || format!("can't create {}", printable_path(&args.path));
     let destination = Destination::of(&args.path)?;
     mkdirat(destination.directory(), destination.name(), Mode::from_raw_mode(0o777)).with_context(what)?;
     write(&destination, &files(name, &dependency)).with_context(what)?;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "{0} is ready: a BPF program in src/{1}.bpf.c, its reader in src/main.rs.\n\
          It needs clang, libelf-dev, zlib1g-dev and pkg-config. To run it:\n  \
          cd {0} && cargo build && sudo target/debug/{name}",
-        printable(&args.path.to_string_lossy()),
+        printable_path(&args.path),
         identifier(name)
     ));
     match dependency {
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Dependency::Directory(directory) => note(format_args!(
             "Cargo.toml takes mapring from {}, so it builds only on this machine. For others, put the URL of its \
              repository there, as in mapring = {{ git = \"URL\" }} (--git URL).",
-            printable(&directory.to_string_lossy())
+            printable_path(directory)
         )),
     }
     Ok(ExitCode::SUCCESS)
@@ -85,7 +85,7 @@ impl Dependency {
         if !ring.join("Cargo.toml").exists() {
             bail!(
                 "the crate mapring is not in {}: say where by --git URL or --mapring DIR",
-                printable(&ring.to_string_lossy())
+                printable_path(ring)
             );
         }
         Ok(Self::Directory(absolute(fs::canonicalize(ring)?)?))

@@ -11,14 +11,14 @@ use anyhow::{Result, anyhow, bail};
 use mapring::abi::Kind;
 use mapring::any::AnyMap;
 use mapring::liveness::is_alive;
-use mapring::loader::PinOptions;
+use mapring::loader::{BELLS, PinOptions, READERS};
 use mapring::{ErrorKind, Region};
 use mapring_kit::exit::{self, Refused};
 use mapring_kit::lookup;
 use mapring_kit::output::{bytes, note};
-use mapring_kit::text::{one_line, printable};
+use mapring_kit::text::{one_line, printable, printable_path};
 use mapring_sys::PinDir;
-use mapring_sys::stage::Stage;
+use mapring_sys::stage::{Stage, with_suffix};
 use mapring_view::find::{All, Location, find, is_pinned};
 use mapring_view::target::{Layout, Target};
 use mapring_view::untyped;
@@ -67,10 +67,6 @@ pub(crate) struct Clean {
     directories: Vec<PathBuf>,
 }
 
-/// What follows the name of a ring in the names of its readers and bells.
-const READERS: &str = "__readers";
-const BELLS: &str = "__bells";
-
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "write it as 600, 640 or 666".to_owned())
@@ -79,23 +75,21 @@ fn mode(text: &str) -> Result<u32, String> {
 pub(crate) fn pin(args: &Pin) -> Result<ExitCode> {
     let (location, regions) = open(&args.region)?;
     untyped::pin(&regions, &args.path, args.mode.into(), false).map_err(|e| refused(e, &args.path))?;
-    note(format_args!("{location} is pinned at {}", shown(&args.path)));
+    note(format_args!("{location} is pinned at {}", printable_path(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     let (location, regions) = open(&args.region)?;
     let kind = regions[0].1.geometry().kind();
-    if matches!(kind, Kind::Latches | Kind::Commands | Kind::Readers) {
+    if is_written_by_processes(kind) {
         bail!("{location}: userspace writes {kind}, and freezing would stop that");
     }
-    let (options, readers) = match &args.group {
-        None => (PinOptions::new(0o666), "Every user".to_owned()),
-        Some(name) => (
-            PinOptions::new(0o660).group(lookup::group(name)?),
-            format!("Each member of {}", printable(name)),
-        ),
-    };
+    let options = for_readers(args.group.as_deref())?;
+    let readers = args
+        .group
+        .as_ref()
+        .map_or_else(|| "Every user".to_owned(), |name| format!("Each member of {}", printable(name)));
     if !args.yes {
         eprintln!(
             "{location} would be frozen. This can't be undone.\n\
@@ -107,13 +101,26 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
              overwrite it by a program.\n\
              - Removing the pin takes nothing back: a process that opened it keeps it, and\n  \
              can pin it again.",
-            shown(&args.path)
+            printable_path(&args.path)
         );
         bail!("nothing was changed: add --yes to do it");
     }
     untyped::pin(&regions, &args.path, options, true).map_err(|e| refused(e, &args.path))?;
-    note(format_args!("{location} is frozen. {readers} can read it at {}", shown(&args.path)));
+    note(format_args!("{location} is frozen. {readers} can read it at {}", printable_path(&args.path)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether freezing such a region would stop those that write it.
+pub(crate) fn is_written_by_processes(kind: Kind) -> bool {
+    matches!(kind, Kind::Latches | Kind::Commands | Kind::Readers)
+}
+
+/// Access to a frozen region: for every user, or for a group.
+pub(crate) fn for_readers(group: Option<&str>) -> Result<PinOptions> {
+    Ok(match group {
+        None => PinOptions::new(0o666),
+        Some(name) => PinOptions::new(0o660).group(lookup::group(name)?),
+    })
 }
 
 /// The region with this name, or those of a ring with several: at least one, each with the number of its first shard.
@@ -146,17 +153,13 @@ fn open(name: &str) -> Result<(Location, Vec<(usize, Region)>)> {
     Ok((target.location, vec![(0, region)]))
 }
 
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy()).into_owned()
-}
-
 /// The library's error, with what may be missing.
 fn refused(error: anyhow::Error, path: &Path) -> anyhow::Error {
     error.downcast().map_or_else(|other| other, |error| denied(error, path))
 }
 
 fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
-    let at = shown(path);
+    let at = printable_path(path);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if dir.is_dir() && !is_pinned(dir) {
         return anyhow!("{at} is not in a BPF file system, such as /sys/fs/bpf");
@@ -231,19 +234,23 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     for stale in &found {
         let remove = args.yes
             && stale.remove().unwrap_or_else(|error| {
-                eprintln!("mapring: {} is not removed: {}", shown(&stale.pin), one_line(&error));
+                eprintln!("mapring: {} is not removed: {}", printable_path(&stale.pin), one_line(&error));
                 failed = true;
                 false
             });
         let Stale { pin, bytes: size, what, why, .. } = stale;
         removed += usize::from(remove);
         if args.json {
-            let line =
-                json!({ "pin": shown(pin), "region": what, "bytes": size, "why": why, "removed": remove });
+            let line = json!({ "pin": printable_path(pin), "region": what, "bytes": size, "why": why, "removed": remove });
             writeln!(out, "{line}")?;
         } else {
             let size = bytes(*size as u64);
-            writeln!(out, "{}{}: {what}, {size}; {why}", if remove { "removed " } else { "" }, shown(pin))?;
+            writeln!(
+                out,
+                "{}{}: {what}, {size}; {why}",
+                if remove { "removed " } else { "" },
+                printable_path(pin)
+            )?;
         }
     }
     match (found.len(), removed) {
@@ -296,7 +303,7 @@ fn stale_at(location: Location, pin: &Path) -> Result<Option<Stale>> {
     }
     // A region that names no loader may still have one.
     let Some(loader) = region.loader()?.filter(|loader| !is_alive(*loader)) else { return Ok(None) };
-    let programs = region.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
+    let programs = region.programs().map_err(|e| Refused(format!("{}: {e}", printable_path(pin))))?;
     let facts = target.facts(&[], false);
     let Some(id) = facts.id.filter(|_| programs.is_empty()) else { return Ok(None) };
     Ok(Some(Stale {
@@ -317,11 +324,11 @@ fn stale_bells(target: &Target, pin: &Path) -> Result<Option<Stale>> {
     if map.facts().kind != "array_of_maps" {
         return Ok(None);
     }
-    let readers = beside(&ring, READERS);
+    let readers = with_suffix(&ring, READERS);
     let why = if readers.exists() {
         stale(&readers)?.map(|readers| readers.why)
     } else {
-        let programs = map.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
+        let programs = map.programs().map_err(|e| Refused(format!("{}: {e}", printable_path(pin))))?;
         programs.is_empty().then(|| "its readers aren't pinned any more, and no program uses it".to_owned())
     };
     let what = "bells of a ring".to_owned();
@@ -332,10 +339,4 @@ fn stale_bells(target: &Target, pin: &Path) -> Result<Option<Stale>> {
 fn without(pin: &Path, suffix: &str) -> Option<PathBuf> {
     let name = pin.file_name()?.as_bytes().strip_suffix(suffix.as_bytes())?;
     Some(pin.with_file_name(OsStr::from_bytes(name)))
-}
-
-fn beside(ring: &Path, suffix: &str) -> PathBuf {
-    let mut path = ring.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap_complete::Shell;
 
 use mapring_kit::outfile::OutFile;
-use mapring_kit::text::printable;
+use mapring_kit::text::printable_path;
 
 /// Options of `mapring completions`.
 #[derive(clap::Args)]
@@ -36,7 +36,7 @@ pub(crate) fn completions(args: &Completions, command: &mut clap::Command) -> Re
 
 pub(crate) fn man(args: &Man, command: clap::Command) -> Result<ExitCode> {
     write_pages(command, &args.directory)
-        .with_context(|| format!("can't write {}", printable(&args.directory.to_string_lossy())))?;
+        .with_context(|| format!("can't write {}", printable_path(&args.directory)))?;
     Ok(ExitCode::SUCCESS)
 }
 

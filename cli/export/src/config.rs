@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring_kit::output;
-use mapring_kit::text::{Lines, printable};
+use mapring_kit::text::{Lines, printable_path};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::series::{Kind, is_name};
@@ -86,7 +86,7 @@ const LARGEST: u64 = 1 << 20;
 
 impl Config {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let name = printable(&path.to_string_lossy()).into_owned();
+        let name = printable_path(path);
         let file = File::open(path).with_context(|| name.clone())?;
         let mut text = String::new();
         file.take(LARGEST + 1).read_to_string(&mut text).with_context(|| name.clone())?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use mapring::liveness::{Unended, is_alive};
 use mapring::time::Clock;
-use mapring_kit::text::{one_line, printable};
+use mapring_kit::text::{one_line, printable, printable_path};
 use mapring_kit::{exit, output};
 use serde::Serialize;
 use serde_json::json;
@@ -158,7 +158,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     let recording = pins.map(|pins| self::recording(&pins, &rings, &marks)).transpose()?;
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
     let unfinished = pins::lock(dir).exists();
-    let at = printable(&dir.to_string_lossy()).into_owned();
+    let at = printable_path(dir);
     let status = Status { running: recording.is_some(), unfinished, recording };
     let text = match &status.recording {
         _ if args.json => serde_json::to_string(&status)?,

@@ -1,11 +1,17 @@
 //! Text from other processes: escaped, so that it changes nothing on a terminal.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 
 /// Escapes what a terminal does not show as it is, as the library's messages do: control characters, line breaks, marks that
 /// change the direction.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) { text.into() } else { mapring_core::text::printable(text).into() }
+}
+
+/// The same for a path or another name of the system's.
+pub fn printable_path(path: impl AsRef<OsStr>) -> String {
+    printable(&path.as_ref().to_string_lossy()).into_owned()
 }
 
 /// An error and its causes in one line, as every command prints them. A library's message quotes the text of others as it

@@ -10,7 +10,7 @@ use mapring::Start;
 use mapring::abi::Kind;
 use mapring::liveness::Unended;
 use mapring_kit::output::bytes;
-use mapring_kit::text::{one_line, printable};
+use mapring_kit::text::{one_line, printable, printable_path};
 use mapring_sys::PinDir;
 use mapring_sys::btf::{self, Btf};
 use mapring_view::find::{All, Location, is_gone};
@@ -43,7 +43,7 @@ pub(super) fn findings() -> Vec<Finding> {
 
 /// What is wrong with a pin, if anything is.
 fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
-    let shown = printable(&pin.to_string_lossy()).into_owned();
+    let shown = printable_path(pin);
     let target = match Target::open(Location::Pin(pin.to_owned())) {
         Ok(target) => target,
         Err(e) => return unknown("region", &shown, &e),

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mapring_kit::text::printable;
+use mapring_kit::text::printable_path;
 use mapring_view::find::mounts;
 use rustix::fs::{Access, access};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -79,10 +79,6 @@ fn namespace(uid_map: &str) -> Option<Finding> {
     }
 }
 
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy()).into_owned()
-}
-
 fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
     let Some(first) = mounts.first() else {
         let lost = "Regions and links can't be pinned, so they end with their loader.";
@@ -90,10 +86,10 @@ fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
             .fixed_by("sudo mount -t bpf -o mode=0755 bpf /sys/fs/bpf");
     };
     match mounts.iter().find(|path| writable(path)) {
-        Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", shown(path))),
+        Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", printable_path(path))),
         None => {
             let lost = "This user can't pin regions. It can open the pins that it may read.";
-            Finding::missing(AREA, "bpffs", format!("{} is not writable", shown(first)), lost).fixed_by(
+            Finding::missing(AREA, "bpffs", format!("{} is not writable", printable_path(first)), lost).fixed_by(
                 "run as root: sudo mapring …\nor give USER a directory there: sudo install -d -o USER /sys/fs/bpf/USER",
             )
         }
@@ -107,8 +103,13 @@ fn open_to_all(path: &Path, mode: u32) -> Option<Finding> {
     (mode & 0o002 != 0).then(|| {
         let fix =
             word(path).map_or("change its mode to 0755".to_owned(), |path| format!("sudo chmod 0755 {path}"));
-        Finding::missing(AREA, "bpffs mode", format!("{} has mode {:o}", shown(path), mode & 0o7777), lost)
-            .fixed_by(fix)
+        Finding::missing(
+            AREA,
+            "bpffs mode",
+            format!("{} has mode {:o}", printable_path(path), mode & 0o7777),
+            lost,
+        )
+        .fixed_by(fix)
     })
 }
 

@@ -7,7 +7,7 @@ use mapring::abi::RingOptions;
 use mapring::any::AnyMap;
 use mapring::liveness::is_alive;
 use mapring::{Access, Region};
-use mapring_kit::text::printable;
+use mapring_kit::text::{printable, printable_path};
 use serde::Serialize;
 
 use crate::target::{Layout, Target, has_records};
@@ -90,7 +90,7 @@ impl Target {
             entries: of_map.as_ref().map_or(0, |map| map.max_entries),
             shards: cpus,
             bytes: 0,
-            pins: pins.iter().map(|pin| printable(&pin.to_string_lossy()).into_owned()).collect(),
+            pins: pins.iter().map(printable_path).collect(),
             access: self.access().map(|access| if access == Access::Mapped { "mapped" } else { "syscall" }),
             refusal: self.refusal().map(|refusal| refusal.to_string()),
             no_types: self.types().err().map(str::to_owned),

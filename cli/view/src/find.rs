@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use mapring::any::AnyMap;
 use mapring::{ErrorKind, Source};
-use mapring_kit::text::printable;
+use mapring_kit::text::{printable, printable_path};
 use mapring_sys::btf;
 use rustix::fs::{Mode, OFlags};
 
@@ -77,7 +77,7 @@ fn pins_of_cpus(dir: &Path) -> io::Result<Vec<(usize, PathBuf)>> {
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Pin(path) | Self::File(path) => f.write_str(&printable(&path.to_string_lossy())),
+            Self::Pin(path) | Self::File(path) => f.write_str(&printable_path(path)),
             Self::Id(id) => write!(f, "id:{id}"),
         }
     }
@@ -85,7 +85,7 @@ impl std::fmt::Display for Location {
 
 /// Opens a file that may be a region. Not what is no regular file: that could wait, or do something.
 fn open_file(path: &Path) -> Result<File> {
-    let name = || printable(&path.to_string_lossy()).into_owned();
+    let name = || printable_path(path);
     // By a descriptor, so that it is this file that is opened.
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let found = File::from(rustix::fs::open(path, flags, Mode::empty()).with_context(name)?);
@@ -185,7 +185,7 @@ impl All {
                 0 => String::new(),
                 more => format!(", and {more} more"),
             };
-            self.hidden.push(format!("not opened: {} ({e}){more}", printable(&path.to_string_lossy())));
+            self.hidden.push(format!("not opened: {} ({e}){more}", printable_path(path)));
         }
     }
 

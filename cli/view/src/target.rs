@@ -13,7 +13,7 @@ use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
 use mapring::record::UncheckedReason;
 use mapring::{Access, Error, ErrorKind, Merged, OpenOptions, ReadStats, Refusal, Region, Source, Start};
-use mapring_kit::text::printable;
+use mapring_kit::text::{printable, printable_path};
 use mapring_sys::btf::{self, Btf};
 
 use crate::find::{KEPT, Location};
@@ -226,7 +226,7 @@ impl Target {
         if let (Layout::RingInMaps(_), Location::Pin(dir)) = (&self.layout, &self.location)
             && let Some(name) = dir.file_name().filter(|_| dir.is_dir())
         {
-            return printable(&name.to_string_lossy()).into_owned();
+            return printable_path(name);
         }
         self.map_name().unwrap_or_else(|| self.location.to_string())
     }

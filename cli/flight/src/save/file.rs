@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use mapring_kit::output;
-use mapring_kit::text::printable;
+use mapring_kit::text::{printable, printable_path};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,7 +97,7 @@ impl<W: Write> Writer<W> {
 /// # Errors
 /// If it is not whole, or another version of the command wrote it.
 pub(crate) fn read(path: &Path) -> Result<Input> {
-    let shown = || printable(&path.to_string_lossy()).into_owned();
+    let shown = || printable_path(path);
     let file = File::open(path).with_context(shown)?;
     input(BufReader::with_capacity(1 << 16, file)).with_context(shown)
 }

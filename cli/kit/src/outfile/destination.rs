@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::text::printable;
+use crate::text::printable_path;
 
 /// A name in a directory.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl Destination {
     /// The name that this path has in its directory, which is opened.
     pub fn of(path: &Path) -> Result<Self> {
         let destination = |directory| Self { directory: Rc::new(directory), path: path.to_owned() };
-        let shown = || shown(path);
+        let shown = || printable_path(path);
         ensure!(path.file_name().is_some(), "{}: not the name of a file", shown());
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -73,7 +73,7 @@ impl Destination {
 
     /// For messages.
     pub fn shown(&self) -> String {
-        shown(&self.path)
+        printable_path(&self.path)
     }
 
     /// What has this name. It is not opened, so nothing waits; it stays the same one, whatever gets the name.
@@ -147,8 +147,4 @@ pub(super) fn reopen(found: &File, flags: OFlags) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags.bits().cast_signed());
     options.open(format!("/proc/self/fd/{}", found.as_raw_fd()))
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy()).into_owned()
 }

@@ -12,7 +12,7 @@ use mapring::Histogram;
 use mapring_kit::outfile::OutFile;
 use mapring_kit::output;
 use mapring_kit::table::{Format, Out, format_of};
-use mapring_kit::text::{grouped, json_line, printable, wrapped};
+use mapring_kit::text::{grouped, json_line, printable, printable_path, wrapped};
 use mapring_sys::btf::Kind as TypeKind;
 use serde_json::{Value as Json, json};
 
@@ -68,7 +68,7 @@ impl Args {
             return Ok((None, Box::new(io::stdout())));
         };
         let same = |one: &Path, other: &Path| fs::canonicalize(one).ok() == fs::canonicalize(other).ok();
-        let name = || printable(&path.to_string_lossy()).into_owned();
+        let name = || printable_path(path);
         ensure!(!path.exists() || !same(path, &self.file), "{}: --out is the recording itself", name());
         let file = OutFile::create(path, self.force)?;
         let out = Box::new(file.writer()?);
@@ -81,7 +81,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));
     }
-    let name = || printable(&path.to_string_lossy()).into_owned();
+    let name = || printable_path(path);
     Ok(Box::new(BufReader::with_capacity(1 << 18, File::open(path).with_context(name)?)))
 }
 
@@ -95,7 +95,7 @@ pub(super) fn check(end: &End) -> Result<()> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let name = printable(&args.file.to_string_lossy()).into_owned();
+    let name = printable_path(&args.file);
     let format = args.format()?;
     let input = open(&args.file)?;
     if let Some(format) = format {

@@ -12,7 +12,7 @@ use mapring::time::{Clock as BpfClock, WallClock};
 use mapring_kit::exit::WrongUsage;
 use mapring_kit::outfile::{Destination, OutFile};
 use mapring_kit::output::Progress;
-use mapring_kit::text::{grouped, printable, rate};
+use mapring_kit::text::{grouped, printable_path, rate};
 
 use super::format::{Clock, Sample, Source, kind};
 use super::writer::Writer;
@@ -46,7 +46,7 @@ impl Files {
     }
 
     fn name(&self) -> String {
-        printable(&self.out.to_string_lossy()).into_owned()
+        printable_path(&self.out)
     }
 
     /// Refuses options that make no sense.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mapring::Region;
 use mapring_kit::output;
 use mapring_kit::signals::Interrupted;
-use mapring_kit::text::{one_line, printable};
+use mapring_kit::text::{one_line, printable_path};
 
 use super::format::{Lost, Sample, Source, StoredSource};
 use super::inspect::{check, open};
@@ -56,7 +56,7 @@ fn speed(text: &str) -> Result<Speed, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let name = printable(&args.file.to_string_lossy()).into_owned();
+    let name = printable_path(&args.file);
     let mut replay = Replay {
         args,
         interrupted: Interrupted::new()?,
