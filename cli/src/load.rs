@@ -139,10 +139,13 @@ impl Loading<'_> {
         }
         self.pin(&maps, &links, &programs)?;
         let is_region = |pinned: &Pinned| matches!(pinned, Pinned::Regions(_) | Pinned::Map(_, true));
-        let regions =
-            maps.iter().filter(|(_, pinned)| is_region(pinned)).map(|(name, _)| text(name)).collect();
-        let attached = links.iter().map(|(name, _)| text(name)).collect();
-        let others = programs.iter().map(|(name, _)| text(name)).collect();
+        let regions = maps
+            .iter()
+            .filter(|(_, pinned)| is_region(pinned))
+            .map(|(name, _)| printable_path(name))
+            .collect();
+        let attached = links.iter().map(|(name, _)| printable_path(name)).collect();
+        let others = programs.iter().map(|(name, _)| printable_path(name)).collect();
         let below =
             format!("Programs below {}, for you to attach", printable_path(self.args.dir.join(PROGRAMS)));
         let lists: [(&str, Vec<_>); 3] = [("Regions", regions), ("Attached", attached), (&below, others)];
@@ -183,20 +186,15 @@ impl Loading<'_> {
     ) -> Result<()> {
         let dir = self.dir;
         dir.remove_all(NEW)?;
-        let new = dir.make(NEW, 0o700)?;
-        for (name, link) in links {
-            new.pin(link.as_fd(), name).with_context(|| {
-                format!(
-                    "the link of {} can't be pinned (before Linux 5.15, not those of perf events)",
-                    text(name)
-                )
-            })?;
+        if let Err(e) = pin_links(&dir.make(NEW, 0o700)?, links) {
+            let _ = dir.remove_all(NEW); // the first error matters
+            return Err(e);
         }
         for (name, pinned) in maps {
             let path = dir.path().join(name);
             match pinned {
                 Pinned::Map(map, _) => {
-                    dir.remove(name)?;
+                    dir.remove_all(name)?; // an earlier ring of this name may have been a directory
                     dir.pin(map, name)?;
                 }
                 Pinned::Regions(regions) => {
@@ -226,6 +224,18 @@ impl Loading<'_> {
         dir.remove_all(LINKS)?; // the programs of an earlier `load` end
         dir.rename(NEW, dir, LINKS, false).map_err(Into::into)
     }
+}
+
+fn pin_links(dir: &PinDir, links: &[(OsString, Link)]) -> Result<()> {
+    for (name, link) in links {
+        dir.pin(link.as_fd(), name).with_context(|| {
+            format!(
+                "the link of {} can't be pinned (before Linux 5.15, not those of perf events)",
+                text(name)
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// Reads the object once: others may change the file meanwhile.

@@ -5,6 +5,8 @@ mod common;
 mod nobody;
 mod skip;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -139,7 +141,7 @@ fn each_kind_of_region_is_initialized_and_pinned() {
         let path = pins.path(name);
         assert!(listed.iter().any(|it| it["pins"].to_string().contains(&path)), "{name}");
     }
-    // Every user reads it, and nobody writes it.
+    // Frozen: every user reads it, and no process writes it.
     let shown = nobody::as_nobody(&["show", &pins.path("t_calls"), "--json"]);
     assert!(shown.status.success() && !shown.stdout.is_empty());
 }
@@ -154,6 +156,24 @@ fn a_region_that_does_not_fit_is_kept_until_it_is_replaced() {
     assert_eq!(pins.region("versions").preamble().generation, id);
     assert!(pins.load(NEW, &["--reuse", "--replace"]).status.success());
     assert_ne!(pins.region("versions").preamble().generation, id);
+}
+
+#[test]
+fn a_map_takes_the_place_of_a_directory_with_its_name() {
+    let Some(pins) = Pins::new("kind") else { return };
+    assert!(pins.load(REGIONS, &[]).status.success());
+    let all = || {
+        fs::read_dir(&pins.0).unwrap().map(|it| it.unwrap()).filter(|it| it.file_type().unwrap().is_file())
+    };
+    let names: BTreeSet<_> = all().map(|it| it.file_name()).collect();
+    assert!(names.contains(OsStr::new("bss")), "{names:?}");
+    for pin in all() {
+        fs::remove_file(pin.path()).unwrap();
+        fs::create_dir(pin.path()).unwrap();
+    }
+    let done = pins.load(REGIONS, &["--replace"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(all().map(|it| it.file_name()).collect::<BTreeSet<_>>(), names);
 }
 
 #[test]
