@@ -35,7 +35,8 @@ impl Memory {
     }
 
     pub(super) fn source(&self) -> Counted<'_> {
-        Counted { shard: Shard::new(*WordsMut::new(&self.words), &self.place), loads: 0 }
+        let shard = Shard::new(*WordsMut::new(&self.words), &self.place);
+        Counted { shard, loads: 0, before_take: None }
     }
 
     /// Puts any sequence into the slot of a ticket, as a hostile or a dead writer can.
@@ -63,6 +64,8 @@ impl Memory {
 pub(super) struct Counted<'a> {
     shard: Shard<'a>,
     pub(super) loads: u32,
+    /// What happens before the next record is taken, as a program can write at any time.
+    pub(super) before_take: Option<&'a dyn Fn()>,
 }
 
 impl SlotSource for Counted<'_> {
@@ -94,6 +97,9 @@ impl SlotSource for Counted<'_> {
         published: u64,
         out: &mut T,
     ) -> Result<(), NoRecord> {
+        if let Some(meanwhile) = self.before_take.take() {
+            meanwhile();
+        }
         self.shard.take::<T, TO_MEMORY>(slot, published, out)
     }
 }
