@@ -112,9 +112,8 @@ impl<'f> Text<'f> {
         let is_stuck = |it: &&Wait| it.ns >= 1_000_000_000;
         for it in figures.waits_uninterruptible.iter().filter(is_stuck).take(2) {
             let end = if it.is_open { ", and nothing has woken it yet" } else { "" };
-            let place = it.stack.as_ref().and_then(|stack| stack.innermost().into_iter().next());
-            let place = place
-                .map_or(String::new(), |place| format!(": {}", place.trim_start_matches("kernel").trim()));
+            let place = it.stack.as_ref().and_then(|stack| stack.chains().next());
+            let place = place.map_or(String::new(), |(_, names)| format!(": {names}"));
             let line = format!("{} waited {} in state D{end}{place}", named(&it.task), time(it.ns));
             first.push(("blocked", line));
         }

@@ -64,20 +64,25 @@ impl Waits {
 }
 
 impl Where {
-    /// Where a thread waited, in the kernel and in its program: the innermost functions.
+    /// Where a thread waited, in the kernel and in its program: the innermost functions, as lines of a table.
     pub(super) fn innermost(&self) -> Vec<String> {
+        self.chains().map(|(of, names)| format!("{of:6}  {names}")).collect()
+    }
+
+    /// The same without a place for the first words of the lines.
+    pub(super) fn chains(&self) -> impl Iterator<Item = (&'static str, String)> {
         const FUNCTIONS: usize = 5;
         // All waits begin there.
         let is_scheduler =
             |name: &&String| ["schedule", "__schedule", "preempt_"].iter().any(|it| name.starts_with(it));
         let kernel: Vec<_> = self.kernel.iter().skip_while(is_scheduler).collect();
-        let line = |(of, names): (&str, Vec<&String>)| {
+        let chain = |(of, names): (_, Vec<&String>)| {
             let shown = names.iter().take(FUNCTIONS).map(|name| name.as_str());
             let more = (names.len() > FUNCTIONS || self.is_cut).then_some("…");
-            format!("{of:6}  {}", shown.chain(more).collect::<Vec<_>>().join(" ← "))
+            (of, shown.chain(more).collect::<Vec<_>>().join(" ← "))
         };
         let parts = [("kernel", kernel), ("user", self.user.iter().collect())];
-        parts.into_iter().filter(|(_, names)| !names.is_empty()).map(line).collect()
+        parts.into_iter().filter(|(_, names)| !names.is_empty()).map(chain)
     }
 }
 

@@ -37,7 +37,7 @@ const UPLOT: [&str; 3] = [
 
 /// The only styles and scripts that the browser accepts in the page: those above, by their SHA-256.
 const STYLE_HASHES: &str = "'sha256-32MMao1vjur/JktQ9zzlsRT2Rv/ZoLt08EmwoAE1+gQ=' 'sha256-Rna2PP+ALVnqBkk40I37rz4dZrjrxigose7D55fYF6g='";
-const SCRIPT_HASHES: &str = "'sha256-GcjUxq2Ikpp59K5J1vcWFWbf0Lo9FcxJXpdPeH63jx8=' 'sha256-JbfcbHFiARbI1cDxuSHvfT8udXlNQCA/epVcVgicrss='";
+const SCRIPT_HASHES: &str = "'sha256-GcjUxq2Ikpp59K5J1vcWFWbf0Lo9FcxJXpdPeH63jx8=' 'sha256-2WHG5siYyNn8oklhJJDSJyvdOfBzixFGnZaue58Acww='";
 
 const RUNNING: &str = "Flame graph of what ran";
 const WAITING: &str = "Flame graph of waits, by their time";

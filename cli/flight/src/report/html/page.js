@@ -38,7 +38,7 @@
   at("lanes").hidden = false;
 
   // How a turn ended, by its number; from MERGED on it is many turns.
-  const ENDS = ["could go on", "then waited", "then blocked: no signal ends that", "then ended or stopped", "was still running"];
+  const ENDS = ["could go on", "then waited", "then waited in state D", "then ended or stopped", "was still running"];
   const MERGED = 8, SHORTEST = 1000, LEFT = 64;
 
   // Four numbers for each turn become times in nanoseconds since time zero.
