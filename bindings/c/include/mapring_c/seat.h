@@ -14,7 +14,7 @@ struct mapring__seat {
 	uint32_t number;
 	uint64_t me;
 	pid_t pid;
-	int64_t ahead; /* how far CLOCK_MONOTONIC of this process is ahead of that of programs: read once, as it does not change */
+	int64_t ahead; /* CLOCK_MONOTONIC here minus that of programs, read once */
 	/* The bell: a ringbuf, its two positions, and the bits of a ticket at which programs look for this reader. */
 	int bell;
 	uint64_t *consumer;
