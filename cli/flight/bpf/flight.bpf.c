@@ -60,6 +60,7 @@ enum { ISSUE, COMPLETE };
 struct block {
 	__u64 ns;
 	__u32 pid, tid;
+	__u64 request; /* its address, which tells it from others until it is over */
 	__u64 sector;
 	__u32 dev, bytes, kind;
 	__u32 value; /* the flags of an ISSUE, the status of a COMPLETE */
@@ -338,6 +339,7 @@ static __always_inline int request(struct request *request, __u32 kind, __u32 by
 	struct gendisk *disk = request->q->disk;
 
 	RESERVE(block)
+	e->request = (__u64)request;
 	e->sector = request->__sector;
 	/* A request without a disk is a command to a device. Loads through NULL give 0. */
 	e->dev = disk->major << 20 | disk->first_minor;

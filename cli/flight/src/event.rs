@@ -82,14 +82,18 @@ pub enum What {
     Exit {
         code: i32,
     },
-    /// A request to a block device; `dev` as the kernel's dev_t, `op` such as `R`, `W`, `WS`, `F`.
+    /// A request to a block device, again if it was put back; `dev` as the kernel's dev_t, `op` such as `R`, `W`, `WS`, `F`.
     BlockIssue {
+        /// Its address, which tells it from others until it is over.
+        request: u64,
         dev: u32,
         sector: u64,
         bytes: u32,
         op: [u8; 8],
     },
+    /// So many bytes of it are over.
     BlockComplete {
+        request: u64,
         dev: u32,
         sector: u64,
         bytes: u32,

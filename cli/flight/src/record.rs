@@ -186,6 +186,7 @@ pub(crate) struct Block {
     ns: u64,
     pid: u32,
     tid: u32,
+    request: u64,
     sector: u64,
     dev: u32,
     bytes: u32,
@@ -194,12 +195,12 @@ pub(crate) struct Block {
 }
 
 recorded!(Block, self => {
-    let Self { dev, bytes, value, .. } = *self;
+    let Self { request, dev, bytes, value, .. } = *self;
     // -1: a request without a place on the disk, such as a flush. ftrace shows it as 0.
     let sector = if self.sector == u64::MAX { 0 } else { self.sector };
     match self.kind {
-        0 => Some(What::BlockIssue { dev, sector, bytes, op: letters(value) }),
-        1 => Some(What::BlockComplete { dev, sector, bytes, error: -errno(value) }),
+        0 => Some(What::BlockIssue { request, dev, sector, bytes, op: letters(value) }),
+        1 => Some(What::BlockComplete { request, dev, sector, bytes, error: -errno(value) }),
         _ => None,
     }
 });

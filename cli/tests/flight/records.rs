@@ -260,7 +260,9 @@ fn requests_to_disks_are_recorded() {
     let (mut issued, mut completed) = (0, 0);
     for event in &events {
         match event.what {
-            What::BlockIssue { dev, sector, bytes, op: [b'W', ..] } if dev >> 20 == major && bytes > 0 => {
+            What::BlockIssue { dev, sector, bytes, op: [b'W', ..], .. }
+                if dev >> 20 == major && bytes > 0 =>
+            {
                 issued += bytes as usize;
                 let is = |e: &&Event| {
                     matches!(e.what, What::BlockComplete { dev: d, sector: s, error: 0, .. } if (d, s) == (dev, sector))

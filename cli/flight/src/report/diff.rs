@@ -70,11 +70,9 @@ impl What {
                 ("syscalls", Nanoseconds, "99 % of the calls of NAME took NOW or less, BEFORE before")
             }
             Self::CallErrors => ("syscalls", Count, "NAME failed NOW times per second, BEFORE before"),
-            Self::DiskP99 => {
-                ("block", Nanoseconds, "99 % of the requests to disk NAME took NOW or less, BEFORE before")
-            }
-            Self::DiskBytes => ("block", Bytes, "disk NAME moved NOW per second, BEFORE before"),
-            Self::DiskErrors => ("block", Count, "disk NAME failed NOW times per second, BEFORE before"),
+            Self::DiskP99 => ("block", Nanoseconds, "99 % of the NAME took NOW or less, BEFORE before"),
+            Self::DiskBytes => ("block", Bytes, "NAME moved NOW per second, BEFORE before"),
+            Self::DiskErrors => ("block", Count, "NAME failed NOW times per second, BEFORE before"),
             Self::InterruptTime => ("irq", Seconds, "NAME used NOW CPUs, BEFORE before"),
             Self::Faults => ("faults", Count, "NAME had NOW page faults per second, BEFORE before"),
             Self::Packets => ("net", Count, "NAME sent and received NOW packets per second, BEFORE before"),
@@ -166,9 +164,10 @@ impl Measures {
             all.add(What::CallErrors, &it.call, it.errors as f64);
         }
         for it in &figures.disks {
-            all.most(What::DiskP99, &it.device, it.took.p99_ns);
-            all.add(What::DiskBytes, &it.device, it.bytes as f64);
-            all.add(What::DiskErrors, &it.device, it.errors as f64);
+            let name = format!("{} of disk {}", it.requests, it.device);
+            all.most(What::DiskP99, &name, it.took.p99_ns);
+            all.add(What::DiskBytes, &name, it.bytes as f64);
+            all.add(What::DiskErrors, &name, it.errors as f64);
         }
         for it in &figures.interrupts {
             all.add(What::InterruptTime, &it.interrupt, it.total_ns as f64 / 1e9);

@@ -36,6 +36,8 @@ pub(super) struct Figures {
     pub(super) slow_calls: Vec<Call>,
     pub(super) calls: Vec<Calls>,
     pub(super) disks: Vec<Disk>,
+    /// Requests to disks that ended, and whose begin is not recorded: they are in no other figure.
+    pub(super) requests_without_begin: u64,
     pub(super) interrupts: Vec<Interrupts>,
     pub(super) faults: Vec<Faults>,
     /// The latest.
@@ -252,12 +254,17 @@ pub(super) struct Disk {
     pub(super) device: String,
     /// Its name, if it is still present.
     pub(super) name: Option<String>,
+    /// What they do: `reads`, `writes`, `discards`, `flushes`, or other `commands`.
+    pub(super) requests: &'static str,
     pub(super) bytes: u64,
     pub(super) errors: u64,
     #[serde(flatten)]
     pub(super) took: Distribution,
-    /// The slowest request.
+    /// The slowest request that is over.
     pub(super) slowest: Option<Request>,
+    /// How many were not over at the end of the report, and the oldest of them.
+    pub(super) open: u64,
+    pub(super) oldest: Option<Request>,
 }
 
 impl Disk {

@@ -1,6 +1,7 @@
 //! What happened, in figures: who used the CPUs, who waited for what and how long, and what failed.
 
 mod diff;
+mod disks;
 mod figures;
 mod html;
 mod largest;
@@ -24,6 +25,7 @@ use mapring_kit::exit::WrongUsage;
 use mapring_kit::outfile::OutFile;
 use mapring_kit::output;
 
+use self::disks::Disks;
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
 use self::html::{Extra, Lanes};
 use self::lists::Lists;
@@ -160,6 +162,7 @@ struct Report {
     lost: Vec<Lost>,
     tasks: Tasks,
     requests: Requests,
+    disks: Disks,
     lists: Lists,
     sums: Sums,
     symbols: Symbols,
@@ -171,9 +174,10 @@ impl Report {
     fn new(end: u64, complete: BTreeMap<&'static str, u64>) -> Self {
         let (groups, cpus, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let tasks = Tasks::new(complete.get("sched").copied().unwrap_or(0));
-        let (requests, lists, sums) = (Requests::default(), Lists::default(), Sums::default());
+        let (requests, disks) = (Requests::default(), Disks::default());
+        let (lists, sums) = (Lists::default(), Sums::default());
         let symbols = Symbols::new(&[]);
-        Self { end, groups, complete, cpus, lost, tasks, requests, lists, sums, symbols, extra: None }
+        Self { end, groups, complete, cpus, lost, tasks, requests, disks, lists, sums, symbols, extra: None }
     }
 
     /// The figures, and the lanes and flame graphs of a page; `recorded` are the groups that were recorded.
@@ -202,6 +206,7 @@ impl Report {
         self.sums.put(&mut figures, &task, names, symbols, self.end);
         self.tasks.put(&mut figures, names, symbols, self.end);
         self.requests.put(&mut figures, names, self.end);
+        self.disks.put(&mut figures, names, self.end);
         self.lists.put(&mut figures, names, self.end);
         (figures, extra)
     }
@@ -221,6 +226,7 @@ impl Sink for Report {
         if event.what == What::Resume {
             self.tasks.forget();
             GROUPS.iter().for_each(|group| self.requests.forget(group.name));
+            self.disks.forget();
         }
         self.symbols.learn(event);
         if let Some(extra) = &mut self.extra {
@@ -228,6 +234,7 @@ impl Sink for Report {
         }
         self.tasks.see(event);
         self.requests.see(event, &self.tasks, names);
+        self.disks.see(event, names);
         self.lists.see(event, names);
         self.sums.see(event);
         Ok(())
@@ -238,6 +245,9 @@ impl Sink for Report {
             self.tasks.forget();
         }
         self.requests.forget(gap.group);
+        if gap.group == "block" {
+            self.disks.forget();
+        }
         let is_same = |lost: &&mut Lost| lost.group == gap.group && lost.cause == gap.cause;
         match self.lost.iter_mut().find(is_same) {
             Some(lost) => lost.count = lost.count.saturating_add(gap.count),

@@ -1,10 +1,9 @@
-//! What was asked of the kernel and of devices, and how long it took: system calls, disks, interrupts.
+//! How long system calls and interrupts took.
 
 use super::super::event::{Event, What};
 use super::super::names::Names;
-use super::super::text::escape;
 use super::super::trace::{Abi, softirq_name};
-use super::figures::{Call, Calls, Disk, Figures, Interrupts, Request, Task};
+use super::figures::{Call, Calls, Figures, Interrupts, Task};
 use super::largest::{Map, sorted};
 use super::longest::{LONGEST, Longest, Took};
 use super::tasks::{Tasks, task};
@@ -16,9 +15,6 @@ pub(super) struct Requests {
     open_calls: Map<u32, Entered>,
     calls: Map<(i32, bool), (Took, u64)>,
     slow_calls: Longest<Call>,
-    /// By device and sector.
-    open_requests: Map<(u32, u64), Request>,
-    disks: Map<u32, Device>,
     /// Of each CPU: the interrupts that have begun, and the softirq.
     open_interrupts: Map<(u16, bool), Vec<(u32, u64)>>,
     interrupts: Map<(u32, bool), (Took, u16, u64)>,
@@ -32,14 +28,6 @@ struct Entered {
     pid: u32,
     /// The thread's interruptible waits before, if they are known.
     interruptible: Option<u64>,
-}
-
-#[derive(Default)]
-struct Device {
-    took: Took,
-    bytes: u64,
-    errors: u64,
-    slowest: Option<Request>,
 }
 
 impl Requests {
@@ -57,13 +45,6 @@ impl Requests {
                     self.call(&entered, Some(ret), ns, tasks.interruptible(tid, ns), of);
                 }
             }
-            What::BlockIssue { dev, sector, bytes, op } => {
-                let op = String::from_utf8_lossy(&op).trim_end_matches('\0').to_owned();
-                let request =
-                    Request { task: task(pid, tid, names, ns), op, sector, bytes, from_ns: ns, ns: 0 };
-                self.open_requests.insert((dev, sector), request);
-            }
-            What::BlockComplete { dev, sector, error, .. } => self.complete(ns, dev, sector, error),
             What::IrqEnter { irq } => self.interrupt_begins(ns, cpu, irq, false),
             What::SoftirqEnter { vec } => self.interrupt_begins(ns, cpu, vec, true),
             What::IrqExit { irq } => self.interrupt_ends(ns, cpu, irq, false),
@@ -106,18 +87,6 @@ impl Requests {
         });
     }
 
-    fn complete(&mut self, ns: u64, dev: u32, sector: u64, error: i32) {
-        // Its begin is from before the report, or lost.
-        let Some(mut request) = self.open_requests.remove(&(dev, sector)) else { return };
-        request.ns = ns.saturating_sub(request.from_ns);
-        let device = self.disks.entry(dev).or_default();
-        device.bytes = device.bytes.saturating_add(request.bytes.into());
-        device.errors += u64::from(error != 0);
-        if device.took.see(request.ns) {
-            device.slowest = Some(request);
-        }
-    }
-
     fn interrupt_begins(&mut self, ns: u64, cpu: u16, number: u32, is_soft: bool) {
         /// Interrupts nest less deep. More have no end, as it was lost.
         const NESTED: usize = 16;
@@ -143,7 +112,6 @@ impl Requests {
     pub(super) fn forget(&mut self, group: &str) {
         match group {
             "syscalls" => self.open_calls.clear(),
-            "block" => self.open_requests.clear(),
             "irq" => self.open_interrupts.clear(),
             _ => {}
         }
@@ -172,13 +140,6 @@ impl Requests {
             Calls { call, errors, total_ns: took.total, took: took.distribution() }
         };
         figures.calls = calls.map(call).collect();
-        let disks = sorted(self.disks, |disk| disk.took.max);
-        let disk = |(dev, Device { took, bytes, errors, slowest }): (u32, _)| {
-            let device = format!("{}:{}", dev >> 20, dev & 0xf_ffff);
-            let name = names.machine().is_here.then(|| disk_name(&device)).flatten();
-            Disk { device, name, bytes, errors, took: took.distribution(), slowest }
-        };
-        figures.disks = disks.map(disk).collect();
         let interrupts = sorted(self.interrupts, |(took, ..)| took.max);
         let interrupt = |((number, is_soft), (took, longest_cpu, longest_from_ns)): (_, (Took, _, _))| {
             let soft = softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned);
@@ -188,12 +149,6 @@ impl Requests {
         };
         figures.interrupts = interrupts.map(interrupt).collect();
     }
-}
-
-/// The name of the disk with these numbers, escaped.
-fn disk_name(device: &str) -> Option<String> {
-    let link = std::fs::read_link(format!("/sys/dev/block/{device}")).ok()?;
-    Some(escape(link.file_name()?.as_encoded_bytes()))
 }
 
 #[cfg(test)]
@@ -260,27 +215,6 @@ mod tests {
         let found = figures(&[enter(100, 7, libc::SYS_fsync)]);
         assert_eq!((found.slow_calls[0].ns, found.slow_calls[0].ret), (900, None));
         assert!(found.calls.is_empty());
-    }
-
-    #[test]
-    fn requests_of_a_disk() {
-        let issue = |ns, sector| {
-            event(ns, 7, What::BlockIssue { dev: 8 << 20, sector, bytes: 4096, op: *b"W\0\0\0\0\0\0\0" })
-        };
-        let complete = |ns, sector, error| {
-            event(ns, 0, What::BlockComplete { dev: 8 << 20, sector, bytes: 4096, error })
-        };
-        let found = figures(&[
-            issue(10, 1),
-            issue(20, 2),
-            complete(30, 2, -5),
-            complete(500, 1, 0),
-            complete(600, 9, 0),
-        ]);
-        let [disk] = &found.disks[..] else { panic!("{:?}", found.disks) };
-        assert_eq!((&*disk.device, disk.took.count, disk.errors, disk.bytes), ("8:0", 2, 1, 8192));
-        let slowest = disk.slowest.as_ref().unwrap();
-        assert_eq!((slowest.sector, slowest.ns, &*slowest.op), (1, 490, "W"));
     }
 
     #[test]

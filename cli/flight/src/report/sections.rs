@@ -96,14 +96,29 @@ impl<'f> Text<'f> {
             let most = if at == 0 { ", more than any other process" } else { "" };
             first.push(("CPU", format!("{process} used {percent:.0} % of a CPU{most}")));
         }
-        for disk in figures.disks.iter().take(2) {
+        for disk in figures.disks.iter().filter(|disk| disk.oldest.is_some()).take(2) {
+            let Some(oldest) = disk.oldest.as_ref().filter(|it| it.ns >= 1_000_000_000) else { continue };
+            let (shown, count, age) = (disk.shown(), grouped(disk.open), time(oldest.ns));
+            let (op, by) = (&oldest.op, named(&oldest.task));
+            first.push((
+                "disk",
+                format!(
+                    "{shown}: {count} {} are not over, the oldest has taken {age} ({op} by {by})",
+                    disk.requests
+                ),
+            ));
+        }
+        for disk in figures.disks.iter().filter(|disk| disk.took.count > 0).take(2) {
             let (shown, count) = (disk.shown(), disk.took.count);
             let [max, p50] = [disk.took.max_ns, disk.took.p50_ns].map(time);
             let errors = if disk.errors > 0 { format!(", {} failed", disk.errors) } else { String::new() };
             let took = match count {
-                1 => format!("its only request took {max}{errors}"),
+                1 => format!("its only request ({}) took {max}{errors}", disk.requests),
                 _ => {
-                    format!("the slowest of {count} requests took {max}, half of them {p50} or less{errors}")
+                    let requests = disk.requests;
+                    format!(
+                        "the slowest of {count} {requests} took {max}, half of them {p50} or less{errors}"
+                    )
                 }
             };
             first.push(("disk", format!("{shown}: {took}")));
@@ -331,18 +346,30 @@ impl<'f> Text<'f> {
         let figures = self.figures;
         if self.title("Disks", &["block"]) {
             self.table(
-                &["disk", "requests", "bytes", "errors", "p50", "p99", "max", "slowest"],
+                &[
+                    "disk", "requests", "number", "bytes", "errors", "p50", "p99", "max", "slowest",
+                    "not over",
+                ],
                 figures.disks.iter().map(|it| {
                     let [p50, p99, max] = [it.took.p50_ns, it.took.p99_ns, it.took.max_ns].map(time);
                     let slowest = it.slowest.as_ref().map_or(String::new(), |it| {
                         format!("{} of {} by {}", it.op, output::bytes(it.bytes.into()), named(&it.task))
                     });
                     let (count, bytes) = (it.took.count.to_string(), output::bytes(it.bytes));
-                    let cells = vec![it.shown(), count, bytes, it.errors.to_string(), p50, p99, max, slowest];
+                    let (kind, errors) = (it.requests.to_owned(), it.errors.to_string());
+                    let open = match &it.oldest {
+                        Some(oldest) => format!("{}, the oldest {}", it.open, time(oldest.ns)),
+                        None => String::new(),
+                    };
+                    let cells = vec![it.shown(), kind, count, bytes, errors, p50, p99, max, slowest, open];
                     let times = it.slowest.as_ref().map(|it| it.from_ns..it.from_ns.saturating_add(it.ns));
                     Row { time: times, ..cells.into() }
                 }),
             );
+            if figures.requests_without_begin > 0 {
+                let count = grouped(figures.requests_without_begin);
+                self.line(format!("and {count} that ended, and whose begin is not recorded"));
+            }
         }
         if self.title("Longest interrupts", &["irq"]) {
             self.table(

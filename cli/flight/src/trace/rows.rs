@@ -225,11 +225,11 @@ impl Rows {
                     with.set(Column::exit_signal, (code & 0x7f).into());
                 }
             }
-            What::BlockIssue { dev, sector, bytes, op } => {
+            What::BlockIssue { dev, sector, bytes, op, .. } => {
                 with.block(b"block_rq_issue", *dev, *sector, *bytes);
                 with.name(Column::op, op);
             }
-            What::BlockComplete { dev, sector, bytes, error } => {
+            What::BlockComplete { dev, sector, bytes, error, .. } => {
                 with.block(b"block_rq_complete", *dev, *sector, *bytes);
                 with.error((*error).into());
             }

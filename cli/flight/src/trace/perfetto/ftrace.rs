@@ -103,14 +103,16 @@ impl Perfetto {
                 let comm = Some(names.comm(tid, cpu, ns));
                 Ftrace::SchedProcessExit(SchedProcessExitFtraceEvent { comm, pid: me, tgid: my_pid })
             }
-            What::BlockIssue { dev, sector, bytes, op } => Ftrace::BlockRqIssue(BlockRqIssueFtraceEvent {
-                dev: Some((*dev).into()),
-                sector: Some(*sector),
-                nr_sector: Some(bytes / 512),
-                bytes: Some(*bytes),
-                rwbs: Some(text(op)),
-            }),
-            What::BlockComplete { dev, sector, bytes, error } => {
+            What::BlockIssue { dev, sector, bytes, op, .. } => {
+                Ftrace::BlockRqIssue(BlockRqIssueFtraceEvent {
+                    dev: Some((*dev).into()),
+                    sector: Some(*sector),
+                    nr_sector: Some(bytes / 512),
+                    bytes: Some(*bytes),
+                    rwbs: Some(text(op)),
+                })
+            }
+            What::BlockComplete { dev, sector, bytes, error, .. } => {
                 Ftrace::BlockRqComplete(BlockRqCompleteFtraceEvent {
                     dev: Some((*dev).into()),
                     sector: Some(*sector),
