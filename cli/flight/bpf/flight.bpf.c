@@ -256,8 +256,8 @@ int syscalls_enter(__u64 *ctx)
 		e->args[2] = regs->ARG2;
 		mapring_commit(&syscalls, e);
 	}
-	if (triggers.armed & BIT(SYSCALL_LONG) && !(kind & IS_32BIT) && is_watched(ctx[1]))
-		begin_wait(task, ns, IN_CALL);
+	if (triggers.armed & BIT(SYSCALL_LONG) && !(kind & IS_32BIT))
+		begin_call(task, ns, ctx[1]);
 	return 0;
 }
 
@@ -271,8 +271,8 @@ int syscalls_exit(__u64 *ctx)
 		e->args[1] = e->args[2] = 0;
 		mapring_commit(&syscalls, e);
 	}
-	if (triggers.armed & BIT(SYSCALL_LONG) && !(kind & IS_32BIT) && is_watched(regs->CALL))
-		end_call(task, ns, regs->CALL);
+	if (triggers.armed & BIT(SYSCALL_LONG) && !(kind & IS_32BIT))
+		end_call(task, ns, regs->CALL, ctx[1]);
 	return 0;
 }
 

@@ -16,6 +16,7 @@ struct task_struct {
 	const struct cred *cred;
 	unsigned int __state;
 	int exit_state, exit_code, prio, pid, tgid;
+	__u64 start_time;
 	char comm[16];
 };
 /* Before 5.14. */
@@ -67,6 +68,7 @@ struct pt_regs {
 #define ARG0_32 regs[0]
 #define ARG1_32 regs[1]
 #define CALL syscallno
+#define RESTART 128 /* the number of restart_syscall */
 #define IP pc
 #define COMPAT thread_info.flags >> 22 & 1 /* TIF_32BIT */
 #else
@@ -79,8 +81,12 @@ struct pt_regs {
 #define ARG0_32 bx
 #define ARG1_32 cx
 #define CALL orig_ax
+#define RESTART 219 /* the number of restart_syscall */
 #define IP ip
 #define COMPAT thread_info.status >> 1 & 1 /* TS_COMPAT */
 #endif
+
+/* -ERESTARTSYS to -ERESTART_RESTARTBLOCK: a signal has interrupted the call, and no program sees that. */
+#define IS_PUT_BACK(result) ((result) <= -512 && (result) >= -516)
 
 #pragma clang attribute pop

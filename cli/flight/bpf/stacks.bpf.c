@@ -126,26 +126,27 @@ int profile_sample(struct bpf_perf_event_data *ctx)
 	COMMIT_STACK(profile)
 }
 
-/* What is waited for, in an entry for each thread, by the lower bits of its number. Each word has the number, so a thread that
+/* What is waited for, in an entry for each thread, by the lower bits of its number. Each word has the other bits, so a thread that
  * takes the entry of another one hides a wait, and never makes one up. */
 #define ENTRIES (1U << 16)
 #define NUMBER 42 /* the number of a thread has 22 bits */
 
-/* The time in units of 32 ns, which are 39 hours: a time that seems to be later is none. */
-#define TIME ((1ULL << NUMBER) - 1)
-#define HALF (1ULL << (NUMBER - 1))
+/* The time in nanoseconds, in 58 bits, which are 9 years. One that seems to be a second later or less is none. */
+#define REST 58
+#define TIME ((1ULL << REST) - 1)
+#define LATER (1ULL << 30)
 
 static __always_inline __u64 begins(__u32 tid, __u64 ns)
 {
-	return (__u64)tid << NUMBER | (ns >> 5 & TIME);
+	return (__u64)(tid / ENTRIES) << REST | (ns & TIME);
 }
 
-/* How long it took, by the word of `begins`; 0 if that is the word of another thread. */
+/* How long it took, by the word of `begins`; 0 if that is the word of another thread, or none. */
 static __always_inline __u64 took(__u64 word, __u32 tid, __u64 ns)
 {
-	__u64 time = ((ns >> 5) - word) & TIME;
+	__u64 time = (ns - word) & TIME;
 
-	return word >> NUMBER == tid && time < HALF ? time << 5 : 0;
+	return word && word >> REST == tid / ENTRIES && time < TIME - LATER ? time : 0;
 }
 
 struct away {
@@ -217,7 +218,8 @@ int waits_old_end(void *ctx)
 	return came_back(ctx);
 }
 
-/* The lock that a thread waits for: spinlocks can be waited for in an interrupt, while the thread waits for another one. */
+/* The lock that a thread waits for: spinlocks can be waited for in an interrupt, while the thread waits for another one. The entry and the
+ * lock have the lower bits of the thread's number. */
 struct contended {
 	__u64 since;
 	__u64 lock; /* the flags in the upper bits, which are all ones in an address of the kernel */

@@ -150,35 +150,50 @@ static __always_inline void of_task(const __u32 kind, __u64 ns, __u64 value, __s
 	happened(kind, ns, value, number, task->tgid, task->pid, task);
 }
 
-/* What threads wait for, and since when: a word for each thread, by the lower bits of its number. The word has the number,
+/* What threads wait for, and since when: a word for each thread, by the lower bits of its number. The word has the other bits,
  * so a thread that takes the word of another one hides a wait, and never makes one up. Only a group with such a trigger
  * has this table. */
 #define THREADS (1U << 16)
 __u64 since[THREADS] SEC(".bss.since");
 
-/* Number: 22 bits. What: 2. Time in units of 32 ns: 40, which is 9 hours; a time that seems to be later is none. */
+/* The other bits of the number: 6. What: 13. Time in units of 64 ns: 45, which is 26 days. */
 enum { NO_WAIT, RUNNABLE, BLOCKED, IN_CALL };
-#define TIME ((1ULL << 40) - 1)
-#define HALF (1ULL << 39)
+#define KIND 3
+#define PUT_BACK 4 /* of a call: the kernel makes it again, or goes on with it by restart_syscall */
+#define CALL_AT 3  /* where its number is */
+#define UNIT 6
+#define WHAT_AT 45
+#define WHAT ((1U << 13) - 1)
+#define NUMBER_AT 58
+#define TIME ((1ULL << WHAT_AT) - 1)
+/* A time that seems to be so little later, a second, is none: clocks of CPUs differ. */
+#define LATER (1ULL << 24)
 
 static __always_inline void begin_wait(struct task_struct *task, __u64 ns, __u64 what)
 {
 	__u32 tid = task->pid;
 
-	mapring__store(&since[tid % THREADS], (__u64)tid << 42 | what << 40 | (ns >> 5 & TIME));
+	mapring__store(&since[tid % THREADS],
+		       (__u64)(tid / THREADS) << NUMBER_AT | what << WHAT_AT | (ns >> UNIT & TIME));
+}
+
+/* How long the thread waits by its word. */
+static __always_inline __u64 time_of(__u64 word, __u64 ns)
+{
+	__u64 time = ((ns >> UNIT) - word) & TIME;
+
+	return time < TIME - LATER ? time << UNIT : 0;
 }
 
 /* How long the thread waited for this, or 0. */
 static __always_inline __u64 waited(__u32 tid, __u64 ns, __u64 what)
 {
-	__u64 *word = &since[tid % THREADS];
-	__u64 begin = mapring__load(word), time;
+	__u64 *word = &since[tid % THREADS], begin = mapring__load(word);
 
-	if (!tid || begin >> 40 != ((__u64)tid << 2 | what))
+	if (!tid || begin >> WHAT_AT != ((__u64)(tid / THREADS) << (NUMBER_AT - WHAT_AT) | what))
 		return 0;
 	mapring__store(word, 0); /* a later one has a begin of its own, or is not known */
-	time = ((ns >> 5) - begin) & TIME;
-	return time < HALF ? time << 5 : 0;
+	return time_of(begin, ns);
 }
 
 static __always_inline void end_wait(struct task_struct *task, __u64 ns, const __u64 what)
@@ -193,14 +208,6 @@ static __always_inline void end_wait(struct task_struct *task, __u64 ns, const _
 		of_task(BLOCKED_LONG, ns, time, ANY, task);
 }
 
-static __always_inline void end_call(struct task_struct *task, __u64 ns, __s32 nr)
-{
-	__u64 time = waited(task->pid, ns, IN_CALL);
-
-	if (time)
-		of_task(SYSCALL_LONG, ns, time, nr, task);
-}
-
 /* Whether a condition is about this system call. */
 static __always_inline int is_watched(__s32 nr)
 {
@@ -210,6 +217,46 @@ static __always_inline int is_watched(__s32 nr)
 	for (int i = 0; i < CONDITIONS; i++)
 		is |= triggers.conditions[i].kind == SYSCALL_LONG && triggers.conditions[i].number == nr;
 	return is;
+}
+
+/* The call in which the thread is by this word: what of it, or 0. A word from before the thread was made is of an older one. */
+static __always_inline __u32 call_in(struct task_struct *task, __u64 word, __u64 ns)
+{
+	__u32 tid = task->pid, what = word >> WHAT_AT & WHAT;
+
+	if (word >> NUMBER_AT != tid / THREADS || (what & KIND) != IN_CALL)
+		return 0;
+	return ns - time_of(word, ns) >= task->start_time ? what : 0;
+}
+
+static __always_inline void begin_call(struct task_struct *task, __u64 ns, __s32 nr)
+{
+	__u64 *at = &since[(__u32)task->pid % THREADS], word = mapring__load(at);
+	__u32 what = call_in(task, word, ns);
+
+	if (what & PUT_BACK) {
+		if (nr == RESTART || nr == (__s32)(what >> CALL_AT))
+			return; /* it goes on */
+		mapring__store(at, 0); /* a handler of signals has ended it */
+	}
+	if (is_watched(nr))
+		begin_wait(task, ns, IN_CALL | (__u64)nr << CALL_AT);
+}
+
+static __always_inline void end_call(struct task_struct *task, __u64 ns, __s32 nr, long result)
+{
+	__u64 *at = &since[(__u32)task->pid % THREADS], word = mapring__load(at);
+	__u32 what = call_in(task, word, ns);
+	__s32 call = what >> CALL_AT;
+
+	if (!what || (nr != call && nr != RESTART))
+		return;
+	if (IS_PUT_BACK(result)) {
+		mapring__store(at, word | (__u64)PUT_BACK << WHAT_AT);
+		return;
+	}
+	mapring__store(at, 0);
+	of_task(SYSCALL_LONG, ns, time_of(word, ns), call, task);
 }
 
 /* TASK_UNINTERRUPTIBLE without TASK_NOLOAD: ps shows D. */

@@ -40,8 +40,8 @@ use Field::{Call, Comm as Name, Pid, Signal as By, Uid};
 
 /// The kernel's programs compare as many.
 pub(crate) const MOST: usize = 8;
-/// The table of waits has times of nine hours.
-const LONGEST: Duration = Duration::from_secs(8 * 60 * 60);
+/// The table of waits has times of 26 days.
+const LONGEST: Duration = Duration::from_secs(20 * 24 * 60 * 60);
 
 const SCHED: &[&str] = &["sched_switch", "sched_old_switch", "sched_waking", "sched_new"];
 const CALLS: &[&str] = &["syscalls_enter", "syscalls_exit"];
@@ -145,7 +145,7 @@ pub(crate) fn parse(text: &str) -> Result<Trigger, String> {
         let time = time.ok_or_else(|| format!("{name} needs a time: {}", kind.usage()))?;
         trigger.time = output::span(time).map_err(|how| format!("the time {time} of {name}: {how}"))?;
         if trigger.time > LONGEST {
-            return Err(format!("the time {time} of {name}: the longest is 8h"));
+            return Err(format!("the time {time} of {name}: the longest is 20d"));
         }
     }
     for word in words {
@@ -415,7 +415,7 @@ mod tests {
             ("runqueue", &["runqueue needs a time: runqueue > TIME"]),
             ("runqueue >", &["runqueue needs a time"]),
             ("runqueue > long", &["the time long of runqueue: write it as 500ms"]),
-            ("blocked > 9h", &["the longest is 8h"]),
+            ("blocked > 480h1s", &["the longest is 20d"]),
             (
                 "exit signl=SIGSEGV",
                 &[

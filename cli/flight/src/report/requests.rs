@@ -1,5 +1,7 @@
 //! How long system calls and interrupts took.
 
+use std::ops::RangeInclusive;
+
 use super::super::event::{Event, What};
 use super::super::names::Names;
 use super::super::trace::{Abi, softirq_name};
@@ -13,12 +15,18 @@ pub(super) struct Requests {
     /// Of the machine that recorded.
     pub(super) abi: Abi,
     open_calls: Map<u32, Entered>,
+    /// Calls that a signal has interrupted, with the time. If no handler runs, the kernel goes on with them.
+    put_back: Map<u32, (Entered, u64)>,
     calls: Map<(i32, bool), (Took, u64)>,
     slow_calls: Longest<Call>,
     /// Of each CPU: the interrupts that have begun, and the softirq.
     open_interrupts: Map<(u16, bool), Vec<(u32, u64)>>,
     interrupts: Map<(u32, bool), (Took, u16, u64)>,
 }
+
+/// -ERESTARTSYS to -ERESTART_RESTARTBLOCK: what the kernel calls an interrupted call, and no program sees.
+const PUT_BACK: RangeInclusive<i64> = -516..=-512;
+const EINTR: i64 = libc::EINTR as i64;
 
 struct Entered {
     nr: i32,
@@ -36,11 +44,27 @@ impl Requests {
         let &Event { ns, cpu, pid, tid, ref what } = event;
         match *what {
             What::SyscallEnter { nr, is_32bit, args } => {
-                let interruptible = (ns >= tasks.from).then(|| tasks.interruptible(tid, ns));
-                self.open_calls.insert(tid, Entered { nr, is_32bit, args, ns, pid, interruptible });
+                let before = self.put_back.remove(&tid);
+                let is_same = |it: &Entered| (it.nr, it.is_32bit, it.args) == (nr, is_32bit, args);
+                let entered = match before {
+                    Some((it, _)) if is_same(&it) || self.abi.shown(nr, is_32bit) == "restart_syscall" => it,
+                    before => {
+                        if let Some((it, end)) = before {
+                            let of = || task(pid, tid, names, end);
+                            self.call(&it, Some(-EINTR), end, tasks.interruptible(tid, end), of);
+                        }
+                        let interruptible = (ns >= tasks.from).then(|| tasks.interruptible(tid, ns));
+                        Entered { nr, is_32bit, args, ns, pid, interruptible }
+                    }
+                };
+                self.open_calls.insert(tid, entered);
             }
             What::SyscallExit { ret, .. } => {
                 if let Some(entered) = self.open_calls.remove(&tid) {
+                    if PUT_BACK.contains(&ret) {
+                        self.put_back.insert(tid, (entered, ns));
+                        return;
+                    }
                     let of = || task(pid, tid, names, ns);
                     self.call(&entered, Some(ret), ns, tasks.interruptible(tid, ns), of);
                 }
@@ -49,7 +73,10 @@ impl Requests {
             What::SoftirqEnter { vec } => self.interrupt_begins(ns, cpu, vec, true),
             What::IrqExit { irq } => self.interrupt_ends(ns, cpu, irq, false),
             What::SoftirqExit { vec } => self.interrupt_ends(ns, cpu, vec, true),
-            What::Exit { .. } => drop(self.open_calls.remove(&tid)),
+            What::Exit { .. } => {
+                self.open_calls.remove(&tid);
+                self.put_back.remove(&tid);
+            }
             _ => {}
         }
     }
@@ -111,7 +138,10 @@ impl Requests {
     /// Events of this group are missing up to now: what has begun may have ended.
     pub(super) fn forget(&mut self, group: &str) {
         match group {
-            "syscalls" => self.open_calls.clear(),
+            "syscalls" => {
+                self.open_calls.clear();
+                self.put_back.clear();
+            }
             "irq" => self.open_interrupts.clear(),
             _ => {}
         }
@@ -119,7 +149,9 @@ impl Requests {
 
     /// The report ends here: calls that have not returned are not over.
     pub(super) fn finish(&mut self, end: u64, tasks: &Tasks) {
-        let mut open: Vec<_> = std::mem::take(&mut self.open_calls).into_iter().collect();
+        let put_back =
+            std::mem::take(&mut self.put_back).into_iter().map(|(tid, (entered, _))| (tid, entered));
+        let mut open: Vec<_> = std::mem::take(&mut self.open_calls).into_iter().chain(put_back).collect();
         open.sort_unstable_by_key(|(tid, _)| *tid);
         for (tid, entered) in open {
             let of = || Task { pid: entered.pid, tid, name: String::new() };
@@ -215,6 +247,35 @@ mod tests {
         let found = figures(&[enter(100, 7, libc::SYS_fsync)]);
         assert_eq!((found.slow_calls[0].ns, found.slow_calls[0].ret), (900, None));
         assert!(found.calls.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_a_signal_interrupts_goes_on_if_no_handler_runs() {
+        let found = figures(&[
+            enter(100, 7, libc::SYS_clock_nanosleep),
+            exit(200, 7, -516), // stopped
+            enter(300, 7, libc::SYS_restart_syscall),
+            exit(600, 7, 0),
+            enter(100, 8, libc::SYS_read),
+            exit(150, 8, -512),
+            enter(151, 8, libc::SYS_read),
+            exit(400, 8, 1),
+            enter(100, 9, libc::SYS_poll),
+            exit(140, 9, -514),
+            enter(141, 9, libc::SYS_getpid), // in a handler
+            exit(142, 9, 9),
+            enter(900, 5, libc::SYS_pause),
+            exit(950, 5, -514),
+        ]);
+        let calls: Vec<_> =
+            found.calls.iter().map(|it| (&*it.call, it.took.count, it.total_ns, it.errors)).collect();
+        assert_eq!(
+            calls,
+            [("clock_nanosleep", 1, 500, 0), ("read", 1, 300, 0), ("poll", 1, 40, 1), ("getpid", 1, 1, 0)]
+        );
+        let open = found.slow_calls.iter().find(|it| it.call == "pause").unwrap();
+        assert_eq!((open.ret, open.ns), (None, 100));
+        assert_eq!(found.slow_calls.iter().find(|it| it.call == "poll").unwrap().error, Some("EINTR"));
     }
 
     #[test]

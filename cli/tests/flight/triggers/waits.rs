@@ -2,11 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{cpus, expect, expect_no_process, named, stay, tid};
+use aya::maps::MapInfo;
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{cause, cpus, expect, expect_no_process, named, stay, tid};
 use crate::fuse::SlowFile;
 use crate::recorder::Recorder;
 use crate::skip;
@@ -83,11 +91,14 @@ fn a_slow_fsync_stops_the_recording() {
     assert!(cause["trigger_ns"].as_u64().unwrap() > 100_000_000, "{cause}");
 }
 
-/// Two threads write a slow file. The second one waits for a lock of the kernel.
-fn wait_for_lock(slow: &SlowFile) -> u32 {
+/// Two threads write a slow file. The second one waits for a lock of the kernel, and `meanwhile` gets its number.
+fn wait_for_lock(slow: &SlowFile, meanwhile: impl FnOnce(u32)) -> u32 {
+    let (says, tids) = mpsc::channel();
     let [first, second] = [(); 2].map(|()| File::options().write(true).open(&slow.path).unwrap());
     let write = |mut file: File, name| {
+        let says = says.clone();
         named(name, move || {
+            says.send(tid()).unwrap();
             file.write_all(b"x").unwrap();
             tid()
         })
@@ -95,6 +106,8 @@ fn wait_for_lock(slow: &SlowFile) -> u32 {
     let first = write(first, "has-lock");
     thread::sleep(LONG / 3);
     let second = write(second, "waits-for-lock");
+    thread::sleep(LONG / 3);
+    meanwhile(tids.iter().nth(1).unwrap());
     first.join().unwrap();
     second.join().unwrap()
 }
@@ -110,8 +123,76 @@ fn a_blocked_thread_stops_the_recording() {
         skip::skipped("no FUSE can be mounted here");
         return;
     };
-    let tid = wait_for_lock(&slow);
+    let tid = wait_for_lock(&slow, |_| {});
     expect(&recorder, "blocked", tid);
+}
+
+/// The table of waits in the programs of this recorder.
+#[allow(unsafe_code)]
+fn table_of_waits(recorder: &Recorder) -> &'static [AtomicU64] {
+    const WORDS: usize = 1 << 16;
+    let programs =
+        aya::programs::loaded_programs().flatten().filter(|it| recorder.programs().contains(&it.id()));
+    let maps = programs.flat_map(|program| program.map_ids().unwrap().unwrap());
+    let mut maps = maps.map(|id| MapInfo::from_id(id).unwrap());
+    let table = maps.find(|map| map.name_as_str() == Some(".bss.since")).unwrap().fd().unwrap();
+    let (access, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    // SAFETY: a new mapping replaces none.
+    let words = unsafe { mmap(std::ptr::null_mut(), 8 * WORDS, access, shared, table.as_fd(), 0) };
+    // SAFETY: it has this length and begins with a page. It is never unmapped, and whoever writes it uses atomic operations.
+    unsafe { std::slice::from_raw_parts(words.unwrap().cast(), WORDS) }
+}
+
+#[test]
+fn a_wait_of_days_has_its_time() {
+    const DAYS: u64 = 12;
+    let recorder = Recorder::new("days");
+    let trigger = ["--stop-on", "blocked > 10days comm=waits-for-lock", "--after", "0s"];
+    if !recorder.start(&[&["--size", "1M", "--events", "exec"], &trigger[..]].concat()) {
+        return;
+    }
+    let Some(slow) = SlowFile::new("days", Duration::from_secs(1)) else {
+        skip::skipped("no FUSE can be mounted here");
+        return;
+    };
+    let tid = wait_for_lock(&slow, |tid| {
+        // Units of 64 ns, in the lower 45 bits.
+        let begin = &table_of_waits(&recorder)[tid as usize % (1 << 16)];
+        let earlier = |word: u64| {
+            let time = word.wrapping_sub(DAYS * 24 * 3_600_000_000_000 / 64) & ((1 << 45) - 1);
+            Some(word >> 45 << 45 | time)
+        };
+        begin.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier).unwrap();
+    });
+    let events = expect(&recorder, "blocked", tid);
+    let waited = cause(&events)["trigger_ns"].as_u64().unwrap();
+    assert_eq!(waited / (24 * 3_600_000_000_000), DAYS);
+}
+
+#[test]
+fn a_call_that_was_stopped_and_continued_counts_from_its_begin() {
+    let recorder = Recorder::new("stopped");
+    let trigger = ["--stop-on", "syscall clock_nanosleep > 700ms comm=sleep", "--after", "0s"];
+    if !recorder.start(&[&["--size", "128M", "--events", "syscalls"], &trigger[..]].concat()) {
+        return;
+    }
+    let mut sleep = Command::new("sleep").arg("1").spawn().unwrap();
+    let pid = Pid::from_child(&sleep);
+    // Both parts are shorter than what the trigger waits for.
+    for signal in [Signal::STOP, Signal::CONT] {
+        thread::sleep(Duration::from_millis(500));
+        kill_process(pid, signal).unwrap();
+    }
+    sleep.wait().unwrap();
+    let events = expect(&recorder, "syscall", sleep.id());
+    assert!(cause(&events)["trigger_ns"].as_u64().unwrap() >= 1_000_000_000);
+    assert_eq!(recorder.status()["recording"]["triggers"][0]["met"], 1);
+    let report = recorder.run(&["report", "--json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let calls = report["calls"].as_array().unwrap();
+    let of = |name: &str| calls.iter().find(|it| it["call"] == name);
+    assert!(of("clock_nanosleep").unwrap()["max_ns"].as_u64().unwrap() >= 1_000_000_000);
+    assert!(of("restart_syscall").is_none());
 }
 
 /// A setting of the kernel, as it was when this is dropped.
@@ -147,6 +228,6 @@ fn a_hung_task_stops_the_recording() {
         skip::skipped("no FUSE can be mounted here");
         return;
     };
-    let tid = wait_for_lock(&slow);
+    let tid = wait_for_lock(&slow, |_| {});
     expect(&recorder, "hung", tid);
 }
