@@ -16,6 +16,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define WAKING (1U << 31)    /* in sched.task: it is woken, and sched.state is a CPU */
 #define PREEMPTED (1U << 30) /* in sched.task: the task before it can run */
 #define NEW (1U << 29)	     /* in sched.task, with WAKING: for the first time */
+#define LAST 1		     /* in exec.other_tid */
 #define EXIT (1U << 31)	     /* in irq.value */
 #define SOFTIRQ (1U << 30)   /* in irq.value */
 #define RECEIVED (1U << 31)  /* in net.ifindex */
@@ -46,12 +47,14 @@ struct syscalls {
 #define IS_32BIT 1 /* nr is of the 32-bit ABI (i386, arm) */
 #define RETURN 2
 
-enum { EXEC, FORK, END };
+enum { EXEC, FORK, END, CRASH };
 struct exec {
 	__u64 ns;
 	__u32 pid, tid, kind;
-	__u32 other_pid, other_tid; /* the child of a FORK; the number that the thread had before an EXEC */
-	__s32 code;		    /* of an END; 1 if the file of an EXEC is cut */
+	/* The child of a FORK; the number that the thread had before an EXEC; the status of the process and LAST, if this END is its
+	 * last one. */
+	__u32 other_pid, other_tid;
+	__s32 code;		    /* of an END; the signal of a CRASH; 1 if the file of an EXEC is cut */
 	__u64 comm[2];		    /* of the child, or after an EXEC */
 	char file[96];
 };
@@ -320,17 +323,47 @@ int exec_exit(__u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[0];
 
+	struct signal_struct *process = task->signal;
+	int code = task->exit_code, is_killed = process->flags & SIGNAL_GROUP_EXIT;
+
 	RESERVE_OR_WATCH(exec)
 	if (e) {
 		e->ns = ns;
 		RUNNING(e)
 		e->kind = END;
+		e->other_pid = is_killed ? process->group_exit_code : task->group_leader->exit_code;
+		e->other_tid = process->live.counter == 0 ? LAST : 0;
+		e->code = code;
+		mapring_commit(&exec, e);
+	}
+	/* `exec_crash` has found that one, in the thread that it was. */
+	if (triggers.armed & BIT(EXITS) && !(is_killed && dumps_core(code & 0x7f)))
+		of_task(EXITS, ns, code & 0x7f, code & 0x7f, task);
+	return 0;
+}
+
+/* A signal that dumps core ends the process, unless it is handled. The threads end when the core is written. */
+SEC("tp_btf/signal_deliver")
+int exec_crash(__u64 *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct k_sigaction *action = (void *)ctx[2];
+	int signal = ctx[0];
+
+	if (!dumps_core(signal) || action->sa.sa_handler || task->signal->flags & SIGNAL_UNKILLABLE)
+		return 0;
+	RESERVE_OR_WATCH(exec)
+	if (e) {
+		e->ns = ns;
+		RUNNING(e)
+		e->kind = CRASH;
 		e->other_pid = e->other_tid = 0;
-		e->code = task->exit_code;
+		e->code = signal;
+		copy_comm(e->comm, task);
 		mapring_commit(&exec, e);
 	}
 	if (triggers.armed & BIT(EXITS))
-		of_task(EXITS, ns, task->exit_code & 0x7f, task->exit_code & 0x7f, task);
+		crashed(ns, signal, task);
 	return 0;
 }
 

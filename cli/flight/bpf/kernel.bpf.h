@@ -11,12 +11,30 @@ struct cred {
 		__u32 val;
 	} uid;
 };
+struct k_sigaction {
+	struct {
+		void *sa_handler; /* 0: the default */
+	} sa;
+};
+/* Signals that dump core: QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS. */
+#define dumps_core(signal) ((signal) > 0 && (signal) < 32 && 1U << (signal) & 0x830009f8)
+#define SIGNAL_GROUP_EXIT 4
+#define SIGNAL_UNKILLABLE 0x40
+struct signal_struct {
+	struct {
+		int counter;
+	} live; /* threads that have not ended */
+	unsigned int flags;
+	int group_exit_code;
+};
 struct task_struct {
 	struct thread_info thread_info;
 	const struct cred *cred;
 	unsigned int __state;
 	int exit_state, exit_code, prio, pid, tgid;
 	__u64 start_time;
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
 	char comm[16];
 };
 /* Before 5.14. */

@@ -120,14 +120,20 @@ static __always_inline void copy_comm(__u64 to[2], struct task_struct *task)
 	to[1] = from[1];
 }
 
-/* Compares an event with the conditions of its kind. The comm counts only if there is a task. */
+static __always_inline int is_named(const volatile struct condition *c, __u64 comm[2])
+{
+	return (comm[0] & c->mask[0]) == c->comm[0] && (comm[1] & c->mask[1]) == c->comm[1];
+}
+
+/* Compares an event with the conditions of its kind. The comm counts only if there is a task: it is also that of the process if the
+ * event is one of the whole process. */
 static __always_inline void happened(const __u32 kind, __u64 ns, __u64 value, __s32 number, __u32 pid, __u32 tid,
-				     struct task_struct *task)
+				     struct task_struct *task, const int is_of_process)
 {
 #pragma unroll
 	for (__u32 i = 0; i < CONDITIONS; i++) {
 		const volatile struct condition *c = &triggers.conditions[i];
-		__u64 comm[2] = {};
+		__u64 comm[2] = {}, first[2] = {};
 
 		if (c->kind != kind || value < c->least)
 			continue;
@@ -137,7 +143,9 @@ static __always_inline void happened(const __u32 kind, __u64 ns, __u64 value, __
 			continue;
 		if (task)
 			copy_comm(comm, task);
-		if ((comm[0] & c->mask[0]) == c->comm[0] && (comm[1] & c->mask[1]) == c->comm[1]) {
+		if (is_of_process)
+			copy_comm(first, task->group_leader);
+		if (is_named(c, comm) || (is_of_process && is_named(c, first))) {
 			struct hit hit = { ns, value, kind, i, pid, tid, { comm[0], comm[1] } };
 
 			met(&hit);
@@ -147,7 +155,12 @@ static __always_inline void happened(const __u32 kind, __u64 ns, __u64 value, __
 
 static __always_inline void of_task(const __u32 kind, __u64 ns, __u64 value, __s32 number, struct task_struct *task)
 {
-	happened(kind, ns, value, number, task->tgid, task->pid, task);
+	happened(kind, ns, value, number, task->tgid, task->pid, task, 0);
+}
+
+static __always_inline void crashed(__u64 ns, int signal, struct task_struct *task)
+{
+	happened(EXITS, ns, signal, signal, task->tgid, task->pid, task, 1);
 }
 
 /* What threads wait for, and since when: a word for each thread, by the lower bits of its number. The word has the other bits,
@@ -303,7 +316,7 @@ SEC("tp_btf/mark_victim")
 int marks_old_oom(__u64 *ctx)
 {
 	if (!has_stopped())
-		happened(OOM, bpf_ktime_get_ns(), 0, ANY, ctx[0], ctx[0], 0);
+		happened(OOM, bpf_ktime_get_ns(), 0, ANY, ctx[0], ctx[0], 0, 0);
 	return 0;
 }
 

@@ -79,8 +79,17 @@ pub enum What {
         child_tid: u32,
         comm: Comm,
     },
+    /// The thread ends.
     Exit {
         code: i32,
+        /// If it is the last one of its process: how that ends, as `wait` shows it.
+        process: Option<i32>,
+    },
+    /// A signal that dumps core ends the process. Its threads end when the core is written.
+    Crash {
+        signal: i32,
+        /// The name of the thread.
+        comm: Comm,
     },
     /// A request to a block device, again if it was put back; `dev` as the kernel's dev_t, `op` such as `R`, `W`, `WS`, `F`.
     BlockIssue {
@@ -170,7 +179,7 @@ impl What {
             Self::IrqEnter { .. } | Self::IrqExit { .. } => "irq",
             Self::SoftirqEnter { .. } | Self::SoftirqExit { .. } => "irq",
             Self::SyscallEnter { .. } | Self::SyscallExit { .. } => "syscalls",
-            Self::Exec { .. } | Self::Fork { .. } | Self::Exit { .. } => "exec",
+            Self::Exec { .. } | Self::Fork { .. } | Self::Exit { .. } | Self::Crash { .. } => "exec",
             Self::BlockIssue { .. } | Self::BlockComplete { .. } => "block",
             Self::NetSend { .. } | Self::NetReceive { .. } => "net",
             Self::Fault { .. } => "faults",

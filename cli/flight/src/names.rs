@@ -76,6 +76,7 @@ impl Threads {
         match event.what {
             What::Switch { next, next_comm, .. } => self.shows(next, ns, next_comm),
             What::Waking { task, comm, .. } => self.shows(task, ns, comm),
+            What::Crash { comm, .. } => self.shows(event.tid, ns, comm),
             What::Fork { child_tid, comm, .. } if ns < self.since => self.shows(child_tid, ns, comm),
             What::Exec { comm, .. } if ns < self.since => self.shows(event.tid, ns, comm),
             What::Fork { child_tid, child_pid, .. } => {
@@ -190,6 +191,7 @@ impl Names {
                 self.set(*child_tid, comm);
                 self.forget(*child_pid); // it may have been looked for before it was there
             }
+            What::Crash { comm, .. } => self.set(event.tid, comm),
             What::Exec { comm, .. } => {
                 self.set(event.tid, comm);
                 self.forget(event.pid); // the command line is another one
@@ -314,7 +316,7 @@ mod tests {
     fn a_reused_number_has_another_name() {
         let fork = |ns, name| event(ns, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm(name) });
         let events = [
-            event(1, 7, What::Exit { code: 0 }),
+            event(1, 7, What::Exit { code: 0, process: None }),
             fork(2, "second"),
             switch(3, 1, 7, "second"),
             fork(4, "third"),

@@ -166,6 +166,7 @@ pub(crate) struct Exec {
 }
 
 recorded!(Exec, self => {
+    const LAST: u32 = 1;
     let (comm, text) = (bytemuck::cast(self.comm), self.file.split(|&byte| byte == 0).next());
     match self.kind {
         0 => Some(What::Exec {
@@ -175,7 +176,11 @@ recorded!(Exec, self => {
             comm,
         }),
         1 => Some(What::Fork { child_pid: self.other_pid, child_tid: self.other_tid, comm }),
-        2 => Some(What::Exit { code: self.code }),
+        2 => Some(What::Exit {
+            code: self.code,
+            process: (self.other_tid == LAST).then_some(self.other_pid.cast_signed()),
+        }),
+        3 => Some(What::Crash { signal: self.code, comm }),
         _ => None,
     }
 });

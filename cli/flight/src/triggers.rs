@@ -70,7 +70,14 @@ pub(crate) static KINDS: [Kind; 11] = [
     event("syscall", 3, "a system call took longer", CALLS, "sys_exit", &[Call, Name, Pid, Uid]).timed(),
     event("irq", 4, "an interrupt took longer", &["irq_enter", "irq_exit"], "irq_handler_exit", &[]).timed(),
     event("softirq", 5, "a softirq took longer", SOFTIRQS, "softirq_exit", &[]).timed(),
-    event("exit", 6, "a thread ends", &["exec_exit"], "sched_process_exit", &[By, Name, Pid, Uid]),
+    event(
+        "exit",
+        6,
+        "a thread ends, or a process crashes",
+        &["exec_exit", "exec_crash"],
+        "sched_process_exit",
+        &[By, Name, Pid, Uid],
+    ),
     event("oom", 7, "memory is full, and the kernel kills", OOM, "mark_victim", &[Name, Pid, Uid]),
     event(
         "hung",

@@ -100,7 +100,7 @@ fn a_second_start_is_refused() {
     let (programs, second) = (recorder.programs(), recorder.run(&["start"]));
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("is recording already"));
-    assert_eq!((recorder.programs(), programs.len()), (programs.clone(), 3));
+    assert_eq!((recorder.programs(), programs.len()), (programs.clone(), 4));
 
     let stopped = recorder.run(&["stop"]);
     assert!(stopped.status.success());

@@ -189,8 +189,12 @@ fn processes_are_recorded() {
         of.count(|what| matches!(what, What::Exec { file, is_cut: false, .. } if file == b"/bin/sh")),
         1
     );
-    assert_eq!(of.count(|what| *what == What::Exit { code: 3 << 8 }), 1);
-    assert_eq!(Of(&events, killed.id()).count(|what| *what == What::Exit { code: libc::SIGKILL }), 1);
+    assert_eq!(of.count(|what| *what == What::Exit { code: 3 << 8, process: Some(3 << 8) }), 1);
+    assert_eq!(
+        Of(&events, killed.id())
+            .count(|what| *what == What::Exit { code: libc::SIGKILL, process: Some(libc::SIGKILL) }),
+        1
+    );
 }
 
 #[test]

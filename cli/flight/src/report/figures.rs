@@ -313,6 +313,8 @@ pub(super) struct Started {
 #[derive(Debug, Serialize)]
 pub(super) struct Ended {
     pub(super) process: Task,
+    /// The thread that crashed, if it is not the first one of the process.
+    pub(super) thread: Option<Task>,
     pub(super) at_ns: u64,
     pub(super) status: u8,
     pub(super) signal: Option<String>,

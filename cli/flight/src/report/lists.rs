@@ -1,6 +1,6 @@
 //! What is listed or counted: programs that started and ended, page faults, packets, marks.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use nix::sys::signal::Signal;
 
@@ -20,6 +20,8 @@ pub(super) struct Lists {
     /// By a signal, with an exit code, and well.
     ended: [VecDeque<Ended>; 3],
     ended_count: u64,
+    /// Processes that have crashed, and whose end is not recorded yet.
+    crashed: HashSet<u32>,
     traffic: Map<Interface, Traffic>,
     marks: VecDeque<Mark>,
 }
@@ -34,7 +36,17 @@ impl Lists {
                 let process = Task { pid, tid: pid, name: stopped::name(&comm) };
                 push(&mut self.started, Started { process, file: escape(file), at_ns: ns });
             }
-            What::Exit { code } if pid == tid => self.exit(task(pid, tid, names, ns), ns, code),
+            What::Fork { child_pid, child_tid, .. } if child_pid == child_tid => {
+                self.crashed.remove(&child_pid);
+            }
+            What::Crash { signal, comm } => {
+                self.crashed.insert(pid);
+                let thread = (tid != pid).then(|| Task { pid, tid, name: stopped::name(&comm) });
+                self.ends(task(pid, pid, names, ns), thread, ns, signal);
+            }
+            What::Exit { process: Some(code), .. } if !self.crashed.remove(&pid) => {
+                self.ends(task(pid, pid, names, ns), None, ns, code);
+            }
             What::NetSend { interface, bytes } => {
                 let traffic = self.traffic(interface);
                 (traffic.sent, traffic.sent_bytes) =
@@ -59,7 +71,8 @@ impl Lists {
         push(&mut self.marks, Mark { at_ns, text });
     }
 
-    fn exit(&mut self, process: Task, at_ns: u64, code: i32) {
+    /// The process ends, or has crashed in this thread.
+    fn ends(&mut self, process: Task, thread: Option<Task>, at_ns: u64, code: i32) {
         let (signal, status) = (code & 0x7f, (code >> 8 & 0xff) as u8);
         let name = |number: i32| {
             let named = Signal::try_from(number).map(|signal| signal.as_str().to_owned());
@@ -68,7 +81,7 @@ impl Lists {
         let signal = (signal != 0).then(|| name(signal));
         self.ended_count += 1;
         let at = if signal.is_some() { 0 } else { usize::from(status == 0) + 1 };
-        push(&mut self.ended[at], Ended { process, at_ns, status, signal });
+        push(&mut self.ended[at], Ended { process, thread, at_ns, status, signal });
     }
 
     fn traffic(&mut self, interface: Interface) -> &mut Traffic {
@@ -111,7 +124,7 @@ fn push<T>(list: &mut VecDeque<T>, new: T) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::event::tests::{event, exec};
+    use super::super::super::event::tests::{comm, event, exec};
     use super::*;
 
     #[test]
@@ -127,12 +140,16 @@ mod tests {
 
     #[test]
     fn those_that_failed_are_named_first() {
+        let end = |ns, pid, code| event(ns, pid, What::Exit { code, process: Some(code) });
+        let crash = Event { tid: 10, ..event(5, 9, What::Crash { signal: 11, comm: comm("w") }) };
         let events = [
             event(1, 7, exec("/bin/a\x1b", "a")),
-            event(2, 8, What::Exit { code: 0 }),
-            event(3, 7, What::Exit { code: 11 }),
-            event(4, 9, What::Exit { code: 3 << 8 }),
-            Event { tid: 10, ..event(5, 9, What::Exit { code: 9 }) },
+            end(2, 8, 0),
+            end(3, 7, 11),
+            end(4, 6, 3 << 8),
+            Event { tid: 11, ..event(4, 9, What::Exit { code: 0, process: None }) },
+            crash,
+            end(6, 9, 11), // when its core is written
         ];
         let (mut lists, mut names) = (Lists::default(), Names::of_events());
         events.iter().for_each(|event| lists.see(event, &mut names));
@@ -140,10 +157,12 @@ mod tests {
         lists.put(&mut found, &mut names, 1000);
         let ended: Vec<_> =
             found.ended.iter().map(|it| (it.process.pid, it.signal.as_deref(), it.status)).collect();
-        assert_eq!(ended, [(7, Some("SIGSEGV"), 0), (9, None, 3), (8, None, 0)]);
+        assert_eq!(ended, [(7, Some("SIGSEGV"), 0), (9, Some("SIGSEGV"), 0), (6, None, 3), (8, None, 0)]);
+        let crash = &found.ended[1];
+        assert_eq!((crash.at_ns, crash.thread.as_ref().map(|it| it.tid)), (5, Some(10)));
         assert_eq!(
             (found.ended_count, found.started_count, &*found.started[0].file),
-            (3, 1, "/bin/a\\u{1b}")
+            (4, 1, "/bin/a\\u{1b}")
         );
     }
 }

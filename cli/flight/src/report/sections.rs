@@ -72,7 +72,9 @@ impl<'f> Text<'f> {
         killed.sort_by_key(|(is_kill, distance, ..)| (*is_kill, *distance));
         let story = |(is_kill, _, signal, it): &(bool, u64, &str, &Ended)| {
             let (of, when) = (if *is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
-            (of, format!("{} was killed by {signal}, {when}", named(&it.process)))
+            let thread =
+                it.thread.as_ref().map_or(String::new(), |it| format!(" in its thread {}", named(it)));
+            (of, format!("{} was killed by {signal}{thread}, {when}", named(&it.process)))
         };
         // Those that were asked to end come last.
         let (asked, killed): (Vec<_>, Vec<_>) =
@@ -415,6 +417,8 @@ impl<'f> Text<'f> {
                 &["process", "how", "when"],
                 figures.ended.iter().map(|it| {
                     let how = it.signal.clone().unwrap_or_else(|| format!("exit code {}", it.status));
+                    let thread = it.thread.as_ref().map_or(String::new(), |it| format!(" in {}", named(it)));
+                    let how = how + &thread;
                     Row::at(it.at_ns, 0, vec![named(&it.process), how, ago(figures, it.at_ns)])
                 }),
             );
@@ -555,6 +559,7 @@ mod tests {
     fn who_was_asked_to_end_is_named_after_the_culprit() {
         let ended = |pid, signal: &str| Ended {
             process: Task { pid, tid: pid, name: "x".to_owned() },
+            thread: None,
             at_ns: 0,
             status: 0,
             signal: Some(signal.to_owned()),

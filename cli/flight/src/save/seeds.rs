@@ -90,9 +90,9 @@ fn write() -> Vec<u8> {
         &mut to,
         "exec",
         false,
-        &[&[high(8), 8, COMM, 0], &[0, PID, COMM, 0, file], &[2, high(256)]],
+        &[&[high(8), 8, COMM, 0], &[0, PID, COMM, 0, file], &[2, high(256)], &[3, high(11), COMM, 0]],
     );
-    part::<Block>(&mut to, "block", false, &[&[64, 8 | high(4096), high(1)], &[64, 8 | high(4096), 1]]);
+    part::<Block>(&mut to, "block", false, &[&[1, 64, 8 | high(4096), high(1)], &[1, 64, 8 | high(4096), 1]]);
     part::<Net>(&mut to, "net", false, &[&[2 | high(60), 1], &[2 | 1 << 31 | high(60), 1]]);
     part::<Faults>(&mut to, "faults", false, &[&[0x1000, 0x40_0000]]);
     part::<Profile>(&mut to, "profile", true, &[&[8], &[8]]);
@@ -136,7 +136,7 @@ fn the_seed_is_a_whole_file_with_events_of_each_group() {
                 (ring.name(), count)
             })
             .collect();
-        let expected = [3, 4, 2, 3, 2, 2, 1, 2, 1, 1, 1];
+        let expected = [3, 4, 2, 4, 2, 2, 1, 2, 1, 1, 1];
         let names = GROUPS.iter().chain([&MARKS]).map(|group| group.name);
         assert!(counts.iter().copied().eq(names.zip(expected)), "{counts:?}");
     }

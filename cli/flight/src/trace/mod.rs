@@ -177,7 +177,8 @@ mod tests {
             What::Offline { cpu: u32::MAX },
             What::Hold,
             What::Resume,
-            What::Exit { code: 0x100 },
+            What::Exit { code: 0x100, process: Some(0x100) },
+            What::Crash { signal: -11, comm: name },
             switch(8, name),
         ];
         let mut events: Vec<_> = (1000..).zip(all).map(|(ns, what)| event(ns, 7, what)).collect();

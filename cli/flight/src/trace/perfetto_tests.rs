@@ -65,7 +65,7 @@ fn no_slice_of_a_call_stays_open() {
         enter(4, 7, 20),
         enter(5, 7, 21), // the exit before is missing
         enter(6, 8, 59), // executes a program: the other threads end, and it takes the number of the first one
-        event(7, 7, What::Exit { code: 0 }),
+        event(7, 7, What::Exit { code: 0, process: Some(0) }),
         Event { pid: 7, ..event(8, 7, program) },
         exit(9, 7, 59),
     ];

@@ -217,13 +217,17 @@ impl Rows {
                 with.set(Column::child_tid, (*child_tid).into());
                 with.name(Column::child_thread, comm);
             }
-            What::Exit { code } => {
+            What::Exit { code, .. } => {
                 // As wait(2) returns it.
                 let code = code.cast_unsigned();
                 with.number(b"sched_process_exit", Column::exit_status, code >> 8 & 0xff);
                 if code & 0x7f != 0 {
                     with.set(Column::exit_signal, (code & 0x7f).into());
                 }
+            }
+            What::Crash { signal, .. } => {
+                with.text(Column::event, b"signal_deliver");
+                with.set(Column::exit_signal, signal.cast_unsigned().into());
             }
             What::BlockIssue { dev, sector, bytes, op, .. } => {
                 with.block(b"block_rq_issue", *dev, *sector, *bytes);

@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -54,6 +55,43 @@ fn a_process_that_dies_of_a_signal_stops_the_recording() {
     let text = String::from_utf8(recorder.run(&["status"]).stdout).unwrap();
     assert!(text.contains(&format!("\nstopped by exit of {pid} (sh) by SIGSEGV on ")), "{text}");
     assert!(text.contains("\nrecorded 1.0 s more; "), "{text}");
+}
+
+/// The threads leave in any order when the core is written, and all with that signal.
+#[test]
+fn a_crash_is_that_of_the_thread_and_one() {
+    const CRASHES: &str = "MAPRING_TEST_CRASHES";
+    const TEST: &str = "triggers::incidents::a_crash_is_that_of_the_thread_and_one";
+    if std::env::var_os(CRASHES).is_some() {
+        let others = (0..8).map(|_| named("w", || thread::sleep(Duration::from_secs(60))));
+        let _others: Vec<_> = others.collect();
+        named("crashes", || std::process::abort()).join().unwrap();
+    }
+    let recorder = Recorder::new("crash");
+    // The name of the process, and of the thread.
+    let exe = std::env::current_exe().unwrap();
+    let process = &exe.file_name().unwrap().to_str().unwrap()[..15];
+    let [by_thread, by_process] = ["crashes", process].map(|name| format!("exit signal=SIGABRT comm={name}"));
+    let triggers = ["--stop-on", &by_thread, "--stop-on", &by_process, "--after", "500ms"];
+    if !recorder.start(&[&["--size", "1M", "--events", "exec"], &triggers[..]].concat()) {
+        return;
+    }
+    let mut child =
+        Command::new(exe).args(["--exact", TEST]).env(CRASHES, "").stdout(Stdio::null()).spawn().unwrap();
+    let pid = child.id();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGABRT));
+    let stop = stopped(&recorder);
+    assert!(stop["pid"] == pid && stop["tid"] != pid && stop["thread"] == "crashes", "{stop}");
+    let triggers = recorder.status()["recording"]["triggers"].clone();
+    assert_eq!([&triggers[0]["met"], &triggers[1]["met"]], [1, 1], "{triggers}");
+    let report = recorder.run(&["report"]);
+    let report = str::from_utf8(&report.stdout).unwrap();
+    let story = format!("({pid}) was killed by SIGABRT in its thread crashes (");
+    assert_eq!(report.matches(&story).count(), 1, "{report}");
+    let events = dumped(&recorder, &[]);
+    let ends: Vec<_> =
+        events.iter().filter(|it| it["event"] == "sched_process_exit" && it["pid"] == pid).collect();
+    assert!(ends.len() >= 9 && ends.iter().all(|it| it["after_trigger"].as_i64().unwrap() > 0), "{ends:?}");
 }
 
 /// Other users have threads of any name.

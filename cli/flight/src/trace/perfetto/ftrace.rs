@@ -128,14 +128,10 @@ impl Perfetto {
                 len: Some(*bytes),
                 name: Some(interface_name(*interface, names)),
             }),
-            What::Fault { address, ip } => {
-                let field = |name: &'static str, value| generic_ftrace_event::Field {
-                    name: Some(name.into()),
-                    uint_value: Some(value),
-                };
-                let field = vec![field("address", *address), field("ip", *ip)];
-                Ftrace::Generic(GenericFtraceEvent { event_name: Some("page_fault_user".into()), field })
+            What::Crash { signal, .. } => {
+                generic("signal_deliver", &[("sig", signal.cast_unsigned().into())])
             }
+            What::Fault { address, ip } => generic("page_fault_user", &[("address", *address), ("ip", *ip)]),
             What::Sample { stack } => return self.sample(event, stack, names).map(|()| None),
             What::Wait { ns: time, state, waker, stack } => {
                 let waker = waker.map(|waker| {
@@ -206,6 +202,16 @@ fn interface_name(interface: Interface, names: &mut Names) -> Bytes {
         None => format!("if{index} in net namespace {net_ns}"),
     };
     name.into()
+}
+
+/// An event that Perfetto does not know.
+fn generic(name: &'static str, fields: &[(&'static str, u64)]) -> Ftrace {
+    let field = |&(name, value): &(&'static str, u64)| generic_ftrace_event::Field {
+        name: Some(name.into()),
+        uint_value: Some(value),
+    };
+    let field = fields.iter().map(field).collect();
+    Ftrace::Generic(GenericFtraceEvent { event_name: Some(name.into()), field })
 }
 
 /// Up to the zero.
