@@ -18,8 +18,8 @@ use mapring_benches::{KEYS, Plan, Report, Row, interleave_all};
 use rustix::process::geteuid;
 
 pub(crate) use self::recorders::command;
-use self::recorders::{ClockOnly, Flight, Ftrace, Perf, Recorder, Scratch, TraceCmd};
-use self::switches::{pipes, yields};
+use self::recorders::{ClockOnly, Empty, Flight, Ftrace, Held, Perf, Recorder, Scratch, TraceCmd};
+use self::switches::{calls, pipes, yields};
 
 /// Counters that `top` shows.
 const COUNTERS: usize = 1000;
@@ -36,6 +36,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let ours = |key: &&&str| key.starts_with("flight_") && **key != PROFILE || **key == "top_refresh";
     let Some(plan) = ready(plan, report, KEYS.iter().filter(ours)) else { return Ok(()) };
     events(plan, report)?;
+    system_calls(plan, report)?;
     dumps(plan, report)?;
     top(plan, report)
 }
@@ -89,7 +90,7 @@ fn added(
 
 /// What recording costs: a switch of tasks alone, and a benchmark that is nothing but switches and wakeups.
 fn events(plan: Plan, report: &mut Report) -> Result<()> {
-    let perf = Perf::find();
+    let perf = Perf::find("sched:sched_switch");
     let clock = ClockOnly::load()?;
     let ftrace = Ftrace { events: &["sched/sched_switch"], stacks: false };
     let mut all: Vec<&dyn Recorder> = vec![&SCHED, &ARMED, &clock, &ftrace];
@@ -132,6 +133,39 @@ fn events(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// What a system call costs more: with its begin and end recorded, and after the recording has stopped.
+fn system_calls(plan: Plan, report: &mut Report) -> Result<()> {
+    const CALLS: Flight = Flight(&["syscalls"]);
+    let (held, empty) = (Held(CALLS), Empty::load()?);
+    let ftrace = Ftrace { events: &["raw_syscalls/sys_enter", "raw_syscalls/sys_exit"], stacks: false };
+    let perf = Perf::find("raw_syscalls:sys_enter,raw_syscalls:sys_exit");
+    let mut all: Vec<&dyn Recorder> = vec![&CALLS, &held, &empty, &ftrace];
+    match &perf {
+        Ok(perf) => all.push(perf),
+        Err(why) => report.skip("flight_call_perf", why),
+    }
+    let (none, added_by_all) = added(plan, calls, &all)?;
+    let [flight, held, empty, ftrace, perf @ ..] = &added_by_all[..] else { bail!("a side is missing") };
+    let call = "a system call recorded, its begin and its end";
+    report.add([
+        Row::new(call, flight, "ftrace's ring buffer, the same events", ftrace)
+            .target("flight_call", 1.0)
+            .beside("without a recorder", &none),
+        Row::new(
+            "a system call after the recording has stopped",
+            held,
+            "two BPF programs that do nothing",
+            empty,
+        )
+        .target("flight_stopped", 1.2)
+        .beside("without a recorder", &none),
+    ]);
+    report.add(perf.iter().map(|perf| {
+        Row::new(call, flight, "`perf record`, the same events", perf).target("flight_call_perf", 0.5)
+    }));
+    Ok(())
+}
+
 fn median(of: &[f64]) -> f64 {
     let mut sorted = of.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -144,7 +178,11 @@ fn dumps(plan: Plan, report: &mut Report) -> Result<()> {
     let (running, flight) = SCHED.record(&scratch)?;
     let mut peers = Vec::new();
     for (key, name, recording) in [
-        ("flight_dump", "`perf script`", Perf::find().and_then(|perf| perf.record(&scratch))),
+        (
+            "flight_dump",
+            "`perf script`",
+            Perf::find("sched:sched_switch,sched:sched_wakeup").and_then(|perf| perf.record(&scratch)),
+        ),
         ("flight_dump_trace_cmd", "`trace-cmd report`", TraceCmd::record(&scratch)),
     ] {
         match recording {

@@ -237,10 +237,10 @@ int irq_soft_exit(__u64 *ctx)
 
 /* Reserves a record of a system call. `int $0x80` makes a 32-bit call in a 64-bit process, too. */
 #define RESERVE_CALL(returns)                                     \
+	RESERVE_OR_WATCH(syscalls)                                \
 	struct pt_regs *regs = (void *)ctx[0];                    \
 	struct task_struct *task = bpf_get_current_task_btf();    \
 	__u32 kind = (task->COMPAT) | (returns);                  \
-	RESERVE_OR_WATCH(syscalls)                                \
 	if (e) {                                                  \
 		e->ns = ns;                                       \
 		e->pid = task->tgid;                              \

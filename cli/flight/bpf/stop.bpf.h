@@ -12,9 +12,10 @@ struct stop {
 	__u32 cpu, pid, tid, unused;
 	__u64 comm[2];
 	__u64 met[CONDITIONS]; /* how often, since the start or the last `resume` */
+	__u64 over;	       /* the `at` that a program has seen pass: others need not take the time */
 };
 
-/* The end of the recording, with its cause. Programs only load `at`. The cell's claim lets one of them write it. */
+/* The end of the recording, with its cause. Programs load `at` and `over`. The cell's claim lets one of them write the rest. */
 MAPRING_CELL(stop, struct stop);
 
 static __always_inline struct stop *the_stop(void)
@@ -24,13 +25,20 @@ static __always_inline struct stop *the_stop(void)
 	return seq ? (struct stop *)(seq + 1) : 0;
 }
 
-/* Before a record is reserved, as it would overwrite an older one. Takes the time only if there is an end. */
+/* Before a record is reserved, as it would overwrite an older one. Takes the time only from when an end is set until it is over. */
 static __always_inline int has_stopped(void)
 {
 	struct stop *s = the_stop();
 	__u64 at = s ? mapring__load(&s->at) : 0;
 
-	return at && bpf_ktime_get_ns() >= at;
+	if (!at)
+		return 0;
+	if (mapring__load(&s->over) == at)
+		return 1;
+	if (bpf_ktime_get_ns() < at)
+		return 0;
+	mapring__store(&s->over, at);
+	return 1;
 }
 
 /* The process and thread that run. */

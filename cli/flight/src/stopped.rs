@@ -33,6 +33,8 @@ pub(crate) struct Stop {
     comm: [u64; 2],
     /// How often each condition was met.
     pub(crate) met: [u64; MOST],
+    /// For programs: the end that one of them has seen pass.
+    over: u64,
 }
 
 /// The end of the recording. `None` if an older version of mapring records.

@@ -29,7 +29,7 @@ unsafe extern "C" {
 }
 
 pub(super) fn run(plan: Plan, report: &mut Report) -> Result<()> {
-    if let Err(why) = Perf::find() {
+    if let Err(why) = Perf::find("") {
         report.skip("flight_profile", why);
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Recorders of scheduling events: the flight recorder, ftrace, `perf record` and `trace-cmd record`.
+//! Recorders of scheduling events and system calls: the flight recorder, ftrace, `perf record` and `trace-cmd record`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Records switches and wakeups.
+/// Records switches, wakeups or system calls.
 pub(super) trait Recorder {
     fn start(&self) -> Result<Running>;
 }
@@ -115,6 +115,39 @@ impl Recorder for ClockOnly {
         let link = self.0.progs.clock_switch.attach()?;
         Ok(Running(Box::new(move || {
             drop(link);
+            Ok(u64::MAX)
+        })))
+    }
+}
+
+/// BPF programs of system calls that do nothing.
+pub(super) struct Empty(ClockSkel<'static>);
+
+impl Empty {
+    pub(super) fn load() -> Result<Self> {
+        Ok(Self(load!(clock::ClockSkelBuilder)))
+    }
+}
+
+impl Recorder for Empty {
+    fn start(&self) -> Result<Running> {
+        let links = [self.0.progs.empty_enter.attach()?, self.0.progs.empty_exit.attach()?];
+        Ok(Running(Box::new(move || {
+            drop(links);
+            Ok(u64::MAX)
+        })))
+    }
+}
+
+/// `mapring flight`, whose recording has stopped.
+pub(super) struct Held(pub(super) Flight);
+
+impl Recorder for Held {
+    fn start(&self) -> Result<Running> {
+        let running = self.0.start()?;
+        Flight::run(&["hold"])?;
+        Ok(Running(Box::new(move || {
+            let _ = running.stop()?;
             Ok(u64::MAX)
         })))
     }
@@ -214,13 +247,13 @@ fn recorded(instance: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// `perf record` of all CPUs.
-pub(super) struct Perf;
+/// `perf record` of all CPUs, with these events.
+pub(super) struct Perf(&'static str);
 
 impl Perf {
-    pub(super) fn find() -> Result<Self> {
+    pub(super) fn find(events: &'static str) -> Result<Self> {
         output(Command::new("perf").arg("--version")).context("apt-get install linux-perf")?;
-        Ok(Self)
+        Ok(Self(events))
     }
 
     pub(super) fn spawn(what: &[&str], to: &Path) -> Result<Child> {
@@ -231,7 +264,7 @@ impl Perf {
 
     pub(super) fn record(&self, scratch: &Scratch) -> Result<Recording> {
         let data = scratch.0.join("perf.data");
-        let perf = Self::spawn(&["--event", "sched:sched_switch,sched:sched_wakeup"], &data)?;
+        let perf = Self::spawn(&["--event", self.0], &data)?;
         while fs::metadata(&data)?.len() < SIZE {
             pipes()?;
         }
@@ -244,7 +277,7 @@ impl Perf {
 impl Recorder for Perf {
     fn start(&self) -> Result<Running> {
         let scratch = Scratch::new()?;
-        let perf = Self::spawn(&["--event", "sched:sched_switch"], &scratch.0.join("perf.data"))?;
+        let perf = Self::spawn(&["--event", self.0, "--mmap-pages", "16M"], &scratch.0.join("perf.data"))?;
         Ok(Running(Box::new(move || {
             end(perf)?;
             let data = scratch.file("perf.data");
