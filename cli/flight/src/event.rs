@@ -28,6 +28,8 @@ pub enum What {
     /// `next` runs.
     Switch {
         state: u16,
+        /// Of an uninterruptible state: a signal that kills ends it (TASK_WAKEKILL).
+        is_killable: bool,
         prio: i16,
         next: u32,
         next_prio: i16,

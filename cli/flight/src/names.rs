@@ -278,7 +278,14 @@ mod tests {
     use super::*;
 
     fn switch(ns: u64, tid: u32, next: u32, name: &str) -> Event {
-        let what = What::Switch { state: 0, prio: 120, next, next_prio: 120, next_comm: comm(name) };
+        let what = What::Switch {
+            state: 0,
+            is_killable: false,
+            prio: 120,
+            next,
+            next_prio: 120,
+            next_comm: comm(name),
+        };
         event(ns, tid, what)
     }
 

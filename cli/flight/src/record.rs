@@ -59,6 +59,9 @@ const WAKING: u32 = 1 << 31;
 const PREEMPTED: u32 = 1 << 30;
 const NEW: u32 = 1 << 29;
 
+/// A bit of states of tasks.
+const WAKEKILL: u16 = 0x100;
+
 /// The state of a task that could run: as in ftrace, beyond those of a task.
 const PREEMPTED_STATE: u16 = 0x100;
 
@@ -82,6 +85,7 @@ recorded!(Sched, self => {
     } else {
         What::Switch {
             state: if self.task & PREEMPTED != 0 { PREEMPTED_STATE } else { shown_state(self.state) },
+            is_killable: self.state & WAKEKILL != 0,
             prio: priority(self.prio),
             next: task,
             next_prio: priority(self.other_prio),

@@ -25,6 +25,8 @@ pub(super) struct Figures {
     pub(super) runqueue_worst: Vec<Delay>,
     /// Waits that only the event ends, such as those for a disk.
     pub(super) waits_uninterruptible: Vec<Wait>,
+    /// Waits of parents in vfork, until the child executes a program or ends. SIGKILL ends them, too.
+    pub(super) waits_for_children: Vec<Wait>,
     /// Waits that a signal ends, too.
     pub(super) waits_interruptible: Vec<Wait>,
     /// Waits in sum, as the group `waits` recorded them, without those that only their own time ends.

@@ -211,7 +211,18 @@ mod tests {
     }
 
     fn switch(ns: u64, tid: u32, state: u16, next: u32) -> Event {
-        event(ns, tid, What::Switch { state, prio: 120, next, next_prio: 120, next_comm: comm("next") })
+        event(
+            ns,
+            tid,
+            What::Switch {
+                state,
+                is_killable: false,
+                prio: 120,
+                next,
+                next_prio: 120,
+                next_comm: comm("next"),
+            },
+        )
     }
 
     #[test]

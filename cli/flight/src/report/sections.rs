@@ -251,14 +251,14 @@ impl<'f> Text<'f> {
                 }),
             );
         }
-        for (title, waits) in [
-            (
-                "Longest uninterruptible waits (state D: disks, locks of the kernel, children of vfork)",
-                &figures.waits_uninterruptible,
-            ),
-            ("Longest interruptible waits", &figures.waits_interruptible),
+        const STUCK: &str = "Longest uninterruptible waits (state D: disks, locks of the kernel)";
+        const VFORK: &str = "Longest waits of parents in vfork (state D: a child, or SIGKILL, ends them)";
+        for (title, waits, is_rare) in [
+            (STUCK, &figures.waits_uninterruptible, false),
+            (VFORK, &figures.waits_for_children, true),
+            ("Longest interruptible waits", &figures.waits_interruptible, false),
         ] {
-            if self.title(title, &["sched"]) {
+            if !(is_rare && waits.is_empty()) && self.title(title, &["sched"]) {
                 self.table(
                     &["waited", "task", "woken by", "since"],
                     waits.iter().map(|it| {

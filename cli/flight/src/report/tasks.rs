@@ -11,7 +11,7 @@ use super::super::symbols::Symbols;
 use super::figures::{CpuTime, Delay, Figures, NameTime, Sum, Task, ThreadTime};
 use super::largest::{Map, SHOWN, sorted};
 use super::longest::{LONGEST, Longest, Took};
-use super::waits::Waits;
+use super::waits::{Ends, Waits};
 
 /// So many of the latest turns on a CPU are kept, to see who ran while another could not.
 const TURNS: usize = 1024;
@@ -76,6 +76,8 @@ struct Thread {
     /// The time of interruptible waits that are over.
     interruptible: u64,
     state: State,
+    /// The process that it made in this turn on a CPU.
+    child: Option<u32>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -85,7 +87,9 @@ enum State {
     Runnable(u64),
     Waiting {
         since: u64,
-        is_interruptible: bool,
+        ends: Ends,
+        /// If it waits for this child, it does so in vfork.
+        child: Option<u32>,
     },
 }
 
@@ -107,10 +111,10 @@ impl Tasks {
             return;
         }
         match *what {
-            What::Switch { state, next, .. } => {
+            What::Switch { state, is_killable, next, .. } => {
                 self.ran(event);
                 if tid != 0 {
-                    self.leaves(tid, ns, state);
+                    self.leaves(tid, ns, state, is_killable);
                 }
                 let pid = self.threads.get(&next).map_or(0, |thread| thread.pid);
                 self.cpus.entry(cpu).or_insert_with(|| Running::new(tid, pid, ns)).switch(ns, next, pid);
@@ -120,6 +124,7 @@ impl Tasks {
             What::Waking { task, .. } => self.wakes(task, event),
             What::Fork { child_pid, .. } if child_pid != pid => {
                 self.parents.insert(child_pid, pid);
+                self.threads.entry(tid).or_default().child = Some(child_pid);
             }
             What::Wait { ns: away, ref stack, .. } => {
                 self.waits.came_back(tid, ns.saturating_sub(away), ns, stack);
@@ -152,15 +157,19 @@ impl Tasks {
         thread.busy = thread.busy.saturating_add(ns.saturating_sub(since));
     }
 
-    fn leaves(&mut self, tid: u32, ns: u64, state: u16) {
+    fn leaves(&mut self, tid: u32, ns: u64, state: u16, is_killable: bool) {
         /// It can run, and did not leave by itself.
         const PREEMPTED: u16 = 0x100;
         const INTERRUPTIBLE: u16 = 1;
         const UNINTERRUPTIBLE: u16 = 2;
-        self.threads.entry(tid).or_default().state = match state {
+        let thread = self.threads.entry(tid).or_default();
+        // The parent waits in vfork with nothing in between but that it may be preempted.
+        let child = if matches!(state, 0 | PREEMPTED) { None } else { thread.child.take() };
+        thread.state = match state {
             0 | PREEMPTED => State::Runnable(ns),
-            INTERRUPTIBLE | UNINTERRUPTIBLE => {
-                State::Waiting { since: ns, is_interruptible: state == INTERRUPTIBLE }
+            INTERRUPTIBLE => State::Waiting { since: ns, ends: Ends::Signal, child: None },
+            UNINTERRUPTIBLE => {
+                State::Waiting { since: ns, ends: Ends::Event, child: child.filter(|_| is_killable) }
             }
             _ => State::Unknown, // stopped, dead, or an idle thread of the kernel
         };
@@ -182,10 +191,13 @@ impl Tasks {
 
     fn wakes(&mut self, tid: u32, event: &Event) {
         let thread = self.threads.entry(tid).or_default();
-        if let State::Waiting { since, is_interruptible } = thread.state {
+        if let State::Waiting { since, ends, child } = thread.state {
             let ns = event.ns.saturating_sub(since);
-            thread.interruptible = thread.interruptible.saturating_add(if is_interruptible { ns } else { 0 });
-            self.waits.see(is_interruptible, ns, tid, since, Some(event.tid));
+            if ends == Ends::Signal {
+                thread.interruptible = thread.interruptible.saturating_add(ns);
+            }
+            let ends = if child == Some(event.tid) { Ends::Child } else { ends };
+            self.waits.see(ends, ns, tid, since, Some(event.tid));
         }
         // If it runs now, its next switch says what becomes of it.
         if !matches!(thread.state, State::Runnable(_)) {
@@ -197,7 +209,7 @@ impl Tasks {
     pub(super) fn interruptible(&self, tid: u32, ns: u64) -> u64 {
         let Some(thread) = self.threads.get(&tid) else { return 0 };
         let now = match thread.state {
-            State::Waiting { since, is_interruptible: true } => ns.saturating_sub(since),
+            State::Waiting { since, ends: Ends::Signal, .. } => ns.saturating_sub(since),
             _ => 0,
         };
         thread.interruptible + now
@@ -228,8 +240,9 @@ impl Tasks {
         threads.sort_unstable_by_key(|(tid, _)| **tid);
         for (&tid, thread) in threads {
             // Threads that sleep until they have work are not listed, only those that may be stuck.
-            if let State::Waiting { since, is_interruptible: false } = thread.state {
-                self.waits.see(false, end.saturating_sub(since), tid, since, None);
+            if let State::Waiting { since, ends: Ends::Event, child } = thread.state {
+                let ends = if child.is_some() { Ends::Child } else { Ends::Event };
+                self.waits.see(ends, end.saturating_sub(since), tid, since, None);
             }
         }
     }
@@ -310,10 +323,18 @@ pub(super) fn task(pid: u32, tid: u32, names: &mut Names, ns: u64) -> Task {
 #[cfg(test)]
 mod tests {
     use super::super::super::event::tests::{comm, event, exec};
+    use super::super::figures::Wait;
     use super::*;
 
     fn switch(ns: u64, cpu: u16, tid: u32, state: u16, next: u32) -> Event {
-        let what = What::Switch { state, prio: 120, next, next_prio: 120, next_comm: comm("next") };
+        let what = What::Switch {
+            state,
+            is_killable: false,
+            prio: 120,
+            next,
+            next_prio: 120,
+            next_comm: comm("next"),
+        };
         Event { cpu, ..event(ns, tid, what) }
     }
 
@@ -392,6 +413,42 @@ mod tests {
         );
         assert_eq!((found.runqueue.count, found.runqueue.max_ns), (1, 10));
         assert!(found.waits_interruptible.is_empty(), "nothing has woken it");
+    }
+
+    #[test]
+    fn a_parent_in_vfork_waits_for_its_child() {
+        let fork =
+            |ns, child| event(ns, 7, What::Fork { child_pid: child, child_tid: child, comm: comm("child") });
+        let killable = |ns, next| {
+            let mut event = switch(ns, 0, 7, 2, next);
+            if let What::Switch { is_killable, .. } = &mut event.what {
+                *is_killable = true;
+            }
+            event
+        };
+        let events = [
+            fork(10, 8),
+            switch(12, 0, 7, 0x100, 9),
+            switch(14, 0, 9, 1, 7),
+            killable(20, 8),
+            waking(50, 8, 7),
+            switch(52, 0, 8, 1, 7),
+            killable(60, 0), // a page, for example
+            waking(70, 0, 7),
+            switch(71, 0, 0, 0, 7),
+            fork(80, 8),
+            killable(82, 8),
+            waking(90, 9, 7), // killed
+            switch(91, 0, 8, 1, 7),
+            fork(92, 8),
+            killable(93, 8),
+        ];
+        let found = figures(&events, 100);
+        let times = |waits: &[Wait]| waits.iter().map(|it| it.ns).collect::<Vec<_>>();
+        assert_eq!(
+            (times(&found.waits_for_children), times(&found.waits_uninterruptible)),
+            (vec![30, 7], vec![10, 8])
+        );
     }
 
     #[test]

@@ -9,9 +9,20 @@ use super::longest::{LONGEST, Longest};
 /// The process whose children are the threads of the kernel.
 pub(super) const KTHREADD: u32 = 2;
 
-/// Those that only the event ends, and those that a signal ends, too.
+/// What ends a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Only the event, or perhaps a signal that kills.
+    Event,
+    /// Also a signal.
+    Signal,
+    /// The child of a vfork, when it executes a program or ends, or a signal that kills.
+    Child,
+}
+
+/// The longest of each of [`Ends`].
 #[derive(Default)]
-pub(super) struct Waits([Longest<Waited>; 2]);
+pub(super) struct Waits([Longest<Waited>; 3]);
 
 struct Waited {
     tid: u32,
@@ -22,8 +33,8 @@ struct Waited {
 
 impl Waits {
     /// A wait of this time; `waker` is `None` if it is not over.
-    pub(super) fn see(&mut self, is_interruptible: bool, ns: u64, tid: u32, from: u64, waker: Option<u32>) {
-        self.0[usize::from(is_interruptible)].see(ns, || Waited { tid, from, waker, stack: None });
+    pub(super) fn see(&mut self, ends: Ends, ns: u64, tid: u32, from: u64, waker: Option<u32>) {
+        self.0[ends as usize].see(ns, || Waited { tid, from, waker, stack: None });
     }
 
     /// The thread runs again, and was off its CPU since `from`: this is where it waited, if it was woken in that time.
@@ -43,13 +54,16 @@ impl Waits {
         symbols: &mut Symbols,
         end: u64,
     ) {
-        let [stuck, waited] = self.0.each_mut().map(Longest::take);
+        let [stuck, waited, parents] = self.0.each_mut().map(Longest::take);
         // Threads of the kernel wait until there is work for them.
         let is_of_kernel =
             |tid, names: &mut Names| names.process(tid, end).is_some_and(|it| it.parent == KTHREADD);
         let waited = waited.into_iter().filter(|(_, it)| !is_of_kernel(it.tid, names)).collect();
-        let lists: [(Vec<_>, _); 2] =
-            [(stuck, &mut figures.waits_uninterruptible), (waited, &mut figures.waits_interruptible)];
+        let lists: [(Vec<_>, _); 3] = [
+            (stuck, &mut figures.waits_uninterruptible),
+            (waited, &mut figures.waits_interruptible),
+            (parents, &mut figures.waits_for_children),
+        ];
         for (found, waits) in lists {
             for (ns, Waited { tid, from, waker, stack }) in found.into_iter().take(LONGEST) {
                 let of = task(tid, names);
@@ -103,7 +117,14 @@ mod tests {
         let user = (0..7).map(|at| UserFrame::File { build_id: [1; 20], offset: at }).collect();
         let stack = Stack { kernel: vec![1 << 63], user, is_cut: false };
         let next = comm("next");
-        let switch = What::Switch { state: 2, prio: 120, next: 0, next_prio: 120, next_comm: next };
+        let switch = What::Switch {
+            state: 2,
+            is_killable: false,
+            prio: 120,
+            next: 0,
+            next_prio: 120,
+            next_comm: next,
+        };
         let woken = comm("woken");
         let waking = What::Waking { task: 7, is_new: false, prio: 120, target: 0, comm: woken };
         let wait = |ns| What::Wait { ns, state: 2, waker: Some(8), stack: stack.clone() };

@@ -141,7 +141,14 @@ mod tests {
         let name = comm(HOSTILE);
         let mut broken = comm("ab");
         broken[1] = 0xff;
-        let switch = |next, next_comm| What::Switch { state: 1, prio: 120, next, next_prio: -1, next_comm };
+        let switch = |next, next_comm| What::Switch {
+            state: 1,
+            is_killable: false,
+            prio: 120,
+            next,
+            next_prio: -1,
+            next_comm,
+        };
         let all = [
             What::Fork { child_pid: 8, child_tid: 8, comm: comm("child") },
             What::Fork { child_pid: 7, child_tid: 9, comm: comm("thread") },

@@ -101,7 +101,14 @@ fn interfaces_of_other_namespaces_have_other_names() {
 
 #[test]
 fn the_machine_and_the_threads_come_first() {
-    let switch = What::Switch { state: 0, prio: 1, next: 8, next_prio: 1, next_comm: comm("eight") };
+    let switch = What::Switch {
+        state: 0,
+        is_killable: false,
+        prio: 1,
+        next: 8,
+        next_prio: 1,
+        next_comm: comm("eight"),
+    };
     let trace = written(Format::Perfetto, &[Event { pid: 5, ..event(9, 7, switch) }], &[]);
     let packets = schema::packets(&trace);
     assert_eq!(packets[0]["clock_snapshot"]["primary_trace_clock"], "BUILTIN_CLOCK_BOOTTIME");

@@ -177,7 +177,7 @@ impl Rows {
     fn what(&mut self, what: &What, names: &mut Names) {
         let with = self;
         match what {
-            What::Switch { state, prio, next, next_prio, next_comm } => {
+            What::Switch { state, prio, next, next_prio, next_comm, .. } => {
                 with.text(Column::event, b"sched_switch");
                 with.text(Column::state, state_letters(*state).as_bytes());
                 with.signed(Column::prio, *prio);

@@ -281,7 +281,14 @@ mod tests {
     }
 
     fn switch(ns: u64, cpu: u16, tid: u32, next: u32, name: &str) -> Event {
-        let what = What::Switch { state: 1, prio: 120, next, next_prio: 120, next_comm: comm(name) };
+        let what = What::Switch {
+            state: 1,
+            is_killable: false,
+            prio: 120,
+            next,
+            next_prio: 120,
+            next_comm: comm(name),
+        };
         Event { cpu, ..event(ns, tid, what) }
     }
 

@@ -24,7 +24,7 @@ impl Perfetto {
         let &Event { ns, cpu, pid, tid, .. } = event;
         let [me, my_pid] = [tid, pid].map(|id| Some(id.cast_signed()));
         let ftrace = match &event.what {
-            What::Switch { state, prio, next, next_prio, next_comm } => {
+            What::Switch { state, prio, next, next_prio, next_comm, .. } => {
                 let next_comm = names.seen(*next, cpu, next_comm);
                 Ftrace::SchedSwitch(SchedSwitchFtraceEvent {
                     prev_comm: Some(names.comm(tid, cpu, ns)),
