@@ -24,8 +24,9 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* The tail: frames of the kernel, then of userspace, the innermost first. Most stacks take a few hundred bytes. */
 struct stack {
-	__u32 kernel; /* bytes */
-	__u32 is_cut;
+	__u16 kernel; /* bytes */
+	__u16 is_cut;
+	__u32 began; /* when the process did, in units of 2^20 nanoseconds: its number may be used again */
 };
 #define STACKS(ring) MAPRING_RING(ring, struct ring, SLOTS, TAILS(LONGEST, SLOTS * 512))
 
@@ -67,6 +68,8 @@ const volatile struct {
 struct task_struct {
 	unsigned int __state;
 	int exit_state, pid;
+	__u64 start_time;
+	struct task_struct *group_leader;
 };
 /* Before 5.14. */
 struct task_struct___state {
@@ -107,6 +110,7 @@ static __always_inline long take_stack(void *ctx, char *tail, struct stack *stac
 	stack->is_cut = is_cut(result, KERNEL * KERNEL_FRAME, KERNEL_FRAME);
 	result = bpf_get_stack(ctx, tail + kernel, (USER + 1) * USER_FRAME, OF_USER | WITH_BUILD_ID);
 	user = written(result, USER * USER_FRAME);
+	stack->began = ((struct task_struct *)bpf_get_current_task_btf())->group_leader->start_time >> 20;
 	stack->is_cut |= is_cut(result, USER * USER_FRAME, USER_FRAME);
 	return kernel + user;
 }

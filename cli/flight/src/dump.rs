@@ -184,6 +184,7 @@ fn follow(
         let until = if last { rings::present() } else { Clock::Monotonic.now() };
         events.retry();
         while let Some(event) = events.next(until) {
+            names.at(&event);
             sink.event(&event, &mut names).with_context(file)?;
             names.update(&event);
         }

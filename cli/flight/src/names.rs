@@ -1,8 +1,8 @@
 //! The names of processes and threads, and where they run: from the events themselves, and from /proc for those that
 //! are still present, or were when the recording was saved.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use prost::bytes::Bytes;
 use rustix::net::netdevice::index_to_name;
@@ -15,9 +15,25 @@ use crate::text::escape;
 
 type Map<T> = HashMap<u32, T, foldhash::fast::RandomState>;
 
-/// The names as they are at an event. [`update`](Self::update) goes on to the next one.
+/// A thread, or the process of which it is the first one: the kernel uses a number again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id {
+    pub(crate) number: u32,
+    /// How many had the number before, as far as events tell.
+    life: u32,
+}
+
+/// The names as they are at an event. [`at`](Self::at) begins with an event, and [`update`](Self::update) ends with it.
 pub(crate) struct Names {
     comms: Map<Name>,
+    /// How many had a number before.
+    lives: Map<u32>,
+    /// Of each number that a fork gave to a new thread, which has not been woken for the first time.
+    forked: HashSet<u32, foldhash::fast::RandomState>,
+    /// When the process with this number began, as its stacks say.
+    began: Map<u32>,
+    /// The last names of those whose number another one has.
+    former: HashMap<Id, Bytes, foldhash::fast::RandomState>,
     idle: Vec<Bytes>,
     processes: Map<Option<Process>>,
     /// `None` if /proc can't be used: it numbers processes in another way than the records, or they come from another machine.
@@ -30,6 +46,8 @@ pub(crate) struct Names {
 struct Name {
     raw: Comm,
     text: Bytes,
+    /// It is that of the parent: the thread may have given itself another one, which no event shows.
+    is_inherited: bool,
 }
 
 /// A thread that was present before its first event.
@@ -127,6 +145,10 @@ impl Names {
     fn with_ticks(ticks: Option<Ticks>) -> Self {
         Self {
             comms: Map::default(),
+            lives: Map::default(),
+            forked: HashSet::default(),
+            began: Map::default(),
+            former: HashMap::default(),
             idle: Vec::new(),
             processes: Map::default(),
             ticks,
@@ -173,7 +195,7 @@ impl Names {
             let Some((ns, _)) = seen.first.filter(|(ns, _)| tid != 0 && *ns < seen.born) else { continue };
             let after = seen.comm.filter(|(ns, _)| *ns < seen.over);
             if let Some((_, comm)) = seen.before.or(after) {
-                self.set(tid, &comm);
+                self.set(tid, &comm, false);
             }
             let pid = seen.pid.map_or(0, |(_, pid)| pid);
             older.push(Older { tid, pid, ns });
@@ -182,18 +204,64 @@ impl Names {
         older
     }
 
+    /// Begins with an event: it may be the first one of another process or thread with this number.
+    pub(crate) fn at(&mut self, event: &Event) {
+        match event.what {
+            What::Fork { child_pid, child_tid, comm, .. } => {
+                self.begins(child_tid);
+                self.forked.insert(child_tid);
+                self.forget(child_pid); // it may have been looked for before it was there
+                self.set(child_tid, &comm, true);
+            }
+            What::Waking { task, is_new: true, .. } if !self.forked.remove(&task) => self.begins(task),
+            _ => {}
+        }
+        let began = event.what.stack().map_or(0, |stack| stack.began);
+        if began != 0 && self.began.get(&event.pid) != Some(&began) {
+            if self.began.contains_key(&event.pid) {
+                self.begins(event.pid);
+                self.forget(event.pid);
+            }
+            self.began.insert(event.pid, began);
+        }
+    }
+
+    /// Another one has the number from now on.
+    fn begins(&mut self, number: u32) {
+        let former = self.id(number);
+        if let Some(name) = self.comms.remove(&number) {
+            self.former.insert(former, name.text);
+        }
+        self.lives.insert(number, former.life.saturating_add(1));
+        self.began.remove(&number);
+    }
+
+    /// Who has this number at the event.
+    pub(crate) fn id(&self, number: u32) -> Id {
+        Id { number, life: self.lives.get(&number).copied().unwrap_or(0) }
+    }
+
+    /// The name of a thread, as [`comm`](Self::comm) has it, also if another one has its number now.
+    pub(crate) fn comm_of(&mut self, id: Id, ns: u64) -> Bytes {
+        if self.id(id.number) == id {
+            return self.comm(id.number, 0, ns);
+        }
+        self.former.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// As [`process`](Self::process), if no other one has its number now.
+    pub(crate) fn process_of(&mut self, id: Id, ns: u64) -> Option<&Process> {
+        if self.id(id.number) == id { self.process(id.number, ns) } else { None }
+    }
+
     /// Goes on to the state after the event.
     pub(crate) fn update(&mut self, event: &Event) {
         match &event.what {
-            What::Switch { next, next_comm, .. } => self.set(*next, next_comm),
-            What::Waking { task, comm, .. } => self.set(*task, comm),
-            What::Fork { child_pid, child_tid, comm, .. } => {
-                self.set(*child_tid, comm);
-                self.forget(*child_pid); // it may have been looked for before it was there
-            }
-            What::Crash { comm, .. } => self.set(event.tid, comm),
+            What::Switch { next, next_comm, .. } => self.set(*next, next_comm, false),
+            What::Waking { task, comm, .. } => self.set(*task, comm, false),
+            What::Crash { comm, .. } => self.set(event.tid, comm, false),
             What::Exec { comm, .. } => {
-                self.set(event.tid, comm);
+                self.set(event.tid, comm, false);
                 self.forget(event.pid); // the command line is another one
             }
             _ => {}
@@ -205,20 +273,20 @@ impl Names {
         if tid == 0 {
             return self.idle(cpu);
         }
-        if let Some(name) = self.comms.get(&tid) {
+        if let Some(name) = self.comms.get(&tid).filter(|name| !name.is_inherited) {
             return name.text.clone();
         }
-        let mut raw = Comm::default();
         if let Some(process) = self.process(tid, ns) {
+            let mut raw = Comm::default();
             raw.iter_mut().zip(&process.comm).for_each(|(to, from)| *to = *from);
+            self.set(tid, &raw, false);
         }
-        self.set(tid, &raw);
         self.comms.get(&tid).map(|name| name.text.clone()).unwrap_or_default()
     }
 
     /// The name that an event shows for a thread, escaped. It holds from here on.
     pub(crate) fn seen(&mut self, tid: u32, cpu: u16, raw: &Comm) -> Bytes {
-        self.set(tid, raw);
+        self.set(tid, raw, false);
         self.comm(tid, cpu, 0)
     }
 
@@ -246,7 +314,7 @@ impl Names {
         self.interfaces.entry(interface).or_insert_with(name).as_deref()
     }
 
-    fn set(&mut self, tid: u32, raw: &Comm) {
+    fn set(&mut self, tid: u32, raw: &Comm, is_inherited: bool) {
         if tid == 0 {
             return;
         }
@@ -255,10 +323,10 @@ impl Names {
             Bytes::from(escape(&raw[..end]))
         };
         match self.comms.entry(tid) {
-            Entry::Occupied(name) if name.get().raw == *raw => {}
-            Entry::Occupied(mut name) => *name.get_mut() = Name { raw: *raw, text: text(raw) },
+            Entry::Occupied(mut name) if name.get().raw == *raw => name.get_mut().is_inherited = is_inherited,
+            Entry::Occupied(mut name) => *name.get_mut() = Name { raw: *raw, text: text(raw), is_inherited },
             Entry::Vacant(new) => {
-                new.insert(Name { raw: *raw, text: text(raw) });
+                new.insert(Name { raw: *raw, text: text(raw), is_inherited });
             }
         }
     }
@@ -333,15 +401,50 @@ mod tests {
         let seen: Vec<_> = events
             .iter()
             .map(|event| {
-                let before = names.comm(7, 0, event.ns);
+                names.at(event);
+                let (id, name) = (names.id(7), names.comm(7, 0, event.ns));
                 names.update(event);
-                before
+                (id, name)
             })
             .collect();
-        assert_eq!(seen, ["", "", "second", "second"]);
+        assert_eq!(seen.iter().map(|(_, name)| name).collect::<Vec<_>>(), ["", "second", "second", "third"]);
         assert_eq!(names.comm(7, 0, 5), "third");
+        let [first, second, _, third] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!([first, second, third].map(|(id, _)| names.comm_of(*id, 5)), ["", "second", "third"]);
         // Born in the events: not one of the older threads.
         assert!(Names::of_events().learn(threads(&events[1..])).iter().all(|thread| thread.tid != 7));
+    }
+
+    #[test]
+    fn a_number_has_another_life_if_a_new_thread_is_woken_or_a_stack_began_later() {
+        let new = |ns| {
+            let what = What::Waking { task: 7, is_new: true, prio: 120, target: 0, comm: comm("new") };
+            event(ns, 1, what)
+        };
+        let fork = |ns| event(ns, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm("forked") });
+        let sample = |ns, began| {
+            event(ns, 7, What::Sample { stack: crate::stack::Stack { began, ..Default::default() } })
+        };
+        let mut names = Names::of_events();
+        let mut life = |event: Event| {
+            names.at(&event);
+            names.update(&event);
+            names.id(7).life
+        };
+        let events = [
+            new(1),        // the fork is not recorded
+            fork(2),       // another one,
+            new(3),        // woken for the first time
+            sample(4, 70), // as is this one
+            sample(5, 70),
+            sample(6, 71), // another one, of which only stacks are recorded
+            sample(7, 0),  // of an older kernel
+            fork(8),
+            sample(9, 72),
+        ];
+        assert_eq!(events.map(&mut life), [1, 2, 2, 2, 2, 3, 3, 4, 4]);
+        let of = |life| Id { number: 7, life };
+        assert_eq!([1, 2, 3, 4].map(|life| names.comm_of(of(life), 9)), ["new", "new", "", "forked"]);
     }
 
     #[test]

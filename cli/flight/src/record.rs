@@ -41,7 +41,7 @@ macro_rules! recorded {
             }
 
             fn what(&$self, _tail: &[u8]) -> Option<What> {
-                $(let $stack = Stack::of_tail(_tail, $self.stack.kernel, $self.is_cut());)?
+                $(let $stack = Stack::of_tail(_tail, $self.stack.kernel, $self.is_cut(), $self.stack.began);)?
                 $what
             }
 
@@ -292,8 +292,10 @@ recorded!(Faults, self => Some(What::Fault { address: self.address, ip: self.ip 
 #[repr(C)]
 struct StackInTail {
     /// Bytes of the kernel's frames.
-    kernel: u32,
-    is_cut: u32,
+    kernel: u16,
+    is_cut: u16,
+    /// Of the process.
+    began: u32,
 }
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]

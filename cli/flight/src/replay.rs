@@ -78,6 +78,7 @@ pub(crate) fn write(
     let mut first = None;
     while let Some(event) = events.next(times.end) {
         written.losses.write(events.take_gaps(), times.start, sink)?;
+        names.at(&event);
         sink.event(&event, names)?;
         names.update(&event);
         let first = *first.get_or_insert(event.ns);

@@ -9,6 +9,8 @@ pub struct Stack {
     pub user: Vec<UserFrame>,
     /// Outer frames are missing: there were more than a record holds, or code without frame pointers hides them.
     pub is_cut: bool,
+    /// When the process began, in units of 2^20 nanoseconds since the machine started: its number may be used again. 0: not known.
+    pub began: u32,
 }
 
 /// A frame of userspace.
@@ -41,8 +43,8 @@ const CODE: std::ops::Range<u64> = 1 << 12..1 << 56;
 impl Stack {
     /// Reads the tail of a record: `kernel` bytes are frames of the kernel, the rest are frames of userspace. The stack ends at the
     /// first number that can't be a frame: code without frame pointers leaves such numbers, and the stack is cut there.
-    pub(crate) fn of_tail(tail: &[u8], kernel: u32, is_cut: bool) -> Self {
-        let kernel = usize::try_from(kernel).unwrap_or(usize::MAX).min(tail.len());
+    pub(crate) fn of_tail(tail: &[u8], kernel: u16, is_cut: bool, began: u32) -> Self {
+        let kernel = usize::from(kernel).min(tail.len());
         let (kernel, user) = tail.split_at(kernel);
         let frame = |bytes: &[u8]| match bytemuck::pod_read_unaligned(bytes) {
             Frame { status: 1, build_id, offset } => Some(UserFrame::File { build_id, offset }),
@@ -56,6 +58,7 @@ impl Stack {
             kernel: kernel.chunks_exact(size_of::<u64>()).map(bytemuck::pod_read_unaligned).collect(),
             is_cut: is_cut || user.len() < all,
             user,
+            began,
         }
     }
 }
@@ -73,12 +76,12 @@ mod tests {
             tail.extend(offset.to_ne_bytes());
         }
         let user = [UserFrame::File { build_id: [1; 20], offset: 7 }, UserFrame::Address(1 << 12)];
-        let stack = Stack { kernel: vec![u64::MAX; 2], user: user.to_vec(), is_cut: true };
-        assert_eq!(Stack::of_tail(&tail, 16, true), stack);
+        let stack = Stack { kernel: vec![u64::MAX; 2], user: user.to_vec(), is_cut: true, began: 9 };
+        assert_eq!(Stack::of_tail(&tail, 16, true, 9), stack);
         for len in 0..tail.len() {
-            for kernel in [0, 1, 7, 8, 15, 17, 144, 145, u32::MAX] {
-                let stack = Stack::of_tail(&tail[..len], kernel, false);
-                let user = len.saturating_sub(kernel as usize) / 32;
+            for kernel in [0, 1, 7, 8, 15, 17, 144, 145, u16::MAX] {
+                let stack = Stack::of_tail(&tail[..len], kernel, false, 0);
+                let user = len.saturating_sub(usize::from(kernel)) / 32;
                 assert!(8 * stack.kernel.len() + 32 * stack.user.len() <= len);
                 assert_eq!(stack.is_cut, stack.user.len() < user);
             }

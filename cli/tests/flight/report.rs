@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -170,4 +170,57 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains(".html or .json"));
     [path, json].iter().for_each(|file| fs::remove_file(file).unwrap());
+}
+
+/// A child with this number, which is free.
+fn child_with(number: u32, command: &mut Command) -> Option<Busy> {
+    for _ in 0..1000 {
+        let before = (number - 1).to_string();
+        if let Err(error) = fs::write("/proc/sys/kernel/ns_last_pid", before) {
+            skip::skipped(&format!("/proc/sys/kernel/ns_last_pid: {error}"));
+            return None;
+        }
+        let child = Busy(command.spawn().unwrap());
+        if child.0.id() == number {
+            return Some(child);
+        }
+    }
+    panic!("other processes take the number {number} each time");
+}
+
+#[test]
+fn a_number_that_is_used_again_is_another_process() {
+    let work = |process: Busy| {
+        while ticks(process.0.id()) < 30 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        process
+    };
+    for (groups, has_names) in [("sched,exec,profile", true), ("profile", false)] {
+        let recorder = Recorder::new("reuse");
+        if !recorder.start(&["--size", "64M", "--hz", "999", "--events", groups]) {
+            return;
+        }
+        let pid = work(Busy::new()).0.id();
+        let Some(second) = child_with(pid, Command::new("yes").stdout(Stdio::null())) else { return };
+        let second = work(second);
+        let folded = String::from_utf8(recorder.run(&["dump", "--format", "folded"]).stdout).unwrap();
+        // Where nothing shows the name of the first one, it is not that of the second one.
+        let first = if has_names { "sh;".to_owned() } else { format!("[{pid}];") };
+        for name in [&first, "yes;"] {
+            assert!(folded.lines().any(|line| line.starts_with(name)), "{name} {folded}");
+        }
+        if has_names {
+            let report = recorder.run(&["report", "--json"]).stdout;
+            let report: Value = serde_json::from_slice(&report).unwrap();
+            let all = report["cpu_time"].as_array().unwrap().iter().filter(|it| it["process"]["pid"] == pid);
+            let mut found: Vec<_> = all
+                .map(|it| (it["process"]["name"].as_str().unwrap(), it["busy_ns"].as_u64().unwrap()))
+                .collect();
+            found.sort_unstable();
+            let [("sh", first), ("yes", second)] = found[..] else { panic!("{found:?}") };
+            assert!(first.min(second) > 200_000_000, "{found:?}");
+        }
+        drop(second);
+    }
 }

@@ -51,6 +51,7 @@ impl Disks {
                     return;
                 }
                 let op = String::from_utf8_lossy(&op).trim_end_matches('\0').to_owned();
+                let [pid, tid] = [pid, tid].map(|number| names.id(number));
                 let task = task(pid, tid, names, ns);
                 let new = Request { task, op, sector, bytes, from_ns: ns, ns: 0 };
                 self.open.insert(request, Open { dev, request: new, sector, bytes, is_failed: false });

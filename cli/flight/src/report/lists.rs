@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use nix::sys::signal::Signal;
 
 use super::super::event::{Event, Interface, What};
-use super::super::names::Names;
+use super::super::names::{Id, Names};
 use super::super::stopped;
 use super::super::text::escape;
 use super::figures::{Ended, Faults, Figures, Mark, Started, Task, Traffic};
@@ -14,14 +14,14 @@ use super::tasks::task;
 
 #[derive(Default)]
 pub(super) struct Lists {
-    faults: Map<u32, u64>,
+    faults: Map<Id, u64>,
     started: VecDeque<Started>,
     started_count: u64,
     /// By a signal, with an exit code, and well.
     ended: [VecDeque<Ended>; 3],
     ended_count: u64,
     /// Processes that have crashed, and whose end is not recorded yet.
-    crashed: HashSet<u32>,
+    crashed: HashSet<Id>,
     traffic: Map<Interface, Traffic>,
     marks: VecDeque<Mark>,
 }
@@ -29,23 +29,21 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn see(&mut self, event: &Event, names: &mut Names) {
         let &Event { ns, pid, tid, ref what, .. } = event;
+        let id = names.id(pid);
         match *what {
-            What::Fault { .. } => *self.faults.entry(pid).or_default() += 1,
+            What::Fault { .. } => *self.faults.entry(id).or_default() += 1,
             What::Exec { ref file, comm, .. } => {
                 self.started_count += 1;
                 let process = Task { pid, tid: pid, name: stopped::name(&comm) };
                 push(&mut self.started, Started { process, file: escape(file), at_ns: ns });
             }
-            What::Fork { child_pid, child_tid, .. } if child_pid == child_tid => {
-                self.crashed.remove(&child_pid);
-            }
             What::Crash { signal, comm } => {
-                self.crashed.insert(pid);
+                self.crashed.insert(id);
                 let thread = (tid != pid).then(|| Task { pid, tid, name: stopped::name(&comm) });
-                self.ends(task(pid, pid, names, ns), thread, ns, signal);
+                self.ends(task(id, id, names, ns), thread, ns, signal);
             }
-            What::Exit { process: Some(code), .. } if !self.crashed.remove(&pid) => {
-                self.ends(task(pid, pid, names, ns), None, ns, code);
+            What::Exit { process: Some(code), .. } if !self.crashed.remove(&id) => {
+                self.ends(task(id, id, names, ns), None, ns, code);
             }
             What::NetSend { interface, bytes } => {
                 let traffic = self.traffic(interface);

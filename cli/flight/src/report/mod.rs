@@ -190,7 +190,7 @@ impl Report {
             complete_from_ns: self.complete.get(group.name).copied(),
         });
         let groups = groups.collect();
-        self.requests.finish(self.end, &self.tasks);
+        self.requests.finish(self.end, &self.tasks, names);
         self.tasks.finish(self.end);
         let symbols = &mut self.symbols;
         let extra = self.extra.map(|extra| extra.finish(first..self.end, &self.tasks, names, symbols));
@@ -202,10 +202,9 @@ impl Report {
             lost: self.lost,
         };
         let mut figures = Figures { completeness, ..Figures::default() };
-        let task = |tid, names: &mut Names| self.tasks.task(tid, names, self.end);
-        self.sums.put(&mut figures, &task, names, symbols, self.end);
+        self.sums.put(&mut figures, &self.tasks, names, symbols, self.end);
         self.tasks.put(&mut figures, names, symbols, self.end);
-        self.requests.put(&mut figures, names, self.end);
+        self.requests.put(&mut figures);
         self.disks.put(&mut figures, names, self.end);
         self.lists.put(&mut figures, names, self.end);
         (figures, extra)
@@ -232,11 +231,11 @@ impl Sink for Report {
         if let Some(extra) = &mut self.extra {
             extra.see(event, &self.tasks, names);
         }
-        self.tasks.see(event);
+        self.tasks.see(event, names);
         self.requests.see(event, &self.tasks, names);
         self.disks.see(event, names);
         self.lists.see(event, names);
-        self.sums.see(event);
+        self.sums.see(event, names);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::super::event::{Event, What};
-use super::super::names::Names;
+use super::super::names::{Id, Names};
 use super::super::trace::{Abi, softirq_name};
 use super::figures::{Call, Calls, Figures, Interrupts, Task};
 use super::largest::{Map, sorted};
@@ -14,9 +14,9 @@ use super::tasks::{Tasks, task};
 pub(super) struct Requests {
     /// Of the machine that recorded.
     pub(super) abi: Abi,
-    open_calls: Map<u32, Entered>,
+    open_calls: Map<Id, Entered>,
     /// Calls that a signal has interrupted, with the time. If no handler runs, the kernel goes on with them.
-    put_back: Map<u32, (Entered, u64)>,
+    put_back: Map<Id, (Entered, u64)>,
     calls: Map<(i32, bool), (Took, u64)>,
     slow_calls: Longest<Call>,
     /// Of each CPU: the interrupts that have begun, and the softirq.
@@ -33,7 +33,7 @@ struct Entered {
     is_32bit: bool,
     args: [u64; 3],
     ns: u64,
-    pid: u32,
+    pid: Id,
     /// The thread's interruptible waits before, if they are known.
     interruptible: Option<u64>,
 }
@@ -41,7 +41,8 @@ struct Entered {
 impl Requests {
     /// `tasks` has seen the event.
     pub(super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &mut Names) {
-        let &Event { ns, cpu, pid, tid, ref what } = event;
+        let &Event { ns, cpu, ref what, .. } = event;
+        let [pid, tid] = [event.pid, event.tid].map(|number| names.id(number));
         match *what {
             What::SyscallEnter { nr, is_32bit, args } => {
                 let before = self.put_back.remove(&tid);
@@ -148,24 +149,20 @@ impl Requests {
     }
 
     /// The report ends here: calls that have not returned are not over.
-    pub(super) fn finish(&mut self, end: u64, tasks: &Tasks) {
+    pub(super) fn finish(&mut self, end: u64, tasks: &Tasks, names: &mut Names) {
         let put_back =
             std::mem::take(&mut self.put_back).into_iter().map(|(tid, (entered, _))| (tid, entered));
         let mut open: Vec<_> = std::mem::take(&mut self.open_calls).into_iter().chain(put_back).collect();
         open.sort_unstable_by_key(|(tid, _)| *tid);
         for (tid, entered) in open {
-            let of = || Task { pid: entered.pid, tid, name: String::new() };
+            let of = || task(entered.pid, tid, names, end);
             self.call(&entered, None, end, tasks.interruptible(tid, end), of);
         }
     }
 
-    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, end: u64) {
+    pub(super) fn put(mut self, figures: &mut Figures) {
         let slow = self.slow_calls.take().into_iter().take(LONGEST);
-        let mut slow: Vec<_> = slow.map(|(_, call)| call).collect();
-        for call in slow.iter_mut().filter(|call| call.task.name.is_empty()) {
-            call.task = task(call.task.pid, call.task.tid, names, end);
-        }
-        figures.slow_calls = slow;
+        figures.slow_calls = slow.map(|(_, call)| call).collect();
         let calls = sorted(self.calls, |(took, _)| took.total);
         let call = |((nr, is_32bit), (took, errors)): (_, (Took, _))| {
             let call = self.abi.shown(nr, is_32bit);
@@ -192,12 +189,12 @@ mod tests {
         let (mut tasks, mut requests) = (Tasks::default(), Requests::default());
         let mut names = Names::of_events();
         for event in events {
-            tasks.see(event);
+            tasks.see(event, &names);
             requests.see(event, &tasks, &mut names);
         }
-        requests.finish(1000, &tasks);
+        requests.finish(1000, &tasks, &mut names);
         let mut figures = Figures::default();
-        requests.put(&mut figures, &mut names, 1000);
+        requests.put(&mut figures);
         figures
     }
 

@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::super::event::{Event, What};
-use super::super::names::Names;
+use super::super::names::{Id, Names};
 use super::super::stack::Stack;
 use super::super::symbols::Symbols;
 use super::super::trace::lock_kind;
-use super::figures::{Figures, Task, Total, WaitSum, Where};
+use super::figures::{Figures, Total, WaitSum, Where};
 use super::largest::Map;
 use super::longest::LONGEST;
+use super::tasks::{Tasks, task};
 use super::waits::KTHREADD;
 
 /// So many different waits are told apart. Those that come later are left out: a file can make up any number.
@@ -29,22 +30,24 @@ pub(super) struct Sums {
 
 #[derive(Clone, Hash, PartialEq, Eq, PartialOrd, Ord)]
 struct Wait {
-    tid: u32,
+    pid: Id,
+    tid: Id,
     /// The state, or the kind of the lock.
     how: u32,
-    waker: Option<u32>,
+    waker: Option<Id>,
     stack: Stack,
 }
 
 impl Sums {
-    pub(super) fn see(&mut self, event: &Event) {
-        let tid = event.tid;
+    pub(super) fn see(&mut self, event: &Event, names: &Names) {
         let (sums, ns, how, waker, stack) = match event.what {
             What::Wait { ns, state, waker, ref stack } => (&mut self.waits, ns, state.into(), waker, stack),
             What::Contention { ns, flags, ref stack, .. } => (&mut self.locks, ns, flags, None, stack),
             _ => return,
         };
-        let wait = Wait { tid, how, waker, stack: stack.clone() };
+        let [pid, tid] = [event.pid, event.tid].map(|number| names.id(number));
+        let waker = waker.map(|tid| names.id(tid));
+        let wait = Wait { pid, tid, how, waker, stack: stack.clone() };
         if sums.len() < DIFFERENT || sums.contains_key(&wait) {
             sums.entry(wait).or_default().add(Total { count: 1, ns, max_ns: ns });
         }
@@ -53,15 +56,15 @@ impl Sums {
     pub(super) fn put(
         self,
         figures: &mut Figures,
-        task: &dyn Fn(u32, &mut Names) -> Task,
+        tasks: &Tasks,
         names: &mut Names,
         symbols: &mut Symbols,
         end: u64,
     ) {
         let is_idle = |wait: &Wait| wait.how != UNINTERRUPTIBLE;
-        let (waits, sleeps) = listed(self.waits, state, is_idle, task, names, symbols, end);
+        let (waits, sleeps) = listed(self.waits, state, is_idle, tasks, names, symbols, end);
         (figures.wait_sums, figures.sleeps) = (waits, sleeps);
-        (figures.lock_sums, _) = listed(self.locks, lock_kind, |_| false, task, names, symbols, end);
+        (figures.lock_sums, _) = listed(self.locks, lock_kind, |_| false, tasks, names, symbols, end);
     }
 }
 
@@ -82,7 +85,7 @@ fn listed(
     sums: Map<Wait, Total>,
     how: fn(u32) -> String,
     is_idle: fn(&Wait) -> bool,
-    task: &dyn Fn(u32, &mut Names) -> Task,
+    tasks: &Tasks,
     names: &mut Names,
     symbols: &mut Symbols,
     end: u64,
@@ -91,8 +94,8 @@ fn listed(
     all.sort_unstable_by(|(a, x), (b, y)| (Reverse(x.ns), a).cmp(&(Reverse(y.ns), b)));
     let (mut merged, mut sleeps) = (BTreeMap::new(), Total::default());
     for (wait, total) in all.into_iter().take(NAMED) {
-        let of = task(wait.tid, names);
-        let process = names.process(of.pid, end);
+        let of = task(wait.pid, wait.tid, names, end);
+        let process = names.process_of(wait.pid, end);
         // Threads of the kernel wait until there is work for them.
         if is_idle(&wait) && process.is_some_and(|it| it.parent == KTHREADD) {
             continue;
@@ -102,8 +105,8 @@ fn listed(
             sleeps.add(total);
             continue;
         }
-        let key = (wait.tid, wait.how, wait.waker, stack.innermost());
-        let waker = wait.waker.filter(|tid| *tid != 0).map(|tid| task(tid, names));
+        let key = (wait.pid, wait.tid, wait.how, wait.waker, stack.innermost());
+        let waker = wait.waker.filter(|tid| tid.number != 0).map(|tid| tasks.task(tid, names, end));
         let new = WaitSum { task: of, how: how(wait.how), waker, total: Total::default(), stack };
         merged.entry(key).or_insert(new).total.add(total);
     }
@@ -120,15 +123,15 @@ mod tests {
 
     fn wait(tid: u32, ns: u64, waker: u32, user: u64) -> Event {
         let frame = super::super::super::stack::UserFrame::File { build_id: [1; 20], offset: user };
-        let stack = Stack { kernel: vec![1 << 63], user: vec![frame], is_cut: false };
+        let stack = Stack { kernel: vec![1 << 63], user: vec![frame], is_cut: false, began: 0 };
         event(1_000, tid, What::Wait { ns, state: 1, waker: Some(waker), stack })
     }
 
     fn figures(events: impl IntoIterator<Item = Event>) -> Figures {
         let (mut sums, mut figures) = (Sums::default(), Figures::default());
-        events.into_iter().for_each(|event| sums.see(&event));
-        let task = |tid, _: &mut Names| Task { pid: 7, tid, name: String::new() };
-        sums.put(&mut figures, &task, &mut Names::of_events(), &mut Symbols::new(&[]), 2_000);
+        let mut names = Names::of_events();
+        events.into_iter().for_each(|event| sums.see(&event, &names));
+        sums.put(&mut figures, &Tasks::default(), &mut names, &mut Symbols::new(&[]), 2_000);
         figures
     }
 
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_lock_of_the_kernel_has_a_kind_and_times_that_have_an_end() {
-        let stack = Stack { kernel: vec![1 << 63], user: vec![], is_cut: false };
+        let stack = Stack { kernel: vec![1 << 63], user: vec![], is_cut: false, began: 0 };
         let lock = |ns| event(1_000, 8, What::Contention { lock: 1, flags: 32, ns, stack: stack.clone() });
         let found = figures([lock(u64::MAX), lock(5)]);
         let [sum] = &found.lock_sums[..] else { panic!("{:?}", found.lock_sums) };
@@ -159,7 +162,7 @@ mod tests {
     #[test]
     fn a_file_can_not_fill_the_memory_with_different_waits() {
         let mut sums = Sums::default();
-        (0..2 * DIFFERENT as u64).for_each(|at| sums.see(&wait(8, 1, 9, at)));
+        (0..2 * DIFFERENT as u64).for_each(|at| sums.see(&wait(8, 1, 9, at), &Names::of_events()));
         assert_eq!(sums.waits.len(), DIFFERENT);
     }
 }

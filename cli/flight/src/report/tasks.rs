@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::super::event::{Event, What};
-use super::super::names::Names;
+use super::super::names::{Id, Names};
 use super::super::sum;
 use super::super::symbols::Symbols;
 use super::figures::{CpuTime, Delay, Figures, NameTime, Sum, Task, ThreadTime};
@@ -21,29 +21,29 @@ pub(super) struct Tasks {
     /// Before this time, switches and wakeups of some CPU are missing: nothing is said of it.
     pub(super) from: u64,
     cpus: BTreeMap<u16, Running>,
-    threads: Map<u32, Thread>,
+    threads: Map<Id, Thread>,
     /// Of each process whose start was recorded.
-    parents: Map<u32, u32>,
+    parents: Map<Id, Id>,
     runqueue: Took,
     worst: Longest<Delayed>,
     waits: Waits,
 }
 
 struct Running {
-    tid: u32,
-    pid: u32,
+    tid: Id,
+    pid: Id,
     since: u64,
     /// The turns before: which thread, from when to when.
-    turns: VecDeque<(u32, Range<u64>)>,
+    turns: VecDeque<(Id, Range<u64>)>,
 }
 
 impl Running {
-    fn new(tid: u32, pid: u32, since: u64) -> Self {
+    fn new(tid: Id, pid: Id, since: u64) -> Self {
         Self { tid, pid, since, turns: VecDeque::new() }
     }
 
     /// Another thread runs from now on.
-    fn switch(&mut self, ns: u64, tid: u32, pid: u32) {
+    fn switch(&mut self, ns: u64, tid: Id, pid: Id) {
         if self.turns.len() == TURNS {
             self.turns.pop_front();
         }
@@ -52,8 +52,8 @@ impl Running {
     }
 
     /// The thread that ran longest since that time, up to the last switch.
-    fn longest_since(&self, since: u64) -> Option<u32> {
-        let mut ran: Map<u32, u64> = Map::default();
+    fn longest_since(&self, since: u64) -> Option<Id> {
+        let mut ran: Map<Id, u64> = Map::default();
         for (tid, turn) in self.turns.iter().rev().take_while(|(_, turn)| turn.end > since) {
             let ns = ran.entry(*tid).or_default();
             *ns = ns.saturating_add(turn.end - turn.start.max(since));
@@ -65,19 +65,19 @@ impl Running {
 /// A thread's time on a CPU, from one switch to the next.
 pub(super) struct Turn {
     pub(super) cpu: u16,
-    pub(super) tid: u32,
+    pub(super) tid: Id,
     pub(super) times: Range<u64>,
 }
 
 #[derive(Default)]
 struct Thread {
-    pid: u32,
+    pid: Id,
     busy: u64,
     /// The time of interruptible waits that are over.
     interruptible: u64,
     state: State,
     /// The process that it made in this turn on a CPU.
-    child: Option<u32>,
+    child: Option<Id>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -89,15 +89,15 @@ enum State {
         since: u64,
         ends: Ends,
         /// If it waits for this child, it does so in vfork.
-        child: Option<u32>,
+        child: Option<Id>,
     },
 }
 
 struct Delayed {
-    tid: u32,
+    tid: Id,
     cpu: u16,
     at: u64,
-    instead: u32,
+    instead: Id,
 }
 
 impl Tasks {
@@ -105,26 +105,28 @@ impl Tasks {
         Self { from, ..Self::default() }
     }
 
-    pub(super) fn see(&mut self, event: &Event) {
-        let &Event { ns, cpu, pid, tid, ref what } = event;
+    pub(super) fn see(&mut self, event: &Event, names: &Names) {
+        let &Event { ns, cpu, ref what, .. } = event;
         if ns < self.from {
             return;
         }
+        let [pid, tid] = [event.pid, event.tid].map(|number| names.id(number));
         match *what {
             What::Switch { state, is_killable, next, .. } => {
-                self.ran(event);
-                if tid != 0 {
+                self.ran(event, tid, pid);
+                if tid.number != 0 {
                     self.leaves(tid, ns, state, is_killable);
                 }
-                let pid = self.threads.get(&next).map_or(0, |thread| thread.pid);
+                let next = names.id(next);
+                let pid = self.threads.get(&next).map(|thread| thread.pid).unwrap_or_default();
                 self.cpus.entry(cpu).or_insert_with(|| Running::new(tid, pid, ns)).switch(ns, next, pid);
-                self.enters(next, event);
+                self.enters(next, event, tid);
                 return;
             }
-            What::Waking { task, .. } => self.wakes(task, event),
-            What::Fork { child_pid, .. } if child_pid != pid => {
-                self.parents.insert(child_pid, pid);
-                self.threads.entry(tid).or_default().child = Some(child_pid);
+            What::Waking { task, .. } => self.wakes(names.id(task), ns, tid),
+            What::Fork { child_pid, .. } if child_pid != event.pid => {
+                self.parents.insert(names.id(child_pid), pid);
+                self.threads.entry(tid).or_default().child = Some(names.id(child_pid));
             }
             What::Wait { ns: away, ref stack, .. } => {
                 self.waits.came_back(tid, ns.saturating_sub(away), ns, stack);
@@ -149,7 +151,7 @@ impl Tasks {
     }
 
     /// The thread of a switch has run until now.
-    fn ran(&mut self, &Event { ns, cpu, pid, tid, .. }: &Event) {
+    fn ran(&mut self, &Event { ns, cpu, .. }: &Event, tid: Id, pid: Id) {
         let since =
             self.cpus.get(&cpu).filter(|running| running.tid == tid).map_or(ns, |running| running.since);
         let thread = self.threads.entry(tid).or_default();
@@ -157,7 +159,7 @@ impl Tasks {
         thread.busy = thread.busy.saturating_add(ns.saturating_sub(since));
     }
 
-    fn leaves(&mut self, tid: u32, ns: u64, state: u16, is_killable: bool) {
+    fn leaves(&mut self, tid: Id, ns: u64, state: u16, is_killable: bool) {
         /// It can run, and did not leave by itself.
         const PREEMPTED: u16 = 0x100;
         const INTERRUPTIBLE: u16 = 1;
@@ -175,11 +177,10 @@ impl Tasks {
         };
     }
 
-    fn enters(&mut self, tid: u32, event: &Event) {
-        let &Event { ns, cpu, tid: last, .. } = event;
+    fn enters(&mut self, tid: Id, &Event { ns, cpu, .. }: &Event, last: Id) {
         let Some(thread) = self.threads.get_mut(&tid) else { return };
         if let State::Runnable(since) = std::mem::take(&mut thread.state)
-            && tid != 0
+            && tid.number != 0
         {
             let delay = ns.saturating_sub(since);
             self.runqueue.see(delay);
@@ -189,24 +190,24 @@ impl Tasks {
         }
     }
 
-    fn wakes(&mut self, tid: u32, event: &Event) {
+    fn wakes(&mut self, tid: Id, now: u64, waker: Id) {
         let thread = self.threads.entry(tid).or_default();
         if let State::Waiting { since, ends, child } = thread.state {
-            let ns = event.ns.saturating_sub(since);
+            let ns = now.saturating_sub(since);
             if ends == Ends::Signal {
                 thread.interruptible = thread.interruptible.saturating_add(ns);
             }
-            let ends = if child == Some(event.tid) { Ends::Child } else { ends };
-            self.waits.see(ends, ns, tid, since, Some(event.tid));
+            let ends = if child == Some(waker) { Ends::Child } else { ends };
+            self.waits.see(ends, ns, tid, since, Some(waker));
         }
         // If it runs now, its next switch says what becomes of it.
         if !matches!(thread.state, State::Runnable(_)) {
-            thread.state = State::Runnable(event.ns);
+            thread.state = State::Runnable(now);
         }
     }
 
     /// How long a thread has waited interruptibly, up to this time.
-    pub(super) fn interruptible(&self, tid: u32, ns: u64) -> u64 {
+    pub(super) fn interruptible(&self, tid: Id, ns: u64) -> u64 {
         let Some(thread) = self.threads.get(&tid) else { return 0 };
         let now = match thread.state {
             State::Waiting { since, ends: Ends::Signal, .. } => ns.saturating_sub(since),
@@ -216,14 +217,15 @@ impl Tasks {
     }
 
     /// The turn on a CPU that this switch ends: the thread, from when to when. `None` if its begin is not known, or the CPU was idle.
-    pub(super) fn turn(&self, &Event { ns, cpu, tid, .. }: &Event) -> Option<Turn> {
-        let running = self.cpus.get(&cpu).filter(|running| running.tid == tid && tid != 0)?;
+    pub(super) fn turn(&self, &Event { ns, cpu, tid, .. }: &Event, names: &Names) -> Option<Turn> {
+        let tid = names.id(tid);
+        let running = self.cpus.get(&cpu).filter(|running| running.tid == tid && tid.number != 0)?;
         Some(Turn { cpu, tid, times: running.since..ns })
     }
 
     /// The turns that are not over at the end of the report.
     pub(super) fn last_turns(&self, end: u64) -> impl Iterator<Item = Turn> {
-        let busy = self.cpus.iter().filter(|(_, running)| running.tid != 0);
+        let busy = self.cpus.iter().filter(|(_, running)| running.tid.number != 0);
         busy.map(move |(&cpu, running)| Turn { cpu, tid: running.tid, times: running.since..end })
     }
 
@@ -232,7 +234,7 @@ impl Tasks {
         for running in self.cpus.values() {
             let thread = self.threads.entry(running.tid).or_default();
             thread.busy = thread.busy.saturating_add(end.saturating_sub(running.since));
-            if thread.pid == 0 {
+            if thread.pid.number == 0 {
                 thread.pid = running.pid;
             }
         }
@@ -247,9 +249,12 @@ impl Tasks {
         }
     }
 
-    pub(super) fn task(&self, tid: u32, names: &mut Names, end: u64) -> Task {
-        let pid = self.threads.get(&tid).map_or(0, |thread| thread.pid);
-        task(pid, tid, names, end)
+    pub(super) fn task(&self, tid: Id, names: &mut Names, end: u64) -> Task {
+        task(self.process(tid), tid, names, end)
+    }
+
+    pub(super) fn process(&self, tid: Id) -> Id {
+        self.threads.get(&tid).map(|thread| thread.pid).unwrap_or_default()
     }
 
     pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names, symbols: &mut Symbols, end: u64) {
@@ -259,7 +264,7 @@ impl Tasks {
             figures.runqueue_worst.push(Delay { task, ns, cpu, at_ns: at, instead });
         }
         let mut waits = std::mem::take(&mut self.waits);
-        waits.put(figures, &|tid, names| self.task(tid, names, end), names, symbols, end);
+        waits.put(figures, &self, names, symbols, end);
         let from = self.from.max(figures.completeness.from_ns);
         self.cpu_time(figures, names, from..end);
     }
@@ -267,17 +272,18 @@ impl Tasks {
     /// The CPU time of the processes that used most, of those with one name, and of the rest.
     fn cpu_time(&self, figures: &mut Figures, names: &mut Names, times: Range<u64>) {
         let end = times.end;
-        let mut processes: Map<u32, Vec<(u64, u32)>> = Map::default();
-        for (&tid, thread) in self.threads.iter().filter(|(tid, thread)| **tid != 0 && thread.busy > 0) {
-            let pid = if thread.pid == 0 { tid } else { thread.pid };
+        let mut processes: Map<Id, Vec<(u64, Id)>> = Map::default();
+        let all = self.threads.iter();
+        for (&tid, thread) in all.filter(|(tid, thread)| tid.number != 0 && thread.busy > 0) {
+            let pid = if thread.pid.number == 0 { tid } else { thread.pid };
             processes.entry(pid).or_default().push((thread.busy, tid));
         }
-        let busy_of = |threads: &Vec<(u64, u32)>| sum(threads.iter().map(|(busy, _)| *busy));
+        let busy_of = |threads: &Vec<(u64, Id)>| sum(threads.iter().map(|(busy, _)| *busy));
         let all = times.end.saturating_sub(times.start).max(1);
         #[allow(clippy::cast_precision_loss)] // shown with a digit after the point
         let percent = |busy_ns: u64| 100.0 * busy_ns as f64 / all as f64;
 
-        let mut by_name: BTreeMap<String, (Sum, Map<u32, u64>)> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, (Sum, Map<Id, u64>)> = BTreeMap::new();
         let mut all_of_them = Sum::default();
         for (&pid, threads) in &processes {
             let busy_ns = busy_of(threads);
@@ -300,7 +306,7 @@ impl Tasks {
         figures.cpu_time_by_name.sort_by_key(|it| std::cmp::Reverse(it.sum.busy_ns));
         figures.cpu_time_by_name.truncate(SHOWN);
 
-        let of = |(pid, mut threads): (u32, Vec<(u64, u32)>)| {
+        let of = |(pid, mut threads): (Id, Vec<(u64, Id)>)| {
             let busy_ns = busy_of(&threads);
             threads.sort_unstable_by_key(|(busy, tid)| (std::cmp::Reverse(*busy), *tid));
             threads.truncate(SHOWN);
@@ -316,8 +322,9 @@ impl Tasks {
 }
 
 /// A task with its name.
-pub(super) fn task(pid: u32, tid: u32, names: &mut Names, ns: u64) -> Task {
-    Task { pid, tid, name: String::from_utf8_lossy(&names.comm(tid, 0, ns)).into_owned() }
+pub(super) fn task(pid: Id, tid: Id, names: &mut Names, ns: u64) -> Task {
+    let name = String::from_utf8_lossy(&names.comm_of(tid, ns)).into_owned();
+    Task { pid: pid.number, tid: tid.number, name }
 }
 
 #[cfg(test)]
@@ -343,11 +350,15 @@ mod tests {
     }
 
     fn figures(events: &[Event], end: u64) -> Figures {
-        let mut tasks = Tasks::default();
-        events.iter().for_each(|event| tasks.see(event));
+        let (mut tasks, mut names) = (Tasks::default(), Names::of_events());
+        for event in events {
+            names.at(event);
+            tasks.see(event, &names);
+            names.update(event);
+        }
         tasks.finish(end);
         let mut figures = Figures::default();
-        tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), end);
+        tasks.put(&mut figures, &mut names, &mut Symbols::new(&[]), end);
         figures
     }
 
@@ -380,7 +391,8 @@ mod tests {
         }
         let (mut tasks, mut names) = (Tasks::default(), Names::of_events());
         for event in &events {
-            tasks.see(event);
+            names.at(event);
+            tasks.see(event, &names);
             names.update(event);
         }
         let mut found = Figures::default();
@@ -452,6 +464,25 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_used_again_is_another_process() {
+        let fork = |ns| event(ns, 3, What::Fork { child_pid: 7, child_tid: 7, comm: comm("second") });
+        let events = [
+            switch(0, 0, 3, 1, 7),
+            switch(20, 0, 7, 2, 3), // blocked, and nothing says that it ended
+            waking(25, 3, 7),
+            fork(30),
+            switch(40, 0, 3, 1, 7),
+            switch(45, 0, 7, 2, 3),
+        ];
+        let found = figures(&events, 100);
+        let busy = found.cpu_time.iter().map(|it| (it.process.pid, &*it.process.name, it.busy_ns));
+        assert_eq!(busy.collect::<Vec<_>>(), [(3, "next", 20 + 55), (7, "woken", 20), (7, "next", 5)]);
+        let waits: Vec<_> = found.waits_uninterruptible.iter().map(|it| (&*it.task.name, it.ns)).collect();
+        assert_eq!(waits, [("next", 55), ("woken", 5)]);
+        assert_eq!(found.runqueue.count, 0, "the first one did not run again");
+    }
+
+    #[test]
     fn a_task_that_nothing_wakes_waits_until_the_end() {
         let found = figures(&[switch(10, 0, 7, 2, 0)], 100);
         assert_eq!((found.waits_uninterruptible[0].ns, found.waits_uninterruptible[0].is_open), (90, true));
@@ -472,8 +503,11 @@ mod tests {
     #[test]
     fn nothing_is_said_of_times_before_all_cpus_have_events() {
         let mut tasks = Tasks::new(1000);
-        tasks.see(&event(10, 7, What::IrqEnter { irq: 1 }));
-        [switch(1050, 0, 7, 1, 8), switch(1100, 0, 8, 1, 7)].iter().for_each(|event| tasks.see(event));
+        let names = Names::of_events();
+        tasks.see(&event(10, 7, What::IrqEnter { irq: 1 }), &names);
+        [switch(1050, 0, 7, 1, 8), switch(1100, 0, 8, 1, 7)]
+            .iter()
+            .for_each(|event| tasks.see(event, &names));
         tasks.finish(1200);
         let mut figures = Figures::default();
         tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), 1200);
@@ -485,9 +519,10 @@ mod tests {
     #[test]
     fn nothing_is_said_of_times_in_which_events_are_missing() {
         let mut tasks = Tasks::default();
-        tasks.see(&switch(10, 0, 7, 2, 8));
+        let names = Names::of_events();
+        tasks.see(&switch(10, 0, 7, 2, 8), &names);
         tasks.forget();
-        tasks.see(&switch(1000, 0, 9, 1, 7));
+        tasks.see(&switch(1000, 0, 9, 1, 7), &names);
         tasks.finish(1100);
         let mut figures = Figures::default();
         tasks.put(&mut figures, &mut Names::of_events(), &mut Symbols::new(&[]), 1100);

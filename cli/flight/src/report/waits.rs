@@ -1,10 +1,11 @@
 //! The longest waits of threads, and where in the code they waited.
 
-use super::super::names::Names;
+use super::super::names::{Id, Names};
 use super::super::stack::Stack;
 use super::super::symbols::Symbols;
-use super::figures::{Figures, Task, Wait, Where};
+use super::figures::{Figures, Wait, Where};
 use super::longest::{LONGEST, Longest};
+use super::tasks::Tasks;
 
 /// The process whose children are the threads of the kernel.
 pub(super) const KTHREADD: u32 = 2;
@@ -25,20 +26,20 @@ pub(super) enum Ends {
 pub(super) struct Waits([Longest<Waited>; 3]);
 
 struct Waited {
-    tid: u32,
+    tid: Id,
     from: u64,
-    waker: Option<u32>,
+    waker: Option<Id>,
     stack: Option<Box<Stack>>,
 }
 
 impl Waits {
     /// A wait of this time; `waker` is `None` if it is not over.
-    pub(super) fn see(&mut self, ends: Ends, ns: u64, tid: u32, from: u64, waker: Option<u32>) {
+    pub(super) fn see(&mut self, ends: Ends, ns: u64, tid: Id, from: u64, waker: Option<Id>) {
         self.0[ends as usize].see(ns, || Waited { tid, from, waker, stack: None });
     }
 
     /// The thread runs again, and was off its CPU since `from`: this is where it waited, if it was woken in that time.
-    pub(super) fn came_back(&mut self, tid: u32, from: u64, now: u64, stack: &Stack) {
+    pub(super) fn came_back(&mut self, tid: Id, from: u64, now: u64, stack: &Stack) {
         for (ns, wait) in self.0.iter_mut().flat_map(Longest::iter_mut) {
             if wait.tid == tid && (from..=now).contains(&wait.from.saturating_add(*ns)) {
                 wait.stack = Some(Box::new(stack.clone()));
@@ -49,7 +50,7 @@ impl Waits {
     pub(super) fn put(
         &mut self,
         figures: &mut Figures,
-        task: &dyn Fn(u32, &mut Names) -> Task,
+        tasks: &Tasks,
         names: &mut Names,
         symbols: &mut Symbols,
         end: u64,
@@ -57,7 +58,7 @@ impl Waits {
         let [stuck, waited, parents] = self.0.each_mut().map(Longest::take);
         // Threads of the kernel wait until there is work for them.
         let is_of_kernel =
-            |tid, names: &mut Names| names.process(tid, end).is_some_and(|it| it.parent == KTHREADD);
+            |tid, names: &mut Names| names.process_of(tid, end).is_some_and(|it| it.parent == KTHREADD);
         let waited = waited.into_iter().filter(|(_, it)| !is_of_kernel(it.tid, names)).collect();
         let lists: [(Vec<_>, _); 3] = [
             (stuck, &mut figures.waits_uninterruptible),
@@ -66,10 +67,10 @@ impl Waits {
         ];
         for (found, waits) in lists {
             for (ns, Waited { tid, from, waker, stack }) in found.into_iter().take(LONGEST) {
-                let of = task(tid, names);
+                let of = tasks.task(tid, names, end);
                 let is_open = waker.is_none();
-                let waker = waker.map(|tid| task(tid, names));
-                let process = names.process(of.pid, from);
+                let waker = waker.map(|tid| tasks.task(tid, names, end));
+                let process = names.process_of(tasks.process(tid), from);
                 let stack = stack.map(|stack| Where::of(&symbols.frames_of_wait(&stack, process)));
                 waits.push(Wait { task: of, ns, from_ns: from, is_open, waker, stack });
             }
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn a_wait_is_shown_with_its_functions_and_its_waker() {
         let user = (0..7).map(|at| UserFrame::File { build_id: [1; 20], offset: at }).collect();
-        let stack = Stack { kernel: vec![1 << 63], user, is_cut: false };
+        let stack = Stack { kernel: vec![1 << 63], user, is_cut: false, began: 0 };
         let next = comm("next");
         let switch = What::Switch {
             state: 2,
@@ -136,7 +137,7 @@ mod tests {
             event(9_200_000, 7, wait(9_199_000)),
             event(9_900_000, 7, wait(600_000)), // a later one
         ] {
-            tasks.see(&event);
+            tasks.see(&event, &Names::of_events());
         }
         let frame = |at: u64, name: &str| {
             let place = json!({ "File": [vec![1; 20], at] });

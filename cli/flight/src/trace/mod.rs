@@ -203,7 +203,7 @@ mod tests {
 
     pub(super) fn stack(is_cut: bool) -> Stack {
         let file = UserFrame::File { build_id: [0xab; 20], offset: u64::MAX };
-        Stack { kernel: vec![u64::MAX, 0], user: vec![file, UserFrame::Address(0x7f00)], is_cut }
+        Stack { kernel: vec![u64::MAX, 0], user: vec![file, UserFrame::Address(0x7f00)], is_cut, began: 0 }
     }
 
     pub(super) fn gap(since: Option<u64>, until: u64) -> Gap {
@@ -221,6 +221,7 @@ mod tests {
             sink(format, Box::new(out.clone()), &mut names, &older, Some(1001), &stacks::Options::default())
                 .unwrap();
         for event in events {
+            names.at(event);
             sink.event(event, &mut names).unwrap();
             names.update(event);
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::super::super::event::{Event, What};
-use super::super::super::names::Names;
+use super::super::super::names::{Id, Names};
 use super::super::figures::Task;
 use super::super::largest::Map;
 use super::super::tasks::{Tasks, Turn};
@@ -29,7 +29,7 @@ pub(in super::super) struct Lanes {
     /// From where on none of the first ones is missing, and up to where none of the last ones.
     times: Range<u64>,
     /// The threads that ran longest.
-    threads: Vec<Task>,
+    threads: Vec<(Id, Task)>,
 }
 
 struct Kept {
@@ -67,7 +67,7 @@ pub(super) struct Drawn<'l> {
     /// Of all CPUs, how busy they were in each step, in percent.
     busy: Vec<u8>,
     cpus: Vec<Lane>,
-    threads: &'l [Task],
+    threads: Vec<&'l Task>,
 }
 
 #[derive(Serialize)]
@@ -86,7 +86,7 @@ impl Lanes {
     }
 
     /// `tasks` has not seen the event.
-    pub(in super::super) fn see(&mut self, event: &Event, tasks: &Tasks) {
+    pub(in super::super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &Names) {
         let What::Switch { state, .. } = event.what else { return };
         let end = match state {
             0 | 0x100 => End::Preempted,
@@ -94,7 +94,7 @@ impl Lanes {
             2 => End::Blocked,
             _ => End::Over,
         };
-        if let Some(turn) = tasks.turn(event) {
+        if let Some(turn) = tasks.turn(event, names) {
             self.keep(Kept { turn, end });
         }
     }
@@ -121,14 +121,14 @@ impl Lanes {
         tasks.last_turns(times.end).for_each(|turn| self.keep(Kept { turn, end: End::Running }));
         self.zero = self.zero.min(times.end);
         self.times = self.times.start.max(times.start)..self.times.end.min(times.end);
-        let mut ran: Map<u32, u64> = Map::default();
+        let mut ran: Map<Id, u64> = Map::default();
         for Turn { tid, times, .. } in self.kept().map(|kept| &kept.turn) {
             *ran.entry(*tid).or_default() += times.end - times.start;
         }
         let mut threads: Vec<_> = ran.into_iter().collect();
         threads.sort_unstable_by_key(|(tid, ns)| (std::cmp::Reverse(*ns), *tid));
         threads.truncate(THREADS);
-        self.threads = threads.into_iter().map(|(tid, _)| tasks.task(tid, names, times.end)).collect();
+        self.threads = threads.into_iter().map(|(tid, _)| (tid, tasks.task(tid, names, times.end))).collect();
     }
 
     fn kept(&self) -> impl Iterator<Item = &Kept> {
@@ -142,7 +142,7 @@ impl Lanes {
         let Range { start, end } = self.times;
         let mut cpus: BTreeMap<u16, Vec<&Kept>> = BTreeMap::new();
         self.kept().for_each(|kept| cpus.entry(kept.turn.cpu).or_default().push(kept));
-        let numbers: Map<u32, u64> = (0..).zip(&self.threads).map(|(at, task)| (task.tid, at)).collect();
+        let numbers: Map<Id, u64> = (0..).zip(&self.threads).map(|(at, (tid, _))| (*tid, at)).collect();
         let turns = cpus.values().map(Vec::len).sum();
         let merged = |shift| {
             let lane = |(&cpu, kept): (&u16, &Vec<&Kept>)| (cpu, self.merged(kept, shift));
@@ -177,7 +177,7 @@ impl Lanes {
             part: 1 << shift,
             busy,
             cpus: lanes.into_iter().map(lane).collect(),
-            threads: &self.threads,
+            threads: self.threads.iter().map(|(_, task)| task).collect(),
         }
     }
 
@@ -226,7 +226,7 @@ impl Lanes {
 struct Merged {
     times: Range<u64>,
     /// The thread that ran longest.
-    tid: u32,
+    tid: Id,
     end: u64,
     count: usize,
 }
@@ -235,7 +235,7 @@ struct Merged {
 #[derive(Default)]
 struct Group {
     times: Range<u64>,
-    ran: Map<u32, u64>,
+    ran: Map<Id, u64>,
     count: usize,
     end: u64,
 }
@@ -247,7 +247,7 @@ impl Group {
             || times.end - self.times.start <= short.saturating_mul(2) && times.start - self.times.end < short
     }
 
-    fn add(&mut self, times: Range<u64>, tid: u32, end: u64) {
+    fn add(&mut self, times: Range<u64>, tid: Id, end: u64) {
         if self.count == 0 {
             self.times.start = times.start;
         }

@@ -56,7 +56,7 @@ impl Extra {
 
     /// `tasks` has not seen the event.
     pub(super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &mut Names) {
-        self.lanes.see(event, tasks);
+        self.lanes.see(event, tasks, names);
         self.stacks.event(event, names);
     }
 
@@ -296,8 +296,9 @@ mod tests {
     fn lanes(events: impl Iterator<Item = Event>, zero: Option<u64>, end: u64) -> Lanes {
         let (mut tasks, mut lanes, mut names) = (Tasks::default(), Lanes::new(zero), Names::of_events());
         for event in events {
-            lanes.see(&event, &tasks);
-            tasks.see(&event);
+            names.at(&event);
+            lanes.see(&event, &tasks, &names);
+            tasks.see(&event, &names);
             names.update(&event);
         }
         lanes.finish(0..end, &tasks, &mut names);

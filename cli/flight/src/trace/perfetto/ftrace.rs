@@ -90,7 +90,7 @@ impl Perfetto {
                 if clone_flags == 0 {
                     self.born.push(*child_pid);
                 }
-                let comm = names.seen(*child_tid, cpu, comm);
+                let comm = stopped::name(comm).into();
                 let pid = Some(child_tid.cast_signed());
                 Ftrace::TaskNewtask(TaskNewtaskFtraceEvent {
                     pid,

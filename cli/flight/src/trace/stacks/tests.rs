@@ -14,7 +14,7 @@ const HOSTILE: &str = "<script>alert(\"&;\"]]>";
 
 fn stack(is_cut: bool) -> Stack {
     let user = vec![UserFrame::File { build_id: [0xab; 20], offset: 0x10 }, UserFrame::Address(0x7f00)];
-    Stack { kernel: Vec::new(), user, is_cut }
+    Stack { kernel: Vec::new(), user, is_cut, began: 0 }
 }
 
 /// What was added up of stacks with hostile names.
