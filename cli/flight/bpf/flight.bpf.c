@@ -16,6 +16,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define WAKING (1U << 31)    /* in sched.task: it is woken, and sched.state is a CPU */
 #define PREEMPTED (1U << 30) /* in sched.task: the task before it can run */
 #define NEW (1U << 29)	     /* in sched.task, with WAKING: for the first time */
+#define THROTTLED (WAKING | PREEMPTED) /* in sched.task: the quota was used up, for the time in comm */
+#define QUOTA_AT 22	     /* in sched.task, else: the number of the next task's quota, in 8 bits */
 #define LAST 1		     /* in exec.other_tid */
 #define EXIT (1U << 31)	     /* in irq.value */
 #define SOFTIRQ (1U << 30)   /* in irq.value */
@@ -105,6 +107,7 @@ MAPRING_RING(marks, struct marks, 256);
 #include "kernel.bpf.h"
 #include "stop.bpf.h"
 #include "triggers.bpf.h"
+#include "quota.bpf.h"
 
 /* Reserves a record of this ring, unless only triggers need the event, and takes the time. `e` may be NULL. */
 #define RESERVE_OR_WATCH(ring)                                             \
@@ -116,8 +119,10 @@ MAPRING_RING(marks, struct marks, 256);
 static __always_inline int switched(__u64 *ctx, const int has_state)
 {
 	struct task_struct *prev = (void *)ctx[1], *next = (void *)ctx[2];
-	__u32 preempted = ctx[0] & 1, state;
+	__u32 preempted = ctx[0] & 1, state, quota;
+	__u64 throttled = throttled_time(next);
 
+	quota = throttled ? see_quota(next, throttled) : 0;
 	RESERVE_OR_WATCH(sched)
 	if (has_state)
 		state = ctx[3];
@@ -129,7 +134,7 @@ static __always_inline int switched(__u64 *ctx, const int has_state)
 		e->ns = ns;
 		e->pid = prev->tgid;
 		e->tid = prev->pid;
-		e->task = next->pid | preempted * PREEMPTED;
+		e->task = next->pid | quota << QUOTA_AT | preempted * PREEMPTED;
 		e->state = state | prev->exit_state;
 		e->prio = prev->prio;
 		e->other_prio = next->prio;
@@ -138,7 +143,7 @@ static __always_inline int switched(__u64 *ctx, const int has_state)
 	}
 	if (triggers.armed & WAITS) {
 		begin_wait(prev, ns, preempted || !state ? RUNNABLE : is_blocked(state) ? BLOCKED : NO_WAIT);
-		end_wait(next, ns, RUNNABLE);
+		end_wait(next, ns, RUNNABLE, quota);
 	}
 	return 0;
 }
@@ -177,7 +182,7 @@ static __always_inline int woken(struct task_struct *task, __u32 kind)
 		mapring_commit(&sched, e);
 	}
 	if (triggers.armed & WAITS) {
-		end_wait(task, ns, BLOCKED);
+		end_wait(task, ns, BLOCKED, 0);
 		begin_wait(task, ns, RUNNABLE);
 	}
 	return 0;

@@ -27,8 +27,22 @@ struct signal_struct {
 	unsigned int flags;
 	int group_exit_code;
 };
+struct cfs_rq {
+	__u64 throttled_clock_self_time;
+};
+/* Before 6.6, and before 5.18. */
+struct cfs_rq___pelt {
+	__u64 throttled_clock_pelt_time;
+};
+struct cfs_rq___task {
+	__u64 throttled_clock_task_time;
+};
+struct sched_entity {
+	struct cfs_rq *cfs_rq;
+};
 struct task_struct {
 	struct thread_info thread_info;
+	struct sched_entity se;
 	const struct cred *cred;
 	unsigned int __state;
 	int exit_state, exit_code, prio, pid, tgid;
@@ -108,3 +122,34 @@ struct pt_regs {
 #define IS_PUT_BACK(result) ((result) <= -512 && (result) >= -516)
 
 #pragma clang attribute pop
+
+/* How long the threads of the task's run queue have been throttled in all: that of its cgroup on its CPU. 0 if they never were, or
+ * the kernel has no quotas. Kernels before 6.6 count by the PELT clock, which is slower where a CPU is. */
+static __always_inline __u64 throttled_time(struct task_struct *task)
+{
+	struct cfs_rq *queue;
+	struct cfs_rq___pelt *pelt;
+	struct cfs_rq___task *old;
+
+	if (!bpf_core_field_exists(task->se.cfs_rq))
+		return 0;
+	queue = task->se.cfs_rq;
+	pelt = (void *)queue;
+	old = (void *)queue;
+	if (bpf_core_field_exists(queue->throttled_clock_self_time))
+		return queue->throttled_clock_self_time;
+	if (bpf_core_field_exists(pelt->throttled_clock_pelt_time))
+		return pelt->throttled_clock_pelt_time;
+	if (bpf_core_field_exists(old->throttled_clock_task_time))
+		return old->throttled_clock_task_time;
+	return 0;
+}
+
+/* The address of that run queue, as a number. */
+static __always_inline __u64 queue_of(struct task_struct *task)
+{
+	__u64 queue = 0;
+
+	bpf_probe_read_kernel(&queue, sizeof(queue), &task->se.cfs_rq);
+	return queue;
+}

@@ -6,6 +6,7 @@
 #include <mapring/ring.bpf.h>
 #include <bpf/bpf_core_read.h>
 
+#include "kernel.bpf.h"
 #include "stop.bpf.h"
 
 #ifndef SLOTS
@@ -40,11 +41,12 @@ struct waits {
 	__u32 pid, tid;
 	__u64 time;
 	__u32 waker; /* its tid, with KNOWN */
-	__u32 state; /* as it stopped; RAN if it could run */
+	__u32 state; /* as it stopped, in 16 bits; RAN if it could run; WAS_THROTTLED */
 	struct stack stack;
 };
 #define KNOWN (1U << 31)
 #define RAN 0x100
+#define WAS_THROTTLED (1U << 16) /* for most of the time, as the CPU quota of its cgroup was used up */
 
 struct locks {
 	__u64 ns;
@@ -62,21 +64,6 @@ const volatile struct {
 	__u64 waits, locks; /* nanoseconds: shorter ones are not recorded */
 	__u32 deepest, unused; /* kernel.perf_event_max_stack: the kernel shows no more frames */
 } limits SEC(".rodata.limits") = {};
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct task_struct {
-	unsigned int __state;
-	int exit_state, pid;
-	__u64 start_time;
-	struct task_struct *group_leader;
-};
-/* Before 5.14. */
-struct task_struct___state {
-	long state;
-};
-
-#pragma clang attribute pop
 
 /* Flags of the helper. */
 #define OF_USER (1ULL << 8)
@@ -156,9 +143,27 @@ static __always_inline __u64 took(__u64 word, __u32 tid, __u64 ns)
 struct away {
 	__u64 since;
 	__u64 by; /* the thread's number, its state in 16 bits, WOKEN, and the waker's number */
+	__u64 throttled; /* see throttled_by() */
 } away[ENTRIES] SEC(".bss.waits");
 #define WOKEN (1ULL << 22)
 #define STATE 23
+
+/* How long the task's run queue has been throttled by now, in 52 bits, which are 52 days, and which one that is. 0: never. */
+#define QUEUE ((1ULL << 12) - 1)
+static __always_inline __u64 throttled_by(struct task_struct *task)
+{
+	__u64 time = throttled_time(task);
+
+	return time ? time << 12 | (queue_of(task) >> 6 & QUEUE) : 0;
+}
+
+/* Whether it was so for most of this time, since `before`. */
+static __always_inline int was_throttled(__u64 before, __u64 now, __u64 time)
+{
+	__u64 more = (now - before) >> 12;
+
+	return now && (!before || !((before ^ now) & QUEUE)) && more <= time && more > time / 2;
+}
 
 SEC("tp_btf/sched_switch")
 int waits_switch(__u64 *ctx)
@@ -175,6 +180,7 @@ int waits_switch(__u64 *ctx)
 		state = ((struct task_struct___state *)prev)->state;
 	state = ctx[0] & 1 ? RAN : (state | prev->exit_state) & 0xffff;
 	mapring__store(&entry->by, tid << NUMBER | state << STATE);
+	mapring__store(&entry->throttled, throttled_by(prev));
 	mapring__store(&entry->since, begins(tid, bpf_ktime_get_ns()));
 	return 0;
 }
@@ -192,7 +198,7 @@ int waits_waking(__u64 *ctx)
 /* In the thread that came back. */
 static __always_inline int came_back(void *ctx)
 {
-	__u64 ns = bpf_ktime_get_ns(), time, by;
+	__u64 ns = bpf_ktime_get_ns(), time, by, was;
 	__u32 tid = bpf_get_current_pid_tgid();
 	struct away *entry = &away[tid % ENTRIES];
 
@@ -200,11 +206,12 @@ static __always_inline int came_back(void *ctx)
 	if (!tid || time < limits.waits)
 		return 0;
 	by = mapring__load(&entry->by);
+	was = was_throttled(mapring__load(&entry->throttled), throttled_by(bpf_get_current_task_btf()), time);
 	mapring__store(&entry->since, 0);
 	RESERVE(waits)
 	e->time = time;
 	e->waker = by >> NUMBER == tid && by & WOKEN ? KNOWN | (by & (WOKEN - 1)) : 0;
-	e->state = by >> NUMBER == tid ? by >> STATE & 0xffff : 0;
+	e->state = (by >> NUMBER == tid ? by >> STATE & 0xffff : 0) | was * WAS_THROTTLED;
 	COMMIT_STACK(waits)
 }
 

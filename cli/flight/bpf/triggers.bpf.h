@@ -16,13 +16,14 @@ enum {
 	RCU_STALL,
 	MACHINE_CHECK,
 	MEMORY_ERROR,
+	QUOTA_LONG,
 	MARK = 32,
 	HOLD,
 	RESUME,
 	OFFLINE,
 };
 #define BIT(kind) (1U << (kind))
-#define WAITS (BIT(RUNQUEUE_LONG) | BIT(BLOCKED_LONG))
+#define WAITS (BIT(RUNQUEUE_LONG) | BIT(BLOCKED_LONG) | BIT(QUOTA_LONG))
 
 #define ANY (-1)
 
@@ -209,14 +210,22 @@ static __always_inline __u64 waited(__u32 tid, __u64 ns, __u64 what)
 	return time_of(begin, ns);
 }
 
-static __always_inline void end_wait(struct task_struct *task, __u64 ns, const __u64 what)
+/* How long of this time, which is over, the quota of the task's cgroup was used up. In quota.bpf.h. */
+static __u64 throttled_of(struct task_struct *task, __u64 ns, __u64 time);
+
+static __always_inline void end_wait(struct task_struct *task, __u64 ns, const __u64 what, __u32 quota)
 {
-	__u64 time = waited(task->pid, ns, what);
+	__u64 time = waited(task->pid, ns, what), throttled;
 
 	if (!time)
 		return;
-	if (what == RUNNABLE && triggers.armed & BIT(RUNQUEUE_LONG))
-		of_task(RUNQUEUE_LONG, ns, time, ANY, task);
+	if (what == RUNNABLE && triggers.armed & (BIT(RUNQUEUE_LONG) | BIT(QUOTA_LONG))) {
+		throttled = quota ? throttled_of(task, ns, time) : 0;
+		if (triggers.armed & BIT(QUOTA_LONG) && throttled)
+			of_task(QUOTA_LONG, ns, throttled, ANY, task);
+		if (triggers.armed & BIT(RUNQUEUE_LONG))
+			of_task(RUNQUEUE_LONG, ns, time - throttled, ANY, task);
+	}
 	if (what == BLOCKED && triggers.armed & BIT(BLOCKED_LONG))
 		of_task(BLOCKED_LONG, ns, time, ANY, task);
 }

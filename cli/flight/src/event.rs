@@ -34,6 +34,13 @@ pub enum What {
         next: u32,
         next_prio: i16,
         next_comm: Comm,
+        /// Which of the CPU quotas that have been used up on this CPU `next` is under. 0: none.
+        quota: u8,
+    },
+    /// The CPU quota of the thread's cgroup was used up on this CPU (CFS bandwidth), for so long until now.
+    Throttled {
+        quota: u8,
+        ns: u64,
     },
     /// The running thread wakes the task, unless an interrupt of this thread does. `target` is the CPU where the task ran
     /// last, or where a new one is to begin.
@@ -131,6 +138,8 @@ pub enum What {
     Wait {
         ns: u64,
         state: u16,
+        /// It could run for most of the time, and the CPU quota of its cgroup was used up.
+        is_throttled: bool,
         /// The thread that woke it, or that ran when an interrupt did: 0 is the idle task. `None` if it could run all the time.
         waker: Option<u32>,
         stack: Stack,
@@ -177,7 +186,7 @@ impl What {
     /// The group that records it.
     pub(crate) fn group(&self) -> &'static str {
         match self {
-            Self::Switch { .. } | Self::Waking { .. } => "sched",
+            Self::Switch { .. } | Self::Waking { .. } | Self::Throttled { .. } => "sched",
             Self::IrqEnter { .. } | Self::IrqExit { .. } => "irq",
             Self::SoftirqEnter { .. } | Self::SoftirqExit { .. } => "irq",
             Self::SyscallEnter { .. } | Self::SyscallExit { .. } => "syscalls",

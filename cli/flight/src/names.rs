@@ -353,6 +353,7 @@ mod tests {
             next,
             next_prio: 120,
             next_comm: comm(name),
+            quota: 0,
         };
         event(ns, tid, what)
     }

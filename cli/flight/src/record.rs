@@ -58,6 +58,9 @@ const SOFTIRQ: u32 = 1 << 30;
 const WAKING: u32 = 1 << 31;
 const PREEMPTED: u32 = 1 << 30;
 const NEW: u32 = 1 << 29;
+const WAS_THROTTLED: u32 = 1 << 16;
+const THROTTLED: u32 = WAKING | PREEMPTED;
+const QUOTA_AT: u32 = 22;
 
 /// A bit of states of tasks.
 const WAKEKILL: u16 = 0x100;
@@ -79,8 +82,11 @@ pub(crate) struct Sched {
 }
 
 recorded!(Sched, self => {
-    let (task, comm) = (self.task & !(WAKING | PREEMPTED | NEW), bytemuck::cast(self.comm));
-    Some(if self.task & WAKING != 0 {
+    let (task, comm) = (self.task & (1 << QUOTA_AT) - 1, bytemuck::cast(self.comm));
+    let quota = (self.task >> QUOTA_AT) as u8; // 8 of the bits
+    Some(if self.task & THROTTLED == THROTTLED {
+        What::Throttled { quota, ns: self.comm[0] }
+    } else if self.task & WAKING != 0 {
         What::Waking { task, is_new: self.task & NEW != 0, prio: priority(self.prio), target: self.state, comm }
     } else {
         What::Switch {
@@ -90,6 +96,7 @@ recorded!(Sched, self => {
             next: task,
             next_prio: priority(self.other_prio),
             next_comm: comm,
+            quota,
         }
     })
 });
@@ -322,8 +329,9 @@ pub(crate) struct Waits {
 }
 
 recorded!(Waits, self, stack => {
-    let state = u16::try_from(self.state).unwrap_or(0);
+    let state = self.state as u16; // the lower half
     Some(What::Wait {
+        is_throttled: self.state & WAS_THROTTLED != 0,
         ns: self.time,
         state: if state == PREEMPTED_STATE { state } else { shown_state(state) },
         waker: (self.waker & HIGH != 0).then_some(self.waker & !HIGH),

@@ -48,7 +48,7 @@ const CALLS: &[&str] = &["syscalls_enter", "syscalls_exit"];
 const SOFTIRQS: &[&str] = &["irq_soft_enter", "irq_soft_exit"];
 
 /// All triggers.
-pub(crate) static KINDS: [Kind; 11] = [
+pub(crate) static KINDS: [Kind; 12] = [
     event(
         "runqueue",
         1,
@@ -90,6 +90,15 @@ pub(crate) static KINDS: [Kind; 11] = [
     event("rcu_stall", 9, "a CPU holds up RCU", &["marks_rcu_stall"], "rcu_stall_warning", &[]),
     event("machine_check", 10, "the CPU reports an error", &["marks_machine_check"], "mce_record", &[]),
     event("memory_error", 11, "memory reports an error", &["marks_memory_error"], "mc_event", &[]),
+    event(
+        "quota",
+        12,
+        "a thread waits longer for the CPU quota of its cgroup",
+        SCHED,
+        "sched_switch",
+        &[Name, Pid, Uid],
+    )
+    .timed(),
 ];
 
 const OOM: &[&str] = &["marks_oom", "marks_old_oom"];

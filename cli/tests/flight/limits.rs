@@ -2,33 +2,58 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use std::{env, fs};
 
 use crate::recorder::{Recorder, output, stderr};
 use crate::skip;
 
-/// A memory cgroup of this size, in a hierarchy of either version that is mounted.
+/// A cgroup with a limit, in a hierarchy of either version that is mounted.
 pub(crate) struct Cgroup(PathBuf);
 
+/// Files of a cgroup, and what is written into them.
+type Settings<'s> = [(&'s str, &'s str)];
+
 impl Cgroup {
+    /// With memory of this size.
     pub(crate) fn new(test: &str, size: &str) -> Option<Self> {
+        Self::with(test, "memory", &[("memory.limit_in_bytes", size)], &[("memory.max", size)])
+    }
+
+    /// With a fifth of a CPU.
+    pub(crate) fn with_quota(test: &str) -> Option<Self> {
+        let first = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "20000")];
+        Self::with(test, "cpu", &first, &[("cpu.max", "20000 100000")])
+    }
+
+    /// How long its quota was used up.
+    pub(crate) fn throttled(&self) -> Duration {
+        let stat = fs::read_to_string(self.0.join("cpu.stat")).unwrap();
+        let number = |name| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let first = || number("throttled_time").map(Duration::from_nanos);
+        first().or_else(|| number("throttled_usec").map(Duration::from_micros)).unwrap()
+    }
+
+    fn with(test: &str, controller: &str, first: &Settings<'_>, second: &Settings<'_>) -> Option<Self> {
         let of_this = fs::read_to_string("/proc/self/cgroup").ok()?;
         let path = |is: &dyn Fn(&str) -> bool| {
             let line = of_this.lines().find(|line| is(line.split(':').nth(1).unwrap_or_default()))?;
             line.splitn(3, ':').nth(2)
         };
         let name = format!("mapring-test-{}-{test}", std::process::id());
-        let first = path(&|of| of.split(',').any(|one| one == "memory"));
+        let of_first = path(&|of| of.split(',').any(|one| one == controller));
         let all = [
-            first.map(|path| (format!("/sys/fs/cgroup/memory{path}"), "memory.limit_in_bytes")),
-            Some(("/sys/fs/cgroup/memory".to_owned(), "memory.limit_in_bytes")),
-            path(&str::is_empty).map(|path| (format!("/sys/fs/cgroup{path}"), "memory.max")),
-            Some(("/sys/fs/cgroup".to_owned(), "memory.max")),
+            of_first.map(|path| (format!("/sys/fs/cgroup/{controller}{path}"), first)),
+            Some((format!("/sys/fs/cgroup/{controller}"), first)),
+            path(&str::is_empty).map(|path| (format!("/sys/fs/cgroup{path}"), second)),
+            Some(("/sys/fs/cgroup".to_owned(), second)),
         ];
-        all.into_iter().flatten().find_map(|(above, limit)| {
-            let group = Self(PathBuf::from(above).join(&name));
+        all.into_iter().flatten().find_map(|(above, settings)| {
+            let group = Self(PathBuf::from(&above).join(&name));
             fs::create_dir(&group.0).ok()?;
-            fs::write(group.0.join(limit), size).ok().map(|()| group)
+            let _ = fs::write(format!("{above}/cgroup.subtree_control"), format!("+{controller}")); // version 2
+            let mut settings = settings.iter();
+            settings.try_for_each(|(file, value)| fs::write(group.0.join(file), value)).ok().map(|()| group)
         })
     }
 

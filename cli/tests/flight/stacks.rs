@@ -209,7 +209,7 @@ fn waits_have_the_chain_of_calls_and_the_waker() {
         let pid = program.0.id();
         program.0.stdin.take().unwrap().write_all(b"x").unwrap();
         let (ns, state, waker, stack) = until(&recorder, |event| match &event.what {
-            What::Wait { ns, state, waker, stack }
+            What::Wait { ns, state, waker, stack, .. }
                 if event.tid == pid && chain.is(stack, functions, &program) =>
             {
                 Some((*ns, *state, *waker, stack.clone()))

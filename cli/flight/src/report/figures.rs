@@ -23,6 +23,8 @@ pub(super) struct Figures {
     /// From the moment when a task could run until it ran.
     pub(super) runqueue: Distribution,
     pub(super) runqueue_worst: Vec<Delay>,
+    /// How long threads could run, and did not because the CPU quota of their cgroup was used up: in none of the delays.
+    pub(super) quota_waits: Vec<QuotaWait>,
     /// Waits that only the event ends, such as those for a disk.
     pub(super) waits_uninterruptible: Vec<Wait>,
     /// Waits of parents in vfork, until the child executes a program or ends. SIGKILL ends them, too.
@@ -195,6 +197,14 @@ impl Total {
         self.count += more.count;
         (self.ns, self.max_ns) = (self.ns.saturating_add(more.ns), self.max_ns.max(more.max_ns));
     }
+}
+
+/// How long a thread waited for the CPU quota of its cgroup.
+#[derive(Debug, Serialize)]
+pub(super) struct QuotaWait {
+    pub(super) task: Task,
+    #[serde(flatten)]
+    pub(super) total: Total,
 }
 
 /// The waits of a thread at one place that one thread ended.

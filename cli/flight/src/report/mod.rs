@@ -7,6 +7,7 @@ mod html;
 mod largest;
 mod lists;
 mod longest;
+mod quotas;
 mod requests;
 mod sections;
 mod sums;

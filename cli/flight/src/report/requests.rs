@@ -218,6 +218,7 @@ mod tests {
                 next,
                 next_prio: 120,
                 next_comm: comm("next"),
+                quota: 0,
             },
         )
     }

@@ -5,7 +5,7 @@ use mapring_kit::text::grouped;
 
 use super::super::sum;
 use super::figures::{
-    Completeness, Distribution, Ended, Figures, Stopped, Sum, Task, Total, Wait, WaitSum, Where,
+    Completeness, Distribution, Ended, Figures, QuotaWait, Stopped, Sum, Task, Total, Wait, WaitSum, Where,
 };
 use super::text::{Document, Part, Row, Section};
 
@@ -134,6 +134,15 @@ impl<'f> Text<'f> {
             let line = format!("{} waited {} in state D{end}{place}", named(&it.task), time(it.ns));
             first.push(("blocked", line));
         }
+        // A thread that its quota kept off its CPU for a tenth of the time.
+        let most = figures.quota_waits.first().filter(|it| it.total.ns > (until_ns - from_ns) / 10);
+        if let Some(QuotaWait { task, total: Total { count, ns, .. } }) = most {
+            let (task, waited, count) = (named(task), time(*ns), grouped(*count));
+            let line = format!(
+                "{task} could run, and waited {waited} in {count} waits for the CPU quota of its cgroup"
+            );
+            first.push(("quota", line));
+        }
         if let Some(worst) = figures.runqueue_worst.first() {
             let (task, instead, cpu) = (named(&worst.task), named(&worst.instead), worst.cpu);
             let waited = time(worst.ns);
@@ -248,6 +257,16 @@ impl<'f> Text<'f> {
                     let (cpu, ran) = (it.cpu.to_string(), ago(figures, it.at_ns));
                     let cells = vec![time(it.ns), named(&it.task), named(&it.instead), cpu, ran];
                     Row::at(it.at_ns.saturating_sub(it.ns), it.ns, cells)
+                }),
+            );
+        }
+        const QUOTA: &str = "Waits for the CPU quota of a cgroup, which is used up";
+        if !figures.quota_waits.is_empty() && self.title(QUOTA, &["sched"]) {
+            self.table(
+                &["waits", "in sum", "longest", "task"],
+                figures.quota_waits.iter().map(|it| {
+                    let Total { count, ns, max_ns } = it.total;
+                    vec![grouped(count), time(ns), time(max_ns), named(&it.task)]
                 }),
             );
         }

@@ -21,6 +21,8 @@ const NAMED: usize = 256;
 
 /// The state that only the event ends, not a signal.
 const UNINTERRUPTIBLE: u32 = 2;
+/// In place of a state.
+const THROTTLED: u32 = u32::MAX;
 
 #[derive(Default)]
 pub(super) struct Sums {
@@ -41,7 +43,10 @@ struct Wait {
 impl Sums {
     pub(super) fn see(&mut self, event: &Event, names: &Names) {
         let (sums, ns, how, waker, stack) = match event.what {
-            What::Wait { ns, state, waker, ref stack } => (&mut self.waits, ns, state.into(), waker, stack),
+            What::Wait { ns, state, is_throttled, waker, ref stack } => {
+                let how = if is_throttled { THROTTLED } else { state.into() };
+                (&mut self.waits, ns, how, waker, stack)
+            }
             What::Contention { ns, flags, ref stack, .. } => (&mut self.locks, ns, flags, None, stack),
             _ => return,
         };
@@ -72,6 +77,7 @@ impl Sums {
 fn state(state: u32) -> String {
     let text = match state {
         0 | 0x100 => "for a CPU",
+        THROTTLED => "for a CPU quota",
         1 => "interruptible",
         UNINTERRUPTIBLE => "uninterruptible",
         _ => "other",
@@ -124,7 +130,7 @@ mod tests {
     fn wait(tid: u32, ns: u64, waker: u32, user: u64) -> Event {
         let frame = super::super::super::stack::UserFrame::File { build_id: [1; 20], offset: user };
         let stack = Stack { kernel: vec![1 << 63], user: vec![frame], is_cut: false, began: 0 };
-        event(1_000, tid, What::Wait { ns, state: 1, waker: Some(waker), stack })
+        event(1_000, tid, What::Wait { ns, state: 1, is_throttled: false, waker: Some(waker), stack })
     }
 
     fn figures(events: impl IntoIterator<Item = Event>) -> Figures {

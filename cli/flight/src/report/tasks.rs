@@ -11,6 +11,7 @@ use super::super::symbols::Symbols;
 use super::figures::{CpuTime, Delay, Figures, NameTime, Sum, Task, ThreadTime};
 use super::largest::{Map, SHOWN, sorted};
 use super::longest::{LONGEST, Longest, Took};
+use super::quotas::Quotas;
 use super::waits::{Ends, Waits};
 
 /// So many of the latest turns on a CPU are kept, to see who ran while another could not.
@@ -27,6 +28,7 @@ pub(super) struct Tasks {
     runqueue: Took,
     worst: Longest<Delayed>,
     waits: Waits,
+    quotas: Quotas,
 }
 
 struct Running {
@@ -112,7 +114,8 @@ impl Tasks {
         }
         let [pid, tid] = [event.pid, event.tid].map(|number| names.id(number));
         match *what {
-            What::Switch { state, is_killable, next, .. } => {
+            What::Throttled { quota, ns: time } => return self.quotas.throttled(cpu, quota, ns, time),
+            What::Switch { state, is_killable, next, quota, .. } => {
                 self.ran(event, tid, pid);
                 if tid.number != 0 {
                     self.leaves(tid, ns, state, is_killable);
@@ -120,7 +123,7 @@ impl Tasks {
                 let next = names.id(next);
                 let pid = self.threads.get(&next).map(|thread| thread.pid).unwrap_or_default();
                 self.cpus.entry(cpu).or_insert_with(|| Running::new(tid, pid, ns)).switch(ns, next, pid);
-                self.enters(next, event, tid);
+                self.enters(next, event, tid, quota);
                 return;
             }
             What::Waking { task, .. } => self.wakes(names.id(task), ns, tid),
@@ -177,12 +180,13 @@ impl Tasks {
         };
     }
 
-    fn enters(&mut self, tid: Id, &Event { ns, cpu, .. }: &Event, last: Id) {
+    fn enters(&mut self, tid: Id, &Event { ns, cpu, .. }: &Event, last: Id, quota: u8) {
         let Some(thread) = self.threads.get_mut(&tid) else { return };
         if let State::Runnable(since) = std::mem::take(&mut thread.state)
             && tid.number != 0
         {
-            let delay = ns.saturating_sub(since);
+            let throttled = self.quotas.waited(cpu, quota, tid, since..ns);
+            let delay = ns.saturating_sub(since).saturating_sub(throttled);
             self.runqueue.see(delay);
             let running = self.cpus.get(&cpu);
             let instead = || running.and_then(|running| running.longest_since(since)).unwrap_or(last);
@@ -265,6 +269,7 @@ impl Tasks {
         }
         let mut waits = std::mem::take(&mut self.waits);
         waits.put(figures, &self, names, symbols, end);
+        std::mem::take(&mut self.quotas).put(figures, &self, names, end);
         let from = self.from.max(figures.completeness.from_ns);
         self.cpu_time(figures, names, from..end);
     }
@@ -341,6 +346,7 @@ mod tests {
             next,
             next_prio: 120,
             next_comm: comm("next"),
+            quota: 0,
         };
         Event { cpu, ..event(ns, tid, what) }
     }
@@ -486,6 +492,25 @@ mod tests {
     fn a_task_that_nothing_wakes_waits_until_the_end() {
         let found = figures(&[switch(10, 0, 7, 2, 0)], 100);
         assert_eq!((found.waits_uninterruptible[0].ns, found.waits_uninterruptible[0].is_open), (90, true));
+    }
+
+    #[test]
+    fn a_quota_is_not_a_busy_cpu() {
+        let mut events = Vec::new();
+        for period in 0..2 {
+            let at = period * 100;
+            let mut runs = switch(at + 90, 0, 8, 1, 7);
+            if let What::Switch { quota, .. } = &mut runs.what {
+                *quota = 3;
+            }
+            let throttled = event(at + 90, 7, What::Throttled { quota: 3, ns: 60 });
+            events.extend([switch(at + 20, 0, 7, 0, 8), throttled, runs]);
+        }
+        let found = figures(&events, 200);
+        let worst = &found.runqueue_worst[0];
+        assert_eq!((found.runqueue.count, worst.ns, worst.instead.tid), (2, 10, 8));
+        let quota = &found.quota_waits[0];
+        assert_eq!((quota.task.tid, quota.total.count, quota.total.ns, quota.total.max_ns), (7, 2, 120, 60));
     }
 
     #[test]

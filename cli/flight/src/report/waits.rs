@@ -125,10 +125,12 @@ mod tests {
             next: 0,
             next_prio: 120,
             next_comm: next,
+            quota: 0,
         };
         let woken = comm("woken");
         let waking = What::Waking { task: 7, is_new: false, prio: 120, target: 0, comm: woken };
-        let wait = |ns| What::Wait { ns, state: 2, waker: Some(8), stack: stack.clone() };
+        let wait =
+            |ns| What::Wait { ns, state: 2, is_throttled: false, waker: Some(8), stack: stack.clone() };
         let mut tasks = Tasks::default();
         for event in [
             event(1_000, 7, switch),

@@ -148,6 +148,7 @@ mod tests {
             next,
             next_prio: -1,
             next_comm,
+            quota: 0,
         };
         let all = [
             What::Fork { child_pid: 8, child_tid: 8, comm: comm("child") },
@@ -175,8 +176,14 @@ mod tests {
             What::NetReceive { interface: Interface { index: 2, net_ns: u64::MAX }, bytes: u32::MAX },
             What::Fault { address: u64::MAX, ip: 0 },
             What::Sample { stack: stack(true) },
-            What::Wait { ns: 900, state: 2, waker: Some(8), stack: stack(false) },
-            What::Wait { ns: u64::MAX, state: 0x100, waker: None, stack: Stack::default() },
+            What::Wait { ns: 900, state: 2, is_throttled: false, waker: Some(8), stack: stack(false) },
+            What::Wait {
+                ns: u64::MAX,
+                state: 0x100,
+                is_throttled: false,
+                waker: None,
+                stack: Stack::default(),
+            },
             What::Contention { lock: u64::MAX, flags: u32::MAX, ns: u64::MAX, stack: stack(true) },
             What::Trigger { kind: 6, value: 11, pid: 7, tid: 9, comm: name },
             What::Trigger { kind: u32::MAX, value: u64::MAX, pid: u32::MAX, tid: u32::MAX, comm: name },

@@ -108,6 +108,7 @@ fn the_machine_and_the_threads_come_first() {
         next: 8,
         next_prio: 1,
         next_comm: comm("eight"),
+        quota: 0,
     };
     let trace = written(Format::Perfetto, &[Event { pid: 5, ..event(9, 7, switch) }], &[]);
     let packets = schema::packets(&trace);
@@ -142,7 +143,7 @@ fn losses_are_slices_that_do_not_overlap() {
 fn stacks_are_written_once_and_waits_are_slices() {
     let stack = || super::super::tests::stack(false);
     let sample = |ns, stack| event(ns, 7, What::Sample { stack });
-    let wait = What::Wait { ns: 90, state: 2, waker: Some(8), stack: stack() };
+    let wait = What::Wait { ns: 90, state: 2, is_throttled: false, waker: Some(8), stack: stack() };
     let other = super::super::super::stack::Stack { kernel: vec![u64::MAX], ..Default::default() };
     let events = [
         sample(1, stack()),

@@ -185,6 +185,10 @@ impl Rows {
                 with.name(Column::next_thread, next_comm);
                 with.signed(Column::next_prio, *next_prio);
             }
+            What::Throttled { ns, .. } => {
+                with.text(Column::event, b"throttled");
+                with.set(Column::wait_ns, *ns);
+            }
             What::Waking { task, is_new, prio, target, comm } => {
                 with.text(Column::event, if *is_new { b"sched_wakeup_new" } else { b"sched_waking" });
                 with.set(Column::woken_tid, (*task).into());
@@ -250,7 +254,7 @@ impl Rows {
                 with.text(Column::event, b"sample");
                 with.stack(stack);
             }
-            What::Wait { ns, state, waker, stack } => {
+            What::Wait { ns, state, waker, stack, .. } => {
                 with.text(Column::event, b"wait");
                 with.set(Column::wait_ns, *ns);
                 with.text(Column::state, state_letters(*state).as_bytes());

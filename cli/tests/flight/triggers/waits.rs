@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::{cause, cpus, expect, expect_no_process, named, stay, tid};
 use crate::fuse::SlowFile;
-use crate::recorder::Recorder;
+use crate::limits::Cgroup;
+use crate::recorder::{Busy, Recorder};
 use crate::skip;
 
 const LONG: Duration = Duration::from_millis(150);
@@ -210,6 +211,40 @@ impl Drop for Setting {
     fn drop(&mut self) {
         fs::write(self.0, &self.1).unwrap();
     }
+}
+
+#[test]
+fn a_cpu_quota_is_not_a_busy_cpu() {
+    let Some(group) = Cgroup::with_quota("quota") else {
+        skip::skipped("no cgroup with a CPU quota can be made here");
+        return;
+    };
+    let busy = group.command().args(["/bin/sh", "-c", "while :; do :; done"]).spawn().unwrap();
+    let busy = Busy(busy);
+    let pid = busy.0.id();
+    let before = group.throttled();
+    let recorder = Recorder::new("quota");
+    let trigger = ["--stop-on", &format!("quota > 10ms pid={pid}"), "--after", "2s"];
+    if !recorder.start(&[&["--size", "64M", "--events", "sched,waits"], &trigger[..]].concat()) {
+        return;
+    }
+    let events = expect(&recorder, "quota", pid);
+    let throttled = group.throttled() - before;
+    drop(busy);
+    assert!(events.iter().any(|event| event["event"] == "throttled" && event["pid"] == pid));
+    let report: Value = serde_json::from_slice(&recorder.run(&["report", "--json"]).stdout).unwrap();
+    let of_busy = |list: &str| {
+        let found = report[list].as_array().unwrap().iter().filter(|it| it["task"]["pid"] == pid);
+        found.cloned().collect::<Vec<_>>()
+    };
+    let quota = of_busy("quota_waits");
+    let number = |field: &str| quota[0][field].as_u64().unwrap();
+    assert!(
+        number("count") >= 3 && u128::from(number("total_ns")) <= throttled.as_nanos(),
+        "{throttled:?} {quota:?}"
+    );
+    let sums = of_busy("wait_sums");
+    assert!(sums.iter().any(|sum| sum["how"] == "for a CPU quota"), "{sums:?}");
 }
 
 #[test]

@@ -288,6 +288,7 @@ mod tests {
             next,
             next_prio: 120,
             next_comm: comm(name),
+            quota: 0,
         };
         Event { cpu, ..event(ns, tid, what) }
     }

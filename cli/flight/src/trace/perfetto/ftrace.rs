@@ -36,6 +36,7 @@ impl Perfetto {
                     next_prio: Some((*next_prio).into()),
                 })
             }
+            What::Throttled { ns, .. } => generic("throttled", &[("ns", *ns)]),
             // Perfetto counts a thread as runnable from sched_waking on, and ignores sched_wakeup.
             What::Waking { task, prio, target, comm, .. } => Ftrace::SchedWaking(SchedWakingFtraceEvent {
                 comm: Some(names.seen(*task, cpu, comm)),
@@ -133,7 +134,7 @@ impl Perfetto {
             }
             What::Fault { address, ip } => generic("page_fault_user", &[("address", *address), ("ip", *ip)]),
             What::Sample { stack } => return self.sample(event, stack, names).map(|()| None),
-            What::Wait { ns: time, state, waker, stack } => {
+            What::Wait { ns: time, state, waker, stack, .. } => {
                 let waker = waker.map(|waker| {
                     format!("{waker} ({})", String::from_utf8_lossy(&names.comm(waker, cpu, ns)))
                 });
