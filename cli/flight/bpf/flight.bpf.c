@@ -402,13 +402,27 @@ int block_complete(__u64 *ctx)
 	return request((void *)ctx[0], COMPLETE, ctx[2], ctx[1]);
 }
 
+/* The bytes of a packet as the interface counts them, with its link header. A received one has it before its data. The loopback
+ * interface takes it off before it counts. */
+static __always_inline __u32 bytes_of(struct sk_buff *skb, __u32 direction)
+{
+	struct net_device *dev = skb->dev;
+	__u64 header = 0;
+
+	if (dev->flags & IFF_LOOPBACK)
+		return skb->len - (direction ? 0 : dev->hard_header_len);
+	if (direction && skb->mac_header != 0xffff)
+		header = (__u64)skb->data - (__u64)skb->head - skb->mac_header;
+	return skb->len + (header < 256 ? header : 0);
+}
+
 static __always_inline int packet(struct sk_buff *skb, __u32 direction)
 {
 	struct net_device *dev = skb->dev;
 
 	RESERVE(net)
 	e->ifindex = dev->ifindex | direction;
-	e->bytes = skb->len;
+	e->bytes = bytes_of(skb, direction);
 	/* Without CONFIG_NET_NS there is only one. */
 	e->net_ns = bpf_core_field_exists(dev->nd_net.net) ? dev->nd_net.net->ns.inum : 0;
 	mapring_commit(&net, e);

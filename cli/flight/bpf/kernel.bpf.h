@@ -79,8 +79,11 @@ struct ns_common {
 struct net___of_kernel {
 	struct ns_common ns;
 };
+#define IFF_LOOPBACK 8
 struct net_device {
 	int ifindex;
+	unsigned int flags;
+	unsigned short hard_header_len;
 	struct {
 		struct net___of_kernel *net;
 	} nd_net;
@@ -88,6 +91,8 @@ struct net_device {
 struct sk_buff {
 	struct net_device *dev;
 	unsigned int len;
+	__u16 mac_header; /* where that begins, from head */
+	unsigned char *head, *data;
 };
 #ifdef __TARGET_ARCH_arm64
 struct pt_regs {

@@ -82,8 +82,8 @@ pub(crate) struct Sched {
 }
 
 recorded!(Sched, self => {
-    let (task, comm) = (self.task & (1 << QUOTA_AT) - 1, bytemuck::cast(self.comm));
-    let quota = (self.task >> QUOTA_AT) as u8; // 8 of the bits
+    let (task, comm) = (self.task & ((1 << QUOTA_AT) - 1), bytemuck::cast(self.comm));
+    let quota = (self.task >> QUOTA_AT & 0xff) as u8;
     Some(if self.task & THROTTLED == THROTTLED {
         What::Throttled { quota, ns: self.comm[0] }
     } else if self.task & WAKING != 0 {
@@ -329,7 +329,7 @@ pub(crate) struct Waits {
 }
 
 recorded!(Waits, self, stack => {
-    let state = self.state as u16; // the lower half
+    let state = (self.state & 0xffff) as u16;
     Some(What::Wait {
         is_throttled: self.state & WAS_THROTTLED != 0,
         ns: self.time,

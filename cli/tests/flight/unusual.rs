@@ -290,7 +290,7 @@ fn interfaces_have_their_network_namespace() {
     for (at, (tid, namespace)) in sent.into_iter().enumerate() {
         let events = dumped(&recorder, tid);
         let packet =
-            events.iter().find(|line| is(line, "net_dev_queue") && line["bytes"] == 77 + 42).unwrap();
+            events.iter().find(|line| is(line, "net_dev_queue") && line["bytes"] == 77 + 28).unwrap();
         assert_eq!((&packet["net_ns"], &packet["interface"]), (&json!(namespace), &json!(1)));
         // The command is in the first one.
         let name = if at == 0 { json!("lo") } else { Value::Null };

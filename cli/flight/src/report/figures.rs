@@ -43,6 +43,8 @@ pub(super) struct Figures {
     /// Requests to disks that ended, and whose begin is not recorded: they are in no other figure.
     pub(super) requests_without_begin: u64,
     pub(super) interrupts: Vec<Interrupts>,
+    /// Of each CPU, as far back as all CPUs have such events. It is also in the CPU time of the processes that ran.
+    pub(super) interrupt_time: Vec<InterruptTime>,
     pub(super) faults: Vec<Faults>,
     /// The latest.
     pub(super) started: Vec<Started>,
@@ -307,6 +309,17 @@ pub(super) struct Interrupts {
     /// Where and when the longest began.
     pub(super) longest_cpu: u16,
     pub(super) longest_from_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct InterruptTime {
+    pub(super) cpu: u16,
+    pub(super) irq_ns: u64,
+    pub(super) softirq_ns: u64,
+    /// Softirqs, of the CPU's time.
+    pub(super) softirq_percent: f64,
+    /// The softirq that took most.
+    pub(super) softirq: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -175,7 +175,8 @@ impl Report {
     fn new(end: u64, complete: BTreeMap<&'static str, u64>) -> Self {
         let (groups, cpus, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let tasks = Tasks::new(complete.get("sched").copied().unwrap_or(0));
-        let (requests, disks) = (Requests::default(), Disks::default());
+        let requests = Requests::new(complete.get("irq").copied().unwrap_or(0));
+        let disks = Disks::default();
         let (lists, sums) = (Lists::default(), Sums::default());
         let symbols = Symbols::new(&[]);
         Self { end, groups, complete, cpus, lost, tasks, requests, disks, lists, sums, symbols, extra: None }

@@ -1,11 +1,13 @@
 //! How long system calls and interrupts took.
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 
 use super::super::event::{Event, What};
 use super::super::names::{Id, Names};
+use super::super::sum;
 use super::super::trace::{Abi, softirq_name};
-use super::figures::{Call, Calls, Figures, Interrupts, Task};
+use super::figures::{Call, Calls, Figures, InterruptTime, Interrupts, Task};
 use super::largest::{Map, sorted};
 use super::longest::{LONGEST, Longest, Took};
 use super::tasks::{Tasks, task};
@@ -22,6 +24,10 @@ pub(super) struct Requests {
     /// Of each CPU: the interrupts that have begun, and the softirq.
     open_interrupts: Map<(u16, bool), Vec<(u32, u64)>>,
     interrupts: Map<(u32, bool), (Took, u16, u64)>,
+    /// Of each CPU: its interrupts and softirqs, with their ends and times.
+    interrupt_time: BTreeMap<u16, BTreeMap<(u32, bool), u64>>,
+    /// Before this time, interrupts of some CPU are missing.
+    interrupts_from: u64,
 }
 
 /// -ERESTARTSYS to -ERESTART_RESTARTBLOCK: what the kernel calls an interrupted call, and no program sees.
@@ -39,6 +45,10 @@ struct Entered {
 }
 
 impl Requests {
+    pub(super) fn new(interrupts_from: u64) -> Self {
+        Self { interrupts_from, ..Self::default() }
+    }
+
     /// `tasks` has seen the event.
     pub(super) fn see(&mut self, event: &Event, tasks: &Tasks, names: &mut Names) {
         let &Event { ns, cpu, ref what, .. } = event;
@@ -131,7 +141,12 @@ impl Requests {
         let from = open[at].1;
         open.truncate(at);
         let (took, longest_cpu, longest_from) = self.interrupts.entry((number, is_soft)).or_default();
-        if took.see(ns.saturating_sub(from)) {
+        let time = ns.saturating_sub(from);
+        if from >= self.interrupts_from {
+            let sum = self.interrupt_time.entry(cpu).or_default().entry((number, is_soft)).or_default();
+            *sum = sum.saturating_add(time);
+        }
+        if took.see(time) {
             (*longest_cpu, *longest_from) = (cpu, from);
         }
     }
@@ -160,7 +175,26 @@ impl Requests {
         }
     }
 
+    /// How long each CPU was in interrupts.
+    fn interrupt_time(&self, times: Range<u64>) -> Vec<InterruptTime> {
+        let all = times.end.saturating_sub(times.start).max(1);
+        let of = |(&cpu, sums): (&u16, &BTreeMap<(u32, bool), u64>)| {
+            let [irq_ns, softirq_ns] = [false, true].map(|wanted| {
+                sum(sums.iter().filter(|((_, is_soft), _)| *is_soft == wanted).map(|(_, ns)| *ns))
+            });
+            let most = sums.iter().filter(|((_, is_soft), _)| *is_soft).max_by_key(|(_, ns)| **ns);
+            let softirq = most.map_or(String::new(), |((number, _), _)| softirq(*number));
+            #[allow(clippy::cast_precision_loss)] // for people
+            let softirq_percent = 100.0 * softirq_ns as f64 / all as f64;
+            InterruptTime { cpu, irq_ns, softirq_ns, softirq_percent, softirq }
+        };
+        self.interrupt_time.iter().map(of).collect()
+    }
+
     pub(super) fn put(mut self, figures: &mut Figures) {
+        let period = &figures.completeness;
+        figures.interrupt_time =
+            self.interrupt_time(period.from_ns.max(self.interrupts_from)..period.until_ns);
         let slow = self.slow_calls.take().into_iter().take(LONGEST);
         figures.slow_calls = slow.map(|(_, call)| call).collect();
         let calls = sorted(self.calls, |(took, _)| took.total);
@@ -171,13 +205,16 @@ impl Requests {
         figures.calls = calls.map(call).collect();
         let interrupts = sorted(self.interrupts, |(took, ..)| took.max);
         let interrupt = |((number, is_soft), (took, longest_cpu, longest_from_ns)): (_, (Took, _, _))| {
-            let soft = softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned);
-            let interrupt = if is_soft { soft } else { format!("irq {number}") };
+            let interrupt = if is_soft { softirq(number) } else { format!("irq {number}") };
             let (total_ns, took) = (took.total, took.distribution());
             Interrupts { interrupt, total_ns, took, longest_cpu, longest_from_ns }
         };
         figures.interrupts = interrupts.map(interrupt).collect();
     }
+}
+
+fn softirq(number: u32) -> String {
+    softirq_name(number).map_or_else(|| format!("softirq {number}"), str::to_owned)
 }
 
 #[cfg(test)]
@@ -300,5 +337,7 @@ mod tests {
         let took: Vec<_> =
             found.interrupts.iter().map(|it| (&*it.interrupt, it.took.max_ns, it.longest_from_ns)).collect();
         assert_eq!(took, [("NET_RX", 50, 10), ("irq 9", 5, 20)]);
+        let [cpu] = &found.interrupt_time[..] else { panic!("{:?}", found.interrupt_time) };
+        assert_eq!((cpu.irq_ns, cpu.softirq_ns, &*cpu.softirq), (5, 50, "NET_RX"));
     }
 }

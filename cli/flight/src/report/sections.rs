@@ -5,7 +5,8 @@ use mapring_kit::text::grouped;
 
 use super::super::sum;
 use super::figures::{
-    Completeness, Distribution, Ended, Figures, QuotaWait, Stopped, Sum, Task, Total, Wait, WaitSum, Where,
+    Completeness, Distribution, Ended, Figures, InterruptTime, QuotaWait, Stopped, Sum, Task, Total, Wait,
+    WaitSum, Where,
 };
 use super::text::{Document, Part, Row, Section};
 
@@ -151,6 +152,14 @@ impl<'f> Text<'f> {
                 format!("{task} could run, and waited {waited} for {instead} on CPU {cpu}"),
             ));
         }
+        let of_softirqs =
+            figures.interrupt_time.iter().max_by(|a, b| a.softirq_percent.total_cmp(&b.softirq_percent));
+        if let Some(InterruptTime { cpu, softirq_percent, softirq, .. }) =
+            of_softirqs.filter(|it| it.softirq_percent >= 10.0)
+        {
+            let line = format!("softirqs took {softirq_percent:.0} % of CPU {cpu}, most of it {softirq}");
+            first.push(("interrupts", line));
+        }
         // A thread that waits for locks of its own process, or of the kernel, for a fifth of the time.
         let is_long = |it: &&WaitSum| it.total.ns > (until_ns - from_ns) / 5;
         let of_process =
@@ -237,6 +246,7 @@ impl<'f> Text<'f> {
             self.more(processes);
             if processes > 0 {
                 self.line(format!("all {} processes: {}", grouped(processes), time(busy_ns)));
+                self.line("times on a CPU, with its interrupts, and with what a hypervisor took (steal)");
             }
             if !figures.cpu_time_by_name.is_empty() {
                 self.table(
@@ -400,6 +410,18 @@ impl<'f> Text<'f> {
                     let [p99, max, all] = [it.took.p99_ns, it.took.max_ns, it.total_ns].map(time);
                     let cells = vec![it.interrupt.clone(), max, p99, it.took.count.to_string(), all, longest];
                     Row::at(it.longest_from_ns, it.took.max_ns, cells)
+                }),
+            );
+        }
+        let busy = figures.interrupt_time.iter().filter(|it| it.irq_ns + it.softirq_ns > 0);
+        let busy: Vec<_> = busy.collect();
+        if !busy.is_empty() && self.title("Time of CPUs in interrupts", &["irq"]) {
+            self.table(
+                &["CPU", "softirqs", "% of the CPU", "most in", "interrupts"],
+                busy.into_iter().map(|it| {
+                    let [softirqs, irqs] = [it.softirq_ns, it.irq_ns].map(time);
+                    let percent = format!("{:.1}", it.softirq_percent);
+                    vec![it.cpu.to_string(), softirqs, percent, it.softirq.clone(), irqs]
                 }),
             );
         }
