@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::clocks;
 use crate::names::Names;
+use crate::present;
 use crate::recording::Recording;
 use crate::rings::{self, GroupRings};
 use crate::save::{self, About};
@@ -43,7 +44,8 @@ impl Input {
         }
         let pins = Recording::open(dir)?;
         let (rings, stop) = (rings::open_all(&pins)?, stopped::read(&pins)?);
-        Ok(Self { pins: Some(pins), rings, names: Names::new(), stop, saved: None, symbols: None })
+        let names = Names::new().with_ended(present::read(&pins));
+        Ok(Self { pins: Some(pins), rings, names, stop, saved: None, symbols: None })
     }
 
     /// Says on stderr what happened to the clocks since the start.

@@ -45,6 +45,7 @@ mod clocks;
 mod machine;
 mod made_by;
 mod names;
+mod present;
 mod procfs;
 mod symbols;
 mod text;

@@ -36,6 +36,8 @@ pub(crate) struct Names {
     former: HashMap<Id, Bytes, foldhash::fast::RandomState>,
     idle: Vec<Bytes>,
     processes: Map<Option<Process>>,
+    /// Those that were present when the recording started.
+    ended: Map<Process>,
     /// `None` if /proc can't be used: it numbers processes in another way than the records, or they come from another machine.
     ticks: Option<Ticks>,
     /// Escaped. `None`: it is in another network namespace, or not present any more.
@@ -151,6 +153,7 @@ impl Names {
             former: HashMap::default(),
             idle: Vec::new(),
             processes: Map::default(),
+            ended: Map::default(),
             ticks,
             interfaces: HashMap::default(),
             machine: Machine::here(),
@@ -171,6 +174,11 @@ impl Names {
         }
     }
 
+    /// And those that were present when the recording started, who may have ended since.
+    pub(crate) fn with_ended(self, ended: Vec<(u32, Process)>) -> Self {
+        Self { ended: ended.into_iter().collect(), ..self }
+    }
+
     /// The machine that recorded.
     pub(crate) fn machine(&self) -> &Machine {
         &self.machine
@@ -184,7 +192,7 @@ impl Names {
 
     /// Whether processes can be found in /proc.
     pub(crate) fn has_proc(&self) -> bool {
-        self.ticks.is_some() || !self.processes.is_empty()
+        self.ticks.is_some() || !self.processes.is_empty() || !self.ended.is_empty()
     }
 
     /// Begins with the names of these threads. Returns those that are not made by one of the events, in order of their
@@ -263,6 +271,9 @@ impl Names {
             What::Exec { comm, .. } => {
                 self.set(event.tid, comm, false);
                 self.forget(event.pid); // the command line is another one
+                if let Some(before) = self.ended.get_mut(&event.pid) {
+                    before.cmdline.clear();
+                }
             }
             _ => {}
         }
@@ -290,12 +301,14 @@ impl Names {
         self.comm(tid, cpu, 0)
     }
 
-    /// The process, or the thread, that had this number at this time, if it is still present.
+    /// The process, or the thread, that had this number at this time, if it is still present, or was at the start.
     pub(crate) fn process(&mut self, pid: u32, ns: u64) -> Option<&Process> {
         let read = || procfs::process(pid, self.ticks.as_ref()?);
         let found = self.processes.entry(pid).or_insert_with(read);
         // Later than the event: another process has the number now.
-        found.as_ref().filter(|process| process.start <= ns)
+        let is_then = |process: &&Process| process.start <= ns;
+        let is_first = !self.lives.contains_key(&pid);
+        found.as_ref().filter(is_then).or_else(|| self.ended.get(&pid).filter(|it| is_first && is_then(it)))
     }
 
     fn forget(&mut self, pid: u32) {
@@ -460,6 +473,17 @@ mod tests {
         assert_eq!(names.comm(7, 0, 1), "", "the later name is that of the program");
         names.update(&exec);
         assert_eq!(names.comm(7, 0, 2), "true");
+    }
+
+    #[test]
+    fn who_was_present_at_the_start_has_a_name_until_another_one_has_the_number() {
+        let process = |comm: &str, start| Process { comm: comm.into(), start, ..Process::default() };
+        let mut names = Names::of_events().with_ended(vec![(7, process("first", 5)), (8, process("", 50))]);
+        assert_eq!([names.comm(7, 0, 9), names.comm(8, 0, 9)], ["first", ""]);
+        let fork = event(10, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm("second") });
+        names.at(&fork);
+        assert_eq!(names.comm(7, 0, 11), "second");
+        assert!(names.process(7, 11).is_none());
     }
 
     #[test]

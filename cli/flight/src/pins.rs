@@ -9,6 +9,7 @@
 //!     links/sched_switch …
 //!     control         the program that `hold`, `resume` and `mark` run
 //!     sampler         the program that takes samples, if it does
+//!     present         a map: who was present at the start, with names
 //!     hz              a symbolic link to no file: its text is how often it does, in a second
 //!     triggers        another one: its text is what stops the recording
 //!     cost            another one: its text is what an event costs, in nanoseconds
@@ -49,6 +50,8 @@ pub const CONTROL: &str = "control";
 pub(crate) const SAMPLER: &str = "sampler";
 /// The map that has the end of the recording.
 pub(crate) const STOP: &str = "stop";
+/// The map that has the names of those that were present at the start.
+pub(crate) const PRESENT: &str = "present";
 pub(crate) const TRIGGERS: &str = "triggers";
 pub(crate) const HZ: &str = "hz";
 pub(crate) const COST: &str = "cost";
@@ -91,7 +94,7 @@ fn is_left(lock: &PinDir) -> Result<bool> {
         return Ok(lock.entries()?.is_empty());
     }
     let new = lock.dir(NEW)?;
-    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, HZ, TRIGGERS, CLOCKS, MADE_BY])? {
+    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, PRESENT, HZ, TRIGGERS, CLOCKS, MADE_BY])? {
         return Ok(false);
     }
     let mut pins = Vec::new();
@@ -118,6 +121,7 @@ fn open_below(dir: &PinDir, pins: &mut Vec<OwnedFd>) -> io::Result<()> {
         match kind {
             FileType::Directory => open_below(&dir.dir(name)?, pins)?,
             FileType::Symlink => {}
+            _ if name == PRESENT => {} // no region
             _ => pins.push(dir.open_pin(name)?),
         }
     }

@@ -114,7 +114,7 @@ mod with_programs {
     use crate::plan::{self, Planned};
     use crate::recording::Recording;
     use crate::rings::{GROUPS, MARKS};
-    use crate::{clocks, cost, limits, rings, sampling};
+    use crate::{clocks, cost, limits, present, rings, sampling};
 
     /// The group that takes samples.
     const PROFILE: &str = "profile";
@@ -237,7 +237,9 @@ mod with_programs {
         }
         let new = lock.begin()?;
         let before = cost::Before::measure();
-        fill(&new, &loaded, readers.map(|(group, _)| group))?;
+        let group = readers.map(|(group, _)| group);
+        present::keep(&new, group).context("the names of those that are present")?;
+        fill(&new, &loaded, group)?;
         Lock::keep_texts(&new, hz, &clocks::text(), &args.triggers())?;
         lock.finish()?;
         let measured = before.and_then(|before| match before.compare(lock.path())? {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::recorder::{Recorder, output, stderr};
+use crate::recorder::{Busy, Recorder, output, stderr};
 
 /// A directory that any user may enter. Dropping it removes it.
 struct Dir(PathBuf);
@@ -306,4 +306,27 @@ fn forged_files_do_no_harm() {
     let mut newer = file_of(parts.clone());
     newer[8] = 2;
     assert!(read(&forged, &newer).unwrap_err().contains("a file of version 2"));
+}
+
+#[test]
+fn who_was_present_at_the_start_has_a_name_after_its_end() {
+    let dir = Dir::new("present");
+    let busy = Busy(Command::new("/bin/sh").args(["-c", "while :; do sleep 0.01; done"]).spawn().unwrap());
+    let pid = busy.0.id();
+    let recorder = Recorder::new("present");
+    // These events have no names.
+    if !recorder.start(&["--size", "1M", "--events", "syscalls"]) {
+        return;
+    }
+    while !recorder.events().iter().any(|event| event.pid == pid) {}
+    assert_eq!(recorder.run(&["hold"]).status.code(), Some(0));
+    drop(busy);
+    let file = dir.path("file");
+    assert!(recorder.run(&["save", &file]).status.success());
+    for from in [&["dump"][..], &["dump", "--from", &file]] {
+        let dumped = lines(&recorder.run(&[from, &["--format", "ndjson"]].concat()));
+        let of_it = dumped.iter().find(|line| line["pid"] == pid).unwrap();
+        assert_eq!((&of_it["process"], &of_it["thread"]), (&json!("sh"), &json!("sh")), "{from:?}");
+        assert!(of_it["cgroup"].is_string(), "{of_it}");
+    }
 }

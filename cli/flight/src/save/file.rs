@@ -150,9 +150,9 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
     let stop =
         about.stop.as_deref().map(|words| Stop::of(words).context("damaged: what stopped it")).transpose()?;
     known.escape();
-    let Known { processes, net_ns, interfaces } = known;
+    let Known { processes, ended, net_ns, interfaces } = known;
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
-    let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces);
+    let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces).with_ended(ended);
     Ok(Input { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
 }
 

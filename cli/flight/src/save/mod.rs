@@ -4,7 +4,7 @@ mod file;
 #[cfg(test)]
 mod seeds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,7 @@ use mapring_kit::text::printable;
 use super::machine::Machine;
 use super::made_by;
 use super::names::Names;
+use super::present;
 use super::procfs::{self, Present, Process};
 use super::recording::Recording;
 use super::rings::{self, GroupRings};
@@ -62,6 +63,8 @@ pub(crate) struct About {
 #[derive(Default, Serialize, Deserialize)]
 struct Known {
     processes: Vec<(u32, Process)>,
+    /// Those of the start that are not present any more.
+    ended: Vec<(u32, Process)>,
     /// The interfaces in this network namespace: their numbers and names.
     net_ns: u64,
     interfaces: Vec<(u32, String)>,
@@ -91,22 +94,28 @@ impl About {
 
 impl Known {
     /// Also whether something is left out.
-    fn now() -> (Self, bool) {
+    fn now(recording: &Recording) -> (Self, bool) {
         let interface = |entry: std::io::Result<std::fs::DirEntry>| {
             let entry = entry.ok()?;
             let number = std::fs::read_to_string(entry.path().join("ifindex")).ok()?.trim().parse().ok()?;
             Some((number, escape(entry.file_name().as_encoded_bytes())))
         };
         let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().filter_map(interface);
-        let Present { all, is_cut } = procfs::all(file::TEXT - (8 << 20)); // interfaces are few
+        let Present { all, is_cut } = procfs::all(file::TEXT - (24 << 20)); // also those of the start, and interfaces, which are few
         let net_ns = procfs::namespace("self", "net").unwrap_or(0);
-        (Self { processes: all, net_ns, interfaces: interfaces.collect() }, is_cut)
+        let starts: HashMap<u32, u64> = all.iter().map(|(tid, process)| (*tid, process.start)).collect();
+        let mut ended = present::read(recording);
+        ended.retain(|(tid, process)| starts.get(tid) != Some(&process.start));
+        (Self { processes: all, ended, net_ns, interfaces: interfaces.collect() }, is_cut)
     }
 
     /// Texts of a file can be anything.
     fn escape(&mut self) {
-        let texts =
-            self.processes.iter_mut().flat_map(|(_, it)| it.cmdline.iter_mut().chain([&mut it.cgroup]));
+        let texts = self
+            .processes
+            .iter_mut()
+            .chain(&mut self.ended)
+            .flat_map(|(_, it)| it.cmdline.iter_mut().chain([&mut it.cgroup]));
         let names = self.interfaces.iter_mut().map(|(_, name)| name);
         texts.chain(names).for_each(|text| *text = printable(text).into_owned());
     }
@@ -139,7 +148,7 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
             output::bytes(file::TEXT as u64)
         );
     }
-    let (known, is_cut) = Known::now();
+    let (known, is_cut) = Known::now(&recording);
     to.json(file::NAMES, known, |_| false).with_context(shown)?;
     if is_cut {
         eprintln!(

@@ -108,7 +108,9 @@ fn write() -> Vec<u8> {
         cmdline: vec!["bash".to_owned()],
         ..Process::default()
     };
-    let known = Known { processes: vec![(7, process)], net_ns: 1, interfaces: vec![(2, "eth0".to_owned())] };
+    let ended = vec![(9, process.clone())];
+    let known =
+        Known { processes: vec![(7, process)], ended, net_ns: 1, interfaces: vec![(2, "eth0".to_owned())] };
     to.part(NAMES, &serde_json::to_vec(&known).unwrap()).unwrap();
     to.finish().unwrap();
     bytes
