@@ -85,12 +85,13 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
 /// # Errors
 /// If the output can't be written.
 pub(crate) fn write_all(
-    mut input: Input,
+    input: Input,
     last: Option<Duration>,
     format: Format,
     stacks: &trace::stacks::Options,
     out: Out,
 ) -> Result<Written> {
+    let mut input = input.copied();
     let Period { times, zero, cause } = Period::of(&input, last);
     if let Some(cause) = cause {
         output::note(format_args!("mapring: stopped by {cause}"));

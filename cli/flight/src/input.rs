@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use mapring::time::Clock;
+
 use crate::clocks;
+use crate::memory;
 use crate::names::Names;
 use crate::present;
 use crate::recording::Recording;
@@ -31,6 +34,8 @@ pub(crate) struct Input {
     pub(crate) stop: Option<Stop>,
     /// `None`: it is running.
     pub(crate) saved: Option<About>,
+    /// Events up to here are complete, if rings are copied.
+    copied: Option<u64>,
     /// The names of stacks, if it is a file.
     pub(crate) symbols: Option<Saved>,
 }
@@ -45,7 +50,40 @@ impl Input {
         let pins = Recording::open(dir)?;
         let (rings, stop) = (rings::open_all(&pins)?, stopped::read(&pins)?);
         let names = Names::new().with_ended(present::read(&pins));
-        Ok(Self { pins: Some(pins), rings, names, stop, saved: None, symbols: None })
+        Ok(Self { pins: Some(pins), rings, names, stop, saved: None, copied: None, symbols: None })
+    }
+
+    /// A file of `save`.
+    pub(crate) fn of_file(
+        rings: Vec<GroupRings>,
+        names: Names,
+        stop: Option<Stop>,
+        about: About,
+        symbols: Saved,
+    ) -> Self {
+        let copied = Some(about.until);
+        Self { pins: None, rings, names, stop, saved: Some(about), copied, symbols: Some(symbols) }
+    }
+
+    /// Copies the rings of a recording that goes on, those with the shortest history first, as far as a quarter of the free memory
+    /// has room for them. What is read later is not overwritten then.
+    pub(crate) fn copied(mut self) -> Self {
+        let is_over = self.stop.and_then(|stop| stop.end()).is_some_and(|end| end <= Clock::Monotonic.now());
+        if self.copied.is_some() || is_over {
+            return self;
+        }
+        let mut room = memory::free() / 4; // each copy is there twice for a moment
+        let order = rings::shortest_first(&self.rings);
+        let until = rings::present();
+        for at in order {
+            let ring = &mut self.rings[at];
+            let Some(left) = room.checked_sub(ring.bytes()) else { continue };
+            if let Some(copy) = ring.copied(until) {
+                (*ring, room) = (copy, left);
+            }
+        }
+        self.copied = Some(until);
+        self
     }
 
     /// Says on stderr what happened to the clocks since the start.
@@ -62,6 +100,6 @@ impl Input {
 
     /// After this call all earlier events are found. Sleeps, if it is running.
     pub(crate) fn present(&self) -> u64 {
-        self.saved.as_ref().map_or_else(rings::present, |about| about.until)
+        self.copied.unwrap_or_else(rings::present)
     }
 }

@@ -44,6 +44,7 @@ mod triggers;
 mod clocks;
 mod machine;
 mod made_by;
+mod memory;
 mod names;
 mod present;
 mod procfs;

@@ -3,7 +3,6 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result};
 use flate2::read::ZlibDecoder;
 use mapring::Array;
 
@@ -30,7 +29,8 @@ pub(crate) fn read(recording: &Recording) -> Vec<(u32, Process)> {
 
 /// Keeps all that are present now in a map, which is pinned here, and which nobody can change.
 #[cfg(feature = "bpf")]
-pub(crate) fn keep(new: &mapring_sys::PinDir, readers: Option<u32>) -> Result<()> {
+pub(crate) fn keep(new: &mapring_sys::PinDir, readers: Option<u32>) -> anyhow::Result<()> {
+    use anyhow::Context;
     use flate2::Compression;
     use flate2::write::ZlibEncoder;
     use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};

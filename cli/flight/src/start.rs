@@ -97,7 +97,6 @@ pub(crate) use with_programs::run;
 
 #[cfg(feature = "bpf")]
 mod with_programs {
-    use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
     use std::time::Duration;
@@ -114,7 +113,7 @@ mod with_programs {
     use crate::plan::{self, Planned};
     use crate::recording::Recording;
     use crate::rings::{GROUPS, MARKS};
-    use crate::{clocks, cost, limits, present, rings, sampling};
+    use crate::{clocks, cost, limits, memory, present, rings, sampling};
 
     /// The group that takes samples.
     const PROFILE: &str = "profile";
@@ -309,10 +308,7 @@ mod with_programs {
 
     /// Refuses memory that would leave too little for others.
     fn check_memory(size: u64) -> Result<()> {
-        let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-        let free = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let free = free.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        let free = free.context("/proc/meminfo has no MemAvailable")? << 10;
+        let free = memory::available().context("/proc/meminfo has no MemAvailable")?;
         if size > free / 2 {
             bail!(
                 "--size {} is too large: this machine has {} of memory available, and a recording may take half of it",

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::limits::Cgroup;
 use crate::recorder::{Busy, Recorder, output, stderr};
+use crate::skip;
 
 /// A directory that any user may enter. Dropping it removes it.
 struct Dir(PathBuf);
@@ -302,7 +304,23 @@ fn forged_files_do_no_harm() {
     let mut large = file_of(parts[..2].iter().cloned());
     let at = 16 + 32 + parts[0].1.len() + 16;
     large[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(read(&forged, &large).unwrap_err().contains("than half of this machine's memory"));
+    assert!(
+        read(&forged, &large).unwrap_err().contains("more memory than this machine, or a cgroup, has free")
+    );
+    // One that is as large, and has holes: a cgroup has no room for it.
+    large[at..at + 8].copy_from_slice(&(1_u64 << 30).to_le_bytes());
+    fs::write(&forged, &large).unwrap();
+    fs::File::options().write(true).open(&forged).unwrap().set_len(large.len() as u64 + (1 << 30)).unwrap();
+    match Cgroup::new("forged", "64M") {
+        Some(group) => {
+            let mut report = group.command();
+            report.arg(env!("CARGO_BIN_EXE_mapring")).args(["flight", "report", "--from", &forged]);
+            let report = output(&mut report);
+            assert_eq!(report.status.code(), Some(1), "{report:?}");
+            assert!(stderr(&report).contains("or a cgroup, has free"), "{report:?}");
+        }
+        None => skip::skipped("no memory cgroup can be made here"),
+    }
     let mut newer = file_of(parts.clone());
     newer[8] = 2;
     assert!(read(&forged, &newer).unwrap_err().contains("a file of version 2"));

@@ -134,6 +134,7 @@ type Drawings = (Lanes, Flames);
 
 /// The figures of a recording, and what a page has besides.
 fn figures(input: Input, last: Option<Duration>, format: Format) -> Result<(Figures, Option<Drawings>)> {
+    let input = input.copied();
     let Period { times, zero, cause } = Period::of(&input, last);
     let Input { rings, mut names, symbols, .. } = input;
     replay::learn(&mut names, &rings, times.clone());

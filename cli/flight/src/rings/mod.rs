@@ -3,6 +3,9 @@
 mod in_order;
 mod typed;
 
+use std::cmp::Reverse;
+use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -13,6 +16,7 @@ use mapring::liveness::{Process, Unended};
 use mapring::record::{Field, TypeLayout};
 use mapring::time::Clock;
 use mapring::{Reader, Region, Ring, Source};
+use rustix::fs::{MemfdFlags, SealFlags};
 
 pub(crate) use self::in_order::InOrder;
 use self::typed::{Records, Typed};
@@ -125,6 +129,25 @@ pub(crate) fn open_all(recording: &Recording) -> Result<Vec<GroupRings>> {
 /// How long a record may take to be written until it comes too late for its place in the order.
 pub(crate) const DELAY: Duration = Reader::<()>::DELAY;
 
+/// A file in memory with this content, for [`Group::restored`]. Nobody can change it.
+///
+/// # Errors
+/// Those of the kernel and of `fill`.
+pub(crate) fn memory_file(fill: impl FnOnce(&mut File) -> Result<()>) -> Result<OwnedFd> {
+    let memory = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    fill(&mut file)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE)?;
+    Ok(file.into())
+}
+
+/// The places of these rings, those with the shortest history first: a copy of them loses least in that order.
+pub(crate) fn shortest_first(rings: &[GroupRings]) -> Vec<usize> {
+    let mut places: Vec<_> = (0..rings.len()).collect();
+    places.sort_by_cached_key(|at| Reverse(rings[*at].held().complete));
+    places
+}
+
 /// The present, in nanoseconds of CLOCK_MONOTONIC. After this call [`InOrder`] finds all earlier events.
 pub(crate) fn present() -> u64 {
     let now = Clock::Monotonic.now();
@@ -223,6 +246,13 @@ impl GroupRings {
     /// The memory that it takes.
     pub(crate) fn bytes(&self) -> u64 {
         self.region().geometry().bytes() as u64
+    }
+
+    /// A copy of the ring as it was at this time, or later. `None` if it is not mapped, or memory is short.
+    pub(crate) fn copied(&self, at: u64) -> Option<Self> {
+        let copy = self.region().copy_ring()?;
+        let memory = memory_file(|file| Ok(file.write_all(bytemuck::cast_slice(&copy))?)).ok()?;
+        self.group.restored(memory, at).ok()
     }
 
     /// The process that made the ring, if it is known.

@@ -11,7 +11,6 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use mapring_kit::output;
 use mapring_kit::text::{printable, printable_path};
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,8 +18,9 @@ use super::{About, Known};
 use crate::event::Interface;
 use crate::input::Input;
 use crate::made_by;
+use crate::memory;
 use crate::names::Names;
-use crate::rings::{GROUPS, GroupRings, MARKS};
+use crate::rings::{self, GROUPS, GroupRings, MARKS};
 use crate::stopped::Stop;
 use crate::symbols::Saved;
 
@@ -122,7 +122,7 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
     let mut known = Known::default();
     let mut symbols = Saved::default();
     let mut rings = Vec::new();
-    let mut memory = memory();
+    let mut memory = memory::free();
     loop {
         let part = reader.part()?;
         match &*part.name {
@@ -139,7 +139,8 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
                     "damaged: two rings of {name}"
                 );
                 let left = memory.checked_sub(part.len);
-                memory = left.context("its rings need more than half of this machine's memory")?;
+                memory =
+                    left.context("its rings need more memory than this machine, or a cgroup, has free")?;
                 let ring = group.restored(reader.memory_file(&part)?, about.until);
                 rings.push(ring.with_context(|| format!("damaged: the ring of {name}"))?);
             }
@@ -153,7 +154,7 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
     let Known { processes, ended, net_ns, interfaces } = known;
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
     let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces).with_ended(ended);
-    Ok(Input { pins: None, rings, names, stop, saved: Some(about), symbols: Some(symbols) })
+    Ok(Input::of_file(rings, names, stop, about, symbols))
 }
 
 /// The first part. Other versions may have other things in it.
@@ -172,12 +173,6 @@ fn unknown(what: &str, by: &str) -> anyhow::Error {
     anyhow!(
         "{which}mapring {by} wrote it, with {what:?} that this mapring {this} does not know: read it with that one"
     )
-}
-
-/// The most bytes of all rings.
-fn memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    info.totalram.saturating_mul(info.mem_unit.into()) / 2
 }
 
 struct Reader<R> {
@@ -219,11 +214,7 @@ impl<R: Read> Reader<R> {
 
     /// The content in a sealed memory file: nobody can change or shorten it.
     fn memory_file(&mut self, part: &Part) -> Result<OwnedFd> {
-        let memory = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        let mut file = File::from(memory);
-        self.copy(part, &mut file)?;
-        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE)?;
-        Ok(file.into())
+        rings::memory_file(|file| self.copy(part, file))
     }
 
     /// Copies the content, and checks it.

@@ -129,12 +129,14 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
     let recording = Recording::open(dir)?;
     let rings = rings::open_all(&recording)?;
     let out = OutFile::create(&args.file, args.force)?;
+    let order = rings::shortest_first(&rings);
     let until = rings::present();
     let about = About::of(&recording, until)?;
     let shown = || out.shown();
     let mut to = file::Writer::new(BufWriter::new(out.writer()?)).with_context(shown)?;
     to.json(file::ABOUT, about, |_| false).with_context(shown)?;
-    for ring in &rings {
+    for at in order {
+        let ring = &rings[at];
         let copy = ring.region().copy_ring();
         let copy =
             copy.with_context(|| format!("group {}: this kernel does not map its ring", ring.name()))?;
