@@ -58,6 +58,8 @@ mod replay;
 mod report;
 mod save;
 pub mod saved;
+#[cfg(test)]
+mod schema;
 mod status;
 mod trace;
 

@@ -16,7 +16,6 @@ use mapring::time::Clock;
 use mapring_kit::text::{one_line, printable, printable_path};
 use mapring_kit::{exit, output};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::input::{From, Input};
 use crate::machine::{Machine, Wall};
@@ -40,6 +39,7 @@ pub(crate) struct Args {
 const SAMPLE: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Status {
     running: bool,
     /// A command changes pins, or was killed meanwhile.
@@ -49,6 +49,7 @@ struct Status {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Recording {
     /// RFC 3339, UTC. `None` if no calendar has it.
     since: Option<String>,
@@ -75,12 +76,14 @@ struct Recording {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Loader {
     pid: u32,
     alive: bool,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Trigger {
     trigger: String,
     /// How often it was met since the start, or the last `resume`.
@@ -89,8 +92,18 @@ struct Trigger {
     ns_per_event: Option<f64>,
 }
 
+/// A record that was reserved and not ended.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NotEnded {
+    shard: usize,
+    ticket: u64,
+    noticed_seconds_ago: f64,
+}
+
 /// The end of the recording.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Stopped {
     /// In words.
     by: String,
@@ -111,6 +124,7 @@ struct Stopped {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Group {
     group: &'static str,
     events: u64,
@@ -132,7 +146,7 @@ struct Group {
     /// Tickets without a record, which programs stepped over: not lost.
     stepped_over: u64,
     /// Records that were reserved and not ended.
-    unended: Vec<serde_json::Value>,
+    unended: Vec<NotEnded>,
     /// The same in words.
     #[serde(skip)]
     not_ended: Vec<String>,
@@ -318,16 +332,17 @@ fn group(
         lost,
         cut_stacks: held.cut,
         stepped_over: held.unended.stepped_over,
-        unended: held.unended.records.iter().map(json_of).collect(),
+        unended: held.unended.records.iter().map(NotEnded::from).collect(),
         not_ended: held.unended.lines(ring.name()).collect(),
         programs,
     }
 }
 
-/// A JSON object with a record that is not ended.
-fn json_of(unended: &Unended) -> serde_json::Value {
-    let Unended { shard, ticket, noticed, .. } = unended;
-    json!({ "shard": shard, "ticket": ticket, "noticed_seconds_ago": noticed.as_secs_f64() })
+impl std::convert::From<&Unended> for NotEnded {
+    fn from(unended: &Unended) -> Self {
+        let &Unended { shard, ticket, noticed, .. } = unended;
+        Self { shard, ticket, noticed_seconds_ago: noticed.as_secs_f64() }
+    }
 }
 
 fn written(rings: &[GroupRings]) -> Vec<u64> {
@@ -337,4 +352,14 @@ fn written(rings: &[GroupRings]) -> Vec<u64> {
 #[allow(clippy::cast_precision_loss)] // a rate is shown with a few digits
 fn per_second(count: u64, time: Duration) -> f64 {
     if count == 0 { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_has_a_schema() {
+        crate::schema::check::<Status>("mapring flight status --json", "flight-status.schema.json");
+    }
 }

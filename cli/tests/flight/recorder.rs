@@ -49,7 +49,7 @@ impl Recorder {
 
     pub(crate) fn status(&self) -> Value {
         let output = self.run(&["status", "--json"]);
-        serde_json::from_slice(&output.stdout).unwrap()
+        checked("status", &output.stdout)
     }
 
     pub(crate) fn groups(&self) -> Vec<String> {
@@ -112,6 +112,18 @@ pub(crate) fn output(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// The JSON object that a command printed, which is as its schema says.
+pub(crate) fn checked(command: &str, printed: &[u8]) -> Value {
+    let printed: Value = serde_json::from_slice(printed).unwrap();
+    let docs = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"));
+    let schema = fs::read(docs.join(format!("flight-{command}.schema.json"))).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
+    if let Err(error) = schema.validate(&printed) {
+        panic!("{command}: {error} at {}: {printed}", error.instance_path());
+    }
+    printed
 }
 
 pub(crate) fn stderr(output: &Output) -> &str {

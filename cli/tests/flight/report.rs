@@ -12,7 +12,7 @@ use rustix::process::{Pid, setpriority_process};
 use serde_json::Value;
 
 use crate::fuse::SlowDisk;
-use crate::recorder::{Busy, Recorder, stderr};
+use crate::recorder::{Busy, Recorder, checked, stderr};
 use crate::skip;
 use crate::triggers::stopped;
 
@@ -121,7 +121,7 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     expected.iter().for_each(|part| assert!(first.contains(part), "{part}"));
 
     // Where this thread waited for the disk.
-    let json: Value = serde_json::from_slice(&recorder.run(&["report", "--json"]).stdout).unwrap();
+    let json = checked("report", &recorder.run(&["report", "--json"]).stdout);
     let waits = json["waits_uninterruptible"].as_array().unwrap();
     let me = rustix::thread::gettid().as_raw_nonzero().get();
     let of_disk = waits.iter().find(|it| it["task"]["tid"] == me && it["ns"].as_u64() > Some(100_000_000));
@@ -146,7 +146,7 @@ fn the_first_screen_names_the_hog_the_slow_disk_and_the_crash() {
     // The page has the figures of `--json`, and the turns of the hog.
     let (_, data) = rest.split_once("id=\"data\">").unwrap();
     let data: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
-    let json: Value = serde_json::from_slice(&recorder.run(&["report", "--json"]).stdout).unwrap();
+    let json = checked("report", &recorder.run(&["report", "--json"]).stdout);
     assert_eq!(nameless(&data["figures"]), nameless(&json));
     let ran = json["cpu_time"].as_array().unwrap().iter().find(|it| it["process"]["pid"] == hog).unwrap();
     let threads = data["lanes"]["threads"].as_array().unwrap();
@@ -211,8 +211,7 @@ fn a_number_that_is_used_again_is_another_process() {
             assert!(folded.lines().any(|line| line.starts_with(name)), "{name} {folded}");
         }
         if has_names {
-            let report = recorder.run(&["report", "--json"]).stdout;
-            let report: Value = serde_json::from_slice(&report).unwrap();
+            let report = checked("report", &recorder.run(&["report", "--json"]).stdout);
             let all = report["cpu_time"].as_array().unwrap().iter().filter(|it| it["process"]["pid"] == pid);
             let mut found: Vec<_> = all
                 .map(|it| (it["process"]["name"].as_str().unwrap(), it["busy_ns"].as_u64().unwrap()))

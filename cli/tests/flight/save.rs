@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::limits::Cgroup;
-use crate::recorder::{Busy, Recorder, output, stderr};
+use crate::recorder::{Busy, Recorder, checked, output, stderr};
 use crate::skip;
 
 /// A directory that any user may enter. Dropping it removes it.
@@ -167,7 +167,8 @@ fn two_files_are_compared() {
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
     };
-    let found: Value = serde_json::from_str(&diff(&["--json"])).unwrap();
+    let found = diff(&["--json"]);
+    let found = checked("diff", found.as_bytes());
     assert!(found["seconds"].as_f64().unwrap() > 0.0 && found["changes"].is_array(), "{found}");
     let not_compared: Vec<_> =
         found["not_compared"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();

@@ -18,6 +18,7 @@ const LEAST: f64 = 1.25;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum What {
     CpuTime,
@@ -38,6 +39,7 @@ enum What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Unit {
     /// CPU time, or time in calls, per second.
@@ -105,6 +107,7 @@ impl Unit {
 
 /// The report.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Diff {
     seconds: f64,
     seconds_before: f64,
@@ -114,6 +117,7 @@ pub(super) struct Diff {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Change {
     what: What,
     /// A process, a call, a disk, an interface; empty for all tasks.

@@ -8,6 +8,7 @@ use super::super::symbols::Named;
 
 /// The report.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Figures {
     /// What stopped the recording: a trigger, or `hold`.
     pub(super) stopped: Option<Stopped>,
@@ -57,6 +58,7 @@ pub(super) struct Figures {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Stopped {
     /// In words.
     pub(super) cause: String,
@@ -65,12 +67,14 @@ pub(super) struct Stopped {
 
 /// What `flight mark` wrote, and conditions of triggers that were met.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Mark {
     pub(super) at_ns: u64,
     pub(super) text: String,
 }
 
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Completeness {
     pub(super) from_ns: u64,
     pub(super) until_ns: u64,
@@ -80,6 +84,7 @@ pub(super) struct Completeness {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Group {
     pub(super) group: &'static str,
     pub(super) is_recorded: bool,
@@ -89,6 +94,7 @@ pub(super) struct Group {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Cpu {
     pub(super) cpu: u16,
     pub(super) from_ns: u64,
@@ -97,6 +103,7 @@ pub(super) struct Cpu {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Lost {
     pub(super) group: &'static str,
     pub(super) cause: String,
@@ -105,6 +112,7 @@ pub(super) struct Lost {
 
 /// A process or a thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Task {
     pub(super) pid: u32,
     pub(super) tid: u32,
@@ -112,6 +120,7 @@ pub(super) struct Task {
 }
 
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CpuTime {
     pub(super) process: Task,
     pub(super) busy_ns: u64,
@@ -122,12 +131,14 @@ pub(super) struct CpuTime {
 
 /// The CPU time of several processes.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Sum {
     pub(super) processes: u64,
     pub(super) busy_ns: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct NameTime {
     pub(super) name: String,
     #[serde(flatten)]
@@ -140,6 +151,7 @@ pub(super) struct NameTime {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct ThreadTime {
     pub(super) thread: Task,
     pub(super) busy_ns: u64,
@@ -147,6 +159,7 @@ pub(super) struct ThreadTime {
 
 /// Durations, within 12.5 %; `max_ns` is exact.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Distribution {
     pub(super) count: u64,
     pub(super) p50_ns: u64,
@@ -163,6 +176,7 @@ impl Distribution {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Delay {
     pub(super) task: Task,
     pub(super) ns: u64,
@@ -174,6 +188,7 @@ pub(super) struct Delay {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Wait {
     pub(super) task: Task,
     pub(super) ns: u64,
@@ -187,6 +202,7 @@ pub(super) struct Wait {
 
 /// Many times.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Total {
     pub(super) count: u64,
     #[serde(rename = "total_ns")]
@@ -203,6 +219,7 @@ impl Total {
 
 /// How long a thread waited for the CPU quota of its cgroup.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct QuotaWait {
     pub(super) task: Task,
     #[serde(flatten)]
@@ -211,6 +228,7 @@ pub(super) struct QuotaWait {
 
 /// The waits of a thread at one place that one thread ended.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct WaitSum {
     pub(super) task: Task,
     /// The state in which it waited, or the kind of the lock.
@@ -224,6 +242,7 @@ pub(super) struct WaitSum {
 
 /// A stack, as names of functions, the innermost one first.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Where {
     pub(super) kernel: Vec<String>,
     pub(super) user: Vec<String>,
@@ -240,6 +259,7 @@ impl Where {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Call {
     pub(super) task: Task,
     pub(super) call: String,
@@ -254,6 +274,7 @@ pub(super) struct Call {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Calls {
     pub(super) call: String,
     pub(super) errors: u64,
@@ -263,6 +284,7 @@ pub(super) struct Calls {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Disk {
     /// Its numbers, as in `/sys/dev/block`.
     pub(super) device: String,
@@ -290,6 +312,7 @@ impl Disk {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Request {
     pub(super) task: Task,
     pub(super) op: String,
@@ -300,6 +323,7 @@ pub(super) struct Request {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Interrupts {
     /// `irq 24`, or the name of a softirq.
     pub(super) interrupt: String,
@@ -312,6 +336,7 @@ pub(super) struct Interrupts {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct InterruptTime {
     pub(super) cpu: u16,
     pub(super) irq_ns: u64,
@@ -323,12 +348,14 @@ pub(super) struct InterruptTime {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Faults {
     pub(super) process: Task,
     pub(super) count: u64,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Started {
     pub(super) process: Task,
     pub(super) file: String,
@@ -336,6 +363,7 @@ pub(super) struct Started {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Ended {
     pub(super) process: Task,
     /// The thread that crashed, if it is not the first one of the process.
@@ -346,6 +374,7 @@ pub(super) struct Ended {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Traffic {
     pub(super) interface: u32,
     pub(super) name: Option<String>,

@@ -262,3 +262,14 @@ impl Sink for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_has_a_schema() {
+        crate::schema::check::<Figures>("mapring flight report --json", "flight-report.schema.json");
+        crate::schema::check::<diff::Diff>("mapring flight report --diff --json", "flight-diff.schema.json");
+    }
+}

@@ -16,6 +16,7 @@ use super::super::save::About;
 use super::{Costs, Recording, group, per_second, triggers, written};
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Saved {
     /// RFC 3339, UTC. `None` if no calendar has it.
     at: Option<String>,

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{cause, cpus, expect, expect_no_process, named, stay, tid};
 use crate::fuse::SlowFile;
 use crate::limits::Cgroup;
-use crate::recorder::{Busy, Recorder};
+use crate::recorder::{Busy, Recorder, checked};
 use crate::skip;
 
 const LONG: Duration = Duration::from_millis(150);
@@ -232,7 +232,7 @@ fn a_cpu_quota_is_not_a_busy_cpu() {
     let throttled = group.throttled() - before;
     drop(busy);
     assert!(events.iter().any(|event| event["event"] == "throttled" && event["pid"] == pid));
-    let report: Value = serde_json::from_slice(&recorder.run(&["report", "--json"]).stdout).unwrap();
+    let report = checked("report", &recorder.run(&["report", "--json"]).stdout);
     let of_busy = |list: &str| {
         let found = report[list].as_array().unwrap().iter().filter(|it| it["task"]["pid"] == pid);
         found.cloned().collect::<Vec<_>>()
