@@ -173,7 +173,7 @@ fn two_files_are_compared() {
     let not_compared: Vec<_> =
         found["not_compared"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
     assert!(not_compared.contains(&"irq") && !not_compared.contains(&"exec"), "{found}");
-    assert!(diff(&[]).contains(" s before. The largest changes first\n"));
+    assert!(diff(&[]).contains(" s before. Of each kind the largest changes first\n"));
 }
 
 /// The parts of a file: their names and contents.

@@ -1,4 +1,4 @@
-//! Compares two reports: the largest changes first. Amounts are those of a second, as the reports have different lengths.
+//! Compares two reports: of each kind the largest changes first. Amounts are those of a second, as the reports have different lengths.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,8 +11,8 @@ use super::figures::{Distribution, Figures};
 use super::largest::SHOWN;
 use super::sections::time;
 
-/// Changes that are listed.
-const LISTED: usize = 40;
+/// Changes of a kind that are listed.
+const LISTED: usize = 8;
 /// A value that grows or shrinks by a smaller factor counts as unchanged.
 const LEAST: f64 = 1.25;
 
@@ -129,6 +129,10 @@ struct Change {
 }
 
 impl Change {
+    fn difference(&self) -> f64 {
+        (self.now.unwrap_or(0.0) - self.before.unwrap_or(0.0)).abs()
+    }
+
     /// How many times as large, or as small.
     fn factor(&self) -> f64 {
         let [now, before] = [self.now, self.before].map(|it| it.unwrap_or(0.0) + self.unit.noise());
@@ -228,18 +232,30 @@ impl Diff {
         // A time that only one of the two has can't be compared.
         changes.retain(|it| it.unit != Unit::Nanoseconds || it.now.is_some() == it.before.is_some());
         changes.retain(|it| are_recorded(it.what.about().0) && it.factor() >= LEAST);
-        changes.sort_by_key(|it| Reverse(it.factor().to_bits())); // positive numbers are in this order
-        changes.truncate(LISTED);
+        // Kinds in the order of their list; of each kind what changed most. Positive numbers are in the order of their bits.
+        changes.sort_by_key(|it| (it.what, Reverse(it.difference().to_bits())));
+        let mut of_kind = BTreeMap::new();
+        changes.retain(|it| {
+            let count = of_kind.entry(it.what).or_insert(0);
+            *count += 1;
+            *count <= LISTED
+        });
         Self { seconds: now.seconds, seconds_before: before.seconds, changes, not_compared }
     }
 
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{:.1} s now, {:.1} s before. The largest changes first\n",
+            "{:.1} s now, {:.1} s before. Of each kind the largest changes first\n",
             self.seconds, self.seconds_before
         );
+        let mut last = "";
         for change in &self.changes {
+            let group = change.what.about().0;
+            if last != group {
+                let _ = write!(text, "{}{group}", if last.is_empty() { "\n" } else { "\n\n" });
+                last = group;
+            }
             let shown = |value: Option<f64>| change.unit.text(value.unwrap_or(0.0));
             let sentence = change.what.about().2;
             let sentence =
@@ -304,9 +320,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "  99 % of the calls of fsync took 900 ms or less, 1.00 ms before",
-                "  new used 0.10 CPUs, 0.00 before",
                 "  nginx used 1.80 CPUs, 0.40 before",
+                "  new used 0.10 CPUs, 0.00 before",
+                "  99 % of the calls of fsync took 900 ms or less, 1.00 ms before",
             ]
         );
         assert!(

@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use mapring_kit::exit::WrongUsage;
 use mapring_kit::outfile::OutFile;
 use mapring_kit::output;
+use rustix::termios::tcgetwinsize;
 
 use self::disks::Disks;
 use self::figures::{Completeness, Cpu, Figures, Group, Lost, Stopped};
@@ -125,7 +126,11 @@ pub(crate) fn of(input: Input, last: Option<Duration>, format: Format) -> Result
     Ok(match figures(input, last, format)? {
         (figures, Some((lanes, flames))) => html::of(&figures, &lanes, &flames)?,
         (figures, None) if format == Format::Json => serde_json::to_string(&figures)?,
-        (figures, None) => sections::of(&figures).to_string(),
+        (figures, None) => {
+            let terminal = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col >= 40);
+            let width = terminal.map_or(usize::MAX, |size| size.ws_col.into());
+            text::Wide(&sections::of(&figures), width).to_string()
+        }
     })
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 
 use comfy_table::{CellAlignment, Table, presets};
+use textwrap::core::display_width;
+use textwrap::{Options, WordSplitter, fill};
 
 /// Rows of a table in a text.
 const LINES: usize = 10;
@@ -68,32 +70,81 @@ pub(super) fn are_numbers(rows: &[Row]) -> Vec<bool> {
     (0..columns).map(column).collect()
 }
 
-/// The text.
+/// A text that is as wide as this, where its words allow that.
+pub(super) struct Wide<'d>(pub(super) &'d Document, pub(super) usize);
+
+/// The text, as wide as it gets.
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.head.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        Wide(self, usize::MAX).fmt(f)
+    }
+}
+
+impl fmt::Display for Wide<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self(Document { head, first, sections }, width) = self;
+        head.iter().try_for_each(|line| writeln!(f, "{}", wrapped(line, width, 0)))?;
         writeln!(f, "\nWhat stands out")?;
-        self.first.iter().try_for_each(|(of, line)| writeln!(f, "  {of:11}  {line}"))?;
-        for Section { title, groups, parts } in &self.sections {
+        for (of, line) in first {
+            writeln!(f, "{}", wrapped(&format!("  {of:11}  {line}"), width, 15))?;
+        }
+        for Section { title, groups, parts } in sections {
             let of = if groups.is_empty() { String::new() } else { format!(" ({})", groups.join(", ")) };
-            write!(f, "\n{title}{of}")?;
-            parts.iter().try_for_each(|part| write!(f, "\n{part}"))?;
+            write!(f, "\n{}", wrapped(&format!("{title}{of}"), width, 2))?;
+            parts.iter().try_for_each(|part| part.write(f, width))?;
             writeln!(f)?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The line, and more lines that begin with so many blanks if it is longer than this.
+fn wrapped(line: &str, width: usize, indent: usize) -> String {
+    if display_width(line) <= width {
+        return line.to_owned();
+    }
+    let blanks = " ".repeat(indent);
+    fill(line, Options::new(width).subsequent_indent(&blanks).word_splitter(WordSplitter::NoHyphenation))
+}
+
+/// Shortens the longest texts of a table until its lines are as wide as this: what is left out is in the middle.
+fn fit(header: &[&str], rows: &mut [Vec<String>], width: usize) {
+    const LEAST: usize = 12;
+    loop {
+        let wide = |at: usize| {
+            let cells = rows.iter().map(|row| display_width(&row[at]));
+            cells.fold(0, usize::max)
+        };
+        let widths: Vec<_> = (0..header.len()).map(|at| wide(at).max(display_width(header[at]))).collect();
+        let all = widths.iter().sum::<usize>() + 2 * header.len();
+        let Some(at) = (0..header.len()).max_by_key(|at| wide(*at)).filter(|at| wide(*at) > LEAST) else {
+            return;
+        };
+        let Some(more) = all.checked_sub(width).filter(|more| *more > 0) else { return };
+        let most = wide(at).saturating_sub(more).max(LEAST).max(wide(at) / 2);
+        for row in &mut *rows {
+            let chars: Vec<_> = row[at].chars().collect();
+            if chars.len() > most {
+                let (start, end) = (most / 2, chars.len() - (most - most / 2 - 1));
+                row[at] = chars[..start].iter().chain(['…'].iter()).chain(&chars[end..]).collect();
+            }
+        }
+    }
+}
+
+impl Part {
+    fn write(&self, f: &mut fmt::Formatter<'_>, width: usize) -> fmt::Result {
+        writeln!(f)?;
         match self {
-            Self::Line(line) => write!(f, "  {line}"),
+            Self::Line(line) => write!(f, "{}", wrapped(&format!("  {line}"), width, 2)),
             Self::Table { rows, .. } if rows.is_empty() => write!(f, "  nothing"),
             Self::Table { header, rows, all } => {
                 let shown = &rows[..rows.len().min(LINES)];
+                let mut cells: Vec<_> = shown.iter().map(|row| row.cells.clone()).collect();
+                fit(header, &mut cells, width);
                 let mut table = Table::new();
                 table.load_preset(presets::NOTHING).set_header(*header);
-                table.add_rows(shown.iter().map(|row| &row.cells));
+                table.add_rows(cells);
                 for (column, is_number) in table.column_iter_mut().zip(are_numbers(shown)) {
                     if is_number {
                         column.set_cell_alignment(CellAlignment::Right);
@@ -104,12 +155,37 @@ impl fmt::Display for Part {
                 let mut lines = Vec::new();
                 for (line, under) in table.trim_fmt().lines().zip(under) {
                     lines.push(format!(" {line}"));
-                    lines.extend(under.iter().map(|line| format!("      {line}")));
+                    lines.extend(under.iter().map(|line| wrapped(&format!("      {line}"), width, 14)));
                 }
                 write!(f, "{}", lines.join("\n"))?;
                 let more = all.map_or(0, |all| all.saturating_sub(shown.len() as u64));
                 if more > 0 { write!(f, "\n  and {more} more") } else { Ok(()) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_wide_as_the_terminal() {
+        let cells =
+            |task: &str| vec![task.to_owned(), "1.5 ms".to_owned(), "/usr/lib/a/very/long/path".to_owned()];
+        let row = Row {
+            under: vec!["kernel  one ← two ← three ← four ← five".to_owned()],
+            ..cells("short").into()
+        };
+        let rows = vec![row, cells("a thread with a long name (4711)").into()];
+        let table = Part::Table { header: &["task", "time", "file"], rows, all: None };
+        let parts = vec![table, Part::Line("a line of some words that are long".to_owned())];
+        let sections = vec![Section { title: "Title", groups: &["sched"], parts }];
+        let document = Document { head: vec![], first: vec![("CPU", "word ".repeat(9))], sections };
+        let text = Wide(&document, 40).to_string();
+        assert!(text.lines().all(|line| display_width(line) <= 40), "{text}");
+        assert!(text.contains("five") && text.contains("…") && text.contains("path"), "{text}");
+        let wide = document.to_string();
+        assert!(wide.contains("a thread with a long name (4711)") && !wide.contains('…'), "{wide}");
     }
 }
