@@ -18,6 +18,12 @@ struct stop {
 /* The end of the recording, with its cause. Programs load `at` and `over`. The cell's claim lets one of them write the rest. */
 MAPRING_CELL(stop, struct stop);
 
+/* Not empty after the end was set: that wakes those who wait for it. `resume` empties it. */
+struct {
+	__uint(type, 27); /* BPF_MAP_TYPE_RINGBUF */
+	__uint(max_entries, 1 << 16);
+} bell SEC(".maps");
+
 static __always_inline struct stop *the_stop(void)
 {
 	__u64 *seq = mapring__word(&stop, MAPRING__FIRST(sizeof(struct mapring_cell__stop)));

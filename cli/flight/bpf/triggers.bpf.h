@@ -92,6 +92,12 @@ static __noinline int set_end(struct hit *hit, __u64 after)
 		mapring__store(&s->at, hit->ns + after);
 	}
 	mapring_cell_end(s);
+	if (is_first) {
+		void *rung = bpf_ringbuf_reserve(&bell, 8, 0);
+
+		if (rung)
+			bpf_ringbuf_discard(rung, 1ULL << 1); /* BPF_RB_FORCE_WAKEUP */
+	}
 	return is_first;
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun};
 use mapring_kit::output::note;
 
@@ -66,6 +67,11 @@ pub(crate) fn hold(dir: &Path) -> Result<()> {
 /// As for [`mark`].
 pub(crate) fn resume(dir: &Path) -> Result<()> {
     let recording = Recording::open(dir)?;
+    // Before: who waits from now on waits for the next end.
+    let bell = within(recording.dir(), pins::BELL);
+    if let Ok(mut bell) = MapData::from_pin(bell).map(Map::RingBuf).and_then(RingBuf::try_from) {
+        while bell.next().is_some() {}
+    }
     let is_done = run(&recording, RESUME, [0; WORDS])?;
     let cpus = sampling::again(dir, &recording)?;
     if !is_done && cpus == 0 {

@@ -62,6 +62,7 @@ pub mod saved;
 mod schema;
 mod status;
 mod trace;
+mod wait;
 
 use std::iter;
 use std::path::Path;
@@ -96,6 +97,8 @@ enum Command {
     Report(report::Args),
     /// Stop recording, and keep what is recorded
     Hold,
+    /// Wait until a trigger or `hold` has stopped the recording, and print the cause
+    Wait(wait::Args),
     /// Go on recording, after a trigger or `hold` has stopped it
     Resume,
     /// Write a mark into the recording: "deploy 1234 begins"
@@ -129,6 +132,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Save(args) => save::run(dir, args)?,
         Command::Report(args) => report::run(dir, args)?,
         Command::Hold => control::hold(dir)?,
+        Command::Wait(args) => wait::run(dir, args)?,
         Command::Resume => control::resume(dir)?,
         Command::Mark(args) => control::mark(dir, args)?,
         Command::Stop => stop::run(dir)?,

@@ -73,8 +73,8 @@ const OLDER: [(&str, &str, usize); 2] =
 /// Where a thread that was off its CPU is the running one again. Before Linux 6.15 a probe of a function is instead of it.
 const CAME_BACK: &str = "sched_exit_tp";
 
-/// What all groups share: the ring of marks, and the end of the recording.
-const SHARED: [&str; 2] = [MARKS.name, pins::STOP];
+/// What all groups share: the ring of marks, the end of the recording, and what tells of it.
+const SHARED: [&str; 3] = [MARKS.name, pins::STOP, pins::BELL];
 
 /// The waits of threads, for triggers that are about a time.
 const WAITS: &str = ".bss.since";
@@ -291,7 +291,7 @@ impl Loaded {
     pub(crate) fn pin_maps(&self, dir: &Path, options: PinOptions) -> Result<()> {
         let ring = [self.group.name];
         let names = if self.group.name == MARKS.name { &SHARED[..] } else { &ring };
-        for name in names.iter().filter(|_| self.is_recorded) {
+        for name in names.iter().filter(|name| self.is_recorded && **name != pins::BELL) {
             let region = Region::open(&self.map(name)?)?;
             region.freeze_and_pin(dir.join(name), options).map_err(|error| match error.kind() {
                 ErrorKind::CannotSeal => Refused(error.to_string()).into(),
@@ -299,6 +299,12 @@ impl Loaded {
             })?;
         }
         Ok(())
+    }
+
+    /// Pins the bell. Its readers need not write it.
+    pub(crate) fn pin_bell(&self, recording: &PinDir, readers: Option<u32>) -> Result<()> {
+        recording.pin(&self.map(pins::BELL)?, pins::BELL)?;
+        Ok(recording.set_access_of(pins::BELL.as_ref(), pins::read_only(readers))?)
     }
 
     /// Attaches the programs, and pins their links in this directory: then the kernel records. Pins the program of `hold` beside it.

@@ -9,6 +9,7 @@
 //!     links/sched_switch …
 //!     control         the program that `hold`, `resume` and `mark` run
 //!     sampler         the program that takes samples, if it does
+//!     bell            a BPF ringbuf: it wakes `wait`
 //!     present         a map: who was present at the start, with names
 //!     hz              a symbolic link to no file: its text is how often it does, in a second
 //!     triggers        another one: its text is what stops the recording
@@ -26,6 +27,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use mapring::Region;
 use mapring::liveness::is_alive;
+#[cfg(feature = "bpf")]
+use mapring_sys::PinAccess;
 use mapring_sys::PinDir;
 use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
@@ -50,6 +53,8 @@ pub const CONTROL: &str = "control";
 pub(crate) const SAMPLER: &str = "sampler";
 /// The map that has the end of the recording.
 pub(crate) const STOP: &str = "stop";
+/// The BPF ringbuf that is not empty after something has stopped the recording.
+pub(crate) const BELL: &str = "bell";
 /// The map that has the names of those that were present at the start.
 pub(crate) const PRESENT: &str = "present";
 pub(crate) const TRIGGERS: &str = "triggers";
@@ -67,6 +72,12 @@ pub(crate) struct Common {
 }
 
 const DEFAULT: &str = "/sys/fs/bpf/mapring/flight";
+
+/// The access to a pin in a recording's directory that its readers need not write.
+#[cfg(feature = "bpf")]
+pub(crate) fn read_only(readers: Option<u32>) -> PinAccess {
+    PinAccess { owner: None, group: readers, mode: if readers.is_some() { 0o640 } else { 0o600 } }
+}
 
 /// A recording that has been started.
 pub fn recording(dir: &Path) -> PathBuf {
@@ -94,7 +105,7 @@ fn is_left(lock: &PinDir) -> Result<bool> {
         return Ok(lock.entries()?.is_empty());
     }
     let new = lock.dir(NEW)?;
-    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, PRESENT, HZ, TRIGGERS, CLOCKS, MADE_BY])? {
+    if !has_only(&new, &[MAPS, LINKS, CONTROL, SAMPLER, BELL, PRESENT, HZ, TRIGGERS, CLOCKS, MADE_BY])? {
         return Ok(false);
     }
     let mut pins = Vec::new();
@@ -121,7 +132,7 @@ fn open_below(dir: &PinDir, pins: &mut Vec<OwnedFd>) -> io::Result<()> {
         match kind {
             FileType::Directory => open_below(&dir.dir(name)?, pins)?,
             FileType::Symlink => {}
-            _ if name == PRESENT => {} // no region
+            _ if name == PRESENT || name == BELL => {} // no regions
             _ => pins.push(dir.open_pin(name)?),
         }
     }

@@ -34,7 +34,6 @@ pub(crate) fn keep(new: &mapring_sys::PinDir, readers: Option<u32>) -> anyhow::R
     use flate2::Compression;
     use flate2::write::ZlibEncoder;
     use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-    use mapring_sys::PinAccess;
 
     let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
     serde_json::to_writer(&mut packed, &crate::procfs::all(MOST).all)?;
@@ -53,7 +52,6 @@ pub(crate) fn keep(new: &mapring_sys::PinDir, readers: Option<u32>) -> anyhow::R
     }
     map.freeze()?;
     new.pin(&map, pins::PRESENT)?;
-    let mode = if readers.is_some() { 0o640 } else { 0o600 };
-    let access = PinAccess { owner: None, group: readers, mode };
-    new.set_access_of(pins::PRESENT.as_ref(), access).with_context(|| new.path().display().to_string())
+    new.set_access_of(pins::PRESENT.as_ref(), pins::read_only(readers))
+        .with_context(|| new.path().display().to_string())
 }

@@ -285,6 +285,9 @@ mod with_programs {
         let (maps, links) = (new.dir(pins::MAPS)?, new.dir(pins::LINKS)?);
         let options = readers.map_or(PinOptions::new(0o600), |group| PinOptions::new(0o660).group(group));
         loaded.iter().try_for_each(|group| group.pin_maps(maps.path(), options))?;
+        if let [marks, ..] = loaded {
+            marks.pin_bell(new, readers)?;
+        }
         loaded.iter().try_for_each(|group| group.attach(new, &links))?;
         for dir in [new, &maps] {
             if readers.is_some() {

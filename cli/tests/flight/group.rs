@@ -69,6 +69,7 @@ fn members_of_the_group_look_without_privilege() {
         output(&mut command)
     };
     let member = run(gid, &["status", "--json"]);
+    let waits = run(gid, &["wait", "--timeout", "10ms"]);
     let [other, stop, start] = [run(65534, &["status"]), run(gid, &["stop"]), run(gid, &["start"])];
     fs::remove_file(&binary).unwrap();
 
@@ -83,6 +84,7 @@ fn members_of_the_group_look_without_privilege() {
     let status: Value = serde_json::from_slice(&member.stdout).unwrap();
     let calls = &status["recording"]["groups"][0];
     assert!(calls["records"].as_u64().unwrap() > 0 && calls["ns_per_event"].is_null());
+    assert!(stderr(&waits).contains("nothing has stopped the recording"), "{waits:?}");
     assert!(status["recording"]["costs_unknown"].as_str().unwrap().contains("root"));
     assert_eq!(other.status.code(), Some(77));
     assert!(stderr(&other).contains("as root"));

@@ -1,6 +1,9 @@
 //! What is done by hand: marks, `hold` and `resume`; and triggers that are refused.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -62,6 +65,61 @@ fn marks_hold_and_resume() {
     assert_eq!(names(&events), ["mark", "hold", "resume"]);
     assert_eq!(recorder.status()["recording"]["stopped"], Value::Null);
     assert_eq!(run(&["mark", "z"]), Some(0));
+}
+
+/// `wait`, once it sleeps.
+fn waiting(recorder: &Recorder, options: &[&str]) -> Child {
+    let mut command = recorder.command(&[&["wait"], options].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let call = format!("/proc/{}/syscall", child.id());
+    let polls = [libc::SYS_ppoll, 7].map(|call| format!("{call} ")); // 7: poll of x86-64
+    while !fs::read_to_string(&call).is_ok_and(|text| polls.iter().any(|call| text.starts_with(call))) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+#[test]
+fn wait_sleeps_until_the_recording_stops() {
+    let recorder = Recorder::new("wait");
+    assert_eq!(recorder.run(&["wait"]).status.code(), Some(1), "nothing is recorded");
+    let trigger = ["--stop-on", "exit signal=SIGSEGV comm=waited-for", "--after", "300ms"];
+    if !recorder.start(&[&["--size", "1M", "--events", "exec"], &trigger[..]].concat()) {
+        return;
+    }
+    let late = recorder.run(&["wait", "--timeout", "10ms"]);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(stderr(&late).contains("nothing has stopped the recording in 10ms"));
+
+    let waits = waiting(&recorder, &[]);
+    let switches = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", waits.id())).unwrap();
+        status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap().to_owned()
+    };
+    let before = switches();
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(before, switches(), "it polls");
+    let crash = "printf waited-for > /proc/$$/comm; kill -SEGV $$";
+    let mut crash = Command::new("/bin/sh").args(["-c", crash]).spawn().unwrap();
+    crash.wait().unwrap();
+    let woken = waits.wait_with_output().unwrap();
+    let text = str::from_utf8(&woken.stdout).unwrap();
+    let expected = format!("stopped by exit of {} (waited-for) by SIGSEGV on ", crash.id());
+    assert!(woken.status.success() && text.starts_with(&expected), "{woken:?}");
+    assert_eq!(stopped(&recorder)["recording"], false, "what follows the trigger is recorded");
+    assert_eq!(recorder.run(&["wait"]).stdout, woken.stdout, "at once");
+
+    // Again, by hand, and at the end of the recording.
+    assert!(recorder.run(&["resume"]).status.success());
+    let waits = waiting(&recorder, &[]);
+    assert!(recorder.run(&["hold"]).status.success());
+    assert!(waits.wait_with_output().unwrap().stdout.starts_with(b"stopped by hold of "));
+    assert!(recorder.run(&["resume"]).status.success());
+    let waits = waiting(&recorder, &["--timeout", "1h"]);
+    assert!(recorder.run(&["stop"]).status.success());
+    let ended = waits.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(stderr(&ended).contains("the recording has ended"));
 }
 
 #[test]
