@@ -3,7 +3,7 @@
 package mapring
 
 import (
-	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -81,6 +81,7 @@ func (t *table) open(source Source, kinds ...Kind) error {
 		r.close()
 		return err
 	}
+	r.share()
 	t.a, t.droppedAt = r.access(), wordDropped
 	return nil
 }
@@ -96,12 +97,12 @@ func opened[H any](handle *H, err error) (*H, error) {
 // Access says how it is read: "mapped", or by system call and why.
 func (t *table) Access() string { return t.a.how() }
 
-// Close gives the memory back. No method may run at the same time or be called later.
+// Close ends it: what is read later returns an error that is os.ErrClosed. Other goroutines may still read it. The memory goes back
+// once none of them does.
 func (t *table) Close() error {
 	if t.closed.Swap(true) {
-		return os.ErrClosed
+		return closed(t.a.what)
 	}
-	t.a.close()
 	return nil
 }
 
@@ -110,16 +111,28 @@ func (t *table) Dropped() (uint64, error) {
 	if t.droppedAt == 0 {
 		return 0, nil
 	}
-	defer t.lock()()
+	if err := t.begin(); err != nil {
+		return 0, err
+	}
+	defer t.end()
 	dropped := t.a.sum(t.droppedAt)
 	return dropped, t.a.takeErr()
 }
 
-// lock is held while lookups are made and used.
-func (t *table) lock() (unlock func()) {
-	if t.a.mapped() {
-		return func() {}
+// begin is before a read, and end after it: a lock is held while lookups are made and used.
+func (t *table) begin() error {
+	if t.closed.Load() {
+		return closed(t.a.what)
 	}
-	t.mu.Lock()
-	return t.mu.Unlock
+	if !t.a.mapped() {
+		t.mu.Lock()
+	}
+	return nil
+}
+
+func (t *table) end() {
+	if !t.a.mapped() {
+		t.mu.Unlock()
+	}
+	runtime.KeepAlive(t)
 }

@@ -40,7 +40,10 @@ func (c *Commands[T]) Slots() int { return int(c.a.capacity) }
 func (c *Commands[T]) LayoutCheck() string { return c.check }
 
 func (c *Commands[T]) word(word uint64) (uint64, error) {
-	defer c.lock()()
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
+	defer c.end()
 	found := c.a.word(c.a.headerAt(0) + word)
 	return found, c.a.takeErr()
 }
@@ -68,7 +71,7 @@ func (c *Commands[T]) Push(command *T) (uint64, error) {
 	pushing.Lock()
 	defer pushing.Unlock()
 	if c.closed.Load() {
-		return 0, failf(ErrClosed, "the commands are closed")
+		return 0, closed(c.a.what)
 	}
 	if err := c.own(); err != nil {
 		return 0, err
@@ -118,7 +121,7 @@ func (c *Commands[T]) own() (err error) {
 	return failf(ErrOwned, "%s: other processes take these commands all the time", c.a.what)
 }
 
-// Close gives the memory back, and the commands to the next process. No method may run at the same time or be called later.
+// Close gives the commands to the next process. What is called later returns an error that is os.ErrClosed.
 func (c *Commands[T]) Close() error {
 	pushing.Lock()
 	defer pushing.Unlock()

@@ -5,6 +5,7 @@ package mapring
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,11 @@ func failf(kind ErrorKind, format string, values ...any) error {
 		}
 	}
 	return f
+}
+
+// closed is the error of what is used after Close.
+func closed(what string) error {
+	return &failure{kind: ErrClosed, text: what + " is closed", cause: os.ErrClosed}
 }
 
 // isErrno tells an error number of the kernel, whatever wraps it.

@@ -49,12 +49,14 @@ func (r *reader) followOn() bool {
 		past.Lapped += missed
 		r.losses.add(Loss{Shard: -1, Cause: LostLapped, Count: missed, Until: notBefore()})
 	}
-	old.close()
 	r.past = past
 	r.rings++
+	r.mu.Lock()
 	if r.waiting.bell == nil {
 		r.waiting = waiting{} // the next ring may have a bell for it
 	}
+	r.mu.Unlock()
+	next.share()
 	r.enter([]part{{0, next}}, First)
 	return true
 }

@@ -29,7 +29,6 @@ func (v *values[T]) openGlobal(section Source, name string, kind Kind) error {
 		return err
 	}
 	r := &region{what: "the variable " + printable(name) + " in " + what, fd: fd, cpus: []int{0}}
-	r.users.Store(1)
 	at, record, err := r.findGlobal(name, kind)
 	if err == nil {
 		err = checkGlobal[T](r.what, record)
@@ -43,6 +42,7 @@ func (v *values[T]) openGlobal(section Source, name string, kind Kind) error {
 		r.close()
 		return err
 	}
+	r.share()
 	v.a, v.check, v.base, v.droppedAt = r.access(), "field by field with the map's BTF", at, 0
 	if kind == KindCells {
 		v.droppedAt = at + 1 + r.record/8

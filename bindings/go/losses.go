@@ -4,6 +4,7 @@ package mapring
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -172,6 +173,7 @@ func (s *shard) spell() (began, last uint64) {
 // exact, and intervals become longer. TakeLosses allocates, and makes system calls if the ring is not mapped. If one fails, Err
 // has it, and a later call includes the drops.
 func (r *reader) TakeLosses() []Loss {
+	defer runtime.KeepAlive(r)
 	all := slices.Clone(r.losses.list)
 	r.losses.list = r.losses.list[:0]
 	r.collect(func(loss Loss) { all = append(all, loss) })

@@ -5,6 +5,7 @@ package mapring
 import (
 	"context"
 	"math"
+	"runtime"
 )
 
 // Merged reads several rings, each by a reader that merges its CPUs (Merge), and delivers all records in the order of their stamps.
@@ -100,6 +101,7 @@ func (m *Merged) Read(limit int) (n int) {
 			}
 		}
 	}
+	runtime.KeepAlive(m)
 	return n
 }
 
@@ -117,8 +119,8 @@ func (m *Merged) first() (found *turn) {
 // look finds the next record of the ring in this round.
 func (t *turn) look() {
 	t.at, t.bound = -1, math.MaxUint64
-	if t.merge == nil { // it is closed
-		t.begun = true
+	if t.closed.Load() {
+		t.err, t.begun = t.closedErr(), true
 		return
 	}
 	if t.longest > 0 {

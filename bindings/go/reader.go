@@ -3,8 +3,11 @@
 package mapring
 
 import (
+	"context"
 	"iter"
-	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,8 +41,8 @@ type Event[T any] struct {
 	Tail []byte
 }
 
-// Reader is a position in each shard of a ring, and counts. It is for one goroutine at a time; make a reader for each. Reading
-// a mapped ring makes no system call, allocates nothing, and writes nothing to the ring.
+// Reader is a position in each shard of a ring, and counts. It is for one goroutine at a time; make a reader for each. Another one may
+// Close it: then Wait ends, and everything returns or has (Err) an error that is os.ErrClosed. Reading a mapped ring makes no system call, allocates nothing, and writes nothing to the ring.
 type Reader[T any] struct{ reader }
 
 // reader is all of it that does not depend on the type of the records.
@@ -67,16 +70,21 @@ type reader struct {
 	noShards   drops
 	clock      uint64 // a time that has passed
 	untilClock int    // turns of all shards until it is read again
+	closed     atomic.Bool
+	life       context.Context // until Close
+	die        context.CancelFunc
+	mu         sync.Mutex // of the bell and the seat, with which other goroutines have to do in Close alone
 }
 
 // Reader makes a reader that starts there.
 func (r *Ring[T]) Reader(start Start) *Reader[T] {
-	reader := &Reader[T]{reader{start: start, patience: DefaultPatience, rings: 1, losses: newLosses(lossesOfRings)}}
+	reader := &Reader[T]{reader: reader{start: start, patience: DefaultPatience, rings: 1, losses: newLosses(lossesOfRings)}}
+	reader.life, reader.die = context.WithCancel(context.Background())
 	reader.watermark.count, reader.watermark.age = 1, longest
-	for _, part := range r.parts {
-		part.users.Add(1)
-	}
 	reader.enter(r.parts, start)
+	if r.closed.Load() {
+		reader.Close()
+	}
 	return reader
 }
 
@@ -122,6 +130,7 @@ func (r *Reader[T]) Next() (event Event[T], ok bool) {
 // read fills an event. The tails of earlier events stay valid unless it is the first one of a call.
 func (r *Reader[T]) read(event *Event[T], isFirst bool) bool {
 	s, ticket := r.next(isFirst)
+	runtime.KeepAlive(r)
 	if s == nil {
 		return false
 	}
@@ -169,6 +178,10 @@ func (r *Reader[T]) Drain() iter.Seq[Event[T]] {
 func (r *reader) next(isFirst bool) (*shard, uint64) {
 	if r.err != nil {
 		r.err = nil
+	}
+	if r.closed.Load() {
+		r.err = r.closedErr()
+		return nil, 0
 	}
 	if r.longest > 0 {
 		r.makeRoom(isFirst)
@@ -262,15 +275,16 @@ func (r *reader) StoppedEarly() bool {
 // Rings is how many rings were read, including this one: 1, unless the ring was resized.
 func (r *reader) Rings() int { return r.rings }
 
-// Close ends the reader, and gives its seat back.
+// Close ends the reader, and a Wait of it in another goroutine, and gives its seat back. Counts remain.
 func (r *reader) Close() error {
-	if r.parts == nil {
-		return os.ErrClosed
+	if r.closed.Swap(true) {
+		return r.closedErr()
 	}
+	r.die()
+	r.mu.Lock() // until Wait has ended
+	defer r.mu.Unlock()
 	r.leave()
-	for _, part := range r.parts {
-		part.close()
-	}
-	r.parts, r.shards, r.merge = nil, nil, nil
 	return nil
 }
+
+func (r *reader) closedErr() error { return closed("the reader") }

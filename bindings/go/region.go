@@ -5,7 +5,7 @@ package mapring
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +21,6 @@ type region struct {
 	cpus    []int   // whose copies a lookup returns; one for an ordinary map
 	origin  locator
 	types   types
-	users   atomic.Int32
 	beside  [2]int // the readers and bells that are pinned beside a ring, or -1
 }
 
@@ -43,7 +42,6 @@ func openRegion(source Source) (*region, error) {
 // regionOf takes the descriptor.
 func regionOf(fd int, what string, origin locator) (*region, error) {
 	r := &region{what: what, fd: fd, origin: origin, cpus: []int{0}, beside: [2]int{-1, -1}}
-	r.users.Store(1)
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err == nil {
 		err = r.openMemfd(seals)
@@ -57,17 +55,29 @@ func regionOf(fd int, what string, origin locator) (*region, error) {
 	return r, nil
 }
 
-// close is called by each user of the region; the last one unmaps it.
-func (r *region) close() {
-	if r.users.Add(-1) == 0 {
-		r.mem.unmap()
-		for _, fd := range append(r.beside[:], r.fd) {
-			if fd >= 0 {
-				_ = unix.Close(fd)
-			}
+// owned is what a region holds of the process.
+type owned struct {
+	mem words
+	fds [3]int
+}
+
+func (r *region) owned() owned { return owned{r.mem, [3]int{r.beside[0], r.beside[1], r.fd}} }
+
+func (o owned) release() {
+	o.mem.unmap()
+	for _, fd := range o.fds {
+		if fd >= 0 {
+			_ = unix.Close(fd)
 		}
 	}
 }
+
+// close gives back a region that nobody else uses.
+func (r *region) close() { r.owned().release() }
+
+// share makes it a region that several goroutines use, which may close it while others read it: the garbage collector gives it back
+// when nobody can use it any more. A lock in each read would cost as much as the record.
+func (r *region) share() { runtime.AddCleanup(r, owned.release, r.owned()) }
 
 func (r *region) mapped() bool { return r.mem.count != 0 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ import (
 type Ring[T any] struct {
 	parts  []part
 	check  string
-	closed bool
+	closed atomic.Bool
 }
 
 // part is a region of a ring, with the number of its first shard.
@@ -44,9 +45,12 @@ func OpenRing[T any](source Source) (*Ring[T], error) {
 			r.check, err = checkRecord[T](part.region)
 		}
 		if err != nil {
-			r.Close()
+			closeParts(parts)
 			return nil, err
 		}
+	}
+	for _, part := range parts {
+		part.share()
 	}
 	return r, nil
 }
@@ -84,13 +88,11 @@ func how(parts []part) string {
 // LayoutCheck says whether T was compared with the C type field by field, or by size alone and why.
 func (r *Ring[T]) LayoutCheck() string { return r.check }
 
-// Close gives the memory back once all readers are closed, too.
+// Close ends it: a reader that is made later is closed, too. Those that were made go on. The memory goes back once nobody reads.
 func (r *Ring[T]) Close() error {
-	if r.closed {
-		return os.ErrClosed
+	if r.closed.Swap(true) {
+		return closed(r.parts[0].what)
 	}
-	r.closed = true
-	closeParts(r.parts)
 	return nil
 }
 

@@ -39,6 +39,7 @@ type seat struct {
 	bells   *outer
 	number  int
 	me      uint64
+	mu      sync.Mutex // of mem: a reader that another goroutine closes may still tell how far it read
 }
 
 // seat takes a seat, or returns the one that the reader has.
@@ -137,7 +138,9 @@ func (s *seat) wants(value uint64) {
 
 // leave frees the seat, if it still is this reader's.
 func (s *seat) leave() {
-	if s.isMine() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mem.count != 0 && s.isMine() {
 		s.clear()
 	}
 	s.close()
@@ -177,8 +180,10 @@ func (s *seat) close() {
 // its present position on. If the reader holds programs back for longer than the lease, it is no longer required: programs go
 // on, and IsRequired is false. Close ends it, too. It needs write access to the map of the ring's readers.
 func (r *reader) Require(lease time.Duration) error {
-	if r.parts == nil {
-		return failf(ErrClosed, "the reader is closed")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed.Load() {
+		return r.closedErr()
 	}
 	if ring := r.parts[0]; !ring.options.Has(KeepOldest) {
 		return failf(ErrNotKeeping, "%s does not keep its oldest records: declare it with the option KEEP_OLDEST", ring.what)
@@ -211,7 +216,12 @@ func (r *reader) Require(lease time.Duration) error {
 // IsRequired says whether programs wait for this reader.
 func (r *reader) IsRequired() bool {
 	s := r.required
-	return s != nil && s.isMine() && s.mem.load(wordRequired)>>s.number&1 == 1
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mem.count != 0 && s.isMine() && s.mem.load(wordRequired)>>s.number&1 == 1
 }
 
 // tell says how far a shard was read: after an eighth of its slots, or now.
@@ -224,7 +234,12 @@ func (r *reader) tell(s *shard, now bool) {
 		return
 	}
 	s.told = next
-	r.required.mem.store(positionAt(s.number, r.required.number), next) // SYNC read: what was copied may be overwritten
+	seat := r.required
+	seat.mu.Lock()
+	defer seat.mu.Unlock()
+	if seat.mem.count != 0 { // else it is given back
+		seat.mem.store(positionAt(s.number, seat.number), next) // SYNC read: what was copied may be overwritten
+	}
 }
 
 // The words of a process: its pid, the low bits of its start, and of its PID namespace.

@@ -4,6 +4,7 @@ package mapring
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 )
 
@@ -82,6 +83,7 @@ func (s Stats) String() string {
 // Stats are the counts of all shards, and of the rings before this one. By system call it makes three for each shard; if one
 // fails, Err has it.
 func (r *reader) Stats() Stats {
+	defer runtime.KeepAlive(r)
 	sum := r.past
 	for _, s := range r.shards {
 		sum.add(s.counts())
@@ -130,6 +132,7 @@ func (r *reader) Position(number int) (ticket uint64, ok bool) {
 
 // ShardStats are the counts of one shard of the current ring.
 func (r *reader) ShardStats(number int) (Stats, bool) {
+	defer runtime.KeepAlive(r)
 	for at, s := range r.shards {
 		if s.number == number {
 			stats := s.counts()
@@ -157,6 +160,7 @@ func (s *shard) counts() Stats {
 // DropTimes are when the latest spell of drops in a shard began, and when the last drop was, in nanoseconds of CLOCK_MONOTONIC;
 // 0 if there was none.
 func (r *reader) DropTimes(number int) (began, last uint64) {
+	defer runtime.KeepAlive(r)
 	for _, s := range r.shards {
 		if s.number == number {
 			return s.spell()

@@ -56,7 +56,10 @@ func (h *Histograms) Read(index int) (*Histogram, error) {
 		return nil, err
 	}
 	sum, words := new(Histogram), make([]uint64, histogramBuckets)
-	defer h.lock()()
+	if err := h.begin(); err != nil {
+		return nil, err
+	}
+	defer h.end()
 	for shard := range h.a.shards {
 		if err := h.a.readBank(shard, uint64(index)*histogramBytes/8, words); err != nil {
 			return nil, err
@@ -144,7 +147,10 @@ func (g *Gauges) Windows(index int) ([]Window, error) {
 	}
 	found := map[uint64]Window{}
 	least, largest := make([]uint64, 2*gaugeWindows), make([]uint64, 2*gaugeWindows)
-	defer g.lock()()
+	if err := g.begin(); err != nil {
+		return nil, err
+	}
+	defer g.end()
 	for shard := range g.a.shards {
 		// The smallest values first, and then the largest ones.
 		for _, words := range [][]uint64{least, largest} {
@@ -224,7 +230,10 @@ func (t *TopKeys) Largest(n int) (keys []TopKey, unlisted, total uint64, err err
 
 // buckets copies one bucket of each shard.
 func (t *TopKeys) buckets(bucket uint64) ([][]uint64, error) {
-	defer t.lock()()
+	if err := t.begin(); err != nil {
+		return nil, err
+	}
+	defer t.end()
 	shards := make([][]uint64, t.a.shards)
 	for shard := range shards {
 		words := make([]uint64, topWords)

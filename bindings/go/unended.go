@@ -4,6 +4,7 @@ package mapring
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -28,6 +29,7 @@ func (u Unended) String() string {
 // Unended lists the records that no program has ended: at most one for each shard, and only those that this reader passed, or whose
 // slots it found taken. It makes system calls if the ring is not mapped.
 func (r *reader) Unended() (list []Unended) {
+	defer runtime.KeepAlive(r)
 	for _, s := range r.shards {
 		if s.isUnended() {
 			list = append(list, Unended{s.number, s.unended.ticket, time.Since(s.unended.noticed)})

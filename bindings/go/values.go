@@ -96,7 +96,10 @@ func (v *values[T]) read(cpu, index int, isLatch bool) (value T, seq uint64, err
 	}
 	words := v.room.Get().(*[]uint64)
 	defer v.room.Put(words)
-	defer v.lock()()
+	if err := v.begin(); err != nil {
+		return value, 0, err
+	}
+	defer v.end()
 	for try := range retries {
 		seq, whole := v.a.readSeq(at, isLatch, *words)
 		if whole {
@@ -185,7 +188,10 @@ func (c *Counters) Shard(shard, index int) (uint64, error) {
 	if index < 0 || index >= c.Len() || shard < 0 || shard >= c.Shards() {
 		return 0, failf(ErrOutOfRange, "no counter %d in bank %d of %s: there are %d in %d", index, shard, c.a.what, c.Len(), c.Shards())
 	}
-	defer c.lock()()
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
+	defer c.end()
 	if !c.a.kind.isPerCPU() {
 		return c.a.word(c.a.bankAt(uint64(shard))*c.a.size/8 + uint64(index)), c.a.takeErr()
 	}

@@ -3,6 +3,7 @@
 package mapring
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -35,11 +36,14 @@ type waiting struct {
 // count. It is for the reader of a WAKEABLE ring that has a bell. Any other reader ignores the age, and naps.
 // In a RESIZABLE ring any record ends a wait.
 func (r *reader) SetWatermark(records uint64, age time.Duration) {
-	if len(r.parts) > 0 {
-		records = min(records, r.parts[0].capacity/2)
-		if r.parts[0].options.Has(Resizable) { // the ticket would be one of this ring only
-			records = 1
-		}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed.Load() {
+		return
+	}
+	records = min(records, r.parts[0].capacity/2)
+	if r.parts[0].options.Has(Resizable) { // the ticket would be one of this ring only
+		records = 1
 	}
 	r.watermark.count, r.watermark.age = max(records, 1), min(max(age, shortNap), longest)
 	// The next bell tells programs how often to look.
@@ -69,31 +73,40 @@ func (r *reader) Wait(ctx context.Context) error { return wait(ctx, []*reader{r}
 func wait(ctx context.Context, readers []*reader) error {
 	nap, ring := time.Duration(math.MaxInt64), len(readers) > 0
 	for _, r := range readers {
-		if r.parts == nil {
-			return failf(ErrClosed, "the reader is closed")
-		}
+		r.mu.Lock() // Close waits for it
+		defer r.mu.Unlock()
+	}
+	if err := isClosed(readers); err != nil {
+		return err
+	}
+	for _, r := range readers {
 		if m := r.merge; m != nil && m.held() > 0 { // nobody rings when their turn has come
 			nap = min(nap, m.nap)
 			m.nap = min(2*m.nap, longNap)
 		}
 	}
 	if nap <= longNap {
-		timer := time.NewTimer(nap)
+		timer, awake := time.NewTimer(nap), untilClosed(ctx, readers)
 		defer timer.Stop()
+		defer awake.end()
 		select {
-		case <-ctx.Done():
+		case <-awake.Done():
 		case <-timer.C:
 		}
-		return ctx.Err()
+		return cmp.Or(isClosed(readers), ctx.Err())
 	}
 	for _, r := range readers {
-		ring = r.Bell() == nil && ring
+		ring = r.findBell() == nil && ring
 	}
 	if !ring {
 		return napUntil(ctx, readers)
 	}
-	cancel := readers[0].waiting.bell.cancel
-	defer readers[0].waiting.bell.cancelWith(ctx)()
+	if done, err := isOver(ctx, readers, false); done {
+		return err
+	}
+	cancel, awaken := readers[0].waiting.bell.cancel, untilClosed(ctx, readers)
+	defer awaken.end()
+	defer readers[0].waiting.bell.cancelWith(awaken)()
 	for {
 		if done, err := isOver(ctx, readers, false); done {
 			return err
@@ -133,7 +146,7 @@ func wait(ctx context.Context, readers []*reader) error {
 // isOver says whether the wait is over: the context has ended, or there are as many records as a reader waits for, or any. A
 // ring that always has records must not keep a loop from its end.
 func isOver(ctx context.Context, readers []*reader, any bool) (bool, error) {
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(isClosed(readers), ctx.Err()); err != nil {
 		return true, err
 	}
 	for _, r := range readers {
@@ -160,18 +173,52 @@ func napUntil(ctx context.Context, readers []*reader) error {
 			return err
 		}
 	}
-	timer := time.NewTimer(shortNap)
+	timer, awake := time.NewTimer(shortNap), untilClosed(ctx, readers)
 	defer timer.Stop()
+	defer awake.end()
 	for nap := shortNap; ; nap = min(2*nap, longNap) {
 		timer.Reset(nap)
 		select {
-		case <-ctx.Done():
+		case <-awake.Done():
 		case <-timer.C:
 		}
 		if done, err := isOver(ctx, readers, true); done {
 			return err
 		}
 	}
+}
+
+// isClosed is an error if one of them is.
+func isClosed(readers []*reader) error {
+	for _, r := range readers {
+		if r.closed.Load() {
+			return r.closedErr()
+		}
+	}
+	return nil
+}
+
+// sleeping is a context that ends with that of a wait, or when a reader is closed.
+type sleeping struct {
+	context.Context
+	stops []func() bool
+	die   context.CancelFunc
+}
+
+func untilClosed(ctx context.Context, readers []*reader) *sleeping {
+	s := &sleeping{}
+	s.Context, s.die = context.WithCancel(ctx)
+	for _, r := range readers {
+		s.stops = append(s.stops, context.AfterFunc(r.life, s.die))
+	}
+	return s
+}
+
+func (s *sleeping) end() {
+	for _, stop := range s.stops {
+		stop()
+	}
+	s.die()
 }
 
 func awake(readers []*reader) {
@@ -203,6 +250,15 @@ func (r *reader) unread(count uint64) unread {
 // The first call makes system calls, and waits for an RCU grace period. It needs CAP_BPF, and write access to the maps of the
 // ring's readers and bells.
 func (r *reader) Bell() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed.Load() {
+		return r.closedErr()
+	}
+	return r.findBell()
+}
+
+func (r *reader) findBell() error {
 	w := &r.waiting
 	if w.bell != nil && !w.bell.seat.isMine() {
 		w.bell.close()
@@ -221,7 +277,7 @@ func (r *reader) Bell() error {
 	return w.why
 }
 
-// leave gives bell and seat back.
+// leave gives bell and seat back. The reader may still be reading, so it keeps what it knows of them.
 func (r *reader) leave() {
 	s := r.required
 	if b := r.waiting.bell; b != nil {
@@ -231,7 +287,6 @@ func (r *reader) leave() {
 	if s != nil {
 		s.leave()
 	}
-	r.waiting, r.required = waiting{}, nil
 }
 
 // bell is a BPF ringbuf on which a reader sleeps.

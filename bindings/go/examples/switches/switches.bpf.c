@@ -18,7 +18,7 @@ int on_switch(void *ctx)
 {
 	mapring_record(switches, e) { /* skipped if no slot is free: counted */
 		e->ns = bpf_ktime_get_ns();
-		e->pid = bpf_get_current_pid_tgid();
+		e->pid = bpf_get_current_pid_tgid() >> 32;
 		e->cpu = bpf_get_smp_processor_id();
 		bpf_get_current_comm(e->comm, sizeof(e->comm));
 	}
