@@ -25,7 +25,12 @@ const WAYS: [&str; 8] = [
     "clang -std=c11 -O1 -fsanitize=thread",
     "aarch64-linux-gnu-gcc -std=c11 -O2",
 ];
-const WARNINGS: &str = "-Wall -Wextra -Wpedantic -Werror -c -o /dev/null";
+const WARNINGS: &str = "-DMAPRING_SHOW_WARNINGS -Wall -Wextra -Wpedantic -Werror -c -o /dev/null";
+
+/// Warnings with which users compile, in C++, and which the headers do not follow.
+const OF_USERS: [&str; 2] = ["g++ -Wuseless-cast", "clang -Wno-pragma-system-header-outside-header"];
+const THEIRS: &str = "-x c++ -std=c++17 -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wold-style-cast \
+                      -Wzero-as-null-pointer-constant -Werror -c -o /dev/null";
 
 /// What is compiled in all ways, in `bindings/c`.
 const PROGRAMS: [&str; 3] = ["examples/read.c", "tests/hostile.c", "tests/images.c"];
@@ -109,6 +114,12 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     })?;
     let refused: Vec<_> = refused.into_iter().flatten().map(|error| format!("{error:#}")).collect();
     ensure!(refused.is_empty(), "{}", refused.join("\n"));
+    let included = prefix.join("included.cc");
+    fs::write(&included, "#include <mapring.h>\n#include <mapring_loader.h>\n")?;
+    for way in OF_USERS {
+        let mut compile = cmd::line(&format!("{way} {THEIRS}"));
+        cmd::run(compile.arg("-I").arg(&include).arg("-isystem").arg(libbpf.join("include")).arg(&included))?;
+    }
     eprintln!("{} programs, each in {} ways", programs.len(), WAYS.len());
     images(&c, &prefix)?;
     loads(tools, &c, &prefix, &libbpf)?;

@@ -24,14 +24,17 @@ int main(int argc, char **argv)
 {
 	struct mapring_reader *reader = argc == 2 ? mapring_reader__open(argv[1], NULL) : NULL;
 	struct mapring_stats stats;
+	int found;
 
 	if (!reader) {
 		fprintf(stderr, "%s\n", argc == 2 ? mapring_error() : "read PIN");
 		return 1;
 	}
-	while (mapring_reader__wait(reader, 1000) > 0)
-		if (mapring_reader__for_each(reader, mapring_reader__record(reader), print, reader) < 0)
+	do {
+		found = mapring_reader__wait(reader, 1000);
+		if (found > 0 && mapring_reader__for_each(reader, mapring_reader__record(reader), print, reader) < 0)
 			fprintf(stderr, "%s\n", mapring_error());
+	} while (found > 0 || found == -EINTR); /* a signal ends a wait */
 	mapring_reader__stats(reader, &stats);
 	printf("%llu delivered, %llu overwritten, %llu dropped\n", (unsigned long long)stats.delivered,
 	       (unsigned long long)stats.lapped, (unsigned long long)(stats.no_slot + stats.full + stats.no_shard));

@@ -6,8 +6,9 @@
  *	struct mapring_reader *reader = mapring_reader__open("/sys/fs/bpf/switches", NULL);
  *	if (!reader)
  *		errx(1, "%s", mapring_error());
- *	while (mapring_reader__poll(reader, -1, sizeof(struct event), on_event, NULL) >= 0)
- *		;
+ *	do
+ *		found = mapring_reader__poll(reader, -1, sizeof(struct event), on_event, NULL);
+ *	while (found >= 0 || found == -EINTR); // a signal ends a wait, also with SA_RESTART: leave the loop there if you want
  *	mapring_reader__free(reader);
  *
  * Rings		mapring_reader__open, __open_fd, __for_each, __poll, __wait, __arm, __disarm, __fd, __require, __is_required,
@@ -52,6 +53,11 @@
 
 #include <linux/bpf.h>
 #include <linux/btf.h>
+
+/* Programs may be compiled with warnings that this header does not follow. */
+#if defined(__GNUC__) && !defined(MAPRING_SHOW_WARNINGS)
+#pragma GCC system_header
+#endif
 
 #if defined(__GLIBC__) && !defined(__USE_GNU)
 #error "mapring.h: include it before any other header, or compile with -D_GNU_SOURCE"

@@ -20,6 +20,11 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
+/* As in mapring.h. */
+#if defined(__GNUC__) && !defined(MAPRING_SHOW_WARNINGS)
+#pragma GCC system_header
+#endif
+
 #include "mapring_c/fits.h"
 
 /* How a region is pinned: in place of what is pinned there, and so that from now on only programs can write it. */
@@ -69,7 +74,7 @@ static inline uint32_t mapring__value_type(const struct mapring__btf *btf, uint3
 /* Reads what an object declares, in the order in which libbpf has its maps. */
 static inline int mapring__object_open(struct mapring__object *o, struct bpf_object *object)
 {
-	static unsigned cpus[MAPRING__CPUS];
+	static __thread unsigned cpus[MAPRING__CPUS];
 	const struct btf_type *section = NULL;
 	const struct btf_var_secinfo *variables;
 	struct bpf_map *map = NULL;
@@ -248,7 +253,7 @@ static inline int mapring__check_license(const struct mapring__object *o, const 
 static inline int mapring__prepare_map(struct mapring__object *o, struct mapring__declared *declared, uint64_t *bytes)
 {
 	const struct mapring_layout *l = &declared->layout;
-	static unsigned cpus[MAPRING__CPUS];
+	static __thread unsigned cpus[MAPRING__CPUS];
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), all = mapring__round_up(l->size * l->elements, page);
 	int error;
 

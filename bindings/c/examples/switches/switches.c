@@ -55,9 +55,9 @@ int main(void)
 		return 1;
 	}
 	reader = mapring_reader__open_fd(bpf_map__fd(skel->maps.switches), &opts);
-	for (int i = 0; reader && found >= 0 && i < 1000; i++)
+	for (int i = 0; reader && (found >= 0 || found == -EINTR) && i < 1000; i++) /* -EINTR: a signal */
 		found = mapring_reader__poll(reader, 1000, sizeof(struct switch_event), print, NULL);
-	if (!reader || found < 0 || mapring_reader__stats(reader, &stats) < 0) {
+	if (!reader || (found < 0 && found != -EINTR) || mapring_reader__stats(reader, &stats) < 0) {
 		fprintf(stderr, "%s\n", mapring_error());
 		return 1;
 	}
