@@ -10,6 +10,7 @@ mod open;
 mod reader;
 mod records;
 mod tables;
+mod turns;
 mod types;
 
 use mapring::{ErrorKind, ReadError};
@@ -81,6 +82,8 @@ mod _mapring {
     use super::reader::Reader;
     #[pymodule_export]
     use super::tables::Table;
+    #[pymodule_export]
+    use super::turns::forked;
 
     /// The version of the memory layout that this package reads.
     #[pymodule_export]

@@ -1,7 +1,5 @@
 //! Reads several rings, whose records are bytes, in the order of their stamps.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use mapring::Merged;
 use mapring::any::AnyReader;
 use mapring::time::Clock;
@@ -12,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::error;
 use crate::reader::{LossParts, Reader, SLICE, UnendedParts, loss_parts, stats_of, unended_parts, wait};
 use crate::records::{Rows, TAILS};
+use crate::turns::Turns;
 
 /// An event: ring, shard, ticket, record, tail.
 type Parts<'py> = (usize, usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -20,7 +19,7 @@ type Parts<'py> = (usize, usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 #[pyclass(frozen, module = "mapring._mapring")]
 pub(crate) struct MergedReader {
     /// `None` once it is closed.
-    rings: Mutex<Option<Merged<'static, Rows>>>,
+    rings: Turns<Option<Merged<'static, Rows>>>,
     /// The bytes of each ring's records.
     sizes: Vec<usize>,
     /// The most records that are read at once: their tails are not too many bytes.
@@ -28,18 +27,13 @@ pub(crate) struct MergedReader {
 }
 
 impl MergedReader {
-    fn lock(&self) -> MutexGuard<'_, Option<Merged<'static, Rows>>> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does something with the rings, without the interpreter's lock.
     fn with<T: Send>(
         &self,
         py: Python<'_>,
         f: impl FnOnce(&mut Merged<'static, Rows>) -> T + Send,
     ) -> PyResult<T> {
-        let closed = || PyValueError::new_err("the rings are closed");
-        py.detach(|| self.lock().as_mut().map(f).ok_or_else(closed))
+        py.detach(|| self.rings.lock()?.as_mut().map(f).ok_or_else(closed))
     }
 
     /// Does something with a ring's reader.
@@ -75,7 +69,7 @@ impl MergedReader {
                     part = part.min((TAILS / tails.longest()).max(1));
                 }
             }
-            Ok(Self { rings: Mutex::new(Some(rings)), sizes, part })
+            Ok(Self { rings: Turns::new(Some(rings)), sizes, part })
         })
     }
 
@@ -104,9 +98,21 @@ impl MergedReader {
         Ok(rows.places.into_iter().map(event).collect())
     }
 
+    /// Appends up to `limit` events that are present to a deque, as [`Reader`] does. Returns their number.
+    fn read_ahead(&self, ahead: &Bound<'_, PyAny>, limit: usize) -> PyResult<usize> {
+        let events = self.read(ahead.py(), limit)?;
+        let count = events.len();
+        ahead.call_method1("extend", (events,)).map(|_| count)
+    }
+
     /// Waits until there are records, at most for `timeout` seconds. Signals interrupt it.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        wait(py, timeout, SLICE, |slice| self.with(py, |rings| rings.wait(slice))?.map_err(error))
+        wait(py, timeout, SLICE, |slice| {
+            let wait = |rings: &mut Option<Merged<'static, Rows>>| {
+                rings.as_mut().ok_or_else(closed)?.wait(slice).map_err(error)
+            };
+            py.detach(|| self.rings.then_others(wait)?)
+        })
     }
 
     fn stats<'py>(&self, py: Python<'py>, ring: usize) -> PyResult<Bound<'py, PyDict>> {
@@ -122,7 +128,11 @@ impl MergedReader {
     }
 
     /// Gives the rings back.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| *self.lock() = None);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.rings.lock().map(|mut rings| *rings = None))
     }
+}
+
+fn closed() -> PyErr {
+    PyValueError::new_err("the rings are closed")
 }

@@ -1,9 +1,8 @@
 //! Reads rings, whose records are bytes, in the order of shards or of time.
 //!
 //! All work is done without the interpreter's lock. A reader has a lock of its own, taken only without the interpreter's: so two
-//! threads that use one reader wait for each other, and nobody else waits for them.
+//! threads that use one reader take turns, and nobody else waits for them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mapring::liveness::Unended;
@@ -16,6 +15,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict};
 
 use crate::error;
 use crate::records::{self, ByStamp, Records, Setting};
+use crate::turns::Turns;
 
 /// How long a wait sleeps before it looks for signals of the interpreter: or as long as a watermark allows, if that is longer.
 pub(crate) const SLICE: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ type Parts<'py> = (usize, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 /// A reader of a ring.
 #[pyclass(frozen, module = "mapring._mapring")]
 pub(crate) struct Reader {
-    state: Mutex<State>,
+    state: Turns<State>,
     pub(crate) size: usize,
     /// Of a merged reader.
     pub(crate) clock: Option<Clock>,
@@ -85,25 +85,20 @@ impl Reader {
         by_stamp: Option<ByStamp>,
     ) -> PyResult<Self> {
         let records = Some(records::open(regions, size, start, by_stamp)?);
-        let state = Mutex::new(State { records, bytes: Vec::new(), slice: SLICE });
+        let state = Turns::new(State { records, bytes: Vec::new(), slice: SLICE });
         Ok(Self { state, size, clock: by_stamp.map(|by| by.clock) })
     }
 
     /// Gives the reader away: this one is closed then. Only without the interpreter's lock.
     pub(crate) fn take(&self) -> PyResult<Box<dyn Records>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock()?;
         state.records()?;
         Ok(state.records.take().expect("it is not closed"))
     }
 
-    /// Only without the interpreter's lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does something with the reader, without the interpreter's lock.
     fn with<T: Send>(&self, py: Python<'_>, f: impl FnOnce(&mut dyn Records) -> T + Send) -> PyResult<T> {
-        py.detach(|| self.lock().records().map(f))
+        py.detach(|| self.state.lock()?.records().map(f))
     }
 
     /// The events that `read` finds.
@@ -114,7 +109,7 @@ impl Reader {
     ) -> PyResult<Vec<Parts<'py>>> {
         let (bytes, places) = py.detach(|| {
             let (mut bytes, mut places) = (Vec::new(), Vec::new());
-            let mut state = self.lock();
+            let mut state = self.state.lock()?;
             let records = state.records()?;
             read(records, &mut bytes, &mut places);
             match records.take_error_if(places.is_empty()) {
@@ -134,7 +129,7 @@ impl Reader {
 
     fn set(&self, py: Python<'_>, setting: Setting) -> PyResult<()> {
         py.detach(|| {
-            let mut state = self.lock();
+            let mut state = self.state.lock()?;
             state.records()?;
             state.records = state.records.take().map(|records| records.with(setting));
             if let Setting::Watermark(_, age) = setting {
@@ -149,6 +144,18 @@ impl Reader {
 pub(crate) fn seconds(what: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("{what} is a number of seconds, from 0")))
+}
+
+/// Makes all bytes of texts zero that follow the first zero byte.
+pub(crate) fn cut(records: &mut [u8], size: usize, texts: &[(usize, usize)]) {
+    for record in records.chunks_exact_mut(size.max(1)) {
+        for text in texts.iter().filter_map(|&(at, len)| Some(at..at.checked_add(len)?)) {
+            let Some(text) = record.get_mut(text) else { continue };
+            if let Some(end) = text.iter().position(|byte| *byte == 0) {
+                text[end..].fill(0);
+            }
+        }
+    }
 }
 
 /// Waits until `wait` finds records, at most for `timeout` seconds. Looks for signals after each slice.
@@ -217,6 +224,14 @@ impl Reader {
         })
     }
 
+    /// Appends up to `limit` events that are present to a deque: no handler of a signal runs between reading and that. Returns their
+    /// number.
+    fn read_ahead(&self, ahead: &Bound<'_, PyAny>, limit: usize) -> PyResult<usize> {
+        let events = self.read(ahead.py(), limit)?;
+        let count = events.len();
+        ahead.call_method1("extend", (events,)).map(|_| count)
+    }
+
     /// The newest event of each shard, without its tail.
     fn newest<'py>(&self, py: Python<'py>) -> PyResult<Vec<Parts<'py>>> {
         self.events(py, |records, bytes, places| {
@@ -224,15 +239,17 @@ impl Reader {
         })
     }
 
-    /// The bytes of `first`, and after them up to `limit` records that are present.
+    /// The bytes of `first`, and after them up to `limit` records that are present. Each of the texts, by their places in a record, is
+    /// zero from its first zero byte on.
     fn read_bytes<'py>(
         &self,
         py: Python<'py>,
         limit: usize,
         first: Vec<u8>,
+        texts: Vec<(usize, usize)>,
     ) -> PyResult<Bound<'py, PyByteArray>> {
         let (mut bytes, end) = py.detach(|| {
-            let mut state = self.lock();
+            let mut state = self.state.lock()?;
             let mut bytes = std::mem::take(&mut state.bytes);
             bytes.resize(bytes.len().max(first.len()), 0);
             bytes[..first.len()].copy_from_slice(&first);
@@ -240,21 +257,26 @@ impl Reader {
             let end = records.fill(limit, &mut bytes, first.len());
             match records.take_error_if(end == 0) {
                 Some(e) => Err(error(e)),
-                None => Ok((bytes, end)),
+                None => {
+                    cut(&mut bytes[..end], self.size, &texts);
+                    Ok((bytes, end))
+                }
             }
         })?;
         let found = PyByteArray::new(py, &bytes[..end]);
         if bytes.capacity() > KEPT {
             bytes = Vec::new();
         }
-        py.detach(|| self.lock().bytes = bytes);
+        py.detach(|| self.state.lock().map(|mut state| state.bytes = bytes))?;
         Ok(found)
     }
 
     /// Waits until there are records, at most for `timeout` seconds. Signals interrupt it.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let slice = py.detach(|| self.lock().slice);
-        wait(py, timeout, slice, |slice| self.with(py, |records| records.wait(slice))?.map_err(error))
+        let slice = py.detach(|| self.state.lock().map(|state| state.slice))?;
+        wait(py, timeout, slice, |slice| {
+            py.detach(|| self.state.then_others(|state| state.records()?.wait(slice).map_err(error))?)
+        })
     }
 
     /// Asks programs to ring, if they can. `None` if there are records, else how many seconds the caller may sleep.
@@ -326,7 +348,7 @@ impl Reader {
     }
 
     /// Gives the ring back, and its seat among the readers that programs know.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.lock().records = None);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.state.lock().map(|mut state| state.records = None))
     }
 }

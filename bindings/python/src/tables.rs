@@ -7,6 +7,7 @@ use mapring::{Cells, Latches, PerCpuCells, ReadError, Region};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
+use crate::reader::cut;
 use crate::records::with_size;
 use crate::{error, read_error};
 
@@ -88,11 +89,19 @@ impl Table {
     }
 
     /// All values, one after the other.
-    fn read_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyByteArray>> {
+    fn read_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<(usize, usize)>,
+    ) -> PyResult<Bound<'py, PyByteArray>> {
         let bytes = py.detach(|| {
             let mut all = Vec::new();
             for index in 0..self.len {
-                self.values.read(index)?.iter().for_each(|(_, _, bytes)| all.extend_from_slice(bytes));
+                for (_, _, mut bytes) in self.values.read(index)? {
+                    let size = bytes.len();
+                    cut(&mut bytes, size, &texts);
+                    all.extend_from_slice(&bytes);
+                }
             }
             Ok(all)
         });

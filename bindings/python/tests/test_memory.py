@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -201,3 +203,123 @@ def test_what_is_no_region_is_refused(tmp_path):
             mapring.open(wrong)
     with pytest.raises(TypeError):
         mapring.open("x", id=1)
+
+
+def test_texts_end_at_their_zero_in_arrays_too(memory):
+    producer = memory(1024)
+    row = numpy.dtype([("text", "S8"), ("rest", "u8", 6)])
+    ring = mapring.open(producer.line, dtype=row)
+    producer.do("600")  # from 256 on, a byte follows the zero
+    events = ring.reader().read(600)
+    next(iter(ring))
+    array = ring.read_numpy()
+    assert [event.text for event in events][1:] == array["text"].tolist() and array["text"][255] == b""  # 256
+
+
+def test_events_are_pickled(memory):
+    producer = memory(64)
+    producer.do("2")
+    ring = mapring.open(producer.line, dtype=ROW)
+    event = ring.read()[1]
+    again = pickle.loads(pickle.dumps(event))
+    assert again == event and (again.n, again.twice, again.ticket, again.shard) == (1, 2, 1, 0) and repr(again) == repr(event)
+    untyped = mapring.open(producer.line).read(1)[0]
+    assert pickle.loads(pickle.dumps(untyped)).raw == untyped.raw
+
+
+def test_threads_that_share_a_ring_get_each_event_once(memory):
+    producer = memory(1024)
+    ring, given = mapring.open(producer.line, dtype=ROW), []
+    done = threading.Event()
+
+    def work():
+        while not done.is_set() or ring.wait(0):
+            given.extend(event.n for event in ring.read(7))
+            for count, event in enumerate(ring.events(timeout=0)):
+                given.append(event.n)
+                if count == 5:
+                    break
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        producer.do("500")
+    done.set()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    stats = ring.stats()
+    assert len(given) == stats.delivered == len(set(given)) and stats.delivered + stats.lost == 50_000
+
+
+def test_a_handler_that_raises_loses_no_event_that_was_read(memory):
+    class Alarm(Exception):
+        pass
+
+    def raises(*_):
+        raise Alarm
+
+    producer = memory(65536)
+    ring, seen, alarms = mapring.open(producer.line, dtype=ROW), [], 0
+    producer.do("60000")
+    before = signal.signal(signal.SIGALRM, raises)
+    try:
+        while len(seen) + alarms < 60_000:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
+                for event in ring.events(timeout=0):
+                    seen.append(event.n)
+                break
+            except Alarm:
+                alarms += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    # A handler can raise in the loop itself, before it has noted the event.
+    assert alarms > 0 and len(seen) >= 60_000 - alarms and seen == sorted(set(seen)), (alarms, len(seen))
+
+
+def test_a_thread_that_waits_lets_others_have_their_turn_and_ends_with_the_ring(memory):
+    producer = memory(64)
+    ring, ended = mapring.open(producer.line, dtype=ROW), []
+
+    def work():
+        try:
+            ring.wait()
+        except ValueError as e:
+            ended.append(str(e))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for _ in range(5):
+        assert ring.stats().delivered == 0
+    ring.close()
+    thread.join()
+    assert ended == ["the ring is closed"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside threads
+def test_the_child_of_a_fork_does_not_wait_for_a_thread_of_its_parent(memory):
+    producer = memory(64)
+    producer.do("1")
+    ring = mapring.open(producer.line, dtype=ROW)
+    ring.read()
+    thread = threading.Thread(target=ring.wait, args=(3600,), daemon=True)
+    thread.start()
+    time.sleep(0.05)  # until it waits
+    for use in (ring.stats, ring.read, ring.close):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # else it hangs
+            try:
+                use()
+            except RuntimeError as e:
+                fresh = mapring.open(producer.line, dtype=ROW)
+                os._exit(0 if "forked" in str(e) and fresh.read()[0].n == 0 else 1)
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] in (0, 2 << 8), use  # 2: the thread was between two waits
+    producer.do("1")
+    thread.join()

@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 
 from ._commands import Commands
 from ._globals import Globals
-from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Section, TopKeys, open_place
+from ._mapring import ABI, Counters, Error, Gauges, Histogram, Histograms, Section, TopKeys, forked, open_place
 from ._merged import Merged
 from ._ring import Event, Liveness, Loss, Ring, Stats, Unended
 from ._table import Cells, Snapshot
@@ -24,6 +24,8 @@ __all__ = [
     "ABI", "Cells", "Commands", "Counters", "Error", "Event", "Gauges", "Globals", "Histogram", "Histograms", "Liveness", "Loss", "Merged", "Record",
     "Ring", "Snapshot", "Stats", "TopKeys", "Unended", "open", "to_arrow",
 ]
+
+os.register_at_fork(after_in_child=forked)
 
 _TABLES = ("Cells", "Latches", "PerCpuCells")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 from ._ahead import Ahead
 from ._mapring import MergedReader
@@ -29,8 +29,9 @@ class Merged(Ahead[Tuple[int, Event]]):
         self._reader = MergedReader([ring._reader for ring in rings])
         self._events = [ring._event for ring in rings]
 
-    def _read(self, limit: int) -> List[Tuple[int, Event]]:
-        return [(ring, self._events[ring](*parts)) for ring, *parts in self._reader.read(limit)]
+    def _event_of(self, parts: Tuple[Any, ...]) -> Tuple[int, Event]:
+        ring, *rest = parts
+        return ring, self._events[ring](*rest)
 
     def stats(self, ring: int) -> Stats:
         """What was delivered of a ring, and what is missing."""

@@ -24,6 +24,9 @@ class Event(Record):
         #: The bytes that the program wrote beside the record; empty in a ring without tails.
         self.tail = tail
 
+    def _parts(self) -> Tuple[Any, ...]:
+        return self.shard, self.ticket, self.raw, self.tail
+
     def __repr__(self) -> str:
         return f"<Event shard={self.shard} ticket={self.ticket}: {self._shown()}>"
 
@@ -133,8 +136,9 @@ class Ring(Ahead[Event]):
 
     # Reading
 
-    def _read(self, limit: int) -> List[Event]:
-        return [self._event(*parts) for parts in self._reader.read(limit)]
+    def _event_of(self, parts: Tuple[Any, ...]) -> Event:
+        event: Event = self._event(*parts)
+        return event
 
     def _ended(self) -> bool:
         return self._reader.ended()
@@ -152,13 +156,16 @@ class Ring(Ahead[Event]):
     def read_numpy(self, limit: int = 65536) -> Any:
         """Up to ``limit`` records that are present, as a structured array, without an object for each. Does not wait.
 
-        The array is the caller's, and has no tails. Char arrays are ``S``. Bit fields are not in the dtype, but their bytes are in
+        The array is the caller's, and has no tails. Char arrays are ``S``, and end at their first zero byte. Bit fields are not in the dtype, but their bytes are in
         the array: ``array.view("u1")``. Without types, the dtype is ``V`` and the size of a record.
         """
-        if not self._ahead:
-            return self._layout.array(self._reader.read_bytes(limit, b""))
-        ahead = b"".join([self._ahead.popleft().raw for _ in range(min(limit, len(self._ahead)))])
-        return self._layout.array(self._reader.read_bytes(limit - len(ahead) // self._layout.size, ahead))
+        taken: List[Tuple[Any, ...]] = []
+        try:
+            ahead = b"".join([raw for _, _, raw, _ in self._taken(taken, limit)])
+            return self._layout.array(self._reader.read_bytes(limit - len(taken), ahead, self._layout.texts))
+        except BaseException:
+            self._ahead.extendleft(reversed(taken))
+            raise
 
     def read_arrow(self, limit: int = 65536) -> Any:
         """The same as a ``pyarrow.Table``."""
@@ -169,8 +176,12 @@ class Ring(Ahead[Event]):
         millisecond, at least."""
         while True:
             while self._ahead:
-                yield self._ahead.popleft()
-            self._ahead.extend(self.read(BATCH))
+                try:
+                    parts = self._ahead.popleft()
+                except IndexError:  # another thread took it
+                    break
+                yield self._event_of(parts)
+            self._reader.read_ahead(self._ahead, BATCH)
             if self._ahead:
                 await asyncio.sleep(0)  # a ring that never ends must not keep other tasks waiting
             elif self._ended():

@@ -41,7 +41,7 @@ class Cells:
 
     def read_numpy(self) -> Any:
         """All values as a structured array; of per-CPU cells, with a row for each cell and a column for each CPU."""
-        values = self._layout.array(self._table.read_bytes())
+        values = self._layout.array(self._table.read_bytes(self._layout.texts))
         return values.reshape(len(self), -1) if self._opened.kind == "PerCpuCells" else values
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import struct
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Type, Union
 
 if TYPE_CHECKING:
     from ._mapring import Opened
@@ -32,6 +32,7 @@ class Record:
 
     __slots__ = ("raw",)
     _fields: Dict[str, Callable[[bytes], Any]] = {}
+    _made_from: Tuple[Any, Optional[Node]]
 
     def __init__(self, raw: bytes) -> None:
         #: All bytes of the record.
@@ -59,6 +60,25 @@ class Record:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _parts(self) -> Tuple[Any, ...]:
+        return (self.raw,)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # Its class is made anew where it is unpickled.
+        base, node = getattr(self, "_made_from", (type(self), None))
+        return _restored, (base, node, self._parts())
+
+
+_classes: Dict[str, Type[Any]] = {}
+
+
+def _restored(base: Type[Record], node: Optional[Node], parts: Tuple[Any, ...]) -> Any:
+    """A record that was pickled."""
+    name = f"{base.__module__}.{base.__qualname__} {node!r}"
+    if name not in _classes:
+        _classes[name] = record_class(base, node)
+    return _classes[name](*parts)
+
 
 def record_class(base: Type[Record], node: Optional[Node]) -> Type[Any]:
     """A class whose attributes are the fields of the type. An attribute that `base` has keeps its meaning."""
@@ -75,7 +95,8 @@ def record_class(base: Type[Record], node: Optional[Node]) -> Type[Any]:
 
     own = [name for name in readers if not hasattr(base, name) and not name.startswith("__")]
     attributes = {name: getter(readers[name]) for name in own}
-    return type(base.__name__, (base,), {**attributes, "__slots__": (), "_fields": readers})
+    made = {"__slots__": (), "_fields": readers, "_made_from": (base, node), "__module__": base.__module__}
+    return type(base.__name__, (base,), {**attributes, **made})
 
 
 def _reader(at: int, node: Node) -> Callable[[bytes], Any]:
@@ -224,11 +245,28 @@ class Layout:
             except struct.error as e:
                 raise ValueError(f"{name}={new!r}: {e}") from None
 
+    @property
+    def texts(self) -> List[Tuple[int, int]]:
+        """Where a record has char arrays, with their bytes."""
+        return list(_texts(0, self.node or ""))
+
     def array(self, buffer: bytearray) -> Any:
         """An array over these bytes, which are not copied."""
         numpy = _package("numpy")
 
         return numpy.frombuffer(buffer, self.dtype)
+
+
+def _texts(at: int, node: Node) -> Iterator[Tuple[int, int]]:
+    if isinstance(node, str):
+        if node.startswith("S"):
+            yield at, int(node[1:])
+    elif node[0] == "struct":
+        for _, offset, part in node[2]:
+            yield from _texts(at + offset, part)
+    else:
+        for index in range(node[2]):
+            yield from _texts(at + index * _size(node[1]), node[1])
 
 
 def to_arrow(records: Any) -> Any:
