@@ -10,7 +10,7 @@ use mapring_kit::output::bytes;
 use crate::memory;
 
 /// Descriptors that a group needs for its object, maps, programs and links, and those that are open anyway.
-const OF_GROUP: u64 = 16;
+const OF_GROUP: u64 = 24;
 const OF_PROCESS: u64 = 16;
 
 /// The memory that a start takes besides the rings.

@@ -42,6 +42,8 @@ pub(crate) struct Names {
     ticks: Option<Ticks>,
     /// Escaped. `None`: it is in another network namespace, or not present any more.
     interfaces: HashMap<Interface, Option<String>, foldhash::fast::RandomState>,
+    /// Of interrupts, escaped. `None`: nobody has it now.
+    irqs: Map<Option<String>>,
     machine: Machine,
 }
 
@@ -156,6 +158,7 @@ impl Names {
             ended: Map::default(),
             ticks,
             interfaces: HashMap::default(),
+            irqs: Map::default(),
             machine: Machine::here(),
         }
     }
@@ -165,10 +168,12 @@ impl Names {
         machine: Machine,
         processes: impl Iterator<Item = (u32, Process)>,
         interfaces: impl Iterator<Item = (Interface, String)>,
+        irqs: Vec<(u32, String)>,
     ) -> Self {
         Self {
             processes: processes.map(|(tid, process)| (tid, Some(process))).collect(),
             interfaces: interfaces.map(|(interface, name)| (interface, Some(name))).collect(),
+            irqs: irqs.into_iter().map(|(irq, name)| (irq, Some(name))).collect(),
             machine,
             ..Self::with_ticks(None)
         }
@@ -325,6 +330,12 @@ impl Names {
             Some(escape(index_to_name(&socket, interface.index).ok()?.as_bytes()))
         };
         self.interfaces.entry(interface).or_insert_with(name).as_deref()
+    }
+
+    /// Who handles an interrupt, escaped, if that is known.
+    pub(crate) fn irq(&mut self, irq: u32) -> Option<&str> {
+        let is_here = self.machine.is_here;
+        self.irqs.entry(irq).or_insert_with(|| procfs::irq(irq).filter(|_| is_here)).as_deref()
     }
 
     fn set(&mut self, tid: u32, raw: &Comm, is_inherited: bool) {

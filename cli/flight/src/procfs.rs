@@ -109,6 +109,19 @@ fn read(path: &str) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// Who handles this interrupt, escaped.
+pub(crate) fn irq(number: u32) -> Option<String> {
+    let text = read(&format!("/sys/kernel/irq/{number}/actions"))?;
+    Some(escape(text.trim_ascii())).filter(|name| !name.is_empty())
+}
+
+/// The interrupts of this machine that somebody handles.
+pub(crate) fn irqs() -> Vec<(u32, String)> {
+    let all = std::fs::read_dir("/sys/kernel/irq").into_iter().flatten().flatten();
+    let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|number| Some((number, irq(number)?))).collect()
+}
+
 /// The inode in `pid:[4026531836]`, for a kind of namespace.
 pub(crate) fn namespace(process: &str, kind: &str) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{process}/ns/{kind}")).ok()?;
@@ -146,7 +159,10 @@ fn parse_status(text: &[u8], process: &mut Process) {
 fn cgroup(text: &[u8]) -> String {
     let lines = || text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     let unified = lines().find_map(|line| line.strip_prefix(b"0::"));
-    let path = unified.or_else(|| lines().next()?.splitn(3, |&byte| byte == b':').nth(2));
+    let first = lines().filter_map(|line| line.splitn(3, |&byte| byte == b':').nth(2));
+    // Where both versions are mounted, most are in the root of one of them.
+    let mut all = unified.into_iter().chain(first);
+    let path = all.clone().find(|path| *path != b"/").or_else(|| all.next());
     escape(path.unwrap_or_default())
 }
 

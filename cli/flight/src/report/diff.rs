@@ -292,7 +292,7 @@ mod tests {
         figures.completeness.groups = ["sched", "syscalls", "block"]
             .map(|group| Group { group, is_recorded: group != "block", events: 1, complete_from_ns: None })
             .into();
-        let task = |name: &&str| Task { pid: 1, tid: 1, name: (*name).to_owned() };
+        let task = |name: &&str| Task { pid: 1, tid: 1, name: (*name).to_owned(), cgroup: None };
         let cpu_time = |(name, ms): &(&str, u64)| CpuTime {
             process: task(name),
             busy_ns: ms * 1_000_000,

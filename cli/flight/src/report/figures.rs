@@ -117,6 +117,8 @@ pub(super) struct Task {
     pub(super) pid: u32,
     pub(super) tid: u32,
     pub(super) name: String,
+    /// The one of the process in /proc, of the second version if it has several. `None` if it is not known.
+    pub(super) cgroup: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -325,7 +327,7 @@ pub(super) struct Request {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Interrupts {
-    /// `irq 24`, or the name of a softirq.
+    /// `irq 24 (nvme0q1)`, with who handles it, or the name of a softirq.
     pub(super) interrupt: String,
     pub(super) total_ns: u64,
     #[serde(flatten)]

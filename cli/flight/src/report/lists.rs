@@ -34,12 +34,13 @@ impl Lists {
             What::Fault { .. } => *self.faults.entry(id).or_default() += 1,
             What::Exec { ref file, comm, .. } => {
                 self.started_count += 1;
-                let process = Task { pid, tid: pid, name: stopped::name(&comm) };
+                let process = Task { name: stopped::name(&comm), ..task(id, id, names, ns) };
                 push(&mut self.started, Started { process, file: escape(file), at_ns: ns });
             }
             What::Crash { signal, comm } => {
                 self.crashed.insert(id);
-                let thread = (tid != pid).then(|| Task { pid, tid, name: stopped::name(&comm) });
+                let thread = (tid != pid)
+                    .then(|| Task { name: stopped::name(&comm), ..task(id, names.id(tid), names, ns) });
                 self.ends(task(id, id, names, ns), thread, ns, signal);
             }
             What::Exit { process: Some(code), .. } if !self.crashed.remove(&id) => {

@@ -212,7 +212,7 @@ impl Report {
         let mut figures = Figures { completeness, ..Figures::default() };
         self.sums.put(&mut figures, &self.tasks, names, symbols, self.end);
         self.tasks.put(&mut figures, names, symbols, self.end);
-        self.requests.put(&mut figures);
+        self.requests.put(&mut figures, names);
         self.disks.put(&mut figures, names, self.end);
         self.lists.put(&mut figures, names, self.end);
         (figures, extra)

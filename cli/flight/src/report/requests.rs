@@ -191,7 +191,7 @@ impl Requests {
         self.interrupt_time.iter().map(of).collect()
     }
 
-    pub(super) fn put(mut self, figures: &mut Figures) {
+    pub(super) fn put(mut self, figures: &mut Figures, names: &mut Names) {
         let period = &figures.completeness;
         figures.interrupt_time =
             self.interrupt_time(period.from_ns.max(self.interrupts_from)..period.until_ns);
@@ -205,7 +205,8 @@ impl Requests {
         figures.calls = calls.map(call).collect();
         let interrupts = sorted(self.interrupts, |(took, ..)| took.max);
         let interrupt = |((number, is_soft), (took, longest_cpu, longest_from_ns)): (_, (Took, _, _))| {
-            let interrupt = if is_soft { softirq(number) } else { format!("irq {number}") };
+            let by = names.irq(number).map_or(String::new(), |name| format!(" ({name})"));
+            let interrupt = if is_soft { softirq(number) } else { format!("irq {number}{by}") };
             let (total_ns, took) = (took.total, took.distribution());
             Interrupts { interrupt, total_ns, took, longest_cpu, longest_from_ns }
         };
@@ -231,7 +232,7 @@ mod tests {
         }
         requests.finish(1000, &tasks, &mut names);
         let mut figures = Figures::default();
-        requests.put(&mut figures);
+        requests.put(&mut figures, &mut names);
         figures
     }
 

@@ -75,7 +75,7 @@ impl<'f> Text<'f> {
             let (of, when) = (if *is_kill { "killed" } else { "crash" }, when(figures, it.at_ns));
             let thread =
                 it.thread.as_ref().map_or(String::new(), |it| format!(" in its thread {}", named(it)));
-            (of, format!("{} was killed by {signal}{thread}, {when}", named(&it.process)))
+            (of, format!("{} was killed by {signal}{thread}, {when}", whose(&it.process)))
         };
         // Those that were asked to end come last.
         let (asked, killed): (Vec<_>, Vec<_>) =
@@ -95,7 +95,7 @@ impl<'f> Text<'f> {
         }
         let busy = figures.cpu_time.iter().take(3).enumerate();
         for (at, it) in busy.filter(|(at, it)| *at == 0 || it.percent > 50.0) {
-            let (process, percent) = (named(&it.process), it.percent);
+            let (process, percent) = (whose(&it.process), it.percent);
             let most = if at == 0 { ", more than any other process" } else { "" };
             first.push(("CPU", format!("{process} used {percent:.0} % of a CPU{most}")));
         }
@@ -132,13 +132,13 @@ impl<'f> Text<'f> {
             let end = if it.is_open { ", and nothing has woken it yet" } else { "" };
             let place = it.stack.as_ref().and_then(|stack| stack.chains().next());
             let place = place.map_or(String::new(), |(_, names)| format!(": {names}"));
-            let line = format!("{} waited {} in state D{end}{place}", named(&it.task), time(it.ns));
+            let line = format!("{} waited {} in state D{end}{place}", whose(&it.task), time(it.ns));
             first.push(("blocked", line));
         }
         // A thread that its quota kept off its CPU for a tenth of the time.
         let most = figures.quota_waits.first().filter(|it| it.total.ns > (until_ns - from_ns) / 10);
         if let Some(QuotaWait { task, total: Total { count, ns, .. } }) = most {
-            let (task, waited, count) = (named(task), time(*ns), grouped(*count));
+            let (task, waited, count) = (whose(task), time(*ns), grouped(*count));
             let line = format!(
                 "{task} could run, and waited {waited} in {count} waits for the CPU quota of its cgroup"
             );
@@ -230,7 +230,7 @@ impl<'f> Text<'f> {
         }
         if self.title("CPU time", &["sched"]) {
             self.table(
-                &["process", "time", "% of a CPU", "busiest thread", "time"],
+                &["process", "time", "% of a CPU", "busiest thread", "time", "unit"],
                 figures.cpu_time.iter().map(|it| {
                     let thread = it
                         .threads
@@ -239,13 +239,18 @@ impl<'f> Text<'f> {
                     let thread = thread
                         .map_or([String::new(), String::new()], |it| [named(&it.thread), time(it.busy_ns)]);
                     let [name, busy] = thread;
-                    vec![named(&it.process), time(it.busy_ns), format!("{:.1}", it.percent), name, busy]
+                    let unit = unit(&it.process).to_owned();
+                    vec![named(&it.process), time(it.busy_ns), format!("{:.1}", it.percent), name, busy, unit]
                 }),
             );
             let Sum { processes, busy_ns } = figures.cpu_time_all;
             self.more(processes);
             if processes > 0 {
-                self.line(format!("all {} processes: {}", grouped(processes), time(busy_ns)));
+                let Completeness { from_ns, until_ns, cpus, .. } = &figures.completeness;
+                let all = (until_ns - from_ns).max(1).saturating_mul(cpus.len().max(1) as u64);
+                let percent = u128::from(busy_ns) * 100 / u128::from(all);
+                let (processes, busy) = (grouped(processes), time(busy_ns));
+                self.line(format!("all {processes} processes: {busy}, {percent} % of {} CPUs", cpus.len()));
                 self.line("times on a CPU, with its interrupts, and with what a hypervisor took (steal)");
             }
             if !figures.cpu_time_by_name.is_empty() {
@@ -429,7 +434,10 @@ impl<'f> Text<'f> {
             self.table(
                 &["interface", "sent", "bytes", "received", "bytes"],
                 figures.interfaces.iter().map(|it| {
-                    let name = it.name.clone().unwrap_or_else(|| format!("number {}", it.interface));
+                    let name = it
+                        .name
+                        .clone()
+                        .unwrap_or_else(|| format!("number {} in net namespace {}", it.interface, it.net_ns));
                     let [sent, received] = [it.sent_bytes, it.received_bytes].map(output::bytes);
                     vec![name, it.sent.to_string(), sent, it.received.to_string(), received]
                 }),
@@ -532,6 +540,17 @@ fn named(task: &Task) -> String {
     if task.name.is_empty() { format!("({number})") } else { format!("{} ({number})", task.name) }
 }
 
+/// The same with its unit or container, unless it is in the root of its hierarchy.
+fn whose(task: &Task) -> String {
+    let unit = unit(task);
+    if unit.is_empty() { named(task) } else { format!("{} of {unit}", named(task)) }
+}
+
+/// The last part of the cgroup's path: `nginx.service`, or a container.
+fn unit(task: &Task) -> &str {
+    task.cgroup.as_deref().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
+}
+
 fn spread(it: &Distribution) -> String {
     let [p50, p90, p99, max] = [it.p50_ns, it.p90_ns, it.p99_ns, it.max_ns].map(time);
     format!("{} times; p50 {p50}, p90 {p90}, p99 {p99}, max {max}", it.count)
@@ -561,7 +580,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_stuck_stands_out_with_its_function() {
         let wait = |ns, is_open, kernel: &[&str]| Wait {
-            task: Task { pid: 7, tid: 8, name: "writer".to_owned() },
+            task: Task { pid: 7, tid: 8, name: "writer".to_owned(), cgroup: None },
             ns,
             from_ns: 0,
             is_open,
@@ -599,7 +618,7 @@ mod tests {
     #[test]
     fn who_was_asked_to_end_is_named_after_the_culprit() {
         let ended = |pid, signal: &str| Ended {
-            process: Task { pid, tid: pid, name: "x".to_owned() },
+            process: Task { pid, tid: pid, name: "x".to_owned(), cgroup: None },
             thread: None,
             at_ns: 0,
             status: 0,
@@ -614,7 +633,7 @@ mod tests {
             name: "true".to_owned(),
             sum: Sum { processes: 9197, busy_ns: 1 },
             percent: 36.0,
-            parent: Some(Task { pid: 5, tid: 5, name: "bash".to_owned() }),
+            parent: Some(Task { pid: 5, tid: 5, name: "bash".to_owned(), cgroup: None }),
             by_parent: 9197,
         };
         let figures = Figures {

@@ -329,7 +329,8 @@ impl Tasks {
 /// A task with its name.
 pub(super) fn task(pid: Id, tid: Id, names: &mut Names, ns: u64) -> Task {
     let name = String::from_utf8_lossy(&names.comm_of(tid, ns)).into_owned();
-    Task { pid: pid.number, tid: tid.number, name }
+    let cgroup = names.process_of(pid, ns).map(|it| it.cgroup.clone()).filter(|it| !it.is_empty());
+    Task { pid: pid.number, tid: tid.number, name, cgroup }
 }
 
 #[cfg(test)]

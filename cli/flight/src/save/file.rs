@@ -151,9 +151,10 @@ pub(crate) fn input(bytes: impl Read) -> Result<Input> {
     let stop =
         about.stop.as_deref().map(|words| Stop::of(words).context("damaged: what stopped it")).transpose()?;
     known.escape();
-    let Known { processes, ended, net_ns, interfaces } = known;
+    let Known { processes, ended, net_ns, interfaces, irqs } = known;
     let interfaces = interfaces.into_iter().map(|(index, name)| (Interface { index, net_ns }, name));
-    let names = Names::saved(about.machine.clone(), processes.into_iter(), interfaces).with_ended(ended);
+    let names =
+        Names::saved(about.machine.clone(), processes.into_iter(), interfaces, irqs).with_ended(ended);
     Ok(Input::of_file(rings, names, stop, about, symbols))
 }
 

@@ -68,6 +68,8 @@ struct Known {
     /// The interfaces in this network namespace: their numbers and names.
     net_ns: u64,
     interfaces: Vec<(u32, String)>,
+    /// Who handles interrupts.
+    irqs: Vec<(u32, String)>,
 }
 
 impl About {
@@ -106,7 +108,10 @@ impl Known {
         let starts: HashMap<u32, u64> = all.iter().map(|(tid, process)| (*tid, process.start)).collect();
         let mut ended = present::read(recording);
         ended.retain(|(tid, process)| starts.get(tid) != Some(&process.start));
-        (Self { processes: all, ended, net_ns, interfaces: interfaces.collect() }, is_cut)
+        (
+            Self { processes: all, ended, net_ns, interfaces: interfaces.collect(), irqs: procfs::irqs() },
+            is_cut,
+        )
     }
 
     /// Texts of a file can be anything.
@@ -116,7 +121,7 @@ impl Known {
             .iter_mut()
             .chain(&mut self.ended)
             .flat_map(|(_, it)| it.cmdline.iter_mut().chain([&mut it.cgroup]));
-        let names = self.interfaces.iter_mut().map(|(_, name)| name);
+        let names = self.interfaces.iter_mut().chain(&mut self.irqs).map(|(_, name)| name);
         texts.chain(names).for_each(|text| *text = printable(text).into_owned());
     }
 }

@@ -109,8 +109,13 @@ fn write() -> Vec<u8> {
         ..Process::default()
     };
     let ended = vec![(9, process.clone())];
-    let known =
-        Known { processes: vec![(7, process)], ended, net_ns: 1, interfaces: vec![(2, "eth0".to_owned())] };
+    let known = Known {
+        processes: vec![(7, process)],
+        ended,
+        net_ns: 1,
+        interfaces: vec![(2, "eth0".to_owned())],
+        irqs: vec![(1, "i8042".to_owned())],
+    };
     to.part(NAMES, &serde_json::to_vec(&known).unwrap()).unwrap();
     to.finish().unwrap();
     bytes
