@@ -431,6 +431,17 @@ mod tests {
     }
 
     #[test]
+    fn with_nobody_in_the_way_it_is_as_long_as_two_claims_and_a_step() {
+        let region = Region::new();
+        let (tails, space, step) = (region.tails(), region.area.space(), region.area.step());
+        for at in [0, 16, 48, 240] {
+            let (way, end) = (tails.way(at), at + space);
+            let expected = (None, end.next_multiple_of(step), end + space + step);
+            assert_eq!((way.clear, way.to, way.limit), expected);
+        }
+    }
+
+    #[test]
     fn tails_follow_each_other_and_are_overwritten_after_a_round() {
         let region = Region::new();
         let lengths = [0, 1, 16, 17, 40, 8];
