@@ -159,10 +159,7 @@ fn parse_status(text: &[u8], process: &mut Process) {
 fn cgroup(text: &[u8]) -> String {
     let lines = || text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     let unified = lines().find_map(|line| line.strip_prefix(b"0::"));
-    let first = lines().filter_map(|line| line.splitn(3, |&byte| byte == b':').nth(2));
-    // Where both versions are mounted, most are in the root of one of them.
-    let mut all = unified.into_iter().chain(first);
-    let path = all.clone().find(|path| *path != b"/").or_else(|| all.next());
+    let path = unified.or_else(|| lines().next()?.splitn(3, |&byte| byte == b':').nth(2));
     escape(path.unwrap_or_default())
 }
 
